@@ -1,0 +1,1 @@
+"""nector-relay: a Nector loyalty event becomes one right WhatsApp message."""

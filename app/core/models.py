@@ -1,0 +1,264 @@
+"""The values that travel from the webhook to the provider.
+
+Every instant is an ``int``: milliseconds since the Unix epoch, UTC. Every duration is an ``int`` of
+milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossary.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class State(StrEnum):
+    """Where a delivery stands; exactly one at any time. `held` is a view of `pending`, not a state."""
+
+    PENDING = "pending"  # waits for its due time and a free place in its lane
+    SENDING = "sending"  # an attempt is open
+    ACCEPTED = "accepted"  # the provider took it
+    UNKNOWN = "unknown"  # the request may have arrived
+    EXPIRED = "expired"  # its deadline passed first
+    SUPPRESSED = "suppressed"  # deliberately not sent (a repeat)
+    SHADOW = "shadow"  # recorded only: the route is in shadow mode
+    DEAD = "dead"  # cannot be sent; the reason says why
+
+
+class Reason(StrEnum):
+    """Why a delivery, an attempt or a hold is as it is. The closed set: labels, rows and docs use these."""
+
+    # decided at intake, before anything is sent
+    VARIABLE_MISSING = "variable_missing"
+    VARIABLE_INVALID = "variable_invalid"
+    RECIPIENT_MISSING = "recipient_missing"
+    RECIPIENT_INVALID = "recipient_invalid"
+    EXPRESSION_FAILED = "expression_failed"
+    DEADLINE_INVALID = "deadline_invalid"
+    DUPLICATE = "duplicate"
+    NOT_LIVE = "not_live"  # before the route's live_from
+    # decided in the lane
+    DEADLINE_PASSED = "deadline_passed"
+    MESSAGE_DAMAGED = "message_damaged"
+    PROVIDER_REMOVED = "provider_removed"
+    # surely not sent
+    CONNECT_FAILED = "connect_failed"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    SERVER_ERROR = "server_error"
+    # perhaps sent
+    TIMED_OUT = "timed_out"
+    CONNECTION_LOST = "connection_lost"
+    GATEWAY_FAILED = "gateway_failed"
+    ANSWER_UNREADABLE = "answer_unreadable"
+    PROCESS_DIED = "process_died"
+    # refused by the provider or by WhatsApp
+    CREDENTIALS_REFUSED = "credentials_refused"
+    BALANCE_EMPTY = "balance_empty"
+    ACCOUNT_BLOCKED = "account_blocked"
+    TEMPLATE_REFUSED = "template_refused"
+    TEMPLATE_PAUSED = "template_paused"
+    PARAMETERS_REFUSED = "parameters_refused"
+    RECIPIENT_UNREACHABLE = "recipient_unreachable"
+    RECIPIENT_OPTED_OUT = "recipient_opted_out"
+    RECIPIENT_CAPPED = "recipient_capped"  # WhatsApp's cap on marketing to one person
+    REQUEST_REFUSED = "request_refused"  # any other final refusal
+    REDIRECTED = "redirected"
+    # set by hand
+    BY_HAND = "by_hand"
+
+
+class Scope(StrEnum):
+    """How far a provider's answer reaches beyond the one message."""
+
+    MESSAGE = "message"
+    RECIPIENT = "recipient"
+    TEMPLATE = "template"
+    PROVIDER = "provider"
+
+
+class ReceiptStatus(StrEnum):
+    """What the handset side reported, in rising order; `failed` stands aside."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+
+
+OnUnknown = Literal["hold", "resend"]
+Mode = Literal["live", "shadow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One verified fact from a source.
+
+    `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
+    the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
+    their text, see core.nector).
+    """
+
+    id: str
+    source: str
+    topic: str
+    delivery_id: str | None
+    body: bytes
+    payload: Mapping[str, Any]
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A filled template variable; `name` is None where the template counts ({{1}}, {{2}}, …)."""
+
+    name: str | None
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A template's header: a media URL (with an optional file name) or a text."""
+
+    kind: Literal["image", "video", "document", "text"]
+    value: str
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A URL button's suffix after the template's fixed part, already URL-encoded."""
+
+    index: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A filled template for one recipient, frozen at intake: never rendered again.
+
+    `recipient` is E.164 with its plus sign (`+919800000001`); `recipient_name` may be empty.
+    """
+
+    recipient: str
+    template: str
+    recipient_name: str = ""
+    language: str | None = None
+    variables: tuple[Variable, ...] = ()
+    header: Header | None = None
+    buttons: tuple[Button, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The duty to get one message accepted, as intake hands it to the outbox.
+
+    `message` is None where it could not be rendered; then `state` is final and `reason` says why.
+    `dedup_key` is the route's `dedup_by` value, None where the route has none. `priority`: higher first.
+    `recipient` is E.164, or "" where none could be read. `deadline_at`: not sent from this instant on.
+    """
+
+    id: str
+    event_id: str
+    route: str
+    provider: str
+    template: str
+    recipient: str
+    message: Message | None
+    state: State
+    reason: Reason | None
+    created_at: int
+    due_at: int
+    deadline_at: int
+    detail: str = ""  # what was wrong, naming fields and never values
+    dedup_key: str | None = None
+    priority: int = 0
+    on_unknown: OnUnknown = "hold"
+    config_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One claim of a delivery: committed before its request may leave. `number` is 1-based."""
+
+    delivery: Delivery
+    number: int
+    started_at: int
+
+
+# -- what a provider's answer means ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message; `provider_message_id` is its own id, if it gave one."""
+
+    provider_message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retryable:
+    """Surely not sent: try again. `retry_after_ms` is the provider's wish, unclamped, None if unsaid."""
+
+    reason: Reason
+    scope: Scope = Scope.MESSAGE
+    retry_after_ms: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Refused for good as it stands; the scope says what else will be refused the same way."""
+
+    reason: Reason
+    scope: Scope = Scope.MESSAGE
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """Perhaps sent: only a receipt, the route's `on_unknown` or a person may settle it."""
+
+    reason: Reason
+    detail: str = ""
+
+
+Outcome = Accepted | Retryable | Rejected | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the handset side reported of one message.
+
+    Matched on `delivery_id` first (our id, where the provider sends it back), then on
+    `provider_message_id`. `at` is when the provider says it happened, None if unsaid.
+    """
+
+    status: ReceiptStatus
+    delivery_id: str | None
+    provider_message_id: str | None
+    at: int | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+
+# -- what the provider client carries -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to a provider, complete: nothing is added later but transport headers."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)  # holds secrets
+    body: bytes = field(repr=False)  # holds the recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A provider's whole answer. Header names are lower case; `body` is at most 64 KiB."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)

@@ -1,0 +1,45 @@
+"""Errors that end a command or a request. Expected failures of a delivery are values, not these.
+
+RelayError                  root: always carries a message a person can act on
+├── ConfigError             the YAML or a setting is wrong (exit 78)
+├── StoreError              the outbox cannot commit now (503, Retry-After)
+│   ├── StoreFull           no space; lasts until somebody frees some
+│   ├── StoreBusy           the queue before the store is at its limit
+│   └── StoreBroken         I/O error or damage: the process must end (exit 74)
+├── StoreInUse              another process holds the store (exit 75)
+└── OpsError                a command could not talk to the running relay (exit 1)
+"""
+
+from __future__ import annotations
+
+
+class RelayError(Exception):
+    """Something a person has to know; the text says what, where and what to do."""
+
+
+class ConfigError(RelayError):
+    """The configuration cannot be used."""
+
+
+class StoreError(RelayError):
+    """The outbox could not commit."""
+
+
+class StoreFull(StoreError):
+    """The disk under the outbox is full."""
+
+
+class StoreBusy(StoreError):
+    """More work waits for the outbox than it is allowed to hold."""
+
+
+class StoreBroken(StoreError):
+    """The outbox's file is damaged or its disk fails."""
+
+
+class StoreInUse(RelayError):
+    """Another process works on this outbox."""
+
+
+class OpsError(RelayError):
+    """The running relay could not be reached or refused the command."""

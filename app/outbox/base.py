@@ -1,0 +1,134 @@
+"""The seam to the durable store. sqlite.py is one answer; the contract suite (tests/outbox/) defines any.
+
+A method that returns has committed with fsync. A method that raises `StoreError` has not been seen to
+commit: its effect may or may not be there after a restart, and every method is safe to call again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.core.deciding import Decision
+from app.core.models import Attempt, Delivery, Event, OnUnknown, Outcome, Receipt, State
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What `add_event` came to: the deliveries now in the outbox, those of the first time if a duplicate."""
+
+    event_id: str
+    deliveries: tuple[DeliveryState, ...]
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """The four columns that a webhook's answer shows."""
+
+    id: str
+    route: str
+    provider: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries to list; None = any. `state` may also be "held". Newest first, `cursor` from the last page."""
+
+    state: str | None = None
+    route: str | None = None
+    provider: str | None = None
+    event_id: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A stop on a scope: `provider:NAME`, `route:NAME` or `template:PROVIDER/NAME`."""
+
+    scope: str
+    reason: str
+    since: int
+    deliveries: int  # pending ones that wait behind it
+    probe_at: int | None = None  # when one delivery may try whether it still stands; None: never, by hand only
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many deliveries a sweep expired and how many unknown ones it will send again."""
+
+    expired: int
+    resent: int
+
+
+class Outbox(Protocol):
+    """Durable events, deliveries, attempts, timelines and holds. Instants are ms since the epoch, UTC."""
+
+    async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
+        """Commit the event, its dedup row, its deliveries and their first timeline rows in one transaction.
+
+        A known (source, delivery_id) changes nothing and answers with the first one's. A delivery whose
+        (route, recipient, dedup_key) was seen within 30 days is stored `suppressed`, reason `duplicate`.
+        """
+
+    async def claim_due(self, provider: str, now: int, limit: int, lease_ms: int) -> Sequence[Attempt]:
+        """Open an attempt on up to `limit` due deliveries of a lane and commit it; state becomes `sending`.
+
+        Routes take turns; within a route higher priority, then oldest first. Skips what is held, and puts
+        off a recipient of this provider with an attempt less than 6 s ago. What is past its deadline
+        becomes `expired` instead.
+        """
+
+    async def next_due_at(self, provider: str) -> int | None:
+        """Return when the lane's earliest pending, not held delivery (or hold probe) is due; None if there is none."""
+
+    async def close_attempt(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> bool:
+        """Record what an attempt came to and what follows. False (and no change) if it is no longer the open one."""
+
+    async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
+        """At start: make every delivery with an open attempt `unknown` (reason `process_died`). Return how many."""
+
+    async def sweep(self, now: int) -> Swept:
+        """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
+
+        Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`.
+        """
+
+    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
+        """Record a receipt; False if it matches no delivery yet (it is kept 24 h and applied when one appears).
+
+        Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`.
+        """
+
+    async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
+        """Make `dead`, `unknown` or `expired` deliveries with a message `pending` again; return the ids that changed."""
+
+    async def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None = None) -> None:
+        """Set a hold; one that stands keeps its `since`."""
+
+    async def release_hold(self, scope: str, now: int) -> bool:
+        """End a hold; False if there was none."""
+
+    async def list_holds(self) -> Sequence[Hold]:
+        """Return every hold, oldest first."""
+
+    async def list_deliveries(self, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """Return a page of deliveries as DESIGN §3.4 shapes them (recipient masked) and the next cursor."""
+
+    async def read_delivery(self, delivery_id: str) -> Mapping[str, Any] | None:
+        """Return one delivery with its event, attempts, receipts and whole timeline; None if unknown."""
+
+    async def count_deliveries(self) -> Mapping[tuple[str, State], int]:
+        """Return how many deliveries stand in each (provider, state)."""
+
+    async def wipe_payloads(self, before: int) -> int:
+        """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state."""
+
+    async def can_commit(self) -> bool:
+        """Tell whether a commit works now (for /readyz)."""
+
+    async def close(self) -> None:
+        """Answer what waits, checkpoint and release the store."""
