@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.deciding import Decision
-from app.core.models import Attempt, Delivery, Event, OnUnknown, Outcome, Receipt, State
+from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
 
 
 @dataclass(frozen=True, slots=True)

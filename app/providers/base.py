@@ -32,7 +32,7 @@ class Provider(Protocol):
         """Say what the provider's answer means. Never raises, whatever the bytes."""
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
-        """Tell whether a receipt webhook really comes from the provider (constant-time). Header names are lower case."""
+        """Tell, in constant time, whether a webhook really comes from the provider. Header names are lower case."""
 
     def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return what a verified webhook reports; () where it reports nothing of ours. Never raises."""

@@ -1,0 +1,1 @@
+"""HTTP in: Nector's webhooks, the providers' receipts, and the ops API."""

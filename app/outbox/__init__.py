@@ -1,0 +1,1 @@
+"""The durable store behind one Protocol: what must last is here."""

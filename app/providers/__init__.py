@@ -1,0 +1,1 @@
+"""Senders of WhatsApp messages: one file each, behind one Protocol."""
