@@ -104,7 +104,7 @@ class Outbox(Protocol):
         """
 
     async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
-        """Make `dead`, `unknown` or `expired` deliveries with a message `pending` again; return the ids that changed."""
+        """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
 
     async def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None = None) -> None:
         """Set a hold; one that stands keeps its `since`."""
