@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from io import StringIO
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from ruamel.yaml import YAML
 
 from app.core.models import Button, Header, Variable
+from app.core.template_entries import PLACEHOLDER, TemplateEntry, find_placeholders, read_entries
+
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
+BODY_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateButton:
-    """A button under the message; `url` may end in one variable, whose value is the suffix sent."""
+    """A button under the message.
+
+    `url` may end in one variable, whose value is the suffix sent; a phone button's is its number, a reply
+    button has none.
+    """
 
     kind: Literal["url", "phone", "reply"]
     text: str
@@ -20,7 +33,7 @@ class TemplateButton:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One approved text. `variables` are its body's variables in order: names, or "1", "2", …"""
+    """One approved text. `variables` are its body's variables in order: names, or "1", "2" and so on."""
 
     provider: str
     id: str  # Gallabox: template name; BiteSpeed: template ID
@@ -33,10 +46,19 @@ class Template:
     language: str = "en"
     category: str = "UTILITY"
     status: str = "approved"
+    name: str = ""  # what people call it where the id is opaque
 
 
 Templates = Mapping[tuple[str, str], Template]
 """By (provider name, template id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedTemplates:
+    """What a templates file holds. A template with a problem is left out; a problem reads `line:column: text`."""
+
+    templates: Templates
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +71,149 @@ class FilledTemplate:
     buttons: tuple[tuple[str, str], ...]
 
 
+# -- reading and writing the file -----------------------------------------------------------------
+
+
+def parse_templates(text: str) -> ParsedTemplates:
+    """Return the templates of a templates file, with every problem it has. Never raises."""
+    entries, problems = read_entries(text)
+    templates = {(provider, id_): _make_template(provider, id_, entry) for provider, id_, entry in entries}
+    return ParsedTemplates(templates, problems)
+
+
+def dump_templates(templates: Templates) -> str:
+    """Return the YAML of a templates file: sorted, the same for the same templates, readable by parse_templates."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.width = 4096  # a body stays on its line, so that a diff shows what changed
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel.yaml gives it no type
+    by_provider: dict[str, dict[str, Any]] = {}
+    for (provider, id_), template in sorted(templates.items()):
+        by_provider.setdefault(provider, {})[id_] = _make_entry(template)
+    stream = StringIO()
+    yaml.dump({"version": 1, "templates": by_provider}, stream)
+    return stream.getvalue()
+
+
+def _make_template(provider: str, id_: str, entry: TemplateEntry) -> Template:
+    header = entry.header
+    return Template(
+        provider=provider,
+        id=id_,
+        body=entry.body,
+        variables=find_placeholders(entry.body) if entry.variables is None else entry.variables,
+        header_kind=header.kind if header else "none",
+        header_text=(header.text if header else None) or "",
+        footer=entry.footer,
+        buttons=tuple(TemplateButton(button.kind, button.label, button.target) for button in entry.buttons),
+        language=entry.language,
+        category=entry.category,
+        status=entry.status,
+        name=entry.name,
+    )
+
+
+def _make_entry(template: Template) -> dict[str, Any]:
+    headers: dict[str, dict[str, Any]] = {"none": {}, "text": {"text": template.header_text}}
+    entry = {
+        "name": template.name,
+        "language": template.language,
+        "category": template.category,
+        "status": template.status,
+        "header": headers.get(template.header_kind, {template.header_kind: True}),
+        "body": template.body,
+        "footer": template.footer,
+        "buttons": [_make_button(button) for button in template.buttons],
+    }
+    kept = {key: value for key, value in entry.items() if value}
+    # Named even where it is empty: left out, the names would be derived from the body.
+    return kept | {"variables": list(template.variables)}
+
+
+def _make_button(button: TemplateButton) -> dict[str, str]:
+    return {"reply": button.text} if button.kind == "reply" else {button.kind: button.url, "text": button.text}
+
+
+# -- the message a customer sees ------------------------------------------------------------------
+
+
 def fill_template(
     template: Template, variables: Sequence[Variable], header: Header | None, buttons: Sequence[Button]
 ) -> FilledTemplate:
-    """Return what the customer sees when `variables` go into `template`."""
-    raise NotImplementedError
+    """Return what the customer sees when `variables` go into `template`.
+
+    A variable without a name fills the template's variable of its position. What nothing fills stays visible
+    as `{{name}}`. A value is data: braces inside it are text.
+    """
+    values = _name_values(template.variables, variables)
+    suffixes = {button.index: button.url for button in buttons}
+    return FilledTemplate(
+        header=_fill_header(template, header),
+        body=_fill_text(template.body, values),
+        footer=template.footer,
+        buttons=tuple(
+            (button.text, _fill_rest(button.url, suffixes.get(index))) for index, button in enumerate(template.buttons)
+        ),
+    )
+
+
+def total_length(filled: FilledTemplate) -> int:
+    """Return the characters that count against BODY_LIMIT: the body's own and its values'."""
+    return len(filled.body)
+
+
+def print_message(filled: FilledTemplate, *, width: int = 48) -> str:
+    """Return a plain-text picture of the WhatsApp bubble, its text wrapped at `width` characters.
+
+    WhatsApp's own marks (*bold*) stay as they are; the footer is marked _so_. The bubble is open to the right, as
+    emoji and many scripts have no fixed width.
+    """
+    footer = [f"_{line}_" for line in _wrap(filled.footer, width - 2)]
+    blocks = [_wrap(filled.header, width), _wrap(filled.body, width), footer]
+    text = [line for block in blocks for line in block]
+    buttons = [f"[ {label} → {target} ]" if target else f"[ {label} ]" for label, target in filled.buttons]
+    return "\n".join(["╭─", *(f"│ {line}".rstrip() for line in [*text, *buttons]), "╰─"])
+
+
+def _name_values(names: Sequence[str], variables: Sequence[Variable]) -> dict[str, str]:
+    numbered = {str(number): variable.value for number, variable in enumerate(variables, start=1)}
+    positional = {
+        names[index]: variable.value
+        for index, variable in enumerate(variables)
+        if variable.name is None and index < len(names)
+    }
+    named = {variable.name: variable.value for variable in variables if variable.name is not None}
+    return numbered | positional | named
+
+
+def _fill_text(text: str, values: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda match: values.get(match[1].strip(), match[0]), text)
+
+
+def _fill_rest(text: str, value: str | None) -> str:
+    # Each header and button has at most one variable, whatever its name, and a value of its own.
+    return text if value is None else PLACEHOLDER.sub(lambda _: value, text, count=1)
+
+
+def _fill_header(template: Template, header: Header | None) -> str:
+    if template.header_kind == "none":
+        return ""
+    if template.header_kind == "text":
+        return _fill_rest(template.header_text, header.value if header else None)
+    return f"[{template.header_kind} {_name_file(header)}]" if header else f"[{template.header_kind}]"
+
+
+def _name_file(header: Header) -> str:
+    parts = urlsplit(header.value)
+    return header.filename or parts.path.rsplit("/", 1)[-1] or parts.netloc
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines = text.splitlines()
+    return [
+        part
+        for line in lines
+        # A link or a coupon code must stay in one piece to be copied.
+        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    ]
