@@ -9,20 +9,15 @@ providers/__init__.py, and the contract suite (tests/providers/test_contract.py)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from app.core.config import ProviderSettings
 from app.core.models import Message, Outcome, Receipt, Request, Response
 
 
 class Provider(Protocol):
-    """One configured account.
+    """One configured account. `named_variables` says whether its API wants template variables by name."""
 
-    `settings_type` are the YAML keys of the type; `named_variables` says whether its API wants template
-    variables by name.
-    """
-
-    settings_type: ClassVar[type[ProviderSettings]]
     named_variables: ClassVar[bool]
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
@@ -36,3 +31,14 @@ class Provider(Protocol):
 
     def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return what a verified webhook reports; () where it reports nothing of ours. Never raises."""
+
+
+class ProviderType(Protocol):
+    """A provider's class: called with its settings it is one configured account."""
+
+    @property
+    def settings_type(self) -> type[ProviderSettings]:
+        """The YAML keys of the type."""
+
+    def __call__(self, settings: Any) -> Provider:
+        """Return the account that the settings, an instance of `settings_type`, describe."""

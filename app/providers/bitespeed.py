@@ -1,0 +1,96 @@
+"""BiteSpeed. It publishes no API reference: what stands here is a default, and all of it is data in the YAML.
+
+Known (https://www.nector.io/blog/nector-bitespeed-integration): a channel id, a user id and a template id,
+and variables in order. The body below is made of just these; put `path`, `headers`, `body`, `accepted` and
+`message_id` (see json_api.py) into the YAML as BiteSpeed tells you. Its inbox is a Chatwoot, whose webhooks
+are read as receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue, SecretStr
+
+from app.core.models import Message, Outcome, Receipt, Request, Response
+from app.providers.json_api import (
+    JsonApiSettings,
+    build_mapped_request,
+    collect_texts,
+    mapped_secrets,
+    read_mapped_response,
+)
+from app.providers.meta import failure_of, read_meta_statuses, read_status_word
+from app.providers.probing import as_items, as_mapping, first_text, parse_json, read_instant, read_path
+from app.providers.signing import has_token
+
+DEFAULT_BODY: Mapping[str, JsonValue] = {
+    "channelId": "$channel_id",
+    "userId": "$user_id",
+    "templateId": "$template",
+    "phone": "$phone",
+    "variables": "$variables",
+    "header": "$header",
+    "buttons": "$buttons",
+}
+_STATUS_EVENTS = frozenset({"message_created", "message_updated"})
+_OUR_ID_PATHS = ("content_attributes.local_message_id", "content_attributes.delivery_id", "local_message_id")
+
+
+class BitespeedSettings(JsonApiSettings):
+    """The YAML keys of `type: bitespeed`. Its two ids are all that is asked of a caller: they are kept as secrets."""
+
+    constants: ClassVar[Collection[str]] = ("channel_id", "user_id")
+
+    type: Literal["bitespeed"]
+    channel_id: Annotated[str, Field(repr=False)]
+    user_id: Annotated[str, Field(repr=False)]
+    webhook_token: SecretStr = SecretStr("")
+    body: dict[str, JsonValue] = Field(default_factory=lambda: dict(DEFAULT_BODY))
+
+
+@dataclass(frozen=True, slots=True)
+class Bitespeed:
+    """One configured BiteSpeed account."""
+
+    settings: BitespeedSettings
+    settings_type: ClassVar[type[BitespeedSettings]] = BitespeedSettings
+    named_variables: ClassVar[bool] = False
+
+    def build_request(self, message: Message, delivery_id: str) -> Request:
+        """Return the request that the settings describe."""
+        return build_mapped_request(self.settings, message, delivery_id)
+
+    def read_response(self, response: Response) -> Outcome:
+        """Say what the answer means by the settings' `accepted` and `message_id`."""
+        return read_mapped_response(self.settings, response)
+
+    def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
+        """Tell whether the webhook carries `?token=`: its sender signs nothing."""
+        return has_token(self.settings.webhook_token.get_secret_value(), query)
+
+    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:  # noqa: ARG002 - the seam
+        """Return what Chatwoot events say of our messages; WhatsApp's own form is understood, too."""
+        value, secrets = parse_json(body), mapped_secrets(self.settings)
+        events = as_items(value) or (value,)
+        chatwoot = [receipt for event in events for receipt in _read_event(as_mapping(event), secrets)]
+        return (*chatwoot, *read_meta_statuses(value, secrets))
+
+
+def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Receipt]:
+    # https://www.chatwoot.com/hc/user-guide/articles/1677693021-how-to-use-webhooks
+    status = read_status_word(first_text(event, ("status",)))
+    # The customer's own messages come by here as well (message_type incoming, or 0).
+    if event.get("event") not in _STATUS_EVENTS or status is None or event.get("message_type") in ("incoming", 0):
+        return ()
+    reason, detail = failure_of(event.get("content_attributes"), status, secrets)
+    at = read_instant(read_path(event, "updated_at")) or read_instant(event.get("created_at"))
+    delivery_id = first_text(event, _OUR_ID_PATHS)
+    # Which of its ids the answer to our request named is not documented: one receipt for each. One that
+    # matches nothing does nothing.
+    ids: Sequence[str | None] = collect_texts(event, ("source_id", "id"))
+    if delivery_id is not None:
+        ids = (*ids, None)[:1]
+    return tuple(Receipt(status, delivery_id, message_id, at, reason, detail) for message_id in ids)

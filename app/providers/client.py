@@ -1,0 +1,207 @@
+"""The one client that talks to providers: bounded in time and size, and sure of what it knows was not sent."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+from typing import Any
+
+import httpx2
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
+
+from app.core.models import Message, Outcome, Reason, Request, Response, Retryable, Scope, Uncertain
+from app.providers.base import Provider
+from app.providers.probing import MAX_BYTES
+
+MAX_TRIES = 3
+BASE_WAIT_S = 0.2
+LONGEST_WAIT_S = 2.0
+# Servers drop idle connections after 5 s and up. A request on one that is just being dropped is lost in the
+# dark, so we drop it first.
+KEEPALIVE_S = 2.0
+BUDGET_TIMEOUTS = 2  # a further try begins only if it can end within so many timeouts from the first one's start
+_WRITING = "http11.send_request_headers.started"
+_NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.InvalidURL,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,  # h11 refuses to put our request into bytes
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a send came to: the outcome, the requests it took, and the last answer's status if there was one."""
+
+    outcome: Outcome
+    tries: int
+    http_status: int | None = None
+
+
+class _TooLateError(Exception):
+    """The deadline passed before the first byte could be written."""
+
+
+@dataclass(slots=True)
+class _Try:
+    """One HTTP request: whether its first byte may have left, and until when (loop time) it may."""
+
+    write_before: float | None
+    written: bool = field(default=False)
+
+    async def watch(self, event: str, _info: Mapping[str, Any]) -> None:
+        """Take httpcore's trace: the last look at the deadline is here, after connecting and before writing."""
+        if event == _WRITING:
+            if self.write_before is not None and asyncio.get_running_loop().time() >= self.write_before:
+                raise _TooLateError
+            self.written = True
+
+
+class ProviderClient:
+    """Sends messages of one provider; one for each lane.
+
+    `transport` replaces httpx's own (a faster one, or a test's); `traced` says that it reports httpcore's
+    trace events, without which every broken-off request counts as perhaps sent. `sleep` waits between quick
+    tries and takes seconds; `draw` draws from [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_ms: int,
+        concurrency: int,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        traced: bool | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._timeout_s = timeout_ms / 1000
+        self._traced = transport is None if traced is None else traced
+        self._sleep = sleep
+        self._draw = draw
+        # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
+        half_s = self._timeout_s / 2
+        self._http = httpx2.AsyncClient(
+            transport=transport or _open_transport(concurrency),
+            timeout=httpx2.Timeout(self._timeout_s, connect=half_s, pool=half_s),
+            follow_redirects=False,
+            trust_env=False,
+            # What one answer sets must not travel with the next message.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            headers={
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                "user-agent": f"nector-relay/{version('nector-relay')}",
+            },
+        )
+
+    async def send(
+        self, provider: Provider, message: Message, delivery_id: str, *, write_within_ms: int | None = None
+    ) -> Sent:
+        """Ask `provider` to send `message`; never raises but when cancelled.
+
+        Tries again (up to three times, within two timeouts) only what broke off before it was sent.
+        `write_within_ms`: no byte leaves later than that from now on (the message's deadline).
+        """
+        loop = asyncio.get_running_loop()
+        write_before = None if write_within_ms is None else loop.time() + write_within_ms / 1000
+        request = provider.build_request(message, delivery_id)
+        tries = 0
+
+        async def try_once() -> Sent:
+            nonlocal tries
+            tries += 1
+            return await self._try_once(provider, request, _Try(write_before), tries)
+
+        sent: Sent = await self._retrying()(try_once)
+        return sent
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    def _retrying(self) -> AsyncRetrying:
+        # A new one for every send: it keeps the state of its run, and sends run side by side.
+        return AsyncRetrying(
+            retry=retry_if_result(_is_worth_a_quick_try),
+            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1)),
+            wait=self._draw_wait,
+            sleep=self._sleep,
+            retry_error_callback=_last_result,
+        )
+
+    def _draw_wait(self, state: RetryCallState) -> float:
+        return self._draw() * min(BASE_WAIT_S * 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_S)
+
+    async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._exchange(request, trial)
+        except _TooLateError:
+            return Sent(Retryable(Reason.DEADLINE_PASSED, detail="connecting took until the deadline"), tries)
+        except Exception as error:  # noqa: BLE001 - whatever breaks in a transport, the attempt comes to an outcome
+            return Sent(self._judge_break(error, trial), tries)
+        return Sent(provider.read_response(response), tries, response.status)
+
+    async def _exchange(self, request: Request, trial: _Try) -> Response:
+        outgoing = self._http.build_request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            content=request.body,
+            extensions={"trace": trial.watch},
+        )
+        answer = await self._http.send(outgoing, stream=True)
+        try:
+            return Response(answer.status_code, dict(answer.headers), await _read_body(answer))
+        finally:
+            await answer.aclose()
+
+    def _judge_break(self, error: Exception, trial: _Try) -> Outcome:
+        # The error's own text may hold the URL or a header: only its kind is kept.
+        kind = type(error).__name__
+        if isinstance(error, _NEVER_SENT) or (self._traced and not trial.written):
+            return Retryable(Reason.CONNECT_FAILED, Scope.MESSAGE, detail=_describe_break(error))
+        if isinstance(error, TimeoutError | httpx2.TimeoutException):
+            return Uncertain(Reason.TIMED_OUT, kind)
+        return Uncertain(Reason.CONNECTION_LOST, kind)
+
+
+def _open_transport(concurrency: int) -> httpx2.AsyncHTTPTransport:
+    limits = httpx2.Limits(
+        max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=KEEPALIVE_S
+    )
+    return httpx2.AsyncHTTPTransport(trust_env=False, retries=0, limits=limits)
+
+
+async def _read_body(answer: httpx2.Response) -> bytes:
+    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than 64 KiB."""
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        return b""
+    body = bytearray()
+    async for part in answer.aiter_raw():
+        body += part
+        if len(body) > MAX_BYTES:
+            return b""
+    return bytes(body)
+
+
+def _describe_break(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "the provider's TLS certificate cannot be verified"
+    return type(error).__name__
+
+
+def _is_worth_a_quick_try(sent: Sent) -> bool:
+    return isinstance(sent.outcome, Retryable) and sent.outcome.reason is Reason.CONNECT_FAILED
+
+
+def _last_result(state: RetryCallState) -> Any:
+    # tenacity calls this when it stops, which it does only after a result
+    return state.outcome.result() if state.outcome is not None else None

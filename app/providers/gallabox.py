@@ -1,0 +1,134 @@
+"""Gallabox: its request, its answers, its webhooks, its list of templates.
+
+Sources: https://developers.gallabox.com/gallabox-api/whatsapp-templates and the official Postman set
+(https://documenter.gw.postman.com/view/metadata/Tzz7QJTJ); where they are silent, public client code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, SecretStr
+
+from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Request, Response
+from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
+from app.providers.endpoint import RemoteSettings, build_json_request, check_header_secret, secrets_of
+from app.providers.mapping import name_variables
+from app.providers.meta import failure_of, read_meta_statuses, read_status_word
+from app.providers.probing import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
+from app.providers.signing import has_base64_signature
+
+# https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
+_STATUS_EVENTS = frozenset({"message.send", "message.wa.status.received", "broadcast.wa.message.status.received"})
+_FAILED_EVENTS = frozenset({"message.wa.status.failed", "broadcast.wa.message.status.failed"})
+# The body of a failed event is not documented, and the places differ from plan to plan.
+_OUR_ID_PATHS = ("localMessageId", "data.localMessageId", "message.localMessageId", "whatsapp.localMessageId")
+_ITS_ID_PATHS = ("id", "data.id", "data.messageId", "message.id", "messageId", "whatsapp.id")
+_STATUS_PATHS = ("whatsapp.status", "data.whatsapp.status", "data.status", "message.status", "status")
+_TIME_PATHS = ("whatsapp.time", "data.whatsapp.time", "whatsapp.timestamp", "data.timestamp", "timestamp")
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(check_header_secret)]
+
+
+class GallaboxSettings(RemoteSettings):
+    """The YAML keys of `type: gallabox`: Settings → Channels and Settings → API keys there."""
+
+    named_variables: ClassVar[bool] = True
+
+    type: Literal["gallabox"]
+    channel_id: str
+    api_key: HeaderSecret
+    api_secret: HeaderSecret
+    account_id: str = ""  # only needed to list templates
+    webhook_secret: SecretStr = SecretStr("")  # only needed for receipts
+    base_url: str = "https://server.gallabox.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Gallabox:
+    """One configured Gallabox channel."""
+
+    settings: GallaboxSettings
+    settings_type: ClassVar[type[GallaboxSettings]] = GallaboxSettings
+    named_variables: ClassVar[bool] = True
+
+    def build_request(self, message: Message, delivery_id: str) -> Request:
+        """Return `POST /devapi/messages/whatsapp`; our id travels as `localMessageId` and comes back in webhooks."""
+        phone = message.recipient.removeprefix("+")
+        payload = {
+            "channelId": self.settings.channel_id,
+            "channelType": "whatsapp",
+            "localMessageId": delivery_id,
+            "recipient": {"name": message.recipient_name or phone, "phone": phone},
+            "whatsapp": {"type": "template", "template": _describe_template(message)},
+        }
+        url = f"{self.settings.base_url}/devapi/messages/whatsapp"
+        return build_json_request("POST", url, self._headers(), payload)
+
+    def read_response(self, response: Response) -> Outcome:
+        """Say what the answer means: only a 2xx whose status is ACCEPTED is one, as in Gallabox's own plug-in."""
+        secrets = secrets_of(self.settings)
+        if not is_success(response.status):
+            return read_failure(response, treat_500_as=self.settings.treat_500_as, secrets=secrets)
+        answer = as_mapping(parse_json(response.body))
+        status = as_text(answer.get("status"))
+        if not has_error(answer):
+            if status is None:
+                return unreadable(response.status)
+            if status.casefold() == "accepted":
+                return Accepted(first_text(answer, ("id",)))
+        return read_told_error(answer, response.status, secrets)
+
+    def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
+        """Tell whether `x-gallabox-signature` is the base64 HMAC-SHA256 of the raw body."""
+        secret = self.settings.webhook_secret.get_secret_value()
+        return has_base64_signature(secret, headers.get("x-gallabox-signature", ""), body)
+
+    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
+        """Return the message statuses of a webhook, a batch of them included."""
+        event = headers.get("x-event-name", "").strip().lower()
+        if event and event not in _STATUS_EVENTS | _FAILED_EVENTS:
+            return ()
+        value, secrets = parse_json(body), secrets_of(self.settings)
+        items = as_items(value) or (value,)
+        receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
+        return (*(receipt for receipt in receipts if receipt is not None), *read_meta_statuses(value, secrets))
+
+    def _headers(self) -> Mapping[str, str]:
+        return {
+            "apiKey": self.settings.api_key.get_secret_value(),
+            "apiSecret": self.settings.api_secret.get_secret_value(),
+        }
+
+
+def _describe_template(message: Message) -> Mapping[str, Any]:
+    template: dict[str, Any] = {"templateName": message.template, "bodyValues": name_variables(message)}
+    if message.language is not None:
+        template["languageCode"] = message.language
+    if message.header is not None:
+        template["headerValues"] = _describe_header(message.header)
+    if message.buttons:
+        template["buttonValues"] = [
+            # `parameters` is an object here, unlike the array of WhatsApp's own API.
+            {"index": button.index, "sub_type": "url", "parameters": {"type": "text", "text": button.url}}
+            for button in message.buttons
+        ]
+    return template
+
+
+def _describe_header(header: Header) -> Mapping[str, str]:
+    if header.kind == "text":
+        return {"1": header.value}  # undocumented; by analogy with bodyValues, and a text header has one variable
+    return {"mediaUrl": header.value, "mediaName": header.filename or header.kind}
+
+
+def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receipt | None:
+    status = ReceiptStatus.FAILED if failed else read_status_word(first_text(value, _STATUS_PATHS))
+    delivery_id, message_id = first_text(value, _OUR_ID_PATHS), first_text(value, _ITS_ID_PATHS)
+    if status is None or (delivery_id is None and message_id is None):
+        return None
+    reason, detail = failure_of(value, status, secrets)
+    at = next((at for path in _TIME_PATHS if (at := read_instant(read_path(value, path))) is not None), None)
+    return Receipt(status, delivery_id, message_id, at, reason, detail)

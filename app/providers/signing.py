@@ -1,0 +1,33 @@
+"""Is this webhook really from the provider? Everything is compared in constant time, and no secret means no."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+
+def has_token(expected: str, query: Mapping[str, str]) -> bool:
+    """Tell whether `?token=` is the expected one."""
+    return _same(expected, query.get("token", ""))
+
+
+def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:
+    """Tell whether `signature` is the base64 HMAC-SHA256 of the raw body."""
+    expected = base64.b64encode(_sign(secret, body)).decode()
+    return bool(secret) and _same(expected, signature.strip())
+
+
+def has_hex_signature(secret: str, signature: str, body: bytes) -> bool:
+    """Tell whether `signature` is `sha256=` and the hex HMAC-SHA256 of the raw body, as Meta sends it."""
+    return bool(secret) and _same(f"sha256={_sign(secret, body).hex()}", signature.strip())
+
+
+def _sign(secret: str, body: bytes) -> bytes:
+    return hmac.new(secret.encode(), body, hashlib.sha256).digest()
+
+
+def _same(expected: str, given: str) -> bool:
+    # As bytes: compare_digest refuses text that is not ASCII, and a forger may send just that.
+    return bool(expected) and hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
