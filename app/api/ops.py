@@ -1,0 +1,197 @@
+"""The ops API: what operators and the `nector-relay` commands read and change. Every path asks for the token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from app.api.problems import problem
+from app.clock import Clock
+from app.core.instants import format_instant
+from app.core.models import Reason, State
+from app.dispatch import Dispatcher
+from app.logs import Log
+from app.metrics import Metrics
+from app.outbox.base import DeliveryFilter, Hold, Outbox
+from app.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class OpsDesk:
+    """What the ops API needs."""
+
+    outbox: Outbox
+    dispatcher: Dispatcher
+    rules: Rules
+    clock: Clock
+    metrics: Metrics
+    log: Log
+
+
+class RetryOrder(BaseModel, extra="forbid"):
+    """Which deliveries to send again as they are: these ids, or all in a state (of a route)."""
+
+    ids: list[str] = Field(default=[], max_length=1000)
+    state: Literal["dead", "unknown", "expired"] | None = None
+    route: str | None = None
+
+
+class HoldOrder(BaseModel, extra="forbid"):
+    """Why the scope is stopped, for the people who find it so."""
+
+    reason: str = Field(default=Reason.BY_HAND.value, max_length=200)
+
+
+def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Callable[[Request], None]) -> APIRouter:
+    """Return `GET /metrics`, which the stateless mode has, too."""
+    router = APIRouter(dependencies=[Depends(guard)])
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def show_metrics() -> Response:
+        await count()
+        return Response(metrics.show(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+    """Return the paths about deliveries, holds and the YAML."""
+    router = APIRouter(dependencies=[Depends(guard)])
+    _add_deliveries(router, desk)
+    _add_holds(router, desk)
+
+    @router.post("/reload", summary="Read the YAML again")
+    async def reload() -> Response:
+        fault = await desk.rules.reload(desk.dispatcher.use)
+        if fault is not None:
+            return problem(422, fault)
+        return JSONResponse({"hash": desk.rules.current().config.hash})
+
+    return router
+
+
+def add_docs(app: FastAPI, guard: Callable[[Request], None]) -> None:
+    """Serve `/docs` and `/openapi.json` behind the token, too: they tell a stranger where to knock."""
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard)])
+    async def show_openapi() -> Response:
+        return JSONResponse(app.openapi())
+
+    @app.get("/docs", include_in_schema=False, dependencies=[Depends(guard)])
+    async def show_docs() -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
+
+
+def _add_deliveries(router: APIRouter, desk: OpsDesk) -> None:
+    @router.get("/deliveries", summary="Deliveries, newest first")
+    async def list_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
+        rows, next_cursor = await desk.outbox.list_deliveries(DeliveryFilter(**wanted.model_dump()))
+        return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
+
+    @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
+    async def show_delivery(delivery_id: str) -> Response:
+        row = await desk.outbox.read_delivery(delivery_id)
+        return problem(404, "no delivery has this id") if row is None else JSONResponse(dict(row))
+
+    @router.post("/deliveries/retry", summary="Send deliveries again as they are")
+    async def retry_deliveries(order: RetryOrder) -> Response:
+        if bool(order.ids) == bool(order.state):
+            return problem(422, "give either ids or a state")
+        ids = order.ids or await _ids_in_state(desk.outbox, order)
+        return JSONResponse({"retried": list(await _retry(desk, ids))})
+
+    @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
+    async def retry_delivery(delivery_id: str) -> Response:
+        row = await desk.outbox.read_delivery(delivery_id)
+        if row is None:
+            return problem(404, "no delivery has this id")
+        if not await _retry(desk, [delivery_id]):
+            return problem(409, f"a delivery in the state {row['state']} cannot be retried, or its message is gone")
+        return JSONResponse({"retried": [delivery_id]})
+
+
+class DeliveryQuery(BaseModel, extra="forbid"):
+    """The filters of `GET /deliveries`."""
+
+    state: Literal["held"] | State | None = None
+    route: str | None = None
+    provider: str | None = None
+    event_id: str | None = None
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = None
+
+
+def _add_holds(router: APIRouter, desk: OpsDesk) -> None:
+    @router.get("/holds", summary="What is stopped, and why")
+    async def list_holds() -> Response:
+        return JSONResponse({"holds": [_show_hold(hold) for hold in await desk.outbox.list_holds()]})
+
+    @router.put("/holds/{scope:path}", summary="Stop a provider, a route or a template")
+    async def put_hold(scope: str, order: HoldOrder | None = None) -> Response:
+        if (fault := _scope_fault(scope, desk)) is not None:
+            return problem(422, fault)
+        reason = (order or HoldOrder()).reason
+        await desk.outbox.put_hold(scope, reason, desk.clock())
+        desk.log.warning("hold.set", scope=scope, reason=reason, by="ops")
+        held = [hold for hold in await desk.outbox.list_holds() if hold.scope == scope]
+        return JSONResponse(_show_hold(held[0]) if held else {"scope": scope})
+
+    @router.delete("/holds/{scope:path}", summary="Let it go on")
+    async def release_hold(scope: str) -> Response:
+        if not await desk.outbox.release_hold(scope, desk.clock()):
+            return problem(404, "there is no such hold")
+        desk.log.warning("hold.released", scope=scope, by="ops")
+        desk.dispatcher.wake_all()
+        return Response(status_code=204)
+
+
+def _scope_fault(scope: str, desk: OpsDesk) -> str | None:
+    kind, _, name = scope.partition(":")
+    config = desk.rules.current().config
+    known: Mapping[str, set[str]] = {
+        "provider": set(config.providers),
+        "route": {route.name for route in config.routes},
+        "template": {f"{route.provider}/{route.template}" for route in config.routes},
+    }
+    if kind not in known or not name:
+        return "a scope is provider:NAME, route:NAME or template:PROVIDER/NAME"
+    if name not in known[kind]:
+        return f"the YAML has no {kind} of this name; it has {', '.join(sorted(known[kind])) or 'none'}"
+    return None
+
+
+def _show_hold(hold: Hold) -> dict[str, Any]:
+    return {
+        "scope": hold.scope,
+        "reason": hold.reason,
+        "since": format_instant(hold.since),
+        "deliveries": hold.deliveries,
+        "probe_at": None if hold.probe_at is None else format_instant(hold.probe_at),
+    }
+
+
+async def _ids_in_state(outbox: Outbox, order: RetryOrder) -> list[str]:
+    """Return the ids of a state, page by page."""
+    ids: list[str] = []
+    cursor: str | None = None
+    while True:
+        rows, cursor = await outbox.list_deliveries(
+            DeliveryFilter(state=order.state, route=order.route, limit=500, cursor=cursor)
+        )
+        ids += [row["id"] for row in rows]
+        if cursor is None:
+            return ids
+
+
+async def _retry(desk: OpsDesk, ids: Sequence[str]) -> Sequence[str]:
+    changed = await desk.outbox.retry_deliveries(ids, desk.clock())
+    desk.log.info("deliveries.retried", asked=len(ids), retried=len(changed), by="ops")
+    desk.dispatcher.wake_all()
+    return changed

@@ -1,0 +1,39 @@
+"""`POST /webhooks/{provider}`: receipts, answered fast and taken in any order."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from app.api.problems import problem, unauthorised, unavailable
+from app.api.reading import read_capped
+from app.errors import StoreError
+from app.receipts import ReceiptDesk, accept_receipts
+
+
+def build_router(desk: ReceiptDesk) -> APIRouter:
+    """Return the route by which providers report."""
+    router = APIRouter()
+
+    @router.post("/webhooks/{provider}", summary="Take a provider's receipts")
+    async def take_receipts(provider: str, request: Request) -> Response:
+        try:
+            body = await read_capped(request)
+        except ClientDisconnect:
+            return problem(400, "the request ended before its body did")
+        if body is None:
+            return problem(413, "the body is longer than 64 KiB")
+        try:
+            status = await accept_receipts(desk, provider, dict(request.headers), dict(request.query_params), body)
+        except StoreError:
+            return unavailable("the receipt could not be stored; send it again")
+        match status:
+            case 200:
+                return Response('{"status":"ok"}', media_type="application/json")
+            case 401:
+                return unauthorised()
+            case _:
+                return problem(404, "no provider of this name is configured")
+
+    return router

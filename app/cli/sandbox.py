@@ -1,0 +1,90 @@
+"""`nector-relay sandbox`: the fake providers, for trials, tests and staging."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.core.templates import Templates, parse_templates
+from app.errors import ConfigError
+from app.sandbox.serving import serve_sandbox
+from app.sandbox.settings import SandboxSettings
+from app.settings import read_environment, read_settings
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9100,
+    relay_url: Annotated[str, typer.Option(help="Where receipts go; empty: none are sent.")] = "http://127.0.0.1:8000",
+    templates: Annotated[
+        Path | None, typer.Option(help="The approved texts (else templates.yaml beside the YAML).")
+    ] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="A fault from the start, e.g. gallabox=500 or bitespeed=hang.")
+    ] = None,
+) -> int:
+    """Run a fake Gallabox and BiteSpeed that check every field and print each message as the customer would see it.
+
+    Point the relay at it with GALLABOX_BASE_URL=http://127.0.0.1:9100 and BITESPEED_BASE_URL=http://127.0.0.1:9100/bitespeed.
+    GET /sandbox/messages lists what arrived, PUT /sandbox/faults changes the faults.
+    """
+    environment = read_environment()
+    texts = read_templates(templates or read_settings(environment).config.parent / "templates.yaml")
+    settings = make_settings(environment, relay_url=relay_url or None, faults=",".join(fault or []))
+    print(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}", flush=True)
+
+    def show_port(bound: int) -> None:
+        print(f"sandbox listening on http://{host}:{bound}", flush=True)
+
+    def show(text: str) -> None:
+        print(text, flush=True)
+
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_serve_until_told(serve_sandbox(settings, texts, host, port, show=show, on_bound=show_port)))
+    return 0
+
+
+async def _serve_until_told(serving: Coroutine[Any, Any, None]) -> None:
+    """Run until SIGINT or SIGTERM."""
+    task = asyncio.ensure_future(serving)
+    loop = asyncio.get_running_loop()
+    for told in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(told, task.cancel)
+    await task
+
+
+def read_templates(path: Path) -> Templates:
+    """Return the approved texts; raises ConfigError with every problem of the file."""
+    try:
+        parsed = parse_templates(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name another with --templates") from None
+    if parsed.problems:
+        raise ConfigError("\n".join(f"{path}:{problem}" for problem in parsed.problems))
+    return parsed.templates
+
+
+def make_settings(environment: Mapping[str, str], *, relay_url: str | None, faults: str = "") -> SandboxSettings:
+    """Return settings that expect the very credentials which the relay in this environment sends."""
+
+    def read(name: str) -> str:
+        return environment.get(name, "")
+
+    return SandboxSettings(
+        relay_url=relay_url,
+        faults=faults,
+        gallabox_channel_id=read("GALLABOX_CHANNEL_ID"),
+        gallabox_account_id=read("GALLABOX_ACCOUNT_ID"),
+        gallabox_api_key=read("GALLABOX_API_KEY"),
+        gallabox_api_secret=read("GALLABOX_API_SECRET"),
+        gallabox_webhook_secret=read("GALLABOX_WEBHOOK_SECRET"),
+        bitespeed_channel_id=read("BITESPEED_CHANNEL_ID"),
+        bitespeed_user_id=read("BITESPEED_USER_ID"),
+        bitespeed_webhook_token=read("BITESPEED_WEBHOOK_TOKEN"),
+    )

@@ -1,0 +1,124 @@
+"""The dispatcher: a lane for each provider, a sweeper for what time alone changes, and the way they stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from app.errors import StoreBroken, StoreError
+from app.lane import Lane, LaneParts
+from app.providers.client import ProviderClient
+from app.snapshot import Snapshot
+
+SWEEP_EVERY_S = 5.0
+RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
+WIPE_EVERY_SWEEPS = 720  # about once an hour
+
+
+class Dispatcher:
+    """Runs the lanes of the rules in force.
+
+    `on_dead` is told when a task dies, for the process must then end: a relay that takes events and sends
+    none is worse than one that is down.
+    """
+
+    def __init__(self, parts: LaneParts, payload_retention_ms: int, on_dead: Callable[[BaseException], None]) -> None:
+        self._parts = parts
+        self._payload_retention_ms = payload_retention_ms
+        self._on_dead = on_dead
+        self._lanes: dict[str, Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The lanes at work, by provider name."""
+        return self._lanes
+
+    def start(self) -> None:
+        """Begin to look after the outbox; `use` then starts the lanes."""
+        self._start_task(self._sweep(), "sweeper")
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Take over new rules: a lane whose account changed is replaced, what it has open still ends there."""
+        for name, lane in list(self._lanes.items()):
+            if snapshot.config.providers.get(name) != lane.settings:
+                del self._lanes[name]
+                lane.stop()
+        for name, settings in snapshot.config.providers.items():
+            if name not in self._lanes:
+                client = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency)
+                lane = Lane(name, settings, snapshot.providers[name], client, self._parts)
+                self._lanes[name] = lane
+                self._start_task(self._run_lane(lane, client), f"lane {name}")
+
+    def wake(self, provider: str) -> None:
+        """Tell a lane that something may have become due."""
+        lane = self._lanes.get(provider)
+        if lane is not None:
+            lane.wake()
+
+    def wake_all(self) -> None:
+        """Tell every lane: a hold ended, or deliveries were made pending by hand."""
+        for lane in self._lanes.values():
+            lane.wake()
+
+    def stop_claiming(self) -> None:
+        """Begin no new send; what is open goes on."""
+        for lane in self._lanes.values():
+            lane.stop()
+
+    async def drain(self, grace_s: float) -> None:
+        """Stop claiming, let open sends finish inside the grace period, then give up those that are left."""
+        lanes = list(self._lanes.values())
+        self.stop_claiming()
+        sending = {task for task in self._tasks if task.get_name().startswith("lane ")}
+        for task in self._tasks - sending:
+            task.cancel()
+        if sending and (late := (await asyncio.wait(sending, timeout=grace_s))[1]):
+            for lane in lanes:
+                lane.give_up_open()
+            await asyncio.wait(late, timeout=RECORDING_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._watch)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._parts.log.critical("task.died", task=task.get_name(), exc_info=error)
+            self._on_dead(error)
+
+    async def _run_lane(self, lane: Lane, client: ProviderClient) -> None:
+        try:
+            await lane.run()
+        finally:
+            await client.close()
+
+    async def _sweep(self) -> None:
+        rounds = 0
+        while True:
+            try:
+                await self._sweep_once(wipe=rounds % WIPE_EVERY_SWEEPS == 0)
+            except StoreBroken:
+                raise
+            except StoreError as error:
+                self._parts.log.warning("sweep.failed", detail=str(error))
+            rounds += 1
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _sweep_once(self, *, wipe: bool) -> None:
+        outbox, now = self._parts.outbox, self._parts.clock()
+        swept = await outbox.sweep(now, self._parts.settle_ms)
+        if swept.expired or swept.resent or swept.lost:
+            self._parts.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
+        if swept.resent:
+            self.wake_all()
+        if wipe:
+            wiped = await outbox.wipe_payloads(now - self._payload_retention_ms)
+            self._parts.log.info("outbox.wiped", payloads=wiped)

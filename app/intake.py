@@ -1,0 +1,137 @@
+"""One webhook's way in: verify, parse, route, render, commit. Then, and only then, the 2xx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from app.clock import Clock
+from app.core.models import Delivery, Event, State
+from app.core.nector import BodyFault, EventHeaders, match_hmac, parse_body, read_headers
+from app.core.planning import plan_deliveries
+from app.core.routing import RouteTable
+from app.ids import NewId
+from app.logs import Log
+from app.metrics import Metrics, topic_label
+from app.outbox.base import DeliveryState, Outbox
+from app.settings import Settings
+from app.snapshot import Snapshot
+
+SOURCE = "nector"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the source is told: `status` goes into the body beside the ids."""
+
+    http_status: int
+    event_id: str
+    status: Literal["accepted", "unrouted", "duplicate", "failed"]
+    deliveries: Sequence[DeliveryState]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A webhook that is not taken: the status, and what is wrong with which field (never a value)."""
+
+    http_status: int
+    detail: str
+
+
+class Taker(Protocol):
+    """Takes over the responsibility for an event: into the outbox, or straight to the provider."""
+
+    async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+        """Return once the event is safe (or surely is not); raises StoreError if it cannot be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What the webhook endpoint needs. `snapshot` returns the rules in force at this moment."""
+
+    settings: Settings
+    snapshot: Callable[[], Snapshot]
+    taker: Taker
+    clock: Clock
+    new_id: NewId
+    metrics: Metrics
+    log: Log
+
+
+class OutboxTaker:
+    """Commits an event with its deliveries, then wakes their lanes."""
+
+    def __init__(self, outbox: Outbox, wake: Callable[[str], None]) -> None:
+        self._outbox = outbox
+        self._wake = wake
+
+    async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+        """Return after the commit; the first answer's ids again where the event is known."""
+        enqueued = await self._outbox.add_event(event, deliveries)
+        if enqueued.duplicate:
+            return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
+        for provider in {row.provider for row in enqueued.deliveries if row.state is State.PENDING}:
+            self._wake(provider)
+        return Answer(202, enqueued.event_id, "accepted" if enqueued.deliveries else "unrouted", enqueued.deliveries)
+
+
+async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) -> Answer | Refusal:
+    """Return the answer to one webhook whose secret has been checked. `headers`: names in lower case.
+
+    Raises StoreError where the outbox cannot commit (503).
+    """
+    now = intake.clock()
+    event = read_event(intake, headers, body, now)
+    if isinstance(event, Refusal):
+        intake.metrics.events.labels("other", "refused").inc()
+        intake.log.warning("event.refused", http_status=event.http_status, detail=event.detail)
+        return event
+    snapshot = intake.snapshot()
+    deliveries = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
+    answer = await intake.taker.take(event, deliveries)
+    _report_event(intake, event, answer, deliveries)
+    return answer
+
+
+def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int) -> Event | Refusal:
+    """Return the verified event in a webhook, or what is wrong with it."""
+    if not _check_hmac(intake, headers, body):
+        return Refusal(401, "not authorised")
+    payload = parse_body(body)
+    if isinstance(payload, BodyFault):
+        return Refusal(payload.http_status, payload.detail)
+    envelope: EventHeaders = read_headers(headers)
+    if not envelope.topic:
+        return Refusal(422, "the header x-nector-topic is missing or empty")
+    return Event(intake.new_id(now), SOURCE, envelope.topic, envelope.delivery_id, body, payload, now)
+
+
+def _check_hmac(intake: Intake, headers: Mapping[str, str], body: bytes) -> bool:
+    """Nector does not document which bytes it signs: until a capture shows it, the default only counts what holds."""
+    mode = intake.settings.nector_hmac
+    if mode == "off" or not intake.settings.secrets:
+        return True
+    given = headers.get("x-nector-webhook-hmac")
+    scheme = match_hmac(given, intake.settings.secrets, body)
+    intake.metrics.hmac.labels(scheme or ("absent" if not given else "none")).inc()
+    return scheme is not None or mode == "log"
+
+
+def _report_event(intake: Intake, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
+    label = topic_label(event.topic)
+    intake.metrics.events.labels(label, answer.status).inc()
+    intake.metrics.last_event.labels(label).set(event.received_at / 1000)
+    if answer.status != "duplicate":
+        for delivery in answer.deliveries:
+            intake.metrics.deliveries.labels(delivery.route, delivery.provider, delivery.state.value).inc()
+    intake.log.info(
+        "event.received",
+        event_id=answer.event_id,
+        topic=event.topic,
+        source_delivery_id=event.delivery_id,
+        result=answer.status,
+        deliveries=[row.id for row in answer.deliveries],
+        routes=[row.route for row in answer.deliveries],
+        dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
+    )

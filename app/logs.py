@@ -1,0 +1,84 @@
+"""One wide line a step, with ids always, recipients masked and bodies never.
+
+Our own code masks what it knows to be a number (core.phone.mask_phone); the processor here is the net
+beneath: whatever still looks like a phone number in any line, uvicorn's and httpx2's own included, is
+struck out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+Log = structlog.typing.FilteringBoundLogger
+
+_LONGEST = 256
+# Ids hold digits, too: a run that touches a letter or a hyphen is part of an id, not a number.
+_PHONE = re.compile(r"(?<![0-9A-Za-z-])\+?[0-9]{10,15}(?![0-9A-Za-z-])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+def redact(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Strike phone numbers and control characters out of a line's texts, and cap their length."""
+    for key, value in line.items():
+        if isinstance(value, str):
+            line[key] = _CONTROL.sub(" ", _PHONE.sub("[number]", value))[:_LONGEST]
+    return line
+
+
+def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
+    """Send our lines and the libraries' to stdout in one form; return the logger to pass on."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _name_exception,
+        redact,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    log: Log = structlog.get_logger()
+    return log
+
+
+def _name_exception(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Replace a traceback by the exception's type and place: its text or its locals may hold a customer's data."""
+    info: Any = line.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        line["error_type"] = type(error).__name__
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        if frame is not None:
+            line["error_at"] = f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}"
+    return line

@@ -1,0 +1,113 @@
+"""The only place that wires: settings become a relay, a relay becomes an ASGI application."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api import health, ops, receipts, webhooks
+from app.api.access import build_guard
+from app.api.problems import problem
+from app.errors import ConfigError
+from app.logs import configure_logs
+from app.relay import Relay
+from app.settings import Settings, read_environment, read_settings, unknown_names
+from app.snapshot import load_snapshot
+
+
+def create_app(
+    settings: Settings | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    on_dead: Callable[[BaseException], None] | None = None,
+) -> FastAPI:
+    """Return the relay as an ASGI application; its lifespan opens the outbox and runs the lanes.
+
+    `on_dead` is told when a part that must live has died; the process should then end. Raises ConfigError
+    with everything that is wrong in the settings and the YAML.
+    """
+    relay = build_relay(settings, environment, on_dead=on_dead)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await relay.open()
+        try:
+            yield
+        finally:
+            await relay.close()
+
+    app = FastAPI(title="nector-relay", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.relay = relay
+    app.add_exception_handler(HTTPException, _show_http_error)
+    app.add_exception_handler(RequestValidationError, _show_invalid)
+    app.add_exception_handler(Exception, _show_failure)
+    _add_routes(app, relay)
+    return app
+
+
+def build_relay(
+    settings: Settings | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    on_dead: Callable[[BaseException], None] | None = None,
+) -> Relay:
+    """Return the relay, not yet opened; raises ConfigError."""
+    environment = read_environment() if environment is None else environment
+    settings = read_settings(environment) if settings is None else settings
+    refuse_open_door(settings)
+    snapshot, warnings = load_snapshot(settings, environment)
+    log = configure_logs(settings.log_level, settings.log_format)
+    for name in unknown_names(environment):
+        log.warning("setting.unknown", name=name, cure="see .env.example for the names there are")
+    for warning in warnings:
+        log.warning("config.warning", line=warning.line, detail=warning.message)
+    return Relay(settings, environment, snapshot, log, random=random.random, on_dead=on_dead or _do_nothing)
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """Raise ConfigError where anybody could post events: a relay spends its merchant's money."""
+    if not settings.secrets and not settings.insecure_no_auth:
+        raise ConfigError(
+            "RELAY_NECTOR_SECRETS is not set, so anybody could post events. Set it to the webhook secret from Nector's "
+            "dashboard (or, for a trial on your own machine only, RELAY_INSECURE_NO_AUTH=true)"
+        )
+
+
+def _add_routes(app: FastAPI, relay: Relay) -> None:
+    guard = build_guard(relay.settings)
+    app.include_router(webhooks.build_router(relay.intake))
+    app.include_router(health.build_router(relay.is_alive, relay.can_commit, relay.config_hash))
+    app.include_router(ops.build_metrics_router(relay.metrics, relay.count, guard))
+    if relay.receipt_desk is not None:
+        app.include_router(receipts.build_router(relay.receipt_desk))
+    if relay.ops_desk is not None:
+        app.include_router(ops.build_router(relay.ops_desk, guard))
+    ops.add_docs(app, guard)
+
+
+def _do_nothing(_error: BaseException) -> None:
+    """Leave the end of the process to whoever runs the application."""
+
+
+async def _show_http_error(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return problem(status, HTTPStatus(status).phrase.lower() if status != 401 else "not authorised", headers)  # noqa: PLR2004  # the status itself is the clearest name
+
+
+async def _show_invalid(_request: Request, error: Exception) -> Response:
+    """Name the fields that are wrong and never what stood in them."""
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    return problem(422, "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults))
+
+
+async def _show_failure(_request: Request, _error: Exception) -> Response:
+    return problem(500, "an unexpected failure; the log has its place")

@@ -1,0 +1,124 @@
+"""The relay as one object: its parts, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from app.api.ops import OpsDesk
+from app.clock import Clock, read_clock
+from app.dispatch import Dispatcher
+from app.forwarding import ProviderTaker
+from app.ids import NewId, new_uuid7
+from app.intake import Intake, OutboxTaker
+from app.lane import LaneParts
+from app.logs import Log
+from app.metrics import Metrics
+from app.outbox.sqlite import SqliteOutbox
+from app.receipts import ReceiptDesk
+from app.rules import Rules
+from app.settings import Settings
+from app.snapshot import Snapshot
+
+# A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
+STUCK_MS = 60_000
+
+
+class Relay:
+    """Everything that runs, without HTTP. Opens its outbox when made: raises StoreInUse or StoreBroken.
+
+    Without an outbox (`RELAY_DATABASE_URL=none`) there are no lanes, receipts or ops: `receipt_desk` and
+    `ops_desk` are None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        snapshot: Snapshot,
+        log: Log,
+        *,
+        random: Callable[[], float],
+        on_dead: Callable[[BaseException], None],
+        clock: Clock = read_clock,
+        new_id: NewId = new_uuid7,
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self.metrics = Metrics()
+        self.rules = Rules(settings, environment, snapshot, self.metrics, log)
+        self.receipt_desk: ReceiptDesk | None = None
+        self.ops_desk: OpsDesk | None = None
+        self._clock = clock
+        self._watching: asyncio.Task[None] | None = None
+        self._outbox: SqliteOutbox | None = None
+        self._dispatcher: Dispatcher | None = None
+        if settings.stateless:
+            self._forwarder = ProviderTaker(snapshot, self.metrics, log)
+            taker: ProviderTaker | OutboxTaker = self._forwarder
+        else:
+            outbox = self._outbox = SqliteOutbox(settings.database_path)
+            parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after)
+            dispatcher = Dispatcher(parts, settings.payload_retention, on_dead)
+            self._dispatcher = dispatcher
+            taker = OutboxTaker(outbox, dispatcher.wake)
+            self.receipt_desk = ReceiptDesk(self.rules.current, outbox, clock, self.metrics, log)
+            self.ops_desk = OpsDesk(outbox, dispatcher, self.rules, clock, self.metrics, log)
+        self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log)
+
+    async def open(self) -> None:
+        """Settle what the last process left open, then start the lanes."""
+        if self._outbox is not None and self._dispatcher is not None:
+            unknown = await self._outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
+            self._dispatcher.start()
+            self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)
+        self.use(self.rules.current())
+        self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")
+        self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Put new rules to work."""
+        if self._dispatcher is not None:
+            self._dispatcher.use(snapshot)
+        else:
+            self._forwarder.use(snapshot)
+
+    def stop_claiming(self) -> None:
+        """Begin no new send: the process is about to end."""
+        if self._dispatcher is not None:
+            self._dispatcher.stop_claiming()
+
+    async def close(self) -> None:
+        """Let open sends end inside the grace period, answer what waits, release the outbox."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._dispatcher is not None and self._outbox is not None:
+            await self._dispatcher.drain(self.settings.shutdown_grace / 1000)
+            await self._outbox.close()
+        else:
+            await self._forwarder.close()
+        self.log.info("relay.stopped")
+
+    async def reload(self) -> None:
+        """Read the YAML again (SIGHUP)."""
+        await self.rules.reload(self.use)
+
+    def is_alive(self) -> bool:
+        """Tell whether every lane looks at the outbox."""
+        if self._dispatcher is None:
+            return True
+        return all(self._clock() - lane.looked_at < STUCK_MS for lane in self._dispatcher.lanes.values())
+
+    async def can_commit(self) -> bool:
+        """Tell whether an event could be taken now."""
+        return self._outbox is None or await self._outbox.can_commit()
+
+    async def count(self) -> None:
+        """Bring the gauges that show the outbox up to date."""
+        if self._outbox is not None:
+            self.metrics.set_outbox(await self._outbox.count_deliveries())
+            self.metrics.set_holds([hold.scope for hold in await self._outbox.list_holds()])
+
+    def config_hash(self) -> str:
+        """Return which version of the YAML is in force."""
+        return self.rules.current().config.hash

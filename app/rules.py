@@ -1,0 +1,77 @@
+"""The rules in force, and how they are replaced: checked aside, swapped whole, else the last good ones stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from app.errors import ConfigError
+from app.logs import Log
+from app.metrics import Metrics
+from app.settings import Settings
+from app.snapshot import Snapshot, load_snapshot
+
+LOOK_EVERY_S = 2.0
+
+
+class Rules:
+    """Holds the snapshot in force. `current` is read once per event, so an event never mixes two versions."""
+
+    def __init__(
+        self, settings: Settings, environment: Mapping[str, str], snapshot: Snapshot, metrics: Metrics, log: Log
+    ) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._snapshot = snapshot
+        self._metrics = metrics
+        self._log = log
+        self._seen = self._stamp()
+        self._show()
+
+    def current(self) -> Snapshot:
+        """Return the rules in force."""
+        return self._snapshot
+
+    async def reload(self, use: Callable[[Snapshot], None]) -> str | None:
+        """Load the YAML again and hand it to `use`; return what is wrong with it, None if it is in force now."""
+        try:
+            snapshot, warnings = await asyncio.to_thread(load_snapshot, self._settings, self._environment)
+        except ConfigError as error:
+            self._metrics.reloads.labels("refused").inc()
+            self._log.error("config.refused", detail=str(error), in_force=self._snapshot.config.hash)
+            return str(error)
+        changed = snapshot.config.hash != self._snapshot.config.hash
+        self._snapshot = snapshot
+        use(snapshot)
+        self._metrics.reloads.labels("used").inc()
+        self._show()
+        self._log.info("config.reloaded", hash=snapshot.config.hash, changed=changed, warnings=len(warnings))
+        return None
+
+    async def watch(self, use: Callable[[Snapshot], None]) -> None:
+        """Reload whenever the file, or the templates beside it, changes."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                await self.reload(use)
+
+    def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Return what changes when a file is written or replaced (a mounted ConfigMap swaps a link: inode)."""
+        paths = [self._settings.config.parent / "templates.yaml"]
+        if not self._settings.config_yaml:
+            paths.append(self._settings.config)
+        stamps: list[tuple[int, int, int] | None] = []
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError:
+                stamps.append(None)
+            else:
+                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
+        return tuple(stamps)
+
+    def _show(self) -> None:
+        self._metrics.config_info.clear()
+        self._metrics.config_info.labels(self._snapshot.config.hash).set(1)

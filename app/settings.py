@@ -1,0 +1,131 @@
+"""Settings from the environment, from `.env` and from Docker's secret files.
+
+Every one is listed in `.env.example`; a test holds the two together. The providers' own secrets are
+not settings of ours: the YAML reads them through `${NAME}` from the same places (`read_environment`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.core.durations import parse_duration
+from app.errors import ConfigError
+
+SECRETS_FOLDER = Path("/run/secrets")
+ENV_FILE = Path(".env")
+PREFIX = "RELAY_"
+
+
+def read_environment(
+    process: Mapping[str, str] | None = None, env_file: Path = ENV_FILE, secrets_folder: Path = SECRETS_FOLDER
+) -> dict[str, str]:
+    """Return every name that settings and the YAML may read: the process's, then `.env`'s, then secret files'."""
+    secrets: dict[str, str] = {}
+    if secrets_folder.is_dir():
+        secrets = {path.name: path.read_text().strip() for path in secrets_folder.iterdir() if path.is_file()}
+    written = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    return {**secrets, **written, **(os.environ if process is None else process)}
+
+
+def _split_secrets(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _read_duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(_read_duration)]
+"""Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
+
+
+class Settings(BaseSettings):
+    """How this process runs. Names in the environment: `RELAY_` and the field in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    config: Path = Field(Path("config/relay.yaml"), description="the YAML file of routes")
+    config_yaml: str = Field("", description="the whole YAML inline; wins over the file")
+    database_url: str = Field("sqlite:///data/relay.db", description="where the outbox is; `none`: stateless")
+    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)] = Field(
+        (), description="Nector's webhook secrets, comma-separated, all active"
+    )
+    nector_hmac: Literal["off", "log", "enforce"] = Field("log", description="what to do with x-nector-webhook-hmac")
+    insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
+    admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is shown")
+    log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
+    settle_after: Duration = Field(900_000, description="how long an unknown delivery waits for its receipt")
+    payload_retention: Duration = Field(604_800_000, description="how long a payload is kept after its last state")
+    shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
+
+    @field_validator("admin_token", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value == "none" or value.startswith("sqlite:///"):
+            return value
+        raise ValueError("write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), or none")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read only what `read_settings` passes in, so that settings and the YAML see one environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @property
+    def stateless(self) -> bool:
+        """Whether there is no outbox."""
+        return self.database_url == "none"
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Nector's active webhook secrets, in the clear."""
+        return tuple(secret.get_secret_value() for secret in self.nector_secrets)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the settings in `environment`; raises ConfigError naming every setting that is wrong."""
+    given = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
+    fields = {name: value for name, value in given.items() if name in Settings.model_fields and value != ""}
+    try:
+        return Settings(**fields)  # type: ignore[arg-type]  # text; pydantic makes each field's type of it
+    except ValidationError as error:
+        lines = [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigError("a setting is wrong\n  " + "\n  ".join(lines)) from None
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """Return `RELAY_…` names that no setting has: most likely misspelt. RELAY_URL is the commands' own."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {"RELAY_URL", "RELAY_TEST_POSTGRES_URL"}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
