@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from jinja2 import Template, nodes
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from app.core.absence import Absent, AbsentValueError, UnusableError
+from app.core.cleaning import is_missing
+from app.core.filters import Filter, make_filters, make_tests
+from app.core.grammar import ExpressionError, Parsed, parse_expression
+from app.core.numbers import is_number
+from app.core.paths import Path, look_into, look_up, write_path
+
+__all__ = ["Expression", "ExpressionCompiler", "ExpressionError", "Failed", "Missing"]
+
+_RESULT = "result"
+_FORMATS = ("number", "money", "date", "phone")
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The expression came to nothing: absent, null, empty, "null", "undefined" or "NaN"."""
+    """The expression came to nothing: absent, null, empty, "null", "undefined" or "NaN".
+
+    `why` is another than "is missing" where something stands there that could not be read ("is not a date").
+    """
 
     name: str  # what was read, e.g. "customer.mobile"
+    why: str = "is missing"
+
+    @property
+    def unreadable(self) -> bool:
+        """Tell whether something stands there after all."""
+        return self.why != "is missing"
+
+    def __str__(self) -> str:
+        return f"(`{self.name}`) {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +50,154 @@ class Failed:
     detail: str
 
 
-class ExpressionError(ValueError):
-    """An expression that cannot be compiled; the text says why and, where it can, what was meant."""
+Work = Callable[[Mapping[str, Any]], Any]
 
 
 class Expression:
-    """A compiled expression. `names` are the dotted paths it reads."""
+    """A compiled expression. `names` are the dotted paths it reads; a constant reads none."""
 
-    source: str
-    names: frozenset[str]
+    __slots__ = ("_work", "is_constant", "names", "source")
+
+    def __init__(self, source: str, names: frozenset[str], work: Work) -> None:
+        self.source = source
+        self.names = names
+        self.is_constant = not names
+        self._work = work
+
+    def __repr__(self) -> str:
+        return f"Expression({self.source!r})"
 
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
-        raise NotImplementedError
+        try:
+            value = self._work(payload)
+        except AbsentValueError as error:
+            return self._miss(error.absent)
+        except UnusableError as error:
+            return self._fail(str(error))
+        except TypeError:
+            return self._fail("it mixes text with numbers (or with a list); turn text into a number with `| float`")
+        except ZeroDivisionError:
+            return self._fail("it divides by zero")
+        except Exception as error:  # noqa: BLE001 - whatever a payload brings, the event must end as a visible delivery
+            return self._fail(f"it could not be worked out ({type(error).__name__})")
+        if isinstance(value, Absent):
+            return self._miss(value)
+        return Missing(self._list_names()) if is_missing(value) else value
+
+    def _miss(self, absent: Absent) -> Missing:
+        return Missing(absent.name or self._list_names(), absent.why)
+
+    def _fail(self, why: str) -> Failed:
+        return Failed(f"`{self.source}`: {why}")
+
+    def _list_names(self) -> str:
+        return ", ".join(sorted(self.names)) or self.source
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja without globals, in which `.` and `[]` find keys and indexes only."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(optimized=False)  # folding constants at compile time would run filters on them
+        self.globals.clear()
+        self.filters: dict[str, Filter] = make_filters()
+        self.tests: dict[str, Filter] = make_tests()  # type: ignore[assignment]  # Jinja types them as functions only
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Absent):
+            return obj
+        found = look_into(obj, argument)
+        return Absent() if found is None else found
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Work out a + b and its like: numbers only, so that "x" * 10**9 and "%999999999d" % 1 cannot be."""
+        for side in (left, right):
+            if isinstance(side, Absent):
+                raise AbsentValueError(side)
+            if not is_number(side):
+                raise UnusableError(f"`{operator}` needs numbers; use `| float` for a text, `~` to join texts")
+        return super().call_binop(context, operator, left, right)
 
 
 class ExpressionCompiler:
     """Compiles expressions for one store (its country, timezone and locale shape the filters)."""
 
     def __init__(self, country: str, timezone: str, locale: str) -> None:
-        raise NotImplementedError
+        """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN; a wrong one shows at the first use."""
+        self._environment = _Environment()
+        self._make_formats: Callable[[], dict[str, Filter]] | None = partial(_load_formats, country, timezone, locale)
+        self._environment.filters |= dict.fromkeys(_FORMATS, str)  # known by name until the first use loads them
 
     def compile(self, source: str) -> Expression:
         """Return the compiled expression; raises ExpressionError."""
-        raise NotImplementedError
+        try:
+            parsed = parse_expression(source, self._environment, self._prepare_filter)
+            work = _follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
+        except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
+            raise ExpressionError("the expression is nested too deeply") from None
+        except UnicodeEncodeError:
+            raise ExpressionError("the expression holds half a character (a lone surrogate)") from None
+        return Expression(source, frozenset(parsed.names), work)
+
+    def _prepare_filter(self, node: nodes.Filter) -> None:
+        """Load Babel when the first expression wants it, and read a date's pattern before a customer's date does."""
+        if node.name not in _FORMATS:
+            return
+        if self._make_formats is not None:
+            self._environment.filters |= self._make_formats()
+            self._make_formats = None
+        patterns = [*node.args, *(keyword.value for keyword in node.kwargs)] if node.name == "date" else []
+        for pattern in patterns:
+            if isinstance(pattern, nodes.Const):
+                _check_pattern(pattern.value)
+
+
+def _load_formats(country: str, timezone: str, locale: str) -> dict[str, Filter]:
+    from app.core.formats import make_formats  # noqa: PLC0415 - Babel costs 50 ms and 5 MB; many files need none of it
+
+    return make_formats(country, timezone, locale)
+
+
+def _check_pattern(pattern: Any) -> None:
+    from app.core.formats import find_pattern_fault  # noqa: PLC0415 - see _load_formats
+
+    if (fault := find_pattern_fault(pattern)) is not None:
+        raise ExpressionError(fault)
+
+
+def _follow_path(path: Path) -> Work:
+    """Return the work of an expression that is only a path: Jinja's machinery would cost ten times as much."""
+    absent = Absent(write_path(path))
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        value = look_up(payload, path)
+        return absent if value is None else value
+
+    return work
+
+
+def _compile_work(parsed: Parsed, environment: _Environment) -> Work:
+    """Return the work of a checked expression: look every path up, then run Jinja's compiled code on them."""
+    body = nodes.Assign(nodes.Name(_RESULT, "store"), parsed.node, lineno=1)
+    body.set_environment(environment)
+    template: Template = environment.from_string(nodes.Template([body], lineno=1))
+    slots = [(name, path, Absent(write_path(path))) for path, name in parsed.slots.items()]
+    run = template.root_render_func
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        values: dict[str, Any] = {}
+        for name, path, absent in slots:
+            value = look_up(payload, path)
+            values[name] = absent if value is None else value
+        context = template.new_context(values, shared=True)
+        for _ in run(context):
+            pass
+        return context.vars[_RESULT]
+
+    return work

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.core.expressions import Expression
-from app.core.models import Mode, OnUnknown
+from app.core.expressions import Expression, Failed, Missing
+from app.core.models import Event, Mode, OnUnknown
+from app.core.nector import canonical_topic
+from app.core.paths import look_up, read_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +88,93 @@ class Route:
     examples: tuple[Example, ...] = ()
     line: int = 0
     column: int = 0
+
+
+# -- which routes an event hits -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The event is for this route."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The event is not for this route; `detail` names fields, never values."""
+
+    route: Route
+    why: Literal["topic", "when"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Whether the event is for this route cannot be worked out."""
+
+    route: Route
+    detail: str
+
+
+Match = Hit | Miss | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One route's answer, for people. `reads`: what its condition read, (dotted path, value or None)."""
+
+    match: Match
+    condition: str
+    reads: tuple[tuple[str, Any], ...]
+
+
+class RouteTable:
+    """Routes by topic, built once for each version of the YAML; in the order of the file."""
+
+    __slots__ = ("_by_topic",)
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        by_topic: dict[str, tuple[Route, ...]] = {}
+        for route in routes:
+            topic = canonical_topic(route.topic)
+            by_topic[topic] = (*by_topic.get(topic, ()), route)
+        self._by_topic = by_topic
+
+    def for_topic(self, topic: str) -> tuple[Route, ...]:
+        """Return the routes that wait for a topic, under whichever of its names."""
+        return self._by_topic.get(canonical_topic(topic), ())
+
+
+def match_route(route: Route, event: Event) -> Match:
+    """Tell whether `event` is for `route`. A condition that reads something missing is false."""
+    if canonical_topic(event.topic) != canonical_topic(route.topic):
+        return Miss(route, "topic", f"it waits for {route.topic}")
+    if route.when is None:
+        return Hit(route)
+    value = route.when.evaluate(event.payload)
+    if isinstance(value, Failed):
+        return Broken(route, f"`when` cannot be worked out: {value.detail}")
+    if isinstance(value, Missing):
+        return Miss(route, "when", f"`when` is false, since `{value.name}` {value.why}")
+    return Hit(route) if _is_true(value) else Miss(route, "when", f"`when: {route.when.source}` is false")
+
+
+def _is_true(value: Any) -> bool:
+    """Numbers may come as texts, and so may truth: "false" and "0" are false here, too."""
+    if isinstance(value, str):
+        return value.strip().casefold() not in {"false", "0"}
+    return bool(value)
+
+
+def explain_routes(routes: Sequence[Route], event: Event) -> tuple[Explanation, ...]:
+    """Return for every route whether the event hits it, and what its condition read."""
+    return tuple(_explain_route(route, event) for route in routes)
+
+
+def _explain_route(route: Route, event: Event) -> Explanation:
+    match = match_route(route, event)
+    if route.when is None or (isinstance(match, Miss) and match.why == "topic"):
+        return Explanation(match, route.when.source if route.when else "", ())
+    reads = tuple((name, look_up(event.payload, read_path(name))) for name in sorted(route.when.names))
+    return Explanation(match, route.when.source, reads)

@@ -1,0 +1,203 @@
+"""What may stand in an expression: Jinja2's syntax without calls, powers and everything of Python's.
+
+An expression is parsed by Jinja, checked node by node against a list of what is allowed, and rewritten so that each
+dotted path becomes one variable. What is left for Jinja to compile can neither reach an attribute nor a name of its own
+(`self`, `loop`) nor grow beyond measure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from jinja2 import Environment, nodes
+from jinja2.exceptions import TemplateSyntaxError
+from jinja2.parser import Parser
+
+from app.core.paths import Path, write_path
+
+_LONGEST_SOURCE = 2000
+_REFUSED: Mapping[type[nodes.Node], str] = {
+    nodes.Call: "calls are not possible here; use a filter such as `user_name | upper`",
+    nodes.Pow: "powers are not possible here",
+    nodes.Slice: "slices are not possible here; use a filter such as `truncate(20)`",
+    nodes.Dict: "{…} is not possible here; use `… if … else …`",
+}
+_ALLOWED = (
+    nodes.Name,
+    nodes.Const,
+    nodes.List,
+    nodes.Tuple,
+    nodes.Getattr,
+    nodes.Getitem,
+    nodes.Filter,
+    nodes.Test,
+    nodes.Keyword,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Add,
+    nodes.Sub,
+    nodes.Mul,
+    nodes.Div,
+    nodes.FloorDiv,
+    nodes.Mod,
+    nodes.Neg,
+    nodes.Pos,
+    nodes.Concat,
+    nodes.CondExpr,
+)
+OWN_ARGUMENT = "event_currency"  # given to `money` by the rewriting below
+_CURRENCY_PATH: Path = ("business_currency_code",)
+AnyNode = TypeVar("AnyNode", bound=nodes.Node)
+
+
+class ExpressionError(ValueError):
+    """An expression that cannot be compiled; the text says why and, where it can, what was meant."""
+
+
+@dataclass(slots=True)
+class Parsed:
+    """A checked expression. `node` reads the variables in `slots`; `names` are the dotted paths it was written with."""
+
+    node: nodes.Expr
+    path: Path | None = None  # where the expression is nothing but one
+    slots: dict[Path, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+
+def parse_expression(source: str, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> Parsed:
+    """Return the checked and rewritten expression; raises ExpressionError.
+
+    `prepare_filter` is called for each filter before it is checked, and may raise ExpressionError.
+    """
+    if len(source) > _LONGEST_SOURCE:
+        raise ExpressionError(f"the expression is longer than {_LONGEST_SOURCE} characters")
+    if not source.strip():
+        raise ExpressionError("the expression is empty")
+    parsed = Parsed(_parse_source(source, environment))
+    for node in (parsed.node, *parsed.node.find_all(nodes.Node)):
+        _check_node(node, environment, prepare_filter)
+    parsed.path = _read_path(parsed.node)
+    parsed.node = _rewrite(parsed.node, parsed)
+    return parsed
+
+
+def _parse_source(source: str, environment: Environment) -> nodes.Expr:
+    try:
+        parser = Parser(environment, source, state="variable")
+        node = parser.parse_expression()
+        if not parser.stream.eos:
+            raise ExpressionError(f"the expression should end before `{parser.stream.current}`{_hint_at(source)}")
+    except TemplateSyntaxError as error:
+        raise ExpressionError(f"{error.message}{_hint_at(source)}") from None
+    except RecursionError:
+        raise ExpressionError("the expression is nested too deeply") from None
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, ExpressionError):
+            raise
+        raise ExpressionError("a number or an escape in the expression cannot be read") from None
+    return node
+
+
+def _hint_at(source: str) -> str:
+    if "{{" in source or "{%" in source:
+        return "; write the expression without {{ }}: user_name | upper"
+    return "; compare with ==" if " = " in source else ""
+
+
+# -- what is allowed ------------------------------------------------------------------------------
+
+
+def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> None:
+    if (why := _REFUSED.get(type(node))) is not None:
+        raise ExpressionError(why)
+    if not isinstance(node, _ALLOWED):
+        raise ExpressionError(f"{type(node).__name__} is not possible here")
+    if isinstance(node, nodes.CondExpr) and node.expr2 is None:
+        raise ExpressionError("an `if` needs its `else` here: `a if b else c`")
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Tuple | nodes.List):
+        raise ExpressionError("one key or index at a time: write a[0][1]")
+    if isinstance(node, nodes.Compare) and len(node.ops) > 1:
+        raise ExpressionError("one comparison at a time: write `a < b and b < c`")
+    if isinstance(node, nodes.Filter):
+        prepare_filter(node)
+        _check_call("filter", node, environment.filters)
+    elif isinstance(node, nodes.Test):
+        _check_call("test", node, environment.tests)
+
+
+def _check_call(kind: str, node: nodes.Filter | nodes.Test, known: Mapping[str, Any]) -> None:
+    """Refuse unknown names, and arguments that the filter or test does not take."""
+    if node.name not in known:
+        raise ExpressionError(f"there is no {kind} `{node.name}`{suggest(node.name, known)}")
+    if node.dyn_args is not None or node.dyn_kwargs is not None:
+        raise ExpressionError("* and ** are not possible here")
+    named = {str(item.key): None for item in node.kwargs}
+    try:
+        inspect.signature(known[node.name]).bind(None, *node.args, **named)
+    except TypeError:
+        raise ExpressionError(f"the {kind} `{node.name}` does not take these arguments") from None
+    if OWN_ARGUMENT in named:
+        raise ExpressionError(f"the {kind} `{node.name}` does not take these arguments")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean …?" where a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+# -- rewriting ------------------------------------------------------------------------------------
+
+
+def _read_path(node: nodes.Node) -> Path | None:
+    """Return the path where a node is a chain of constant keys on a name."""
+    if isinstance(node, nodes.Name):
+        return (node.name,)
+    if isinstance(node, nodes.Getattr):
+        inner = _read_path(node.node)
+        return None if inner is None else (*inner, node.attr)
+    if isinstance(node, nodes.Getitem) and (key := _read_key(node.arg)) is not None:
+        inner = _read_path(node.node)
+        return None if inner is None else (*inner, key)
+    return None
+
+
+def _read_key(node: nodes.Node) -> str | int | None:
+    if isinstance(node, nodes.Neg):  # items[-1]
+        key = _read_key(node.node)
+        return -key if isinstance(key, int) else None
+    constant = node.value if isinstance(node, nodes.Const) else None
+    return constant if isinstance(constant, str | int) and not isinstance(constant, bool) else None
+
+
+def _rewrite(node: AnyNode, parsed: Parsed) -> Any:
+    """Return the node with every path as a variable, `in` as a test, and each part of `~` as a text."""
+    path = _read_path(node)
+    if path is not None:
+        parsed.names.add(write_path(path))
+        return _read_slot(path, parsed)
+    for name, child in node.iter_fields():
+        if isinstance(child, nodes.Node):
+            setattr(node, name, _rewrite(child, parsed))
+        elif isinstance(child, list):
+            setattr(node, name, [_rewrite(item, parsed) if isinstance(item, nodes.Node) else item for item in child])
+    if isinstance(node, nodes.Compare) and node.ops[0].op in {"in", "notin"}:
+        found = nodes.Test(node.expr, "in", [node.ops[0].expr], [], None, None)
+        return found if node.ops[0].op == "in" else nodes.Not(found)
+    if isinstance(node, nodes.Concat):
+        node.nodes = [nodes.Filter(item, "string", [], [], None, None) for item in node.nodes]
+    if isinstance(node, nodes.Filter) and node.name == "money":
+        currency: Any = nodes.Keyword(OWN_ARGUMENT, _read_slot(_CURRENCY_PATH, parsed))  # typed as Pair by Jinja
+        node.kwargs.append(currency)
+    return node
+
+
+def _read_slot(path: Path, parsed: Parsed) -> nodes.Name:
+    return nodes.Name(parsed.slots.setdefault(path, f"slot{len(parsed.slots)}"), "load")
