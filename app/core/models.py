@@ -179,11 +179,17 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One claim of a delivery: committed before its request may leave. `number` is 1-based."""
+    """One claim of a delivery: committed before its request may leave. `number` is 1-based.
+
+    `spent`: how many attempts before this one count towards backing off. `probes`: the holds that this
+    attempt tries, () for an ordinary one; whoever sees it accepted releases them.
+    """
 
     delivery: Delivery
     number: int
     started_at: int
+    spent: int = 0
+    probes: tuple[str, ...] = ()
 
 
 # -- what a provider's answer means ---------------------------------------------------------------

@@ -58,10 +58,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many deliveries a sweep expired and how many unknown ones it will send again."""
+    """How many deliveries a sweep expired, how many unknown ones it will send again, how many leases ran out."""
 
     expired: int
     resent: int
+    lost: int = 0
 
 
 class Outbox(Protocol):
@@ -77,9 +78,11 @@ class Outbox(Protocol):
     async def claim_due(self, provider: str, now: int, limit: int, lease_ms: int) -> Sequence[Attempt]:
         """Open an attempt on up to `limit` due deliveries of a lane and commit it; state becomes `sending`.
 
-        Routes take turns; within a route higher priority, then oldest first. Skips what is held, and puts
-        off a recipient of this provider with an attempt less than 6 s ago. What is past its deadline
-        becomes `expired` instead.
+        Routes take turns; within a route higher priority, then oldest first. Skips what is held, but for one
+        probe where a hold's `probe_at` has come. Puts off a recipient of this provider with an attempt less
+        than 6 s ago. What is past its deadline becomes `expired` instead, what is damaged `dead`; since one
+        call does not do much of that, it may return nothing while `next_due_at` has come: call again.
+        `dedup_key` of the deliveries is None: only its hash is kept.
         """
 
     async def next_due_at(self, provider: str) -> int | None:
@@ -89,25 +92,31 @@ class Outbox(Protocol):
         """Record what an attempt came to and what follows. False (and no change) if it is no longer the open one."""
 
     async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
-        """At start: make every delivery with an open attempt `unknown` (reason `process_died`). Return how many."""
+        """At start: make every delivery with an open attempt `unknown` (reason `process_died`). Return how many.
 
-    async def sweep(self, now: int) -> Swept:
+        `on_unknown: resend` makes it due after `settle_ms`, unless that was the third such death: what may kill
+        the process waits for a person. One that already has a receipt becomes `accepted`.
+        """
+
+    async def sweep(self, now: int, settle_ms: int) -> Swept:
         """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
 
-        Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`.
+        Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
+        whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
         """
 
     async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
         """Record a receipt; False if it matches no delivery yet (it is kept 24 h and applied when one appears).
 
-        Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`.
+        Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`; one that says it
+        arrived also a tried one that is `pending`, `dead` or `expired`. While `sending` the attempt's end decides.
         """
 
     async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
         """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
 
     async def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None = None) -> None:
-        """Set a hold; one that stands keeps its `since`."""
+        """Set a hold; one that stands keeps its `since`. Over one set `by_hand` only another `by_hand` prevails."""
 
     async def release_hold(self, scope: str, now: int) -> bool:
         """End a hold; False if there was none."""
@@ -116,16 +125,27 @@ class Outbox(Protocol):
         """Return every hold, oldest first."""
 
     async def list_deliveries(self, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        """Return a page of deliveries as DESIGN §3.4 shapes them (recipient masked) and the next cursor."""
+        """Return a page of deliveries as DESIGN §3.4 shapes them (recipient masked) and the next cursor.
+
+        Raises ValueError for a cursor that is not one of ours.
+        """
 
     async def read_delivery(self, delivery_id: str) -> Mapping[str, Any] | None:
-        """Return one delivery with its event, attempts, receipts and whole timeline; None if unknown."""
+        """Return one delivery as listed, and more; None if unknown.
+
+        Adds `detail`, `deadline_at`, `provider_message_id`, `config_hash`, `event` {id, source, topic,
+        received_at}, `message` {template, language, header, variables [{name, value (masked)}], buttons
+        (how many)} or None, `attempt_list`, `receipts` and `timeline`, each oldest first.
+        """
 
     async def count_deliveries(self) -> Mapping[tuple[str, State], int]:
         """Return how many deliveries stand in each (provider, state)."""
 
     async def wipe_payloads(self, before: int) -> int:
-        """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state."""
+        """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.
+
+        An `unknown` one whose deadline passed before `before` counts as in a last state. Returns how many deliveries.
+        """
 
     async def can_commit(self) -> bool:
         """Tell whether a commit works now (for /readyz)."""

@@ -1,0 +1,112 @@
+"""Taking an event in: it, its deliveries and their first timeline rows, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.core.freezing import checksum, encode_message
+from app.core.models import Delivery, Event, Reason, State
+from app.outbox.base import DeliveryState, Enqueued
+
+DEDUP_WINDOW_MS = 30 * 86_400_000
+
+_ADD_EVENT = """
+INSERT INTO events (id, source, source_delivery_id, topic, received_at, body)
+VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_ADD_DELIVERY = """
+INSERT INTO deliveries (
+    id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
+    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
+_SEE_KEY = """
+INSERT INTO dedup_keys (hash, seen_at) VALUES (?, ?)
+ON CONFLICT (hash) DO UPDATE SET seen_at = excluded.seen_at WHERE seen_at <= excluded.seen_at - ?
+"""
+_FIND_BY_SOURCE = "SELECT seq, id FROM events WHERE source = ? AND source_delivery_id = ?"
+_FIND_BY_ID = "SELECT seq, id FROM events WHERE id = ?"
+_FIND_DELIVERIES = "SELECT id, route, provider, state FROM deliveries WHERE event_seq = ? ORDER BY seq"
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenDelivery:
+    """A delivery with what can be worked out before the transaction: message bytes and the dedup hash."""
+
+    delivery: Delivery
+    message: bytes | None
+    checksum: str | None
+    key_hash: bytes | None
+
+
+def freeze_delivery(delivery: Delivery) -> FrozenDelivery:
+    """Encode the message and sum it up."""
+    message = None if delivery.message is None else encode_message(delivery.message)
+    return FrozenDelivery(
+        delivery=delivery,
+        message=message,
+        checksum=None if message is None else checksum(message),
+        key_hash=hash_dedup_key(delivery),
+    )
+
+
+def hash_dedup_key(delivery: Delivery) -> bytes | None:
+    """Return a hash of (mode, route, recipient, key); None if the delivery takes no part in dedup.
+
+    Lengths go in, too, so that ("1", "23") and ("12", "3") differ; a shadow never silences a live message.
+    One that could not be rendered was never going to be sent, so it silences nothing.
+    """
+    if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
+        return None
+    total = hashlib.sha256()
+    for part in (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key):
+        text = part.encode("utf-8", "surrogatepass")
+        total.update(len(text).to_bytes(8, "big"))
+        total.update(text)
+    return total.digest()
+
+
+def add_event(db: sqlite3.Connection, event: Event, deliveries: Sequence[FrozenDelivery]) -> Enqueued:
+    """Insert an event with its deliveries, or find the first one with its (source, delivery_id) or its id."""
+    row = (event.id, event.source, event.delivery_id, event.topic, event.received_at, event.body)
+    cursor = db.execute(_ADD_EVENT, row)
+    if not cursor.rowcount:
+        return _find_first(db, event)
+    seq = cursor.lastrowid
+    return Enqueued(event.id, tuple(_add_delivery(db, seq, frozen) for frozen in deliveries), duplicate=False)
+
+
+def _add_delivery(db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery) -> DeliveryState:
+    it = frozen.delivery
+    state, reason = it.state, it.reason
+    if frozen.key_hash is not None and not _see_key(db, frozen.key_hash, it.created_at):
+        state, reason = State.SUPPRESSED, Reason.DUPLICATE
+    db.execute(
+        _ADD_DELIVERY,
+        (
+            it.id, event_seq, it.route, it.provider, it.template, -it.priority, it.recipient,
+            frozen.message, frozen.checksum, state, reason, it.detail,
+            it.due_at, it.deadline_at, it.created_at, it.created_at, it.on_unknown, it.config_hash,
+        ),
+    )  # fmt: skip
+    return DeliveryState(it.id, it.route, it.provider, state)
+
+
+def _see_key(db: sqlite3.Connection, key_hash: bytes, now: int) -> bool:
+    """Tell whether a key is new in its window, and remember it."""
+    return db.execute(_SEE_KEY, (key_hash, now, DEDUP_WINDOW_MS)).rowcount > 0
+
+
+def _find_first(db: sqlite3.Connection, event: Event) -> Enqueued:
+    found = None
+    if event.delivery_id is not None:
+        found = db.execute(_FIND_BY_SOURCE, (event.source, event.delivery_id)).fetchone()
+    if found is None:
+        found = db.execute(_FIND_BY_ID, (event.id,)).fetchone()
+    rows = db.execute(_FIND_DELIVERIES, (found[0],)).fetchall()
+    states = tuple(DeliveryState(id_, route, provider, State(state)) for id_, route, provider, state in rows)
+    return Enqueued(found[1], states, duplicate=True)

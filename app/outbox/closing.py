@@ -1,0 +1,100 @@
+"""Ending attempts: with what they came to, or at start, with what a dead process left open."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from app.core.deciding import Decision
+from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, State
+from app.outbox.holding import put_hold
+from app.outbox.receiving import apply_early, settles
+
+DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
+
+_FIND = "SELECT seq, state, attempts, receipt FROM deliveries WHERE id = ?"
+_CLOSE = """
+UPDATE deliveries SET state = ?, reason = ?, detail = ?, due_at = ?, spent = spent + ?, lease_until = NULL,
+    provider_message_id = coalesce(?, provider_message_id), updated_at = ? WHERE seq = ?
+"""
+_END_ATTEMPT = """
+UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?, detail = ?, tries = ? WHERE delivery_seq = ? AND number = ?
+"""
+# The fencing of close_attempt: `sending` and the attempt's number; the two recoveries differ only in which rows.
+_LOSE_ATTEMPTS = """
+UPDATE attempts SET ended_at = ?1, outcome = 'uncertain', reason = 'process_died', detail = ''
+WHERE (delivery_seq, number) IN
+    (SELECT seq, attempts FROM deliveries WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= ?2)
+"""
+_LOSE_DELIVERIES = """
+UPDATE deliveries SET lease_until = NULL, updated_at = ?1, spent = spent + 1,
+    state = iif(receipt IS NULL, 'unknown', 'accepted'),
+    reason = iif(receipt IS NULL, 'process_died', NULL),
+    due_at = iif(receipt IS NULL AND on_unknown = 'resend' AND
+        (SELECT count(*) FROM attempts WHERE delivery_seq = seq AND reason = 'process_died') < ?4, ?1 + ?3, NULL)
+WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= ?2
+"""
+_ALL_LEASES = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What an attempt came to, what follows, and when; `tries` are its HTTP requests."""
+
+    outcome: Outcome
+    decision: Decision
+    now: int
+    tries: int
+
+
+def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> bool:
+    """Record an attempt's end and what follows; False, and nothing changed, if it is not the open one."""
+    found = db.execute(_FIND, (attempt.delivery.id,)).fetchone()
+    if found is None or found[1] != State.SENDING or found[2] != attempt.number:
+        return False
+    seq, receipt, decision = found[0], found[3], ending.decision
+    message_id = ending.outcome.provider_message_id if isinstance(ending.outcome, Accepted) else None
+    _move_delivery(db, seq, receipt, ending, message_id)
+    _end_attempt(db, seq, attempt.number, ending)
+    apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
+    if decision.hold_scope is not None:
+        put_hold(db, decision.hold_scope, decision.reason or Reason.REQUEST_REFUSED, ending.now, decision.hold_probe_at)
+    return True
+
+
+def recover_open_attempts(db: sqlite3.Connection, now: int, settle_ms: int) -> int:
+    """Make every open attempt's delivery unknown, or accepted if a receipt came."""
+    return _lose(db, now, _ALL_LEASES, settle_ms)
+
+
+def recover_lost_attempts(db: sqlite3.Connection, now: int, settle_ms: int) -> int:
+    """The same for attempts whose lease has run out: whoever opened them will not close them any more."""
+    return _lose(db, now, now, settle_ms)
+
+
+def _move_delivery(
+    db: sqlite3.Connection, seq: int, receipt: str | None, ending: Ending, message_id: str | None
+) -> None:
+    state, reason, due_at = ending.decision.state, ending.decision.reason, ending.decision.due_at
+    detail = _read_detail(ending.outcome)
+    if receipt is not None and settles(state, ReceiptStatus(receipt)):
+        state, reason, due_at, detail = State.ACCEPTED, None, None, ""
+    if state is State.PENDING and due_at is None:
+        due_at = ending.now  # without a due time it would wait for ever
+    spent = int(ending.decision.attempt_spent)
+    db.execute(_CLOSE, (state, reason, detail, due_at, spent, message_id, ending.now, seq))
+
+
+def _end_attempt(db: sqlite3.Connection, seq: int, number: int, ending: Ending) -> None:
+    reason = None if isinstance(ending.outcome, Accepted) else ending.outcome.reason
+    name = type(ending.outcome).__name__.lower()
+    db.execute(_END_ATTEMPT, (ending.now, name, reason, _read_detail(ending.outcome), ending.tries, seq, number))
+
+
+def _read_detail(outcome: Outcome) -> str:
+    return "" if isinstance(outcome, Accepted) else outcome.detail
+
+
+def _lose(db: sqlite3.Connection, now: int, leases_until: int, settle_ms: int) -> int:
+    db.execute(_LOSE_ATTEMPTS, (now, leases_until))
+    return db.execute(_LOSE_DELIVERIES, (now, leases_until, settle_ms, DEATHS_LIMIT)).rowcount

@@ -1,0 +1,92 @@
+"""Holds: stops on a provider, a route or a template, behind which pending deliveries wait."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.core.models import Reason
+from app.outbox.base import Hold
+
+PROBE_EVERY_MS = 5 * 60_000
+
+# What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
+_PUT = """
+INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at
+WHERE holds.reason <> 'by_hand' OR excluded.reason = 'by_hand'
+"""
+_READ = "SELECT scope, probe_at FROM holds"
+_MOVE_PROBE = "UPDATE holds SET probe_at = ? + probe_every_ms WHERE scope = ? AND probe_at IS NOT NULL"
+_COUNT_PENDING = """
+SELECT provider, route, template, count(*) FROM deliveries INDEXED BY deliveries_pending
+WHERE state = 'pending' GROUP BY provider, route, template
+"""
+_LIST = "SELECT scope, reason, since, probe_at FROM holds ORDER BY since, scope"
+
+Standing = Mapping[str, int | None]
+"""Every scope on hold, and when it may be probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest."""
+
+    route: str
+    template: str
+    rank: int
+    due_at: int
+
+
+def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str]:
+    """Return the scopes that would hold a delivery, the widest first."""
+    return f"provider:{provider}", f"route:{route}", f"template:{provider}/{template}"
+
+
+def put_hold(db: sqlite3.Connection, scope: str, reason: str, now: int, probe_at: int | None) -> None:
+    """Set a hold; one that stands keeps its `since`. `by_hand` outranks any other reason."""
+    db.execute(_PUT, (scope, reason, now, None if reason == Reason.BY_HAND else probe_at, PROBE_EVERY_MS))
+
+
+def release_hold(db: sqlite3.Connection, scope: str) -> bool:
+    """End a hold; False if there was none."""
+    return db.execute("DELETE FROM holds WHERE scope = ?", (scope,)).rowcount > 0
+
+
+def read_standing(db: sqlite3.Connection) -> Standing:
+    """Return every hold and its probe time."""
+    return dict(db.execute(_READ).fetchall())
+
+
+def move_probes(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> None:
+    """A probe leaves now: the next one of these holds is 5 min away."""
+    db.executemany(_MOVE_PROBE, [(now, scope) for scope in scopes])
+
+
+def list_blocking(standing: Standing, provider: str, group: Group) -> tuple[str, ...]:
+    """Return the holds that stop a group, the widest first."""
+    return tuple(scope for scope in name_scopes(provider, group.route, group.template) if scope in standing)
+
+
+def find_start(standing: Standing, provider: str, group: Group) -> int | None:
+    """Return when a group's earliest delivery may start, at the earliest; None: not before a person releases it."""
+    start = group.due_at
+    for scope in list_blocking(standing, provider, group):
+        probe_at = standing[scope]
+        if probe_at is None:
+            return None
+        start = max(start, probe_at)
+    return start
+
+
+def list_holds(db: sqlite3.Connection) -> Sequence[Hold]:
+    """Return every hold, oldest first, with how many pending deliveries it stops."""
+    waiting: dict[str, int] = {}
+    for provider, route, template, count in db.execute(_COUNT_PENDING):
+        for scope in name_scopes(provider, route, template):
+            waiting[scope] = waiting.get(scope, 0) + count
+    return [
+        Hold(scope, reason, since, waiting.get(scope, 0), probe_at)
+        for scope, reason, since, probe_at in db.execute(_LIST)
+    ]

@@ -1,0 +1,203 @@
+"""What people see: lists, one delivery's whole story, counts. Recipients and values masked, times RFC 3339."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from app.core.models import State
+from app.core.phone import mask_phone
+from app.outbox.base import DeliveryFilter
+from app.outbox.claiming import thaw_message
+
+_HELD = """EXISTS (SELECT 1 FROM holds WHERE scope IN
+    ('provider:' || d.provider, 'route:' || d.route, 'template:' || d.provider || '/' || d.template))"""
+# A failed receipt says why an accepted message did not arrive.
+_VIEW = """
+SELECT d.seq, d.id, e.id AS event_id, e.topic, d.route, d.provider, d.template, d.recipient,
+    iif(d.state = 'pending' AND {held}, 'held', d.state) AS state,
+    iif(d.receipt = 'failed' AND d.reason IS NULL,
+        (SELECT r.reason FROM receipts r WHERE r.delivery_seq = d.seq AND r.status = 'failed'), d.reason) AS reason,
+    d.receipt, d.attempts, d.created_at, d.updated_at, d.due_at, {more}
+FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE {where}
+"""
+_LIST_MORE = "NULL"
+_READ_MORE = """d.detail, d.deadline_at, d.last_attempt_at, d.provider_message_id, d.config_hash, d.message, d.checksum,
+    e.source, e.received_at"""
+_ATTEMPTS = """
+SELECT number, started_at, ended_at, outcome, reason, detail, tries FROM attempts WHERE delivery_seq = ? ORDER BY number
+"""
+_RECEIPTS = (
+    "SELECT status, at, received_at, reason, detail FROM receipts WHERE delivery_seq = ? ORDER BY received_at, at"
+)
+_TIMELINE = "SELECT at, kind, value, reason, detail FROM timeline WHERE delivery_seq = ? ORDER BY n"
+_COUNTS = """
+SELECT provider, state, n FROM counts WHERE n > 0
+UNION ALL SELECT provider, 'pending', count(*) FROM deliveries INDEXED BY deliveries_pending
+    WHERE state = 'pending' GROUP BY provider
+UNION ALL SELECT provider, 'sending', count(*) FROM deliveries INDEXED BY deliveries_sending
+    WHERE state = 'sending' GROUP BY provider
+"""
+
+# A partial index is used only if its very condition stands in the query.
+_UNUSUAL = "d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state"
+_BY_STATE = {
+    "held": "d.state = 'pending' AND " + _HELD,
+    "pending": "d.state = 'pending' AND NOT " + _HELD,
+    "sending": "d.state = 'sending'",
+    "accepted": "d.state = 'accepted'",
+    "unknown": _UNUSUAL,
+    "expired": _UNUSUAL,
+    "suppressed": _UNUSUAL,
+    "shadow": _UNUSUAL,
+    "dead": _UNUSUAL,
+}
+_NEWEST_FIRST = " ORDER BY d.seq DESC LIMIT :limit"
+_LIST_LIMIT = 1_000
+
+
+def list_deliveries(db: sqlite3.Connection, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+    """Return a page, newest first, and the next one's cursor, None on the last. Raises ValueError on a bad cursor."""
+    limit = max(1, min(wanted.limit, _LIST_LIMIT))
+    where = ["d.seq < :before"]
+    if wanted.state is not None:
+        where.append(_BY_STATE.get(wanted.state, "0"))
+    for column, value in (("d.route", wanted.route), ("d.provider", wanted.provider)):
+        if value is not None:
+            where.append(f"{column} = :{column[2:]}")
+    if wanted.event_id is not None:
+        where.append("d.event_seq = (SELECT seq FROM events WHERE id = :event_id)")
+    values = {
+        "before": _read_cursor(wanted.cursor),
+        "state": wanted.state,
+        "route": wanted.route,
+        "provider": wanted.provider,
+        "event_id": wanted.event_id,
+        "limit": limit + 1,
+    }
+    query = _VIEW.format(held=_HELD, more=_LIST_MORE, index=_pick_index(wanted), where=" AND ".join(where))
+    rows = db.execute(query + _NEWEST_FIRST, values).fetchall()
+    more = _write_cursor(rows[limit - 1][0]) if len(rows) > limit else None
+    return [_show_row(row) for row in rows[:limit]], more
+
+
+def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any] | None:
+    """Return one delivery's whole story; None if unknown."""
+    query = _VIEW.format(held=_HELD, more=_READ_MORE, index="", where="d.id = ?")
+    row = db.execute(query, (delivery_id,)).fetchone()
+    if row is None:
+        return None
+    detail, deadline_at, last_attempt_at, message_id, config_hash, message, total, source, received_at = row[15:]
+    shown = _show_row(row)
+    return {
+        **shown,
+        "detail": detail,
+        "deadline_at": format_instant(deadline_at),
+        "last_attempt_at": format_instant(last_attempt_at),
+        "provider_message_id": message_id,
+        "config_hash": config_hash,
+        "event": {
+            "id": shown["event_id"],
+            "source": source,
+            "topic": shown["topic"],
+            "received_at": format_instant(received_at),
+        },
+        "message": _show_message(message, total),
+        "attempt_list": [_name_columns(_ATTEMPT_KEYS, each) for each in db.execute(_ATTEMPTS, (row[0],))],
+        "receipts": [_name_columns(_RECEIPT_KEYS, each) for each in db.execute(_RECEIPTS, (row[0],))],
+        "timeline": [_name_columns(_TIMELINE_KEYS, each) for each in db.execute(_TIMELINE, (row[0],))],
+    }
+
+
+def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
+    """Return the counts that the triggers keep, and count what is under way."""
+    return {(provider, State(state)): count for provider, state, count in db.execute(_COUNTS)}
+
+
+def format_instant(at: int | None) -> str | None:
+    """Return ms since the epoch as RFC 3339 UTC with ms; None stays None."""
+    if at is None:
+        return None
+    seconds, ms = divmod(at, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+_ATTEMPT_KEYS = ("number", "started_at", "ended_at", "outcome", "reason", "detail", "tries")
+_RECEIPT_KEYS = ("status", "at", "received_at", "reason", "detail")
+_TIMELINE_KEYS = ("at", "kind", "value", "reason", "detail")
+
+
+def _name_columns(keys: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
+    return {
+        key: format_instant(value) if key == "at" or key.endswith("_at") else value
+        for key, value in zip(keys, row, strict=True)
+    }
+
+
+def _show_row(row: Any) -> dict[str, Any]:
+    state = row[8]
+    return {
+        "id": row[1],
+        "event_id": row[2],
+        "topic": row[3],
+        "route": row[4],
+        "provider": row[5],
+        "template": row[6],
+        "recipient": mask_phone(row[7]) if row[7] else "",
+        "state": state,
+        "reason": row[9],
+        "receipt": row[10],
+        "attempts": row[11],
+        "created_at": format_instant(row[12]),
+        "updated_at": format_instant(row[13]),
+        # A held one waits for its hold, whatever its due time says.
+        "next_attempt_at": format_instant(row[14]) if state in (State.PENDING, State.UNKNOWN) else None,
+    }
+
+
+def _show_message(data: bytes | None, total: str | None) -> dict[str, Any] | None:
+    message = thaw_message(data, total)
+    if message is None:
+        return None
+    return {
+        "template": message.template,
+        "language": message.language,
+        "header": None if message.header is None else message.header.kind,
+        "variables": [{"name": each.name, "value": _mask_value(each.value)} for each in message.variables],
+        "buttons": len(message.buttons),
+    }
+
+
+def _mask_value(value: str) -> str:
+    return f"{value[:1]}***"
+
+
+def _pick_index(wanted: DeliveryFilter) -> str:
+    """Name the index that stays small; else rows are read newest first until the page is full."""
+    if wanted.event_id is not None:
+        return "INDEXED BY deliveries_event"
+    if wanted.state is not None and _BY_STATE.get(wanted.state) is _UNUSUAL:
+        return "INDEXED BY deliveries_unusual"
+    if wanted.state == State.SENDING:
+        return "INDEXED BY deliveries_sending"
+    return "NOT INDEXED"
+
+
+def _write_cursor(seq: int) -> str:
+    return base64.urlsafe_b64encode(f"s{seq}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> int:
+    if cursor is None:
+        return 2**62
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    if not (text.startswith("s") and text[1:].isdecimal() and len(text) <= len("s") + 18):
+        raise ValueError("the cursor is not one of ours; leave it out to start at the newest")
+    return int(text[1:])

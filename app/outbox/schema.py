@@ -1,0 +1,219 @@
+"""The tables of the SQLite outbox and how they came to be, one version a step.
+
+Two triggers keep what must never be forgotten: every change of a delivery's state is a timeline row and
+moves the counts, whoever makes it. (What is pending or sending is not in `counts`: their indexes are small
+enough to count, and this spares most of the writes.) Indexes on work still to do are partial, so that a
+million finished deliveries cost a claim nothing (https://www.sqlite.org/partialindex.html).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from app.errors import StoreBroken
+
+APPLICATION_ID = 0x4E524C59  # "NRLY", so that a foreign database is told apart
+STRICT_SINCE = (3, 37, 0)  # https://www.sqlite.org/stricttables.html
+
+_VERSION_1 = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    source TEXT NOT NULL,
+    source_delivery_id TEXT,
+    topic TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    body BLOB -- NULL once wiped
+) /*strict*/;
+CREATE UNIQUE INDEX events_source ON events (source, source_delivery_id) WHERE source_delivery_id IS NOT NULL;
+CREATE INDEX events_unwiped ON events (received_at) WHERE body IS NOT NULL;
+
+CREATE TABLE deliveries (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    event_seq INTEGER NOT NULL,
+    route TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    template TEXT NOT NULL,
+    rank INTEGER NOT NULL, -- minus the priority, so that one ascending index serves a lane
+    recipient TEXT NOT NULL,
+    message BLOB,
+    checksum TEXT,
+    state TEXT NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    receipt TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    spent INTEGER NOT NULL DEFAULT 0, -- attempts that count towards backing off
+    due_at INTEGER,
+    deadline_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    last_attempt_at INTEGER,
+    lease_until INTEGER,
+    provider_message_id TEXT,
+    on_unknown TEXT NOT NULL,
+    config_hash TEXT NOT NULL
+) /*strict*/;
+CREATE INDEX deliveries_event ON deliveries (event_seq);
+CREATE INDEX deliveries_pending ON deliveries (provider, route, template, rank, due_at) WHERE state = 'pending';
+CREATE INDEX deliveries_deadline ON deliveries (deadline_at) WHERE state = 'pending';
+CREATE INDEX deliveries_sending ON deliveries (lease_until) WHERE state = 'sending';
+CREATE INDEX deliveries_unknown ON deliveries (due_at) WHERE state = 'unknown';
+CREATE INDEX deliveries_unusual ON deliveries (state)
+    WHERE state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead');
+CREATE INDEX deliveries_message_id ON deliveries (provider_message_id) WHERE provider_message_id IS NOT NULL;
+
+CREATE TABLE attempts (
+    delivery_seq INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    outcome TEXT,
+    reason TEXT,
+    detail TEXT,
+    tries INTEGER,
+    PRIMARY KEY (delivery_seq, number)
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE timeline (
+    delivery_seq INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL, -- 'state' or 'receipt'
+    value TEXT NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (delivery_seq, n)
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE receipts (
+    delivery_seq INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (delivery_seq, status)
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE early_receipts (
+    provider TEXT NOT NULL,
+    provider_message_id TEXT NOT NULL, -- '' where the receipt had none
+    delivery_id TEXT NOT NULL, -- '' where the receipt had none
+    status TEXT NOT NULL,
+    at INTEGER,
+    received_at INTEGER NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (provider, provider_message_id, delivery_id, status)
+) WITHOUT ROWID /*, strict*/;
+CREATE INDEX early_receipts_delivery ON early_receipts (provider, delivery_id) WHERE delivery_id <> '';
+CREATE INDEX early_receipts_received ON early_receipts (received_at);
+
+CREATE TABLE dedup_keys (
+    hash BLOB NOT NULL PRIMARY KEY,
+    seen_at INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+CREATE INDEX dedup_keys_seen ON dedup_keys (seen_at);
+
+CREATE TABLE recipient_turns ( -- who had an attempt in the last seconds
+    provider TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    last_at INTEGER NOT NULL,
+    PRIMARY KEY (provider, recipient)
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE holds (
+    scope TEXT NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    probe_at INTEGER,
+    probe_every_ms INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE counts (
+    provider TEXT NOT NULL,
+    state TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (provider, state)
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE commits (n INTEGER NOT NULL) /*strict*/; -- what can_commit writes
+INSERT INTO commits VALUES (0);
+
+CREATE TRIGGER delivery_added AFTER INSERT ON deliveries BEGIN
+    INSERT INTO timeline VALUES (NEW.seq, 1, NEW.created_at, 'state', NEW.state, NEW.reason, NEW.detail);
+    INSERT INTO counts SELECT NEW.provider, NEW.state, 1 WHERE NEW.state NOT IN ('pending', 'sending')
+        ON CONFLICT (provider, state) DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN OLD.state <> NEW.state BEGIN
+    INSERT INTO timeline VALUES (
+        NEW.seq, 1 + (SELECT max(n) FROM timeline WHERE delivery_seq = NEW.seq),
+        NEW.updated_at, 'state', NEW.state, NEW.reason, NEW.detail);
+    UPDATE counts SET n = n - 1
+        WHERE OLD.state NOT IN ('pending', 'sending') AND provider = OLD.provider AND state = OLD.state;
+    INSERT INTO counts SELECT NEW.provider, NEW.state, 1 WHERE NEW.state NOT IN ('pending', 'sending')
+        ON CONFLICT (provider, state) DO UPDATE SET n = n + 1;
+END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+"""Each brings the database from version n to n + 1. Never change one that was released: add the next."""
+
+
+def read_version(db: sqlite3.Connection) -> int:
+    """Return the schema version. Raises StoreBroken for a foreign database or one from a newer release."""
+    foreign = "is a database, but not one of nector-relay; point RELAY_DATABASE_URL elsewhere"
+    if _pragma(db, "application_id") != APPLICATION_ID:
+        raise StoreBroken(foreign)
+    version = _pragma(db, "user_version")
+    if version > len(MIGRATIONS):
+        raise StoreBroken(
+            f"was written by a newer nector-relay (schema {version}, this one knows {len(MIGRATIONS)}); "
+            "start that release again"
+        )
+    return version
+
+
+def create_schema(db: sqlite3.Connection) -> None:
+    """Make an empty database ours, at version 0."""
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def migrate_schema(db: sqlite3.Connection) -> None:
+    """Bring a database of ours to the newest version, each step in a transaction of its own."""
+    for version in range(read_version(db), len(MIGRATIONS)):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in split_statements(make_strict(MIGRATIONS[version], sqlite3.sqlite_version_info)):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {version + 1}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+
+def make_strict(script: str, sqlite_version: tuple[int, ...]) -> str:
+    """Let SQLite hold column types, where it knows how to."""
+    if sqlite_version < STRICT_SINCE:
+        return script
+    return script.replace("/*strict*/", "STRICT").replace("/*, strict*/", ", STRICT")
+
+
+def split_statements(script: str) -> list[str]:
+    """Cut a script into statements (executescript would commit the transaction it finds)."""
+    statements: list[str] = []
+    lines: list[str] = []
+    for line in script.splitlines(keepends=True):
+        lines.append(line)
+        if line.split("--")[0].rstrip().endswith(";") and sqlite3.complete_statement("".join(lines)):
+            statements.append("".join(lines))
+            lines.clear()
+    return statements
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])

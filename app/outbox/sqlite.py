@@ -1,0 +1,157 @@
+"""The outbox in one SQLite file: one process, one writing connection, no server to look after."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.core.deciding import Decision
+from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
+from app.errors import StoreBroken, StoreError
+from app.outbox import adding, claiming, closing, holding, reading, receiving, sweeping, wiping
+from app.outbox.base import DeliveryFilter, Enqueued, Hold, Swept
+from app.outbox.locking import ProcessLock
+from app.outbox.opening import open_reading, open_writing, prepare_folder
+from app.outbox.reader import Reader
+from app.outbox.reserve import Reserve
+from app.outbox.writer import QUEUE_LIMIT, Writer
+
+RECIPIENT_GAP_MS = 6_000  # WhatsApp takes about one message per 6 s to one person (error 131056)
+_COMMIT_TIMEOUT_S = 2.0
+_COUNT_COMMIT = "UPDATE commits SET n = n + 1"
+
+
+class SqliteOutbox:
+    """See `Outbox` for what each method does; the modules beside this one for how.
+
+    Blocks while it opens: it reads the whole file for damage. Raises StoreInUse if another process has it,
+    StoreBroken if it is damaged, foreign, from a newer release or cannot be used.
+    """
+
+    def __init__(self, path: Path, recipient_gap_ms: int = RECIPIENT_GAP_MS, queue_limit: int = QUEUE_LIMIT) -> None:
+        """Open or create the database at `path`."""
+        prepare_folder(path)
+        self._gap_ms = recipient_gap_ms
+        self._served: dict[str, str] = {}  # lane → the route served last; forgotten at restart, which hurts nobody
+        self._lock = ProcessLock(path.with_name(f"{path.name}.lock"))
+        try:
+            db = open_writing(path)
+            self._reader = Reader(open_reading(path))
+        except BaseException:
+            self._lock.release()
+            raise
+        reserve = Reserve(path.with_name(f"{path.name}.reserve"))
+        reserve.restore()
+        self._writer = Writer(db, reserve, queue_limit)
+
+    @property
+    def sqlite_version(self) -> str:
+        """The SQLite library in use, for the log."""
+        return sqlite3.sqlite_version
+
+    @property
+    def broken(self) -> StoreBroken | None:
+        """What ended this store's use; the process must then end, too (exit 74)."""
+        return self._writer.broken
+
+    async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
+        """See Outbox."""
+        frozen = [adding.freeze_delivery(delivery) for delivery in deliveries]
+        return await self._writer.run(lambda db: adding.add_event(db, event, frozen))
+
+    async def claim_due(self, provider: str, now: int, limit: int, lease_ms: int) -> Sequence[Attempt]:
+        """See Outbox."""
+        claim = claiming.Claim(provider, now, limit, lease_ms, self._gap_ms, self._served.get(provider))
+        attempts = await self._writer.run(lambda db: claiming.claim_due(db, claim))
+        ordinary = [attempt.delivery.route for attempt in attempts if not attempt.probes]
+        if ordinary:
+            self._served[provider] = ordinary[-1]
+        return attempts
+
+    async def next_due_at(self, provider: str) -> int | None:
+        """See Outbox."""
+        return await self._reader.run(lambda db: claiming.find_next_due(db, provider))
+
+    async def close_attempt(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> bool:
+        """See Outbox."""
+        ending = closing.Ending(outcome, decision, now, tries)
+        return await self._writer.run(lambda db: closing.close_attempt(db, attempt, ending), essential=True)
+
+    async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
+        """See Outbox."""
+        return await self._writer.run(lambda db: closing.recover_open_attempts(db, now, settle_ms), essential=True)
+
+    async def sweep(self, now: int, settle_ms: int = 900_000) -> Swept:
+        """See Outbox."""
+        lost = await self._writer.run(lambda db: sweeping.tidy(db, now, self._gap_ms, settle_ms))
+        expired = resent = 0
+        more = True
+        while more:
+            some = await self._writer.run(lambda db: sweeping.expire_overdue(db, now))
+            others = await self._writer.run(lambda db: sweeping.resend_unknown(db, now))
+            expired, resent = expired + some, resent + others
+            more = max(some, others) == sweeping.SWEEP_LIMIT
+        return Swept(expired, resent, lost)
+
+    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
+        """See Outbox."""
+        return await self._writer.run(lambda db: receiving.apply_receipt(db, provider, receipt, now))
+
+    async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
+        """See Outbox."""
+        return await self._writer.run(lambda db: sweeping.retry_deliveries(db, ids, now))
+
+    async def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None = None) -> None:
+        """See Outbox."""
+        await self._writer.run(lambda db: holding.put_hold(db, scope, reason, now, probe_at))
+
+    async def release_hold(self, scope: str, now: int) -> bool:  # noqa: ARG002 - the Protocol's; nothing is dated here
+        """See Outbox."""
+        return await self._writer.run(lambda db: holding.release_hold(db, scope))
+
+    async def list_holds(self) -> Sequence[Hold]:
+        """See Outbox."""
+        return await self._reader.run(holding.list_holds)
+
+    async def list_deliveries(self, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """See Outbox."""
+        return await self._reader.run(lambda db: reading.list_deliveries(db, wanted))
+
+    async def read_delivery(self, delivery_id: str) -> Mapping[str, Any] | None:
+        """See Outbox."""
+        return await self._reader.run(lambda db: reading.read_delivery(db, delivery_id))
+
+    async def count_deliveries(self) -> Mapping[tuple[str, State], int]:
+        """See Outbox."""
+        return await self._reader.run(reading.count_deliveries)
+
+    async def wipe_payloads(self, before: int) -> int:
+        """See Outbox."""
+        total = 0
+        after: tuple[int, int] | None = (-(2**62), 0)
+        while after is not None:
+            wiped = await self._wipe_some(before, after)
+            total, after = total + wiped.deliveries, wiped.after
+        await self._writer.run_alone(wiping.empty_log)
+        return total
+
+    async def can_commit(self) -> bool:
+        """See Outbox."""
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await self._writer.run(lambda db: db.execute(_COUNT_COMMIT).rowcount)
+        except (StoreError, TimeoutError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """See Outbox."""
+        await self._reader.close()
+        await self._writer.close()
+        self._lock.release()
+
+    async def _wipe_some(self, before: int, after: tuple[int, int]) -> wiping.Wiped:
+        return await self._writer.run(lambda db: wiping.wipe_events(db, before, after))

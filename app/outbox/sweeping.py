@@ -1,0 +1,51 @@
+"""What time alone changes: deadlines, settled unknowns, lost leases, and rows nobody needs any more."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from app.outbox.adding import DEDUP_WINDOW_MS
+from app.outbox.closing import recover_lost_attempts
+from app.outbox.receiving import KEEP_EARLY_MS
+
+SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long behind a sweep
+
+_EXPIRE = """
+UPDATE deliveries SET state = 'expired', reason = 'deadline_passed', due_at = NULL, updated_at = ?1
+WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'pending' AND deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2)
+"""
+# Past its deadline an unknown one waits for a receipt or a person only, so it leaves the index of what is due.
+_LEAVE_UNKNOWN = "UPDATE deliveries SET due_at = NULL WHERE state = 'unknown' AND due_at <= ?1 AND deadline_at <= ?1"
+_RESEND = """
+UPDATE deliveries SET state = 'pending', updated_at = ?1
+WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'unknown' AND due_at <= ?1 ORDER BY due_at LIMIT ?2)
+"""
+_RETRY = """
+UPDATE deliveries SET state = 'pending', reason = NULL, detail = '', due_at = ?1, spent = 0, updated_at = ?1
+WHERE id = ?2 AND state IN ('dead', 'unknown', 'expired') AND message IS NOT NULL AND deadline_at > ?1
+"""
+
+
+def expire_overdue(db: sqlite3.Connection, now: int) -> int:
+    """Expire pending deliveries past their deadline, held ones too. Return how many: call again while SWEEP_LIMIT."""
+    return db.execute(_EXPIRE, (now, SWEEP_LIMIT)).rowcount
+
+
+def resend_unknown(db: sqlite3.Connection, now: int) -> int:
+    """Make unknown deliveries that are due pending again. Return how many: call again while SWEEP_LIMIT."""
+    db.execute(_LEAVE_UNKNOWN, (now,))
+    return db.execute(_RESEND, (now, SWEEP_LIMIT)).rowcount
+
+
+def tidy(db: sqlite3.Connection, now: int, gap_ms: int, settle_ms: int) -> int:
+    """Drop what has served its time; make attempts whose lease ran out unknown. Return how many of those."""
+    db.execute("DELETE FROM early_receipts WHERE received_at <= ?", (now - KEEP_EARLY_MS,))
+    db.execute("DELETE FROM dedup_keys WHERE seen_at <= ?", (now - DEDUP_WINDOW_MS,))
+    db.execute("DELETE FROM recipient_turns WHERE last_at <= ?", (now - gap_ms,))
+    return recover_lost_attempts(db, now, settle_ms)
+
+
+def retry_deliveries(db: sqlite3.Connection, ids: Collection[str], now: int) -> Sequence[str]:
+    """Make what a person picked pending again; return the ids that changed, in the order given."""
+    return [id_ for id_ in dict.fromkeys(ids) if db.execute(_RETRY, (now, id_)).rowcount]
