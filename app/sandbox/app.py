@@ -1,0 +1,201 @@
+"""The sandbox as an ASGI application: the vendors' endpoints, the fault switches and the inspection."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from app.clock import Clock, read_clock
+from app.core.templates import Templates, print_message
+from app.ids import NewId, new_uuid7
+from app.sandbox.bitespeed import FakeBiteSpeed
+from app.sandbox.breaking import HalfAnswer, Hang, Reset
+from app.sandbox.faults import FAULTS, Fault, FaultSwitch, parse_faults
+from app.sandbox.gallabox import FakeGallabox
+from app.sandbox.ledger import Ledger
+from app.sandbox.receipts import ReceiptPoster
+from app.sandbox.settings import SandboxSettings
+from app.sandbox.vendor import Order, Refusal, Vendor
+
+_PAGE = "<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
+
+
+def create_sandbox(
+    settings: SandboxSettings,
+    templates: Templates,
+    *,
+    show: Callable[[str], None],
+    clock: Clock = read_clock,
+    new_id: NewId = new_uuid7,
+    draw: Callable[[], float] = random.random,
+) -> FastAPI:
+    """Return the application. Each accepted message is passed to `show` as the customer would see it.
+
+    Resets and halves need uvicorn with `OpenProtocol`, as `serve_sandbox` runs it. Raises ConfigError on
+    `settings.faults`.
+    """
+    gallabox = FakeGallabox(settings, templates)
+    bitespeed = FakeBiteSpeed(settings, templates)
+    faults = FaultSwitch(parse_faults(settings.faults), draw)
+    ledger = Ledger()
+    poster = ReceiptPoster(settings, clock, show)
+
+    @asynccontextmanager
+    async def run_poster(_: FastAPI) -> AsyncIterator[None]:
+        async with poster:
+            yield
+
+    desk = _Desk(settings=settings, faults=faults, ledger=ledger, poster=poster, show=show, clock=clock, new_id=new_id)
+    app = FastAPI(title="nector-relay sandbox", openapi_url=None, lifespan=run_poster)
+    _add_vendors(app, desk, gallabox, bitespeed)
+    _add_switches(app, faults)
+    _add_inspection(app, ledger)
+    return app
+
+
+class _Desk:
+    """Where a message request goes, whichever vendor it is meant for."""
+
+    def __init__(
+        self,
+        *,
+        settings: SandboxSettings,
+        faults: FaultSwitch,
+        ledger: Ledger,
+        poster: ReceiptPoster,
+        show: Callable[[str], None],
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        self._settings = settings
+        self._faults = faults
+        self._ledger = ledger
+        self._poster = poster
+        self._show = show
+        self._clock = clock
+        self._new_id = new_id
+
+    async def take(self, vendor: Vendor, request: Request) -> Response:
+        """Answer a message request, by the fault that is in force."""
+        self._ledger.note_request(vendor.provider)
+        fault = self._faults.take(vendor.kind)
+        await asyncio.sleep(fault.latency_ms / 1000)
+        if (refused := _answer_unread(fault, vendor)) is not None:
+            return refused
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is left to read it
+        order = vendor.read(request.headers, body)
+        status, answer = vendor.refuse(order) if isinstance(order, Refusal) else self._accept(vendor, order)
+        return self._answer(fault, status, answer)
+
+    def _accept(self, vendor: Vendor, order: Order) -> tuple[int, Mapping[str, Any]]:
+        now = self._clock()
+        message_id = self._new_id(now)
+        requests = self._ledger.note_accepted(vendor.provider, message_id, order, now)
+        again = f"  (request {requests} for the same message)" if requests > 1 else ""
+        self._show(f"{vendor.provider} → {order.recipient}  {order.template}{again}\n{print_message(order.filled)}")
+        self._poster.start(vendor, order, message_id)
+        return vendor.accept(message_id)
+
+    def _answer(self, fault: Fault, status: int, answer: Mapping[str, Any]) -> Response:
+        match fault.fault:
+            case "reset_after":
+                return Reset()
+            case "hang":
+                return Hang(self._settings.hang_ms)
+            case "half_answer":
+                return HalfAnswer(answer, status)
+            case _:
+                return JSONResponse(answer, status)
+
+
+def _answer_unread(fault: Fault, vendor: Vendor) -> Response | None:
+    """Return the answer of a fault that keeps the request from being accepted, None if it does not."""
+    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+    match fault.fault:
+        case "reset_before":
+            return Reset()
+        case "html":
+            return HTMLResponse(fault.body or _PAGE, fault.status or 200, headers)
+        case "refuse":
+            refusal = Refusal(fault.status or 400, fault.body or "Message undeliverable", fault.code)
+        case "status":
+            refusal = Refusal(fault.status or 500, "Switched on as a fault")
+            if fault.body is not None:
+                return Response(fault.body, refusal.status, headers)
+        case _:
+            return None
+    status, answer = vendor.refuse(refusal)
+    return JSONResponse(answer, status, headers)
+
+
+def _add_vendors(app: FastAPI, desk: _Desk, gallabox: FakeGallabox, bitespeed: FakeBiteSpeed) -> None:
+    @app.post("/devapi/messages/whatsapp")
+    @app.post("/devapi/accounts/{account_id}/messages/whatsapp")
+    async def send_gallabox(request: Request) -> Response:
+        return await desk.take(gallabox, request)
+
+    @app.post("/")
+    @app.post("/bitespeed")
+    async def send_bitespeed(request: Request) -> Response:
+        return await desk.take(bitespeed, request)
+
+    @app.get("/devapi/accounts/{account_id}/whatsappTemplates")
+    async def list_templates(account_id: str, request: Request) -> Response:
+        refusal = gallabox.refuse_listing(request.headers, account_id)
+        if refusal is not None:
+            status, answer = gallabox.refuse(refusal)
+            return JSONResponse(answer, status)
+        return JSONResponse(gallabox.list_templates(account_id))
+
+
+def _add_switches(app: FastAPI, faults: FaultSwitch) -> None:
+    def show_faults() -> Response:
+        return JSONResponse({kind: fault.model_dump() for kind, fault in faults.list_faults().items()})
+
+    @app.get("/sandbox/faults")
+    async def get_faults() -> Response:
+        return show_faults()
+
+    @app.put("/sandbox/faults")
+    async def put_faults(request: Request) -> Response:
+        try:
+            faults.replace(FAULTS.validate_json(await request.body()))
+        except ValidationError as error:
+            told = [f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error.errors(include_url=False)]
+            return JSONResponse({"message": "; ".join(told)}, 400)
+        return show_faults()
+
+    @app.delete("/sandbox/faults")
+    async def delete_faults() -> Response:
+        faults.replace({})
+        return show_faults()
+
+
+def _add_inspection(app: FastAPI, ledger: Ledger) -> None:
+    @app.get("/sandbox/messages")
+    async def list_messages() -> Response:
+        return JSONResponse({"messages": ledger.list_messages()})
+
+    @app.delete("/sandbox/messages")
+    async def delete_messages() -> Response:
+        ledger.clear()
+        return Response(status_code=204)
+
+    @app.get("/sandbox/counts")
+    async def get_counts() -> Response:
+        return JSONResponse(ledger.count())
+
+    @app.get("/healthz")
+    async def get_health() -> Response:
+        return JSONResponse({"status": "ok"})

@@ -1,0 +1,118 @@
+"""The fake BiteSpeed.
+
+BiteSpeed publishes no API reference (wire facts §3): the request is the shape that our adapter sends until the
+vendor hands over its own, positional as nector.io/blog/nector-bitespeed-integration says. Receipts follow the
+inbox it is built on, https://developers.chatwoot.com.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from app.core.models import Button, Header, ReceiptStatus, Variable
+from app.core.templates import Templates
+from app.sandbox.faults import VendorName
+from app.sandbox.parameters import fill_order, find_template
+from app.sandbox.settings import SandboxSettings
+from app.sandbox.vendor import Order, Refusal, Report, Wire, explain_body, is_json
+
+_PHONE = r"^[0-9]{8,15}$"
+_FILLED = r"\S"
+
+
+class _Header(Wire):
+    kind: Literal["image", "video", "document", "text"]
+    url: str = ""
+    text: str = ""
+    filename: str | None = None
+
+
+class _Button(Wire):
+    index: int = Field(ge=0)
+    url: str
+
+
+class _Body(Wire):
+    channel_id: str = Field(pattern=_FILLED)
+    user_id: str = Field(pattern=_FILLED)
+    template_id: str = Field(pattern=_FILLED)
+    phone: str = Field(pattern=_PHONE)
+    variables: tuple[str, ...]
+    header: _Header | None = None
+    buttons: tuple[_Button, ...] = ()
+    language: str | None = None
+    delivery_id: str | None = Field(default=None, pattern=_FILLED)
+    name: str = ""
+
+
+class FakeBiteSpeed:
+    """One account with its approved templates."""
+
+    kind: VendorName = "bitespeed"
+
+    def __init__(self, settings: SandboxSettings, templates: Templates) -> None:
+        self.provider = settings.bitespeed_provider
+        self._settings = settings
+        self._templates = templates
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> Order | Refusal:
+        """Check a request as BiteSpeed would."""
+        if not is_json(headers):
+            return Refusal(415, "Content-Type must be application/json")
+        try:
+            parsed = _Body.model_validate_json(body)
+        except ValidationError as error:
+            return explain_body(error)
+        # The pair of ids is all that Nector asks for: as far as we know, it is the credential.
+        pairs = (
+            (self._settings.bitespeed_channel_id, parsed.channel_id),
+            (self._settings.bitespeed_user_id, parsed.user_id),
+        )
+        if not all(expected in {"", given} for expected, given in pairs):
+            return Refusal(401, "Unknown channelId or userId")
+        return self._read_order(parsed)
+
+    def _read_order(self, body: _Body) -> Order | Refusal:
+        template = find_template(self._templates, self.provider, body.template_id, body.language)
+        if isinstance(template, Refusal):
+            return template
+        filled = fill_order(
+            template,
+            [Variable(None, value) for value in body.variables],
+            Header(body.header.kind, body.header.url or body.header.text, body.header.filename)
+            if body.header
+            else None,
+            [Button(button.index, button.url) for button in body.buttons],
+        )
+        if isinstance(filled, Refusal):
+            return filled
+        return Order(body.delivery_id, template.id, f"+{body.phone}", body.name, body.variables, filled)
+
+    def accept(self, message_id: str) -> tuple[int, Mapping[str, Any]]:
+        """Return the answer that our adapter expects by default."""
+        return 200, {"success": True, "data": {"id": message_id}}
+
+    def refuse(self, refusal: Refusal) -> tuple[int, Mapping[str, Any]]:
+        """Return the error that our adapter expects by default."""
+        code = refusal.status if refusal.code is None else refusal.code
+        return refusal.status, {"success": False, "error": {"code": code, "message": refusal.message}}
+
+    def report(self, order: Order, message_id: str, status: ReceiptStatus, at: int) -> Report:
+        """Return a Chatwoot `message_updated`; the token in the query is its only proof."""
+        body = {
+            "event": "message_updated",
+            "id": message_id,
+            "message_type": "outgoing",
+            "status": status.value,
+            "content": order.filled.body,
+            "content_attributes": {"template_name": order.template}
+            | ({"local_message_id": order.delivery_id} if order.delivery_id else {}),
+            "conversation": {"meta": {"sender": {"phone_number": order.recipient, "name": order.recipient_name}}},
+            "updated_at": at // 1000,
+        }
+        headers = {"content-type": "application/json"}
+        return Report(headers, {"token": self._settings.bitespeed_webhook_token}, json.dumps(body).encode())

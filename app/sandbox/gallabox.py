@@ -1,0 +1,212 @@
+"""The fake Gallabox.
+
+Requests and answers: developers.gallabox.com/gallabox-api/whatsapp-templates and the official Postman set
+(documenter.gw.postman.com/view/metadata/Tzz7QJTJ). Receipts: docs.gallabox.com/developer-resources/webhook.
+No error catalogue is public: status 400 and the wording are ours, the codes WhatsApp's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from app.core.models import Button, Header, ReceiptStatus, Variable
+from app.core.templates import Template, TemplateButton, Templates
+from app.sandbox.faults import VendorName
+from app.sandbox.parameters import fill_order, find_template
+from app.sandbox.settings import SandboxSettings
+from app.sandbox.vendor import Order, Refusal, Report, Wire, explain_body, is_json
+
+_PHONE = r"^[0-9]{8,15}$"
+_FILLED = r"\S"
+
+
+class _Recipient(Wire):
+    name: str = Field(pattern=_FILLED)
+    phone: str = Field(pattern=_PHONE)
+
+
+class _Parameter(Wire):
+    type: Literal["text"]
+    text: str
+
+
+class _ButtonValue(Wire):
+    index: int = Field(ge=0)
+    sub_type: Literal["url"] = Field(alias="sub_type")
+    parameters: _Parameter
+
+
+class _Template(Wire):
+    template_name: str = Field(min_length=1)
+    language_code: str | None = None
+    body_values: dict[str, str] = Field(default_factory=dict)
+    header_values: dict[str, str] | None = None
+    button_values: tuple[_ButtonValue, ...] = ()
+
+
+class _Whatsapp(Wire):
+    type: Literal["template"]
+    template: _Template
+
+
+class _Body(Wire):
+    channel_id: str = Field(pattern=_FILLED)
+    channel_type: Literal["whatsapp"]
+    local_message_id: str | None = Field(default=None, pattern=_FILLED)
+    recipient: _Recipient
+    whatsapp: _Whatsapp
+
+
+class FakeGallabox:
+    """One account with its channel and its approved templates."""
+
+    kind: VendorName = "gallabox"
+
+    def __init__(self, settings: SandboxSettings, templates: Templates) -> None:
+        self.provider = settings.gallabox_provider
+        self._settings = settings
+        self._templates = templates
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> Order | Refusal:
+        """Check a request as Gallabox would."""
+        if not self._knows(headers):
+            return Refusal(401, "Unauthorized")
+        if not is_json(headers):
+            return Refusal(415, "Content-Type must be application/json")
+        try:
+            parsed = _Body.model_validate_json(body)
+        except ValidationError as error:
+            return explain_body(error)
+        if self._settings.gallabox_channel_id not in {"", parsed.channel_id}:
+            return Refusal(400, "Channel not found")
+        return self._read_order(parsed)
+
+    def _read_order(self, body: _Body) -> Order | Refusal:
+        wire = body.whatsapp.template
+        template = find_template(self._templates, self.provider, wire.template_name, wire.language_code)
+        if isinstance(template, Refusal):
+            return template
+        header = _read_header(template, wire.header_values)
+        if isinstance(header, Refusal):
+            return header
+        # An object has no order: the template's own decides.
+        names = sorted(wire.body_values, key=lambda name: (*template.variables, name).index(name))
+        variables = [Variable(name, wire.body_values[name]) for name in names]
+        buttons = [Button(button.index, button.parameters.text) for button in wire.button_values]
+        filled = fill_order(template, variables, header, buttons)
+        if isinstance(filled, Refusal):
+            return filled
+        return Order(
+            delivery_id=body.local_message_id,
+            template=template.id,
+            recipient=f"+{body.recipient.phone}",
+            recipient_name=body.recipient.name,
+            variables=tuple(variable.value for variable in variables),
+            filled=filled,
+        )
+
+    def _knows(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether the credentials are the expected ones, or are there at all where none are expected."""
+        pairs = (("apikey", self._settings.gallabox_api_key), ("apisecret", self._settings.gallabox_api_secret))
+        return all((given := headers.get(name, "")) and expected in {"", given} for name, expected in pairs)
+
+    def accept(self, message_id: str) -> tuple[int, Mapping[str, Any]]:
+        """Return the answer of a current client's README; older ones saw 201."""
+        told = "Message received and being sent to recipient"
+        return 202, {"id": message_id, "status": "ACCEPTED", "message": told}
+
+    def refuse(self, refusal: Refusal) -> tuple[int, Mapping[str, Any]]:
+        """Return `{message, code?}`, the fields that public clients read."""
+        code = {} if refusal.code is None else {"code": refusal.code}
+        return refusal.status, {"message": refusal.message, **code}
+
+    def report(self, order: Order, message_id: str, status: ReceiptStatus, at: int) -> Report:
+        """Return a signed `Message.WA.Status.Received`."""
+        phone = order.recipient.removeprefix("+")
+        shape = {
+            "id": message_id,
+            "accountId": self._settings.gallabox_account_id or "sandbox-account",
+            "channelId": self._settings.gallabox_channel_id or "sandbox-channel",
+            "localMessageId": order.delivery_id,
+            "contact": {"id": f"contact-{phone}", "name": order.recipient_name, "phone": [phone]},
+            "whatsapp": {"to": phone, "type": "template", "status": status.value, "time": str(at // 1000)},
+        }
+        body = json.dumps({key: value for key, value in shape.items() if value is not None}).encode()
+        digest = hmac.digest(self._settings.gallabox_webhook_secret.encode(), body, "sha256")
+        headers = {
+            "content-type": "application/json",
+            "x-event-name": "Message.WA.Status.Received",
+            "x-gallabox-signature": base64.b64encode(digest).decode(),
+        }
+        return Report(headers, {}, body)
+
+    def refuse_listing(self, headers: Mapping[str, str], account_id: str) -> Refusal | None:
+        """Return why the caller may not list the account's templates, None if it may."""
+        if not self._knows(headers):
+            return Refusal(401, "Unauthorized")
+        if self._settings.gallabox_account_id not in {"", account_id}:
+            return Refusal(403, "Forbidden")
+        return None
+
+    def list_templates(self, account_id: str) -> Sequence[Mapping[str, Any]]:
+        """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`."""
+        channel_id = self._settings.gallabox_channel_id or "sandbox-channel"
+        return [
+            {
+                "id": f"sandbox-{template.id}",
+                "accountId": account_id,
+                "channelId": channel_id,
+                "name": template.id,
+                "status": template.status,
+                "language": template.language,
+                "category": template.category,
+                "variables": list(template.variables),
+                "components": list(_list_components(template)),
+            }
+            for (provider, _), template in sorted(self._templates.items())
+            if provider == self.provider
+        ]
+
+
+def _read_header(template: Template, values: Mapping[str, str] | None) -> Header | Refusal | None:
+    if values is None:
+        return None
+    if "mediaUrl" in values:
+        if unknown := values.keys() - {"mediaUrl", "mediaName"}:
+            return Refusal(400, f'"whatsapp.template.headerValues.{min(unknown)}" is not allowed')
+        # The wire does not say which medium it is. Where the template has none, any is one too many.
+        kind = template.header_kind
+        medium = kind if kind in {"image", "video", "document"} else "image"
+        return Header(medium, values["mediaUrl"], values.get("mediaName"))
+    # How a text header is filled is not documented; an object keyed by the variable's name, as in the body, is likely.
+    if len(values) != 1:
+        return Refusal(400, '"whatsapp.template.headerValues" needs mediaUrl, or the one variable of a text header')
+    return Header("text", next(iter(values.values())))
+
+
+def _list_components(template: Template) -> Iterator[Mapping[str, Any]]:
+    if template.header_kind == "text":
+        yield {"type": "HEADER", "format": "TEXT", "text": template.header_text}
+    elif template.header_kind != "none":
+        yield {"type": "HEADER", "format": template.header_kind.upper()}
+    yield {"type": "BODY", "text": template.body}
+    if template.footer:
+        yield {"type": "FOOTER", "text": template.footer}
+    if template.buttons:
+        yield {"type": "BUTTONS", "buttons": [_list_button(button) for button in template.buttons]}
+
+
+def _list_button(button: TemplateButton) -> Mapping[str, str]:
+    match button.kind:
+        case "url":
+            return {"type": "URL", "text": button.text, "url": button.url}
+        case "phone":
+            return {"type": "PHONE_NUMBER", "text": button.text, "phone_number": button.url}
+        case "reply":
+            return {"type": "QUICK_REPLY", "text": button.text}
