@@ -1,0 +1,89 @@
+"""What is measured: this relay and the naive one, each started as its user would, and the fake provider."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.events import SECRET
+from bench.processes import Cores, Started, free_port, run_process
+
+BENCH = Path(__file__).resolve().parent
+BIN = Path(sys.executable).parent  # .venv/bin
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A relay under test; `command` gets the port."""
+
+    name: str
+    command: Callable[[int], Sequence[str]]
+
+
+RELAY = Subject("relay", lambda port: [str(BIN / "nector-relay"), "serve", "--host", "127.0.0.1", "--port", str(port)])
+NAIVE = Subject("naive", lambda port: [str(BIN / "uvicorn"), "--app-dir", str(BENCH), "--port", str(port), "naive:app"])
+SUBJECTS = (NAIVE, RELAY)
+
+
+@contextlib.contextmanager
+def run_subject(subject: Subject, provider_port: int, folder: Path, cores: Cores) -> Iterator[Started]:
+    """Run a relay in `folder`, where its outbox is."""
+    port = free_port()
+    environment = _build_environment(provider_port, folder)
+    with run_process(subject.command(port), port, cores.subject, folder, environment) as started:
+        yield started
+
+
+def _build_environment(provider_port: int, folder: Path) -> Mapping[str, str]:
+    """Return only what is written here: a developer's own settings must not change the figures."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "GALLABOX_BASE_URL": f"http://127.0.0.1:{provider_port}",
+        "GALLABOX_API_KEY": "bench",
+        "GALLABOX_API_SECRET": "bench",
+        "RELAY_CONFIG": str(BENCH / "relay.yaml"),
+        "RELAY_NECTOR_SECRETS": SECRET,
+        "RELAY_DATABASE_URL": f"sqlite:///{folder / 'relay.db'}",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class FakeProvider:
+    """The running fake Gallabox, asked over HTTP."""
+
+    port: int
+
+    def count(self) -> dict[str, Any]:
+        """Return its figures (see fake_provider.py)."""
+        return self._ask("GET", "/count")
+
+    def arrivals(self) -> dict[str, float]:
+        """Return when the first message to each recipient came."""
+        return dict(self._ask("GET", "/arrivals")["arrivals"])
+
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path)
+            return dict(json.loads(connection.getresponse().read()))
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def run_provider(folder: Path, cores: Cores, *, delay_ms: int = 0, mode: str = "accept") -> Iterator[FakeProvider]:
+    """Run the fake provider beside the load generator, on their core."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.fake_provider", "--port", str(port)]
+    command += ["--delay-ms", str(delay_ms), "--mode", mode]
+    environment = {"PYTHONPATH": str(BENCH.parent)}
+    with run_process(command, port, cores.peers, folder, environment, health="/count") as started:
+        yield FakeProvider(started.port)
