@@ -1,0 +1,88 @@
+"""What is found wrong while a file is checked: problems with places, each fault told once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.core.document import Document
+from app.core.problems import Path, Problem
+from app.core.wording import describe_fault, locate_fault
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Findings:
+    """Collects the problems of one file. What lies under a silenced path is part of a fault already told."""
+
+    def __init__(self, document: Document, problems: Iterable[Problem] = (), silenced: Iterable[Path] = ()) -> None:
+        self.document = document
+        self.problems = list(problems)
+        self._silenced = set(silenced)
+
+    def error(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
+        """Report a fault at a path."""
+        self._add("error", path, message, hint, at)
+
+    def warn(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
+        """Report a doubt at a path."""
+        self._add("warning", path, message, hint, at)
+
+    def silence(self, path: Path) -> None:
+        """Report nothing more under `path`."""
+        self._silenced.add(path)
+
+    def is_silenced(self, path: Path) -> bool:
+        """Tell whether what is wrong at `path` was told already."""
+        return any(path[:length] in self._silenced for length in range(1, len(path) + 1))
+
+    def has_errors(self) -> bool:
+        """Tell whether the file cannot be used."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+    def validate(
+        self, model: type[Model], data: Mapping[str, Any], path: Path, context: Mapping[str, Any] | None = None
+    ) -> Model | None:
+        """Return `data` as `model`; None where not even its sound keys make one. Every fault is reported."""
+        try:
+            return _validate(model, data, context)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+        faulty: set[Any] = set()
+        told = False
+        for fault in faults:
+            place = locate_fault(fault, data)
+            faulty.add(place[0] if place else None)
+            if not self.is_silenced((*path, *place)):
+                told = True
+                described = describe_fault(fault, place, data, model, path)
+                if described is not None:
+                    message, hint, at = described
+                    self.error((*path, *place), message, hint, at=at)
+        if told and None in faulty:
+            return None
+        sound = {key: value for key, value in data.items() if key not in faulty}
+        try:
+            return _validate(model, sound, context)
+        except ValidationError:
+            return None
+
+    def _add(
+        self,
+        severity: Literal["error", "warning"],
+        path: Path,
+        message: str,
+        hint: str,
+        at: Literal["key", "value"],
+    ) -> None:
+        place = self.document.find_place(path)
+        mark = place.key if at == "key" or path not in self.document.places else place.value
+        self.problems.append(Problem(severity, mark.line, mark.column, message, hint))
+
+
+def _validate(model: type[Model], data: Mapping[str, Any], context: Mapping[str, Any] | None) -> Model:
+    # As JSON, because only there "strict" still reads a list for a tuple and a text for an enum.
+    return model.model_validate_json(json.dumps(data), strict=True, context=context)

@@ -1,0 +1,141 @@
+"""The examples of the YAML, run through the same routing and rendering as real events.
+
+What an example holds was invented by its author, so what went wrong may be shown with its values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.cleaning import write_scalar
+from app.core.config import Config
+from app.core.models import Event, Message
+from app.core.problems import Problem
+from app.core.rendering import Unrendered, compute_deadline, compute_dedup_key, render_message
+from app.core.routing import Broken, Example, Miss, Route, match_route
+from app.core.templates import Templates, fill_template
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleResult:
+    """What one example came to: `problems` is empty if it is as expected; `message` None if nothing is sent."""
+
+    route: str
+    number: int  # 1-based among the route's examples
+    message: Message | None
+    problems: tuple[Problem, ...]
+
+
+def run_examples(
+    config: Config, templates: Templates, now: int, new_id: Callable[[int], str]
+) -> tuple[ExampleResult, ...]:
+    """Run every example as an event of `now`.
+
+    A deadline that has passed is no failure: an example with a date in it must not turn wrong on that day.
+    """
+    return tuple(
+        _run_example(route, number, example, config, templates, now, new_id)
+        for route in config.routes
+        for number, example in enumerate(route.examples, start=1)
+    )
+
+
+def _run_example(
+    route: Route,
+    number: int,
+    example: Example,
+    config: Config,
+    templates: Templates,
+    now: int,
+    new_id: Callable[[int], str],
+) -> ExampleResult:
+    body = json.dumps(example.event, default=str).encode()
+    event = Event(new_id(now), "nector", route.topic, None, body, example.event, now)
+    came_to = _render_example(route, event, config)
+    texts = [
+        f'example {number} of route "{route.name}": {text}' for text in _compare(route, example, came_to, templates)
+    ]
+    problems = tuple(Problem("error", example.line, example.column, text) for text in texts)
+    return ExampleResult(route.name, number, came_to if isinstance(came_to, Message) else None, problems)
+
+
+def _render_example(route: Route, event: Event, config: Config) -> Message | Unrendered | Miss | Broken:
+    match = match_route(route, event)
+    if isinstance(match, Miss | Broken):
+        return match
+    message = render_message(route, event, config.store)
+    if isinstance(message, Unrendered):
+        return message
+    for computed in (compute_deadline(route, event, config.store), compute_dedup_key(route, event)):
+        if isinstance(computed, Unrendered):
+            return computed
+    return message
+
+
+def _compare(
+    route: Route, example: Example, came_to: Message | Unrendered | Miss | Broken, templates: Templates
+) -> Iterator[str]:
+    match came_to:
+        case Miss() if example.hits:
+            yield f"expected to hit the route, but {came_to.detail}"
+        case Broken():
+            yield came_to.detail
+        case Unrendered() if not example.hits:
+            yield "expected not to hit the route, but it does"
+        case Unrendered() if came_to.reason != example.dead:
+            expected = f"dead with {example.dead}" if example.dead else "a message"
+            yield f"expected {expected}, got dead with {came_to.reason}: {came_to.detail}"
+        case Message() if not example.hits:
+            yield "expected not to hit the route, but it does"
+        case Message() if example.dead:
+            yield f"expected dead with {example.dead}, got a message"
+        case Message():
+            yield from _compare_message(route, example.sends or {}, came_to, templates)
+        case _:
+            pass
+
+
+def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, templates: Templates) -> Iterator[str]:
+    got = {
+        "to": message.recipient,
+        "provider": route.provider,
+        "template": message.template,
+        "language": message.language or "",
+        "header": message.header.value if message.header else "",
+        "buttons": [button.url for button in message.buttons],
+    }
+    template = templates.get((route.provider, route.template))
+    if template is not None:
+        got["text"] = fill_template(template, message.variables, message.header, message.buttons).body
+    elif "text" in sends:
+        yield f'"text" cannot be compared: template "{route.template}" is not in templates.yaml'
+    for key, expected in sends.items():
+        if key == "variables":
+            yield from _compare_variables(expected, message)
+        elif key in got and got[key] != expected:
+            yield f'"{key}" should be {_show(expected)}, and is {_show(got[key])}'
+
+
+def _compare_variables(expected: list[Any] | Mapping[str, Any], message: Message) -> Iterator[str]:
+    if isinstance(expected, list):
+        wanted, got = [_write(value) for value in expected], [variable.value for variable in message.variables]
+        if wanted != got:
+            yield f'"variables" should be {_show(wanted)}, and are {_show(got)}'
+        return
+    by_name = {variable.name or str(place): variable.value for place, variable in enumerate(message.variables, 1)}
+    for name, value in expected.items():
+        if by_name.get(name) != _write(value):
+            is_now = f"is {_show(by_name[name])}" if name in by_name else f"is not among {_show(list(by_name))}"
+            yield f'variable "{name}" should be {_show(_write(value))}, and {is_now}'
+
+
+def _write(value: Any) -> str:
+    """In YAML 100 is a number, and what is sent is the text."""
+    return write_scalar(value) or ""
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

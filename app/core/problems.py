@@ -1,0 +1,55 @@
+"""What is wrong with a YAML file: where, how badly, and the cure. Never a secret or a customer's value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Path = tuple[str | int, ...]
+"""Where a value stands in the file: ("routes", "coins-earned", "variables", 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of a file. `line` and `column` are 1-based; `unset`: an environment variable is missing."""
+
+    severity: Literal["error", "warning"]
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+    unset: bool = False
+
+
+def format_problem(name: str, problem: Problem) -> str:
+    """Return `config/relay.yaml:41:12: error: unknown key "temlate"; did you mean "template"?`."""
+    hint = f"; {problem.hint}" if problem.hint else ""
+    return f"{name}:{problem.line}:{problem.column}: {problem.severity}: {problem.message}{hint}"
+
+
+def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return them in the order of the file, each once."""
+    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+
+
+def find_similar(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that `word` was probably meant to be, None if none is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[near[0]] if near else None
+
+
+def ask_similar(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean "template"?`, else `known: "event", "template"`, else nothing."""
+    choices = list(known)
+    similar = find_similar(word, choices)
+    if similar is not None:
+        return f'did you mean "{similar}"?'
+    return f"known: {quote_all(choices)}" if choices else ""
+
+
+def quote_all(words: Iterable[str]) -> str:
+    """Return `"a", "b"`."""
+    return ", ".join(f'"{word}"' for word in words)
