@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo run test check lock
+.PHONY: help setup demo run test test-long check bench lock image-check
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -22,6 +22,37 @@ setup: .venv/ready ## Build .venv from the lock file (seconds when nothing chang
 	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python .venv/requirements.txt
 	@$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
 	@touch $@
+
+demo: setup ## Send one example event for every route through the sandbox and show each message
+	@$(BIN)/nector-relay demo
+
+run: setup ## Run the relay with the settings of .env (copied from .env.example if there is none)
+	@test -f .env || cp .env.example .env
+	@$(BIN)/nector-relay serve
+
+check: setup ## Style, types, import arrows, Dockerfile, the bundled YAML
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/nector-relay check config/relay.yaml
+
+test: check ## Everything that CI runs
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n 2 -m "not long"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --include 'app/core/*,app/providers/*' --fail-under 100
+	@$(BIN)/nector-relay demo
+
+test-long: setup ## The tests that take minutes: image build, many kills
+	@$(BIN)/pytest -m long
+
+bench: setup ## Measure against a plain FastAPI relay; writes bench/results.md
+	@$(BIN)/python bench/run.py
+
+image-check: setup ## Build the image without a Docker daemon and try it
+	@deploy/verify-image.sh
 
 lock: setup ## Resolve the newest allowed versions into uv.lock
 	@$(UV) lock --quiet --upgrade

@@ -24,9 +24,20 @@ def run_command(arguments: Sequence[str]) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001  # a traceback helps no user, and its values may be a customer's
+        return _fail(RelayError(f"unexpected failure: {describe_place(error)}. This is a fault of ours: please report it"), 70)
     return 0
 
 
 def _fail(error: RelayError, code: int) -> int:
     print(f"nector-relay: {error}", file=sys.stderr)
     return code
+
+
+def describe_place(error: BaseException) -> str:
+    """Return an exception's type and place, and none of its text."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f" at {frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}" if frame else ""
+    return type(error).__name__ + place

@@ -56,7 +56,7 @@ def explain(
         for key, value in (delivery.get(name) or {}).items():
             console.print(f"{name + '.' + key:<20}", paint_state(str(value)))
     console.print()
-    print_table(console, ("at", "what", "reason", "detail"), [_step(step) for step in delivery["timeline"]])
+    print_table(console, ("at", "what", "became", "reason", "detail"), [_step(step) for step in delivery["timeline"]])
     return 0
 
 
@@ -66,4 +66,4 @@ def _row(delivery: Mapping[str, Any]) -> list[str]:
 
 
 def _step(step: Mapping[str, Any]) -> list[str]:
-    return [str(step.get(name) or "") for name in ("at", "state", "reason", "detail")]
+    return [str(step.get(name) or "") for name in ("at", "kind", "value", "reason", "detail")]

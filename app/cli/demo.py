@@ -90,8 +90,8 @@ async def _run(
 async def _show(console: Console, relay: DemoRelay, event: DemoEvent) -> Shown:
     """Post one event, follow its delivery to the handset, print what the customer sees."""
     journey = await relay.send(event, sign_event(event, relay.secret), LONGEST_S)
-    text = await relay.read_text(journey.delivery_id)
-    console.rule(f"[bold]{event.route}[/bold] · {event.topic} → {event.provider}", align="left", style="dim")
+    text = await relay.read_text(journey)
+    console.print(f"{event.route} · {event.topic} → {event.provider}", style="bold")
     console.print(text or "(nothing arrived)", markup=False)
     console.print(f"{journey.describe()}\n", style="green" if journey.state == "accepted" else "red")
     return Shown(event, journey, text)
@@ -105,11 +105,11 @@ def _print_summary(console: Console, shown: list[Shown]) -> None:
             one.journey.state,
             one.journey.receipt or "-",
             *(f"{ms} ms" if ms is not None else "-" for ms in one.journey.timings()),
-            "right" if one.right else "WRONG",
+            "right" if one.right else "wrong",
         )
         for one in shown
     ]
-    titles = ("route", "provider", "state", "receipt", "202 after", "accepted after", "delivered after", "")
+    titles = ("route", "provider", "state", "receipt", "202 after", "accepted after", "delivered after", "check")
     print_table(console, titles, rows)
     wrong = sum(not one.right for one in shown)
     verdict = f"{len(shown) - wrong} of {len(shown)} messages accepted and delivered"

@@ -31,6 +31,7 @@ class Journey:
     """What became of one event. Times are ms from the post."""
 
     delivery_id: str
+    provider_message_id: str | None
     state: str
     reason: str | None
     receipt: str | None
@@ -107,7 +108,7 @@ class DemoRelay:
             raise RelayError(f"{event.route}: the relay answered {answer.status_code}: {answer.text}")
         ids = [row["id"] for row in answer.json()["deliveries"] if row["route"] == event.route]
         if not ids:
-            return Journey("", "unrouted", "its example does not hit the route", None, answered_ms)
+            return Journey("", None, "unrouted", "its example does not hit the route", None, answered_ms)
         while True:
             delivery = (await client.get(f"{self.url}/deliveries/{ids[0]}", headers=self._access())).json()
             ended = delivery["receipt"] in {"read", "failed"} or delivery["state"] in {"dead", "expired", "shadow"}
@@ -115,10 +116,12 @@ class DemoRelay:
                 return _read_journey(delivery, posted_at, answered_ms)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def read_text(self, delivery_id: str) -> str:
+    async def read_text(self, journey: Journey) -> str:
         """Return the message as the sandbox says its customer sees it, "" if it never arrived."""
         page = (await self._open_client().get(f"{self.sandbox_url}/sandbox/messages")).json()
-        found = [message["text"] for message in page["messages"] if message["delivery_id"] == delivery_id]
+        # BiteSpeed is not told our id (nobody knows a field for it): there the id it answered with leads back.
+        keys = {journey.delivery_id, journey.provider_message_id} - {None}
+        found = [message["text"] for message in page["messages"] if keys & {message["delivery_id"], message["id"]}]
         return str(found[0]) if found else ""
 
     def _access(self) -> dict[str, str]:
@@ -176,10 +179,11 @@ def _read_journey(delivery: Mapping[str, Any], posted_at: float, answered_ms: in
     reached: dict[str, int] = {}
     for step in delivery["timeline"]:
         ms = round((datetime.fromisoformat(step["at"]).timestamp() - posted_at) * 1000)
-        reached.setdefault(step["state"], max(ms, 0))
+        reached.setdefault(step["value"], max(ms, 0))
     delivered_ms = reached.get("delivered", reached.get("read"))
     return Journey(
         delivery["id"],
+        delivery["provider_message_id"],
         delivery["state"],
         delivery["reason"],
         delivery["receipt"],

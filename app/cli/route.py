@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.sources import read_config, read_event
 from app.clock import read_clock
-from app.core.routing import explain_routes
+from app.core.routing import Broken, Explanation, Hit, Miss, explain_routes
 
 
 def route(
@@ -22,4 +22,35 @@ def route(
     """Say for every route whether the event hits it, and why. Exit 0 if one does, else 1."""
     rules, _ = read_config(config)
     given = read_event(event, topic, read_clock())
-    raise NotImplementedError
+    rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
+    if as_json:
+        print(json.dumps({"topic": given.topic, "routes": rows}, ensure_ascii=False, indent=2, default=str))
+    else:
+        # Hits first: they are what is asked for; then the routes that came closest.
+        for row in sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"])):
+            print(_show(row))
+    return 0 if any(row["result"] == "hit" for row in rows) else 1
+
+
+def _describe(explanation: Explanation) -> dict[str, Any]:
+    match explanation.match:
+        case Hit(route=hit):
+            name, result, why = hit.name, "hit", f"{hit.provider} sends {hit.template}"
+        case Broken(route=broken, detail=detail):
+            name, result, why = broken.name, "broken", detail
+        case Miss(route=missed, why=kind, detail=detail):
+            name, result, why = missed.name, kind, detail
+    return {
+        "route": name,
+        "result": result,
+        "why": why,
+        "when": explanation.condition or None,
+        "reads": dict(explanation.reads),
+    }
+
+
+def _show(row: dict[str, Any]) -> str:
+    mark = {"hit": "HIT ", "broken": "FAIL"}.get(row["result"], "miss")
+    reads = ", ".join(f"{name} = {json.dumps(value, default=str)}" for name, value in row["reads"].items())
+    condition = f"  when {row['when']}" if row["when"] and row["result"] == "hit" else ""
+    return f"{mark}  {row['route']}: {row['why']}{condition}" + (f"  ({reads})" if reads else "")

@@ -21,6 +21,8 @@ STATE_COLOURS = {
     "expired": "red",
     "dead": "red",
     "failed": "red",
+    "right": "green",
+    "wrong": "red",
 }
 
 

@@ -1,0 +1,175 @@
+"""The ops API: who may, and what it shows and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
+PATHS = [
+    ("GET", "/metrics"),
+    ("GET", "/deliveries"),
+    ("GET", "/deliveries/x"),
+    ("POST", "/deliveries/x/retry"),
+    ("POST", "/deliveries/retry"),
+    ("GET", "/holds"),
+    ("PUT", "/holds/provider:gallabox"),
+    ("DELETE", "/holds/provider:gallabox"),
+    ("POST", "/reload"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+]
+KEYS = {
+    "id", "event_id", "topic", "route", "provider", "template", "recipient", "state", "reason", "receipt", "attempts",
+    "created_at", "updated_at", "next_attempt_at",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_without_the_token_an_ops_path_is_401(relay: Any, method: str, path: str) -> None:
+    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic test-token"}, {"authorization": "Bearer é".encode()}):
+        answer = await relay.client.request(method, path, headers=given)
+        assert answer.status_code == 401
+        assert answer.json()["detail"] == "not authorised"
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_where_no_token_is_set_an_ops_path_is_404(
+    open_relay: Callable[..., Any], method: str, path: str
+) -> None:
+    async with open_relay(RELAY_ADMIN_TOKEN="") as relay:
+        assert (await relay.ops(method, path)).status_code == 404
+
+
+async def test_health_needs_no_token(relay: Any) -> None:
+    assert (await relay.client.get("/healthz")).json() == {"status": "ok"}
+    ready = await relay.client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["config"] == relay.relay.config_hash()
+
+
+async def test_a_relay_whose_store_cannot_commit_is_not_ready(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cannot(_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(type(relay.relay._outbox), "can_commit", cannot)
+    assert (await relay.client.get("/readyz")).status_code == 503
+    assert (await relay.client.get("/healthz")).status_code == 200
+
+
+async def test_a_provider_that_is_down_leaves_the_relay_ready(relay: Any, sandbox: Any) -> None:
+    await sandbox.set_fault("gallabox", fault="status", status=503)
+    await relay.post(COINS)
+    assert (await relay.client.get("/readyz")).status_code == 200
+
+
+async def test_a_listed_delivery_has_the_keys_of_the_contract_and_a_masked_recipient(relay: Any) -> None:
+    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+    await relay.wait_for(delivery["id"], "accepted")
+    page = (await relay.ops("GET", "/deliveries")).json()
+    assert set(page) == {"deliveries", "next_cursor"}
+    (row,) = page["deliveries"]
+    assert set(row) == KEYS
+    assert row["state"] == "accepted"
+    assert row["attempts"] == 1
+    assert "9800000001" not in row["recipient"]
+    assert row["recipient"].endswith("01")
+    assert row["created_at"].endswith("Z")
+
+
+async def test_deliveries_are_filtered_and_paged(relay: Any) -> None:
+    for number in range(5):
+        await relay.post({**COINS, "user_mobile": f"980000000{number}", "amount": None if number == 0 else "1"})
+    dead = (await relay.ops("GET", "/deliveries", params={"state": "dead"})).json()["deliveries"]
+    assert [row["reason"] for row in dead] == ["variable_missing"]
+    first = (await relay.ops("GET", "/deliveries", params={"limit": 3})).json()
+    second = (await relay.ops("GET", "/deliveries", params={"limit": 3, "cursor": first["next_cursor"]})).json()
+    ids = [row["id"] for row in first["deliveries"] + second["deliveries"]]
+    assert len(set(ids)) == len(ids) == 5
+    assert second["next_cursor"] is None
+    event_id = first["deliveries"][0]["event_id"]
+    found = (await relay.ops("GET", "/deliveries", params={"event_id": event_id})).json()["deliveries"]
+    assert [row["event_id"] for row in found] == [event_id]
+
+
+@pytest.mark.parametrize("query", [{"state": "lost"}, {"limit": 0}, {"limit": "x"}, {"colour": "red"}, {"cursor": "%%"}])
+async def test_a_wrong_filter_is_422_and_names_the_field(relay: Any, query: dict[str, Any]) -> None:
+    answer = await relay.ops("GET", "/deliveries", params=query)
+    assert answer.status_code == 422
+    assert next(iter(query)) in answer.json()["detail"]
+
+
+async def test_an_unknown_delivery_is_404(relay: Any) -> None:
+    assert (await relay.ops("GET", "/deliveries/nothing")).status_code == 404
+    assert (await relay.ops("POST", "/deliveries/nothing/retry")).status_code == 404
+
+
+async def test_a_delivery_shows_its_whole_timeline(relay: Any) -> None:
+    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+    shown = await relay.wait_for(delivery["id"], "accepted")
+    assert [step["state"] for step in shown["timeline"]] == ["pending", "sending", "accepted"]
+    assert shown["event"]["topic"] == "walletreward_create"
+    assert "Riya" not in str(shown)
+
+
+async def test_a_dead_delivery_with_a_message_can_be_retried_by_hand(relay: Any, sandbox: Any) -> None:
+    await sandbox.set_fault("gallabox", fault="status", status=422, times=1)
+    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+    await relay.wait_for(delivery["id"], "dead")
+    answer = await relay.ops("POST", f"/deliveries/{delivery['id']}/retry")
+    assert answer.json() == {"retried": [delivery["id"]]}
+    await relay.wait_for(delivery["id"], "accepted", seconds=20)
+    assert (await relay.ops("POST", f"/deliveries/{delivery['id']}/retry")).status_code == 409
+
+
+async def test_all_of_a_state_can_be_retried(relay: Any, sandbox: Any) -> None:
+    await sandbox.set_fault("gallabox", fault="status", status=422)
+    ids = []
+    for number in range(3):
+        (delivery,) = (await relay.post({**COINS, "user_mobile": f"980000000{number}"})).json()["deliveries"]
+        ids.append(delivery["id"])
+        await relay.wait_for(delivery["id"], "dead")
+    answer = await relay.ops("POST", "/deliveries/retry", json={"state": "dead"})
+    assert sorted(answer.json()["retried"]) == sorted(ids)
+
+
+@pytest.mark.parametrize("order", [{}, {"ids": ["a"], "state": "dead"}, {"state": "accepted"}, {"everything": True}])
+async def test_a_retry_that_does_not_say_what_is_422(relay: Any, order: dict[str, Any]) -> None:
+    assert (await relay.ops("POST", "/deliveries/retry", json=order)).status_code == 422
+
+
+async def test_a_held_route_waits_until_it_is_released(relay: Any, sandbox: Any) -> None:
+    answer = await relay.ops("PUT", "/holds/route:coins-earned", json={"reason": "wrong text"})
+    assert answer.status_code == 200
+    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+    held = (await relay.ops("GET", "/deliveries", params={"state": "held"})).json()["deliveries"]
+    assert [row["id"] for row in held] == [delivery["id"]]
+    assert held[0]["state"] == "held"
+    (hold,) = (await relay.ops("GET", "/holds")).json()["holds"]
+    assert {key: hold[key] for key in ("scope", "reason", "deliveries")} == {
+        "scope": "route:coins-earned", "reason": "wrong text", "deliveries": 1,
+    }  # fmt: skip
+    assert 'relay_holds{scope="route:coins-earned"} 1.0' in (await relay.ops("GET", "/metrics")).text
+    assert not await sandbox.messages()
+    assert (await relay.ops("DELETE", "/holds/route:coins-earned")).status_code == 204
+    await relay.wait_for(delivery["id"], "accepted")
+    assert (await relay.ops("DELETE", "/holds/route:coins-earned")).status_code == 404
+
+
+@pytest.mark.parametrize("scope", ["route:nothing", "provider:nothing", "template:gallabox/nothing", "shop:acme", "route"])
+async def test_a_hold_on_something_that_is_not_there_is_422(relay: Any, scope: str) -> None:
+    assert (await relay.ops("PUT", f"/holds/{scope}")).status_code == 422
+
+
+async def test_the_docs_are_behind_the_token(relay: Any) -> None:
+    assert (await relay.ops("GET", "/docs")).status_code == 200
+    schema = (await relay.ops("GET", "/openapi.json")).json()
+    assert "/webhooks/nector" in schema["paths"]
+
+
+async def test_an_unknown_path_is_a_problem_too(relay: Any) -> None:
+    answer = await relay.client.get("/nothing")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
