@@ -9,9 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from app.core.models import Accepted, Outcome, Reason, Rejected, Response, Retryable, Scope, Uncertain
-from app.providers.meta import META_CODES, Trouble, judge_trouble, outcome_of, read_trouble
+from app.providers.meta import Trouble, describe_trouble, judge_trouble, outcome_of, read_trouble
 from app.providers.probing import as_mapping, parse_json
-from app.providers.redacting import redact
+from app.providers.redacting import MAX_DETAIL
 
 # Statuses by which a server says that it did not do what was asked (RFC 9110). A 4xx of a gateway's own
 # making (444, 460, 499 …) is not among them: it may be about a request that went through.
@@ -93,8 +93,8 @@ def read_told_error(value: Any, status: int, secrets: Sequence[str]) -> Outcome:
 
 def describe_answer(status: int, trouble: Trouble, secrets: Sequence[str]) -> str:
     """Return a line for people: the status, the code, and the known error fields, redacted."""
-    code = f" ({trouble.code})" if trouble.code in META_CODES else ""
-    return redact(f"HTTP {status}{code}: {trouble.words}" if trouble.words else f"HTTP {status}{code}", secrets)
+    told = describe_trouble(trouble, secrets)
+    return f"HTTP {status}: {told}"[:MAX_DETAIL] if told else f"HTTP {status}"
 
 
 def unreadable(status: int) -> Uncertain:

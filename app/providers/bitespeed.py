@@ -81,9 +81,9 @@ class Bitespeed:
 
 def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Receipt]:
     # https://www.chatwoot.com/hc/user-guide/articles/1677693021-how-to-use-webhooks
-    status = read_status_word(first_text(event, ("status",)))
+    name, status = first_text(event, ("event",)), read_status_word(first_text(event, ("status",)))
     # The customer's own messages come by here as well (message_type incoming, or 0).
-    if event.get("event") not in _STATUS_EVENTS or status is None or event.get("message_type") in ("incoming", 0):
+    if name not in _STATUS_EVENTS or status is None or event.get("message_type") in ("incoming", 0):
         return ()
     reason, detail = failure_of(event.get("content_attributes"), status, secrets)
     at = read_instant(read_path(event, "updated_at")) or read_instant(event.get("created_at"))

@@ -185,7 +185,7 @@ async def _read_body(answer: httpx2.Response) -> bytes:
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         return b""
     body = bytearray()
-    async for part in answer.aiter_raw():
+    async for part in answer.aiter_bytes():
         body += part
         if len(body) > MAX_BYTES:
             return b""

@@ -24,6 +24,8 @@ from app.providers.probing import first_text, parse_json, read_path
 
 MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
 
+_SHORTEST_KEY = 8
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
@@ -94,8 +96,9 @@ def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outco
 def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
     """Return what must be struck out of a provider's words: its secrets, its ids, the values of its headers."""
     constants = (str(getattr(settings, name)) for name in settings.constants)
-    bearer = (word for value in settings.headers.values() for word in value.split())
-    return secrets_of(settings, [*constants, *settings.headers.values(), *bearer])
+    # "Bearer" alone is no secret, what follows it is.
+    words = (word for value in settings.headers.values() for word in value.split() if len(word) >= _SHORTEST_KEY)
+    return secrets_of(settings, [*constants, *settings.headers.values(), *words])
 
 
 def _holds(rule: AcceptedRule, value: Any) -> bool:

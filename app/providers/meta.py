@@ -134,6 +134,13 @@ def judge_trouble(trouble: Trouble) -> Meaning:
     return Meaning(Reason.REQUEST_REFUSED, Scope.MESSAGE)
 
 
+def describe_trouble(trouble: Trouble, secrets: Sequence[str]) -> str:
+    """Return an error for people: its code, unless its words name it, and its words, redacted."""
+    code = str(trouble.code) if trouble.code is not None else ""
+    parts = (code, trouble.words) if code not in trouble.words else (trouble.words,)
+    return redact(": ".join(filter(None, parts)), secrets)
+
+
 def outcome_of(meaning: Meaning, detail: str, retry_after_ms: int | None = None) -> Retryable | Rejected:
     """Return the outcome that a meaning comes to."""
     if meaning.retry:
@@ -154,8 +161,7 @@ def failure_of(value: Any, status: ReceiptStatus, secrets: Sequence[str]) -> tup
     if status is not ReceiptStatus.FAILED:
         return None, ""
     trouble = read_trouble(value)
-    prefix = f"{trouble.code}: " if trouble.code is not None else ""
-    return judge_trouble(trouble).reason, redact(prefix + trouble.words, secrets)
+    return judge_trouble(trouble).reason, describe_trouble(trouble, secrets)
 
 
 def read_meta_statuses(value: Any, secrets: Sequence[str]) -> tuple[Receipt, ...]:

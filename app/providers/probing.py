@@ -96,6 +96,6 @@ def _read_instant_text(text: str) -> int | None:
         return read_instant(int(text))
     try:
         moment = datetime.fromisoformat(text)
-        return int(moment.timestamp() * 1000) if moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    return read_instant(moment.timestamp()) if moment.tzinfo is not None else None

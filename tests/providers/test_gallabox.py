@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.core.models import (
+    Accepted,
+    Header,
+    Message,
+    Reason,
+    Receipt,
+    ReceiptStatus,
+    Rejected,
+    Response,
+    Retryable,
+    Uncertain,
+    Variable,
+)
+from app.providers.base import Provider
+
+STATUS = {"x-event-name": "Message.WA.Status.Received"}
+FAILED = {"x-event-name": "message.wa.status.FAILED"}
+
+
+@pytest.fixture
+def gallabox(build_account: Callable[..., Provider]) -> Provider:
+    return build_account("gallabox")
+
+
+def test_request_is_the_documented_one(gallabox: Provider, message: Message) -> None:
+    request = gallabox.build_request(message, "4a6c1c0e")
+    assert (request.method, request.url) == ("POST", "https://gallabox.example/devapi/messages/whatsapp")
+    assert request.headers == {
+        "apiKey": "key-canary-1",
+        "apiSecret": "secret-canary-1",
+        "content-type": "application/json",
+    }
+    assert json.loads(request.body) == {
+        "channelId": "ch-1",
+        "channelType": "whatsapp",
+        "localMessageId": "4a6c1c0e",
+        "recipient": {"name": "Riya", "phone": "919800000001"},
+        "whatsapp": {
+            "type": "template",
+            "template": {
+                "templateName": "coins_earned",
+                "languageCode": "en",
+                "bodyValues": {"user_name": "Riya", "amount": "100"},
+                "headerValues": {"mediaUrl": "https://cdn.example/banner.jpg", "mediaName": "banner"},
+                "buttonValues": [
+                    {"index": 0, "sub_type": "url", "parameters": {"type": "text", "text": "redeem%2FACME-7Q2P"}}
+                ],
+            },
+        },
+    }
+
+
+def test_what_a_message_lacks_is_left_out(gallabox: Provider) -> None:
+    bare = Message("+919800000001", "hello", variables=(Variable(None, "a"), Variable(None, "b")))
+    body = json.loads(gallabox.build_request(bare, "d-1").body)
+    assert body["recipient"] == {"name": "919800000001", "phone": "919800000001"}
+    assert body["whatsapp"]["template"] == {"templateName": "hello", "bodyValues": {"1": "a", "2": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        (Header("text", "Diwali"), {"1": "Diwali"}),
+        (
+            Header("document", "https://cdn.example/a.pdf"),
+            {"mediaUrl": "https://cdn.example/a.pdf", "mediaName": "document"},
+        ),
+    ],
+)
+def test_header_goes_by_its_kind(
+    gallabox: Provider, message: Message, header: Header, values: Mapping[str, str]
+) -> None:
+    body = json.loads(gallabox.build_request(replace(message, header=header), "d-1").body)
+    assert body["whatsapp"]["template"]["headerValues"] == values
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ({"id": "g-1", "status": "ACCEPTED"}, Accepted),
+        ({"id": "g-1", "status": "accepted", "warnings": ["slow"]}, Accepted),
+        ({"status": "Accepted"}, Accepted),
+        ({"id": "g-1", "status": "QUEUED"}, Rejected),
+        ({"id": "g-1", "status": "FAILED", "message": "no"}, Rejected),
+        ({"status": "ACCEPTED", "error": "no"}, Rejected),
+        ({"id": "g-1"}, Uncertain),
+        ({}, Uncertain),
+    ],
+)
+def test_only_accepted_is_accepted(gallabox: Provider, answer: Mapping[str, Any], kind: type) -> None:
+    assert type(gallabox.read_response(Response(202, {}, json.dumps(answer).encode()))) is kind
+
+
+@pytest.mark.parametrize(("treat_500_as", "kind"), [("retry", Retryable), ("unknown", Uncertain)])
+def test_500_is_what_the_settings_say(build_account: Callable[..., Provider], treat_500_as: str, kind: type) -> None:
+    provider = build_account("gallabox", treat_500_as=treat_500_as)
+    assert type(provider.read_response(Response(500, {}, b""))) is kind
+
+
+def test_signature_is_base64_and_nothing_else(gallabox: Provider) -> None:
+    body = b'{"id": "g-1"}'
+    digest = hmac.new(b"hook-canary-1", body, hashlib.sha256)
+    good = base64.b64encode(digest.digest()).decode()
+    assert gallabox.verify_receipt({"x-gallabox-signature": f" {good} "}, {}, body)
+    for bad in (digest.hexdigest(), good[:-1], good.lower(), f"sha256={good}"):
+        assert not gallabox.verify_receipt({"x-gallabox-signature": bad}, {}, body)
+    assert not gallabox.verify_receipt({"x-gallabox-signature": good}, {}, body + b" ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        (
+            STATUS,
+            {"id": "g-1", "localMessageId": "d-1", "whatsapp": {"status": "delivered", "time": "1790000000"}},
+            Receipt(ReceiptStatus.DELIVERED, "d-1", "g-1", 1_790_000_000_000),
+        ),
+        (
+            {"x-event-name": "Broadcast.WA.Message.Status.Received"},
+            {"data": {"messageId": "g-2", "status": "read", "timestamp": "2026-11-22T04:30:00Z"}},
+            Receipt(ReceiptStatus.READ, None, "g-2", 1_795_321_800_000),
+        ),
+        ({}, {"message": {"id": "g-3", "status": "sent"}}, Receipt(ReceiptStatus.SENT, None, "g-3")),
+        (
+            FAILED,
+            {"localMessageId": "d-1", "errors": [{"code": 131026, "title": "undeliverable to 919800000001"}]},
+            Receipt(
+                ReceiptStatus.FAILED,
+                "d-1",
+                None,
+                None,
+                Reason.RECIPIENT_UNREACHABLE,
+                "131026: undeliverable to ***",
+            ),
+        ),
+        (
+            FAILED,
+            {"data": {"id": "g-4", "errorMessage": "(#131049) not delivered to maintain healthy engagement"}},
+            Receipt(
+                ReceiptStatus.FAILED,
+                None,
+                "g-4",
+                None,
+                Reason.RECIPIENT_CAPPED,
+                "(#131049) not delivered to maintain healthy engagement",
+            ),
+        ),
+        (
+            STATUS,
+            {"id": "g-5", "whatsapp": {"status": "failed", "errors": [{"code": 131050}]}},
+            Receipt(ReceiptStatus.FAILED, None, "g-5", None, Reason.RECIPIENT_OPTED_OUT, "131050"),
+        ),
+        (
+            FAILED,
+            {"id": "g-6", "error": "something"},
+            Receipt(ReceiptStatus.FAILED, None, "g-6", None, Reason.REQUEST_REFUSED, "something"),
+        ),
+    ],
+)
+def test_receipt_is_read_wherever_its_parts_stand(
+    gallabox: Provider, headers: Mapping[str, str], body: Any, expected: Receipt
+) -> None:
+    assert tuple(gallabox.read_receipts(headers, json.dumps(body).encode())) == (expected,)
+
+
+@pytest.mark.parametrize(
+    "event", ["Message.Received", "Template.Status", "Message.WA.Payment.Status.Received", "Conversation.Update", "x"]
+)
+def test_other_events_report_nothing_even_with_a_status(gallabox: Provider, event: str) -> None:
+    body = b'{"id": "g-1", "status": "failed", "whatsapp": {"status": "delivered"}}'
+    assert tuple(gallabox.read_receipts({"x-event-name": event}, body)) == ()
+
+
+def test_one_bad_entry_of_a_batch_does_not_lose_the_rest(gallabox: Provider) -> None:
+    batch = [None, 7, {"id": [1]}, {"whatsapp": 3}, {"id": "g-1", "whatsapp": {"status": "read"}}, {"id": "g-2"}]
+    receipts = gallabox.read_receipts(STATUS, json.dumps(batch).encode())
+    assert [(receipt.provider_message_id, receipt.status) for receipt in receipts] == [("g-1", ReceiptStatus.READ)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"api_key": "bad-canary\n1"},
+        {"api_secret": ""},
+        {"base_url": "http://gallabox.example"},
+        {"channel": "typo"},
+        {"type": "bitespeed"},
+    ],
+)
+def test_bad_settings_are_refused_without_showing_their_values(
+    build_account: Callable[..., Provider], bad: Mapping[str, str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        build_account("gallabox", **bad)
+    assert "canary" not in str(caught.value)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from app.core.models import Message, Reason, Receipt, ReceiptStatus
+from app.providers.base import Provider
+
+
+def test_any_json_api_can_be_described(build_account: Callable[..., Provider], message: Message) -> None:
+    # WhatsApp's own Cloud API, as an example of a nested body
+    provider = build_account(
+        "http",
+        path="/v25.0/1055/messages",
+        body={
+            "messaging_product": "whatsapp",
+            "to": "$phone",
+            "biz_opaque_callback_data": "$delivery_id",
+            "type": "template",
+            "template": {
+                "name": "$template",
+                "language": {"code": "$language"},
+                "components": [{"type": "body", "parameters": "$text_parameters"}],
+            },
+        },
+    )
+    request = provider.build_request(message, "d-1")
+    assert request.url == "https://api.example/v25.0/1055/messages"
+    assert json.loads(request.body) == {
+        "messaging_product": "whatsapp",
+        "to": "919800000001",
+        "biz_opaque_callback_data": "d-1",
+        "type": "template",
+        "template": {
+            "name": "coins_earned",
+            "language": {"code": "en"},
+            "components": [
+                {
+                    "type": "body",
+                    "parameters": [
+                        {"type": "text", "parameter_name": "user_name", "text": "Riya"},
+                        {"type": "text", "parameter_name": "amount", "text": "100"},
+                    ],
+                }
+            ],
+        },
+    }
+
+
+def test_a_body_of_which_nothing_is_left_is_an_empty_object(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("http", body={"header": {"url": "$header_value"}})
+    assert provider.build_request(Message("+919800000001", "t"), "d-1").body == b"{}"
+
+
+def test_statuses_in_metas_form_are_receipts(build_account: Callable[..., Provider]) -> None:
+    failed = {
+        "id": "wamid.b",
+        "status": "failed",
+        "timestamp": "1790000001",
+        "biz_opaque_callback_data": "d-2",
+        "errors": [{"code": 131049, "title": "capped", "error_data": {"details": "for 919800000001"}}],
+    }
+    statuses = [{"id": "wamid.a", "status": "read", "timestamp": "1790000000"}, None, {"status": "read"}, failed]
+    body = {"entry": [7, {"changes": [{"value": None}, {"value": {"statuses": statuses}}]}]}
+    assert list(build_account("http").read_receipts({}, json.dumps(body).encode())) == [
+        Receipt(ReceiptStatus.READ, None, "wamid.a", 1_790_000_000_000),
+        Receipt(
+            ReceiptStatus.FAILED,
+            "d-2",
+            "wamid.b",
+            1_790_000_001_000,
+            Reason.RECIPIENT_CAPPED,
+            "131049: capped | for ***",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("token", "believed"), [("hook-canary-4", True), ("hook-canary-5", False), ("", False)])
+def test_a_token_does_where_no_signing_secret_is_set(
+    build_account: Callable[..., Provider], token: str, believed: bool
+) -> None:
+    provider = build_account("http", webhook_secret="", webhook_token="hook-canary-4")
+    assert provider.verify_receipt({}, {"token": token}, b"{}") is believed
+
+
+def test_a_token_does_not_stand_in_for_a_signature(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("http", webhook_token="hook-canary-4")
+    assert not provider.verify_receipt({}, {"token": "hook-canary-4"}, b"{}")
