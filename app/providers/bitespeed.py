@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
@@ -45,10 +45,13 @@ class BitespeedSettings(JsonApiSettings):
     constants: ClassVar[Collection[str]] = ("channel_id", "user_id")
 
     type: Literal["bitespeed"]
-    channel_id: Annotated[str, Field(repr=False)]
-    user_id: Annotated[str, Field(repr=False)]
-    webhook_token: SecretStr = SecretStr("")
-    body: dict[str, JsonValue] = Field(default_factory=lambda: dict(DEFAULT_BODY))
+    channel_id: str = Field(repr=False, description="Channel ID, as BiteSpeed's staff gave it out.")
+    user_id: str = Field(repr=False, description="User ID, as BiteSpeed's staff gave it out.")
+    webhook_token: SecretStr = Field(SecretStr(""), description="Only needed to take receipts: ?token= of their URL.")
+    body: dict[str, JsonValue] = Field(
+        default_factory=lambda: dict(DEFAULT_BODY),
+        description="The JSON body; $phone and the like stand for the message's values.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

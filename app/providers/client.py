@@ -122,6 +122,14 @@ class ProviderClient:
         sent: Sent = await self._retrying()(try_once)
         return sent
 
+    async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
+        """Return the answer to a request that sends nothing (a list of templates), None if it broke off."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._exchange(request, _Try(None), max_bytes)
+        except Exception:  # noqa: BLE001 - to the caller every way of breaking off is the same
+            return None
+
     async def close(self) -> None:
         """Close every connection."""
         await self._http.aclose()
@@ -149,7 +157,7 @@ class ProviderClient:
             return Sent(self._judge_break(error, trial), tries)
         return Sent(provider.read_response(response), tries, response.status)
 
-    async def _exchange(self, request: Request, trial: _Try) -> Response:
+    async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
         outgoing = self._http.build_request(
             request.method,
             request.url,
@@ -159,7 +167,7 @@ class ProviderClient:
         )
         answer = await self._http.send(outgoing, stream=True)
         try:
-            return Response(answer.status_code, dict(answer.headers), await _read_body(answer))
+            return Response(answer.status_code, dict(answer.headers), await _read_body(answer, max_bytes))
         finally:
             await answer.aclose()
 
@@ -180,14 +188,14 @@ def _open_transport(concurrency: int) -> httpx2.AsyncHTTPTransport:
     return httpx2.AsyncHTTPTransport(trust_env=False, retries=0, limits=limits)
 
 
-async def _read_body(answer: httpx2.Response) -> bytes:
-    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than 64 KiB."""
+async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
+    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         return b""
     body = bytearray()
     async for part in answer.aiter_bytes():
         body += part
-        if len(body) > MAX_BYTES:
+        if len(body) > max_bytes:
             return b""
     return bytes(body)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from app.core.config import ProviderSettings
 from app.core.models import Request
@@ -27,8 +27,8 @@ _CLIENT_HEADERS = frozenset(
 class RemoteSettings(ProviderSettings):
     """What every provider type reached over HTTP has in common: `https://` unless said otherwise."""
 
-    allow_http: bool = False
-    base_url: str
+    allow_http: bool = Field(default=False, description="Allow a plain http:// URL to another machine.")
+    base_url: str = Field(description="Where the API stands: https://…")
 
     @field_validator("base_url")
     @classmethod

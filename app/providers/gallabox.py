@@ -6,19 +6,24 @@ Sources: https://developers.gallabox.com/gallabox-api/whatsapp-templates and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Request, Response
+from app.core.templates import Template, TemplateButton
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
 from app.providers.endpoint import RemoteSettings, build_json_request, check_header_secret, secrets_of
 from app.providers.mapping import name_variables
 from app.providers.meta import failure_of, read_meta_statuses, read_status_word
 from app.providers.probing import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
 from app.providers.signing import has_base64_signature
+
+HeaderKind = Literal["none", "text", "image", "video", "document"]
+ButtonKind = Literal["url", "phone", "reply"]
 
 # https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
 _STATUS_EVENTS = frozenset({"message.send", "message.wa.status.received", "broadcast.wa.message.status.received"})
@@ -29,6 +34,15 @@ _ITS_ID_PATHS = ("id", "data.id", "data.messageId", "message.id", "messageId", "
 _STATUS_PATHS = ("whatsapp.status", "data.whatsapp.status", "data.status", "message.status", "status")
 _TIME_PATHS = ("whatsapp.time", "data.whatsapp.time", "whatsapp.timestamp", "data.timestamp", "timestamp")
 
+MAX_LIST_BYTES = 4 * 1024 * 1024
+_HEADER_KINDS: Mapping[str, HeaderKind] = {
+    "TEXT": "text",
+    "IMAGE": "image",
+    "VIDEO": "video",
+    "DOCUMENT": "document",
+}
+_BUTTON_KINDS: Mapping[str, ButtonKind] = {"URL": "url", "PHONE_NUMBER": "phone", "QUICK_REPLY": "reply"}
+
 HeaderSecret = Annotated[SecretStr, AfterValidator(check_header_secret)]
 
 
@@ -38,12 +52,12 @@ class GallaboxSettings(RemoteSettings):
     named_variables: ClassVar[bool] = True
 
     type: Literal["gallabox"]
-    channel_id: str
-    api_key: HeaderSecret
-    api_secret: HeaderSecret
-    account_id: str = ""  # only needed to list templates
-    webhook_secret: SecretStr = SecretStr("")  # only needed for receipts
-    base_url: str = "https://server.gallabox.com"
+    channel_id: str = Field(description="The WhatsApp channel to send from.")
+    api_key: HeaderSecret = Field(description="API key.")
+    api_secret: HeaderSecret = Field(description="API secret.")
+    account_id: str = Field("", description="Only needed to compare with the approved templates.")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="Only needed to take receipts.")
+    base_url: str = Field("https://server.gallabox.com", description="Where the API stands.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,19 @@ class Gallabox:
         receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
         return (*(receipt for receipt in receipts if receipt is not None), *read_meta_statuses(value, secrets))
 
+    def list_templates_request(self) -> Request:
+        """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`; the answer may take 4 MiB."""
+        url = f"{self.settings.base_url}/devapi/accounts/{quote(self.settings.account_id, safe='')}/whatsappTemplates"
+        return Request("GET", url, self._headers(), b"")
+
+    def read_templates(self, provider_name: str, body: bytes) -> Sequence[Template] | None:
+        """Return the templates of this channel from the answer to that, None if it is no such list."""
+        items = parse_json(body, MAX_LIST_BYTES)
+        if not isinstance(items, list):
+            return None
+        own = (item for item in items if as_mapping(item).get("channelId") in (None, self.settings.channel_id))
+        return [template for item in own if (template := _read_template(provider_name, item)) is not None]
+
     def _headers(self) -> Mapping[str, str]:
         return {
             "apiKey": self.settings.api_key.get_secret_value(),
@@ -132,3 +159,37 @@ def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receip
     reason, detail = failure_of(value, status, secrets)
     at = next((at for path in _TIME_PATHS if (at := read_instant(read_path(value, path))) is not None), None)
     return Receipt(status, delivery_id, message_id, at, reason, detail)
+
+
+def _read_template(provider_name: str, value: Any) -> Template | None:
+    name, components = first_text(value, ("name",)), _index_components(read_path(value, "components"))
+    body = components.get("BODY", {}).get("text")
+    if name is None or not isinstance(body, str):
+        return None
+    header = components.get("HEADER", {})
+    kind = _HEADER_KINDS.get(str(header.get("format")).upper(), "none")
+    return Template(
+        provider=provider_name,
+        id=name,
+        body=body,
+        variables=tuple(text for item in as_items(read_path(value, "variables")) if (text := as_text(item))),
+        header_kind=kind,
+        header_text=str(header.get("text", "")) if kind == "text" else "",
+        footer=str(components.get("FOOTER", {}).get("text", "")),
+        buttons=tuple(_read_buttons(as_items(components.get("BUTTONS", {}).get("buttons")))),
+        language=first_text(value, ("language",)) or "en",
+        category=(first_text(value, ("category",)) or "UTILITY").upper(),
+        status=(first_text(value, ("status",)) or "").lower(),
+    )
+
+
+def _index_components(value: Any) -> Mapping[str, Mapping[str, Any]]:
+    return {str(fields.get("type")).upper(): fields for fields in map(as_mapping, as_items(value))}
+
+
+def _read_buttons(items: Sequence[Any]) -> Iterator[TemplateButton]:
+    for item in items:
+        kind = _BUTTON_KINDS.get((first_text(item, ("type",)) or "").upper())
+        if kind is not None:
+            target = first_text(item, ("url", "phone_number")) or ""
+            yield TemplateButton(kind, first_text(item, ("text",)) or "", target)

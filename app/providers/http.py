@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from app.core.models import Message, Outcome, Receipt, Request, Response
 from app.providers.json_api import JsonApiSettings, build_mapped_request, mapped_secrets, read_mapped_response
@@ -22,8 +22,8 @@ class HttpSettings(JsonApiSettings):
     """
 
     type: Literal["http"]
-    webhook_secret: SecretStr = SecretStr("")
-    webhook_token: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="Signs receipts, as Meta does it.")
+    webhook_token: SecretStr = Field(SecretStr(""), description="?token= of the URL for receipts that are not signed.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,16 @@ class JsonApiSettings(RemoteSettings):
 
     constants: ClassVar[Collection[str]] = ()  # settings that the body may name, beside the message's own values
 
-    path: Annotated[str, Field(pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$")] = ""
+    path: str = Field("", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.")
     method: Literal["POST", "PUT", "PATCH"] = "POST"
-    headers: Annotated[dict[str, str], AfterValidator(check_headers), Field(default_factory=dict, repr=False)]
-    body: dict[str, JsonValue]
-    accepted: AcceptedRule = AcceptedRule()
-    message_id: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = MESSAGE_ID_PATHS
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
+        default_factory=dict, repr=False, description="More headers; content-type is always application/json."
+    )
+    body: dict[str, JsonValue] = Field(description="The JSON body; $phone and the like stand for the message's values.")
+    accepted: AcceptedRule = Field(AcceptedRule(), description="When an answer means that the message was taken.")
+    message_id: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        MESSAGE_ID_PATHS, description="Where the provider's id stands in its answer; the first that is there."
+    )
 
     @field_validator("body")
     @classmethod

@@ -16,9 +16,9 @@ _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, max_bytes: int = MAX_BYTES) -> Any:
     """Return the parsed JSON, or None where it is none, too long, too deep, or the literal null."""
-    if len(body) > MAX_BYTES:
+    if len(body) > max_bytes:
         return None
     try:
         return json.loads(body.decode())

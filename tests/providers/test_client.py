@@ -544,3 +544,25 @@ async def test_client_has_its_own_sleep_and_chance_where_none_is_given(
     sent = await client.send(account(free_port()), message, "d-1")
     await client.close()
     assert without_detail(sent.outcome) == NOT_SENT
+
+
+async def test_a_list_may_be_longer_than_an_answer(serve: Serve, open_client: OpenClient) -> None:
+    long = b"[" + b" " * 100_000 + b"]"
+
+    async def answer(_server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(plain(long, "200 OK"))
+
+    server = await serve(answer)
+    request = Request("GET", f"http://127.0.0.1:{server.port}/", {}, b"")
+    client = open_client()
+    got = await client.fetch(request, max_bytes=200_000)
+    assert got is not None
+    assert (got.status, got.body) == (200, long)
+    cut = await client.fetch(request)
+    assert cut is not None
+    assert cut.body == b""
+
+
+async def test_a_list_that_cannot_be_had_is_none(open_client: OpenClient) -> None:
+    assert await open_client().fetch(Request("GET", f"http://127.0.0.1:{free_port()}/", {}, b"")) is None

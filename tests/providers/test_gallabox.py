@@ -24,7 +24,9 @@ from app.core.models import (
     Uncertain,
     Variable,
 )
+from app.core.templates import Template, TemplateButton
 from app.providers.base import Provider
+from app.providers.gallabox import Gallabox
 
 STATUS = {"x-event-name": "Message.WA.Status.Received"}
 FAILED = {"x-event-name": "message.wa.status.FAILED"}
@@ -206,3 +208,77 @@ def test_bad_settings_are_refused_without_showing_their_values(
     with pytest.raises(ValidationError) as caught:
         build_account("gallabox", **bad)
     assert "canary" not in str(caught.value)
+
+
+LISTED = [
+    {
+        "id": "64f0",
+        "channelId": "ch-1",
+        "name": "coins_earned",
+        "status": "APPROVED",
+        "language": "en_US",
+        "category": "marketing",
+        "variables": ["name", "coins"],
+        "components": [
+            {"type": "HEADER", "format": "TEXT", "text": "Hi"},
+            {"type": "BODY", "text": "{{name}}, you earned {{coins}} coins."},
+            {"type": "FOOTER", "text": "Acme"},
+            {
+                "type": "BUTTONS",
+                "buttons": [
+                    {"type": "URL", "text": "Shop", "url": "https://shop.example/{{1}}"},
+                    {"type": "PHONE_NUMBER", "text": "Call", "phone_number": "180000"},
+                    {"type": "QUICK_REPLY", "text": "Stop"},
+                    {"type": "FLOW"},
+                ],
+            },
+        ],
+    },
+    {"name": "banner", "components": [{"type": "header", "format": "image"}, {"type": "body", "text": "Look"}]},
+    {"name": "elsewhere", "channelId": "ch-2", "components": [{"type": "BODY", "text": "no"}]},
+    {"name": "no body", "components": [{"type": "BODY"}]},
+    {"components": [{"type": "BODY", "text": "no name"}]},
+    {"name": "odd", "components": 7},
+    None,
+]
+
+
+def test_templates_of_the_channel_are_read_from_the_list(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("gallabox")
+    assert isinstance(provider, Gallabox)
+    assert provider.read_templates("main", json.dumps(LISTED).encode()) == [
+        Template(
+            provider="main",
+            id="coins_earned",
+            body="{{name}}, you earned {{coins}} coins.",
+            variables=("name", "coins"),
+            header_kind="text",
+            header_text="Hi",
+            footer="Acme",
+            buttons=(
+                TemplateButton("url", "Shop", "https://shop.example/{{1}}"),
+                TemplateButton("phone", "Call", "180000"),
+                TemplateButton("reply", "Stop"),
+            ),
+            language="en_US",
+            category="MARKETING",
+            status="approved",
+        ),
+        Template(provider="main", id="banner", body="Look", header_kind="image", status=""),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"null"])
+def test_what_is_no_list_of_templates_is_none(build_account: Callable[..., Provider], body: bytes) -> None:
+    provider = build_account("gallabox")
+    assert isinstance(provider, Gallabox)
+    assert provider.read_templates("main", body) is None
+
+
+def test_list_is_asked_for_with_the_account_id_and_the_keys(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("gallabox", account_id="acc/1")
+    assert isinstance(provider, Gallabox)
+    request = provider.list_templates_request()
+    assert (request.method, request.body) == ("GET", b"")
+    assert request.url == "https://gallabox.example/devapi/accounts/acc%2F1/whatsappTemplates"
+    assert request.headers == {"apiKey": "key-canary-1", "apiSecret": "secret-canary-1"}
