@@ -13,8 +13,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from app.core.absence import Absent, AbsentValueError, UnusableError
 from app.core.cleaning import is_missing
-from app.core.filters import Filter, make_filters, make_tests
-from app.core.grammar import ExpressionError, Parsed, parse_expression
+from app.core.filters import Filter, make_filters, make_tests, to_text
+from app.core.grammar import TEXT_FILTER, ExpressionError, Parsed, parse_expression
 from app.core.numbers import is_number
 from app.core.paths import Path, look_into, look_up, write_path
 
@@ -103,7 +103,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(optimized=False)  # folding constants at compile time would run filters on them
         self.globals.clear()
-        self.filters: dict[str, Filter] = make_filters()
+        self.filters: dict[str, Filter] = make_filters() | {TEXT_FILTER: to_text}
         self.tests: dict[str, Filter] = make_tests()  # type: ignore[assignment]  # Jinja types them as functions only
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -141,8 +141,6 @@ class ExpressionCompiler:
             work = _follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
         except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
             raise ExpressionError("the expression is nested too deeply") from None
-        except UnicodeEncodeError:
-            raise ExpressionError("the expression holds half a character (a lone surrogate)") from None
         return Expression(source, frozenset(parsed.names), work)
 
     def _prepare_filter(self, node: nodes.Filter) -> None:
@@ -196,8 +194,7 @@ def _compile_work(parsed: Parsed, environment: _Environment) -> Work:
             value = look_up(payload, path)
             values[name] = absent if value is None else value
         context = template.new_context(values, shared=True)
-        for _ in run(context):
-            pass
+        list(run(context))  # it yields nothing, and leaves its result in the context
         return context.vars[_RESULT]
 
     return work

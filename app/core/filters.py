@@ -178,12 +178,12 @@ def _pick(value: Any, index: int) -> Any:
 def make_tests() -> dict[str, Filter]:
     """Return what may follow `is`, by name. `none` is true of anything missing."""
     comparisons: dict[str, tuple[str, ...]] = {
-        "eq": ("==", "equalto"),
-        "ne": ("!=",),
-        "lt": ("<", "lessthan"),
-        "le": ("<=",),
-        "gt": (">", "greaterthan"),
-        "ge": (">=",),
+        "eq": ("equalto",),
+        "ne": (),
+        "lt": ("lessthan",),
+        "le": (),
+        "gt": ("greaterthan",),
+        "ge": (),
     }
     tests: dict[str, Filter] = {
         "defined": lambda value: not is_absent(value),

@@ -47,10 +47,17 @@ def _read_iso(text: str, zone: ZoneInfo) -> datetime | date | None:
         return day if day.year >= _FIRST_YEAR else None
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    moment = moment.replace(tzinfo=zone) if moment.tzinfo is None else _shift(moment, zone)
     return moment if moment.year >= _FIRST_YEAR else None
+
+
+def _shift(moment: datetime, zone: ZoneInfo) -> datetime:
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:  # 9999-12-31T23:59:59Z, "never", is in the year 10000 further east
+        return moment
 
 
 def parse_instant(value: Any, timezone: str, *, end_of_day: bool) -> int | None:

@@ -46,7 +46,8 @@ def _find_phone(payload: Mapping[str, Any], expression: Expression | None) -> tu
     if isinstance(raw, Failed):
         return PhoneFault(f"the recipient cannot be worked out: {raw.detail}", Reason.EXPRESSION_FAILED)
     if isinstance(raw, Missing):
-        return PhoneFault(f"the recipient {raw}", Reason.RECIPIENT_MISSING)
+        reason = Reason.RECIPIENT_INVALID if raw.unreadable else Reason.RECIPIENT_MISSING
+        return PhoneFault(f"the recipient {raw}", reason)
     return expression.source, raw
 
 
