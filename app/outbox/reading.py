@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -58,6 +57,7 @@ _BY_STATE = {
 }
 _NEWEST_FIRST = " ORDER BY d.seq DESC LIMIT :limit"
 _LIST_LIMIT = 1_000
+_AFTER_ALL = 2**62  # beyond any row
 
 
 def list_deliveries(db: sqlite3.Connection, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
@@ -193,11 +193,11 @@ def _write_cursor(seq: int) -> str:
 
 def _read_cursor(cursor: str | None) -> int:
     if cursor is None:
-        return 2**62
+        return _AFTER_ALL
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    except (binascii.Error, ValueError):
-        text = ""
-    if not (text.startswith("s") and text[1:].isdecimal() and len(text) <= len("s") + 18):
+        seq = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[1:])
+    except ValueError:  # binascii.Error is one, too
+        seq = -1
+    if not 0 <= seq < _AFTER_ALL or _write_cursor(seq) != cursor:  # base64 passes over what it does not know
         raise ValueError("the cursor is not one of ours; leave it out to start at the newest")
-    return int(text[1:])
+    return seq

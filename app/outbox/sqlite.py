@@ -84,7 +84,7 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._writer.run(lambda db: closing.recover_open_attempts(db, now, settle_ms), essential=True)
 
-    async def sweep(self, now: int, settle_ms: int = 900_000) -> Swept:
+    async def sweep(self, now: int, settle_ms: int) -> Swept:
         """See Outbox."""
         lost = await self._writer.run(lambda db: sweeping.tidy(db, now, self._gap_ms, settle_ms))
         expired = resent = 0

@@ -1,0 +1,202 @@
+"""Stores to test and few words to fill them. A new store joins `_STORES` and must pass every test_contract_*."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.deciding import Decision
+from app.core.models import (
+    Accepted,
+    Attempt,
+    Delivery,
+    Event,
+    Message,
+    Outcome,
+    Receipt,
+    ReceiptStatus,
+    Retryable,
+    State,
+    Uncertain,
+    Variable,
+)
+from app.outbox.base import DeliveryFilter, Enqueued, Outbox
+from app.outbox.sqlite import SqliteOutbox
+
+NOW = 1_790_000_000_000
+MINUTE = 60_000
+DAY = 86_400_000
+
+OpenStore = Callable[..., Outbox]
+_numbers = itertools.count(1)
+
+
+class Shop:
+    """A store, and how a test speaks to it. Times are ms; `now` is NOW unless a test says otherwise."""
+
+    now = NOW
+
+    def __init__(self, store: Outbox) -> None:
+        self.store = store
+
+    def event(self, **fields: Any) -> Event:
+        number = next(_numbers)
+        standard: dict[str, Any] = {
+            "id": f"evt-{number:06}",
+            "source": "nector",
+            "topic": "coupon_create",
+            "delivery_id": f"source-{number}",
+            "body": b'{"value": "ACME-7Q2P"}',
+            "payload": {},
+            "received_at": NOW,
+        }
+        return Event(**{**standard, **fields})
+
+    def delivery(self, event: Event, **fields: Any) -> Delivery:
+        number = next(_numbers)
+        recipient = fields.get("recipient", f"+9198000{number:05}")
+        template = fields.get("template", "coupon_ready")
+        standard: dict[str, Any] = {
+            "id": f"dlv-{number:06}",
+            "event_id": event.id,
+            "route": "coupon-ready",
+            "provider": "gallabox",
+            "template": template,
+            "recipient": recipient,
+            "message": Message(
+                recipient, template, "Riya", variables=(Variable("1", "Riya"), Variable(None, "ACME-7Q2P"))
+            ),
+            "state": State.PENDING,
+            "reason": None,
+            "created_at": NOW,
+            "due_at": NOW,
+            "deadline_at": NOW + DAY,
+        }
+        return Delivery(**{**standard, **fields})
+
+    async def add(self, **fields: Any) -> str:
+        """Add one event with one delivery; return the delivery's id."""
+        event = self.event()
+        return (await self.store.add_event(event, [self.delivery(event, **fields)])).deliveries[0].id
+
+    async def add_many(self, count: int, **fields: Any) -> list[str]:
+        """Add one event with many deliveries."""
+        event = self.event()
+        enqueued: Enqueued = await self.store.add_event(event, [self.delivery(event, **fields) for _ in range(count)])
+        return [each.id for each in enqueued.deliveries]
+
+    async def claim(self, limit: int = 10, *, after_ms: int = 0, provider: str = "gallabox") -> Sequence[Attempt]:
+        return await self.store.claim_due(provider, NOW + after_ms, limit, 30_000)
+
+    async def claim_one(self, *, after_ms: int = 0) -> Attempt:
+        (attempt,) = await self.claim(1, after_ms=after_ms)
+        return attempt
+
+    async def close(
+        self, attempt: Attempt, outcome: Outcome, decision: Decision, *, after_ms: int = 0, tries: int = 1
+    ) -> bool:
+        return await self.store.close_attempt(attempt, outcome, decision, NOW + after_ms, tries)
+
+    async def accept(self, attempt: Attempt, message_id: str | None = None, *, after_ms: int = 0) -> bool:
+        return await self.close(attempt, Accepted(message_id), Decision(State.ACCEPTED), after_ms=after_ms)
+
+    async def retry_later(self, attempt: Attempt, due_ms: int, **decision: Any) -> bool:
+        outcome = Retryable(decision.pop("why"))
+        return await self.close(
+            attempt, outcome, Decision(State.PENDING, outcome.reason, due_at=NOW + due_ms, **decision)
+        )
+
+    async def leave_unknown(self, attempt: Attempt, why: Any, due_ms: int | None = None) -> bool:
+        due_at = None if due_ms is None else NOW + due_ms
+        return await self.close(attempt, Uncertain(why), Decision(State.UNKNOWN, why, due_at=due_at))
+
+    async def receive(
+        self,
+        status: ReceiptStatus,
+        delivery_id: str | None = None,
+        message_id: str | None = None,
+        *,
+        after_ms: int = 0,
+        provider: str = "gallabox",
+        **more: Any,
+    ) -> bool:
+        receipt = Receipt(status, delivery_id, message_id, **more)
+        return await self.store.apply_receipt(provider, receipt, NOW + after_ms)
+
+    async def read(self, delivery_id: str) -> Mapping[str, Any]:
+        row = await self.store.read_delivery(delivery_id)
+        assert row is not None
+        return row
+
+    async def show(self, delivery_id: str) -> tuple[Any, Any, Any]:
+        """Return (state, reason, receipt)."""
+        row = await self.read(delivery_id)
+        return row["state"], row["reason"], row["receipt"]
+
+    async def timeline(self, delivery_id: str) -> list[tuple[str, Any]]:
+        """Return the values of the timeline, each with its reason."""
+        return [(row["value"], row["reason"]) for row in (await self.read(delivery_id))["timeline"]]
+
+    async def list_ids(self, **wanted: Any) -> list[str]:
+        rows, _ = await self.store.list_deliveries(DeliveryFilter(**wanted))
+        return [row["id"] for row in rows]
+
+
+def _open_sqlite(folder: Path, **options: Any) -> Outbox:
+    return SqliteOutbox(folder / "data" / "relay.db", **options)
+
+
+_STORES: dict[str, Callable[..., Outbox]] = {"sqlite": _open_sqlite}
+
+
+@pytest.fixture(params=sorted(_STORES))
+async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Return a function that opens the test's store; called again after a close, it opens the same one."""
+    opened: list[Outbox] = []
+
+    def open_one(**options: Any) -> Outbox:
+        opened.append(_STORES[request.param](tmp_path, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def shop(open_store: OpenStore) -> Shop:
+    return Shop(open_store())
+
+
+@pytest.fixture
+def open_shop(open_store: OpenStore) -> Callable[..., Shop]:
+    return lambda **options: Shop(open_store(**options))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Where a test of the SQLite store alone keeps its file."""
+    return tmp_path / "data" / "relay.db"
+
+
+@pytest.fixture
+async def open_sqlite(database: Path) -> AsyncIterator[Callable[..., SqliteOutbox]]:
+    """As open_store, for what only the SQLite store promises."""
+    opened: list[SqliteOutbox] = []
+
+    def open_one(**options: Any) -> SqliteOutbox:
+        opened.append(SqliteOutbox(database, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def wrap() -> Callable[[Outbox], Shop]:
+    return Shop

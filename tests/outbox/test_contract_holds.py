@@ -1,0 +1,162 @@
+"""What the holds promise, whatever the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.core.models import Reason
+from app.outbox.base import Hold
+
+PROBE = 300_000
+
+
+@pytest.mark.parametrize(
+    ("scope", "passing"),
+    [
+        ("provider:gallabox", []),
+        ("provider:bitespeed", ["a/x", "a/y", "b/x"]),
+        ("route:a", ["b/x"]),
+        ("route:b", ["a/x", "a/y"]),
+        ("template:gallabox/x", ["a/y"]),
+        ("template:bitespeed/x", ["a/x", "a/y", "b/x"]),
+    ],
+)
+async def test_a_hold_stops_what_is_in_its_scope_only(shop: Any, scope: str, passing: list[str]) -> None:
+    for route, template in (("a", "x"), ("a", "y"), ("b", "x")):
+        await shop.add(route=route, template=template)
+    await shop.store.put_hold(scope, "by_hand", shop.now)
+    claimed = [f"{each.delivery.route}/{each.delivery.template}" for each in await shop.claim()]
+    assert sorted(claimed) == passing
+    held = await shop.list_ids(state="held")
+    assert len(held) == 3 - len(passing)
+    assert (await shop.store.next_due_at("gallabox")) is None
+
+
+async def test_held_is_a_view_that_ends_with_the_hold(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.store.put_hold("route:coupon-ready", "by_hand", shop.now)
+    row = await shop.read(delivery_id)
+    assert (row["state"], row["next_attempt_at"]) == ("held", None)
+    assert await shop.list_ids(state="pending") == []
+    assert await shop.store.release_hold("route:coupon-ready", shop.now)
+    assert not await shop.store.release_hold("route:coupon-ready", shop.now)
+    assert (await shop.show(delivery_id))[0] == "pending"
+    assert await shop.timeline(delivery_id) == [("pending", None)]
+    assert len(await shop.claim()) == 1
+
+
+async def test_holds_are_listed_oldest_first_with_what_waits_behind_them(shop: Any) -> None:
+    await shop.add_many(2, route="a", template="x")
+    await shop.add(route="b", template="x")
+    await shop.store.put_hold("template:gallabox/x", "template_paused", shop.now + 2, shop.now + 9)
+    await shop.store.put_hold("route:a", "by_hand", shop.now + 1)
+    await shop.store.put_hold("route:none", "by_hand", shop.now + 3)
+    assert list(await shop.store.list_holds()) == [
+        Hold("route:a", "by_hand", shop.now + 1, 2),
+        Hold("template:gallabox/x", "template_paused", shop.now + 2, 3, shop.now + 9),
+        Hold("route:none", "by_hand", shop.now + 3, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "standing"),
+    [
+        (("balance_empty", 5), ("credentials_refused", 9), ("credentials_refused", 9)),
+        (("balance_empty", 5), ("by_hand", None), ("by_hand", None)),
+        (("by_hand", None), ("balance_empty", 9), ("by_hand", None)),
+        (("by_hand", None), ("by_hand", 9), ("by_hand", None)),
+    ],
+)
+async def test_a_hold_by_hand_outranks_an_automatic_one_and_since_stays(
+    shop: Any, first: tuple[str, int | None], second: tuple[str, int | None], standing: tuple[str, int | None]
+) -> None:
+    for after_ms, (reason, probe_ms) in enumerate((first, second)):
+        probe_at = None if probe_ms is None else shop.now + probe_ms
+        await shop.store.put_hold("provider:gallabox", reason, shop.now + after_ms, probe_at)
+    (hold,) = await shop.store.list_holds()
+    probe_at = None if standing[1] is None else shop.now + standing[1]
+    assert (hold.reason, hold.probe_at, hold.since) == (standing[0], probe_at, shop.now)
+
+
+async def test_a_hold_lasts_through_a_restart(open_shop: Callable[..., Any]) -> None:
+    shop = open_shop()
+    await shop.add()
+    await shop.store.put_hold("provider:gallabox", "by_hand", shop.now)
+    await shop.store.close()
+    assert not await open_shop().claim()
+
+
+@pytest.mark.parametrize("scope", ["provider:gallabox", "route:coupon-ready", "template:gallabox/coupon_ready"])
+async def test_one_delivery_every_five_minutes_probes_a_hold(shop: Any, scope: str) -> None:
+    await shop.add_many(5)
+    await shop.store.put_hold(scope, "balance_empty", shop.now, shop.now + PROBE)
+    assert await shop.store.next_due_at("gallabox") == shop.now + PROBE
+    assert not await shop.claim(after_ms=PROBE - 1)
+    (probe,) = await shop.claim(after_ms=PROBE)
+    assert probe.probes == (scope,)
+    assert not await shop.claim(after_ms=2 * PROBE - 1)
+    assert await shop.store.next_due_at("gallabox") == shop.now + 2 * PROBE
+    assert len(await shop.claim(after_ms=2 * PROBE)) == 1
+
+
+async def test_a_probe_waits_for_something_to_send(shop: Any) -> None:
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now + PROBE)
+    assert not await shop.claim(after_ms=PROBE)
+    await shop.add(due_at=shop.now + PROBE + 7)
+    assert await shop.store.next_due_at("gallabox") == shop.now + PROBE + 7
+    assert len(await shop.claim(after_ms=PROBE + 7)) == 1
+
+
+async def test_what_else_is_not_held_goes_beside_the_probe(shop: Any) -> None:
+    await shop.add_many(3, route="a")
+    await shop.add_many(3, route="b")
+    await shop.store.put_hold("route:a", "template_paused", shop.now, shop.now)
+    claimed = await shop.claim()
+    assert [(each.delivery.route, each.probes) for each in claimed] == [
+        ("a", ("route:a",)),
+        ("b", ()),
+        ("b", ()),
+        ("b", ()),
+    ]
+
+
+async def test_what_two_holds_stop_is_a_probe_of_both_when_both_may_be_probed(shop: Any) -> None:
+    await shop.add_many(2)
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    await shop.store.put_hold("route:coupon-ready", "template_paused", shop.now, shop.now + 50)
+    assert not await shop.claim()
+    assert await shop.store.next_due_at("gallabox") == shop.now + 50
+    (probe,) = await shop.claim(after_ms=50)
+    assert probe.probes == ("provider:gallabox", "route:coupon-ready")
+    assert [hold.probe_at for hold in await shop.store.list_holds()] == [shop.now + 50 + PROBE] * 2
+
+
+async def test_a_hold_by_hand_is_never_probed_whatever_else_holds_it(shop: Any) -> None:
+    await shop.add()
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    await shop.store.put_hold("route:coupon-ready", "by_hand", shop.now)
+    assert not await shop.claim(after_ms=PROBE)
+    assert await shop.store.next_due_at("gallabox") is None
+
+
+async def test_a_probe_passes_over_what_expired(shop: Any) -> None:
+    late = await shop.add(deadline_at=shop.now)
+    fine = await shop.add(due_at=shop.now)
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    assert [each.delivery.id for each in await shop.claim()] == [fine]
+    assert (await shop.show(late))[0] == "expired"
+
+
+async def test_a_failed_probe_holds_on_and_spends_no_attempt(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    (probe,) = await shop.claim()
+    await shop.retry_later(
+        probe, 1, why=Reason.BALANCE_EMPTY, hold_scope="provider:gallabox",
+        hold_probe_at=shop.now + PROBE, attempt_spent=False,
+    )  # fmt: skip
+    assert await shop.show(delivery_id) == ("held", "balance_empty", None)
+    assert (await shop.claim_one(after_ms=PROBE)).spent == 0

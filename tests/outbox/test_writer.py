@@ -1,0 +1,245 @@
+"""The writer thread: shared commits, isolated failures, bounded waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
+from app.outbox.failures import explain_failure
+from app.outbox.opening import open_writing, prepare_folder
+from app.outbox.reserve import Reserve
+from app.outbox.sqlite import SqliteOutbox
+from app.outbox.writer import Writer
+
+ADD = "INSERT INTO holds VALUES (?, 'by_hand', 0, NULL, 0)"
+
+
+class Commits(sqlite3.Connection):
+    """A connection that counts its commits, and may fail one."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.count = 0
+        self.fail_with: Exception | None = None
+
+    def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self.count += 1
+            if self.fail_with is not None:
+                raise self.fail_with
+        return super().execute(sql, *given)
+
+
+def failure(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("given by the test")
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = "SQLITE_TEST"
+    return error
+
+
+@pytest.fixture
+def db(database: Path) -> Commits:
+    prepare_folder(database)
+    open_writing(database).close()
+    return sqlite3.connect(database, isolation_level=None, check_same_thread=False, factory=Commits)
+
+
+@pytest.fixture
+def reserve(tmp_path: Path) -> Reserve:
+    made = Reserve(tmp_path / "reserve", 4096)
+    assert made.restore()
+    return made
+
+
+@asynccontextmanager
+async def stopped(writer: Writer) -> AsyncIterator[None]:
+    """Keep the writer busy meanwhile, so that what is submitted waits and shares the next commit."""
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> bool:
+        begun.set()
+        return go.wait(10)
+
+    first = asyncio.create_task(writer.run(wait))
+    await asyncio.to_thread(begun.wait, 10)
+    yield
+    go.set()
+    await asyncio.wait([first])
+
+
+def add(name: str) -> Callable[[sqlite3.Connection], int]:
+    return lambda db: db.execute(ADD, (name,)).rowcount
+
+
+def names(db: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in db.execute("SELECT scope FROM holds")}
+
+
+async def test_all_that_wait_share_one_commit(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve)
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(100)]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*jobs) == [1] * 100
+    assert db.count == 2  # the one that was under way, and one for the hundred
+    await writer.close()
+
+
+async def test_a_batch_is_limited(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve, batch_limit=10)
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(100)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*jobs)
+    assert db.count == 11
+    await writer.close()
+
+
+async def test_a_bad_job_hurts_nobody_beside_it(db: Commits, reserve: Reserve) -> None:
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute(ADD, ("half done",))
+        raise LookupError("a bug")
+
+    writer = Writer(db, reserve)
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(job)) for job in (add("before"), fail, add("after"), add("after"))]
+        await asyncio.sleep(0)
+    before, failed, after, again = await asyncio.gather(*jobs, return_exceptions=True)
+    assert (before, after) == (1, 1)
+    assert isinstance(failed, LookupError)
+    assert isinstance(again, sqlite3.IntegrityError)
+    assert await writer.run(names) == {"before", "after"}
+    await writer.close()
+
+
+async def test_a_caller_that_gave_up_hurts_nobody(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve)
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(3)]
+        await asyncio.sleep(0)
+        jobs[1].cancel()
+    assert [await jobs[0], await jobs[2]] == [1, 1]
+    assert jobs[1].cancelled()
+    assert await writer.run(names) == {"0", "1", "2"}
+    await writer.close()
+
+
+async def test_over_the_limit_the_store_is_busy_at_once_but_outcomes_are_taken(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve, queue_limit=5)
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreBusy, match="5 writes wait"):
+            await writer.run(add("refused"))
+        outcome = asyncio.create_task(writer.run(add("outcome"), essential=True))
+        await asyncio.sleep(0)
+    await asyncio.gather(*jobs, outcome)
+    assert "refused" not in await writer.run(names)
+    assert "outcome" in await writer.run(names)
+    await writer.close()
+
+
+async def test_callers_of_different_loops_all_get_their_answer(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve)
+    elsewhere = asyncio.to_thread(lambda: asyncio.run(writer.run(add("in another loop"))))
+    assert list(await asyncio.gather(writer.run(add("here")), elsewhere)) == [1, 1]
+    await writer.close()
+
+
+async def test_a_loop_that_has_ended_is_no_trouble(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve)
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.run(add("nobody waits")), 0.001)
+
+    async with stopped(writer):
+        await asyncio.to_thread(lambda: asyncio.run(give_up()))
+    assert await writer.run(names) == {"nobody waits"}
+    await writer.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_FULL, StoreFull),
+        (sqlite3.SQLITE_BUSY, StoreBusy),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, StoreBusy),
+        (sqlite3.SQLITE_LOCKED, StoreBusy),
+        (sqlite3.SQLITE_IOERR_FSYNC, StoreBroken),
+        (sqlite3.SQLITE_CORRUPT, StoreBroken),
+        (sqlite3.SQLITE_NOTADB, StoreBroken),
+        (sqlite3.SQLITE_READONLY, StoreBroken),
+        (sqlite3.SQLITE_CANTOPEN, StoreBroken),
+    ],
+)
+async def test_a_failed_commit_fails_all_with_the_right_error(
+    code: int, kind: type[StoreError], db: Commits, reserve: Reserve
+) -> None:
+    writer = Writer(db, reserve)
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(3)]
+        await asyncio.sleep(0)
+        db.fail_with = failure(code)
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    db.fail_with = None
+    assert [type(each) for each in outcomes] == [kind] * 3
+    if kind is StoreBroken:
+        assert writer.broken is not None
+        with pytest.raises(StoreBroken):
+            await writer.run(names)
+    else:
+        assert writer.broken is None
+        assert await writer.run(names) == set()
+    await writer.close()
+
+
+def test_an_error_of_one_job_says_nothing_about_the_store() -> None:
+    assert explain_failure(failure(sqlite3.SQLITE_CONSTRAINT)) is None
+    assert explain_failure(LookupError()) is None
+    assert explain_failure(sqlite3.ProgrammingError()) is None
+
+
+async def test_a_writer_elsewhere_makes_the_store_busy_and_not_broken(
+    open_sqlite: Callable[..., SqliteOutbox], database: Path
+) -> None:
+    store = open_sqlite()
+    await store._writer.run_alone(lambda db: db.execute("PRAGMA busy_timeout = 10").fetchall())
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert not await store.can_commit()
+    with pytest.raises(StoreBusy):
+        await store.put_hold("route:a", "by_hand", 0)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.can_commit()
+
+
+async def test_a_job_alone_runs_outside_a_transaction_and_its_failure_is_its_own(db: Commits, reserve: Reserve) -> None:
+    writer = Writer(db, reserve)
+    assert await writer.run_alone(lambda db: db.in_transaction) is False
+    with pytest.raises(sqlite3.OperationalError):
+        await writer.run_alone(lambda db: db.execute("nonsense"))
+    assert await writer.run(add("after")) == 1
+    await writer.close()
+
+
+async def test_damage_found_while_reading_is_said_so(open_sqlite: Callable[..., SqliteOutbox]) -> None:
+    store = open_sqlite()
+
+    def fail(_: sqlite3.Connection) -> None:
+        raise failure(sqlite3.SQLITE_CORRUPT)
+
+    with pytest.raises(StoreBroken):
+        await store._reader.run(fail)
+    with pytest.raises(sqlite3.OperationalError):
+        await store._reader.run(lambda db: db.execute("nonsense"))
+    assert await store.list_holds() == []
