@@ -10,7 +10,6 @@ from app.clock import Clock
 from app.core.models import Delivery, Event, State
 from app.core.nector import BodyFault, EventHeaders, match_hmac, parse_body, read_headers
 from app.core.planning import plan_deliveries
-from app.core.routing import RouteTable
 from app.ids import NewId
 from app.logs import Log
 from app.metrics import Metrics, topic_label

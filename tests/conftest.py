@@ -1,4 +1,4 @@
-"""What the tests share: the environment of `.env.example`, a sandbox on a real socket, a relay with a real SQLite file."""
+"""What the tests share: `.env.example` as environment, a sandbox on a real socket, a relay with a real outbox."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RunningRelay:
     async def wait_for(
         self, delivery_id: str, *states: str, seconds: float = 10, field: str = "state"
     ) -> dict[str, Any]:
-        """Return the delivery once it is in one of the states; polling is the test's, nothing in the relay sleeps for it."""
+        """Return the delivery once its `field` is one of these."""
         async with asyncio.timeout(seconds):
             while (delivery := await self.delivery(delivery_id))[field] not in states:
                 await asyncio.sleep(0.01)
@@ -108,9 +108,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     templates = parse_templates((ROOT / "config/templates.yaml").read_text()).templates
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
-        serve_sandbox(
-            SandboxSettings(), templates, port=0, show=lambda _: None, on_bound=lambda port: bound.set_result(port)
-        )
+        serve_sandbox(SandboxSettings(), templates, port=0, show=lambda _: None, on_bound=bound.set_result)
     )
     port = await bound
     async with httpx2.AsyncClient(trust_env=False) as client:

@@ -92,7 +92,10 @@ def add_docs(app: FastAPI, guard: Callable[[Request], None]) -> None:
 def _add_deliveries(router: APIRouter, desk: OpsDesk) -> None:
     @router.get("/deliveries", summary="Deliveries, newest first")
     async def list_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
-        rows, next_cursor = await desk.outbox.list_deliveries(DeliveryFilter(**wanted.model_dump()))
+        try:
+            rows, next_cursor = await desk.outbox.list_deliveries(DeliveryFilter(**wanted.model_dump()))
+        except ValueError as error:
+            return problem(422, f"cursor: {error}")
         return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
 
     @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")

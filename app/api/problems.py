@@ -23,6 +23,6 @@ def unauthorised() -> Response:
     return problem(401, "not authorised", {"WWW-Authenticate": "Bearer"})
 
 
-def unavailable(detail: str) -> Response:
-    """Return the one answer in which we want the source to try again."""
-    return problem(503, detail, {"Retry-After": str(RETRY_AFTER_S)})
+def unavailable(detail: str, status: int = 503) -> Response:
+    """Return the answer in which we want the source to try again: 503, or 502 where a provider is to blame."""
+    return problem(status, detail, {"Retry-After": str(RETRY_AFTER_S)})

@@ -63,7 +63,7 @@ def _show(answer: Answer | Refusal) -> Response:
     if isinstance(answer, Refusal):
         return unauthorised() if answer.http_status == 401 else problem(answer.http_status, answer.detail)  # noqa: PLR2004  # the status itself is the clearest name
     if answer.http_status >= 500:  # noqa: PLR2004  # the status itself is the clearest name
-        return unavailable("the provider did not accept the message; send the event again")
+        return unavailable("the provider did not accept the message; send the event again", answer.http_status)
     body = {
         "event_id": answer.event_id,
         "status": answer.status,

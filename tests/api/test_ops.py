@@ -29,16 +29,19 @@ KEYS = {
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
 async def test_without_the_token_an_ops_path_is_401(relay: Any, method: str, path: str) -> None:
-    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic test-token"}, {"authorization": "Bearer é".encode()}):
+    for given in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Basic test-token"},
+        {"authorization": "Bearer é".encode()},
+    ):
         answer = await relay.client.request(method, path, headers=given)
         assert answer.status_code == 401
         assert answer.json()["detail"] == "not authorised"
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_where_no_token_is_set_an_ops_path_is_404(
-    open_relay: Callable[..., Any], method: str, path: str
-) -> None:
+async def test_where_no_token_is_set_an_ops_path_is_404(open_relay: Callable[..., Any], method: str, path: str) -> None:
     async with open_relay(RELAY_ADMIN_TOKEN="") as relay:
         assert (await relay.ops(method, path)).status_code == 404
 
@@ -94,7 +97,9 @@ async def test_deliveries_are_filtered_and_paged(relay: Any) -> None:
     assert [row["event_id"] for row in found] == [event_id]
 
 
-@pytest.mark.parametrize("query", [{"state": "lost"}, {"limit": 0}, {"limit": "x"}, {"colour": "red"}, {"cursor": "%%"}])
+@pytest.mark.parametrize(
+    "query", [{"state": "lost"}, {"limit": 0}, {"limit": "x"}, {"colour": "red"}, {"cursor": "%%"}]
+)
 async def test_a_wrong_filter_is_422_and_names_the_field(relay: Any, query: dict[str, Any]) -> None:
     answer = await relay.ops("GET", "/deliveries", params=query)
     assert answer.status_code == 422
@@ -109,7 +114,7 @@ async def test_an_unknown_delivery_is_404(relay: Any) -> None:
 async def test_a_delivery_shows_its_whole_timeline(relay: Any) -> None:
     (delivery,) = (await relay.post(COINS)).json()["deliveries"]
     shown = await relay.wait_for(delivery["id"], "accepted")
-    assert [step["state"] for step in shown["timeline"]] == ["pending", "sending", "accepted"]
+    assert [step["value"] for step in shown["timeline"]] == ["pending", "sending", "accepted"]
     assert shown["event"]["topic"] == "walletreward_create"
     assert "Riya" not in str(shown)
 
@@ -158,7 +163,9 @@ async def test_a_held_route_waits_until_it_is_released(relay: Any, sandbox: Any)
     assert (await relay.ops("DELETE", "/holds/route:coins-earned")).status_code == 404
 
 
-@pytest.mark.parametrize("scope", ["route:nothing", "provider:nothing", "template:gallabox/nothing", "shop:acme", "route"])
+@pytest.mark.parametrize(
+    "scope", ["route:nothing", "provider:nothing", "template:gallabox/nothing", "shop:acme", "route"]
+)
 async def test_a_hold_on_something_that_is_not_there_is_422(relay: Any, scope: str) -> None:
     assert (await relay.ops("PUT", f"/holds/{scope}")).status_code == 422
 

@@ -202,7 +202,8 @@ async def test_both_spellings_of_the_wallet_transaction_are_one_topic(
     yaml = """
 version: 1
 providers:
-  gallabox: {type: gallabox, channel_id: c, api_key: "${GALLABOX_API_KEY}", api_secret: "${GALLABOX_API_SECRET}", base_url: "${GALLABOX_BASE_URL}"}
+  gallabox:
+    {type: gallabox, channel_id: c, api_key: "${GALLABOX_API_KEY}", api_secret: "${GALLABOX_API_SECRET}"}
 routes:
   wallet: {event: wallettransaction_update, provider: gallabox, template: t, variables: []}
 """

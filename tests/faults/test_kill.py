@@ -46,9 +46,7 @@ class Ledger:
         """Post one event until it is answered or the relay is gone."""
         payload = {"user_name": "Riya", "user_mobile": f"98000000{number % 100:02}", "amount": number}
         body = json.dumps({**payload, "account": number // 100}).encode()
-        answer = await client.post(
-            f"{url}/webhooks/nector", content=body, headers=sign_event(body, f"kill-{number}")
-        )
+        answer = await client.post(f"{url}/webhooks/nector", content=body, headers=sign_event(body, f"kill-{number}"))
         assert answer.status_code in {200, 202}, answer.text
         (delivery,) = answer.json()["deliveries"]
         assert self.acknowledged.setdefault(number, delivery["id"]) == delivery["id"]
