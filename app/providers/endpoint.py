@@ -6,10 +6,10 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from app.core.config import ProviderSettings
 from app.core.models import Request
@@ -24,10 +24,17 @@ _CLIENT_HEADERS = frozenset(
 )
 
 
+def _read_switch(value: Any) -> Any:
+    # `allow_http: ${NAME:-false}` arrives as text.
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
 class RemoteSettings(ProviderSettings):
     """What every provider type reached over HTTP has in common: `https://` unless said otherwise."""
 
-    allow_http: bool = Field(default=False, description="Allow a plain http:// URL to another machine.")
+    allow_http: Annotated[bool, BeforeValidator(_read_switch)] = Field(
+        default=False, description="Allow a plain http:// URL to another machine."
+    )
     base_url: str = Field(description="Where the API stands: https://…")
 
     @field_validator("base_url")

@@ -27,8 +27,10 @@ MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id
 _SHORTEST_KEY = 8
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class AcceptedRule(BaseModel, extra="forbid", frozen=True):
@@ -57,7 +59,7 @@ class JsonApiSettings(RemoteSettings):
     )
     body: dict[str, JsonValue] = Field(description="The JSON body; $phone and the like stand for the message's values.")
     accepted: AcceptedRule = Field(AcceptedRule(), description="When an answer means that the message was taken.")
-    message_id: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    message_id: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         MESSAGE_ID_PATHS, description="Where the provider's id stands in its answer; the first that is there."
     )
 

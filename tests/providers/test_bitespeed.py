@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from app.core.models import Accepted, Message, Reason, Receipt, ReceiptStatus, Rejected, Response, Uncertain
 from app.providers.base import Provider
+from app.providers.bitespeed import BitespeedSettings
 
 
 @pytest.fixture
@@ -171,9 +172,40 @@ def test_one_bad_entry_of_a_batch_does_not_lose_the_rest(bitespeed: Provider) ->
         ({"method": "GET"}, "method"),
         ({"accepted": {"statuses": [404]}}, "accepted"),
         ({"accepted": {"any": True}}, "accepted"),
+        ({"message_id": 7}, "message_id"),
     ],
 )
 def test_bad_settings_are_refused(build_account: Callable[..., Provider], bad: Mapping[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told) as caught:
         build_account("bitespeed", **bad)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("allow_http", "fine"), [(True, True), ("true", True), (False, False), ("false", False), ("", False)]
+)
+def test_plain_http_is_a_switch_that_the_environment_may_set(
+    build_account: Callable[..., Provider], allow_http: Any, fine: bool
+) -> None:
+    try:
+        build_account("bitespeed", base_url="http://sandbox:9100/bitespeed", allow_http=allow_http)
+    except ValidationError:
+        assert not fine
+    else:
+        assert fine
+
+
+def test_settings_are_read_from_strict_json_as_the_yaml_reader_does() -> None:
+    written = {
+        "type": "bitespeed",
+        "base_url": "https://bitespeed.example",
+        "channel_id": "c",
+        "user_id": "u",
+        "webhook_token": "t",
+        "message_id": ["data.id", "id"],
+        "accepted": {"statuses": [200, 202], "any_2xx": True},
+        "allow_http": "false",
+    }
+    read = BitespeedSettings.model_validate_json(json.dumps(written), strict=True)
+    assert read.message_id == ("data.id", "id")
+    assert read.accepted.statuses == (200, 202)
