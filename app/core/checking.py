@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from app.core.expressions import Expression, Failed, Missing
+from app.core.expressions import Expression
 from app.core.findings import Findings
+from app.core.models import Event
 from app.core.nector import KNOWN_PROPERTIES, TOPICS
 from app.core.problems import Path, ask_similar, find_similar, quote_all
-from app.core.routing import Route
+from app.core.routing import Hit, Route, match_route
 from app.core.template_entries import find_placeholders
 from app.core.templates import Template, Templates
 
@@ -52,8 +53,7 @@ def _check_reachable(route: Route, findings: Findings) -> None:
     """A condition that reads nothing of the event is the same for every event."""
     if route.when is None or route.when.names:
         return
-    value = route.when.evaluate({})
-    if isinstance(value, Missing | Failed) or not value:
+    if not isinstance(match_route(route, Event("", "nector", route.topic, None, b"{}", {}, 0)), Hit):
         hint = "remove the route, or use mode: shadow to watch it"
         findings.error(("routes", route.name, "when"), f'route "{route.name}" can never be hit', hint)
 
@@ -62,7 +62,7 @@ def _check_properties(route: Route, findings: Findings) -> None:
     """A name that is nearly one of Nector's is probably that one; any other may well be sent."""
     known = KNOWN_PROPERTIES.get(route.topic, ())
     shown = {key for example in route.examples for key in _list_paths(example.event)}
-    for path, expression in _list_expressions(route):
+    for path, expression in _list_expressions(route, findings):
         for name in sorted(expression.names - shown - set(known)):
             if (similar := find_similar(name, known, cutoff=0.85)) is not None:
                 findings.warn(path, f'"{name}" is not a property known from Nector', f'did you mean "{similar}"?')
@@ -75,8 +75,9 @@ def _list_paths(value: Any, prefix: str = "") -> Iterator[str]:
             yield from _list_paths(item, f"{prefix}{key}.")
 
 
-def _list_expressions(route: Route) -> Iterator[tuple[Path, Expression]]:
+def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, Expression]]:
     path: Path = ("routes", route.name)
+    is_mapping = (*path, "variables", 0) not in findings.document.places
     for key, expression in (
         ("when", route.when),
         ("recipient", route.recipient),
@@ -87,7 +88,7 @@ def _list_expressions(route: Route) -> Iterator[tuple[Path, Expression]]:
             yield (*path, key), expression
     for place, variable in enumerate(route.variables):
         if isinstance(variable.source, Expression):
-            yield (*path, "variables", place if variable.name is None else variable.name), variable.source
+            yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
     if route.header is not None and isinstance(route.header.source, Expression):
         yield (*path, "header", route.header.kind), route.header.source
     for place, button in enumerate(route.buttons):
@@ -110,21 +111,21 @@ def _check_template(route: Route, templates: Templates, findings: Findings) -> N
         return
     if template.status.lower() != "approved":
         findings.warn((*path, "template"), f'template "{template.id}" is {template.status.lower()}, not approved')
-    _check_variables(route, template, findings)
-    _check_header(route, template, findings)
-    _check_buttons(route, template, findings)
+    for key, check in (("variables", _check_variables), ("header", _check_header), ("buttons", _check_buttons)):
+        if not findings.is_silenced((*path, key)):
+            check(route, template, findings)
 
 
 def _check_variables(route: Route, template: Template, findings: Findings) -> None:
     path: Path = ("routes", route.name, "variables")
     body = find_placeholders(template.body)
     needed = [name for name in template.variables if name in body]
-    wanted = f"it has {len(needed)}: {quote_all(needed)}" if needed else "it has none"
+    wanted = f"it has {quote_all(needed)}" if needed else "it has none"
     listed = findings.document.places.get((*path, 0)) is not None
     if listed or not route.variables:
         if not len(needed) <= len(route.variables) <= len(template.variables):
-            message = f'{len(route.variables)} variables are given for template "{template.id}"'
-            findings.error(path, message, wanted, at="value" if listed else "key")
+            message = f'template "{template.id}" has {_count(len(needed))}, and the route gives {len(route.variables)}'
+            findings.error(path, message, quote_all(needed), at="value" if listed else "key")
         return
     given = [variable.name or "" for variable in route.variables]
     for name in given:
@@ -134,6 +135,10 @@ def _check_variables(route: Route, template: Template, findings: Findings) -> No
     missing = [name for name in needed if name not in given]
     if missing and not unknown:
         findings.error(path, f'template "{template.id}" wants {quote_all(missing)}, too', wanted, at="key")
+
+
+def _count(number: int) -> str:
+    return "1 variable" if number == 1 else f"{number} variables"
 
 
 def _check_header(route: Route, template: Template, findings: Findings) -> None:

@@ -13,7 +13,7 @@ from app.core.findings import Findings
 from app.core.nector import canonical_topic
 from app.core.problems import Path
 from app.core.routing import ButtonSource, Constant, Example, HeaderSource, Route, Source, VariableSource
-from app.core.templates import Template, Templates
+from app.core.templates import Templates
 
 Compile = Callable[[str], Expression]
 
@@ -122,7 +122,7 @@ def _check_buttons(buttons: Sequence[ButtonFields], path: Path, findings: Findin
 
 def _read_examples(fields: RouteFields, data: Mapping[str, Any], path: Path, findings: Findings) -> list[Example]:
     examples = []
-    for index, (example, written) in enumerate(zip(fields.examples, data.get("examples", ()), strict=False)):
+    for index, (example, written) in enumerate(zip(fields.examples, data.get("examples") or (), strict=False)):
         mark = findings.document.find_place((*path, "examples", index)).value
         # As read and not as validated: there 199.50 has become 199.5.
         examples.append(
@@ -136,8 +136,3 @@ def _read_examples(fields: RouteFields, data: Mapping[str, Any], path: Path, fin
             )
         )
     return examples
-
-
-def find_template(route: Route, templates: Templates) -> Template | None:
-    """Return the approved template that a route fills, if its text is known."""
-    return templates.get((route.provider, route.template))

@@ -141,7 +141,8 @@ def _read_file(
     routes = _read_routes(data, store, providers, templates, findings)
     check_routes(routes, templates, findings)
     used = {route.provider for route in routes} | _list_named_providers(data)
-    check_providers(providers, used, findings)
+    if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
+        check_providers(providers, used, findings)
     mode = file.mode if file else "live"
     return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash)
 
@@ -166,7 +167,7 @@ def _read_providers(
     data: Mapping[str, Any], provider_types: Mapping[str, type[ProviderSettings]], findings: Findings
 ) -> dict[str, ProviderSettings]:
     entries = _section(data, "providers")
-    if not entries and isinstance(data.get("providers"), dict):
+    if not entries and isinstance(data.get("providers"), dict) and ("providers",) not in findings.document.incomplete:
         findings.error(("providers",), "there are no providers", f"types: {quote_all(provider_types)}", at="key")
     providers = {}
     for name, entry in entries.items():
@@ -217,7 +218,7 @@ def _read_routes(
     findings: Findings,
 ) -> list[Route]:
     entries = _section(data, "routes")
-    if not entries and isinstance(data.get("routes"), dict):
+    if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
     context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale))}
     context["providers"] = tuple(_section(data, "providers"))

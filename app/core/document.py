@@ -70,6 +70,8 @@ class Document:
     data: dict[str, Any] | None
     places: Mapping[Path, Place] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    refused: frozenset[Path] = frozenset()  # values that could not be read, and stand as None
+    incomplete: frozenset[Path] = frozenset()  # mappings that lack an entry whose key was refused
 
     def find_place(self, path: Path) -> Place:
         """Return the place of `path`, or of the nearest thing above it that stands in the file."""
@@ -93,7 +95,7 @@ def read_document(text: str) -> Document:
         return Document(None, problems=(problem,))
     walk = _Walk(text)
     data = walk.read()
-    return Document(data, walk.places, tuple(walk.problems))
+    return Document(data, walk.places, tuple(walk.problems), frozenset(walk.refused), frozenset(walk.incomplete))
 
 
 class _Walk:
@@ -102,16 +104,22 @@ class _Walk:
     def __init__(self, text: str) -> None:
         self.places: dict[Path, Place] = {}
         self.problems: list[Problem] = []
-        self._here = Mark(1, 1)
+        self.refused: set[Path] = set()
+        self.incomplete: set[Path] = set()
+        self._last: Event | None = None
         self._events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
 
     def read(self) -> dict[str, Any] | None:
         try:
             return self._read_stream()
         except MarkedYAMLError as error:
-            self.problems.append(_describe_syntax(error))
+            self.problems.append(_describe_syntax(error, self._last))
         except (OverflowError, ValueError):  # chr() of an escape such as "\U99999999", not caught by ruamel.yaml
-            self._report(self._here, "an escape after this place names no character", 'write the character itself: "é"')
+            self._report(
+                _mark(self._last) if self._last else Mark(1, 1),
+                "an escape after this place names no character",
+                'write the character itself: "é"',
+            )
         except _Unreadable:
             pass
         return None
@@ -140,9 +148,8 @@ class _Walk:
         return data
 
     def _next(self) -> Event:
-        event = next(self._events)
-        self._here = _mark(event)
-        return event
+        self._last = next(self._events)
+        return self._last
 
     def _report(self, mark: Mark, message: str, hint: str = "") -> None:
         self.problems.append(Problem("error", mark.line, mark.column, message, hint))
@@ -158,6 +165,7 @@ class _Walk:
             self._refuse_depth(mark)
         if isinstance(event, AliasEvent):
             self._report(mark, "aliases (*name) are refused", "write the values out, or use defaults:")
+            self.refused.add(path)
             return None
         self._refuse_properties(event, mark)
         if isinstance(event, ScalarEvent):
@@ -191,6 +199,7 @@ class _Walk:
             mark = _mark(event)
             key = self._read_key(event, mark)
             if key is None:  # refused: its value is read only to pass over it
+                self.incomplete.add(path)
                 self._pass_over()
             elif key in entries:
                 first = self.places[(*path, key)].key.line
@@ -246,11 +255,15 @@ def _mark(event: Event) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
-def _describe_syntax(error: MarkedYAMLError) -> Problem:
+def _describe_syntax(error: MarkedYAMLError, last: Event | None) -> Problem:
+    """Point at where the mistake was made, which is often above the place where it is noticed."""
+    if isinstance(last, ScalarEvent) and last.style in ('"', "'") and last.start_mark.line < last.end_mark.line:
+        hint = f"it ends on line {last.end_mark.line + 1}, and what follows there makes no sense"
+        return Problem("error", *_mark(last), "this quote is not closed on its line", hint)
     said = error.problem or ""
     mark = error.problem_mark or error.context_mark
-    if error.context == "while scanning a quoted scalar" and "end of stream" in said:
-        mark = error.context_mark
+    if "quoted scalar" in (error.context or "") or "while parsing a flow" in (error.context or ""):
+        mark = error.context_mark if error.context_mark.line < mark.line else mark
     message, hint = next(
         ((message, hint) for start, message, hint in _SYNTAX if start in f"{error.context or ''}: {said}"),
         ("this cannot be read as YAML", "check the indentation and the quotes"),
@@ -265,9 +278,13 @@ _SYNTAX = (
     (
         "flow mapping",
         'this "{" mapping lacks a comma or its "}"',
-        'quote a value that holds { } [ ] , such as "${NAME}"',
+        'close it, or quote a value that holds { } [ ] , such as "${NAME}"',
     ),
-    ("flow sequence", 'this "[" list lacks a comma or its "]"', 'quote a value that holds { } [ ] , such as "${NAME}"'),
+    (
+        "flow sequence",
+        'this "[" list lacks a comma or its "]"',
+        'close it, or quote a value that holds { } [ ] , such as "${NAME}"',
+    ),
     ("could not find expected ':'", 'a key needs ": " after it', "check the indentation"),
     ("that cannot start any token", "a value cannot start with this character", "quote the value"),
     ("unknown escape character", "this escape is not known in YAML", "use single quotes, or double the backslash"),

@@ -61,9 +61,9 @@ class _Filling:
             self._report(path, "this ${…} cannot be read", "write ${NAME}, ${NAME:-default}, or $${ for the text ${")
             return found[0]
         # As in a shell, `:-` also stands in for a variable that is set and empty.
-        value = self._environment.get(name, "")
-        if value or default is not None:
-            return value or default
+        value = self._environment.get(name, "") or default
+        if value is not None:
+            return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
         self.unset.add(path)
         self._report(path, f"the environment variable {name} is not set", unset=True)
         return found[0]
@@ -102,7 +102,7 @@ def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 def _is_from_environment(value: Any) -> bool:
     """Tell whether a raw value leaves the secret to the environment (a default would be a literal, too)."""
-    if value is None or isinstance(value, bool) or value == "":
+    if not value or value is True:
         return True  # nothing that could be a secret; the type's own check speaks
     if not isinstance(value, str):
         return False

@@ -37,13 +37,14 @@ class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
 
 
 def _check_expression(source: str, info: ValidationInfo) -> str:
-    if info.context:
-        info.context["compile"](source)
+    context: Any = info.context
+    context["compile"](source)
     return source
 
 
 def _check_provider(name: str, info: ValidationInfo) -> str:
-    known = info.context["providers"] if info.context else ()
+    context: Any = info.context
+    known = context["providers"]
     if known and name not in known:
         raise ValueError(f'unknown provider "{name}"; {ask_similar(name, known)}')
     return name
@@ -66,7 +67,7 @@ def _check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # not there, not a name, or a folder of them ("Asia")
-        similar = find_similar(name, available_timezones())
+        similar = find_similar(name, available_timezones(), cutoff=0.8)
         cure = f'did you mean "{similar}"?' if similar else "write a name such as Asia/Kolkata"
         raise ValueError(f"unknown timezone; {cure}") from None
     return name
@@ -267,6 +268,6 @@ class FileFields(Fields):
     store: StoreFields = Field(default_factory=StoreFields, description="The merchant.")
     providers: dict[str, JsonValue] = Field(description="Accounts that send WhatsApp messages, by a name of yours.")
     defaults: DefaultsFields = Field(
-        default_factory=DefaultsFields, description="What every route has unless it says otherwise."
+        default_factory=DefaultsFields, description="Saves repetition: what every route has unless it says otherwise."
     )
     routes: dict[str, RouteFields] = Field(description="Which event sends which template, by a name of yours.")

@@ -21,7 +21,7 @@ class Findings:
     def __init__(self, document: Document, problems: Iterable[Problem] = (), silenced: Iterable[Path] = ()) -> None:
         self.document = document
         self.problems = list(problems)
-        self._silenced = set(silenced)
+        self._silenced = {*silenced, *document.refused}
 
     def error(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
         """Report a fault at a path."""
@@ -52,18 +52,16 @@ class Findings:
         except ValidationError as error:
             faults = error.errors(include_url=False)
         faulty: set[Any] = set()
-        told = False
         for fault in faults:
             place = locate_fault(fault, data)
             faulty.add(place[0] if place else None)
-            if not self.is_silenced((*path, *place)):
-                told = True
+            lacks = fault["type"] == "missing" and (*path, *place[:-1]) in self.document.incomplete
+            if not lacks and not self.is_silenced((*path, *place)):
                 described = describe_fault(fault, place, data, model, path)
                 if described is not None:
                     message, hint, at = described
                     self.error((*path, *place), message, hint, at=at)
-        if told and None in faulty:
-            return None
+        self._silenced |= {(*path, key) for key in faulty if key is not None}
         sound = {key: value for key, value in data.items() if key not in faulty}
         try:
             return _validate(model, sound, context)

@@ -18,14 +18,17 @@ _FOREIGN = frozenset({"event", "sends", "body", "headers"})
 def check_name(name: str, path: Path, findings: Findings) -> None:
     """Report a route's or provider's name that cannot stand in a URL, a label or a command line."""
     if not _NAME.fullmatch(name):
+        kind = str(path[0]).removesuffix("s")
         suggestion = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:64]
         hint = "use a-z, 0-9, - and _" + (f', such as "{suggestion}"' if suggestion else "")
-        findings.error(path, f'"{name}" is not a name {name_owner(path[:-1])}', hint, at="key")
+        findings.error(path, f'"{name}" cannot name a {kind}', hint, at="key")
 
 
 def report_empty(data: Mapping[str, Any], findings: Findings) -> None:
     """Report every key that has no value, and nothing else about it."""
     for path in _list_empty(data, ()):
+        if findings.is_silenced(path):
+            continue
         key = f'"{path[-1]}"' if isinstance(path[-1], str) else f'item {path[-1] + 1} of "{path[-2]}"'
         findings.error(path, f"{key} has no value {name_owner(path[:-1])}", "write one, or remove the key", at="key")
         findings.silence(path)

@@ -64,6 +64,8 @@ def _loosen(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     loose = {key: _loosen(item) for key, item in value.items() if key not in ("title", "discriminator", "writeOnly")}
+    if "patternProperties" in loose:  # names of variables: any other name is a fault
+        loose["additionalProperties"] = False
     if {"type": "null"} in loose.get("anyOf", ()):  # a key without a value is refused
         others = [choice for choice in loose.pop("anyOf") if choice != {"type": "null"}]
         loose = {key: loose[key] for key in loose if key != "default"} | (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
@@ -54,23 +54,24 @@ def describe_fault(fault: ErrorDetails, place: Path, data: Any, model: type[Base
     if kind == "missing":
         return _describe_missing(place, data, model, where)
     if kind == "extra_forbidden":
-        hint = ask_similar(str(place[-1]), list_keys(model, place[:-1]))
-        return f'unknown key "{place[-1]}" {where}', hint, "key"
-    if fault["loc"][-1] == "[key]":
+        return f'unknown key "{place[-1]}" {where}', _correct_key(str(place[-1]), list_keys(model, place[:-1])), "key"
+    if fault["loc"][-1:] == ("[key]",):
         return f'"{place[-1]}" is not a name {where}', "use letters, digits and _", "key"
     if kind in _SIMPLE:
         message, hint = _SIMPLE[kind]
         return f"{key} {message}", hint, "value"
     if kind in ("literal_error", "enum"):
-        choices = re.findall(r"'([^']*)'", str(context["expected"])) or [str(context["expected"])]
-        return f"{key} is not known {where}", ask_similar(_read_value(data, place), choices), "value"
+        choices = re.findall(r"'([^']*)'", str(context["expected"]))
+        if not choices:
+            return f"{key} must be {context['expected']}", "", "value"
+        return f"{key} has an unknown value {where}", ask_similar(_read_value(data, place), choices), "value"
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return f"{key} is out of range: {_describe_bound(kind, context)}", "", "value"
     if kind in ("value_error", "source", "variables"):
         told = str(context["error"]) if kind == "value_error" else fault["msg"]
         message, _, hint = told.partition("; ")
         return f"{key}: {message}", hint, "value"
-    return f"{key} is not valid here", "", "value"
+    return f"{key} is not valid {where}", "", "value"
 
 
 def _describe_missing(place: Path, data: Any, model: type[BaseModel], where: str) -> Described | None:
@@ -78,9 +79,15 @@ def _describe_missing(place: Path, data: Any, model: type[BaseModel], where: str
     owner = _step_into(data, place[:-1])
     known = list_keys(model, place[:-1])
     unknown = [key for key in owner if key not in known] if isinstance(owner, Mapping) else []
-    if any(find_similar(key, known) == place[-1] for key in unknown):
+    if unknown and (len(known) == 1 or any(find_similar(key, known) == place[-1] for key in unknown)):
         return None
     return f'"{place[-1]}" is missing {where}', "", "key"
+
+
+def _correct_key(key: str, known: Sequence[str]) -> str:
+    if "|" in key:  # an expression that YAML took for a mapping
+        return 'the argument of a filter stands in brackets: user_name | default("there")'
+    return ask_similar(key, known)
 
 
 def list_keys(model: type[BaseModel], place: Path) -> list[str]:
