@@ -1,0 +1,374 @@
+"""The pages keep to the code: commands, settings, states, reasons, metrics, samples, links, the README's own curl."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from app.cli.commands import COMMANDS, build_commands
+from app.core.cleaning import write_scalar, write_value
+from app.core.config import Parsed, format_problem, parse_config
+from app.core.expressions import ExpressionCompiler, Failed, Missing
+from app.core.linting import run_examples
+from app.core.models import Reason, ReceiptStatus, State
+from app.core.templates import Templates, parse_templates
+from app.metrics import Metrics
+from app.providers import settings_types
+from app.settings import Settings, read_settings
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
+GUIDE, OPERATING, GLOSSARY = DOCS / "mapping-guide.md", DOCS / "operating.md", DOCS / "glossary.md"
+TEMPLATES: Templates = parse_templates((ROOT / "config/templates.yaml").read_text()).templates
+# What a sample of `routes:` alone is completed with; below it, so that the sample's lines keep their numbers.
+ACCOUNTS = {
+    "gallabox": "type: gallabox, channel_id: c, api_key: '${GALLABOX_API_KEY}', api_secret: '${GALLABOX_API_SECRET}'",
+    "bitespeed": "type: bitespeed, base_url: 'https://bitespeed.example', channel_id: c, user_id: u",
+}
+
+
+class Block(NamedTuple):
+    """A fenced block: the words after its fence, its text, where it stands."""
+
+    info: str
+    text: str
+    place: str
+
+
+def read_blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    found = re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(each[1], each[2], f"{page.name}:{text[: each.start()].count(chr(10)) + 1}") for each in found]
+
+
+def read_code(text: str) -> Iterator[str]:
+    """Yield the lines of shell blocks and the inline code of a page: prose may say what it likes."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield from (line.split("  #")[0] for line in block.splitlines())
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def read_rows(text: str) -> list[list[str]]:
+    """Return the cells of every table's rows; `\\|` is a bar inside a cell."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def read_section(page: Path, title: str) -> str:
+    return page.read_text().split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def read_names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def list_first_names(page: Path, title: str) -> list[str]:
+    return [name for row in read_rows(read_section(page, title)) for name in read_names(row[0])]
+
+
+# -- commands, targets, files, links --------------------------------------------------------------
+
+
+def find_wrong_commands(text: str) -> list[str]:
+    group = typer.main.get_command(build_commands([]))
+    assert isinstance(group, TyperGroup)
+    wrong = []
+    for code in read_code(text):
+        for name, rest in re.findall(r"\bnector-relay ([a-z][a-z-]*)([^#|&;]*)", code):
+            if name not in COMMANDS:
+                wrong.append(name)
+                continue
+            known = {option for parameter in group.commands[name].params for option in parameter.opts}
+            wrong += [f"{name} {option}" for option in re.findall(r"--[a-z-]+", rest) if option not in known]
+    return wrong
+
+
+def find_wrong_targets(text: str) -> list[str]:
+    known = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = [target for code in read_code(text) for target in re.findall(r"^make ([a-z-]+)", code)]
+    return [target for target in used if target not in known]
+
+
+def find_wrong_files(text: str) -> list[str]:
+    named = [
+        code
+        for code in read_code(text)
+        if re.fullmatch(r"(app|config|docs|deploy|tests|bench)/[\w./-]*|\.env\.example|Dockerfile|uv\.lock", code)
+    ]
+    return [name for name in named if not (ROOT / name).exists()]
+
+
+def find_broken_links(page: Path, text: str) -> list[str]:
+    targets = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    return [link for link in targets if not link_resolves(page, link)]
+
+
+def link_resolves(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    return target.exists() and (not anchor or anchor in list_anchors(target))
+
+
+def list_anchors(page: Path) -> list[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_only_what_exists(page: Path) -> None:
+    text = page.read_text()
+    assert find_wrong_commands(text) == []
+    assert find_wrong_targets(text) == []
+    assert find_wrong_files(text) == []
+    assert find_broken_links(page, text) == []
+
+
+def test_a_page_that_lies_is_caught() -> None:
+    assert find_wrong_commands("`nector-relay fly` and\n```sh\nnector-relay check --quickly\n```\n") == [
+        "check --quickly",
+        "fly",
+    ]
+    assert find_wrong_targets("`make coffee`") == ["coffee"]
+    assert find_wrong_files("see `app/nothing.py`") == ["app/nothing.py"]
+    assert find_broken_links(GUIDE, "[a](nowhere.md) [b](glossary.md#nowhere) [c](glossary.md)") == [
+        "nowhere.md",
+        "glossary.md#nowhere",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_phone_number_is_an_example_number(page: Path) -> None:
+    runs = re.findall(r"(?<![\w-])(?:\+?91)?[6-9][0-9]{9}(?![\w-])", page.read_text())
+    assert [number for number in runs if not re.fullmatch(r"(\+?91)?98000000[0-9]{2}", number)] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    pages = {path.name for path in (DOCS / "decisions").glob("2*.md")}
+    assert pages
+    assert pages == set(re.findall(r"\((2[^)]+\.md)\)", (DOCS / "decisions/README.md").read_text()))
+
+
+def test_the_lock_file_names_no_host() -> None:
+    assert "://" not in (ROOT / "uv.lock").read_text()
+
+
+def test_the_changelog_knows_this_version() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert f"## [{version[1]}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def test_the_settings_are_those_of_the_code_and_of_the_example(example_environment: Mapping[str, str]) -> None:
+    listed = list_first_names(OPERATING, "Settings")
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(example_environment)
+    ours = {f"RELAY_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in listed if name.startswith("RELAY_")} == ours | {"RELAY_URL"}
+
+
+def test_the_settings_have_the_defaults_that_the_page_says() -> None:
+    rows = [row for row in read_rows(read_section(OPERATING, "Settings")) if len(row) == 3]
+    stated = {read_names(row[0])[0]: "".join(read_names(row[1])) for row in rows if read_names(row[0])}
+    assert read_settings(stated) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "expected"),
+    [
+        (OPERATING, "What the reasons mean", {reason.value for reason in Reason}),
+        (OPERATING, "What the states mean", {state.value for state in State} | {"held"}),
+        (GLOSSARY, "States of a delivery", {state.value for state in State}),
+        (GLOSSARY, "Receipts", {status.value for status in ReceiptStatus}),
+    ],
+)
+def test_a_table_lists_every_one_of(page: Path, title: str, expected: set[str]) -> None:
+    assert set(list_first_names(page, title)) == expected
+
+
+def test_every_metric_is_listed_with_its_labels() -> None:
+    metrics = [each for each in vars(Metrics()).values() if hasattr(each, "_labelnames")]
+    expected = {each.describe()[0].name: set(each._labelnames) for each in metrics}
+    counters = {each.describe()[0].name for each in metrics if each.describe()[0].type == "counter"}
+    rows = [row for row in read_rows(read_section(OPERATING, "Metrics")) if read_names(row[0])]
+    assert {read_names(row[0])[0]: set(read_names(row[1])) for row in rows} == {
+        name + "_total" * (name in counters): labels for name, labels in expected.items()
+    }
+
+
+def test_every_log_line_is_listed() -> None:
+    sources = [path.read_text() for path in (ROOT / "app").rglob("*.py")]
+    written = {
+        name
+        for source in sources
+        for name in re.findall(r'log\.(?:info|warning|error|critical)\(\s*"([a-z]+\.[a-z_]+)"', source)
+    }
+    assert "event.received" in written
+    assert written == set(list_first_names(OPERATING, "Logs"))
+
+
+def test_every_key_of_a_route_is_listed() -> None:
+    from app.core.fields import RouteFields  # noqa: PLC0415 - the one test that looks inside the YAML's model
+
+    rows = read_rows(read_section(GUIDE, "Every key of a route"))
+    assert {read_names(row[0])[0] for row in rows if read_names(row[0])} == set(RouteFields.model_fields)
+
+
+# -- samples --------------------------------------------------------------------------------------
+
+
+def complete_sample(text: str) -> str:
+    """Return a sample with the sections it lacks added below it."""
+    sections = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    used = {*re.findall(r"provider: ([a-z-]+)", text)} & ACCOUNTS.keys() or {"gallabox"}
+    if "version" not in sections:
+        text += "version: 1\n"
+    if "routes" not in sections:
+        names = re.findall(r"^  ([a-z-]+):$", text, re.MULTILINE)
+        routes = [f"  to-{name}: {{event: lead_create, provider: {name}, template: t}}\n" for name in names]
+        text += "routes:\n" + "".join(routes)
+    if "providers" not in sections:
+        text += "providers:\n" + "".join(f"  {name}: {{{ACCOUNTS[name]}}}\n" for name in sorted(used))
+    return text
+
+
+def parse_sample(text: str) -> Parsed:
+    names = [*re.findall(r"\$\{([A-Z_]+)", text), "GALLABOX_API_KEY", "GALLABOX_API_SECRET"]
+    environment = {name: "https://sender.example" if name.endswith("URL") else "sandbox-value" for name in names}
+    return parse_config(
+        complete_sample(text),
+        name="config/relay.yaml",
+        environment=environment,
+        provider_types=settings_types(),
+        templates=TEMPLATES,
+    )
+
+
+def find_sample_faults(text: str) -> list[str]:
+    if re.search(r"^templates:", text, re.MULTILINE):
+        return list(parse_templates(text).problems)
+    parsed = parse_sample(text)
+    problems = [problem for problem in parsed.problems if problem.severity == "error"]
+    if parsed.config is not None:
+        results = run_examples(parsed.config, TEMPLATES, 1_793_000_000_000, lambda at: f"id-{at}")
+        problems += [problem for result in results for problem in result.problems]
+    return [format_problem("sample", problem) for problem in problems]
+
+
+SAMPLES = [block for page in PAGES for block in read_blocks(page) if block.info == "yaml"]
+PAIRS = [
+    (block, told)
+    for page in PAGES
+    for blocks in [read_blocks(page)]
+    for block, told in pairwise(blocks)
+    if block.info == "yaml mistake"
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda block: block.place)
+def test_a_yaml_sample_can_be_used_as_it_is(sample: Block) -> None:
+    assert find_sample_faults(sample.text) == []
+
+
+@pytest.mark.parametrize(("mistake", "told"), PAIRS, ids=lambda block: block.place)
+def test_check_says_what_the_page_says(mistake: Block, told: Block) -> None:
+    said = [format_problem("config/relay.yaml", problem) for problem in parse_sample(mistake.text).problems]
+    assert told.info == "text"
+    assert [line for line in told.text.splitlines() if line not in said] == [], said
+
+
+def test_there_are_samples_and_a_wrong_one_is_caught() -> None:
+    assert len(SAMPLES) > 10
+    assert len(PAIRS) == 10
+    assert find_sample_faults("routes:\n  a:\n    event: lead_create\n    temlate: t\n    provider: gallabox\n")
+    wrong = SAMPLES[-1].text.replace("1,250", "1,251")
+    assert wrong != SAMPLES[-1].text
+    assert find_sample_faults(wrong)
+
+
+EXPRESSIONS = [
+    tuple(cell.strip("`") for cell in row) for row in read_rows(read_section(GUIDE, "Expressions")) if "`" in row[0]
+]
+
+
+@pytest.mark.parametrize(("expression", "event", "expected"), EXPRESSIONS)
+def test_an_expression_comes_to_what_the_page_says(expression: str, event: str, expected: str) -> None:
+    from app.core.nector import parse_body  # noqa: PLC0415 - numbers keep their text only through the webhook's parser
+
+    compiled = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN").compile(expression)
+    payload = parse_body(event.encode())
+    assert isinstance(payload, dict), json.dumps(event)
+    assert show_result(compiled.evaluate(payload)) == expected
+
+
+def show_result(value: Any) -> str | None:
+    if isinstance(value, Missing):
+        return "(missing)"
+    if isinstance(value, Failed):
+        return "(fails)"
+    shown = write_value(value)
+    return shown if isinstance(shown, str) else write_scalar(value)
+
+
+def test_every_filter_is_shown() -> None:
+    environment = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")._environment
+    shown = " ".join(expression for expression, _, _ in EXPRESSIONS)
+    names = {name for name in environment.filters if name.isalpha()}  # `~` and its like are not for people
+    assert {name for name in names if not re.search(rf"\| {name}\b", shown)} == {"d"}  # which is `default`
+
+
+# -- the README's own words -----------------------------------------------------------------------
+
+
+async def test_the_curl_of_the_readme_gets_202_and_the_sandbox_shows_the_message(
+    environment: dict[str, str], sandbox: Any, tmp_path: Path
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    (block,) = [each for each in read_blocks(ROOT / "README.md") if "curl -i" in each.text]
+    _, command = block.text.split("\n", 1)  # the first line reads .env, which is `environment` here
+    relay = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0",
+        env=environment, cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{await read_port(relay)}"
+        script = f"set -eu\n{command}".replace("http://127.0.0.1:8000", url)
+        curl = await asyncio.create_subprocess_exec(
+            "sh", "-c", script, env={**environment, "PATH": "/usr/bin:/bin"},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        answer = (await curl.communicate())[0].decode()
+        assert answer.startswith("HTTP/1.1 202"), answer
+        async with asyncio.timeout(20):
+            while not (messages := await sandbox.messages()):
+                await asyncio.sleep(0.05)
+    finally:
+        relay.terminate()
+        await relay.communicate()
+    assert "Hi Riya, you just earned 1,250 coins." in " ".join(messages[0]["text"].replace("│", "").split())
+
+
+async def read_port(relay: asyncio.subprocess.Process) -> int:
+    """Return the port that the relay says it listens on."""
+    assert relay.stdout is not None
+    async with asyncio.timeout(30):
+        async for line in relay.stdout:
+            said = json.loads(line) if line.startswith(b"{") else {}
+            if said.get("event") == "relay.listening":
+                return int(said["port"])
+    raise AssertionError("the relay ended before it listened")
