@@ -1,6 +1,6 @@
 """Opening the SQLite file: what is refused stays untouched."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - nothing else runs in the loop that a blocking call could delay
+# ruff: noqa: ASYNC220 - nothing else runs in the loop that a blocking call could delay
 
 from __future__ import annotations
 
