@@ -1,16 +1,12 @@
-"""The pages keep to the code: commands, settings, states, reasons, metrics, samples, links, the README's own curl."""
+"""The pages keep to the code: commands, files, links, settings, states, reasons, metrics, log lines, expressions."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import typer.main
@@ -18,39 +14,17 @@ from typer.core import TyperGroup
 
 from app.cli.commands import COMMANDS, build_commands
 from app.core.cleaning import write_scalar, write_value
-from app.core.config import Parsed, format_problem, parse_config
 from app.core.expressions import ExpressionCompiler, Failed, Missing
-from app.core.linting import run_examples
+from app.core.fields import RouteFields
 from app.core.models import Reason, ReceiptStatus, State
-from app.core.templates import Templates, parse_templates
+from app.core.nector import parse_body
 from app.metrics import Metrics
-from app.providers import settings_types
 from app.settings import Settings, read_settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
 GUIDE, OPERATING, GLOSSARY = DOCS / "mapping-guide.md", DOCS / "operating.md", DOCS / "glossary.md"
-TEMPLATES: Templates = parse_templates((ROOT / "config/templates.yaml").read_text()).templates
-# What a sample of `routes:` alone is completed with; below it, so that the sample's lines keep their numbers.
-ACCOUNTS = {
-    "gallabox": "type: gallabox, channel_id: c, api_key: '${GALLABOX_API_KEY}', api_secret: '${GALLABOX_API_SECRET}'",
-    "bitespeed": "type: bitespeed, base_url: 'https://bitespeed.example', channel_id: c, user_id: u",
-}
-
-
-class Block(NamedTuple):
-    """A fenced block: the words after its fence, its text, where it stands."""
-
-    info: str
-    text: str
-    place: str
-
-
-def read_blocks(page: Path) -> list[Block]:
-    text = page.read_text()
-    found = re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [Block(each[1], each[2], f"{page.name}:{text[: each.start()].count(chr(10)) + 1}") for each in found]
 
 
 def read_code(text: str) -> Iterator[str]:
@@ -222,82 +196,11 @@ def test_every_log_line_is_listed() -> None:
 
 
 def test_every_key_of_a_route_is_listed() -> None:
-    from app.core.fields import RouteFields  # noqa: PLC0415 - the one test that looks inside the YAML's model
-
     rows = read_rows(read_section(GUIDE, "Every key of a route"))
     assert {read_names(row[0])[0] for row in rows if read_names(row[0])} == set(RouteFields.model_fields)
 
 
-# -- samples --------------------------------------------------------------------------------------
-
-
-def complete_sample(text: str) -> str:
-    """Return a sample with the sections it lacks added below it."""
-    sections = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
-    used = {*re.findall(r"provider: ([a-z-]+)", text)} & ACCOUNTS.keys() or {"gallabox"}
-    if "version" not in sections:
-        text += "version: 1\n"
-    if "routes" not in sections:
-        names = re.findall(r"^  ([a-z-]+):$", text, re.MULTILINE)
-        routes = [f"  to-{name}: {{event: lead_create, provider: {name}, template: t}}\n" for name in names]
-        text += "routes:\n" + "".join(routes)
-    if "providers" not in sections:
-        text += "providers:\n" + "".join(f"  {name}: {{{ACCOUNTS[name]}}}\n" for name in sorted(used))
-    return text
-
-
-def parse_sample(text: str) -> Parsed:
-    names = [*re.findall(r"\$\{([A-Z_]+)", text), "GALLABOX_API_KEY", "GALLABOX_API_SECRET"]
-    environment = {name: "https://sender.example" if name.endswith("URL") else "sandbox-value" for name in names}
-    return parse_config(
-        complete_sample(text),
-        name="config/relay.yaml",
-        environment=environment,
-        provider_types=settings_types(),
-        templates=TEMPLATES,
-    )
-
-
-def find_sample_faults(text: str) -> list[str]:
-    if re.search(r"^templates:", text, re.MULTILINE):
-        return list(parse_templates(text).problems)
-    parsed = parse_sample(text)
-    problems = [problem for problem in parsed.problems if problem.severity == "error"]
-    if parsed.config is not None:
-        results = run_examples(parsed.config, TEMPLATES, 1_793_000_000_000, lambda at: f"id-{at}")
-        problems += [problem for result in results for problem in result.problems]
-    return [format_problem("sample", problem) for problem in problems]
-
-
-SAMPLES = [block for page in PAGES for block in read_blocks(page) if block.info == "yaml"]
-PAIRS = [
-    (block, told)
-    for page in PAGES
-    for blocks in [read_blocks(page)]
-    for block, told in pairwise(blocks)
-    if block.info == "yaml mistake"
-]
-
-
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda block: block.place)
-def test_a_yaml_sample_can_be_used_as_it_is(sample: Block) -> None:
-    assert find_sample_faults(sample.text) == []
-
-
-@pytest.mark.parametrize(("mistake", "told"), PAIRS, ids=lambda block: block.place)
-def test_check_says_what_the_page_says(mistake: Block, told: Block) -> None:
-    said = [format_problem("config/relay.yaml", problem) for problem in parse_sample(mistake.text).problems]
-    assert told.info == "text"
-    assert [line for line in told.text.splitlines() if line not in said] == [], said
-
-
-def test_there_are_samples_and_a_wrong_one_is_caught() -> None:
-    assert len(SAMPLES) > 10
-    assert len(PAIRS) == 10
-    assert find_sample_faults("routes:\n  a:\n    event: lead_create\n    temlate: t\n    provider: gallabox\n")
-    wrong = SAMPLES[-1].text.replace("1,250", "1,251")
-    assert wrong != SAMPLES[-1].text
-    assert find_sample_faults(wrong)
+# -- expressions -----------------------------------------------------------------------------------
 
 
 EXPRESSIONS = [
@@ -307,10 +210,8 @@ EXPRESSIONS = [
 
 @pytest.mark.parametrize(("expression", "event", "expected"), EXPRESSIONS)
 def test_an_expression_comes_to_what_the_page_says(expression: str, event: str, expected: str) -> None:
-    from app.core.nector import parse_body  # noqa: PLC0415 - numbers keep their text only through the webhook's parser
-
     compiled = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN").compile(expression)
-    payload = parse_body(event.encode())
+    payload = parse_body(event.encode())  # as a webhook is read: numbers keep their text
     assert isinstance(payload, dict), json.dumps(event)
     assert show_result(compiled.evaluate(payload)) == expected
 
@@ -329,46 +230,3 @@ def test_every_filter_is_shown() -> None:
     shown = " ".join(expression for expression, _, _ in EXPRESSIONS)
     names = {name for name in environment.filters if name.isalpha()}  # `~` and its like are not for people
     assert {name for name in names if not re.search(rf"\| {name}\b", shown)} == {"d"}  # which is `default`
-
-
-# -- the README's own words -----------------------------------------------------------------------
-
-
-async def test_the_curl_of_the_readme_gets_202_and_the_sandbox_shows_the_message(
-    environment: dict[str, str], sandbox: Any, tmp_path: Path
-) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("needs curl")
-    (block,) = [each for each in read_blocks(ROOT / "README.md") if "curl -i" in each.text]
-    _, command = block.text.split("\n", 1)  # the first line reads .env, which is `environment` here
-    relay = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0",
-        env=environment, cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{await read_port(relay)}"
-        script = f"set -eu\n{command}".replace("http://127.0.0.1:8000", url)
-        curl = await asyncio.create_subprocess_exec(
-            "sh", "-c", script, env={**environment, "PATH": "/usr/bin:/bin"},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        answer = (await curl.communicate())[0].decode()
-        assert answer.startswith("HTTP/1.1 202"), answer
-        async with asyncio.timeout(20):
-            while not (messages := await sandbox.messages()):
-                await asyncio.sleep(0.05)
-    finally:
-        relay.terminate()
-        await relay.communicate()
-    assert "Hi Riya, you just earned 1,250 coins." in " ".join(messages[0]["text"].replace("│", "").split())
-
-
-async def read_port(relay: asyncio.subprocess.Process) -> int:
-    """Return the port that the relay says it listens on."""
-    assert relay.stdout is not None
-    async with asyncio.timeout(30):
-        async for line in relay.stdout:
-            said = json.loads(line) if line.startswith(b"{") else {}
-            if said.get("event") == "relay.listening":
-                return int(said["port"])
-    raise AssertionError("the relay ended before it listened")

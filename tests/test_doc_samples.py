@@ -1,0 +1,107 @@
+"""Every YAML sample of the pages can be used as it is, and every mistake is reported as the page says."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.core.config import Parsed, format_problem, parse_config
+from app.core.linting import run_examples
+from app.core.templates import Templates, parse_templates
+from app.providers import settings_types
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+TEMPLATES: Templates = parse_templates((ROOT / "config/templates.yaml").read_text()).templates
+# What a sample of `routes:` alone is completed with; below it, so that the sample's lines keep their numbers.
+ACCOUNTS = {
+    "gallabox": "type: gallabox, channel_id: c, api_key: '${GALLABOX_API_KEY}', api_secret: '${GALLABOX_API_SECRET}'",
+    "bitespeed": "type: bitespeed, base_url: 'https://bitespeed.example', channel_id: c, user_id: u",
+}
+
+
+class Block(NamedTuple):
+    """A fenced block: the words after its fence, its text, where it stands."""
+
+    info: str
+    text: str
+    place: str
+
+
+def read_blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    found = re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(each[1], each[2], f"{page.name}:{text[: each.start()].count(chr(10)) + 1}") for each in found]
+
+
+def complete_sample(text: str) -> str:
+    """Return a sample with the sections it lacks added below it."""
+    sections = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    used = {*re.findall(r"provider: ([a-z-]+)", text)} & ACCOUNTS.keys() or {"gallabox"}
+    if "version" not in sections:
+        text += "version: 1\n"
+    if "routes" not in sections:
+        names = re.findall(r"^  ([a-z-]+):$", text, re.MULTILINE)
+        routes = [f"  to-{name}: {{event: lead_create, provider: {name}, template: t}}\n" for name in names]
+        text += "routes:\n" + "".join(routes)
+    if "providers" not in sections:
+        text += "providers:\n" + "".join(f"  {name}: {{{ACCOUNTS[name]}}}\n" for name in sorted(used))
+    return text
+
+
+def parse_sample(text: str) -> Parsed:
+    names = [*re.findall(r"\$\{([A-Z_]+)", text), "GALLABOX_API_KEY", "GALLABOX_API_SECRET"]
+    environment = {name: "https://sender.example" if name.endswith("URL") else "sandbox-value" for name in names}
+    return parse_config(
+        complete_sample(text),
+        name="config/relay.yaml",
+        environment=environment,
+        provider_types=settings_types(),
+        templates=TEMPLATES,
+    )
+
+
+def find_sample_faults(text: str) -> list[str]:
+    if re.search(r"^templates:", text, re.MULTILINE):
+        return list(parse_templates(text).problems)
+    parsed = parse_sample(text)
+    problems = [problem for problem in parsed.problems if problem.severity == "error"]
+    if parsed.config is not None:
+        results = run_examples(parsed.config, TEMPLATES, 1_793_000_000_000, lambda at: f"id-{at}")
+        problems += [problem for result in results for problem in result.problems]
+    return [format_problem("sample", problem) for problem in problems]
+
+
+SAMPLES = [block for page in PAGES for block in read_blocks(page) if block.info == "yaml"]
+PAIRS = [
+    (block, told)
+    for page in PAGES
+    for blocks in [read_blocks(page)]
+    for block, told in pairwise(blocks)
+    if block.info == "yaml mistake"
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda block: block.place)
+def test_a_yaml_sample_can_be_used_as_it_is(sample: Block) -> None:
+    assert find_sample_faults(sample.text) == []
+
+
+@pytest.mark.parametrize(("mistake", "told"), PAIRS, ids=lambda block: block.place)
+def test_check_says_what_the_page_says(mistake: Block, told: Block) -> None:
+    said = [format_problem("config/relay.yaml", problem) for problem in parse_sample(mistake.text).problems]
+    assert told.info == "text"
+    assert [line for line in told.text.splitlines() if line not in said] == [], said
+
+
+def test_there_are_samples_and_a_wrong_one_is_caught() -> None:
+    assert len(SAMPLES) > 10
+    assert len(PAIRS) == 10
+    assert find_sample_faults("routes:\n  a:\n    event: lead_create\n    temlate: t\n    provider: gallabox\n")
+    wrong = SAMPLES[-1].text.replace("1,250", "1,251")
+    assert wrong != SAMPLES[-1].text
+    assert find_sample_faults(wrong)
