@@ -84,6 +84,13 @@ def find_wrong_files(text: str) -> list[str]:
     return [name for name in named if not (ROOT / name).exists()]
 
 
+def find_missing_tests(text: str) -> list[str]:
+    there = {
+        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    return [code for code in read_code(text) if re.fullmatch(r"test_\w+", code) and code not in there]
+
+
 def find_broken_links(page: Path, text: str) -> list[str]:
     targets = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     return [link for link in targets if not link_resolves(page, link)]
@@ -106,6 +113,7 @@ def test_a_page_names_only_what_exists(page: Path) -> None:
     assert find_wrong_commands(text) == []
     assert find_wrong_targets(text) == []
     assert find_wrong_files(text) == []
+    assert find_missing_tests(text) == []
     assert find_broken_links(page, text) == []
 
 
@@ -116,6 +124,7 @@ def test_a_page_that_lies_is_caught() -> None:
     ]
     assert find_wrong_targets("`make coffee`") == ["coffee"]
     assert find_wrong_files("see `app/nothing.py`") == ["app/nothing.py"]
+    assert find_missing_tests("`test_nothing_at_all`") == ["test_nothing_at_all"]
     assert find_broken_links(GUIDE, "[a](nowhere.md) [b](glossary.md#nowhere) [c](glossary.md)") == [
         "nowhere.md",
         "glossary.md#nowhere",
