@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,21 @@ async def test_every_flipped_bit_of_a_message_is_noticed(sqlite_shop: Any) -> No
     flips = [data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :] for at in range(len(data)) for bit in range(8)]
     assert [flip for flip in flips if claiming.thaw_message(flip, total) is not None] == []
     assert claiming.thaw_message(data, total) is not None
+
+
+def find_bytes(folder: Path, canaries: list[bytes]) -> dict[str, list[bytes]]:
+    """Return which canaries lie in which file."""
+    found = {path.name: [each for each in canaries if each in path.read_bytes()] for path in folder.iterdir()}
+    return {name: canaries for name, canaries in found.items() if canaries}
+
+
+async def test_what_was_wiped_is_in_no_file_any_more(sqlite_shop: Any, database: Path) -> None:
+    canaries = [b"+919800012345", b"ACME-7Q2P", b"Riya"]
+    for _ in range(3):
+        await sqlite_shop.add(recipient="+919800012345")
+    await sqlite_shop.add_many(50, deadline_at=sqlite_shop.now)
+    await sqlite_shop.accept(await sqlite_shop.claim_one())
+    assert find_bytes(database.parent, canaries), "else this test could not fail"
+    await sqlite_shop.store.sweep(sqlite_shop.now + 90_000_000, 0)
+    await sqlite_shop.store.wipe_payloads(sqlite_shop.now + 90_000_001)
+    assert find_bytes(database.parent, canaries) == {}
