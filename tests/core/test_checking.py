@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.core.config import Parsed
+from app.core.templates import parse_templates
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("when", ["true", "1", "'yes'", "1 < 2"])
+def test_a_condition_that_is_always_true_is_fine(
+    when: str, parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    assert parse(with_route(f"provider: bitespeed, template: t, when: {when!r}")).problems == ()
+    assert parse(with_route("provider: bitespeed, template: t, when: true")).problems == ()
+
+
+@pytest.mark.parametrize("when", ["false", "0", "''", "none", "1 / 0", "1 > 2", "[]", "'false'"])
+def test_a_condition_that_can_never_be_true_is_an_error(
+    when: str, parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    (problem,) = parse(with_route(f'provider: bitespeed, template: t, when: "{when}"')).problems
+    assert "can never be hit" in problem.message
+
+
+def test_two_routes_for_one_topic_are_fine_where_they_differ(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    base = "provider: bitespeed, template: t, when: amount > 1"
+    for other in (base.replace("> 1", "<= 1"), base.replace("bitespeed", "gallabox"), base + ", recipient: friend"):
+        text = with_route(base).replace("  uses-", f"  b: {{event: coupon_create, {other}}}\n  uses-", 1)
+        assert [problem for problem in parse(text).problems if problem.severity == "error"] == []
+    text = with_route(base).replace("  uses-", f"  b: {{event: coupon_create, {base}, priority: 1}}\n  uses-", 1)
+    (problem,) = parse(text).problems
+    assert (problem.line, problem.message) == (15, 'route "b" repeats route "a" of line 14: both would send')
+
+
+TEMPLATES = """version: 1
+templates:
+  bitespeed:
+    none: {body: "Hello, and welcome."}
+    one: {body: "Hi {{1}}!"}
+    fixed-header: {header: {text: Welcome}, body: "Hi {{1}}!"}
+    text-header: {header: {text: "Hello {{1}}"}, body: "You have news."}
+    image: {header: {image: true}, body: "You have news."}
+    two-buttons:
+      body: You have news.
+      buttons: [{url: "https://a.example", text: A}, {url: "https://b.example/{{1}}", text: B}]
+    listed: {variables: [name, code], body: "Hi {{name}}!", buttons: [{url: "https://b.example/{{code}}", text: B}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [
+        ("template: none", []),
+        ("template: none, variables: [a]", ["error has 0 variables, and the route gives 1"]),
+        ("template: none, variables: {x: a}", ["error has no variable"]),
+        ("template: one", ["error has 1 variable, and the route gives 0"]),
+        ("template: one, variables: [a]", []),
+        ('template: one, variables: {"1": a}', []),
+        ("template: fixed-header, variables: [a]", []),
+        ("template: fixed-header, variables: [a], header: {text: b}", ["error has no variable header"]),
+        ("template: text-header, header: {text: b}", []),
+        ("template: text-header", ["warning has a variable text header"]),
+        ("template: image, header: {image: b}", []),
+        ("template: image, header: {video: b}", ["error has a variable image header"]),
+        ("template: two-buttons, buttons: [{index: 1, url: a}]", []),
+        (
+            "template: two-buttons, buttons: [{index: 0, url: a}]",
+            ["error button 0", "error has a variable URL in button 1"],
+        ),
+        ("template: listed, variables: [a], buttons: [{index: 0, url: b}]", []),
+        ("template: listed, variables: [a, b], buttons: [{index: 0, url: b}]", []),
+        ("template: lited", ["warning is not in templates.yaml"]),
+    ],
+)
+def test_a_route_is_held_against_its_template(
+    route: str, told: list[str], parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    templates = parse_templates(TEMPLATES)
+    assert templates.problems == ()
+    parsed = parse(
+        with_route(f"provider: bitespeed, {route}").replace("template: t}", "template: none}"),
+        templates=templates.templates,
+    )
+    shown = [f"{problem.severity} {problem.message}" for problem in parsed.problems]
+    assert len(shown) == len(told)
+    for fragment, line in zip(sorted(told), sorted(shown), strict=True):
+        assert line.startswith(fragment.split()[0])
+        assert fragment.partition(" ")[2] in line
+
+
+def test_a_nearly_known_property_is_asked_after_wherever_it_stands(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route(
+        "provider: bitespeed, template: t, when: user_nmae, recipient: user_mobil, valid_until: expir,"
+        ' dedup_by: vlaue1, variables: {"1": user_teir, "2": {text: x}}, header: {image: business_nam},'
+        " buttons: [{index: 0, url: user_referal_link}, {index: 1, url: {text: x}}]"
+    )
+    asked = {problem.hint for problem in parse(text).problems}
+    names = ("user_name", "user_mobile", "expire", "user_tier", "business_name", "user_referral_link")
+    assert asked == {f'did you mean "{name}"?' for name in names}
+
+
+def test_a_property_that_an_example_shows_is_not_asked_after(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route(
+        "provider: bitespeed, template: t, variables: [user.nmae], examples: [{event: {user: {nmae: x}}}]"
+    )
+    assert parse(text).problems == ()
+    assert parse(text.replace("user.nmae", "user_nmae").replace("user: {nmae: x}", "user_nmae: x")).problems == ()
