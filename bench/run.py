@@ -97,7 +97,7 @@ def run_bench(given: argparse.Namespace) -> int:
     cores = choose_cores()
     facts = describe_machine(given.folder)
     os.sched_setaffinity(0, {cores.peers})
-    bench = Bench(given.folder, cores, events=4000, seconds=10, queued=100_000)
+    bench = Bench(given.folder, cores, events=3000, seconds=10, queued=100_000)
     bench = shorten(bench) if given.quick else bench
     ceiling = measure_ceiling(bench)
     relay, naive = run_all(bench, given.only or list(SCENARIOS), quick=given.quick)
