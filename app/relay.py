@@ -88,12 +88,12 @@ class Relay:
         if self._dispatcher is not None:
             self._dispatcher.stop_claiming()
 
-    async def close(self) -> None:
-        """Let open sends end inside the grace period, answer what waits, release the outbox."""
+    async def close(self, grace_ms: int | None = None) -> None:
+        """Let open sends end inside the grace period (or what is left of it), release the outbox."""
         if self._watching is not None:
             self._watching.cancel()
         if self._dispatcher is not None and self._outbox is not None:
-            await self._dispatcher.drain(self.settings.shutdown_grace / 1000)
+            await self._dispatcher.drain((self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000)
             await self._outbox.close()
         else:
             await self._forwarder.close()

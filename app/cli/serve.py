@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from app.errors import RelayError, StoreError
 from app.main import create_app
@@ -19,24 +23,41 @@ from app.relay import Relay
 from app.settings import read_environment, read_settings
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
-OPEN_REQUESTS_S = 3
+OPEN_REQUESTS_MS = 3_000
 EX_SOFTWARE, EX_IOERR = 70, 74
 
 
 class RelayServer(uvicorn.Server):
-    """uvicorn, but a signal first stops the lanes' claiming, and a clean stop ends with exit code 0."""
+    """uvicorn, stopped by us: its own signal handling raises the signal again at the end, and the code is not 0."""
 
     def __init__(self, config: uvicorn.Config, relay: Relay) -> None:
         super().__init__(config)
         self._relay = relay
+        self._stop_by: float | None = None  # time.monotonic() at which the grace period ends
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop in order; a second signal stops at once."""
-        # uvicorn's own would note the signal and raise it again at the end: the exit code would not be 0.
-        del sig, frame
-        self.force_exit = self.should_exit
+    def stop(self) -> None:
+        """Stop in order: no new send, the open requests, the open sends."""
+        self._stop_by = time.monotonic() + self._relay.settings.shutdown_grace / 1000
         self.should_exit = True
         self._relay.stop_claiming()
+
+    def obey(self, told: signal.Signals) -> None:
+        """Stop in order; at the second signal, end at once."""
+        if not self.should_exit:
+            self.stop()
+            return
+        # Nothing is lost: what is acknowledged is on disk, and what is open becomes `unknown` at the next start.
+        signal.signal(told, signal.SIG_DFL)
+        os.kill(os.getpid(), told)
+
+    def grace_ms(self) -> int | None:
+        """Return what is left of the grace period; None if it has not begun."""
+        return None if self._stop_by is None else max(round((self._stop_by - time.monotonic()) * 1000), 0)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `serve`, which listens to them for longer than uvicorn runs."""
+        yield
 
 
 def serve(
@@ -45,43 +66,69 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
 ) -> int:
     """Run the relay: take webhooks, send messages. Stops on SIGTERM, reads the YAML again on SIGHUP."""
+    # A reload that is asked for while we start must not end the process: what we read is new anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     environment = read_environment()
     if config is not None:
         environment = {**environment, "RELAY_CONFIG": str(config), "RELAY_CONFIG_YAML": ""}
-    settings = read_settings(environment)
     died: list[BaseException] = []
     servers: list[RelayServer] = []
 
     def stop_because(error: BaseException) -> None:
         died.append(error)
         for server in servers:
-            server.should_exit = True
+            server.stop()
 
-    app = create_app(settings, environment, on_dead=stop_because)
-    relay: Relay = app.state.relay
+    app = create_app(read_settings(environment), environment, on_dead=stop_because)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(relay.open())
-        listener = open_listener(host, port)
-        server = RelayServer(build_server_config(app), relay)
-        servers.append(server)
-        runner.get_loop().add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(relay.reload()))
-        relay.log.info("relay.listening", host=host, port=listener.getsockname()[1])
-        runner.run(server.serve(sockets=[listener]))
+        runner.run(_run(app, host, port, servers))
     if died:
         return EX_IOERR if isinstance(died[0], StoreError) else EX_SOFTWARE
     return 0
 
 
-def build_server_config(app: object) -> uvicorn.Config:
-    """Return how uvicorn serves: no access log (it prints query strings), no server header."""
+async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer]) -> None:
+    """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
+    relay: Relay = app.state.relay
+    server = RelayServer(build_server_config(app, relay.settings.shutdown_grace), relay)
+    servers.append(server)
+    try:
+        listener = open_listener(host, port)  # before the first send: what is begun would have to be given up
+        await relay.open()
+        _listen_to_signals(server, relay)
+        relay.log.info("relay.listening", host=host, port=listener.getsockname()[1])
+        await server.serve(sockets=[listener])
+    finally:
+        await relay.close(server.grace_ms())
+
+
+def _listen_to_signals(server: RelayServer, relay: Relay) -> None:
+    loop = asyncio.get_running_loop()
+    for told in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(told, server.obey, told)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.ensure_future(relay.reload())
+        reloads.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def build_server_config(app: FastAPI, grace_ms: int) -> uvicorn.Config:
+    """Return how uvicorn serves: no access log (it prints query strings), no server header.
+
+    No lifespan: `serve` opens and closes the relay itself, around the listening.
+    """
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]  # any ASGI application
+        app,
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        lifespan="on",
-        timeout_graceful_shutdown=OPEN_REQUESTS_S,
+        lifespan="off",
+        timeout_graceful_shutdown=min(OPEN_REQUESTS_MS, grace_ms) / 1000,  # type: ignore[arg-type]  # for asyncio.wait_for
     )
 
 
@@ -93,11 +140,10 @@ def open_listener(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listener.close()
-        raise RelayError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
-        ) from None
+        reason = error.strerror if isinstance(error, OSError) else "not a host's name"
+        raise RelayError(f"cannot listen on {host}:{port} ({reason}); choose another --host or --port") from None
     listener.listen(2048)
     listener.set_inheritable(True)
     return listener
