@@ -206,7 +206,9 @@ def _fill_header(template: Template, header: Header | None) -> str:
 
 def _name_file(header: Header) -> str:
     parts = urlsplit(header.value)
-    return header.filename or parts.path.rsplit("/", 1)[-1] or parts.netloc
+    # WhatsApp shows the name of a document only; Gallabox wants one for every medium.
+    named = header.filename if header.kind == "document" else None
+    return named or parts.path.rsplit("/", 1)[-1] or parts.netloc
 
 
 def _wrap(text: str, width: int) -> list[str]:

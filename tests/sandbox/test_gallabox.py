@@ -9,7 +9,7 @@ CREDENTIALS = {"apiKey": "key-1", "apiSecret": "secret-1"}
 GONE = object()
 BANNER_TEXT = """\
 ╭─
-│ [image banner.jpg]
+│ [image b.jpg]
 │ Hi Riya
 │ [ Stop ]
 │ [ Redeem → https://acme.example/r/ACME ]
