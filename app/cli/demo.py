@@ -7,8 +7,10 @@ come over HTTP, signed; the receipts come back over HTTP, signed.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +23,14 @@ from app.cli.demo_relay import DemoRelay, Journey, start_relay
 from app.cli.sandbox import make_settings
 from app.cli.sources import read_config
 from app.cli.tables import open_console, print_table
+from app.core.config import Config
 from app.core.templates import Templates
+from app.errors import ConfigError
 from app.sandbox.serving import serve_sandbox
+from app.settings import read_environment
 
-LONGEST_S = 25.0
+LONGEST_S, SHORTEST_S = 20.0, 0.5  # for all events together; and for each, however late it is
+EX_TERMINATED = 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +58,33 @@ def demo(
 
     Exit 0 only if every one was accepted and delivered.
     """
-    rules, templates = read_config(config)
-    events = make_events(rules, templates)
     console = open_console()
     with tempfile.TemporaryDirectory(prefix="nector-relay-demo-") as folder:
-        shown = asyncio.run(_run(console, events, templates, config, Path(folder)))
+        relay = DemoRelay.plan(Path(folder), config)
+        rules, templates = read_config(config, {**read_environment(), **relay.environment})
+        refuse_real_providers(rules, relay.sandbox_url)
+        events = make_events(rules, templates)
+        try:
+            shown = asyncio.run(_run(console, events, templates, relay))
+        except asyncio.CancelledError:
+            return EX_TERMINATED
     _print_summary(console, shown)
     return 0 if shown and all(one.right for one in shown) else 1
 
 
-async def _run(
-    console: Console, events: list[DemoEvent], templates: Templates, config: Path | None, folder: Path
-) -> list[Shown]:
-    relay = DemoRelay.plan(folder, config)
+def refuse_real_providers(rules: Config, sandbox_url: str) -> None:
+    """Raise ConfigError where a provider would not be the sandbox: a demo must reach no customer."""
+    for name, settings in rules.providers.items():
+        if not str(getattr(settings, "base_url", "")).startswith(sandbox_url):
+            raise ConfigError(
+                f"provider {name} would not send to the sandbox: give it a base_url from ${{GALLABOX_BASE_URL}} "
+                "or ${BITESPEED_BASE_URL}, which the demo points there"
+            )
+
+
+async def _run(console: Console, events: list[DemoEvent], templates: Templates, relay: DemoRelay) -> list[Shown]:
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that nothing stays behind
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     sandbox = asyncio.create_task(
         serve_sandbox(
@@ -80,16 +100,17 @@ async def _run(
         if sandbox.done():
             sandbox.result()
         async with start_relay(relay) as running:
-            console.print(f"sandbox on {relay.sandbox_url} · relay on {relay.url} · outbox in {folder}\n")
-            return [await _show(console, running, event) for event in events]
+            console.print(f"sandbox on {relay.sandbox_url} · relay on {relay.url} · outbox in {relay.log.parent}\n")
+            ends_at = time.monotonic() + LONGEST_S
+            return [await _show(console, running, event, ends_at) for event in events]
     finally:
         sandbox.cancel()
         await asyncio.gather(sandbox, return_exceptions=True)
 
 
-async def _show(console: Console, relay: DemoRelay, event: DemoEvent) -> Shown:
+async def _show(console: Console, relay: DemoRelay, event: DemoEvent, ends_at: float) -> Shown:
     """Post one event, follow its delivery to the handset, print what the customer sees."""
-    journey = await relay.send(event, sign_event(event, relay.secret), LONGEST_S)
+    journey = await relay.send(event, sign_event(event, relay.secret), max(ends_at - time.monotonic(), SHORTEST_S))
     text = await relay.read_text(journey)
     console.print(f"{event.route} · {event.topic} → {event.provider}", style="bold")
     console.print(text or "(nothing arrived)", markup=False)

@@ -20,6 +20,7 @@ import httpx2
 
 from app.cli.demo_events import DemoEvent
 from app.errors import RelayError
+from app.settings import read_environment
 
 START_S = 20.0
 STOP_S = 10.0
@@ -70,9 +71,11 @@ class DemoRelay:
         port, sandbox_port = _find_free_ports(2)
         sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         secret, token = secrets.token_hex(16), secrets.token_hex(16)
+        given = read_environment()
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
-            "RELAY_CONFIG": str(config or os.environ.get("RELAY_CONFIG", "config/relay.yaml")),
+            "RELAY_CONFIG": str(config or given.get("RELAY_CONFIG") or "config/relay.yaml"),
+            "RELAY_CONFIG_YAML": "" if config else given.get("RELAY_CONFIG_YAML", ""),
             "RELAY_DATABASE_URL": f"sqlite:///{folder}/relay.db",
             "RELAY_NECTOR_SECRETS": secret,
             "RELAY_ADMIN_TOKEN": token,
@@ -124,6 +127,10 @@ class DemoRelay:
         found = [message["text"] for message in page["messages"] if keys & {message["delivery_id"], message["id"]}]
         return str(found[0]) if found else ""
 
+    def read_last_words(self) -> str:
+        """Return the end of the relay's log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+
     def _access(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token}"}
 
@@ -146,6 +153,10 @@ async def start_relay(planned: DemoRelay) -> AsyncIterator[DemoRelay]:
             running = replace(planned, client=client)
             await _wait_until_ready(running, process, client)
             yield running
+    except httpx2.TransportError as error:
+        raise RelayError(
+            f"the relay stopped answering ({type(error).__name__}):\n{planned.read_last_words()}"
+        ) from None
     finally:
         await _stop(process)
 
@@ -159,8 +170,7 @@ async def _wait_until_ready(relay: DemoRelay, process: asyncio.subprocess.Proces
         except httpx2.TransportError:
             pass
         await asyncio.sleep(LOOK_EVERY_S)
-    words = "\n".join(relay.log.read_text(errors="replace").splitlines()[-10:])
-    raise RelayError(f"the relay did not start:\n{words}")
+    raise RelayError(f"the relay did not start:\n{relay.read_last_words()}")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
