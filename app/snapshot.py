@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from app.core.config import Config, Parsed, Problem, format_problem, parse_config
 from app.core.routing import RouteTable
-from app.core.templates import Templates, parse_templates
+from app.core.templates import ParsedTemplates, Templates, parse_templates
 from app.errors import ConfigError
 from app.providers import build_provider, settings_types
 from app.providers.base import Provider
@@ -26,32 +27,47 @@ class Snapshot:
     templates: Templates
 
 
-def read_sources(settings: Settings) -> tuple[str, str, str]:
-    """Return (name, text, templates text) of the YAML in force; raises ConfigError if it cannot be read."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The YAML and the templates beside it ("" if there are none) as text, with the names that messages give them."""
+
+    name: str
+    text: str
+    templates_name: str
+    templates_text: str
+
+
+def read_sources(settings: Settings) -> Sources:
+    """Return the texts in force; raises ConfigError if one cannot be read."""
     templates_path = settings.config.parent / "templates.yaml"
-    templates = templates_path.read_text(encoding="utf-8") if templates_path.is_file() else ""
+    templates_text = _read_text(templates_path, "") if templates_path.is_file() else ""
     if settings.config_yaml:
-        return "RELAY_CONFIG_YAML", settings.config_yaml, templates
+        return Sources("RELAY_CONFIG_YAML", settings.config_yaml, str(templates_path), templates_text)
+    text = _read_text(settings.config, "; set RELAY_CONFIG or --config to your YAML file")
+    return Sources(str(settings.config), text, str(templates_path), templates_text)
+
+
+def _read_text(path: Path, cure: str) -> str:
     try:
-        text = settings.config.read_bytes()[: _LONGEST_FILE + 1].decode("utf-8")
+        with path.open("rb") as file:
+            return file.read(_LONGEST_FILE + 1).decode("utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"{settings.config}: cannot be read ({error.strerror}); set RELAY_CONFIG or --config to your YAML file"
-        ) from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}){cure}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{settings.config}: is not UTF-8 text") from None
-    return str(settings.config), text, templates
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
 
 
-def parse_sources(
-    name: str, text: str, templates_text: str, environment: Mapping[str, str]
-) -> tuple[Parsed, Templates]:
-    """Return the parsed YAML with every problem, and the templates beside it."""
-    templates = parse_templates(templates_text)
+def parse_sources(sources: Sources, environment: Mapping[str, str]) -> tuple[Parsed, ParsedTemplates]:
+    """Return the parsed YAML and the templates beside it, each with every problem."""
+    templates = parse_templates(sources.templates_text)
     parsed = parse_config(
-        text, name=name, environment=environment, provider_types=settings_types(), templates=templates.templates
+        sources.text,
+        name=sources.name,
+        environment=environment,
+        provider_types=settings_types(),
+        templates=templates.templates,
     )
-    return parsed, templates.templates
+    return parsed, templates
 
 
 def load_snapshot(settings: Settings, environment: Mapping[str, str]) -> tuple[Snapshot, list[Problem]]:
@@ -59,13 +75,24 @@ def load_snapshot(settings: Settings, environment: Mapping[str, str]) -> tuple[S
 
     Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
     """
-    name, text, templates_text = read_sources(settings)
-    parsed, templates = parse_sources(name, text, templates_text, environment)
-    fatal = [problem for problem in parsed.problems if problem.severity == "error" or problem.unset]
+    sources = read_sources(settings)
+    parsed, templates = parse_sources(sources, environment)
+    problems = [replace(problem, severity="error") if problem.unset else problem for problem in parsed.problems]
+    fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
     if fatal or parsed.config is None:
-        listed = "\n".join(format_problem(name, problem) for problem in fatal)
-        raise ConfigError(f"{name} cannot be used:\n{listed}")
-    return build_snapshot(parsed.config, templates), [p for p in parsed.problems if p.severity == "warning"]
+        raise ConfigError(f"{sources.name} cannot be used:\n" + "\n".join(fatal))
+    return build_snapshot(parsed.config, templates.templates), problems
+
+
+def list_template_problems(templates: ParsedTemplates) -> list[Problem]:
+    """Return the problems of the templates as those of the YAML are."""
+    parts = [problem.split(":", 2) for problem in templates.problems]
+    return [Problem("error", int(line), int(column), message.strip()) for line, column, message in parts]
+
+
+def list_errors(name: str, problems: Iterable[Problem]) -> list[str]:
+    """Return the errors among the problems of a file, a line each."""
+    return [format_problem(name, problem) for problem in problems if problem.severity == "error"]
 
 
 def build_snapshot(config: Config, templates: Templates) -> Snapshot:

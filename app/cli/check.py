@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.sources import read_yaml
+from app.cli.wording import count_nouns
 from app.clock import read_clock
 from app.core.config import Problem, format_problem
 from app.core.linting import run_examples
@@ -21,37 +24,56 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
 ) -> int:
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
-    name, parsed, templates = read_yaml(path)
-    problems = list(parsed.problems)
-    passed = failed = 0
-    if parsed.config is not None:
-        for result in run_examples(parsed.config, templates, read_clock(), new_uuid7):
-            failed, passed = failed + bool(result.problems), passed + (not result.problems)
-            problems += result.problems
-    errors = sum(problem.severity == "error" for problem in problems)
-    warnings = len(problems) - errors
+    checked = _check(path)
     if as_json:
-        print(json.dumps(_as_json(name, problems, passed, failed), ensure_ascii=False, indent=2))
+        print(json.dumps(_as_json(checked), ensure_ascii=False, indent=2))
     else:
-        for problem in problems:
+        for name, problem in checked.problems:
             print(format_problem(name, problem))
-        routes = len(parsed.config.routes) if parsed.config else 0
-        print(_sum_up(name, routes, passed, failed, errors, warnings))
-    return 1 if errors or (strict and warnings) else 0
+        print(_sum_up(checked))
+    return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
 
 
-def _sum_up(name: str, routes: int, passed: int, failed: int, errors: int, warnings: int) -> str:
-    if not routes:
-        return f"{name}: {_count(errors, 'error')}, {_count(warnings, 'warning')}; nothing was run"
-    examples = f"{passed} of {_count(passed + failed, 'example')} right"
-    return f"{name}: {_count(routes, 'route')}, {examples}, {_count(errors, 'error')}, {_count(warnings, 'warning')}"
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a file came to: `routes` is 0 where nothing could be run."""
+
+    name: str
+    problems: tuple[tuple[str, Problem], ...]  # (file, problem)
+    routes: int = 0
+    passed: int = 0
+    failed: int = 0
+
+    def count(self, severity: str) -> int:
+        """Return how many problems are so bad."""
+        return sum(problem.severity == severity for _, problem in self.problems)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _check(path: Path | None) -> Checked:
+    read = read_yaml(path)
+    name, config = read.sources.name, read.parsed.config
+    if config is None:
+        return Checked(name, tuple(read.list_problems()))
+    results = run_examples(config, read.templates.templates, read_clock(), new_uuid7)
+    failed = sum(bool(result.problems) for result in results)
+    found = read.list_problems() + [(name, problem) for result in results for problem in result.problems]
+    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed)
 
 
-def _as_json(name: str, problems: list[Problem], passed: int, failed: int) -> dict[str, object]:
+def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
+    """Return them file by file, each from its top."""
+    return sorted(dict.fromkeys(problems), key=lambda told: (told[0], told[1].line, told[1].column))
+
+
+def _sum_up(checked: Checked) -> str:
+    told = f"{count_nouns(checked.count('error'), 'error')}, {count_nouns(checked.count('warning'), 'warning')}"
+    if not checked.routes:
+        return f"{checked.name}: {told}; nothing was run"
+    examples = f"{checked.passed} of {count_nouns(checked.passed + checked.failed, 'example')} right"
+    return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}"
+
+
+def _as_json(checked: Checked) -> dict[str, object]:
     rows = [
         {
             "file": name,
@@ -61,6 +83,6 @@ def _as_json(name: str, problems: list[Problem], passed: int, failed: int) -> di
             "message": problem.message,
             "hint": problem.hint,
         }
-        for problem in problems
+        for name, problem in checked.problems
     ]
-    return {"problems": rows, "examples": {"passed": passed, "failed": failed}}
+    return {"problems": rows, "examples": {"passed": checked.passed, "failed": checked.failed}}

@@ -51,6 +51,7 @@ def _describe(explanation: Explanation) -> dict[str, Any]:
 
 def _show(row: dict[str, Any]) -> str:
     mark = {"hit": "HIT ", "broken": "FAIL"}.get(row["result"], "miss")
-    reads = ", ".join(f"{name} = {json.dumps(value, default=str)}" for name, value in row["reads"].items())
+    values = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in row["reads"].items()}
+    reads = ", ".join(f"{name} = {value}" for name, value in values.items())
     condition = f"  when {row['when']}" if row["when"] and row["result"] == "hit" else ""
     return f"{mark}  {row['route']}: {row['why']}{condition}" + (f"  ({reads})" if reads else "")

@@ -16,6 +16,7 @@ from app.errors import ConfigError
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import read_environment, read_settings
+from app.snapshot import list_errors, list_template_problems
 
 
 def sandbox(
@@ -65,8 +66,10 @@ def read_templates(path: Path) -> Templates:
         parsed = parse_templates(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name another with --templates") from None
-    if parsed.problems:
-        raise ConfigError("\n".join(f"{path}:{problem}" for problem in parsed.problems))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    if errors := list_errors(str(path), list_template_problems(parsed)):
+        raise ConfigError(f"{path} cannot be used:\n" + "\n".join(errors))
     return parsed.templates
 
 

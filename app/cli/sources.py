@@ -5,40 +5,62 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.config import Config, Parsed, format_problem
+from app.core.config import Config, Parsed, Problem, format_problem
 from app.core.models import Event
 from app.core.nector import BodyFault, parse_body
-from app.core.templates import Templates
+from app.core.templates import ParsedTemplates, Templates
 from app.errors import ConfigError, RelayError
 from app.settings import Settings, read_environment, read_settings
-from app.snapshot import parse_sources, read_sources
+from app.snapshot import Sources, list_template_problems, parse_sources, read_sources
 
 
-def read_yaml(path: Path | None) -> tuple[str, Parsed, Templates]:
-    """Return (name, parsed YAML, templates) of `path`, else of the settings; raises ConfigError if unreadable."""
-    environment = read_environment()
-    settings = _settings_for(path, environment)
-    name, text, templates_text = read_sources(settings)
-    parsed, templates = parse_sources(name, text, templates_text, environment)
-    return name, parsed, templates
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The YAML and its templates as read, with the problems of each."""
+
+    sources: Sources
+    parsed: Parsed
+    templates: ParsedTemplates
+
+    def list_problems(self) -> list[tuple[str, Problem]]:
+        """Return (file, problem) of all."""
+        of_templates = [(self.sources.templates_name, problem) for problem in list_template_problems(self.templates)]
+        return of_templates + [(self.sources.name, problem) for problem in self.parsed.problems]
 
 
-def read_config(path: Path | None) -> tuple[Config, Templates]:
+def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -> Reading:
+    """Return the YAML of `path`, else of the settings, whatever is wrong in it; raises ConfigError if unreadable."""
+    environment = read_environment() if environment is None else environment
+    sources = read_sources(_settings_for(path, environment))
+    return Reading(sources, *parse_sources(sources, environment))
+
+
+def read_config(path: Path | None, environment: Mapping[str, str] | None = None) -> tuple[Config, Templates]:
     """Return a YAML file that has no error; raises ConfigError with all that it has."""
-    name, parsed, templates = read_yaml(path)
-    if parsed.config is None:
-        errors = [format_problem(name, problem) for problem in parsed.problems if problem.severity == "error"]
-        raise ConfigError(f"{name} cannot be used:\n" + "\n".join(errors))
-    return parsed.config, templates
+    read = read_yaml(path, environment)
+    errors = [format_problem(name, problem) for name, problem in read.list_problems() if problem.severity == "error"]
+    if read.parsed.config is None or errors:
+        raise ConfigError(f"{read.sources.name} cannot be used:\n" + "\n".join(errors))
+    return read.parsed.config, read.templates.templates
 
 
 def read_event(source: str, topic: str | None, now: int) -> Event:
-    """Return the event in a JSON file, or on stdin for `-`.
+    """Return the event in a JSON file, or on stdin for `-`; `topic` wins over the file's. Raises RelayError."""
+    named, payload = read_webhook(source)
+    if not (topic := topic or named):
+        raise RelayError(f"{source} holds a body without its topic: add --topic, e.g. --topic coupon_create")
+    return make_event(topic, payload, now)
 
-    The file holds the webhook's body; or `{"topic": …, "payload": {…}}`. Raises RelayError saying what is wrong.
+
+def read_webhook(source: str) -> tuple[str | None, Mapping[str, Any]]:
+    """Return (topic, body) of a JSON file, or of stdin for `-`.
+
+    The file holds the webhook's body, and no topic then; or `{"topic": …, "payload": {…}}`. Raises RelayError
+    saying what is wrong.
     """
     try:
         body = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
@@ -47,12 +69,10 @@ def read_event(source: str, topic: str | None, now: int) -> Event:
     payload = parse_body(body)
     if isinstance(payload, BodyFault):
         raise RelayError(f"{source}: {payload.detail}")
-    inner = payload.get("payload")
-    if isinstance(inner, dict) and isinstance(payload.get("topic"), str):
-        topic, payload = topic or payload["topic"], inner
-    if not topic:
-        raise RelayError(f"{source} holds a body without its topic: add --topic, e.g. --topic coupon_create")
-    return make_event(topic, payload, now)
+    topic, inner = payload.get("topic"), payload.get("payload")
+    if isinstance(topic, str) and isinstance(inner, dict):
+        return topic, inner
+    return None, payload
 
 
 def make_event(topic: str, payload: Mapping[str, Any], now: int) -> Event:
