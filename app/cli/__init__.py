@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
-from app.errors import ConfigError, RelayError, StoreBroken, StoreError, StoreInUse
+from app.errors import ConfigError, RelayError, StoreError, StoreInUse
+
+EX_SOFTWARE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 70, 74, 75, 78  # sysexits.h
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code (the table of DESIGN §3.2); no traceback reaches a user."""
     from app.cli.commands import build_commands  # noqa: PLC0415  # keeps `import app.cli` free of work
 
+    _write_what_can_be_written()
     try:
         build_commands(arguments)(list(arguments), prog_name="nector-relay")
-    except ConfigError as error:
-        return _fail(error, 78)
-    except StoreInUse as error:
-        return _fail(error, 75)
-    except (StoreBroken, StoreError) as error:
-        return _fail(error, 74)
-    except RelayError as error:
-        return _fail(error, 1)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # a traceback helps no user, and its values may be a customer's
-        return _fail(RelayError(f"unexpected failure: {describe_place(error)}. This is a fault of ours: please report it"), 70)
+        print(f"nector-relay: {_explain(error)}", file=sys.stderr)
+        return _choose_code(error, serving=next(iter(arguments), "") == "serve")
     return 0
 
 
-def _fail(error: RelayError, code: int) -> int:
-    print(f"nector-relay: {error}", file=sys.stderr)
-    return code
+def _write_what_can_be_written() -> None:
+    """Let a stream that cannot show ₹ or a frame escape it, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _choose_code(error: Exception, *, serving: bool) -> int:
+    """Return the exit code: a supervisor tells serve's apart, everybody else's failure is 1."""
+    match error:
+        case RelayError() | OSError() if not serving:
+            return 1
+        case ConfigError():
+            return EX_CONFIG
+        case StoreInUse():
+            return EX_TEMPFAIL
+        case StoreError() | OSError():
+            return EX_IOERR
+        case RelayError():
+            return 1
+        case _:
+            return EX_SOFTWARE
+
+
+def _explain(error: Exception) -> str:
+    match error:
+        case RelayError():
+            return str(error)
+        case OSError(strerror=str(strerror)):
+            named = f"{error.filename}: " if isinstance(error.filename, str) else ""
+            return f"{named}{strerror}"
+        case _:
+            return f"unexpected failure: {describe_place(error)}. This is a fault of ours: please report it"
 
 
 def describe_place(error: BaseException) -> str:

@@ -32,8 +32,10 @@ def build_commands(arguments: Sequence[str]) -> typer.Typer:
     wanted = [arguments[0]] if arguments and arguments[0] in COMMANDS else list(COMMANDS)
     commands = typer.Typer(
         no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # frames wrap a message at 80 columns, in a log, too
         help="The webhook relay that turns a Nector loyalty event into one right WhatsApp message.",
     )
     commands.callback()(_nothing)
