@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import typer
 
-from app.cli.ops_client import open_client
+from app.cli.ops_client import open_client, quote_part
 from app.cli.tables import open_console, paint_state, print_table
 
+StateName = Literal["pending", "held", "sending", "accepted", "unknown", "expired", "suppressed", "shadow", "dead"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the ops API's JSON.")]
 
 
 def deliveries(
-    state: Annotated[str | None, typer.Option(help="pending, held, unknown, dead, …")] = None,
+    state: Annotated[StateName | None, typer.Option(help="Only those in this state.")] = None,
     route: Annotated[str | None, typer.Option(help="Only this route's.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only this provider's.")] = None,
     event: Annotated[str | None, typer.Option(help="Only those of this event id.")] = None,
@@ -44,20 +45,27 @@ def explain(
     delivery_id: Annotated[str, typer.Argument(metavar="ID", help="A delivery's id.")], as_json: AsJson = False
 ) -> int:
     """Show one delivery's whole timeline, from the webhook to the receipt."""
-    delivery = open_client().get(f"/deliveries/{delivery_id}")
+    delivery = open_client().get(f"/deliveries/{quote_part(delivery_id)}")
     if as_json:
         print(json.dumps(delivery, ensure_ascii=False, indent=2))
         return 0
     console = open_console()
-    for name, value in delivery.items():
-        if not isinstance(value, list | dict) and value not in (None, ""):
-            console.print(f"{name:<20}", paint_state(str(value)))
-    for name in ("event", "message"):
-        for key, value in (delivery.get(name) or {}).items():
-            console.print(f"{name + '.' + key:<20}", paint_state(str(value)))
+    for name, value in _list_facts(delivery):
+        console.print(f"{name:<20}", paint_state(value))
     console.print()
     print_table(console, ("at", "what", "became", "reason", "detail"), [_step(step) for step in delivery["timeline"]])
     return 0
+
+
+def _list_facts(delivery: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is known, flat: the delivery's own, then `event.…` and `message.…`."""
+    for name, value in delivery.items():
+        if name in ("event", "message") and value:
+            yield from _list_facts({f"{name}.{key}": item for key, item in value.items()})
+        elif name == "message.variables":
+            yield name, ", ".join(f"{one['name'] or number}: {one['value']}" for number, one in enumerate(value, 1))
+        elif name != "timeline" and value not in (None, "", []):
+            yield name, str(value)
 
 
 def _row(delivery: Mapping[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.ops_client import open_client
+from app.cli.ops_client import open_client, quote_part
 from app.cli.tables import open_console, print_table
+from app.cli.wording import count_nouns
 
 Scope = Annotated[str, typer.Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME")]
 
@@ -20,19 +21,22 @@ def holds(as_json: Annotated[bool, typer.Option("--json", help="Print the ops AP
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return 0
     rows = [(hold["scope"], hold["reason"], hold["since"], str(hold["deliveries"])) for hold in answer["holds"]]
+    if not rows:
+        print("nothing is on hold")
+        return 0
     print_table(open_console(), ("scope", "reason", "since", "waiting"), rows)
     return 0
 
 
 def hold(scope: Scope, reason: Annotated[str, typer.Option(help="For those who find it stopped.")] = "by_hand") -> int:
     """Stop a provider, a route or a template: its deliveries wait, nothing is lost."""
-    answer = open_client().send("PUT", f"/holds/{scope}", {"reason": reason})
-    print(f"{scope} is on hold; {answer.get('deliveries', 0)} deliveries wait")
+    answer = open_client().send("PUT", f"/holds/{quote_part(scope)}", {"reason": reason})
+    print(f"{scope} is on hold; waiting: {count_nouns(answer.get('deliveries', 0), 'delivery', 'deliveries')}")
     return 0
 
 
 def release(scope: Scope) -> int:
     """Let a held scope go on."""
-    open_client().send("DELETE", f"/holds/{scope}")
+    open_client().send("DELETE", f"/holds/{quote_part(scope)}")
     print(f"{scope} goes on")
     return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -20,19 +21,19 @@ class OpsClient:
     """One relay's ops API."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
-        """Return the JSON at `path`; raises OpsError saying what to do."""
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON object at `path`; raises OpsError saying what to do."""
         return self._call("GET", path, query=query)
 
-    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the JSON that a change answers with, None where it answers nothing; raises OpsError."""
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON object that a change answers with, an empty one for no content; raises OpsError."""
         return self._call(method, path, body=body)
 
     def _call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
-    ) -> Any:
+    ) -> dict[str, Any]:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
             response = httpx2.request(
@@ -44,23 +45,45 @@ class OpsClient:
                 timeout=TIMEOUT_S,
                 trust_env=False,
             )
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise OpsError(
                 f"no relay answers at {self.url} ({type(error).__name__}): start one with `nector-relay serve`, "
                 "or set RELAY_URL to where it is"
             ) from None
-        if response.is_success:
-            return response.json() if response.content else None
-        raise OpsError(_explain_refusal(response, self.url))
+        if not response.is_success:
+            raise OpsError(_explain_refusal(response, self.url))
+        return _read_object(response, self.url)
 
 
 def open_client() -> OpsClient:
-    """Return a client for RELAY_URL with RELAY_ADMIN_TOKEN; raises OpsError where no token is set."""
+    """Return a client for RELAY_URL with RELAY_ADMIN_TOKEN; raises OpsError where either cannot be used."""
     environment = read_environment()
-    token = environment.get("RELAY_ADMIN_TOKEN", "")
+    token = environment.get("RELAY_ADMIN_TOKEN", "").strip()
     if not token:
         raise OpsError("RELAY_ADMIN_TOKEN is not set: set it to the token that the relay was started with")
-    return OpsClient(environment.get("RELAY_URL", DEFAULT_URL).rstrip("/"), token)
+    if not (token.isascii() and token.isprintable()):
+        raise OpsError("RELAY_ADMIN_TOKEN holds a character that no HTTP header can carry: no relay has this token")
+    url = environment.get("RELAY_URL", "").strip() or DEFAULT_URL
+    if not url.startswith(("http://", "https://")):
+        raise OpsError(f"RELAY_URL must be a URL such as {DEFAULT_URL}, and is {url}")
+    return OpsClient(url.rstrip("/"), token)
+
+
+def quote_part(text: str) -> str:
+    """Return what a user typed as one part of a path, whatever stands in it."""
+    return quote(text, safe=":")
+
+
+def _read_object(response: httpx2.Response, url: str) -> dict[str, Any]:
+    if not response.content:
+        return {}
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise OpsError(f"what answers at {url} is not a relay: set RELAY_URL to where it is")
+    return answer
 
 
 def _explain_refusal(response: httpx2.Response, url: str) -> str:
@@ -71,5 +94,5 @@ def _explain_refusal(response: httpx2.Response, url: str) -> str:
     except (ValueError, KeyError, TypeError):
         detail = "no detail"
     if response.status_code == 404 and detail == "not found":  # noqa: PLR2004  # the status itself is the clearest name
-        return f"the relay at {url} has no ops API: start it with RELAY_ADMIN_TOKEN set"
+        return f"the relay at {url} has no ops API: start it with RELAY_ADMIN_TOKEN set, and with an outbox"
     return f"the relay at {url} answered {response.status_code}: {detail}"
