@@ -6,6 +6,7 @@ not settings of ours: the YAML reads them through `${NAME}` from the same places
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,11 +28,28 @@ def read_environment(
     process: Mapping[str, str] | None = None, env_file: Path = ENV_FILE, secrets_folder: Path = SECRETS_FOLDER
 ) -> dict[str, str]:
     """Return every name that settings and the YAML may read: the process's, then `.env`'s, then secret files'."""
+    try:
+        # Not interpolated: a secret may hold a ${.
+        written = dotenv_values(env_file, interpolate=False)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{env_file}: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{env_file}: cannot be read ({error.strerror})") from None
+    return {
+        **_read_secret_files(secrets_folder),
+        **{name: value for name, value in written.items() if value is not None},
+        **(os.environ if process is None else process),
+    }
+
+
+def _read_secret_files(folder: Path) -> dict[str, str]:
+    """Return the text of each file by its name; a certificate's binary or another's secret is none of ours."""
     secrets: dict[str, str] = {}
-    if secrets_folder.is_dir():
-        secrets = {path.name: path.read_text().strip() for path in secrets_folder.iterdir() if path.is_file()}
-    written = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
-    return {**secrets, **written, **(os.environ if process is None else process)}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.is_file():
+                secrets[path.name] = path.read_text(encoding="utf-8").strip()
+    return secrets
 
 
 def _split_secrets(value: object) -> object:
@@ -71,9 +89,17 @@ class Settings(BaseSettings):
     @field_validator("admin_token", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:
-        return None if isinstance(value, str) and not value.strip() else value
+        return (value.strip() or None) if isinstance(value, str) else value
 
-    @field_validator("log_level", mode="before")
+    @field_validator("admin_token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        token = value.get_secret_value() if value else ""
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("write letters, digits and signs of ASCII only: an HTTP header carries no others")
+        return value
+
+    @field_validator("log_level", "log_format", "nector_hmac", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -81,7 +107,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
-        if value == "none" or value.startswith("sqlite:///"):
+        if value == "none" or (value.startswith("sqlite:///") and Path(value.removeprefix("sqlite:///")).name):
             return value
         raise ValueError("write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), or none")
 
@@ -116,13 +142,19 @@ class Settings(BaseSettings):
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings in `environment`; raises ConfigError naming every setting that is wrong."""
-    given = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
-    fields = {name: value for name, value in given.items() if name in Settings.model_fields and value != ""}
+    given = {name: environment.get(f"{PREFIX}{name.upper()}", "") for name in Settings.model_fields}
+    fields = {name: value for name, value in given.items() if value != ""}
     try:
         return Settings(**fields)  # type: ignore[arg-type]  # text; pydantic makes each field's type of it
     except ValidationError as error:
-        lines = [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+        lines = [f"{PREFIX}{str(fault['loc'][0]).upper()}: {_describe(fault['msg'])}" for fault in error.errors()]
         raise ConfigError("a setting is wrong\n  " + "\n  ".join(lines)) from None
+
+
+def _describe(message: str) -> str:
+    """Return pydantic's words without its own of programming."""
+    text = message.removeprefix("Value error, ")
+    return "write true or false" if "valid boolean" in text else text.replace("Input should be", "write")
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
