@@ -25,6 +25,7 @@ class Rules:
         self._snapshot = snapshot
         self._metrics = metrics
         self._log = log
+        self._reloading = asyncio.Lock()
         self._seen = self._stamp()
         self._show()
 
@@ -34,12 +35,16 @@ class Rules:
 
     async def reload(self, use: Callable[[Snapshot], None]) -> str | None:
         """Load the YAML again and hand it to `use`; return what is wrong with it, None if it is in force now."""
+        async with self._reloading:  # one after the other, or an older reading may be put over a newer one
+            return await self._reload(use)
+
+    async def _reload(self, use: Callable[[Snapshot], None]) -> str | None:
         try:
             snapshot, warnings = await asyncio.to_thread(load_snapshot, self._settings, self._environment)
         except ConfigError as error:
-            self._metrics.reloads.labels("refused").inc()
-            self._log.error("config.refused", detail=str(error), in_force=self._snapshot.config.hash)
-            return str(error)
+            return self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001  # a file that we cannot even refuse must not end the watching
+            return self._refuse(f"unexpected failure: {type(error).__name__}", error)
         changed = snapshot.config.hash != self._snapshot.config.hash
         self._snapshot = snapshot
         use(snapshot)
@@ -47,6 +52,13 @@ class Rules:
         self._show()
         self._log.info("config.reloaded", hash=snapshot.config.hash, changed=changed, warnings=len(warnings))
         return None
+
+    def _refuse(self, fault: str, error: Exception | None = None) -> str:
+        self._metrics.reloads.labels("refused").inc()
+        self._log.error(
+            "config.refused", detail=fault.splitlines(), in_force=self._snapshot.config.hash, exc_info=error
+        )
+        return fault
 
     async def watch(self, use: Callable[[Snapshot], None]) -> None:
         """Reload whenever the file, or the templates beside it, changes."""
