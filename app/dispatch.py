@@ -8,7 +8,7 @@ from typing import Any
 
 from app.errors import StoreBroken, StoreError
 from app.lane import Lane, LaneParts
-from app.providers.client import ProviderClient
+from app.providers.client import ProviderClient, open_trust
 from app.snapshot import Snapshot
 
 SWEEP_EVERY_S = 5.0
@@ -45,9 +45,10 @@ class Dispatcher:
             if snapshot.config.providers.get(name) != lane.settings:
                 del self._lanes[name]
                 lane.stop()
+        trust = open_trust(settings.address for settings in snapshot.config.providers.values())
         for name, settings in snapshot.config.providers.items():
             if name not in self._lanes:
-                client = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency)
+                client = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency, trust=trust)
                 lane = Lane(name, settings, snapshot.providers[name], client, self._parts)
                 self._lanes[name] = lane
                 self._start_task(self._run_lane(lane, client), f"lane {name}")

@@ -17,7 +17,7 @@ from app.lane import describe_outcome
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.base import DeliveryState
-from app.providers.client import ProviderClient
+from app.providers.client import ProviderClient, open_trust
 from app.snapshot import Snapshot
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.
@@ -118,7 +118,11 @@ class ProviderTaker:
     def _open_client(self, name: str) -> ProviderClient:
         settings = self._snapshot.config.providers[name]
         if name not in self._clients:
-            self._clients[name] = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency)
+            self._clients[name] = ProviderClient(
+                timeout_ms=settings.timeout_ms,
+                concurrency=settings.concurrency,
+                trust=open_trust([settings.address]),
+            )
         return self._clients[name]
 
     def _forget_oldest(self) -> None:

@@ -55,6 +55,11 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
     )
 
     @property
+    def address(self) -> str:
+        """Where the provider's API stands, "" for a type that has no URL."""
+        return ""
+
+    @property
     def rate_per_s(self) -> float:
         """Messages per second."""
         return parse_rate(self.rate)

@@ -37,6 +37,11 @@ class RemoteSettings(ProviderSettings):
     )
     base_url: str = Field(description="Where the API stands: https://…")
 
+    @property
+    def address(self) -> str:
+        """The `base_url`."""
+        return self.base_url
+
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str, info: ValidationInfo) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -148,7 +148,8 @@ def _describe_template(message: Message) -> Mapping[str, Any]:
 def _describe_header(header: Header) -> Mapping[str, str]:
     if header.kind == "text":
         return {"1": header.value}  # undocumented; by analogy with bodyValues, and a text header has one variable
-    return {"mediaUrl": header.value, "mediaName": header.filename or header.kind}
+    name = header.filename or urlsplit(header.value).path.rsplit("/", 1)[-1] or header.kind
+    return {"mediaUrl": header.value, "mediaName": name}
 
 
 def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receipt | None:

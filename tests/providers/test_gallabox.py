@@ -78,7 +78,7 @@ def test_what_a_message_lacks_is_left_out(gallabox: Provider) -> None:
         (Header("text", "Diwali"), {"1": "Diwali"}),
         (
             Header("document", "https://cdn.example/a.pdf"),
-            {"mediaUrl": "https://cdn.example/a.pdf", "mediaName": "document"},
+            {"mediaUrl": "https://cdn.example/a.pdf", "mediaName": "a.pdf"},
         ),
     ],
 )
