@@ -17,7 +17,8 @@ def build_router(desk: ReceiptDesk) -> APIRouter:
     router = APIRouter()
 
     @router.post("/webhooks/{provider}", summary="Take a provider's receipts")
-    async def take_receipts(provider: str, request: Request) -> Response:
+    async def take_receipts(request: Request) -> Response:
+        provider = str(request.path_params["provider"])
         try:
             body = await read_capped(request)
         except ClientDisconnect:
