@@ -8,7 +8,6 @@ from typing import Any
 
 from app.errors import StoreBroken, StoreError
 from app.lane import Lane, LaneParts
-from app.providers.client import ProviderClient, open_trust
 from app.snapshot import Snapshot
 
 SWEEP_EVERY_S = 5.0
@@ -45,13 +44,11 @@ class Dispatcher:
             if snapshot.config.providers.get(name) != lane.settings:
                 del self._lanes[name]
                 lane.stop()
-        trust = open_trust(settings.address for settings in snapshot.config.providers.values())
         for name, settings in snapshot.config.providers.items():
             if name not in self._lanes:
-                client = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency, trust=trust)
-                lane = Lane(name, settings, snapshot.providers[name], client, self._parts)
+                lane = Lane(name, settings, snapshot.providers[name], self._parts)
                 self._lanes[name] = lane
-                self._start_task(self._run_lane(lane, client), f"lane {name}")
+                self._start_task(lane.run(), f"lane {name}")
 
     def wake(self, provider: str) -> None:
         """Tell a lane that something may have become due."""
@@ -94,12 +91,6 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._parts.log.critical("task.died", task=task.get_name(), exc_info=error)
             self._on_dead(error)
-
-    async def _run_lane(self, lane: Lane, client: ProviderClient) -> None:
-        try:
-            await lane.run()
-        finally:
-            await client.close()
 
     async def _sweep(self) -> None:
         rounds = 0

@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from app.core.models import Accepted, Delivery, Event, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.intake import Answer
-from app.lane import describe_outcome
+from app.lane import describe_outcome, open_client
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.base import DeliveryState
-from app.providers.client import ProviderClient, open_trust
 from app.snapshot import Snapshot
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.
 LONGEST_S = 8.0
 REMEMBERED = 10_000
+
+if TYPE_CHECKING:
+    from app.providers.client import ProviderClient
 
 SendKey = tuple[str, str]
 """(the source's delivery id, or ours where it sent none; route)"""
@@ -35,7 +38,7 @@ class ProviderTaker:
         self._snapshot = snapshot
         self._metrics = metrics
         self._log = log
-        self._clients: dict[str, ProviderClient] = {}
+        self._clients: dict[str, asyncio.Task[ProviderClient]] = {}
         self._sends: OrderedDict[SendKey, asyncio.Task[Outcome]] = OrderedDict()
 
     async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
@@ -58,7 +61,7 @@ class ProviderTaker:
         """Let the open sends end, then close the connections."""
         await asyncio.gather(*self._sends.values(), return_exceptions=True)
         for client in self._clients.values():
-            await client.close()
+            await (await client).close()
 
     async def _settle(self, event: Event, delivery: Delivery) -> tuple[State, int]:
         """Return the delivery's state and the HTTP status it asks for."""
@@ -98,7 +101,8 @@ class ProviderTaker:
         try:
             async with asyncio.timeout(LONGEST_S):
                 provider = self._snapshot.providers[delivery.provider]
-                sent = await self._open_client(delivery.provider).send(provider, delivery.message, delivery.id)
+                client = await asyncio.shield(self._open_client(delivery.provider))
+                sent = await client.send(provider, delivery.message, delivery.id)
                 outcome = sent.outcome
         except TimeoutError:
             outcome = Uncertain(Reason.TIMED_OUT, "no answer within 8 s")
@@ -115,14 +119,9 @@ class ProviderTaker:
         )
         return outcome
 
-    def _open_client(self, name: str) -> ProviderClient:
-        settings = self._snapshot.config.providers[name]
+    def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
         if name not in self._clients:
-            self._clients[name] = ProviderClient(
-                timeout_ms=settings.timeout_ms,
-                concurrency=settings.concurrency,
-                trust=open_trust([settings.address]),
-            )
+            self._clients[name] = asyncio.create_task(open_client(self._snapshot.config.providers[name]))
         return self._clients[name]
 
     def _forget_oldest(self) -> None:

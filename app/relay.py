@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, read_clock
@@ -51,6 +53,7 @@ class Relay:
         self.ops_desk: OpsDesk | None = None
         self._clock = clock
         self._watching: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[ModuleType] | None = None
         self._outbox: SqliteOutbox | None = None
         self._dispatcher: Dispatcher | None = None
         if settings.stateless:
@@ -73,6 +76,7 @@ class Relay:
             self._dispatcher.start()
             self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)
         self.use(self.rules.current())
+        self._warming = asyncio.create_task(asyncio.to_thread(import_module, "app.core.numbering"), name="warm-up")
         self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
 
@@ -90,6 +94,8 @@ class Relay:
 
     async def close(self, grace_ms: int | None = None) -> None:
         """Let open sends end inside the grace period (or what is left of it), release the outbox."""
+        if self._warming is not None:
+            await self._warming
         if self._watching is not None:
             self._watching.cancel()
         if self._dispatcher is not None and self._outbox is not None:

@@ -15,6 +15,7 @@ class LateApp:
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if self._app is None:
             self._app = self._build()
         await self._app(scope, receive, send)

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
-
-from phonenumbers import (
-    COUNTRY_CODE_TO_REGION_CODE,
-    NumberParseException,
-    PhoneNumberFormat,
-    PhoneNumberType,
-    country_code_for_region,
-    format_number,
-    number_type,
-    parse,
-)
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from app.core.cleaning import clean_text, is_missing
 from app.core.models import Reason
+
+if TYPE_CHECKING:
+    from app.core.numbering import Line
 
 # ASCII digits only: to Python "٣" and "²" are digits, too. Two numbers in one field need a comma or a slash.
 _WRITTEN = re.compile(r"\(?\+?[0-9][0-9 ().\-\u2010-\u2013]*")
@@ -26,14 +19,6 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
 _MOST_DIGITS = 15  # ITU-T E.164 §6.1
 _LAST_SHOWN = 4
-_REACHABLE = frozenset(
-    {
-        PhoneNumberType.MOBILE,
-        PhoneNumberType.FIXED_LINE_OR_MOBILE,  # North America does not tell them apart
-        PhoneNumberType.PERSONAL_NUMBER,
-        PhoneNumberType.VOIP,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ def read_phone(raw: Any, country: str | None) -> str | PhoneFault:
     digits = digits if "+" in text else digits[2:]
     if len(digits) > _MOST_DIGITS:
         return PhoneFault("has more than 15 digits")
-    return _choose({_read_one(f"+{digits}", None)}, "is not a valid number with a country code")
+    return _choose({_open_plans().read_number(f"+{digits}", None)}, "is not a valid number with a country code")
 
 
 def _read_national(digits: str, country: str | None) -> str | PhoneFault:
@@ -72,34 +57,26 @@ def _read_national(digits: str, country: str | None) -> str | PhoneFault:
         return PhoneFault("has no country code, and its country is not known")
     if len(digits) > _MOST_DIGITS:
         return PhoneFault("has more than 15 digits")
-    readings = {_read_one(digits, country)}
-    code = str(country_code_for_region(country))
+    plans = _open_plans()
+    readings = {plans.read_number(digits, country)}
+    code = plans.calling_code(country)
     for prefix in (code, f"0{code}"):  # 91 98000 00001 and, as many write it in India, 091 98000 00001
         if digits.startswith(prefix):
-            readings.add(_read_one("+" + digits[len(prefix) - len(code) :], None))
+            readings.add(plans.read_number("+" + digits[len(prefix) - len(code) :], None))
     return _choose(readings, f"is not a valid number in {country}")
 
 
-def _read_one(text: str, country: str | None) -> tuple[str, int]:
-    """Return a reading's E.164 form and its type; the type is UNKNOWN where it is no valid number."""
-    try:
-        number = parse(text, country)
-    except NumberParseException:
-        return "", PhoneNumberType.UNKNOWN
-    return format_number(number, PhoneNumberFormat.E164), number_type(number)
-
-
-def _choose(readings: set[tuple[str, int]], invalid: str) -> str | PhoneFault:
+def _choose(readings: set[tuple[str, Line]], invalid: str) -> str | PhoneFault:
     """Return the one valid reading. Not the likeliest of two: the other may be somebody else's number."""
-    valid = [reading for reading in readings if reading[1] != PhoneNumberType.UNKNOWN]
+    valid = [reading for reading in readings if reading[1] != "invalid"]
     if not valid:
         return PhoneFault(invalid)
     if len(valid) > 1:
         return PhoneFault("can be read with and without a country code; write it with +")
-    number, kind = valid[0]
-    if kind == PhoneNumberType.FIXED_LINE:
+    number, line = valid[0]
+    if line == "landline":
         return PhoneFault("is a landline, not a mobile")
-    return number if kind in _REACHABLE else PhoneFault("is not a mobile number")
+    return number if line == "mobile" else PhoneFault("is not a mobile number")
 
 
 def mask_phone(number: str) -> str:
@@ -108,5 +85,13 @@ def mask_phone(number: str) -> str:
         return ""
     if _E164.fullmatch(number) is None:
         return "***"
-    code = next((n for n in (2, 3, 4) if int(number[1:n]) in COUNTRY_CODE_TO_REGION_CODE), 1)
+    is_calling_code = _open_plans().is_calling_code
+    code = next((n for n in (2, 3, 4) if is_calling_code(number[1:n])), 1)
     return number[:code] + "*" * (len(number) - code - _LAST_SHOWN) + number[-_LAST_SHOWN:]
+
+
+def _open_plans() -> ModuleType:
+    # Loaded when the first number is read (relay.py sees to it as soon as the port is open), not at every start.
+    from app.core import numbering  # noqa: PLC0415
+
+    return numbering
