@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from app.core.models import Message, Outcome, Reason, Request, Response, Retryable, Scope, Uncertain
 from app.providers.base import Provider
 from app.providers.probing import MAX_BYTES
+from app.providers.redacting import strike_values
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2
@@ -122,7 +123,7 @@ class ProviderClient:
             return await self._try_once(provider, request, _Try(write_before), tries)
 
         sent: Sent = await self._retrying()(try_once)
-        return sent
+        return replace(sent, outcome=strike_values(sent.outcome, message))
 
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
         """Return the answer to a request that sends nothing (a list of templates), None if it broke off."""

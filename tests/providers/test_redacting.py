@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from app.providers.redacting import redact
+from app.core.models import Accepted, Button, Header, Message, Outcome, Reason, Rejected, Retryable, Uncertain, Variable
+from app.providers.redacting import redact, strike_values
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,47 @@ def test_redacting_takes_no_time_whatever_the_text(text: str) -> None:
     started = time.perf_counter()
     redact(text, ("secret",))
     assert time.perf_counter() - started < 0.5
+
+
+MESSAGE = Message(
+    recipient="+919800000001",
+    template="coupon",
+    recipient_name="Riya Sharma",
+    language="en",
+    variables=(Variable(None, "Riya"), Variable(None, "ACME-7Q2P"), Variable(None, "100"), Variable(None, "482133")),
+    header=Header("image", "https://cdn.example/riya.png", None),
+    buttons=(Button(0, "r/RIYA22"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("no such code ACME-7Q2P", "no such code ***"),
+        ("RIYA: acme-7q2p.", "***: ***."),
+        ("Riya Sharma, Ms Sharma", "***, Ms ***"),
+        ("code 482133 and HTTP 100", "code *** and HTTP 100"),
+        ("at https://cdn.example/riya.png", "at ***"),
+        ("button r/RIYA22", "button ***"),
+        ("Riyadh", "Riyadh"),
+        ("x" * 196 + " ACM", "x" * 196 + " ***"),
+        ("x" * 197 + " AC", "x" * 197 + " ***"),
+        ("x" * 200, "x" * 200),
+    ],
+)
+def test_a_detail_does_not_repeat_the_messages_values(detail: str, shown: str) -> None:
+    outcome = Rejected(Reason.PARAMETERS_REFUSED, detail=detail)
+    assert strike_values(outcome, MESSAGE) == Rejected(Reason.PARAMETERS_REFUSED, detail=shown)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Accepted("id"), Retryable(Reason.CONNECT_FAILED), Uncertain(Reason.TIMED_OUT, "ReadTimeout")]
+)
+def test_an_outcome_without_a_value_stays_as_it_is(outcome: Outcome) -> None:
+    assert strike_values(outcome, MESSAGE) == outcome
+
+
+def test_a_message_without_values_strikes_nothing() -> None:
+    bare = Message("+919800000001", "coupon", "", None, (), None, ())
+    outcome = Rejected(Reason.PARAMETERS_REFUSED, detail="no such code")
+    assert strike_values(outcome, bare) == outcome
