@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
 
-from app.cli.ops_client import open_client, quote_part
+from app.cli.ops_client import open_client
 from app.cli.tables import open_console, paint_state, print_table
+from app.errors import OpsError
 
+_ID = re.compile(r"[A-Za-z0-9_-]+")  # anything else would be read as another path
 StateName = Literal["pending", "held", "sending", "accepted", "unknown", "expired", "suppressed", "shadow", "dead"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the ops API's JSON.")]
 
@@ -45,7 +48,9 @@ def explain(
     delivery_id: Annotated[str, typer.Argument(metavar="ID", help="A delivery's id.")], as_json: AsJson = False
 ) -> int:
     """Show one delivery's whole timeline, from the webhook to the receipt."""
-    delivery = open_client().get(f"/deliveries/{quote_part(delivery_id)}")
+    if not _ID.fullmatch(delivery_id):
+        raise OpsError(f"no delivery has the id {delivery_id!r}: `nector-relay deliveries` lists them")
+    delivery = open_client().get(f"/deliveries/{delivery_id}")
     if as_json:
         print(json.dumps(delivery, ensure_ascii=False, indent=2))
         return 0
@@ -64,7 +69,7 @@ def _list_facts(delivery: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _list_facts({f"{name}.{key}": item for key, item in value.items()})
         elif name == "message.variables":
             yield name, ", ".join(f"{one['name'] or number}: {one['value']}" for number, one in enumerate(value, 1))
-        elif name != "timeline" and value not in (None, "", []):
+        elif value not in (None, "") and not isinstance(value, list | dict):
             yield name, str(value)
 
 

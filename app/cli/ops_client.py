@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ def open_client() -> OpsClient:
     if not (token.isascii() and token.isprintable()):
         raise OpsError("RELAY_ADMIN_TOKEN holds a character that no HTTP header can carry: no relay has this token")
     url = environment.get("RELAY_URL", "").strip() or DEFAULT_URL
-    if not url.startswith(("http://", "https://")):
+    if not re.match(r"https?://[^/]", url):
         raise OpsError(f"RELAY_URL must be a URL such as {DEFAULT_URL}, and is {url}")
     return OpsClient(url.rstrip("/"), token)
 
