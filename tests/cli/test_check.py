@@ -1,0 +1,150 @@
+"""`nector-relay check`: exit codes, lines and JSON of DESIGN §3.2."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LINE = re.compile(r"^[^:\n]+:\d+:\d+: (error|warning): .+$")
+
+
+def test_the_bundled_file_without_an_environment_has_warnings_only(run: Callable[..., Any]) -> None:
+    done = run("check")
+    assert done.code == 0
+    *lines, summary = done.out.splitlines()
+    assert lines
+    assert all(LINE.match(line) and ": warning: the environment variable " in line for line in lines)
+    assert re.fullmatch(r"config/relay\.yaml: 11 routes, (\d+) of \1 examples right, 0 errors, 6 warnings", summary)
+    assert done.err == ""
+
+
+def test_strict_makes_warnings_fail(run: Callable[..., Any]) -> None:
+    assert run("check", "--strict").code == 1
+
+
+def test_strict_without_a_warning_is_0(
+    run: Callable[..., Any], serving_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in serving_environment.items():
+        monkeypatch.setenv(name, value)
+    done = run("check", "--strict")
+    assert (done.code, len(done.out.splitlines())) == (0, 1)
+
+
+def test_every_error_is_told_at_once_each_at_its_line(run: Callable[..., Any], edit: Callable[..., Path]) -> None:
+    edit("template: coins_earned", "temlate: coins_earned")
+    edit("event: coupon_create", "event: 7")
+    edit("provider: bitespeed", "provider: bitespede")
+    done = run("check")
+    assert done.code == 1
+    errors = [line for line in done.out.splitlines() if ": error: " in line]
+    assert [re.match(r"config/relay\.yaml:(\d+):\d+: ", line) is not None for line in errors] == [True] * len(errors)
+    assert len({line.split(":")[1] for line in errors}) >= 3
+    assert 'did you mean "template"?' in done.out
+    assert 'did you mean "bitespeed"?' in done.out
+    assert done.out.splitlines()[-1].endswith("nothing was run")
+
+
+def test_an_example_that_fails_shows_the_difference_at_its_line(
+    run: Callable[..., Any], edit: Callable[..., Path]
+) -> None:
+    path = edit("variables: [Kabir, ACME-9K4M, 30 Nov]", "variables: [Kabir, ACME-9K4M, 31 Nov]")
+    done = run("check")
+    assert done.code == 1
+    (line,) = [line for line in done.out.splitlines() if ": error: " in line]
+    number = int(line.split(":")[1])
+    assert "- event:" in path.read_text().splitlines()[number - 1]
+    assert 'should be ["Kabir", "ACME-9K4M", "31 Nov"], and are ["Kabir", "ACME-9K4M", "30 Nov"]' in line
+    assert "16 of 17 examples right, 1 error," in done.out
+
+
+def test_json_holds_what_the_lines_say(run: Callable[..., Any], edit: Callable[..., Path]) -> None:
+    edit("variables: [Kabir, ACME-9K4M, 30 Nov]", "variables: [Kabir, ACME-9K4M, 31 Nov]")
+    done = run("check", "--json")
+    assert done.code == 1
+    told = json.loads(done.out)
+    assert set(told) == {"problems", "examples"}
+    assert told["examples"] == {"passed": 16, "failed": 1}
+    assert {tuple(sorted(row)) for row in told["problems"]} == {
+        ("column", "file", "hint", "line", "message", "severity")
+    }
+    lines = run("check").out.splitlines()[:-1]
+    assert [f"{row['file']}:{row['line']}:{row['column']}: {row['severity']}: " for row in told["problems"]] == [
+        re.match(r"[^ ]+ \w+: ", line)[0]  # type: ignore[index]  # every line has this form
+        for line in lines
+    ]
+
+
+def test_a_path_wins_over_relay_config(run: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_CONFIG", "config/relay.yaml")
+    (folder / "other.yaml").write_text("version: 1\n")
+    assert run("check", "other.yaml").out.startswith("other.yaml:")
+    monkeypatch.setenv("RELAY_CONFIG_YAML", "version: 2\n")
+    assert run("check", "other.yaml").out.startswith("other.yaml:")
+    assert run("check").out.startswith("RELAY_CONFIG_YAML:1:")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.yaml", None, "cannot be read (No such file or directory)"),
+        (".", None, "cannot be read (Is a directory)"),
+        ("latin.yaml", "name: é".encode("latin-1"), "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_1_and_says_why(
+    run: Callable[..., Any], folder: Path, name: str, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (folder / name).write_bytes(content)
+    done = run("check", name)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"nector-relay: {name}: {said}")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\t", "- a", "version: 1", "a: &x 1\nb: *x", "{", "version: 1\nversion: 1", "\x00"]
+)
+def test_no_text_makes_it_stumble(run: Callable[..., Any], folder: Path, text: str) -> None:
+    (folder / "odd.yaml").write_text(text)
+    done = run("check", "odd.yaml")
+    assert done.code == 1
+    assert all(LINE.match(line) for line in done.out.splitlines()[:-1])
+
+
+def test_a_literal_secret_is_an_error_that_does_not_tell_it(run: Callable[..., Any], edit: Callable[..., Path]) -> None:
+    edit("api_key: ${GALLABOX_API_KEY}", "api_key: sk-canary-1")
+    done = run("check")
+    assert done.code == 1
+    assert ': error: "api_key": a secret must come from the environment' in done.out
+    assert "sk-canary-1" not in done.text
+
+
+def test_a_fault_of_the_templates_is_told_at_its_own_file(run: Callable[..., Any], folder: Path) -> None:
+    path = folder / "config/templates.yaml"
+    path.write_text(path.read_text().replace("    body:", "    bodi:", 1))
+    done = run("check")
+    assert done.code == 1
+    assert re.search(r"^config/templates\.yaml:\d+:\d+: error: .*bodi", done.out, re.MULTILINE)
+    assert 'did you mean "body"?' in done.out
+
+
+def test_a_templates_file_that_is_no_text_is_told(run: Callable[..., Any], folder: Path) -> None:
+    (folder / "config/templates.yaml").write_bytes(b"\xff\xfe")
+    done = run("check")
+    assert done.code == 1
+    assert "config/templates.yaml: is not UTF-8 text" in done.err
+
+
+def test_without_templates_an_example_with_a_text_says_that_it_cannot_be_compared(
+    run: Callable[..., Any], folder: Path
+) -> None:
+    (folder / "config/templates.yaml").unlink()
+    done = run("check")
+    assert done.code == 1
+    assert 'template "coins_earned" is not in templates.yaml' in done.out

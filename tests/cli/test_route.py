@@ -1,0 +1,118 @@
+"""`nector-relay route`: which routes an event hits, and why not."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "1250"}
+
+
+@pytest.fixture
+def write(folder: Path) -> Callable[..., str]:
+    """Return a function that writes an event file and returns its name."""
+
+    def write_event(content: Any, name: str = "event.json") -> str:
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        return name
+
+    return write_event
+
+
+def test_a_hit_is_0_and_stands_first(run: Callable[..., Any], write: Callable[..., str]) -> None:
+    done = run("route", write(COINS), "--topic", "walletreward_create")
+    assert done.code == 0
+    first, *others = done.out.splitlines()
+    assert first == "HIT   coins-earned: gallabox sends coins_earned"
+    assert len(others) == 10
+    assert all(line.startswith("miss  ") for line in others)
+
+
+def test_no_hit_is_1_and_says_why(run: Callable[..., Any], write: Callable[..., str]) -> None:
+    done = run("route", write({**COINS, "fiat_value": 0}), "--topic", "coupon_create")
+    assert done.code == 1
+    assert done.out.splitlines()[0] == ("miss  coupon-ready: `when: fiat_value | float > 0` is false  (fiat_value = 0)")
+
+
+def test_a_condition_that_misses_something_names_it(run: Callable[..., Any], write: Callable[..., str]) -> None:
+    done = run("route", write(COINS), "--topic", "coupon_create")
+    assert done.code == 1
+    assert "`when` is false, since `fiat_value` is missing  (fiat_value = null)" in done.out
+
+
+def test_a_condition_that_breaks_is_shown_as_broken(
+    run: Callable[..., Any], write: Callable[..., str], edit: Callable[..., Path]
+) -> None:
+    edit("when: fiat_value | float > 0", "when: 100 / fiat_value > 0 and title")
+    done = run("route", write({**COINS, "fiat_value": 0, "title": "₹ off"}), "--topic", "coupon_create")
+    assert done.code == 1
+    assert done.out.startswith("FAIL  coupon-ready: `when` cannot be worked out: ")
+    assert '(fiat_value = 0, title = "₹ off")' in done.out
+
+
+def test_a_file_may_hold_its_topic(run: Callable[..., Any], write: Callable[..., str]) -> None:
+    name = write({"topic": "walletreward_create", "payload": COINS})
+    assert run("route", name).code == 0
+    assert run("route", name, "--topic", "coupon_create").code == 1
+
+
+def test_json_names_every_route_with_its_result(run: Callable[..., Any], write: Callable[..., str]) -> None:
+    done = run("route", write({**COINS, "fiat_value": "1.50"}), "--topic", "coupon_create", "--json")
+    assert done.code == 0
+    told = json.loads(done.out)
+    assert told["topic"] == "coupon_create"
+    assert len(told["routes"]) == 11
+    assert {row["route"]: row for row in told["routes"]}["coupon-ready"] == {
+        "route": "coupon-ready",
+        "result": "hit",
+        "why": "bitespeed sends tpl_4711",
+        "when": "fiat_value | float > 0",
+        "reads": {"fiat_value": "1.50"},
+    }
+
+
+def test_an_event_comes_from_stdin(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(COINS).encode())))
+    assert run("route", "-", "--topic", "walletreward_create").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (COINS, (), "event.json holds a body without its topic: add --topic, e.g. --topic coupon_create"),
+        ("{'a': 1}", ("--topic", "x"), "event.json: the body is not JSON at line 1, column 2"),
+        ("", ("--topic", "x"), "event.json: the body is"),
+        ("[]", ("--topic", "x"), "event.json: the body"),
+        ('{"a": 1, "a": 2}', ("--topic", "x"), "event.json: the key `a` is there twice"),
+        ('{"a": NaN}', ("--topic", "x"), "event.json: NaN is not JSON"),
+        ({"topic": 7, "payload": COINS}, (), "without its topic"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_1(
+    run: Callable[..., Any], write: Callable[..., str], content: Any, options: tuple[str, ...], said: str
+) -> None:
+    done = run("route", write(content), *options)
+    assert (done.code, done.out) == (1, "")
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("missing.json", "No such file or directory"), (".", "Is a directory")])
+def test_a_file_that_is_none_is_1(run: Callable[..., Any], name: str, said: str) -> None:
+    done = run("route", name, "--topic", "x")
+    assert (done.code, done.err) == (1, f"nector-relay: {name}: cannot be read ({said})\n")
+
+
+def test_a_broken_yaml_is_1_with_its_lines(
+    run: Callable[..., Any], write: Callable[..., str], edit: Callable[..., Path]
+) -> None:
+    edit("provider: bitespeed", "provider: bitespede")
+    done = run("route", write(COINS), "--topic", "x")
+    assert done.code == 1
+    assert "config/relay.yaml cannot be used:\nconfig/relay.yaml:" in done.err
