@@ -1,0 +1,209 @@
+"""Settings: where they come from, what they become, and how a wrong one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import ConfigError
+from app.settings import Settings, read_environment, read_settings, unknown_names
+
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / ".env"
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    (tmp_path / "secrets").mkdir()
+    return tmp_path / "secrets"
+
+
+# -- where they come from -------------------------------------------------------------------------
+
+
+def test_the_process_wins_over_the_env_file_and_that_over_secret_files(env_file: Path, secrets: Path) -> None:
+    for name in ("A", "B", "C"):
+        (secrets / name).write_text("secret\n")
+    env_file.write_text("A=file\nB=file\n")
+    assert read_environment({"A": "process"}, env_file, secrets) == {"A": "process", "B": "file", "C": "secret"}
+
+
+def test_an_empty_name_of_the_process_wins_too(env_file: Path, secrets: Path) -> None:
+    env_file.write_text("A=file\n")
+    assert read_environment({"A": ""}, env_file, secrets)["A"] == ""
+
+
+def test_without_any_file_only_the_process_speaks(tmp_path: Path) -> None:
+    assert read_environment({"A": "1"}, tmp_path / "no.env", tmp_path / "nothing") == {"A": "1"}
+
+
+def test_the_processs_own_environment_is_the_default(
+    env_file: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_TEST_NAME", "own")
+    assert read_environment(None, env_file, secrets)["RELAY_TEST_NAME"] == "own"
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=b", "b"),
+        ("A='b c'", "b c"),
+        ('A="b\nc"', "b\nc"),
+        ("A=b # why", "b"),
+        ("export A=b", "b"),
+        ("A=pass${HOME}word", "pass${HOME}word"),
+        ("A=", ""),
+    ],
+)
+def test_a_line_of_the_env_file_is_taken_as_written(env_file: Path, secrets: Path, line: str, value: str) -> None:
+    env_file.write_text(line + "\n")
+    assert read_environment({}, env_file, secrets) == {"A": value}
+
+
+def test_a_name_without_a_value_is_none(env_file: Path, secrets: Path) -> None:
+    env_file.write_text("A\n")
+    assert read_environment({}, env_file, secrets) == {}
+
+
+def test_secret_files_are_read_whole_but_for_the_last_line_break(tmp_path: Path, secrets: Path) -> None:
+    (secrets / "KEY").write_text("  a b\n")
+    (secrets / "folder").mkdir()
+    (secrets / "LINK").symlink_to(secrets / "KEY")
+    assert read_environment({}, tmp_path / "no", secrets) == {"KEY": "a b", "LINK": "a b"}
+
+
+def test_a_secret_file_that_is_none_of_ours_is_passed_over(tmp_path: Path, secrets: Path) -> None:
+    (secrets / "keystore.p12").write_bytes(b"\xff\xfe\x00")
+    (secrets / "GONE").symlink_to(secrets / "nothing")
+    (secrets / "KEY").write_text("a")
+    assert read_environment({}, tmp_path / "no", secrets) == {"KEY": "a"}
+
+
+def test_an_env_file_that_is_no_text_is_told(env_file: Path, secrets: Path) -> None:
+    env_file.write_bytes(b"A=\xff\n")
+    with pytest.raises(ConfigError, match=r"\.env: is not UTF-8 text"):
+        read_environment({}, env_file, secrets)
+
+
+# -- what they become -----------------------------------------------------------------------------
+
+READ: list[tuple[dict[str, str], dict[str, Any]]] = [
+    ({}, {"config": Path("config/relay.yaml"), "config_yaml": "", "nector_hmac": "log", "insecure_no_auth": False}),
+    ({}, {"log_level": "info", "log_format": "json", "admin_token": None, "secrets": ()}),
+    ({}, {"settle_after": 15 * MINUTE, "payload_retention": 7 * DAY, "shutdown_grace": 20 * SECOND}),
+    ({}, {"stateless": False, "database_path": Path("data/relay.db")}),
+    ({"RELAY_CONFIG": "/etc/relay.yaml"}, {"config": Path("/etc/relay.yaml")}),
+    ({"RELAY_CONFIG": ""}, {"config": Path("config/relay.yaml")}),
+    ({"RELAY_CONFIG_YAML": "version: 1\n"}, {"config_yaml": "version: 1\n"}),
+    ({"RELAY_DATABASE_URL": "sqlite:////data/relay.db"}, {"database_path": Path("/data/relay.db")}),
+    ({"RELAY_DATABASE_URL": "sqlite:///a b.db"}, {"database_path": Path("a b.db")}),
+    ({"RELAY_DATABASE_URL": "none"}, {"stateless": True}),
+    ({"RELAY_NECTOR_SECRETS": "one"}, {"secrets": ("one",)}),
+    ({"RELAY_NECTOR_SECRETS": " one ,two,, "}, {"secrets": ("one", "two")}),
+    ({"RELAY_NECTOR_SECRETS": " , "}, {"secrets": ()}),
+    ({"RELAY_NECTOR_HMAC": "ENFORCE"}, {"nector_hmac": "enforce"}),
+    ({"RELAY_INSECURE_NO_AUTH": "true"}, {"insecure_no_auth": True}),
+    ({"RELAY_INSECURE_NO_AUTH": "0"}, {"insecure_no_auth": False}),
+    ({"RELAY_ADMIN_TOKEN": "  "}, {"admin_token": None}),
+    ({"RELAY_LOG_LEVEL": "DEBUG"}, {"log_level": "debug"}),
+    ({"RELAY_LOG_FORMAT": "Console"}, {"log_format": "console"}),
+    ({"RELAY_SHUTDOWN_GRACE": "500ms"}, {"shutdown_grace": 500}),
+    ({"RELAY_SHUTDOWN_GRACE": "0s"}, {"shutdown_grace": 0}),
+    ({"RELAY_SHUTDOWN_GRACE": "90s"}, {"shutdown_grace": 90 * SECOND}),
+    ({"RELAY_SETTLE_AFTER": "15m"}, {"settle_after": 15 * MINUTE}),
+    ({"RELAY_SETTLE_AFTER": "15min"}, {"settle_after": 15 * MINUTE}),
+    ({"RELAY_SETTLE_AFTER": " 6h "}, {"settle_after": 6 * HOUR}),
+    ({"RELAY_PAYLOAD_RETENTION": "30d"}, {"payload_retention": 30 * DAY}),
+    ({"relay_log_level": "debug", "RELAY_Log_Level": "error"}, {"log_level": "info"}),
+]
+
+
+@pytest.mark.parametrize(("environment", "expected"), READ)
+def test_an_environment_becomes_settings(environment: Mapping[str, str], expected: Mapping[str, Any]) -> None:
+    settings = read_settings(environment)
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+def test_a_token_loses_the_blanks_around_it() -> None:
+    token = read_settings({"RELAY_ADMIN_TOKEN": " token\n"}).admin_token
+    assert token is not None
+    assert token.get_secret_value() == "token"
+
+
+def test_the_real_environment_and_env_file_are_not_read_behind_its_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("RELAY_LOG_LEVEL=error\n")
+    monkeypatch.setenv("RELAY_LOG_LEVEL", "warning")
+    assert read_settings({}).log_level == "info"
+    assert Settings().log_level == "info"
+
+
+def test_secrets_are_not_in_a_repr() -> None:
+    settings = read_settings({"RELAY_NECTOR_SECRETS": "canary-1", "RELAY_ADMIN_TOKEN": "canary-2"})
+    assert "canary" not in repr(settings) + str(settings)
+
+
+# -- how a wrong one is told ----------------------------------------------------------------------
+
+DURATION = "must be a duration such as 90s, 15m, 6h or 7d"
+DATABASE = "write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), or none"
+WRONG = [
+    ("RELAY_LOG_LEVEL", "loud", "write 'debug', 'info', 'warning' or 'error'"),
+    ("RELAY_LOG_FORMAT", "xml", "write 'json' or 'console'"),
+    ("RELAY_NECTOR_HMAC", "on", "write 'off', 'log' or 'enforce'"),
+    ("RELAY_INSECURE_NO_AUTH", "maybe", "write true or false"),
+    ("RELAY_DATABASE_URL", "postgresql://relay.example/relay", DATABASE),
+    ("RELAY_DATABASE_URL", "data/relay.db", DATABASE),
+    ("RELAY_DATABASE_URL", "sqlite:///", DATABASE),
+    ("RELAY_ADMIN_TOKEN", "clé", "write letters, digits and signs of ASCII only: an HTTP header carries no others"),
+    *(
+        ("RELAY_SHUTDOWN_GRACE", text, DURATION)
+        for text in ("20", "-1s", "1.5s", "1 s", "s", "20S", "1h30m", "∞", "٣s")
+    ),
+    ("RELAY_SETTLE_AFTER", "soon", DURATION),
+    ("RELAY_PAYLOAD_RETENTION", "1y", DURATION),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), WRONG)
+def test_a_wrong_setting_is_named_with_its_cure(name: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings({name: value})
+    assert str(caught.value) == f"a setting is wrong\n  {name}: {said}"
+
+
+def test_all_wrong_settings_are_told_at_once_and_no_value_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings({"RELAY_LOG_LEVEL": "canary", "RELAY_SETTLE_AFTER": "canary", "RELAY_ADMIN_TOKEN": "canarié"})
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == [
+        "RELAY_ADMIN_TOKEN",
+        "RELAY_LOG_LEVEL",
+        "RELAY_SETTLE_AFTER",
+    ]
+    assert "canar" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [
+        ("RELAY_LOG_LEVLE", True),
+        ("RELAY_log_level", True),
+        ("RELAY_", True),
+        ("RELAY_LOG_LEVEL", False),
+        ("RELAY_URL", False),
+        ("GALLABOX_API_KEY", False),
+        ("relay_log_level", False),
+    ],
+)
+def test_a_relay_name_that_no_setting_has_is_unknown(name: str, unknown: bool) -> None:
+    assert unknown_names({name: "x"}) == ([name] if unknown else [])
