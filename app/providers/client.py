@@ -18,6 +18,7 @@ from app.core.models import Message, Outcome, Reason, Request, Response, Retryab
 from app.providers.base import Provider
 from app.providers.probing import MAX_BYTES
 from app.providers.redacting import strike_values
+from app.providers.transport import WRITING, AiohttpTransport
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2
@@ -26,7 +27,6 @@ LONGEST_WAIT_S = 2.0
 # dark, so we drop it first.
 KEEPALIVE_S = 2.0
 BUDGET_TIMEOUTS = 2  # a further try begins only if it can end within so many timeouts from the first one's start
-_WRITING = "http11.send_request_headers.started"
 _NEVER_SENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -59,7 +59,7 @@ class _Try:
 
     async def watch(self, event: str, _info: Mapping[str, Any]) -> None:
         """Take httpcore's trace: the last look at the deadline is here, after connecting and before writing."""
-        if event == _WRITING:
+        if event == WRITING:
             if self.write_before is not None and asyncio.get_running_loop().time() >= self.write_before:
                 raise _TooLateError
             self.written = True
@@ -68,9 +68,9 @@ class _Try:
 class ProviderClient:
     """Sends messages of one provider; one for each lane.
 
-    `trust`: from `open_trust`; None is the system's. `transport` replaces httpx's own (a faster one, or a
-    test's); `traced` says that it reports httpcore's trace events, without which every broken-off request
-    counts as perhaps sent. `sleep` waits between quick tries and takes seconds; `draw` draws from [0, 1).
+    `trust`: from `open_trust`; None is the system's. `transport` replaces the usual one (a test's); `traced`
+    says that it reports httpcore's trace events, without which every broken-off request counts as perhaps
+    sent. `sleep` waits between quick tries and takes seconds; `draw` draws from [0, 1).
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ProviderClient:
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
         half_s = self._timeout_s / 2
         self._http = httpx2.AsyncClient(
-            transport=transport or _open_transport(concurrency, trust),
+            transport=transport or AiohttpTransport(concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust),
             timeout=httpx2.Timeout(self._timeout_s, connect=half_s, pool=half_s),
             follow_redirects=False,
             trust_env=False,
@@ -122,7 +122,10 @@ class ProviderClient:
             tries += 1
             return await self._try_once(provider, request, _Try(write_before), tries)
 
-        sent: Sent = await self._retrying()(try_once)
+        began = loop.time()
+        sent = await try_once()
+        if _is_worth_a_quick_try(sent):
+            sent = await self._retrying(loop.time() - began)(_first_then(sent, try_once))
         return replace(sent, outcome=strike_values(sent.outcome, message))
 
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
@@ -137,11 +140,11 @@ class ProviderClient:
         """Close every connection."""
         await self._http.aclose()
 
-    def _retrying(self) -> AsyncRetrying:
+    def _retrying(self, spent_s: float) -> AsyncRetrying:
         # A new one for every send: it keeps the state of its run, and sends run side by side.
         return AsyncRetrying(
             retry=retry_if_result(_is_worth_a_quick_try),
-            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1)),
+            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1) - spent_s),
             wait=self._draw_wait,
             sleep=self._sleep,
             retry_error_callback=_last_result,
@@ -195,13 +198,6 @@ def open_trust(urls: Iterable[str]) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _open_transport(concurrency: int, trust: ssl.SSLContext | None) -> httpx2.AsyncHTTPTransport:
-    limits = httpx2.Limits(
-        max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=KEEPALIVE_S
-    )
-    return httpx2.AsyncHTTPTransport(verify=trust or True, trust_env=False, retries=0, limits=limits)
-
-
 async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
     """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
@@ -218,6 +214,16 @@ def _describe_break(error: Exception) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "the provider's TLS certificate cannot be verified"
     return type(error).__name__
+
+
+def _first_then(first: Sent, try_once: Callable[[], Awaitable[Sent]]) -> Callable[[], Awaitable[Sent]]:
+    """Return tries whose first is one that has been: tenacity's machinery is for the rare send that needs it."""
+    been = [first]
+
+    async def try_next() -> Sent:
+        return been.pop() if been else await try_once()
+
+    return try_next
 
 
 def _is_worth_a_quick_try(sent: Sent) -> bool:

@@ -63,7 +63,7 @@ NOT_SENT = Retryable(Reason.CONNECT_FAILED)
         ("gzip", UNREADABLE, 200),
         ("204", UNREADABLE, 204),
         ("HTML 200", UNREADABLE, 200),
-        ("101", LOST, None),  # h11 takes an upgrade nobody asked for as a broken answer
+        ("101", UNREADABLE, 101),  # an upgrade nobody asked for
         ("301", Rejected(Reason.REDIRECTED, Scope.PROVIDER), 301),
         ("307", Rejected(Reason.REDIRECTED, Scope.PROVIDER), 307),
         ("503", Retryable(Reason.UNAVAILABLE, Scope.PROVIDER, 7_000), 503),
