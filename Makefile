@@ -49,7 +49,7 @@ test-long: setup ## The tests that take minutes: image build, many kills
 	@$(BIN)/pytest -m long
 
 bench: setup ## Measure against a plain FastAPI relay; writes bench/results.md
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench.run
 
 image-check: setup ## Build the image without a Docker daemon and try it
 	@deploy/verify-image.sh

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Lifespan
 
 from app.api import health, ops, receipts, webhooks
@@ -48,6 +49,7 @@ def create_app(
 
     app = _build_bare(lifespan)
     app.state.relay = relay
+    app.router.routes.append(Route("/webhooks/nector", webhooks.WebhookDoor(relay.intake), methods=["POST"]))
     _add_webhooks(app, relay)
     # Checking the ops API's parameters takes FastAPI 30 ms to prepare: nobody should wait for that to send an event.
     app.mount("", LateApp(lambda: _build_whole(relay)))

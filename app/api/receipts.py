@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.problems import problem, unauthorised, unavailable
-from app.api.reading import read_capped
+from app.api.reading import read_body
 from app.errors import StoreError
 from app.receipts import ReceiptDesk, accept_receipts
 
@@ -20,12 +20,9 @@ def build_router(desk: ReceiptDesk) -> APIRouter:
     @router.post("/webhooks/{provider}", summary="Take a provider's receipts")  # noqa: FAST003  # see above
     async def take_receipts(request: Request) -> Response:
         provider = str(request.path_params["provider"])
-        try:
-            body = await read_capped(request)
-        except ClientDisconnect:
-            return problem(400, "the request ended before its body did")
-        if body is None:
-            return problem(413, "the body is longer than 64 KiB")
+        body = await read_body(request)
+        if isinstance(body, Response):
+            return body
         try:
             status = await accept_receipts(desk, provider, dict(request.headers), dict(request.query_params), body)
         except StoreError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.core.config import Config
-from app.core.models import Delivery, Event, Reason, State
+from app.core.models import Delivery, Event, Message, Reason, State
 from app.core.rendering import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.core.routing import Broken, Hit, Route, RouteTable, match_route
 
@@ -39,23 +39,33 @@ def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[in
     if isinstance(dedup_key, Unrendered):
         return _dead(route, event, config, new_id, dedup_key)
     state, reason = _first_state(route, event, config, deadline_at)
-    return Delivery(
-        id=new_id(event.received_at),
-        event_id=event.id,
-        route=route.name,
-        provider=route.provider,
-        template=route.template,
+    return _make_delivery(
+        route,
+        event,
+        config,
+        new_id,
         recipient=message.recipient,
         message=message,
         state=state,
         reason=reason,
-        created_at=event.received_at,
-        due_at=event.received_at,
         deadline_at=deadline_at,
         dedup_key=dedup_key,
-        priority=route.priority,
-        on_unknown=route.on_unknown,
-        config_hash=config.hash,
+    )
+
+
+def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], str], fault: Unrendered) -> Delivery:
+    """Return a delivery that shows its fault. Its number is not kept: it may be the very thing that is wrong."""
+    return _make_delivery(
+        route,
+        event,
+        config,
+        new_id,
+        recipient="",
+        message=None,
+        state=State.DEAD,
+        reason=fault.reason,
+        deadline_at=event.received_at + route.valid_for_ms,
+        detail=fault.detail,
     )
 
 
@@ -69,22 +79,35 @@ def _first_state(route: Route, event: Event, config: Config, deadline_at: int) -
     return State.PENDING, None
 
 
-def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], str], fault: Unrendered) -> Delivery:
-    """Return a delivery that shows its fault. Its number is not kept: it may be the very thing that is wrong."""
+def _make_delivery(
+    route: Route,
+    event: Event,
+    config: Config,
+    new_id: Callable[[int], str],
+    *,
+    recipient: str,
+    message: Message | None,
+    state: State,
+    reason: Reason | None,
+    deadline_at: int,
+    dedup_key: str | None = None,
+    detail: str = "",
+) -> Delivery:
     return Delivery(
         id=new_id(event.received_at),
         event_id=event.id,
         route=route.name,
         provider=route.provider,
         template=route.template,
-        recipient="",
-        message=None,
-        state=State.DEAD,
-        reason=fault.reason,
+        recipient=recipient,
+        message=message,
+        state=state,
+        reason=reason,
         created_at=event.received_at,
         due_at=event.received_at,
-        deadline_at=event.received_at + route.valid_for_ms,
-        detail=fault.detail,
+        deadline_at=deadline_at,
+        detail=detail,
+        dedup_key=dedup_key,
         priority=route.priority,
         on_unknown=route.on_unknown,
         config_hash=config.hash,
