@@ -40,7 +40,6 @@ class Reason(StrEnum):
     # decided in the lane
     DEADLINE_PASSED = "deadline_passed"
     MESSAGE_DAMAGED = "message_damaged"
-    PROVIDER_REMOVED = "provider_removed"
     # surely not sent
     CONNECT_FAILED = "connect_failed"
     RATE_LIMITED = "rate_limited"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from app.core.instants import format_instant
 from app.core.models import State
 from app.core.phone import mask_phone
 from app.outbox.base import DeliveryFilter
@@ -96,15 +96,15 @@ def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any]
     return {
         **shown,
         "detail": detail,
-        "deadline_at": format_instant(deadline_at),
-        "last_attempt_at": format_instant(last_attempt_at),
+        "deadline_at": _show_instant(deadline_at),
+        "last_attempt_at": _show_instant(last_attempt_at),
         "provider_message_id": message_id,
         "config_hash": config_hash,
         "event": {
             "id": shown["event_id"],
             "source": source,
             "topic": shown["topic"],
-            "received_at": format_instant(received_at),
+            "received_at": _show_instant(received_at),
         },
         "message": _show_message(message, total),
         "attempt_list": [_name_columns(_ATTEMPT_KEYS, each) for each in db.execute(_ATTEMPTS, (row[0],))],
@@ -118,12 +118,8 @@ def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
     return {(provider, State(state)): count for provider, state, count in db.execute(_COUNTS)}
 
 
-def format_instant(at: int | None) -> str | None:
-    """Return ms since the epoch as RFC 3339 UTC with ms; None stays None."""
-    if at is None:
-        return None
-    seconds, ms = divmod(at, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+def _show_instant(at: int | None) -> str | None:
+    return None if at is None else format_instant(at)
 
 
 _ATTEMPT_KEYS = ("number", "started_at", "ended_at", "outcome", "reason", "detail", "tries")
@@ -133,7 +129,7 @@ _TIMELINE_KEYS = ("at", "kind", "value", "reason", "detail")
 
 def _name_columns(keys: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
     return {
-        key: format_instant(value) if key == "at" or key.endswith("_at") else value
+        key: _show_instant(value) if key == "at" or key.endswith("_at") else value
         for key, value in zip(keys, row, strict=True)
     }
 
@@ -152,10 +148,10 @@ def _show_row(row: Any) -> dict[str, Any]:
         "reason": row[9],
         "receipt": row[10],
         "attempts": row[11],
-        "created_at": format_instant(row[12]),
-        "updated_at": format_instant(row[13]),
+        "created_at": _show_instant(row[12]),
+        "updated_at": _show_instant(row[13]),
         # A held one waits for its hold, whatever its due time says.
-        "next_attempt_at": format_instant(row[14]) if state in (State.PENDING, State.UNKNOWN) else None,
+        "next_attempt_at": _show_instant(row[14]) if state in (State.PENDING, State.UNKNOWN) else None,
     }
 
 
