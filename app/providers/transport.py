@@ -15,14 +15,17 @@ from typing import Any
 
 import aiohttp
 import httpx2
+from aiohttp.tracing import Trace
 from yarl import URL
 
-Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+Watch = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """httpcore's trace extension: called with an event's name and its details."""
 
 WRITING = "http11.send_request_headers.started"
 # aiohttp writes these itself.
 _OWN_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+# Of one line of an answer: beyond aiohttp's 8190, which one long cookie or policy passes.
+_MAX_HEADER_BYTES = 65_536
 _SKIPPED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
 
 # The first that fits; https://docs.aiohttp.org/en/stable/client_reference.html#hierarchy-of-exceptions
@@ -30,8 +33,6 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] =
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
     (aiohttp.ClientConnectorError, httpx2.ConnectError),
-    # Raised instead of writing, on a connection that its other end has closed. A request of ours is one write.
-    (aiohttp.ClientConnectionResetError, httpx2.ConnectError),
     (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
     (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
     (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
@@ -88,19 +89,42 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         if self._session is None:
             watch = aiohttp.TraceConfig()
             watch.on_connection_create_end.append(_say_writing)
-            watch.on_connection_reuseconn.append(_say_writing)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     limit=self._concurrency,
                     keepalive_timeout=self._keepalive_s,
                     ssl=True if self._trust is None else self._trust,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
+                max_field_size=_MAX_HEADER_BYTES,
                 trust_env=False,
                 trace_configs=[watch],
             )
         return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Says when a request has its connection, new or used before, and closes it where that ends the request.
+
+    aiohttp's own calls of these traces lose the connection, still open, when one of them raises.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's signature
+    ) -> aiohttp.connector.Connection:
+        """See aiohttp.BaseConnector."""
+        connection = await super().connect(req, [], timeout)
+        try:
+            for trace in traces:
+                await trace.send_connection_create_end()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -127,9 +151,9 @@ class _Body(httpx2.AsyncByteStream):
 
 
 async def _say_writing(_session: aiohttp.ClientSession, context: SimpleNamespace, _details: object) -> None:
-    trace: Trace | None = context.trace_request_ctx
-    if trace is not None:
-        await trace(WRITING, {})
+    watch: Watch | None = context.trace_request_ctx
+    if watch is not None:
+        await watch(WRITING, {})
 
 
 def _kept(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
