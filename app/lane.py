@@ -82,7 +82,7 @@ class Lane:
                 self._signal.clear()
                 self.looked_at = self._parts.clock()
                 try:
-                    claimed = await self._claim()
+                    claimed, more = await self._claim()
                 except StoreBroken:
                     raise
                 except StoreError as error:
@@ -93,7 +93,7 @@ class Lane:
                     task = sends.create_task(self._send(attempt))
                     self._open.add(task)
                     task.add_done_callback(self._close)
-                if not claimed:
+                if not more:
                     await self._nap(await self._seconds_to_next())
 
     def stop(self) -> None:
@@ -107,23 +107,25 @@ class Lane:
             task.cancel()
 
     def _close(self, task: asyncio.Task[None]) -> None:
+        if len(self._open) >= self.settings.concurrency:
+            self._signal.set()  # there was no place, now there is one
         self._open.discard(task)
-        self._signal.set()
 
-    async def _claim(self) -> list[Attempt]:
+    async def _claim(self) -> tuple[list[Attempt], bool]:
+        """Return the attempts that were opened, and whether more may be due."""
         now = self._parts.clock()
         free = self.settings.concurrency - len(self._open)
         if free <= 0 or now < self._paused_until:
-            return []
+            return [], False
         rate = allowed_rate(self._recovery, self.settings.rate_per_s, now)
         bucket, granted = take(self._bucket.at_rate(rate, now), now, free)
         if granted == 0:
             self._bucket = bucket
-            return []
+            return [], False
         lease_ms = LEASE_TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
         claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
         self._bucket = bucket.give_back(granted - len(claimed))
-        return claimed
+        return claimed, len(claimed) == granted
 
     async def _seconds_to_next(self) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause or a due time."""
@@ -193,6 +195,8 @@ class Lane:
             except StoreError as error:
                 self._parts.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
+        if decision.state is State.PENDING:
+            self._signal.set()  # its next attempt may come before the lane means to look
         self._report(attempt, outcome, decision, now, tries)
 
     def _report(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> None:
