@@ -245,3 +245,7 @@ def test_the_mode_of_the_file_arrives(
     text = with_route("provider: bitespeed, template: t")
     assert config_of(parse(text)).mode == "live"
     assert config_of(parse(text.replace("version: 1", "version: 1\nmode: shadow"))).mode == "shadow"
+
+
+def test_a_type_without_a_url_has_no_address() -> None:
+    assert ProviderSettings(type="test").address == ""

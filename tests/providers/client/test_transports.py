@@ -93,6 +93,20 @@ async def test_with_a_trace_what_was_never_written_was_not_sent(
     assert (without_detail(sent.outcome), sent.tries) == (NOT_SENT, 3)
 
 
+async def test_a_transport_of_httpxs_own_says_more_than_that_it_writes_and_is_understood(
+    without_detail: Bare,
+    serve: Serve,
+    open_client: OpenClient,
+    account: Callable[[int], Provider],
+    message: Message,
+) -> None:
+    for answer, outcome in (("taken", ACCEPTED), ("close without an answer", LOST)):
+        server = await serve(answer)
+        client = open_client(transport=httpx2.AsyncHTTPTransport(trust_env=False), traced=True)
+        sent = await client.send(account(server.port), message, "d-1")
+        assert (without_detail(sent.outcome), sent.tries, len(server.requests)) == (outcome, 1, 1)
+
+
 async def test_quick_tries_wait_a_little_longer_each_and_end_with_success(
     open_client: OpenClient, build_account: Account, message: Message
 ) -> None:
