@@ -29,6 +29,9 @@ LEASE_TRIES = 3
 LEASE_SPARE_MS = 60_000
 # With nothing due a lane looks again this often, whatever it has been told: a lost wake-up costs seconds, not for ever.
 LONGEST_NAP_S = 5.0
+# Loading what sending needs competes with the event loop for the interpreter: whoever already waits at the port when
+# the relay starts is answered first.
+HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
 # What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message.
 BURST_S = 0.05
@@ -70,6 +73,7 @@ class Lane:
 
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
+        await asyncio.sleep(HEAD_START_S)
         self._client = await open_client(self.settings)
         try:
             await self._claim_and_send()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import ModuleType
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, read_clock
@@ -13,7 +12,7 @@ from app.dispatch import Dispatcher
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
-from app.lane import LaneParts
+from app.lane import HEAD_START_S, LaneParts
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
@@ -53,7 +52,7 @@ class Relay:
         self.ops_desk: OpsDesk | None = None
         self._clock = clock
         self._watching: asyncio.Task[None] | None = None
-        self._warming: asyncio.Task[ModuleType] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._outbox: SqliteOutbox | None = None
         self._dispatcher: Dispatcher | None = None
         if settings.stateless:
@@ -76,7 +75,7 @@ class Relay:
             self._dispatcher.start()
             self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)
         self.use(self.rules.current())
-        self._warming = asyncio.create_task(asyncio.to_thread(import_module, "app.core.numbering"), name="warm-up")
+        self._warming = asyncio.create_task(_load_numbering(), name="warm-up")
         self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
 
@@ -128,3 +127,9 @@ class Relay:
     def config_hash(self) -> str:
         """Return which version of the YAML is in force."""
         return self.rules.current().config.hash
+
+
+async def _load_numbering() -> None:
+    """Load what reads phone numbers before the first event needs it."""
+    await asyncio.sleep(HEAD_START_S)
+    await asyncio.to_thread(import_module, "app.core.numbering")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from app.api.problems import problem
 from app.clock import Clock
@@ -21,6 +21,16 @@ from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.base import DeliveryFilter, Hold, Outbox
 from app.rules import Rules
+
+# For the description of the API: what api/problems.py answers with.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": meaning, "content": {"application/problem+json": {}}}
+    for status, meaning in {
+        404: "There is no such thing, or no ops API",
+        409: "Not in its state",
+        422: "The request is wrong; the detail names the field",
+    }.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Call
     """Return `GET /metrics`, which the stateless mode has, too."""
     router = APIRouter(dependencies=[Depends(guard)])
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         await count()
         return Response(metrics.show(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -63,7 +73,7 @@ def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Call
 
 def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
     """Return the paths about deliveries, holds and the YAML."""
-    router = APIRouter(dependencies=[Depends(guard)])
+    router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
     _add_deliveries(router, desk)
     _add_holds(router, desk)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,10 @@ def run_command(arguments: Sequence[str]) -> int:
 
     _write_what_can_be_written()
     try:
-        build_commands(arguments)(list(arguments), prog_name="nector-relay")
+        commands = build_commands(arguments)
+        gc.freeze()
+        gc.enable()  # __main__ switched it off while the command's code was loaded
+        commands(list(arguments), prog_name="nector-relay")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:

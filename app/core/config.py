@@ -37,7 +37,7 @@ def _check_timeout(text: str) -> str:
     return text
 
 
-class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
+class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
     """What every `providers:` entry may hold, beside its type's own keys."""
 
     named_variables: ClassVar[bool] = False  # True: its API wants template variables by name

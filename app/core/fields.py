@@ -29,7 +29,7 @@ LONGEST_VALID_MS = parse_duration("30d")  # WhatsApp itself gives up then
 """https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/time-to-live"""
 
 
-class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
+class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
     """A section of the file: nothing is guessed, an unknown key is a fault."""
 
 
