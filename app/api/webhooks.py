@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from fastapi import APIRouter
@@ -39,7 +40,11 @@ class WebhookDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one webhook."""
-        response = await take_webhook(self._intake, Request(scope, receive))
+        try:
+            response = await take_webhook(self._intake, Request(scope, receive))
+        except asyncio.CancelledError:
+            # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
+            response = unavailable("the relay is stopping; send the event again")
         await response(scope, receive, send)
 
 

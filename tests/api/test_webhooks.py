@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.api.webhooks import WebhookDoor
+
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 SECRET_HASH = hashlib.sha256(b"test-secret").hexdigest()
 
@@ -275,3 +277,22 @@ async def test_no_answer_repeats_a_value_of_the_body(relay: Any) -> None:
         f'["{secret_code}"]'.encode(),
     ):
         assert secret_code not in (await post(relay, body)).text
+
+
+async def test_a_webhook_that_is_cut_off_by_our_shutdown_is_503(relay: Any) -> None:
+    sent: list[Any] = []
+
+    async def hang() -> Any:
+        await asyncio.Event().wait()
+
+    async def keep(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers().items()]
+    scope = {"type": "http", "method": "POST", "path": "/webhooks/nector", "query_string": b"", "headers": raw}
+    open_request = asyncio.create_task(WebhookDoor(relay.relay.intake)(scope, hang, keep))
+    await asyncio.sleep(0)
+    open_request.cancel()
+    await open_request
+    assert sent[0]["status"] == 503
+    assert b"retry-after" in dict(sent[0]["headers"])
