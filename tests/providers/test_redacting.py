@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from app.core.models import Accepted, Button, Header, Message, Outcome, Reason, Rejected, Retryable, Uncertain, Variable
@@ -28,11 +26,11 @@ def test_what_is_shown_holds_nothing_personal(text: str, shown: str) -> None:
     assert redact(text, ("abcd-secret", "abc")) == shown
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("text", ["a" * 65_536, "1 " * 32_768, "@" * 65_536, "a@" * 32_768, "- " * 32_768])
-def test_redacting_takes_no_time_whatever_the_text(text: str) -> None:
-    started = time.perf_counter()
+def test_redacting_ends_soon_whatever_the_text(text: str) -> None:
+    # An expression that tries all ways through such a text takes minutes: far beyond this.
     redact(text, ("secret",))
-    assert time.perf_counter() - started < 0.5
 
 
 MESSAGE = Message(
