@@ -43,3 +43,11 @@ class StoreInUse(RelayError):
 
 class OpsError(RelayError):
     """The running relay could not be reached or refused the command."""
+
+
+def find_place(error: BaseException) -> str:
+    """Return where an exception was raised, e.g. "lane.py:120"; "" where it never was."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}" if frame else ""

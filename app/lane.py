@@ -241,7 +241,7 @@ def _load_client(settings: ProviderSettings) -> ProviderClient:
     # time to start. Loaded here, it no longer keeps the first event waiting.
     from app.providers.client import ProviderClient, open_trust  # noqa: PLC0415
 
-    trust = open_trust([settings.address])
+    trust = open_trust(settings.address)
     return ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency, trust=trust)
 
 

@@ -12,6 +12,8 @@ import re
 import sys
 from typing import Any, Literal
 
+from app.errors import find_place
+
 # structlog imports rich, where it is there, for tracebacks that we never print: a tenth of our start-up time.
 # Told that there is none, it does without.
 _rich = sys.modules.get("rich")
@@ -115,9 +117,6 @@ def _name_exception(_logger: object, _method: str, line: EventDict) -> EventDict
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         line["error_type"] = type(error).__name__
-        frame = error.__traceback__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
-        if frame is not None:
-            line["error_at"] = f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}"
+        if place := find_place(error):
+            line["error_at"] = place
     return line

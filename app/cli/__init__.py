@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from app.errors import ConfigError, RelayError, StoreError, StoreInUse
+from app.errors import ConfigError, RelayError, StoreError, StoreInUse, find_place
 
 EX_SOFTWARE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 70, 74, 75, 78  # sysexits.h
 
@@ -69,8 +69,5 @@ def _explain(error: Exception) -> str:
 
 def describe_place(error: BaseException) -> str:
     """Return an exception's type and place, and none of its text."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f" at {frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}" if frame else ""
-    return type(error).__name__ + place
+    place = find_place(error)
+    return f"{type(error).__name__} at {place}" if place else type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
@@ -187,13 +187,12 @@ class ProviderClient:
         return Uncertain(Reason.CONNECTION_LOST, kind)
 
 
-def open_trust(urls: Iterable[str]) -> ssl.SSLContext:
-    """Return whom the TLS connections to these URLs trust.
+def open_trust(url: str) -> ssl.SSLContext:
+    """Return whom TLS connections to this URL trust: nobody where it is not https.
 
-    To be shared by clients, and nobody where no URL is https: reading the system's authorities takes 40 ms,
-    a tenth of the relay's start.
+    Reading the system's authorities takes 40 ms.
     """
-    if any(url.startswith("https:") for url in urls):
+    if url.startswith("https:"):
         return httpx2.create_ssl_context(trust_env=False)
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
