@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.clock import Clock
 from app.core.config import ProviderSettings
 from app.core.deciding import Decision, decide
-from app.core.models import Accepted, Attempt, Outcome, Reason, Rejected, Retryable, State, Uncertain
+from app.core.models import Accepted, Attempt, Message, Outcome, Reason, Rejected, Retryable, State, Uncertain
 from app.core.phone import mask_phone
 from app.core.rates import Bucket, next_token_at, take
 from app.core.recovery import Recovery, allowed_rate, note_outcome
@@ -21,7 +21,7 @@ from app.outbox.base import Outbox
 from app.providers.base import Provider
 
 if TYPE_CHECKING:
-    from app.providers.client import ProviderClient
+    from app.providers.client import ProviderClient, Sent
 
 # An attempt must have ended, one way or the other, before its lease has: the whole of the client's tries
 # (three, and their short waits) and the recording fit with room to spare.
@@ -37,6 +37,19 @@ RECORD_AGAIN_S = 1.0
 BURST_S = 0.05
 
 
+class Sender(Protocol):
+    """What a lane sends through: providers/client.py, or a simulation of it."""
+
+    async def send(self, provider: Provider, message: Message, delivery_id: str, *, write_within_ms: int) -> Sent:
+        """Return what the provider made of the message; never raises but CancelledError."""
+
+    async def close(self) -> None:
+        """Release its connections."""
+
+
+OpenSender = Callable[[ProviderSettings], Awaitable[Sender]]
+
+
 @dataclass(frozen=True, slots=True)
 class LaneParts:
     """What every lane shares."""
@@ -47,6 +60,7 @@ class LaneParts:
     metrics: Metrics
     log: Log
     settle_ms: int
+    open_sender: OpenSender
 
 
 class Lane:
@@ -56,7 +70,7 @@ class Lane:
         self.name = name
         self.settings = settings
         self._provider = provider
-        self._client: ProviderClient | None = None
+        self._sender: Sender | None = None
         self._parts = parts
         burst = max(settings.rate_per_s * BURST_S, 1)
         self._bucket = Bucket(settings.rate_per_s, burst, tokens=1, updated_at=parts.clock())
@@ -74,11 +88,11 @@ class Lane:
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
         await asyncio.sleep(HEAD_START_S)
-        self._client = await open_client(self.settings)
+        self._sender = await self._parts.open_sender(self.settings)
         try:
             await self._claim_and_send()
         finally:
-            await self._client.close()
+            await self._sender.close()
 
     async def _claim_and_send(self) -> None:
         async with asyncio.TaskGroup() as sends:
@@ -175,11 +189,11 @@ class Lane:
     async def _ask(self, attempt: Attempt, left_ms: int) -> tuple[Outcome, int]:
         """Return what the provider made of the message, and the requests it took."""
         message = attempt.delivery.message
-        if left_ms <= 0 or message is None or self._client is None:
+        if left_ms <= 0 or message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
         try:
-            sent = await self._client.send(self._provider, message, attempt.delivery.id, write_within_ms=left_ms)
+            sent = await self._sender.send(self._provider, message, attempt.delivery.id, write_within_ms=left_ms)
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
         return sent.outcome, sent.tries
@@ -188,7 +202,7 @@ class Lane:
         """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
         while True:
             try:
-                await self._parts.outbox.close_attempt(attempt, outcome, decision, now, tries)
+                closed = await self._parts.outbox.close_attempt(attempt, outcome, decision, now, tries)
                 for scope in attempt.probes if decision.state is State.ACCEPTED else ():
                     await self._parts.outbox.release_hold(scope, now)
                     self._parts.log.warning("hold.released", scope=scope, by="probe")
@@ -201,6 +215,8 @@ class Lane:
                 await asyncio.sleep(RECORD_AGAIN_S)
         if decision.state is State.PENDING:
             self._signal.set()  # its next attempt may come before the lane means to look
+        if closed.hold_set is not None:  # once a hold, not once a delivery that meets it
+            self._parts.log.error("hold.set", scope=closed.hold_set, reason=decision.reason and decision.reason.value)
         self._report(attempt, outcome, decision, now, tries)
 
     def _report(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> None:
@@ -212,8 +228,6 @@ class Lane:
             metrics.event_to_accepted_seconds.observe(max(now - delivery.created_at, 0) / 1000)
         if decision.state is State.UNKNOWN:
             metrics.ambiguous.labels(self.name).inc()
-        if decision.hold_scope is not None:
-            self._parts.log.error("hold.set", scope=decision.hold_scope, reason=reason, detail=detail)
         self._parts.log.info(
             "delivery.attempted",
             delivery_id=delivery.id,

@@ -12,7 +12,7 @@ from app.dispatch import Dispatcher
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
-from app.lane import HEAD_START_S, LaneParts
+from app.lane import HEAD_START_S, LaneParts, open_client
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
@@ -60,7 +60,7 @@ class Relay:
             taker: ProviderTaker | OutboxTaker = self._forwarder
         else:
             outbox = self._outbox = SqliteOutbox(settings.database_path)
-            parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after)
+            parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_client)
             dispatcher = Dispatcher(parts, settings.payload_retention, on_dead)
             self._dispatcher = dispatcher
             taker = OutboxTaker(outbox, dispatcher.wake)

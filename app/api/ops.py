@@ -151,7 +151,7 @@ def _add_holds(router: APIRouter, desk: OpsDesk) -> None:
         if (fault := _scope_fault(scope, desk)) is not None:
             return problem(422, fault)
         reason = (order or HoldOrder()).reason
-        await desk.outbox.put_hold(scope, reason, desk.clock())
+        await desk.outbox.put_hold(scope, reason, desk.clock(), by_hand=True)
         desk.log.warning("hold.set", scope=scope, reason=reason, by="ops")
         held = [hold for hold in await desk.outbox.list_holds() if hold.scope == scope]
         return JSONResponse(_show_hold(held[0]) if held else {"scope": scope})

@@ -63,6 +63,9 @@ class Reason(StrEnum):
     RECIPIENT_CAPPED = "recipient_capped"  # WhatsApp's cap on marketing to one person
     REQUEST_REFUSED = "request_refused"  # any other final refusal
     REDIRECTED = "redirected"
+    REFUSED_REPEATEDLY = "refused_repeatedly"  # a hold: five of a route's messages in a row, for one reason
+    # a backup was put back: what had not ended in it may have been sent since
+    RESTORED = "restored"
     # set by hand
     BY_HAND = "by_hand"
 

@@ -65,6 +65,82 @@ class Swept:
     lost: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What `close_attempt` came to. `hold_set`: the scope of a hold that stands now and did not before."""
+
+    recorded: bool
+    hold_set: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """What a lane must still know after a restart, so that its limits hold across it. Instants are ms.
+
+    `failures`: in a row, see core/recovery. `probe_at`: when the next request may feel for a provider that is
+    down. `last_claim_at` is written by `claim_due` itself.
+    """
+
+    last_claim_at: int | None = None
+    paused_until: int = 0
+    failures: int = 0
+    probe_at: int | None = None
+    resumed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which stored events to replay; None = any. Oldest first; `after_seq` from the last page.
+
+    `state` and `route`: only events that have a delivery so; `state` may also be "unrouted" (no delivery at all).
+    """
+
+    ids: Collection[str] | None = None
+    topic: str | None = None
+    state: str | None = None
+    route: str | None = None
+    since: int | None = None
+    until: int | None = None
+    after_seq: int = 0
+    limit: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PastDelivery:
+    """A delivery that a stored event already has."""
+
+    id: str
+    route: str
+    recipient: str
+    state: State
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it is kept; `body` is None once it was wiped."""
+
+    seq: int
+    id: str
+    source: str
+    topic: str
+    source_delivery_id: str | None
+    received_at: int
+    body: bytes | None
+    deliveries: tuple[PastDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A replay that was worked out and may be applied once. `entries` is JSON of ids and verdicts, no values."""
+
+    id: str
+    created_at: int
+    config_hash: str
+    entries: str
+    applied_at: int | None = None
+
+
 class Outbox(Protocol):
     """Durable events, deliveries, attempts, timelines and holds. Instants are ms since the epoch, UTC."""
 
@@ -88,14 +164,33 @@ class Outbox(Protocol):
     async def next_due_at(self, provider: str) -> int | None:
         """Return when the lane's earliest pending, not held delivery (or hold probe) is due; None if there is none."""
 
-    async def close_attempt(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> bool:
-        """Record what an attempt came to and what follows. False (and no change) if it is no longer the open one."""
+    async def close_attempt(
+        self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int
+    ) -> Closed:
+        """Record what an attempt came to and what follows; not `recorded` if it is no longer the open one.
+
+        One that was meanwhile given up as lost (`unknown`, its lease ran out) is still recorded if no other followed.
+        The fifth message of a route in a row that is refused for the same reason sets a hold on the route.
+        """
 
     async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
         """At start: make every delivery with an open attempt `unknown` (reason `process_died`). Return how many.
 
         `on_unknown: resend` makes it due after `settle_ms`, unless that was the third such death: what may kill
         the process waits for a person. One that already has a receipt becomes `accepted`.
+        """
+
+    async def read_lane(self, provider: str) -> LaneState:
+        """Return what is remembered of a lane; the default if nothing is."""
+
+    async def save_lane(self, provider: str, state: LaneState) -> None:
+        """Remember a lane's pause and luck (`last_claim_at` of `state` is ignored)."""
+
+    async def shift_waits(self, by_ms: int) -> None:
+        """The wall clock was set by `by_ms`: move everything that was counted from "now", so that it lasts as long.
+
+        Due times of pending and unknown deliveries, leases, probes, pauses and recipients' gaps. What names an
+        instant of the world stays: deadlines, when things happened, dedup keys.
         """
 
     async def sweep(self, now: int, settle_ms: int) -> Swept:
@@ -115,8 +210,34 @@ class Outbox(Protocol):
     async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
         """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
 
-    async def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None = None) -> None:
-        """Set a hold; one that stands keeps its `since`. Over one set `by_hand` only another `by_hand` prevails."""
+    async def find_events(self, wanted: EventFilter) -> Sequence[StoredEvent]:
+        """Return a page of stored events, oldest first, each with the deliveries it has."""
+
+    async def save_plan(self, plan: Plan) -> None:
+        """Keep a plan; it is dropped after a day."""
+
+    async def read_plan(self, plan_id: str) -> Plan | None:
+        """Return a plan; None if there is none (any more)."""
+
+    async def apply_plan(
+        self, plan_id: str, deliveries: Sequence[Delivery], now: int
+    ) -> Sequence[DeliveryState] | None:
+        """Add a plan's deliveries to their events, all in one transaction, and mark the plan applied.
+
+        A delivery whose event and route meanwhile have one that is pending, sending, unknown or accepted is left out;
+        a dedup key of another event makes it `suppressed`. None, and no change, if the plan is gone or was applied.
+        """
+
+    async def count_reasons(self, state: str) -> Sequence[Mapping[str, Any]]:
+        """Return the deliveries of a state grouped: `reason`, `route`, `provider`, `count`, `newest_id`, `newest_at`.
+
+        Largest group first. `state` as in DeliveryFilter.
+        """
+
+    async def put_hold(
+        self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False
+    ) -> bool:
+        """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand only a person changes."""
 
     async def release_hold(self, scope: str, now: int) -> bool:
         """End a hold; False if there was none."""
@@ -145,6 +266,12 @@ class Outbox(Protocol):
         """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.
 
         An `unknown` one whose deadline passed before `before` counts as in a last state. Returns how many deliveries.
+        """
+
+    async def forget_records(self, before: int) -> int:
+        """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
+
+        An `unknown` delivery counts as in a last state once its deadline has passed. Returns how many events.
         """
 
     async def can_commit(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from app.core.freezing import checksum, decode_message
 from app.core.models import Attempt, Delivery, Message, Reason, State
 from app.outbox.holding import Group, Standing, find_start, list_blocking, move_probes, read_standing
+from app.outbox.lanes import note_claim
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
@@ -234,6 +235,7 @@ def _write(db: sqlite3.Connection, claim: Claim, harvest: _Harvest) -> None:
         db.executemany(_SEND, harvest.send)
         db.executemany(_OPEN_ATTEMPT, [(seq, number, now) for number, now, _, seq in harvest.send])
         opened = harvest.attempts[-len(harvest.send) :]
+        note_claim(db, claim.provider, claim.now)
         db.executemany(_TAKE_TURN, [(claim.provider, each.delivery.recipient, claim.now) for each in opened])
     if harvest.put_off:
         db.executemany(_PUT_OFF, harvest.put_off)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.core.deciding import Decision
 from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, State
+from app.outbox.base import Closed
 from app.outbox.holding import put_hold
 from app.outbox.receiving import apply_early, settles
 
@@ -47,19 +48,25 @@ class Ending:
     tries: int
 
 
-def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> bool:
-    """Record an attempt's end and what follows; False, and nothing changed, if it is not the open one."""
+def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> Closed:
+    """Record an attempt's end and what follows; nothing changes if it is not the open one."""
     found = db.execute(_FIND, (attempt.delivery.id,)).fetchone()
     if found is None or found[1] != State.SENDING or found[2] != attempt.number:
-        return False
+        return Closed(recorded=False)
     seq, receipt, decision = found[0], found[3], ending.decision
     message_id = ending.outcome.provider_message_id if isinstance(ending.outcome, Accepted) else None
     _move_delivery(db, seq, receipt, ending, message_id)
     _end_attempt(db, seq, attempt.number, ending)
     apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
-    if decision.hold_scope is not None:
-        put_hold(db, decision.hold_scope, decision.reason or Reason.REQUEST_REFUSED, ending.now, decision.hold_probe_at)
-    return True
+    return Closed(recorded=True, hold_set=_set_hold(db, decision, ending.now))
+
+
+def _set_hold(db: sqlite3.Connection, decision: Decision, now: int) -> str | None:
+    scope = decision.hold_scope
+    if scope is None:
+        return None
+    reason = decision.reason or Reason.REQUEST_REFUSED
+    return scope if put_hold(db, scope, reason, now, decision.hold_probe_at) else None
 
 
 def recover_open_attempts(db: sqlite3.Connection, now: int, settle_ms: int) -> int:

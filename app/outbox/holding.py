@@ -13,9 +13,9 @@ PROBE_EVERY_MS = 5 * 60_000
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
 _PUT = """
-INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at
-WHERE holds.reason <> 'by_hand' OR excluded.reason = 'by_hand'
+INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms, by_hand) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at, by_hand = excluded.by_hand
+WHERE excluded.by_hand OR NOT holds.by_hand
 """
 _READ = "SELECT scope, probe_at FROM holds"
 _MOVE_PROBE = "UPDATE holds SET probe_at = ? + probe_every_ms WHERE scope = ? AND probe_at IS NOT NULL"
@@ -44,9 +44,14 @@ def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str
     return f"provider:{provider}", f"route:{route}", f"template:{provider}/{template}"
 
 
-def put_hold(db: sqlite3.Connection, scope: str, reason: str, now: int, probe_at: int | None) -> None:
-    """Set a hold; one that stands keeps its `since`. `by_hand` outranks any other reason."""
-    db.execute(_PUT, (scope, reason, now, None if reason == Reason.BY_HAND else probe_at, PROBE_EVERY_MS))
+def put_hold(
+    db: sqlite3.Connection, scope: str, reason: str, now: int, probe_at: int | None, *, by_hand: bool = False
+) -> bool:
+    """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand is never probed."""
+    stood = db.execute("SELECT 1 FROM holds WHERE scope = ?", (scope,)).fetchone() is not None
+    by_hand = by_hand or reason == Reason.BY_HAND
+    db.execute(_PUT, (scope, reason, now, None if by_hand else probe_at, PROBE_EVERY_MS, by_hand))
+    return not stood
 
 
 def release_hold(db: sqlite3.Connection, scope: str) -> bool:

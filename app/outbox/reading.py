@@ -118,6 +118,11 @@ def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
     return {(provider, State(state)): count for provider, state, count in db.execute(_COUNTS)}
 
 
+def count_reasons(db: sqlite3.Connection, state: str) -> Sequence[Mapping[str, Any]]:
+    """Return the deliveries of a state by reason, route and provider, the largest group first."""
+    raise NotImplementedError
+
+
 def _show_instant(at: int | None) -> str | None:
     return None if at is None else format_instant(at)
 

@@ -158,7 +158,47 @@ CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN OLD.sta
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+CREATE TABLE lanes ( -- what a lane must still know after a restart
+    provider TEXT NOT NULL PRIMARY KEY,
+    last_claim_at INTEGER, -- written by every claim that opened an attempt
+    paused_until INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    probe_at INTEGER,
+    resumed_at INTEGER
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE refusals ( -- how often in a row a route's messages were refused for the same reason
+    route TEXT NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL,
+    n INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE plans ( -- replays that were worked out; they hold ids only
+    id TEXT NOT NULL PRIMARY KEY,
+    created_at INTEGER NOT NULL,
+    config_hash TEXT NOT NULL,
+    entries TEXT NOT NULL, -- JSON
+    applied_at INTEGER
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE marks ( -- what is to be known of the file as a whole, e.g. that it is a backup
+    name TEXT NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+
+ALTER TABLE holds ADD COLUMN by_hand INTEGER NOT NULL DEFAULT 0; -- 1: set by a person, so a person ends it
+UPDATE holds SET by_hand = 1 WHERE reason = 'by_hand';
+
+ALTER TABLE dedup_keys ADD COLUMN event_seq INTEGER; -- whose key it is: an event's replay is not its own duplicate
+
+CREATE TRIGGER delivery_forgotten AFTER DELETE ON deliveries BEGIN
+    UPDATE counts SET n = n - 1
+        WHERE OLD.state NOT IN ('pending', 'sending') AND provider = OLD.provider AND state = OLD.state;
+END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""
 
 

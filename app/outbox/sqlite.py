@@ -11,8 +11,32 @@ from typing import Any
 from app.core.deciding import Decision
 from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
 from app.errors import StoreBroken, StoreError
-from app.outbox import adding, claiming, closing, holding, reading, receiving, sweeping, wiping
-from app.outbox.base import DeliveryFilter, Enqueued, Hold, Swept
+from app.outbox import (
+    adding,
+    claiming,
+    closing,
+    forgetting,
+    holding,
+    lanes,
+    reading,
+    receiving,
+    replaying,
+    shifting,
+    sweeping,
+    wiping,
+)
+from app.outbox.base import (
+    Closed,
+    DeliveryFilter,
+    DeliveryState,
+    Enqueued,
+    EventFilter,
+    Hold,
+    LaneState,
+    Plan,
+    StoredEvent,
+    Swept,
+)
 from app.outbox.locking import ProcessLock
 from app.outbox.opening import open_reading, open_writing, prepare_folder
 from app.outbox.reader import Reader
@@ -75,7 +99,9 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._reader.run(lambda db: claiming.find_next_due(db, provider))
 
-    async def close_attempt(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> bool:
+    async def close_attempt(
+        self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int
+    ) -> Closed:
         """See Outbox."""
         ending = closing.Ending(outcome, decision, now, tries)
         return await self._writer.run(lambda db: closing.close_attempt(db, attempt, ending), essential=True)
@@ -83,6 +109,18 @@ class SqliteOutbox:
     async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
         """See Outbox."""
         return await self._writer.run(lambda db: closing.recover_open_attempts(db, now, settle_ms), essential=True)
+
+    async def read_lane(self, provider: str) -> LaneState:
+        """See Outbox."""
+        return await self._writer.run(lambda db: lanes.read_lane(db, provider))
+
+    async def save_lane(self, provider: str, state: LaneState) -> None:
+        """See Outbox."""
+        await self._writer.run(lambda db: lanes.save_lane(db, provider, state), essential=True)
+
+    async def shift_waits(self, by_ms: int) -> None:
+        """See Outbox."""
+        await self._writer.run(lambda db: shifting.shift_waits(db, by_ms), essential=True)
 
     async def sweep(self, now: int, settle_ms: int) -> Swept:
         """See Outbox."""
@@ -104,9 +142,34 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._writer.run(lambda db: sweeping.retry_deliveries(db, ids, now))
 
-    async def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None = None) -> None:
+    async def find_events(self, wanted: EventFilter) -> Sequence[StoredEvent]:
         """See Outbox."""
-        await self._writer.run(lambda db: holding.put_hold(db, scope, reason, now, probe_at))
+        return await self._reader.run(lambda db: replaying.find_events(db, wanted))
+
+    async def save_plan(self, plan: Plan) -> None:
+        """See Outbox."""
+        await self._writer.run(lambda db: replaying.save_plan(db, plan))
+
+    async def read_plan(self, plan_id: str) -> Plan | None:
+        """See Outbox."""
+        return await self._reader.run(lambda db: replaying.read_plan(db, plan_id))
+
+    async def apply_plan(
+        self, plan_id: str, deliveries: Sequence[Delivery], now: int
+    ) -> Sequence[DeliveryState] | None:
+        """See Outbox."""
+        frozen = [adding.freeze_delivery(delivery) for delivery in deliveries]
+        return await self._writer.run(lambda db: replaying.apply_plan(db, plan_id, frozen, now))
+
+    async def count_reasons(self, state: str) -> Sequence[Mapping[str, Any]]:
+        """See Outbox."""
+        return await self._reader.run(lambda db: reading.count_reasons(db, state))
+
+    async def put_hold(
+        self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False
+    ) -> bool:
+        """See Outbox."""
+        return await self._writer.run(lambda db: holding.put_hold(db, scope, reason, now, probe_at, by_hand=by_hand))
 
     async def release_hold(self, scope: str, now: int) -> bool:  # noqa: ARG002 - the Protocol's; nothing is dated here
         """See Outbox."""
@@ -138,6 +201,15 @@ class SqliteOutbox:
         await self._writer.run_alone(wiping.empty_log)
         return total
 
+    async def forget_records(self, before: int) -> int:
+        """See Outbox."""
+        total = 0
+        after: int | None = 0
+        while after is not None:
+            forgotten = await self._forget_some(before, after)
+            total, after = total + forgotten.events, forgotten.after
+        return total
+
     async def can_commit(self) -> bool:
         """See Outbox."""
         try:
@@ -155,3 +227,6 @@ class SqliteOutbox:
 
     async def _wipe_some(self, before: int, after: tuple[int, int]) -> wiping.Wiped:
         return await self._writer.run(lambda db: wiping.wipe_events(db, before, after))
+
+    async def _forget_some(self, before: int, after: int) -> forgetting.Forgotten:
+        return await self._writer.run(lambda db: forgetting.forget_events(db, before, after))

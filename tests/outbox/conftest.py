@@ -99,7 +99,7 @@ class Shop:
     async def close(
         self, attempt: Attempt, outcome: Outcome, decision: Decision, *, after_ms: int = 0, tries: int = 1
     ) -> bool:
-        return await self.store.close_attempt(attempt, outcome, decision, NOW + after_ms, tries)
+        return (await self.store.close_attempt(attempt, outcome, decision, NOW + after_ms, tries)).recorded
 
     async def accept(self, attempt: Attempt, message_id: str | None = None, *, after_ms: int = 0) -> bool:
         return await self.close(attempt, Accepted(message_id), Decision(State.ACCEPTED), after_ms=after_ms)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Reason, State
+from app.core.models import Reason
 from app.outbox import claiming, closing
 from app.outbox.sqlite import SqliteOutbox
 
@@ -46,7 +45,7 @@ async def test_without_the_fencing_a_stale_attempt_closes_the_next_one(
     await sqlite_shop.retry_later(stale, 8_000, why=Reason.UNAVAILABLE)
     await sqlite_shop.claim_one(after_ms=8_000)
     monkeypatch.setattr(closing, "_FIND", closing._FIND.replace("attempts", str(stale.number)))
-    assert await sqlite_shop.store.close_attempt(stale, Accepted(), Decision(State.ACCEPTED), sqlite_shop.now, 1)
+    assert await sqlite_shop.accept(stale)
 
 
 async def test_without_the_deadline_check_what_is_no_longer_true_is_claimed(

@@ -19,7 +19,7 @@ from app.outbox.reserve import Reserve
 from app.outbox.sqlite import SqliteOutbox
 from app.outbox.writer import Writer
 
-ADD = "INSERT INTO holds VALUES (?, 'by_hand', 0, NULL, 0)"
+ADD = "INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms) VALUES (?, 'by_hand', 0, NULL, 0)"
 
 
 class Commits(sqlite3.Connection):
