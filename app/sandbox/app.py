@@ -17,7 +17,7 @@ from app.clock import Clock, read_clock
 from app.core.templates import Templates, print_message
 from app.ids import NewId, new_uuid7
 from app.sandbox.bitespeed import FakeBiteSpeed
-from app.sandbox.breaking import HalfAnswer, Hang, Reset
+from app.sandbox.breaking import Drip, HalfAnswer, Hang, Reset
 from app.sandbox.faults import FAULTS, Fault, FaultSwitch, parse_faults
 from app.sandbox.gallabox import FakeGallabox
 from app.sandbox.ledger import Ledger
@@ -115,6 +115,8 @@ class _Desk:
                 return Hang(self._settings.hang_ms)
             case "half_answer":
                 return HalfAnswer(answer, status)
+            case "drip":
+                return Drip(answer, status, fault.drip_ms)
             case _:
                 return JSONResponse(answer, status)
 

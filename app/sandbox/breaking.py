@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
@@ -64,6 +66,22 @@ class HalfAnswer(JSONResponse):
         await send({"type": "http.response.body", "body": half, "more_body": True})
         scope["state"][_TRANSPORT].close()
         await _wait_for_end(receive)
+
+
+class Drip(JSONResponse):
+    """A whole answer, byte by byte: no single read of it takes long."""
+
+    def __init__(self, answer: Mapping[str, Any], status: int, drip_ms: int) -> None:
+        super().__init__(answer, status)
+        self._pause_s = drip_ms / 1000 / max(len(self.body), 1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 -- as ASGI wants it
+        """Send slowly; a caller that has gone away is noticed at the end only."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for byte in bytes(self.body):
+            await asyncio.sleep(self._pause_s)
+            await send({"type": "http.response.body", "body": bytes((byte,)), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _wait_for_end(receive: Receive) -> None:

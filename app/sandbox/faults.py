@@ -18,6 +18,7 @@ FaultName = Literal[
     "reset_after",  # accepted, then the connection is reset
     "hang",  # accepted, never answered
     "half_answer",  # accepted, half of the answer, then the connection is closed
+    "drip",  # accepted, the answer comes byte by byte over `drip_ms`
 ]
 VendorName = Literal["gallabox", "bitespeed"]
 
@@ -26,11 +27,12 @@ class Fault(BaseModel, extra="forbid", strict=True, frozen=True):
     """One fault. `times`: only the next N requests, None for all; `probability` in 0..1 of each of them.
 
     `status` and `body` are those of `status`, `refuse` and `html`; `code` is WhatsApp's, of `refuse`; `retry_after`
-    is in seconds. Every fault may wait `latency_ms` first.
+    is in seconds. Every fault may wait `latency_ms` first; `drip_ms` comes after accepting.
     """
 
     fault: FaultName = "latency"
     latency_ms: int = Field(default=0, ge=0, le=600_000)
+    drip_ms: int = Field(default=1_000, ge=0, le=600_000)
     status: int | None = Field(default=None, ge=200, le=599)
     body: str | None = None
     code: int = 131026

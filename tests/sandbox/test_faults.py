@@ -83,6 +83,15 @@ def test_half_answer_starts_like_a_whole_one(sandbox: Any) -> None:
             answer.read()
 
 
+def test_dripping_answer_is_whole_and_its_message_accepted_before_it_ends(sandbox: Any) -> None:
+    sandbox.put_faults(bitespeed={"fault": "drip", "drip_ms": 200})
+    with sandbox.client.stream("POST", "/", json=BODY) as answer:
+        assert sandbox.count("deliveries") == {"delivery-1": 1}
+        answer.read()
+    assert answer.json()["success"] is True
+    assert answer.elapsed.total_seconds() >= 0.2
+
+
 def test_latency_delays_an_ordinary_answer(sandbox: Any) -> None:
     sandbox.put_faults(bitespeed={"latency_ms": 60})
     answer = send(sandbox)
