@@ -271,7 +271,8 @@ class Outbox(Protocol):
     async def forget_records(self, before: int) -> int:
         """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
 
-        An `unknown` delivery counts as in a last state once its deadline has passed. Returns how many events.
+        And only if each was last changed before `before`, too. An `unknown` one counts as in a last state once its
+        deadline is before `before`. Returns how many events.
         """
 
     async def can_commit(self) -> bool:

@@ -9,11 +9,16 @@ from app.outbox.adding import DEDUP_WINDOW_MS
 from app.outbox.closing import recover_lost_attempts
 from app.outbox.receiving import KEEP_EARLY_MS
 
+EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
 SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long behind a sweep
 
 _EXPIRE = """
 UPDATE deliveries SET state = 'expired', reason = 'deadline_passed', due_at = NULL, updated_at = ?1
 WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'pending' AND deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2)
+"""
+_DROP_SURPLUS = """
+DELETE FROM early_receipts WHERE received_at <
+    (SELECT received_at FROM early_receipts ORDER BY received_at DESC LIMIT 1 OFFSET ?)
 """
 # Past its deadline an unknown one waits for a receipt or a person only, so it leaves the index of what is due.
 _LEAVE_UNKNOWN = "UPDATE deliveries SET due_at = NULL WHERE state = 'unknown' AND due_at <= ?1 AND deadline_at <= ?1"
@@ -41,6 +46,7 @@ def resend_unknown(db: sqlite3.Connection, now: int) -> int:
 def tidy(db: sqlite3.Connection, now: int, gap_ms: int, settle_ms: int) -> int:
     """Drop what has served its time; make attempts whose lease ran out unknown. Return how many of those."""
     db.execute("DELETE FROM early_receipts WHERE received_at <= ?", (now - KEEP_EARLY_MS,))
+    db.execute(_DROP_SURPLUS, (EARLY_LIMIT - 1,))
     db.execute("DELETE FROM dedup_keys WHERE seen_at <= ?", (now - DEDUP_WINDOW_MS,))
     db.execute("DELETE FROM recipient_turns WHERE last_at <= ?", (now - gap_ms,))
     return recover_lost_attempts(db, now, settle_ms)
