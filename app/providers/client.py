@@ -105,27 +105,33 @@ class ProviderClient:
         )
 
     async def send(
-        self, provider: Provider, message: Message, delivery_id: str, *, write_within_ms: int | None = None
+        self,
+        provider: Provider,
+        message: Message,
+        delivery_id: str,
+        *,
+        write_within_ms: int | None = None,
+        tries: int = MAX_TRIES,
     ) -> Sent:
         """Ask `provider` to send `message`; never raises but when cancelled.
 
-        Tries again (up to three times, within two timeouts) only what broke off before it was sent.
+        Tries again (up to `tries` in all, within two timeouts) only what broke off before it was sent.
         `write_within_ms`: no byte leaves later than that from now on (the message's deadline).
         """
         loop = asyncio.get_running_loop()
         write_before = None if write_within_ms is None else loop.time() + write_within_ms / 1000
         request = provider.build_request(message, delivery_id)
-        tries = 0
+        tried = 0
 
         async def try_once() -> Sent:
-            nonlocal tries
-            tries += 1
-            return await self._try_once(provider, request, _Try(write_before), tries)
+            nonlocal tried
+            tried += 1
+            return await self._try_once(provider, request, _Try(write_before), tried)
 
         began = loop.time()
         sent = await try_once()
-        if _is_worth_a_quick_try(sent):
-            sent = await self._retrying(loop.time() - began)(_first_then(sent, try_once))
+        if tries > 1 and _is_worth_a_quick_try(sent):
+            sent = await self._retrying(tries, loop.time() - began)(_first_then(sent, try_once))
         return replace(sent, outcome=strike_values(sent.outcome, message))
 
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
@@ -140,11 +146,11 @@ class ProviderClient:
         """Close every connection."""
         await self._http.aclose()
 
-    def _retrying(self, spent_s: float) -> AsyncRetrying:
+    def _retrying(self, tries: int, spent_s: float) -> AsyncRetrying:
         # A new one for every send: it keeps the state of its run, and sends run side by side.
         return AsyncRetrying(
             retry=retry_if_result(_is_worth_a_quick_try),
-            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1) - spent_s),
+            stop=stop_after_attempt(tries) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1) - spent_s),
             wait=self._draw_wait,
             sleep=self._sleep,
             retry_error_callback=_last_result,

@@ -121,6 +121,15 @@ async def test_quick_tries_wait_a_little_longer_each_and_end_with_success(
     assert waits == [0.2, 0.4]
 
 
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_no_more_is_tried_than_was_allowed(
+    open_client: OpenClient, build_account: Account, message: Message, tries: int
+) -> None:
+    transport, calls = failing(httpx2.ConnectError("x"))
+    client = open_client(transport=transport, draw=lambda: 0.0)
+    assert (await client.send(build_account("gallabox"), message, "d-1", tries=tries)).tries == len(calls) == tries
+
+
 async def test_a_wait_that_does_not_fit_ends_the_attempt(
     open_client: OpenClient, build_account: Account, message: Message
 ) -> None:
