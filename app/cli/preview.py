@@ -1,4 +1,4 @@
-"""`nector-relay preview`: the message before a customer sees it."""
+"""`nector-relay preview`: the message before a customer sees it; as text, as files to review, as a page."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
+from app.cli.golden import compare_golden, print_golden
 from app.cli.sources import make_event, read_config, read_webhook
 from app.clock import read_clock
 from app.core.config import Config
-from app.core.models import Event, Message
 from app.core.nector import canonical_topic
-from app.core.rendering import Unrendered, render_message
-from app.core.routing import Broken, Miss, Route, match_route
-from app.core.templates import Templates, fill_template, print_message
+from app.core.picturing import draw_page
+from app.core.previewing import Preview, preview_message, print_preview
+from app.core.routing import Route
+from app.core.templates import Templates
 from app.errors import RelayError
 
 
@@ -22,23 +23,39 @@ def preview(
     route: Annotated[str | None, typer.Argument(help="A route of the YAML; all of them if left out.")] = None,
     event: Annotated[str | None, typer.Option(help="A JSON file with an event, or - for stdin.")] = None,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Compare with the files of this folder, one a route; write those not there."),
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="With --golden: write every file anew.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that looks like WhatsApp.")] = None,
 ) -> int:
     """Show each message as the customer sees it: from the routes' examples, or from one event. Exit 1 if one fails."""
+    if update and golden is None:
+        raise RelayError("--update writes the files of --golden DIR: name the folder")
     rules, templates = read_config(config)
-    now = read_clock()
     topic, payload = (None, None) if event is None else read_webhook(event)
-    right = True
-    for chosen in choose_routes(rules, route, topic):
-        print(f"── {chosen.name}: {chosen.provider} · {chosen.template}")
-        events = _list_examples(chosen, now) if payload is None else [make_event(topic or chosen.topic, payload, now)]
-        for given in events:
-            message = render_message(chosen, given, rules.store)
-            print(_describe_miss(chosen, given) + show_message(message, chosen, templates), end="\n\n")
-            right = right and isinstance(message, Message)
-        if not events:
-            print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
-            right = False
-    return 0 if right else 1
+    chosen = choose_routes(rules, route, topic)
+    now = read_clock()
+    if payload is None:
+        shown = {one.name: preview_examples(one, rules, templates, now) for one in chosen}
+    else:
+        shown = {
+            one.name: [
+                preview_message(one, make_event(topic or one.topic, payload, now), rules.store, templates, "event")
+            ]
+            for one in chosen
+        }
+    if html is not None:
+        _write_page(html, [each for previews in shown.values() for each in previews])
+    if golden is not None:
+        texts = {name: print_golden(previews) for name, previews in shown.items() if previews}
+        return compare_golden(golden, texts, update=update, whole=route is None and event is None)
+    if html is not None:
+        print(f"wrote {html}")
+        return 0
+    right = [_print_route(one, shown[one.name], from_event=payload is not None) for one in chosen]
+    return 0 if all(right) else 1
 
 
 def choose_routes(config: Config, name: str | None, topic: str | None) -> list[Route]:
@@ -57,28 +74,29 @@ def choose_routes(config: Config, name: str | None, topic: str | None) -> list[R
     return routes
 
 
-def show_message(message: Message | Unrendered, route: Route, templates: Templates) -> str:
-    """Return what the customer sees, or why there is no message."""
-    if isinstance(message, Unrendered):
-        return f"not sent: {message.reason.value} ({message.detail})"
-    template = templates.get((route.provider, route.template))
-    if template is not None:
-        return f"to {message.recipient}\n" + print_message(
-            fill_template(template, message.variables, message.header, message.buttons)
-        )
-    values = [f"  {variable.name or number}: {variable.value}" for number, variable in enumerate(message.variables, 1)]
-    unknown = f"to {message.recipient}\nconfig/templates.yaml does not hold this template's text; its variables are:"
-    return "\n".join([unknown, *values])
+def preview_examples(route: Route, config: Config, templates: Templates, now: int) -> list[Preview]:
+    """Return a preview of every example of a route, those that send nothing included."""
+    return [
+        preview_message(route, make_event(route.topic, one.event, now), config.store, templates, f"example {number}")
+        for number, one in enumerate(route.examples, 1)
+    ]
 
 
-def _list_examples(route: Route, now: int) -> list[Event]:
-    return [make_event(route.topic, one.event, now) for one in route.examples if one.hits and one.dead is None]
+def _print_route(route: Route, previews: list[Preview], *, from_event: bool) -> bool:
+    """Print a route's messages; of its examples only those that are meant to send. False if one is not sent."""
+    print(f"── {route.name}: {route.provider} · {route.template}")
+    if not from_event:
+        meant = [one.hits and one.dead is None for one in route.examples]
+        previews = [preview for preview, sends in zip(previews, meant, strict=True) if sends]
+    for preview in previews:
+        print(print_preview(preview), end="\n\n")
+    if not previews:
+        print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
+    return bool(previews) and all(preview.is_sent for preview in previews)
 
 
-def _describe_miss(route: Route, event: Event) -> str:
-    """Say that the message is never sent, for the event does not hit the route; "" if it does."""
-    match match_route(route, event):
-        case Miss(detail=detail) | Broken(detail=detail):
-            return f"this event does not hit the route ({detail}); if it did:\n"
-        case _:
-            return ""
+def _write_page(path: Path, previews: list[Preview]) -> None:
+    try:
+        path.write_text(draw_page(previews, "What customers see"), encoding="utf-8")
+    except OSError as error:
+        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None

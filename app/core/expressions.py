@@ -54,13 +54,17 @@ Work = Callable[[Mapping[str, Any]], Any]
 
 
 class Expression:
-    """A compiled expression. `names` are the dotted paths it reads; a constant reads none."""
+    """A compiled expression. `names` are the dotted paths it reads; a constant reads none.
 
-    __slots__ = ("_work", "is_constant", "names", "source")
+    `preferred` are those of them for which a `default(…)` stands in where they are missing.
+    """
 
-    def __init__(self, source: str, names: frozenset[str], work: Work) -> None:
+    __slots__ = ("_work", "is_constant", "names", "preferred", "source")
+
+    def __init__(self, source: str, names: frozenset[str], work: Work, preferred: frozenset[str] = frozenset()) -> None:
         self.source = source
         self.names = names
+        self.preferred = preferred
         self.is_constant = not names
         self._work = work
 
@@ -141,7 +145,7 @@ class ExpressionCompiler:
             work = _follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
         except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
             raise ExpressionError("the expression is nested too deeply") from None
-        return Expression(source, frozenset(parsed.names), work)
+        return Expression(source, frozenset(parsed.names), work, parsed.preferred)
 
     def _prepare_filter(self, node: nodes.Filter) -> None:
         """Load Babel when the first expression wants it, and read a date's pattern before a customer's date does."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
@@ -71,6 +71,7 @@ class Parsed:
     path: Path | None = None  # where the expression is nothing but one
     slots: dict[Path, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    preferred: frozenset[str] = frozenset()  # those for which a `default` stands in
 
 
 def parse_expression(source: str, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> Parsed:
@@ -86,6 +87,7 @@ def parse_expression(source: str, environment: Environment, prepare_filter: Call
     for node in (parsed.node, *parsed.node.find_all(nodes.Node)):
         _check_node(node, environment, prepare_filter)
     parsed.path = _read_path(parsed.node)
+    parsed.preferred = frozenset(_list_preferred(parsed.node))
     parsed.node = _rewrite(parsed.node, parsed)
     return parsed
 
@@ -149,6 +151,28 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean …?" where a known name is near, else nothing."""
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _list_preferred(node: nodes.Node) -> Iterator[str]:
+    """Yield the paths before the first `default` of each chain: if one is missing, a default is what shows."""
+    for each in (node, *node.find_all(nodes.Filter)):
+        if isinstance(each, nodes.Filter) and each.name == "default" and each.node is not None:
+            earlier = [inner.name for inner in (each.node, *each.node.find_all(nodes.Filter)) if _is_filter(inner)]
+            if "default" not in earlier:
+                yield from _list_paths(each.node)
+
+
+def _is_filter(node: nodes.Node) -> TypeGuard[nodes.Filter]:
+    return isinstance(node, nodes.Filter)
+
+
+def _list_paths(node: nodes.Node) -> Iterator[str]:
+    path = _read_path(node)
+    if path is not None:
+        yield write_path(path)
+        return
+    for child in node.iter_child_nodes():
+        yield from _list_paths(child)
 
 
 # -- rewriting ------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ What an example holds was invented by its author, so what went wrong may be show
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,7 @@ from app.core.models import Event, Message
 from app.core.problems import Problem
 from app.core.rendering import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.core.routing import Broken, Example, Miss, Route, match_route
-from app.core.templates import Templates, fill_template
+from app.core.templates import BODY_LIMIT, Templates, fill_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,15 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
     template = templates.get((route.provider, route.template))
     if template is not None:
         got["text"] = fill_template(template, message.variables, message.header, message.buttons).body
+        if len(got["text"]) > BODY_LIMIT:
+            yield f"the message is {len(got['text'])} characters long; WhatsApp takes {BODY_LIMIT}"
     elif "text" in sends:
         yield f'"text" cannot be compared: template "{route.template}" is not in templates.yaml'
     for key, expected in sends.items():
         if key == "variables":
             yield from _compare_variables(expected, message)
+        elif key == "text" and key in got and got[key] != expected:
+            yield f'"text" differs, [-expected-] {{+got+}}: {_mark_words(str(expected), got[key])}'
         elif key in got and got[key] != expected:
             yield f'"{key}" should be {_show(expected)}, and is {_show(got[key])}'
 
@@ -130,6 +136,19 @@ def _compare_variables(expected: list[Any] | Mapping[str, Any], message: Message
         if by_name.get(name) != _write(value):
             is_now = f"is {_show(by_name[name])}" if name in by_name else f"is not among {_show(list(by_name))}"
             yield f'variable "{name}" should be {_show(_write(value))}, and {is_now}'
+
+
+def _mark_words(expected: str, got: str) -> str:
+    """Return one text with what differs marked word by word, as `git diff --word-diff` does."""
+    before, after = re.split(r"(\s+)", expected), re.split(r"(\s+)", got)
+    parts = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts.append("".join(before[a:b]))
+        else:
+            parts.append("".join(f"[-{text}-]" for text in ("".join(before[a:b]),) if text))
+            parts.append("".join(f"{{+{text}+}}" for text in ("".join(after[c:d]),) if text))
+    return "".join(parts).replace("\n", "\\n")
 
 
 def _write(value: Any) -> str:

@@ -20,6 +20,7 @@ to +919800000001
 │ in your wallet, ready for your next order.
 │ [ See my coins → https://acme.example/rewards ]
 ╰─
+note: 91 of 1024 characters
 """
 
 
@@ -119,3 +120,85 @@ def test_output_that_the_terminal_cannot_show_is_escaped(run_program: Callable[.
     done = run_program("preview", "review-thanks", folder=folder, environment={"PYTHONIOENCODING": "ascii"})
     assert (done.code, done.err) == (0, "")
     assert "\\u2502 Thank you for your review, Riya!" in done.out
+
+
+# -- kept as files, and as a page -----------------------------------------------------------------
+
+
+@pytest.fixture
+def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+
+
+@pytest.mark.usefixtures("outside_ci")
+def test_golden_files_are_written_once_and_then_compared(run: Callable[..., Any], folder: Path) -> None:
+    done = run("preview", "--golden", "golden")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "golden: 11 right, 0 not")
+    text = (folder / "golden/coins-earned.txt").read_text()
+    assert text.startswith(
+        "coins-earned: walletreward_create → gallabox · coins_earned · en · utility\n\n"
+        "── example 1\nto +919800000001\n╭─\n"
+    )
+    again = run("preview", "--golden", "golden")
+    assert (again.code, again.out) == (0, "golden: 11 right, 0 not\n")
+
+
+@pytest.mark.usefixtures("outside_ci")
+def test_a_message_that_changed_is_1_with_its_diff_until_it_is_taken_over(
+    run: Callable[..., Any], folder: Path, edit: Callable[..., Path]
+) -> None:
+    run("preview", "--golden", "golden")
+    (folder / "config/templates.yaml").write_text(
+        (folder / "config/templates.yaml").read_text().replace("you just earned", "you have just earned")
+    )
+    changed = run("preview", "--golden", "golden")
+    assert changed.code == 1
+    assert "--- golden/coins-earned.txt" in changed.out
+    assert "-│ Hi Riya, you just earned 1,250 coins. 🎉 They are\n" in changed.out
+    assert "+│ Hi Riya, you have just earned 1,250 coins. 🎉\n" in changed.out
+    assert changed.out.endswith(
+        "golden: 10 right, 1 not; if that is meant, run `nector-relay preview --golden golden --update`\n"
+    )
+    edit("  review-thanks:", "  review-thank-you:")
+    stale = run("preview", "--golden", "golden")
+    assert "golden/review-thanks.txt: no route has its name" in stale.out
+    taken = run("preview", "--golden", "golden", "--update")
+    assert (taken.code, "removed golden/review-thanks.txt" in taken.out) == (0, True)
+    assert run("preview", "--golden", "golden").code == 0
+
+
+def test_in_ci_a_golden_file_that_nobody_committed_is_a_fault(
+    run: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    done = run("preview", "--golden", "golden")
+    assert (done.code, list((folder / "golden").iterdir())) == (1, [])
+    assert "golden/coins-earned.txt: is not there\n" in done.out
+
+
+@pytest.mark.usefixtures("outside_ci")
+def test_one_routes_golden_file_is_compared_and_the_others_are_left(run: Callable[..., Any], folder: Path) -> None:
+    run("preview", "--golden", "golden")
+    assert run("preview", "coins-earned", "--golden", "golden").out == "golden: 1 right, 0 not\n"
+    assert len(list((folder / "golden").iterdir())) == 11
+
+
+def test_a_page_is_written(run: Callable[..., Any], folder: Path) -> None:
+    done = run("preview", "--html", "page.html")
+    assert (done.code, done.out) == (0, "wrote page.html\n")
+    page = (folder / "page.html").read_text()
+    assert "Hi Riya, you just earned 1,250 coins." in page
+    assert page.count("<section>") == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--update"], "--update writes the files of --golden DIR: name the folder"),
+        (["--golden", "config/relay.yaml"], "config/relay.yaml: cannot be used (File exists)"),
+        (["--html", "none/page.html"], "none/page.html: cannot be written (No such file or directory)"),
+    ],
+)
+def test_what_cannot_be_written_is_1_and_says_so(run: Callable[..., Any], arguments: list[str], told: str) -> None:
+    done = run("preview", *arguments)
+    assert (done.code, done.err) == (1, f"nector-relay: {told}\n")

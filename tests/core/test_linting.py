@@ -109,7 +109,18 @@ def test_an_example_that_comes_to_what_it_says_has_no_problem(example: str) -> N
         (f"{{{RIYA}, sends: {{language: hi}}}}", ['"language" should be "hi", and is "en"']),
         (f"{{{RIYA}, sends: {{header: x}}}}", ['"header" should be "x", and is ""']),
         (f"{{{RIYA}, sends: {{buttons: [x]}}}}", ['"buttons" should be ["x"], and is []']),
-        (f"{{{RIYA}, sends: {{text: Hello}}}}", ['"text" should be "Hello", and is "Hi Riya, 100 coins."']),
+        (
+            f"{{{RIYA}, sends: {{text: Hello}}}}",
+            ['"text" differs, [-expected-] {+got+}: [-Hello-]{+Hi Riya, 100 coins.+}'],
+        ),
+        (
+            f'{{{RIYA}, sends: {{text: "Hi Riya, 200 coins."}}}}',
+            ['"text" differs, [-expected-] {+got+}: Hi Riya, [-200-]{+100+} coins.'],
+        ),
+        (
+            f'{{{RIYA}, sends: {{text: "Hi Riya,\\n100 coins. Bye"}}}}',
+            ['"text" differs, [-expected-] {+got+}: Hi Riya,[-\\n-]{+ +}100 coins.[- Bye-]'],
+        ),
         (
             f"{{{RIYA}, sends: {{variables: [Kabir, 100]}}}}",
             ['"variables" should be ["Kabir", "100"], and are ["Riya", "100"]'],
@@ -181,3 +192,16 @@ def test_every_example_of_the_bundled_file_is_right_on_any_day() -> None:
         assert [problem.message for result in results for problem in result.problems] == []
         assert {result.route for result in results if result.message} == {route.name for route in parsed.config.routes}
         assert all(result.message.recipient.startswith("+9198000000") for result in results if result.message)
+
+
+def test_a_message_that_whatsapp_would_find_too_long_is_told() -> None:
+    text = CONFIG.replace("EXAMPLE", f"{{{RIYA}}}")
+    templates = parse_templates(TEMPLATES.replace("Hi ", "x" * 1010))
+    parsed = parse_config(
+        text, name="x", environment={"KEY": "k"}, provider_types=settings_types(), templates=templates.templates
+    )
+    assert parsed.config is not None
+    result, *_ = run_examples(parsed.config, templates.templates, NOW, lambda _: "id")
+    assert [problem.message for problem in result.problems] == [
+        'example 1 of route "coins": the message is 1026 characters long; WhatsApp takes 1024'
+    ]
