@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from app.errors import StoreBroken, StoreError
@@ -15,6 +16,14 @@ RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long after its last state a payload, and then the whole record, is kept. In ms."""
+
+    payload_ms: int
+    record_ms: int
+
+
 class Dispatcher:
     """Runs the lanes of the rules in force.
 
@@ -22,9 +31,9 @@ class Dispatcher:
     none is worse than one that is down.
     """
 
-    def __init__(self, parts: LaneParts, payload_retention_ms: int, on_dead: Callable[[BaseException], None]) -> None:
+    def __init__(self, parts: LaneParts, retention: Retention, on_dead: Callable[[BaseException], None]) -> None:
         self._parts = parts
-        self._payload_retention_ms = payload_retention_ms
+        self._retention = retention
         self._on_dead = on_dead
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,5 +121,8 @@ class Dispatcher:
         if swept.resent:
             self.wake_all()
         if wipe:
-            wiped = await outbox.wipe_payloads(now - self._payload_retention_ms)
+            forgotten = await outbox.forget_records(now - self._retention.record_ms)
+            self._parts.log.info("outbox.forgotten", events=forgotten)
+            # Last, for it empties the log: what was forgotten must not stay readable there, either.
+            wiped = await outbox.wipe_payloads(now - self._retention.payload_ms)
             self._parts.log.info("outbox.wiped", payloads=wiped)

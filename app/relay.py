@@ -8,7 +8,7 @@ from importlib import import_module
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, read_clock
-from app.dispatch import Dispatcher
+from app.dispatch import Dispatcher, Retention
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
@@ -61,7 +61,8 @@ class Relay:
         else:
             outbox = self._outbox = SqliteOutbox(settings.database_path)
             parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_client)
-            dispatcher = Dispatcher(parts, settings.payload_retention, on_dead)
+            retention = Retention(settings.payload_retention, settings.record_retention)
+            dispatcher = Dispatcher(parts, retention, on_dead)
             self._dispatcher = dispatcher
             taker = OutboxTaker(outbox, dispatcher.wake)
             self.receipt_desk = ReceiptDesk(self.rules.current, outbox, clock, self.metrics, log)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.core.durations import parse_duration
+from app.core.durations import format_duration, parse_duration
 from app.errors import ConfigError
+from app.outbox.adding import DEDUP_WINDOW_MS
 
 SECRETS_FOLDER = Path("/run/secrets")
 ENV_FILE = Path(".env")
@@ -84,6 +85,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
     settle_after: Duration = Field(900_000, description="how long an unknown delivery waits for its receipt")
     payload_retention: Duration = Field(604_800_000, description="how long a payload is kept after its last state")
+    record_retention: Duration = Field(
+        7_776_000_000, validate_default=True, description="how long an event is known after its last state"
+    )
     shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
 
     @field_validator("admin_token", mode="before")
@@ -97,6 +101,17 @@ class Settings(BaseSettings):
         token = value.get_secret_value() if value else ""
         if not (token.isascii() and token.isprintable()):
             raise ValueError("write letters, digits and signs of ASCII only: an HTTP header carries no others")
+        return value
+
+    @field_validator("record_retention")
+    @classmethod
+    def _outlives_repeats(cls, value: int, info: ValidationInfo) -> int:
+        """A forgotten event sent again would be a new one, and a payload cannot outlive its record."""
+        if value < DEDUP_WINDOW_MS:
+            raise ValueError(f"write {format_duration(DEDUP_WINDOW_MS)} or more: repeats are known for so long")
+        payload_retention = info.data.get("payload_retention", 0)
+        if value < payload_retention:
+            raise ValueError(f"write {format_duration(payload_retention)} or more, as RELAY_PAYLOAD_RETENTION is")
         return value
 
     @field_validator("log_level", "log_format", "nector_hmac", mode="before")

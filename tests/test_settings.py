@@ -121,7 +121,9 @@ READ: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"RELAY_SETTLE_AFTER": "15m"}, {"settle_after": 15 * MINUTE}),
     ({"RELAY_SETTLE_AFTER": "15min"}, {"settle_after": 15 * MINUTE}),
     ({"RELAY_SETTLE_AFTER": " 6h "}, {"settle_after": 6 * HOUR}),
-    ({"RELAY_PAYLOAD_RETENTION": "30d"}, {"payload_retention": 30 * DAY}),
+    ({"RELAY_PAYLOAD_RETENTION": "30d"}, {"payload_retention": 30 * DAY, "record_retention": 90 * DAY}),
+    ({"RELAY_RECORD_RETENTION": "30d"}, {"payload_retention": 7 * DAY, "record_retention": 30 * DAY}),
+    ({"RELAY_RECORD_RETENTION": "1000d"}, {"record_retention": 1_000 * DAY}),
     ({"relay_log_level": "debug", "RELAY_Log_Level": "error"}, {"log_level": "info"}),
 ]
 
@@ -153,6 +155,12 @@ def test_secrets_are_not_in_a_repr() -> None:
     assert "canary" not in repr(settings) + str(settings)
 
 
+@pytest.mark.parametrize("given", [{}, {"RELAY_RECORD_RETENTION": "99d"}])
+def test_a_record_is_not_forgotten_before_its_payload(given: Mapping[str, str]) -> None:
+    with pytest.raises(ConfigError, match="RELAY_RECORD_RETENTION: write 100d or more, as RELAY_PAYLOAD_RETENTION is"):
+        read_settings({"RELAY_PAYLOAD_RETENTION": "100d", **given})
+
+
 # -- how a wrong one is told ----------------------------------------------------------------------
 
 DURATION = "must be a duration such as 90s, 15m, 6h or 7d"
@@ -172,6 +180,8 @@ WRONG = [
     ),
     ("RELAY_SETTLE_AFTER", "soon", DURATION),
     ("RELAY_PAYLOAD_RETENTION", "1y", DURATION),
+    ("RELAY_RECORD_RETENTION", "1y", DURATION),
+    ("RELAY_RECORD_RETENTION", "29d", "write 30d or more: repeats are known for so long"),
 ]
 
 

@@ -13,10 +13,13 @@ _IS_KEPT = """
 SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = ?1 AND (updated_at >= ?2 OR NOT (
     state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < ?2))))
 """
-_FORGET = tuple(
-    f"DELETE FROM {table} WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)"  # noqa: S608  # our own three names
-    for table in ("attempts", "timeline", "receipts")
-) + ("DELETE FROM deliveries WHERE event_seq = ?", "DELETE FROM events WHERE seq = ?")
+_FORGET = (
+    "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
+    "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
+    "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
+    "DELETE FROM deliveries WHERE event_seq = ?",
+    "DELETE FROM events WHERE seq = ?",
+)
 
 
 @dataclass(frozen=True, slots=True)
