@@ -25,9 +25,11 @@ INSERT INTO deliveries (
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
 _SEE_KEY = """
-INSERT INTO dedup_keys (hash, seen_at) VALUES (?, ?)
-ON CONFLICT (hash) DO UPDATE SET seen_at = excluded.seen_at WHERE seen_at <= excluded.seen_at - ?
+INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE
+SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE seen_at <= excluded.seen_at - ?
 """
+# A replay of the event whose key it is: the message goes out now, so the window begins anew.
+_SEE_KEY_AGAIN = f"{_SEE_KEY} OR event_seq = excluded.event_seq"
 _FIND_BY_SOURCE = "SELECT seq, id FROM events WHERE source = ? AND source_delivery_id = ?"
 _FIND_BY_ID = "SELECT seq, id FROM events WHERE id = ?"
 _FIND_DELIVERIES = "SELECT id, route, provider, state FROM deliveries WHERE event_seq = ? ORDER BY seq"
@@ -77,14 +79,28 @@ def add_event(db: sqlite3.Connection, event: Event, deliveries: Sequence[FrozenD
     if not cursor.rowcount:
         return _find_first(db, event)
     seq = cursor.lastrowid
-    return Enqueued(event.id, tuple(_add_delivery(db, seq, frozen) for frozen in deliveries), duplicate=False)
+    return Enqueued(event.id, tuple(_take_delivery(db, seq, frozen) for frozen in deliveries), duplicate=False)
 
 
-def _add_delivery(db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery) -> DeliveryState:
+def see_key_again(db: sqlite3.Connection, event_seq: int, frozen: FrozenDelivery) -> bool:
+    """Tell whether a replayed delivery's key is new in its window or its own event's, and remember it."""
+    values = (frozen.key_hash, frozen.delivery.created_at, event_seq, DEDUP_WINDOW_MS)
+    return frozen.key_hash is None or db.execute(_SEE_KEY_AGAIN, values).rowcount > 0
+
+
+def _take_delivery(db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery) -> DeliveryState:
     it = frozen.delivery
-    state, reason = it.state, it.reason
-    if frozen.key_hash is not None and not _see_key(db, frozen.key_hash, it.created_at):
-        state, reason = State.SUPPRESSED, Reason.DUPLICATE
+    values = (frozen.key_hash, it.created_at, event_seq, DEDUP_WINDOW_MS)
+    if frozen.key_hash is not None and not db.execute(_SEE_KEY, values).rowcount:
+        return add_delivery(db, event_seq, frozen, State.SUPPRESSED, Reason.DUPLICATE)
+    return add_delivery(db, event_seq, frozen, it.state, it.reason)
+
+
+def add_delivery(
+    db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery, state: State, reason: Reason | None
+) -> DeliveryState:
+    """Insert a delivery of an event; the trigger writes its first timeline row."""
+    it = frozen.delivery
     db.execute(
         _ADD_DELIVERY,
         (
@@ -94,11 +110,6 @@ def _add_delivery(db: sqlite3.Connection, event_seq: int | None, frozen: FrozenD
         ),
     )  # fmt: skip
     return DeliveryState(it.id, it.route, it.provider, state)
-
-
-def _see_key(db: sqlite3.Connection, key_hash: bytes, now: int) -> bool:
-    """Tell whether a key is new in its window, and remember it."""
-    return db.execute(_SEE_KEY, (key_hash, now, DEDUP_WINDOW_MS)).rowcount > 0
 
 
 def _find_first(db: sqlite3.Connection, event: Event) -> Enqueued:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from app.core.deciding import Decision
 from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
+from app.core.replaying import PastDelivery, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,14 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What `close_attempt` came to. `hold_set`: the scope of a hold that stands now and did not before."""
+    """What `close_attempt` came to. `hold_set`: the scope of a hold that stands now and did not before.
+
+    `holds_released`: those that the attempt probed and that ended with its success.
+    """
 
     recorded: bool
     hold_set: str | None = None
+    holds_released: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +95,10 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which stored events to replay; None = any. Oldest first; `after_seq` from the last page.
+    """Which stored events to replay; None = any. `after` is the last page's `next_after`.
 
     `state` and `route`: only events that have a delivery so; `state` may also be "unrouted" (no delivery at all).
+    `since` and `until`: received from the one on and before the other.
     """
 
     ids: Collection[str] | None = None
@@ -101,24 +107,13 @@ class EventFilter:
     route: str | None = None
     since: int | None = None
     until: int | None = None
-    after_seq: int = 0
-    limit: int = 500
-
-
-@dataclass(frozen=True, slots=True)
-class PastDelivery:
-    """A delivery that a stored event already has."""
-
-    id: str
-    route: str
-    recipient: str
-    state: State
-    reason: str | None
+    after: int = 0
+    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it is kept; `body` is None once it was wiped."""
+    """An event as it is kept; `body` is None once it was wiped. Its deliveries: oldest first."""
 
     seq: int
     id: str
@@ -131,6 +126,14 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, perhaps none though more follow: a page looks at a bounded number. `next_after` None: the last."""
+
+    events: tuple[StoredEvent, ...]
+    next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A replay that was worked out and may be applied once. `entries` is JSON of ids and verdicts, no values."""
 
@@ -139,6 +142,14 @@ class Plan:
     config_hash: str
     entries: str
     applied_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a plan's deliveries came to: added, or (delivery id → verdict) left out because something changed."""
+
+    deliveries: tuple[DeliveryState, ...]
+    left_out: Mapping[str, Verdict]
 
 
 class Outbox(Protocol):
@@ -170,7 +181,8 @@ class Outbox(Protocol):
         """Record what an attempt came to and what follows; not `recorded` if it is no longer the open one.
 
         One that was meanwhile given up as lost (`unknown`, its lease ran out) is still recorded if no other followed.
-        The fifth message of a route in a row that is refused for the same reason sets a hold on the route.
+        The fifth message of a route in a row that is refused for the same reason sets a hold on the route. An accepted
+        one ends the holds that it probed, but for those that a person has set meanwhile.
         """
 
     async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
@@ -210,22 +222,30 @@ class Outbox(Protocol):
     async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
         """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
 
-    async def find_events(self, wanted: EventFilter) -> Sequence[StoredEvent]:
+    async def explain_retry(self, ids: Collection[str], now: int) -> Mapping[str, str]:
+        """Return, for each of these deliveries that cannot be retried, why.
+
+        `not_found`, `deadline_passed`, `payload_gone`, `replayed` (a later delivery of its event does its work),
+        or the state in which there is nothing to retry.
+        """
+
+    async def find_events(self, wanted: EventFilter) -> EventPage:
         """Return a page of stored events, oldest first, each with the deliveries it has."""
 
+    async def find_duplicates(self, deliveries: Sequence[Delivery], now: int) -> Collection[str]:
+        """Return the ids of those whose dedup key another event has; a key of nobody known counts as another's."""
+
     async def save_plan(self, plan: Plan) -> None:
-        """Keep a plan; it is dropped after a day."""
+        """Keep a plan for a day."""
 
     async def read_plan(self, plan_id: str) -> Plan | None:
         """Return a plan; None if there is none (any more)."""
 
-    async def apply_plan(
-        self, plan_id: str, deliveries: Sequence[Delivery], now: int
-    ) -> Sequence[DeliveryState] | None:
+    async def apply_plan(self, plan_id: str, deliveries: Sequence[Delivery], now: int) -> Applied | None:
         """Add a plan's deliveries to their events, all in one transaction, and mark the plan applied.
 
-        A delivery whose event and route meanwhile have one that is pending, sending, unknown or accepted is left out;
-        a dedup key of another event makes it `suppressed`. None, and no change, if the plan is gone or was applied.
+        Left out: what meanwhile has an obstacle (core.replaying.find_obstacle), passed its deadline, is another event's
+        duplicate, or whose event was wiped. None, and no change, if the plan is gone or was applied.
         """
 
     async def count_reasons(self, state: str) -> Sequence[Mapping[str, Any]]:
@@ -240,7 +260,7 @@ class Outbox(Protocol):
         """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand only a person changes."""
 
     async def release_hold(self, scope: str, now: int) -> bool:
-        """End a hold; False if there was none."""
+        """End a hold, as a person wishes; False if there was none. A route's refusals are then counted anew."""
 
     async def list_holds(self) -> Sequence[Hold]:
         """Return every hold, oldest first."""

@@ -42,6 +42,12 @@ UNION ALL SELECT provider, 'sending', count(*) FROM deliveries INDEXED BY delive
     WHERE state = 'sending' GROUP BY provider
 """
 
+# With max() as the one aggregate, the other columns are of the row that has it (SQLite's own promise:
+# https://www.sqlite.org/lang_select.html#bare_columns_in_an_aggregate_query).
+_REASONS = """
+SELECT d.reason, d.route, d.provider, count(*) AS n, d.id, d.updated_at, max(d.seq)
+FROM deliveries d {index} WHERE {where} GROUP BY d.reason, d.route, d.provider ORDER BY n DESC, d.seq DESC
+"""
 # A partial index is used only if its very condition stands in the query.
 _UNUSUAL = "d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state"
 _BY_STATE = {
@@ -120,7 +126,18 @@ def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
 
 def count_reasons(db: sqlite3.Connection, state: str) -> Sequence[Mapping[str, Any]]:
     """Return the deliveries of a state by reason, route and provider, the largest group first."""
-    raise NotImplementedError
+    query = _REASONS.format(index=_pick_index(DeliveryFilter(state=state)), where=_BY_STATE.get(state, "0"))
+    return [
+        {
+            "reason": reason,
+            "route": route,
+            "provider": provider,
+            "count": count,
+            "newest_id": newest_id,
+            "newest_at": format_instant(newest_at),
+        }
+        for reason, route, provider, count, newest_id, newest_at, _ in db.execute(query, {"state": state})
+    ]
 
 
 def _show_instant(at: int | None) -> str | None:

@@ -13,6 +13,7 @@ from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
 from app.errors import StoreBroken, StoreError
 from app.outbox import (
     adding,
+    backup,
     claiming,
     closing,
     forgetting,
@@ -26,15 +27,15 @@ from app.outbox import (
     wiping,
 )
 from app.outbox.base import (
+    Applied,
     Closed,
     DeliveryFilter,
-    DeliveryState,
     Enqueued,
     EventFilter,
+    EventPage,
     Hold,
     LaneState,
     Plan,
-    StoredEvent,
     Swept,
 )
 from app.outbox.locking import ProcessLock
@@ -106,6 +107,10 @@ class SqliteOutbox:
         ending = closing.Ending(outcome, decision, now, tries)
         return await self._writer.run(lambda db: closing.close_attempt(db, attempt, ending), essential=True)
 
+    async def settle_restored(self, now: int) -> int | None:
+        """If this file is a backup that was put back, send nothing of it by itself; see backup.settle_restored."""
+        return await self._writer.run(lambda db: backup.settle_restored(db, now), essential=True)
+
     async def recover_open_attempts(self, now: int, settle_ms: int) -> int:
         """See Outbox."""
         return await self._writer.run(lambda db: closing.recover_open_attempts(db, now, settle_ms), essential=True)
@@ -142,9 +147,17 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._writer.run(lambda db: sweeping.retry_deliveries(db, ids, now))
 
-    async def find_events(self, wanted: EventFilter) -> Sequence[StoredEvent]:
+    async def explain_retry(self, ids: Collection[str], now: int) -> Mapping[str, str]:
+        """See Outbox."""
+        return await self._reader.run(lambda db: sweeping.explain_retry(db, ids, now))
+
+    async def find_events(self, wanted: EventFilter) -> EventPage:
         """See Outbox."""
         return await self._reader.run(lambda db: replaying.find_events(db, wanted))
+
+    async def find_duplicates(self, deliveries: Sequence[Delivery], now: int) -> Collection[str]:
+        """See Outbox."""
+        return await self._reader.run(lambda db: replaying.find_duplicates(db, deliveries, now))
 
     async def save_plan(self, plan: Plan) -> None:
         """See Outbox."""
@@ -154,9 +167,7 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._reader.run(lambda db: replaying.read_plan(db, plan_id))
 
-    async def apply_plan(
-        self, plan_id: str, deliveries: Sequence[Delivery], now: int
-    ) -> Sequence[DeliveryState] | None:
+    async def apply_plan(self, plan_id: str, deliveries: Sequence[Delivery], now: int) -> Applied | None:
         """See Outbox."""
         frozen = [adding.freeze_delivery(delivery) for delivery in deliveries]
         return await self._writer.run(lambda db: replaying.apply_plan(db, plan_id, frozen, now))

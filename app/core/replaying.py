@@ -1,0 +1,122 @@
+"""Replay: what today's YAML would send of an event that was stored before, and what it must not send again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.core.durations import parse_duration
+from app.core.instants import parse_instant
+from app.core.models import Delivery, Reason, State
+
+
+class Verdict(StrEnum):
+    """What a replay does with an event's route: sends it, or why not. The closed set: plans and docs use these."""
+
+    SEND = "send"
+    ACCEPTED = "accepted"  # the provider has taken this event's message already
+    OPEN = "open"  # it still waits, or is being sent
+    UNKNOWN = "unknown"  # it may have arrived: only a person may send it again, by `retry`
+    EXPIRED = "expired"  # its deadline passed
+    DUPLICATE = "duplicate"  # another event has the same `dedup_by` value for this recipient
+    DEAD = "dead"  # it would die again; the reason says why
+    SHADOW = "shadow"  # the route only records, or did when the event came and nobody asked for those
+    NOT_LIVE = "not_live"  # the event came before the route's `live_from`
+    WIPED = "wiped"  # the event's payload is gone
+    UNROUTED = "unrouted"  # no route of today is for it
+
+
+@dataclass(frozen=True, slots=True)
+class PastDelivery:
+    """A delivery that a stored event already has. `ambiguous`: one of its attempts may have arrived."""
+
+    id: str
+    route: str
+    provider: str
+    template: str
+    recipient: str
+    state: State
+    reason: Reason | None
+    ambiguous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with the reason behind it, and the past delivery (its id) that it rests on."""
+
+    verdict: Verdict
+    reason: Reason | None = None
+    delivery_id: str | None = None
+
+
+def find_obstacle(delivery: Delivery, past: Sequence[PastDelivery]) -> Judgement | None:
+    """Return why this event's message must not be sent beside those it already has; None if it may.
+
+    A route that was renamed is known by its template: the customer would get the same text twice.
+    """
+    same = [each for each in past if _is_same(delivery, each)]
+    for verdict, states in (
+        (Verdict.ACCEPTED, (State.ACCEPTED,)),
+        (Verdict.OPEN, (State.PENDING, State.SENDING)),
+        (Verdict.UNKNOWN, (State.UNKNOWN,)),
+    ):
+        for each in same:
+            if each.state in states:
+                return Judgement(verdict, each.reason, each.id)
+    for each in same:
+        if each.ambiguous:
+            return Judgement(Verdict.UNKNOWN, each.reason, each.id)
+    return None
+
+
+def judge_delivery(
+    delivery: Delivery, past: Sequence[PastDelivery], now: int, *, shadow_wanted: bool = False
+) -> Judgement:
+    """Return what a replay does with `delivery`, which today's YAML makes of an event with these past ones.
+
+    `shadow_wanted`: what was recorded in shadow may be sent. Without it a route that goes live does not send its
+    backlog. Repeats by `dedup_by` are not seen here: the outbox knows them.
+    """
+    obstacle = find_obstacle(delivery, past)
+    if obstacle is not None:
+        return obstacle
+    if delivery.state is State.DEAD:
+        return Judgement(Verdict.DEAD, delivery.reason)
+    if delivery.state is State.EXPIRED or delivery.deadline_at <= now:
+        return Judgement(Verdict.EXPIRED, Reason.DEADLINE_PASSED)
+    if delivery.state is State.SHADOW:
+        return Judgement(Verdict.NOT_LIVE if delivery.reason is Reason.NOT_LIVE else Verdict.SHADOW, delivery.reason)
+    return _judge_sendable(delivery, [each for each in past if _is_same(delivery, each)], shadow_wanted)
+
+
+def _judge_sendable(delivery: Delivery, same: Sequence[PastDelivery], shadow_wanted: bool) -> Judgement:
+    """Judge by what became of the same message before: the customer's stop and a shadow outlive a new YAML."""
+    for each in same:
+        if each.reason is Reason.RECIPIENT_OPTED_OUT and each.recipient == delivery.recipient:
+            return Judgement(Verdict.DEAD, each.reason, each.id)
+    shadows = [each for each in same if each.state is State.SHADOW]
+    if shadows and not shadow_wanted:
+        return Judgement(Verdict.SHADOW, shadows[-1].reason, shadows[-1].id)
+    if not same:
+        return Judgement(Verdict.SEND)
+    return Judgement(Verdict.SEND, same[-1].reason, same[-1].id)
+
+
+def _is_same(delivery: Delivery, past: PastDelivery) -> bool:
+    """Tell whether a past delivery was this message: of its route, or of its template under another route's name."""
+    return past.route == delivery.route or (past.provider, past.template) == (delivery.provider, delivery.template)
+
+
+def read_bound(text: str, now: int, timezone: str, *, end_of_day: bool) -> int:
+    """Return `7d` (so long ago), a date or an instant as ms since the epoch; raises ValueError with the cure.
+
+    A date is its first moment in the store's zone, its last for `end_of_day`.
+    """
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        at = parse_instant(text.strip(), timezone, end_of_day=end_of_day)
+    if at is None:
+        raise ValueError("must be how long ago (7d, 12h), a date (2026-12-31) or an instant (2026-12-31T18:30:00Z)")
+    return at
