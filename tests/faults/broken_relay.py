@@ -10,10 +10,10 @@ import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 
-from app.core.models import Delivery, Event, State
+from app.core.models import Attempt, Delivery, Event, State
 from app.intake import Answer, OutboxTaker
-from app.outbox import closing
-from app.outbox.base import DeliveryState
+from app.outbox import claiming, closing
+from app.outbox.base import Closed, DeliveryState
 
 
 def acknowledge_first() -> None:
@@ -45,7 +45,36 @@ def resend_open() -> None:
     closing.recover_open_attempts = recover
 
 
-FAULTS: dict[str, Callable[[], None]] = {"acknowledge_first": acknowledge_first, "resend_open": resend_open}
+def commit_after_send() -> None:
+    """Send first and write the attempt down when it has ended: the request leaves with nothing to show for it."""
+    claim_due, close = claiming.claim_due, closing.close_attempt
+    begun: set[str] = set()
+
+    def claim_unseen(db: sqlite3.Connection, claim: claiming.Claim) -> Sequence[Attempt]:
+        db.execute("SAVEPOINT unseen")
+        attempts = claim_due(db, claim)
+        db.execute("ROLLBACK TO unseen")
+        fresh = [attempt for attempt in attempts if attempt.delivery.id not in begun]
+        begun.update(attempt.delivery.id for attempt in fresh)
+        return fresh
+
+    def close_late(db: sqlite3.Connection, attempt: Attempt, ending: closing.Ending) -> Closed:
+        begun.discard(attempt.delivery.id)
+        row = (attempt.number, attempt.delivery.id)
+        db.execute("UPDATE deliveries SET state = 'sending', attempts = ? WHERE id = ?", row)
+        db.execute("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, ?, 0 FROM deliveries "
+                   "WHERE id = ?", row)  # fmt: skip
+        return close(db, attempt, ending)
+
+    claiming.claim_due = claim_unseen
+    closing.close_attempt = close_late
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "acknowledge_first": acknowledge_first,
+    "resend_open": resend_open,
+    "commit_after_send": commit_after_send,
+}
 
 
 if __name__ == "__main__":
