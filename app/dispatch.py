@@ -9,6 +9,7 @@ from typing import Any
 
 from app.errors import StoreBroken, StoreError
 from app.lane import Lane, LaneParts
+from app.logs import Log
 from app.snapshot import Snapshot
 
 SWEEP_EVERY_S = 5.0
@@ -98,8 +99,7 @@ class Dispatcher:
     def _watch(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._parts.log.critical("task.died", task=task.get_name(), exc_info=error)
-            self._on_dead(error)
+            report_death(task.get_name(), error, self._parts.log, self._on_dead)
 
     async def _sweep(self) -> None:
         rounds = 0
@@ -126,3 +126,11 @@ class Dispatcher:
             # Last, for it empties the log: what was forgotten must not stay readable there, either.
             wiped = await outbox.wipe_payloads(now - self._retention.payload_ms)
             self._parts.log.info("outbox.wiped", payloads=wiped)
+
+
+def report_death(task: str, error: BaseException, log: Log, on_dead: Callable[[BaseException], None]) -> None:
+    """Say what died and where, and have the process end; of a group of errors, its first is what happened."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    log.critical("task.died", task=task, exc_info=error)
+    on_dead(error)

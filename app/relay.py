@@ -8,7 +8,7 @@ from importlib import import_module
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, read_clock
-from app.dispatch import Dispatcher, Retention
+from app.dispatch import Dispatcher, Retention, report_death
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
@@ -50,6 +50,7 @@ class Relay:
         self.rules = Rules(settings, environment, snapshot, self.metrics, log)
         self.receipt_desk: ReceiptDesk | None = None
         self.ops_desk: OpsDesk | None = None
+        self._on_dead = on_dead
         self._clock = clock
         self._watching: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -78,6 +79,8 @@ class Relay:
         self.use(self.rules.current())
         self._warming = asyncio.create_task(_load_numbering(), name="warm-up")
         self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")
+        for task in (self._warming, self._watching):
+            task.add_done_callback(self._watch)
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
 
     def use(self, snapshot: Snapshot) -> None:
@@ -95,7 +98,7 @@ class Relay:
     async def close(self, grace_ms: int | None = None) -> None:
         """Let open sends end inside the grace period (or what is left of it), release the outbox."""
         if self._warming is not None:
-            await self._warming
+            await asyncio.wait([self._warming])
         if self._watching is not None:
             self._watching.cancel()
         if self._dispatcher is not None and self._outbox is not None:
@@ -124,6 +127,10 @@ class Relay:
         if self._outbox is not None:
             self.metrics.set_outbox(await self._outbox.count_deliveries())
             self.metrics.set_holds([hold.scope for hold in await self._outbox.list_holds()])
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            report_death(task.get_name(), error, self.log, self._on_dead)
 
     def config_hash(self) -> str:
         """Return which version of the YAML is in force."""

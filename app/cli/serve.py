@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -68,6 +68,9 @@ def serve(
     """Run the relay: take webhooks, send messages. Stops on SIGTERM, reads the YAML again on SIGHUP."""
     # A reload that is asked for while we start must not end the process: what we read is new anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    told_early: list[int] = []
+    # The kernel gives the first process of a container no signal that it does not handle: it would start, and stay.
+    signal.signal(signal.SIGTERM, lambda told, _frame: told_early.append(told))
     environment = read_environment()
     if config is not None:
         environment = {**environment, "RELAY_CONFIG": str(config), "RELAY_CONFIG_YAML": ""}
@@ -81,13 +84,13 @@ def serve(
 
     app = create_app(read_settings(environment), environment, on_dead=stop_because)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(app, host, port, servers))
+        runner.run(_run(app, host, port, servers, told_early))
     if died:
         return EX_IOERR if isinstance(died[0], StoreError) else EX_SOFTWARE
     return 0
 
 
-async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer]) -> None:
+async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], told_early: Sequence[int]) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
     relay: Relay = app.state.relay
     server = RelayServer(build_server_config(app, relay.settings.shutdown_grace), relay)
@@ -96,6 +99,8 @@ async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer]) -
         listener = open_listener(host, port)  # before the first send: what is begun would have to be given up
         await relay.open()
         _listen_to_signals(server, relay)
+        if told_early:
+            server.stop()
         relay.log.info("relay.listening", host=host, port=listener.getsockname()[1])
         await server.serve(sockets=[listener])
     finally:
