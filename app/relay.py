@@ -73,6 +73,9 @@ class Relay:
     async def open(self) -> None:
         """Settle what the last process left open, then start the lanes."""
         if self._outbox is not None and self._dispatcher is not None:
+            restored = await self._outbox.settle_restored(self._clock())
+            if restored is not None:
+                self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
             unknown = await self._outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
             self._dispatcher.start()
             self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "hold": "app.cli.holds",
     "release": "app.cli.holds",
     "holds": "app.cli.holds",
+    "backup": "app.cli.backup",
     "sandbox": "app.cli.sandbox",
     "demo": "app.cli.demo",
 }

@@ -15,6 +15,7 @@ BUSY_TIMEOUT_MS = 5_000
 CHECKPOINT_PAGES = 1_000  # 4 MB: small enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
+HEADER_BYTES, WRITE_VERSION_AT, ROLLBACK = 100, 18, 1  # of a file in WAL mode the write version is 2
 
 # FULL: with NORMAL, 1,571 of 2,000 simulated power cuts lost acknowledged rows; with FULL none of 20,000.
 # secure_delete: what is wiped must not stay readable in free pages.
@@ -64,21 +65,50 @@ def open_reading(path: Path) -> sqlite3.Connection:
     return db
 
 
+def open_aside(path: Path) -> sqlite3.Connection:
+    """Return a connection that may write a file of which nobody else knows yet."""
+    return _connect(path, "rw")
+
+
 def check_file(path: Path) -> None:
     """Read the whole database for damage, through a connection that cannot change it. Raises StoreBroken."""
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreBroken("cannot be read and written; check its owner and mode")
-    with path.open("rb") as file:
-        if file.read(16) != b"SQLite format 3\0":  # https://www.sqlite.org/fileformat.html
-            raise StoreBroken("is not an SQLite database; move it away or restore a backup")
+    _refuse_foreign_log(path, read_magic(path))
     db = _connect(path, "ro")
     try:
         read_version(db)
-        found = [str(row[0]) for row in db.execute("PRAGMA quick_check(1)")]
+        check_damage(db)
     finally:
         db.close()
+
+
+def read_magic(path: Path) -> bytes:
+    """Return the header (https://www.sqlite.org/fileformat.html). Raises StoreBroken if it is no SQLite file."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise StoreBroken(f"cannot be read: {error.strerror}") from error
+    if not header.startswith(b"SQLite format 3\0"):
+        raise StoreBroken("is not an SQLite database; move it away or restore a backup")
+    return header
+
+
+def check_damage(db: sqlite3.Connection) -> None:
+    """Read the whole database. Raises StoreBroken if it is damaged."""
+    found = [str(row[0]) for row in db.execute("PRAGMA quick_check(1)")]
     if found != ["ok"]:
         raise StoreBroken("is damaged; restore a backup, or rescue it with `sqlite3 FILE .recover`")
+
+
+def _refuse_foreign_log(path: Path, header: bytes) -> None:
+    """Refuse a restored backup beside the log of the file it replaced: SQLite would write that log into it."""
+    log = path.with_name(f"{path.name}-wal")
+    if header[WRITE_VERSION_AT] == ROLLBACK and log.exists() and log.stat().st_size:
+        raise StoreBroken(
+            f"is a backup, but {log.name} beside it is the log of another file; move {log.name} and -shm away"
+        )
 
 
 def _create_file(path: Path) -> None:
@@ -90,14 +120,14 @@ def _create_file(path: Path) -> None:
     for left in (aside, aside.with_name(f"{aside.name}-journal")):
         left.unlink(missing_ok=True)  # of a start that was killed; nothing was acknowledged from it
     os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    db = _connect(aside, "rw")
+    db = open_aside(aside)
     try:
         create_schema(db)
         migrate_schema(db)
     finally:
         db.close()
     aside.rename(path)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def _open_checked(path: Path) -> sqlite3.Connection:
@@ -130,10 +160,16 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return db
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush_folder(folder: Path) -> None:
+    """Flush a folder: else a power cut may forget the name of a file in it."""
+    flush_file(folder)
+
+
+def flush_file(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)  # else a power cut may forget the file's name
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
