@@ -21,7 +21,7 @@ from app.outbox.schema import read_version
 MARK = "backup"
 STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
 
-# In the order in which nothing is told twice: each sees only what those before it left.
+# In this order each sees only what those before it left.
 _END_ATTEMPTS = """
 UPDATE attempts SET ended_at = ?1, outcome = 'uncertain', reason = 'restored', detail = ''
 WHERE (delivery_seq, number) IN (SELECT seq, attempts FROM deliveries WHERE state = 'sending')
@@ -33,6 +33,11 @@ INSERT INTO timeline SELECT seq, 1 + (SELECT max(n) FROM timeline WHERE delivery
 _STOP_UNKNOWN = """
 UPDATE deliveries SET reason = 'restored', detail = '', due_at = NULL, updated_at = ?1
 WHERE state = 'unknown' AND due_at IS NOT NULL
+"""
+# A handset has reported on it, so it was sent.
+_ACCEPT_REPORTED = """
+UPDATE deliveries SET state = 'accepted', lease_until = NULL, due_at = NULL, updated_at = ?1
+WHERE state = 'sending' AND receipt IS NOT NULL
 """
 _STOP_OTHERS = """
 UPDATE deliveries SET state = 'unknown', reason = 'restored', detail = '', due_at = NULL, lease_until = NULL,
@@ -88,6 +93,7 @@ def settle_restored(db: sqlite3.Connection, now: int) -> int | None:
     if not db.execute("DELETE FROM marks WHERE name = ?", (MARK,)).rowcount:
         return None
     db.execute(_END_ATTEMPTS, (now,))
+    db.execute(_ACCEPT_REPORTED, (now,))
     db.execute(_NOTE_UNKNOWN, (now,))
     stopped = db.execute(_STOP_UNKNOWN, (now,)).rowcount
     stopped += db.execute(_STOP_OTHERS, (now,)).rowcount
