@@ -7,15 +7,17 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from app.errors import StoreBroken
+from app.errors import StoreBroken, StoreBusy, StoreInUse
 from app.outbox.failures import explain_failure
-from app.outbox.schema import create_schema, migrate_schema, read_version
+from app.outbox.schema import APPLICATION_ID, create_schema, migrate_schema, read_version
 
-BUSY_TIMEOUT_MS = 5_000
+# Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
+BUSY_TIMEOUT_MS = 3_000
 CHECKPOINT_PAGES = 1_000  # 4 MB: small enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
 HEADER_BYTES, WRITE_VERSION_AT, ROLLBACK = 100, 18, 1  # of a file in WAL mode the write version is 2
+APPLICATION_ID_AT = slice(68, 72)
 
 # FULL: with NORMAL, 1,571 of 2,000 simulated power cuts lost acknowledged rows; with FULL none of 20,000.
 # secure_delete: what is wiped must not stay readable in free pages.
@@ -43,17 +45,22 @@ def prepare_folder(path: Path) -> None:
 def open_writing(path: Path) -> sqlite3.Connection:
     """Check or create the database at `path` and return the one connection that may write it.
 
-    Raises StoreBroken, and leaves the file as it is, if it is damaged, foreign or from a newer release.
+    Raises StoreBroken, and leaves the file as it is, if it is damaged, foreign or from a newer release; StoreInUse
+    if a program that is no relay holds it locked.
     The caller holds the process lock.
     """
     try:
         if path.exists():
+            _roll_back(path)
             check_file(path)
         else:
             _create_file(path)
         return _open_checked(path)
     except (sqlite3.Error, OSError) as error:
-        raise _name_file(path, explain_failure(error) or error) from error
+        failure = explain_failure(error) or error
+        if isinstance(failure, StoreBusy):
+            raise StoreInUse(f"{path}: {failure}; stop that one first") from error
+        raise _name_file(path, failure) from error
     except StoreBroken as error:
         raise _name_file(path, error) from error
 
@@ -102,6 +109,20 @@ def check_damage(db: sqlite3.Connection) -> None:
         raise StoreBroken("is damaged; restore a backup, or rescue it with `sqlite3 FILE .recover`")
 
 
+def _roll_back(path: Path) -> None:
+    """Let SQLite undo what a kill or a power cut has interrupted; the check, which cannot write, would refuse the file.
+
+    Only on its way into WAL mode has a file of ours such a journal: in its first start, or a restored backup's.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists() and read_magic(path)[APPLICATION_ID_AT] == APPLICATION_ID.to_bytes(4, "big"):
+        db = _connect(path, "rw")
+        try:
+            read_version(db)
+        finally:
+            db.close()
+
+
 def _refuse_foreign_log(path: Path, header: bytes) -> None:
     """Refuse a restored backup beside the log of the file it replaced: SQLite would write that log into it."""
     log = path.with_name(f"{path.name}-wal")
@@ -148,6 +169,11 @@ def _enter_wal(db: sqlite3.Connection) -> None:
         raise StoreBroken("cannot be put into WAL mode; a network file system will not do")
 
 
+def wait_for_lock(db: sqlite3.Connection, timeout_ms: int) -> None:
+    """Let this connection wait so long for another's lock."""
+    db.execute(f"PRAGMA busy_timeout = {timeout_ms}").fetchall()
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         f"file:{quote(str(path.absolute()))}?mode={mode}",
@@ -156,7 +182,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,  # opened here, then used by one thread only
         cached_statements=512,
     )
-    db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").fetchall()
+    wait_for_lock(db, BUSY_TIMEOUT_MS)
     return db
 
 
