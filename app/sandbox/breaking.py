@@ -76,11 +76,14 @@ class Drip(JSONResponse):
         self._pause_s = drip_ms / 1000 / max(len(self.body), 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 -- as ASGI wants it
-        """Send slowly; a caller that has gone away is noticed at the end only."""
+        """Send slowly, until the caller has gone away."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        gone = asyncio.ensure_future(_wait_for_end(receive))
         for byte in bytes(self.body):
-            await asyncio.sleep(self._pause_s)
+            if (await asyncio.wait([gone], timeout=self._pause_s))[0]:
+                return
             await send({"type": "http.response.body", "body": bytes((byte,)), "more_body": True})
+        gone.cancel()
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -6,10 +6,12 @@ Run as `python broken_relay.py FAULT serve …`.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 
+from app.cli.serve import RelayServer
 from app.core.models import Attempt, Delivery, Event, State
 from app.intake import Answer, OutboxTaker
 from app.outbox import claiming, closing
@@ -70,10 +72,16 @@ def commit_after_send() -> None:
     closing.close_attempt = close_late
 
 
+def exit_at_once() -> None:
+    """At SIGTERM, end: no drain, and an exit code that says all is well."""
+    RelayServer.obey = lambda _self, _told: os._exit(0)  # type: ignore[method-assign]  # the fault itself
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "acknowledge_first": acknowledge_first,
     "resend_open": resend_open,
     "commit_after_send": commit_after_send,
+    "exit_at_once": exit_at_once,
 }
 
 

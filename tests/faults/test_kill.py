@@ -138,13 +138,13 @@ TAKEN_AND_SLOW = ({"fault": "drip", "drip_ms": 2_000},)  # whatever is open at t
 async def test_the_kill_test_notices_a_relay_that_sends_again_what_was_in_flight(
     run_kills: Callable[..., Any], fault: str
 ) -> None:
-    verdict = await run_kills(3, fault, UNDER_LOAD, TAKEN_AND_SLOW)
+    verdict = await run_kills(2, fault, UNDER_LOAD, TAKEN_AND_SLOW)
     assert verdict.doubled
 
 
 @pytest.mark.timeout(180)
 async def test_the_kill_test_notices_a_relay_that_acknowledges_first(run_kills: Callable[..., Any]) -> None:
-    verdict = await run_kills(3, "acknowledge_first", UNDER_LOAD)
+    verdict = await run_kills(2, "acknowledge_first", UNDER_LOAD)
     assert verdict.lost
 
 
