@@ -70,7 +70,7 @@ class OutboxTaker:
         enqueued = await self._outbox.add_event(event, deliveries)
         if enqueued.duplicate:
             return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
-        for provider in {row.provider for row in enqueued.deliveries if row.state is State.PENDING}:
+        for provider in sorted({row.provider for row in enqueued.deliveries if row.state is State.PENDING}):
             self._wake(provider)
         return Answer(202, enqueued.event_id, "accepted" if enqueued.deliveries else "unrouted", enqueued.deliveries)
 
