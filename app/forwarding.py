@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.core.models import Accepted, Delivery, Event, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
+from app.core.outcomes import describe_outcome
 from app.intake import Answer
-from app.lane import describe_outcome, open_client
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.base import DeliveryState
+from app.providers.opening import open_client
 from app.snapshot import Snapshot
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from app.clock import Clock
+from app.clock import Clock, is_settled, read_latest
 from app.core.config import ProviderSettings
 from app.core.deciding import Decision, decide
-from app.core.models import Accepted, Attempt, Message, Outcome, Reason, Rejected, Retryable, State, Uncertain
+from app.core.models import Attempt, Outcome, Reason, Retryable, State, Uncertain
+from app.core.outcomes import describe_outcome
+from app.core.pacing import grant, note_attempt, ready_at, recall_pace, settle_grant, start_pace
 from app.core.phone import mask_phone
-from app.core.rates import Bucket, next_token_at, take
-from app.core.recovery import Recovery, allowed_rate, note_outcome
+from app.core.recovery import Recovery
+from app.core.shifting import shift_instants
 from app.errors import StoreBroken, StoreError
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import Outbox
+from app.outbox.base import Closed, LaneState, Outbox
 from app.providers.base import Provider
+from app.providers.opening import OpenSender, Sender
 
-if TYPE_CHECKING:
-    from app.providers.client import ProviderClient, Sent
-
+# What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
+# a single request.
+TRIES = 3
 # An attempt must have ended, one way or the other, before its lease has: the whole of the client's tries
-# (three, and their short waits) and the recording fit with room to spare.
-LEASE_TRIES = 3
+# (and their short waits) and the recording fit with room to spare.
 LEASE_SPARE_MS = 60_000
 # With nothing due a lane looks again this often, whatever it has been told: a lost wake-up costs seconds, not for ever.
 LONGEST_NAP_S = 5.0
@@ -33,21 +34,6 @@ LONGEST_NAP_S = 5.0
 # the relay starts is answered first.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
-# What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message.
-BURST_S = 0.05
-
-
-class Sender(Protocol):
-    """What a lane sends through: providers/client.py, or a simulation of it."""
-
-    async def send(self, provider: Provider, message: Message, delivery_id: str, *, write_within_ms: int) -> Sent:
-        """Return what the provider made of the message; never raises but CancelledError."""
-
-    async def close(self) -> None:
-        """Release its connections."""
-
-
-OpenSender = Callable[[ProviderSettings], Awaitable[Sender]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +58,22 @@ class Lane:
         self._provider = provider
         self._sender: Sender | None = None
         self._parts = parts
-        burst = max(settings.rate_per_s * BURST_S, 1)
-        self._bucket = Bucket(settings.rate_per_s, burst, tokens=1, updated_at=parts.clock())
-        self._recovery = Recovery()
-        self._paused_until = 0
+        self._pace = start_pace(settings.rate_per_s, parts.clock())
+        self._saved: LaneState | None = None  # what the outbox remembers; None: not asked yet
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._stopping = False
-        self.looked_at = parts.clock()
+        self._shifted_ms = 0  # how far the clock was set while this lane ran
+        self.looked_at = asyncio.get_running_loop().time()  # nobody can set that clock: it tells whether a lane is stuck
 
     def wake(self) -> None:
         """Look at the outbox now."""
         self._signal.set()
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set: every instant that this lane has in mind moves along."""
+        self._shifted_ms += by_ms
+        self._pace = shift_instants(self._pace, by_ms)
 
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
@@ -98,21 +88,28 @@ class Lane:
         async with asyncio.TaskGroup() as sends:
             while not self._stopping:
                 self._signal.clear()
-                self.looked_at = self._parts.clock()
+                self.looked_at = asyncio.get_running_loop().time()
                 try:
-                    claimed, more = await self._claim()
+                    nap_s = await self._look(sends)
                 except StoreBroken:
                     raise
                 except StoreError as error:
                     self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
-                    await self._nap(RECORD_AGAIN_S)
-                    continue
-                for attempt in claimed:
-                    task = sends.create_task(self._send(attempt))
-                    self._open.add(task)
-                    task.add_done_callback(self._close)
-                if not more:
-                    await self._nap(await self._seconds_to_next())
+                    nap_s = RECORD_AGAIN_S
+                await self._nap(nap_s)
+        await self._remember_last()
+
+    async def _look(self, sends: asyncio.TaskGroup) -> float:
+        """Claim what may go and send it; return after how many seconds to look again."""
+        if self._saved is None:
+            self._saved = await self._recall()
+        await self._remember(self._saved)
+        claimed, more = await self._claim()
+        for attempt in claimed:
+            task = sends.create_task(self._send(attempt))
+            self._open.add(task)
+            task.add_done_callback(self._close)
+        return 0 if more else await self._seconds_to_next()
 
     def stop(self) -> None:
         """Claim nothing more; what is open goes on, and `run` returns when it has ended."""
@@ -125,38 +122,78 @@ class Lane:
             task.cancel()
 
     def _close(self, task: asyncio.Task[None]) -> None:
-        if len(self._open) >= self.settings.concurrency:
-            self._signal.set()  # there was no place, now there is one
+        full = len(self._open) >= self.settings.concurrency
         self._open.discard(task)
+        # There was no place, and now there is one: for anything, or for the one that feels for a provider that is down.
+        if full or (self._pace.recovery.down and not self._open):
+            self._signal.set()
+
+    async def _recall(self) -> LaneState:
+        """Go on where the last process left off, so that a restart is no way around a limit."""
+        shifted_ms = self._shifted_ms
+        state = await self._parts.outbox.read_lane(self.name)
+        state = shift_instants(state, self._shifted_ms - shifted_ms)
+        recovery = Recovery(state.failures, state.probe_at, state.resumed_at)
+        now = self._parts.clock()
+        self._pace = recall_pace(self.settings.rate_per_s, recovery, state.paused_until, state.last_claim_at, now)
+        return state
+
+    async def _remember(self, saved: LaneState) -> None:
+        """Keep what must outlast the process, if it changed; before the next claim, so that no limit is forgotten."""
+        pace, recovery = self._pace, self._pace.recovery
+        failures = recovery.failures if recovery.down else 0  # a few are everyday noise, and not worth a write
+        state = replace(
+            saved,
+            paused_until=pace.paused_until,
+            failures=failures,
+            probe_at=recovery.probe_at,
+            resumed_at=recovery.resumed_at,
+        )
+        if state != saved:
+            await self._parts.outbox.save_lane(self.name, state)
+            self._saved = state
+
+    async def _remember_last(self) -> None:
+        """Keep what the last open sends have shown; the end does not wait for a store that cannot."""
+        try:
+            if self._saved is not None:
+                await self._remember(self._saved)
+        except StoreBroken:
+            raise
+        except StoreError as error:
+            self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
 
     async def _claim(self) -> tuple[list[Attempt], bool]:
         """Return the attempts that were opened, and whether more may be due."""
-        now = self._parts.clock()
-        free = self.settings.concurrency - len(self._open)
-        if free <= 0 or now < self._paused_until:
+        if not is_settled(self._parts.clock):
             return [], False
-        rate = allowed_rate(self._recovery, self.settings.rate_per_s, now)
-        bucket, granted = take(self._bucket.at_rate(rate, now), now, free)
+        now, busy = self._parts.clock(), len(self._open)
+        self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
-            self._bucket = bucket
             return [], False
-        lease_ms = LEASE_TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
+        lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
         claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
-        self._bucket = bucket.give_back(granted - len(claimed))
+        self._pace = settle_grant(self._pace, granted, len(claimed), self._parts.clock())
         return claimed, len(claimed) == granted
 
     async def _seconds_to_next(self) -> float:
-        """Return how long nothing can be claimed: until a place, a token, the end of a pause or a due time."""
+        """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
+        if not is_settled(self._parts.clock):
+            return RECORD_AGAIN_S
         now = self._parts.clock()
-        if len(self._open) >= self.settings.concurrency:
+        ready = ready_at(self._pace, now)
+        if len(self._open) >= (1 if self._pace.recovery.down else self.settings.concurrency):
+            return LONGEST_NAP_S
+        if ready - now >= LONGEST_NAP_S * 1000:  # whatever is due
             return LONGEST_NAP_S
         due_at = await self._parts.outbox.next_due_at(self.name)
         if due_at is None:
             return LONGEST_NAP_S
-        ready_at = max(due_at, self._paused_until, next_token_at(self._bucket, now))
-        return min(max(ready_at - now, 1) / 1000, LONGEST_NAP_S)
+        return min(max(max(due_at, ready) - now, 1) / 1000, LONGEST_NAP_S)
 
     async def _nap(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._signal.wait()
@@ -166,10 +203,9 @@ class Lane:
     async def _send(self, attempt: Attempt) -> None:
         """Carry one attempt to its outcome and record it."""
         delivery, parts = attempt.delivery, self._parts
-        started_at = parts.clock()
-        outcome, tries = await self._ask(attempt, delivery.deadline_at - started_at)
+        started_at = parts.clock() - self._shifted_ms
+        outcome, tries = await self._ask(attempt, delivery.deadline_at - read_latest(parts.clock))
         now = parts.clock()
-        self._recovery = note_outcome(self._recovery, outcome, now)
         decision = decide(
             outcome,
             attempt_number=attempt.spent + 1,
@@ -180,11 +216,22 @@ class Lane:
             template=delivery.template,
             random=parts.random,
             settle_ms=parts.settle_ms,
+            probes=attempt.probes,
         )
-        if decision.lane_pause_until is not None:
-            self._paused_until = max(self._paused_until, decision.lane_pause_until)
-        parts.metrics.send_seconds.labels(self.name).observe(max(now - started_at, 0) / 1000)
+        self._note(outcome, decision, now)
+        parts.metrics.send_seconds.labels(self.name).observe(max(now - self._shifted_ms - started_at, 0) / 1000)
         await self._record(attempt, outcome, decision, now, tries)
+
+    def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
+        """Let the lane's pace follow what an attempt has shown of its provider."""
+        before, self._pace = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
+        was, is_ = before.recovery, self._pace.recovery
+        if is_.down and not was.down:
+            self._parts.log.error("lane.down", provider=self.name, reason=describe_outcome(outcome)[1])
+        if was.down and not is_.down:
+            self._parts.log.warning("lane.up", provider=self.name)
+        if self._pace.paused_until != before.paused_until or is_.down != was.down:
+            self._signal.set()  # the loop keeps it
 
     async def _ask(self, attempt: Attempt, left_ms: int) -> tuple[Outcome, int]:
         """Return what the provider made of the message, and the requests it took."""
@@ -193,7 +240,13 @@ class Lane:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
         try:
-            sent = await self._sender.send(self._provider, message, attempt.delivery.id, write_within_ms=left_ms)
+            sent = await self._sender.send(
+                self._provider,
+                message,
+                attempt.delivery.id,
+                write_within_ms=left_ms,
+                tries=1 if self._pace.recovery.down else TRIES,
+            )
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
         return sent.outcome, sent.tries
@@ -203,21 +256,25 @@ class Lane:
         while True:
             try:
                 closed = await self._parts.outbox.close_attempt(attempt, outcome, decision, now, tries)
-                for scope in attempt.probes if decision.state is State.ACCEPTED else ():
-                    await self._parts.outbox.release_hold(scope, now)
-                    self._parts.log.warning("hold.released", scope=scope, by="probe")
-                    self._signal.set()
                 break
             except StoreBroken:
                 raise
             except StoreError as error:
                 self._parts.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
-        if decision.state is State.PENDING:
-            self._signal.set()  # its next attempt may come before the lane means to look
-        if closed.hold_set is not None:  # once a hold, not once a delivery that meets it
-            self._parts.log.error("hold.set", scope=closed.hold_set, reason=decision.reason and decision.reason.value)
+        if decision.state is State.PENDING or closed.holds_released:
+            self._signal.set()  # the next attempt may come before the lane means to look
+        self._report_holds(closed, outcome, decision)
         self._report(attempt, outcome, decision, now, tries)
+
+    def _report_holds(self, closed: Closed, outcome: Outcome, decision: Decision) -> None:
+        """Tell once of a hold, not once of a delivery that meets it."""
+        if closed.hold_set is not None:
+            asked = closed.hold_set == decision.hold_scope
+            reason = describe_outcome(outcome)[1] if asked else Reason.REFUSED_REPEATEDLY.value
+            self._parts.log.error("hold.set", scope=closed.hold_set, reason=reason)
+        for scope in closed.holds_released:
+            self._parts.log.warning("hold.released", scope=scope, by="probe")
 
     def _report(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> None:
         delivery, metrics = attempt.delivery, self._parts.metrics
@@ -243,30 +300,3 @@ class Lane:
             state=decision.state.value,
             due_at=decision.due_at,
         )
-
-
-async def open_client(settings: ProviderSettings) -> ProviderClient:
-    """Return a client for an account; what it needs is loaded on a thread of its own."""
-    return await asyncio.to_thread(_load_client, settings)
-
-
-def _load_client(settings: ProviderSettings) -> ProviderClient:
-    # Sending needs more code than taking an event does, and the system's certificate authorities: a fifth of the
-    # time to start. Loaded here, it no longer keeps the first event waiting.
-    from app.providers.client import ProviderClient, open_trust  # noqa: PLC0415
-
-    trust = open_trust(settings.address)
-    return ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency, trust=trust)
-
-
-def describe_outcome(outcome: Outcome) -> tuple[str, str, str]:
-    """Return (word, reason, detail) of an outcome for logs and metrics."""
-    match outcome:
-        case Accepted():
-            return "accepted", "", ""
-        case Retryable(reason=reason, detail=detail):
-            return "retryable", reason.value, detail
-        case Rejected(reason=reason, detail=detail):
-            return "rejected", reason.value, detail
-        case Uncertain(reason=reason, detail=detail):
-            return "uncertain", reason.value, detail

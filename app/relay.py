@@ -12,10 +12,11 @@ from app.dispatch import Dispatcher, Retention, report_death
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
-from app.lane import HEAD_START_S, LaneParts, open_client
+from app.lane import HEAD_START_S, LaneParts
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
+from app.providers.opening import open_client
 from app.receipts import ReceiptDesk
 from app.rules import Rules
 from app.settings import Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -13,11 +13,12 @@ LONGEST_WAIT_MS = 900_000
 SHORTEST_WISH_MS = 1_000  # bounds of a provider's Retry-After
 LONGEST_WISH_MS = 3_600_000
 JITTER = 0.1  # of a wait that is not drawn at random as a whole
+LONGEST_PAUSE_MS = int(LONGEST_WISH_MS * (1 + JITTER))
 LANE_PAUSE_MS = 30_000  # after a 429 or 503 that names no time; doubles
 PAIR_BASE_MS = 4_000
 CAPPED_WAIT_MS = 86_400_000
 PROVIDER_PROBE_MS = 300_000
-TEMPLATE_PROBE_MS = 900_000
+NARROW_PROBE_MS = 900_000  # a template's or a route's hold: mended by a person's work, not by a payment
 MOST_DOUBLINGS = 20  # keeps the arithmetic small whatever the attempt number
 
 
@@ -34,6 +35,11 @@ class Decision:
     attempt_spent: bool = True  # False: the attempt does not count towards backing off
 
 
+def probe_wait_ms(scope: str) -> int:
+    """Return how long a hold stands between two probes."""
+    return PROVIDER_PROBE_MS if scope.startswith("provider:") else NARROW_PROBE_MS
+
+
 def decide(
     outcome: Outcome,
     *,
@@ -45,11 +51,13 @@ def decide(
     template: str,
     random: Callable[[], float],
     settle_ms: int = 900_000,
+    probes: Collection[str] = (),
 ) -> Decision:
     """Return what follows from `outcome` (DESIGN §4.4-4.7).
 
-    `attempt_number` is 1-based and counts the spent attempts; `random` draws from [0, 1). Instants are ms
-    since the epoch. Nothing is planned at or after `deadline_at`: that is `expired` at once.
+    `attempt_number` is 1-based and counts the spent attempts; `random` draws from [0, 1); `probes` are the
+    holds that the attempt tries. Instants are ms since the epoch. Nothing is planned at or after `deadline_at`:
+    that is `expired` at once.
     """
     match outcome:
         case Accepted():
@@ -57,7 +65,7 @@ def decide(
         case Retryable():
             return _plan_retry(outcome, attempt_number, now, deadline_at, random)
         case Rejected():
-            return _plan_refused(outcome, now, deadline_at, provider, template)
+            return _plan_refused(outcome, now, deadline_at, provider, template, probes)
         case Uncertain():
             due_at = now + settle_ms if on_unknown == "resend" else None
             return Decision(State.UNKNOWN, outcome.reason, due_at)
@@ -95,16 +103,23 @@ def _stretched(wait_ms: int, random: Callable[[], float]) -> int:
     return int(wait_ms * (1 + JITTER * random()))
 
 
-def _plan_refused(outcome: Rejected, now: int, deadline_at: int, provider: str, template: str) -> Decision:
+def _plan_refused(
+    outcome: Rejected, now: int, deadline_at: int, provider: str, template: str, probes: Collection[str]
+) -> Decision:
+    scope: str | None
     match outcome.scope:
+        case Scope.MESSAGE if any(probe.startswith("route:") for probe in probes):
+            # What a route is held for was just seen again. The message that tried it is no worse than those behind it.
+            scope = None
         case Scope.MESSAGE | Scope.RECIPIENT:
             return Decision(State.DEAD, outcome.reason)
         case Scope.TEMPLATE:
-            scope, probe_at = f"template:{provider}/{template}", now + TEMPLATE_PROBE_MS
+            scope = f"template:{provider}/{template}"
         case Scope.PROVIDER:
-            scope, probe_at = f"provider:{provider}", now + PROVIDER_PROBE_MS
+            scope = f"provider:{provider}"
         case _:  # pragma: no cover - mypy proves that there is no other
             assert_never(outcome.scope)
+    probe_at = None if scope is None else now + probe_wait_ms(scope)
     if now >= deadline_at:
         return Decision(State.EXPIRED, Reason.DEADLINE_PASSED, hold_scope=scope, hold_probe_at=probe_at)
     return Decision(State.PENDING, outcome.reason, now, scope, probe_at, attempt_spent=False)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, State
+from app.core.deciding import Decision, probe_wait_ms
+from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, Rejected, Scope, State
 from app.outbox.base import Closed
-from app.outbox.holding import put_hold
+from app.outbox.holding import count_refusal, forget_refusals, put_hold, release_probed
 from app.outbox.receiving import apply_early, settles
 
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
+REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
 
-_FIND = "SELECT seq, state, attempts, receipt FROM deliveries WHERE id = ?"
+_FIND = "SELECT seq, state, attempts, receipt, reason FROM deliveries WHERE id = ?"
+# Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
+_WAS_LOST = "SELECT 1 FROM attempts WHERE delivery_seq = ? AND number = ? AND tries IS NULL"
 _CLOSE = """
 UPDATE deliveries SET state = ?, reason = ?, detail = ?, due_at = ?, spent = spent + ?, lease_until = NULL,
     provider_message_id = coalesce(?, provider_message_id), updated_at = ? WHERE seq = ?
@@ -49,24 +52,49 @@ class Ending:
 
 
 def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> Closed:
-    """Record an attempt's end and what follows; nothing changes if it is not the open one."""
+    """Record an attempt's end and what follows; nothing changes if it is neither open nor the last and given up."""
     found = db.execute(_FIND, (attempt.delivery.id,)).fetchone()
-    if found is None or found[1] != State.SENDING or found[2] != attempt.number:
+    if found is None or found[2] != attempt.number:
         return Closed(recorded=False)
-    seq, receipt, decision = found[0], found[3], ending.decision
+    seq, state, _, receipt, reason = found
+    late = state == State.UNKNOWN and reason == Reason.PROCESS_DIED and _was_lost(db, seq, attempt.number)
+    if state != State.SENDING and not late:
+        return Closed(recorded=False)
     message_id = ending.outcome.provider_message_id if isinstance(ending.outcome, Accepted) else None
-    _move_delivery(db, seq, receipt, ending, message_id)
+    _move_delivery(db, seq, receipt, ending, message_id, late=late)
     _end_attempt(db, seq, attempt.number, ending)
     apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
-    return Closed(recorded=True, hold_set=_set_hold(db, decision, ending.now))
+    released = release_probed(db, attempt.probes) if isinstance(ending.outcome, Accepted) else ()
+    hold_set = _set_hold(db, ending) or _hold_route(db, attempt.delivery.route, ending)
+    return Closed(recorded=True, hold_set=hold_set, holds_released=released)
 
 
-def _set_hold(db: sqlite3.Connection, decision: Decision, now: int) -> str | None:
-    scope = decision.hold_scope
+def _was_lost(db: sqlite3.Connection, seq: int, number: int) -> bool:
+    return db.execute(_WAS_LOST, (seq, number)).fetchone() is not None
+
+
+def _set_hold(db: sqlite3.Connection, ending: Ending) -> str | None:
+    """Set the hold that the decision asks for; return its scope if it is new."""
+    scope = ending.decision.hold_scope
     if scope is None:
         return None
-    reason = decision.reason or Reason.REQUEST_REFUSED
-    return scope if put_hold(db, scope, reason, now, decision.hold_probe_at) else None
+    # Not the decision's reason: that may be that the message expired.
+    reason = Reason.REQUEST_REFUSED if isinstance(ending.outcome, Accepted) else ending.outcome.reason
+    return scope if put_hold(db, scope, reason, ending.now, ending.decision.hold_probe_at) else None
+
+
+def _hold_route(db: sqlite3.Connection, route: str, ending: Ending) -> str | None:
+    """Count a route's refusals in a row, and hold it at the fifth; return the scope if that hold is new."""
+    match ending.outcome:
+        case Accepted():
+            forget_refusals(db, route)
+        case Rejected(reason=reason, scope=Scope.MESSAGE) if count_refusal(db, route, reason) >= REFUSALS_LIMIT:
+            scope = f"route:{route}"
+            probe_at = ending.now + probe_wait_ms(scope)
+            return scope if put_hold(db, scope, Reason.REFUSED_REPEATEDLY, ending.now, probe_at) else None
+        case _:
+            pass
+    return None
 
 
 def recover_open_attempts(db: sqlite3.Connection, now: int, settle_ms: int) -> int:
@@ -80,7 +108,7 @@ def recover_lost_attempts(db: sqlite3.Connection, now: int, settle_ms: int) -> i
 
 
 def _move_delivery(
-    db: sqlite3.Connection, seq: int, receipt: str | None, ending: Ending, message_id: str | None
+    db: sqlite3.Connection, seq: int, receipt: str | None, ending: Ending, message_id: str | None, *, late: bool
 ) -> None:
     state, reason, due_at = ending.decision.state, ending.decision.reason, ending.decision.due_at
     detail = _read_detail(ending.outcome)
@@ -88,7 +116,7 @@ def _move_delivery(
         state, reason, due_at, detail = State.ACCEPTED, None, None, ""
     if state is State.PENDING and due_at is None:
         due_at = ending.now  # without a due time it would wait for ever
-    spent = int(ending.decision.attempt_spent)
+    spent = int(ending.decision.attempt_spent) - late  # giving it up has spent it already
     db.execute(_CLOSE, (state, reason, detail, due_at, spent, message_id, ending.now, seq))
 
 

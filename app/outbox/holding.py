@@ -6,16 +6,21 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.core.deciding import probe_wait_ms
 from app.core.models import Reason
 from app.outbox.base import Hold
-
-PROBE_EVERY_MS = 5 * 60_000
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
 _PUT = """
 INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms, by_hand) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at, by_hand = excluded.by_hand
+ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at,
+    probe_every_ms = excluded.probe_every_ms, by_hand = excluded.by_hand
 WHERE excluded.by_hand OR NOT holds.by_hand
+"""
+_RELEASE_PROBED = "DELETE FROM holds WHERE scope = ? AND NOT by_hand"
+_REFUSE = """
+INSERT INTO refusals VALUES (?, ?, 1)
+ON CONFLICT (route) DO UPDATE SET n = iif(reason = excluded.reason, n, 0) + 1, reason = excluded.reason
 """
 _READ = "SELECT scope, probe_at FROM holds"
 _MOVE_PROBE = "UPDATE holds SET probe_at = ? + probe_every_ms WHERE scope = ? AND probe_at IS NOT NULL"
@@ -50,13 +55,32 @@ def put_hold(
     """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand is never probed."""
     stood = db.execute("SELECT 1 FROM holds WHERE scope = ?", (scope,)).fetchone() is not None
     by_hand = by_hand or reason == Reason.BY_HAND
-    db.execute(_PUT, (scope, reason, now, None if by_hand else probe_at, PROBE_EVERY_MS, by_hand))
+    db.execute(_PUT, (scope, reason, now, None if by_hand else probe_at, probe_wait_ms(scope), by_hand))
     return not stood
 
 
 def release_hold(db: sqlite3.Connection, scope: str) -> bool:
-    """End a hold; False if there was none."""
+    """End a hold, as a person wishes; False if there was none. A route's refusals are counted anew."""
+    kind, _, name = scope.partition(":")
+    if kind == "route":
+        forget_refusals(db, name)
     return db.execute("DELETE FROM holds WHERE scope = ?", (scope,)).rowcount > 0
+
+
+def release_probed(db: sqlite3.Connection, scopes: Iterable[str]) -> tuple[str, ...]:
+    """End the holds that a probe has found mended; return those that stood. What a person stopped meanwhile stays."""
+    return tuple(scope for scope in scopes if db.execute(_RELEASE_PROBED, (scope,)).rowcount > 0)
+
+
+def count_refusal(db: sqlite3.Connection, route: str, reason: str) -> int:
+    """Note that one more message of a route was refused for good; return how many were, in a row, for this reason."""
+    db.execute(_REFUSE, (route, reason))
+    return int(db.execute("SELECT n FROM refusals WHERE route = ?", (route,)).fetchone()[0])
+
+
+def forget_refusals(db: sqlite3.Connection, route: str) -> None:
+    """Begin the count of a route's refusals again."""
+    db.execute("DELETE FROM refusals WHERE route = ?", (route,))
 
 
 def read_standing(db: sqlite3.Connection) -> Standing:
@@ -65,7 +89,7 @@ def read_standing(db: sqlite3.Connection) -> Standing:
 
 
 def move_probes(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> None:
-    """A probe leaves now: the next one of these holds is 5 min away."""
+    """A probe leaves now: put the next one of these holds off."""
     db.executemany(_MOVE_PROBE, [(now, scope) for scope in scopes])
 
 
