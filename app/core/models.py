@@ -40,6 +40,7 @@ class Reason(StrEnum):
     # decided in the lane
     DEADLINE_PASSED = "deadline_passed"
     MESSAGE_DAMAGED = "message_damaged"
+    REQUEST_UNBUILT = "request_unbuilt"  # a fault of ours: the message could not be made into a request
     # surely not sent
     CONNECT_FAILED = "connect_failed"
     RATE_LIMITED = "rate_limited"

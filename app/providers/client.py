@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
 
-from app.core.models import Message, Outcome, Reason, Request, Response, Retryable, Scope, Uncertain
+from app.core.models import Message, Outcome, Reason, Rejected, Request, Response, Retryable, Scope, Uncertain
+from app.errors import find_place
 from app.providers.base import Provider
 from app.providers.probing import MAX_BYTES
 from app.providers.redacting import strike_values
@@ -120,7 +121,10 @@ class ProviderClient:
         """
         loop = asyncio.get_running_loop()
         write_before = None if write_within_ms is None else loop.time() + write_within_ms / 1000
-        request = provider.build_request(message, delivery_id)
+        try:
+            request = provider.build_request(message, delivery_id)
+        except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
+            return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
         tried = 0
 
         async def try_once() -> Sent:
@@ -167,7 +171,10 @@ class ProviderClient:
             return Sent(Retryable(Reason.DEADLINE_PASSED, detail="connecting took until the deadline"), tries)
         except Exception as error:  # noqa: BLE001 - whatever breaks in a transport, the attempt comes to an outcome
             return Sent(self._judge_break(error, trial), tries)
-        return Sent(provider.read_response(response), tries, response.status)
+        try:
+            return Sent(provider.read_response(response), tries, response.status)
+        except Exception as error:  # noqa: BLE001 - as above; the provider may have taken it
+            return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
     async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
         outgoing = self._http.build_request(
@@ -213,6 +220,10 @@ async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             return b""
     return bytes(body)
+
+
+def _describe_bug(error: Exception) -> str:
+    return f"{type(error).__name__} at {find_place(error)}"  # its text may hold a customer's data
 
 
 def _describe_break(error: Exception) -> str:

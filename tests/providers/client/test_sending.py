@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from app.core.models import Accepted, Message, Outcome, Reason, Request, Retryable, Uncertain
+from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Request, Retryable, Uncertain
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
 
@@ -135,3 +135,33 @@ async def test_a_list_may_be_longer_than_an_answer(serve: Serve, open_client: Op
 
 async def test_a_list_that_cannot_be_had_is_none(closed_port: int, open_client: OpenClient) -> None:
     assert await open_client().fetch(Request("GET", f"http://127.0.0.1:{closed_port}/", {}, b"")) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "expected", "requests"),
+    [("build_request", Rejected(Reason.REQUEST_UNBUILT), 0), ("read_response", Uncertain(Reason.ANSWER_UNREADABLE), 1)],
+)
+async def test_a_bug_in_a_provider_is_the_end_of_one_message_and_tells_no_value(
+    without_detail: Bare,
+    serve: Serve,
+    open_client: OpenClient,
+    account: Callable[[int], Provider],
+    message: Message,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    expected: Outcome,
+    requests: int,
+) -> None:
+    server = await serve("taken")
+    client, provider = open_client(), account(server.port)
+
+    def fail(_self: Provider, *_given: object) -> None:
+        raise LookupError(message.recipient)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(provider), method, fail)
+        sent = await client.send(provider, message, "d-1")
+    assert (without_detail(sent.outcome), len(server.requests)) == (expected, requests)
+    assert not isinstance(sent.outcome, Accepted)
+    assert sent.outcome.detail.startswith("LookupError at test_sending.py:")
+    assert (await client.send(provider, message, "d-2")).outcome == ACCEPTED  # the next one goes out
