@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,14 +60,21 @@ def _read_text(path: Path, cure: str) -> str:
 def parse_sources(sources: Sources, environment: Mapping[str, str]) -> tuple[Parsed, ParsedTemplates]:
     """Return the parsed YAML and the templates beside it, each with every problem."""
     templates = parse_templates(sources.templates_text)
-    parsed = parse_config(
+    return parse_text(sources, environment, templates.templates), templates
+
+
+def parse_text(
+    sources: Sources, environment: Mapping[str, str], templates: Templates, listed: Collection[str] = ()
+) -> Parsed:
+    """Return the parsed YAML, held against `templates`. `listed`: see parse_config."""
+    return parse_config(
         sources.text,
         name=sources.name,
         environment=environment,
         provider_types=settings_types(),
-        templates=templates.templates,
+        templates=templates,
+        listed=listed,
     )
-    return parsed, templates
 
 
 def load_snapshot(settings: Settings, environment: Mapping[str, str]) -> tuple[Snapshot, list[Problem]]:

@@ -6,58 +6,89 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from app.cli.sources import read_yaml
+from app.cli.live import fetch_templates
+from app.cli.sources import Reading, read_live, read_yaml
 from app.cli.wording import count_nouns
 from app.clock import read_clock
-from app.core.config import Problem, format_problem
+from app.core.config import Config, Problem, format_problem
+from app.core.drifting import find_drift
 from app.core.linting import run_examples
 from app.ids import new_uuid7
+from app.settings import read_environment
 
 
 def check(
     path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Compare with the providers' approved templates.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for editors and CI.")] = False,
+    style: Annotated[
+        Literal["text", "github"], typer.Option("--format", help="github: annotations on the lines of a pull request.")
+    ] = "text",
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
 ) -> int:
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
-    checked = _check(path)
+    checked = _check(path, live=live)
     if as_json:
         print(json.dumps(_as_json(checked), ensure_ascii=False, indent=2))
     else:
+        show = format_problem if style == "text" else _annotate
         for name, problem in checked.problems:
-            print(format_problem(name, problem))
+            print(show(name, problem))
         print(_sum_up(checked))
     return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a file came to: `routes` is 0 where nothing could be run."""
+    """What a file came to: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates."""
 
     name: str
     problems: tuple[tuple[str, Problem], ...]  # (file, problem)
     routes: int = 0
     passed: int = 0
     failed: int = 0
+    listed: tuple[str, ...] = ()
 
     def count(self, severity: str) -> int:
         """Return how many problems are so bad."""
         return sum(problem.severity == severity for _, problem in self.problems)
 
 
-def _check(path: Path | None) -> Checked:
-    read = read_yaml(path)
-    name, config = read.sources.name, read.parsed.config
+def _check(path: Path | None, *, live: bool) -> Checked:
+    environment = read_environment()
+    read = read_yaml(path, environment)
+    found: list[tuple[str, Problem]] = []
+    listed: tuple[str, ...] = ()
+    if live and read.parsed.config is not None:
+        answered = fetch_templates(read.parsed.config.providers)
+        listed = answered.listed
+        drift = find_drift(read.templates, answered.templates, listed)
+        found += [(read.sources.templates_name, problem) for problem in drift]
+        found += [_place_fault(read, name, fault) for name, fault in answered.faults]
+        read = read_live(read, answered.templates, listed, environment)
+    config = read.parsed.config
+    found += read.list_problems()
     if config is None:
-        return Checked(name, tuple(read.list_problems()))
+        return Checked(read.sources.name, tuple(_sort(found)), listed=listed)
+    return _run(read, config, found, listed)
+
+
+def _run(read: Reading, config: Config, found: list[tuple[str, Problem]], listed: tuple[str, ...]) -> Checked:
+    name = read.sources.name
     results = run_examples(config, read.templates.templates, read_clock(), new_uuid7)
     failed = sum(bool(result.problems) for result in results)
-    found = read.list_problems() + [(name, problem) for result in results for problem in result.problems]
-    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed)
+    found += [(name, problem) for result in results for problem in result.problems]
+    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed)
+
+
+def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem]:
+    """Return what is wrong with asking a provider, at its entry."""
+    line, column = read.find_provider(provider)
+    return read.sources.name, Problem("error", line, column, f'provider "{provider}" {fault}')
 
 
 def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
@@ -65,8 +96,24 @@ def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
     return sorted(dict.fromkeys(problems), key=lambda told: (told[0], told[1].line, told[1].column))
 
 
+def _annotate(name: str, problem: Problem) -> str:
+    """Return a workflow command, which GitHub shows at the line.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message
+    """
+    text = problem.message + (f"; {problem.hint}" if problem.hint else "")
+    place = f"file={_escape(name)},line={problem.line},col={problem.column}"
+    return f"::{problem.severity} {place}::{text.replace('%', '%25')}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+
+
 def _sum_up(checked: Checked) -> str:
     told = f"{count_nouns(checked.count('error'), 'error')}, {count_nouns(checked.count('warning'), 'warning')}"
+    if checked.listed:
+        told += f"; compared with what {' and '.join(checked.listed)} lists now"
     if not checked.routes:
         return f"{checked.name}: {told}; nothing was run"
     examples = f"{checked.passed} of {count_nouns(checked.passed + checked.failed, 'example')} right"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.core.config import Config, Parsed, Problem, format_problem
+from app.core.document import read_document
+from app.core.drifting import merge_live
 from app.core.models import Event
 from app.core.nector import BodyFault, parse_body
 from app.core.templates import ParsedTemplates, Templates
 from app.errors import ConfigError, RelayError
 from app.settings import Settings, read_environment, read_settings
-from app.snapshot import Sources, list_template_problems, parse_sources, read_sources
+from app.snapshot import Sources, list_template_problems, parse_sources, parse_text, read_sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,24 @@ class Reading:
         of_templates = [(self.sources.templates_name, problem) for problem in list_template_problems(self.templates)]
         return of_templates + [(self.sources.name, problem) for problem in self.parsed.problems]
 
+    def find_provider(self, name: str) -> tuple[int, int]:
+        """Return (line, column) of a provider's entry."""
+        mark = read_document(self.sources.text).find_place(("providers", name)).key
+        return mark.line, mark.column
+
 
 def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -> Reading:
     """Return the YAML of `path`, else of the settings, whatever is wrong in it; raises ConfigError if unreadable."""
     environment = read_environment() if environment is None else environment
     sources = read_sources(_settings_for(path, environment))
     return Reading(sources, *parse_sources(sources, environment))
+
+
+def read_live(read: Reading, live: Templates, listed: Collection[str], environment: Mapping[str, str]) -> Reading:
+    """Return the same YAML held against the templates that the `listed` providers have now."""
+    merged = merge_live(read.templates.templates, live, listed)
+    templates = replace(read.templates, templates=merged)
+    return Reading(read.sources, parse_text(read.sources, environment, merged, listed), templates)
 
 
 def read_config(path: Path | None, environment: Mapping[str, str] | None = None) -> tuple[Config, Templates]:

@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.core.expressions import Expression
 from app.core.findings import Findings
+from app.core.fitting import check_template
 from app.core.models import Event
 from app.core.nector import KNOWN_PROPERTIES, TOPICS
-from app.core.problems import Path, ask_similar, find_similar, quote_all
+from app.core.problems import Path, find_similar
 from app.core.routing import Hit, Route, match_route
-from app.core.template_entries import find_placeholders
-from app.core.templates import Template, Templates
+from app.core.templates import Templates
 
 
-def check_routes(routes: Sequence[Route], templates: Templates, findings: Findings) -> None:
-    """Report what is wrong with routes that are each well written."""
+def check_routes(
+    routes: Sequence[Route],
+    templates: Templates,
+    findings: Findings,
+    listed: Collection[str] = (),
+    recorded: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Report what is wrong with routes that are each well written. `listed` and `recorded`: see parse_config."""
     seen: dict[tuple[Any, ...], Route] = {}
     for route in routes:
         _check_topic(route, findings)
         _check_reachable(route, findings)
-        _check_properties(route, findings)
-        _check_template(route, templates, findings)
+        _check_properties(route, (recorded or {}).get(route.topic, ()), findings)
+        check_template(route, templates, findings, listed)
         key = (route.topic, _text(route.when), route.provider, route.template, _text(route.recipient))
         if key in seen:
             first = seen[key]
             message = f'route "{route.name}" repeats route "{first.name}" of line {first.line}: both would send'
             findings.error(("routes", route.name), message, "remove one, or give them a `when`", at="key")
         seen.setdefault(key, route)
+    _check_doubles(routes, findings)
+
+
+def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
+    """Every route that hits sends: one with a condition repeats one of the same template without."""
+    always = {(*_describe_duty(route),): route for route in routes if route.when is None}
+    for route in routes:
+        other = always.get(_describe_duty(route))
+        if route.when is not None and other is not None:
+            message = (
+                f'whenever route "{route.name}" hits, route "{other.name}" of line {other.line} sends the same, too'
+            )
+            hint = "give that one the opposite `when`, or remove one"
+            findings.warn(("routes", route.name, "when"), message, hint, at="key")
+
+
+def _describe_duty(route: Route) -> tuple[Any, ...]:
+    return (route.topic, route.provider, route.template, _text(route.recipient))
 
 
 def check_providers(names: Iterable[str], used: Iterable[str], findings: Findings) -> None:
@@ -58,14 +82,21 @@ def _check_reachable(route: Route, findings: Findings) -> None:
         findings.error(("routes", route.name, "when"), f'route "{route.name}" can never be hit', hint)
 
 
-def _check_properties(route: Route, findings: Findings) -> None:
-    """A name that is nearly one of Nector's is probably that one; any other may well be sent."""
-    known = KNOWN_PROPERTIES.get(route.topic, ())
+def _check_properties(route: Route, recorded: Collection[str], findings: Findings) -> None:
+    """Report names that no event of the topic is likely to hold; `recorded`: those that events held so far."""
+    known = {*KNOWN_PROPERTIES.get(route.topic, ()), *recorded}
     shown = {key for example in route.examples for key in _list_paths(example.event)}
     for path, expression in _list_expressions(route, findings):
-        for name in sorted(expression.names - shown - set(known)):
-            if (similar := find_similar(name, known, cutoff=0.85)) is not None:
-                findings.warn(path, f'"{name}" is not a property known from Nector', f'did you mean "{similar}"?')
+        for name in sorted(expression.names - shown - known):
+            similar = find_similar(name, known, cutoff=0.85)
+            hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
+            if recorded:
+                findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
+            elif similar is not None:
+                findings.warn(path, f'"{name}" is not a property known from Nector', hint)
+            elif known and path[-1] in {"valid_until", "dedup_by"} and name not in expression.preferred:
+                # Anything else may be missing and is seen at once; this would make every single message dead.
+                findings.warn(path, f'"{name}" is not a property known from Nector: without it nothing is sent', hint)
 
 
 def _list_paths(value: Any, prefix: str = "") -> Iterator[str]:
@@ -94,78 +125,3 @@ def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, 
     for place, button in enumerate(route.buttons):
         if isinstance(button.url, Expression):
             yield (*path, "buttons", place, "url"), button.url
-
-
-# -- against config/templates.yaml ----------------------------------------------------------------
-
-
-def _check_template(route: Route, templates: Templates, findings: Findings) -> None:
-    path: Path = ("routes", route.name)
-    known = [template_id for provider, template_id in templates if provider == route.provider]
-    if not known or findings.is_silenced((*path, "template")):
-        return
-    template = templates.get((route.provider, route.template))
-    if template is None:
-        message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
-        findings.warn((*path, "template"), message, ask_similar(route.template, known))
-        return
-    if template.status.lower() != "approved":
-        findings.warn((*path, "template"), f'template "{template.id}" is {template.status.lower()}, not approved')
-    for key, check in (("variables", _check_variables), ("header", _check_header), ("buttons", _check_buttons)):
-        if not findings.is_silenced((*path, key)):
-            check(route, template, findings)
-
-
-def _check_variables(route: Route, template: Template, findings: Findings) -> None:
-    path: Path = ("routes", route.name, "variables")
-    body = find_placeholders(template.body)
-    needed = [name for name in template.variables if name in body]
-    wanted = f"it has {quote_all(needed)}" if needed else "it has none"
-    listed = findings.document.places.get((*path, 0)) is not None
-    if listed or not route.variables:
-        if not len(needed) <= len(route.variables) <= len(template.variables):
-            message = f'template "{template.id}" has {_count(len(needed))}, and the route gives {len(route.variables)}'
-            findings.error(path, message, quote_all(needed), at="value" if listed else "key")
-        return
-    given = [variable.name or "" for variable in route.variables]
-    for name in given:
-        if name not in template.variables:
-            findings.error((*path, name), f'template "{template.id}" has no variable "{name}"', wanted, at="key")
-    unknown = [name for name in given if name not in template.variables]
-    missing = [name for name in needed if name not in given]
-    if missing and not unknown:
-        findings.error(path, f'template "{template.id}" wants {quote_all(missing)}, too', wanted, at="key")
-
-
-def _count(number: int) -> str:
-    return "1 variable" if number == 1 else f"{number} variables"
-
-
-def _check_header(route: Route, template: Template, findings: Findings) -> None:
-    kind = template.header_kind
-    if kind == "text" and not find_placeholders(template.header_text):
-        kind = "none"
-    if route.header is None:
-        if kind != "none":
-            message = f'template "{template.id}" has a variable {kind} header, and the route gives none'
-            findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: …}}")
-    elif route.header.kind != kind:
-        has = f"a variable {kind} header" if kind != "none" else "no variable header"
-        path: Path = ("routes", route.name, "header")
-        findings.error(
-            path, f'the route gives a {route.header.kind} header; template "{template.id}" has {has}', at="key"
-        )
-
-
-def _check_buttons(route: Route, template: Template, findings: Findings) -> None:
-    wanted = [place for place, button in enumerate(template.buttons) if find_placeholders(button.url)]
-    for place, button in enumerate(route.buttons):
-        if button.index not in wanted:
-            message = f'button {button.index} of template "{template.id}" has no variable URL'
-            findings.error(("routes", route.name, "buttons", place, "index"), message)
-    missing = [str(place) for place in wanted if place not in {button.index for button in route.buttons}]
-    if missing:
-        message = (
-            f'template "{template.id}" has a variable URL in button {", ".join(missing)}, and the route gives none'
-        )
-        findings.error(("routes", route.name, "template"), message, "add buttons: [{index: …, url: …}]")

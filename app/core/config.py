@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -105,8 +105,14 @@ def parse_config(
     environment: Mapping[str, str],
     provider_types: Mapping[str, type[ProviderSettings]],
     templates: Templates,
+    listed: Collection[str] = (),
+    recorded: Mapping[str, Collection[str]] | None = None,
 ) -> Parsed:
-    """Return the YAML as a checked Config with every problem at once. Never raises."""
+    """Return the YAML as a checked Config with every problem at once. Never raises.
+
+    `listed`: providers of which `templates` holds every template there is. `recorded`: by topic, the dotted paths
+    that real events held.
+    """
     document = read_document(text)
     findings = Findings(document, document.problems)
     if document.data is None:
@@ -121,7 +127,9 @@ def parse_config(
     findings.problems.extend(filled.problems)
     for path in filled.unset:
         findings.silence(path)
-    config = _read_file(filled.data, provider_types, templates, findings, _hash_sources(text, templates))
+    config = _read_file(
+        filled.data, provider_types, templates, findings, _hash_sources(text, templates), listed, recorded
+    )
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
 
 
@@ -136,6 +144,8 @@ def _read_file(
     templates: Templates,
     findings: Findings,
     version_hash: str,
+    listed: Collection[str],
+    recorded: Mapping[str, Collection[str]] | None,
 ) -> Config:
     report_empty(data, findings)
     # Sections come one by one below: here only their being there and their kind are checked.
@@ -144,7 +154,7 @@ def _read_file(
     store = _read_store(_section(data, "store"), findings)
     providers = _read_providers(data, provider_types, findings)
     routes = _read_routes(data, store, providers, templates, findings)
-    check_routes(routes, templates, findings)
+    check_routes(routes, templates, findings, listed, recorded)
     used = {route.provider for route in routes} | _list_named_providers(data)
     if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
         check_providers(providers, used, findings)

@@ -120,7 +120,7 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
         if key == "variables":
             yield from _compare_variables(expected, message)
         elif key == "text" and key in got and got[key] != expected:
-            yield f'"text" differs, [-expected-] {{+got+}}: {_mark_words(str(expected), got[key])}'
+            yield f'"text" differs, [-expected-] {{+got+}}: {_mark_words(str(expected), str(got[key]))}'
         elif key in got and got[key] != expected:
             yield f'"{key}" should be {_show(expected)}, and is {_show(got[key])}'
 

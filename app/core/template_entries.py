@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from app.core.document import Document, read_document
+from app.core.document import Document, Mark, read_document
 from app.core.problems import Path, Problem, find_similar, sort_problems
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -135,8 +135,8 @@ def find_placeholders(text: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=int)) if all(name.isdecimal() for name in names) else names
 
 
-def read_entries(text: str) -> tuple[list[tuple[str, str, TemplateEntry]], tuple[str, ...]]:
-    """Return the sound (provider, template id, entry)s of a templates file, and its problems in line order.
+def read_entries(text: str) -> tuple[list[tuple[str, str, TemplateEntry, Mark]], tuple[str, ...]]:
+    """Return the sound (provider, template id, entry, place)s of a templates file, and its problems in line order.
 
     A problem reads `line:column: text`. Text of blanks and comments holds no entries. Never raises.
     """
@@ -146,13 +146,14 @@ def read_entries(text: str) -> tuple[list[tuple[str, str, TemplateEntry]], tuple
     if document.data is None:
         return [], _print_problems(document.problems)
     file, problems = _validate(_File, document.data, document, ())
-    entries: list[tuple[str, str, TemplateEntry]] = []
+    entries: list[tuple[str, str, TemplateEntry, Mark]] = []
     for provider, templates in (file.templates or {}).items() if file else ():
         for id_, data in (templates or {}).items():
-            entry, found = _validate(TemplateEntry, data, document, ("templates", provider, id_))
+            path: Path = ("templates", provider, id_)
+            entry, found = _validate(TemplateEntry, data, document, path)
             problems += found
             if entry is not None:
-                entries.append((provider, id_, entry))
+                entries.append((provider, id_, entry, document.find_place(path).key))
     return entries, _print_problems((*document.problems, *problems))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from app.core.models import Button, Header, Variable
 from app.core.template_entries import PLACEHOLDER, TemplateEntry, find_placeholders, read_entries
@@ -55,10 +56,14 @@ Templates = Mapping[tuple[str, str], Template]
 
 @dataclass(frozen=True, slots=True)
 class ParsedTemplates:
-    """What a templates file holds. A template with a problem is left out; a problem reads `line:column: text`."""
+    """What a templates file holds. A template with a problem is left out; a problem reads `line:column: text`.
+
+    `places`: where each template's key stands, (line, column).
+    """
 
     templates: Templates
     problems: tuple[str, ...]
+    places: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +82,30 @@ class FilledTemplate:
 def parse_templates(text: str) -> ParsedTemplates:
     """Return the templates of a templates file, with every problem it has. Never raises."""
     entries, problems = read_entries(text)
-    templates = {(provider, id_): _make_template(provider, id_, entry) for provider, id_, entry in entries}
-    return ParsedTemplates(templates, problems)
+    templates = {(provider, id_): _make_template(provider, id_, entry) for provider, id_, entry, _ in entries}
+    places = {(provider, id_): (place.line, place.column) for provider, id_, _, place in entries}
+    return ParsedTemplates(templates, problems, places)
 
 
-def dump_templates(templates: Templates) -> str:
-    """Return the YAML of a templates file: sorted, the same for the same templates, readable by parse_templates."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
+def dump_templates(templates: Templates, kept: str = "", providers: Collection[str] = ()) -> str:
+    """Return the YAML of a templates file: sorted, the same for the same templates, readable by parse_templates.
+
+    `kept`: a templates file of which all stays as it is, comments too, but the entries of `providers` and of those in
+    `templates`.
+    """
+    yaml = YAML()
     yaml.allow_unicode = True
     yaml.width = 4096  # a body stays on its line, so that a diff shows what changed
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel.yaml gives it no type
-    by_provider: dict[str, dict[str, Any]] = {}
-    for (provider, id_), template in sorted(templates.items()):
-        by_provider.setdefault(provider, {})[id_] = _make_entry(template)
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    data: Any = (yaml.load(kept) if kept.strip() else None) or CommentedMap({"version": 1})
+    by_provider = data.get("templates") or CommentedMap()
+    for provider in sorted({*providers, *(provider for provider, _ in templates)}):
+        own = sorted((id_, template) for (name, id_), template in templates.items() if name == provider)
+        by_provider[provider] = {id_: _make_entry(template) for id_, template in own}
+    data["templates"] = by_provider
     stream = StringIO()
-    yaml.dump({"version": 1, "templates": by_provider}, stream)
+    yaml.dump(data, stream)
     return stream.getvalue()
 
 

@@ -9,10 +9,15 @@ providers/__init__.py, and the contract suite (tests/providers/test_contract.py)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from app.core.config import ProviderSettings
 from app.core.models import Message, Outcome, Receipt, Request, Response
+from app.core.templates import Template
+
+
+LIST_LIMIT_BYTES = 4 * 1024 * 1024
+"""The longest list of templates that is read."""
 
 
 class Provider(Protocol):
@@ -31,6 +36,17 @@ class Provider(Protocol):
 
     def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return what a verified webhook reports; () where it reports nothing of ours. Never raises."""
+
+
+@runtime_checkable
+class TemplateLister(Protocol):
+    """A provider that can be asked for its approved templates; an optional talent of a type."""
+
+    def list_templates_request(self) -> Request | None:
+        """Return the request for the list; None where the YAML does not say enough for it."""
+
+    def read_templates(self, provider_name: str, body: bytes) -> Sequence[Template] | None:
+        """Return the templates in the answer, None if it is no such list. Never raises."""
 
 
 class ProviderType(Protocol):

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Request, Response
 from app.core.templates import Template, TemplateButton
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
+from app.providers.base import LIST_LIMIT_BYTES
 from app.providers.endpoint import RemoteSettings, build_json_request, check_header_secret, secrets_of
 from app.providers.mapping import name_variables
 from app.providers.meta import failure_of, read_meta_statuses, read_status_word
@@ -34,7 +35,6 @@ _ITS_ID_PATHS = ("id", "data.id", "data.messageId", "message.id", "messageId", "
 _STATUS_PATHS = ("whatsapp.status", "data.whatsapp.status", "data.status", "message.status", "status")
 _TIME_PATHS = ("whatsapp.time", "data.whatsapp.time", "whatsapp.timestamp", "data.timestamp", "timestamp")
 
-MAX_LIST_BYTES = 4 * 1024 * 1024
 _HEADER_KINDS: Mapping[str, HeaderKind] = {
     "TEXT": "text",
     "IMAGE": "image",
@@ -110,14 +110,16 @@ class Gallabox:
         receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
         return (*(receipt for receipt in receipts if receipt is not None), *read_meta_statuses(value, secrets))
 
-    def list_templates_request(self) -> Request:
-        """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`; the answer may take 4 MiB."""
+    def list_templates_request(self) -> Request | None:
+        """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`, None without `account_id`; it may take 4 MiB."""
+        if not self.settings.account_id:
+            return None
         url = f"{self.settings.base_url}/devapi/accounts/{quote(self.settings.account_id, safe='')}/whatsappTemplates"
         return Request("GET", url, self._headers(), b"")
 
     def read_templates(self, provider_name: str, body: bytes) -> Sequence[Template] | None:
         """Return the templates of this channel from the answer to that, None if it is no such list."""
-        items = parse_json(body, MAX_LIST_BYTES)
+        items = parse_json(body, LIST_LIMIT_BYTES)
         if not isinstance(items, list):
             return None
         own = (item for item in items if as_mapping(item).get("channelId") in (None, self.settings.channel_id))

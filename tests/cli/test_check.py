@@ -148,3 +148,13 @@ def test_without_templates_an_example_with_a_text_says_that_it_cannot_be_compare
     done = run("check")
     assert done.code == 1
     assert 'template "coins_earned" is not in templates.yaml' in done.out
+
+
+def test_github_gets_an_annotation_for_each_line(run: Callable[..., Any], edit: Callable[..., Path]) -> None:
+    path = edit("template: coins_earned", "temlate: 100%")
+    line = path.read_text().split("temlate")[0].count("\n") + 1
+    done = run("check", "--format", "github")
+    assert done.code == 1
+    told = 'unknown key "temlate" in route "coins-earned"; did you mean "template"?'
+    assert f"::error file=config/relay.yaml,line={line},col=5::{told}" in done.out.splitlines()
+    assert "::warning file=config/relay.yaml,line=26,col=17::the environment variable" in done.out

@@ -48,9 +48,9 @@ def _read_templates(path: Path) -> Templates:
     return parsed.templates
 
 
-def _parse(text: str, environment: Mapping[str, str], templates: Templates) -> Parsed:
+def _parse(text: str, environment: Mapping[str, str], templates: Templates, **known: Any) -> Parsed:
     return parse_config(
-        text, name="relay.yaml", environment=environment, provider_types=settings_types(), templates=templates
+        text, name="relay.yaml", environment=environment, provider_types=settings_types(), templates=templates, **known
     )
 
 
@@ -68,12 +68,12 @@ def corpus_templates() -> Templates:
 
 @pytest.fixture(scope="session")
 def parse(corpus_templates: Templates) -> Callable[..., Parsed]:
-    """Parse a text with the corpus's templates, or `templates`."""
+    """Parse a text with the corpus's templates, or `templates`; `known`: what else parse_config may know."""
 
     def parse_text(
-        text: str, environment: Mapping[str, str] = ENVIRONMENT, templates: Templates = corpus_templates
+        text: str, environment: Mapping[str, str] = ENVIRONMENT, templates: Templates = corpus_templates, **known: Any
     ) -> Parsed:
-        return _parse(text, environment, templates)
+        return _parse(text, environment, templates, **known)
 
     return parse_text
 

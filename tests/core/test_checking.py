@@ -50,6 +50,9 @@ templates:
     two-buttons:
       body: You have news.
       buttons: [{url: "https://a.example", text: A}, {url: "https://b.example/{{1}}", text: B}]
+    names: {variables: [name, coins], body: "Hi {{name}}, {{coins}} coins."}
+    paused: {status: PAUSED, body: Hello.}
+    offer: {category: MARKETING, body: "Hello."}
     listed: {variables: [name, code], body: "Hi {{name}}!", buttons: [{url: "https://b.example/{{code}}", text: B}]}
 """
 
@@ -58,9 +61,9 @@ templates:
     ("route", "told"),
     [
         ("template: none", []),
-        ("template: none, variables: [a]", ["error has 0 variables, and the route gives 1"]),
-        ("template: none, variables: {x: a}", ["error has no variable"]),
-        ("template: one", ["error has 1 variable, and the route gives 0"]),
+        ("template: none, variables: [a]", ["error has no variables; the route gives 1, 1 too many"]),
+        ("template: none, variables: {x: a}", ['error has no variables; it has no "x"']),
+        ("template: one", ['error wants {1}; the route gives 0, so "1" is missing']),
         ("template: one, variables: [a]", []),
         ('template: one, variables: {"1": a}', []),
         ("template: fixed-header, variables: [a]", []),
@@ -77,6 +80,24 @@ templates:
         ("template: listed, variables: [a], buttons: [{index: 0, url: b}]", []),
         ("template: listed, variables: [a, b], buttons: [{index: 0, url: b}]", []),
         ("template: lited", ["warning is not in templates.yaml"]),
+        ("template: names, variables: [name, wallet.coins]", []),
+        (
+            "template: names, variables: [wallet.coins, name]",
+            ['warning "coins" fills {{name}}', 'warning "name" fills {{coins}}'],
+        ),
+        ('template: names, variables: [x, {text: "name"}]', []),
+        ("template: names, variables: [x | upper, coins | upper]", []),
+        ("template: names, variables: {name: x, coin: y}", ['error wants {name, coins}; it has no "coin"']),
+        ("template: names, variables: {name: x}", ['error wants {name, coins}; "coins" is missing']),
+        ("template: names, variables: [name, coins], language: en", []),
+        (
+            "template: names, variables: [name, coins], language: hi",
+            ['warning is in "en", and the route asks for "hi"'],
+        ),
+        ("template: paused, variables: []", ["warning is paused, not approved"]),
+        ("template: offer", ["warning is marketing, and the route does not say"]),
+        ("template: offer, valid_for: 6h", []),
+        ("template: offer, valid_until: expire", []),
     ],
 )
 def test_a_route_is_held_against_its_template(
@@ -105,7 +126,7 @@ def test_a_nearly_known_property_is_asked_after_wherever_it_stands(
     )
     asked = {problem.hint for problem in parse(text).problems}
     names = ("user_name", "user_mobile", "expire", "user_tier", "business_name", "user_referral_link")
-    assert asked == {f'did you mean "{name}"?' for name in names}
+    assert asked == {f'did you mean "{name}"?' for name in names} | {"if it is right, show it in an example"}
 
 
 def test_a_property_that_an_example_shows_is_not_asked_after(
@@ -116,3 +137,82 @@ def test_a_property_that_an_example_shows_is_not_asked_after(
     )
     assert parse(text).problems == ()
     assert parse(text.replace("user.nmae", "user_nmae").replace("user: {nmae: x}", "user_nmae: x")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [
+        (
+            "valid_until: coins_expire_on",
+            ['"coins_expire_on" is not a property known from Nector: without it nothing is sent'],
+        ),
+        ("valid_until: coins_expire_on, examples: [{event: {coins_expire_on: x}}]", []),
+        ('valid_until: coins_expire_on | default("2030-01-01")', []),
+        ("dedup_by: my_own_id", ['"my_own_id" is not a property known from Nector: without it nothing is sent']),
+        ("valid_until: expire", []),
+        ("when: my_own_flag", []),
+    ],
+)
+def test_a_deadline_on_a_property_that_the_topic_never_carries_is_doubted(
+    route: str, told: list[str], parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    assert [one.message for one in parse(with_route(f"provider: bitespeed, template: t, {route}")).problems] == told
+
+
+def test_a_topic_of_ones_own_may_carry_anything(parse: Callable[..., Parsed], with_route: Callable[..., str]) -> None:
+    text = with_route("provider: bitespeed, template: t, valid_until: my_end").replace("coupon_create", "my_trigger")
+    assert [problem.message for problem in parse(text).problems] == ['"my_trigger" is not in Nector\'s list of topics']
+
+
+def test_recorded_events_say_which_properties_there_are(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: t, variables: [vuocher, user_name, voucher, code]")
+    recorded = {"coupon_create": {"voucher", "customer", "customer.name"}}
+    told = [(problem.message, problem.hint) for problem in parse(text, recorded=recorded).problems]
+    assert told == [
+        ('"vuocher" is in none of the recorded events of coupon_create', 'did you mean "voucher"?'),
+        ('"code" is in none of the recorded events of coupon_create', "if it is right, show it in an example"),
+    ]
+
+
+def test_a_route_beside_one_that_always_sends_the_same_is_doubted(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: t, when: amount > 1")
+    double = text.replace("  uses-", "  b: {event: coupon_create, provider: bitespeed, template: t}\n  uses-", 1)
+    (problem,) = parse(double).problems
+    assert (problem.severity, problem.line) == ("warning", 14)
+    assert problem.message == 'whenever route "a" hits, route "b" of line 15 sends the same, too'
+    assert parse(double.replace("template: t}\n  uses-g", "template: u}\n  uses-g")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [
+        ("template: one, variables: [a]", []),
+        ("template: nobodys", ['error provider "bitespeed" has no template "nobodys"']),
+        ("template: paused", ['error template "paused" is paused, not approved']),
+        (
+            "template: one, variables: [a], language: hi",
+            ['error template "one" is in "en", and the route asks for "hi"'],
+        ),
+    ],
+)
+def test_what_the_provider_itself_does_not_have_is_an_error(
+    route: str, told: list[str], parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route(f"provider: bitespeed, {route}").replace("template: t}", "template: none}")
+    parsed = parse(text, templates=parse_templates(TEMPLATES).templates, listed=["bitespeed"])
+    assert [f"{problem.severity} {problem.message}" for problem in parsed.problems] == told
+
+
+def test_a_language_from_the_defaults_is_doubted_there(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: one, variables: [a]", extra="defaults: {language: hi}\n")
+    places = {
+        (problem.line, problem.column)
+        for problem in parse(text, templates=parse_templates(TEMPLATES).templates).problems
+    }
+    assert (13, 22) in places

@@ -275,10 +275,17 @@ def test_what_is_no_list_of_templates_is_none(build_account: Callable[..., Provi
     assert provider.read_templates("main", body) is None
 
 
+def test_without_an_account_id_no_list_can_be_asked_for(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("gallabox", account_id="")
+    assert isinstance(provider, Gallabox)
+    assert provider.list_templates_request() is None
+
+
 def test_list_is_asked_for_with_the_account_id_and_the_keys(build_account: Callable[..., Provider]) -> None:
     provider = build_account("gallabox", account_id="acc/1")
     assert isinstance(provider, Gallabox)
     request = provider.list_templates_request()
+    assert request is not None
     assert (request.method, request.body) == ("GET", b"")
     assert request.url == "https://gallabox.example/devapi/accounts/acc%2F1/whatsappTemplates"
     assert request.headers == {"apiKey": "key-canary-1", "apiSecret": "secret-canary-1"}
