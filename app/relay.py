@@ -18,6 +18,7 @@ from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
 from app.providers.opening import open_client
 from app.receipts import ReceiptDesk
+from app.replay import Replayer
 from app.rules import Rules
 from app.settings import Settings
 from app.snapshot import Snapshot
@@ -29,8 +30,8 @@ STUCK_MS = 60_000
 class Relay:
     """Everything that runs, without HTTP. Opens its outbox when made: raises StoreInUse or StoreBroken.
 
-    Without an outbox (`RELAY_DATABASE_URL=none`) there are no lanes, receipts or ops: `receipt_desk` and
-    `ops_desk` are None.
+    Without an outbox (`RELAY_DATABASE_URL=none`) there are no lanes, receipts or ops: `receipt_desk`, `ops_desk`
+    and `replayer` are None.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Relay:
         self.rules = Rules(settings, environment, snapshot, self.metrics, log)
         self.receipt_desk: ReceiptDesk | None = None
         self.ops_desk: OpsDesk | None = None
+        self.replayer: Replayer | None = None
         self._on_dead = on_dead
         self._clock = clock
         self._watching: asyncio.Task[None] | None = None
@@ -69,6 +71,7 @@ class Relay:
             taker = OutboxTaker(outbox, dispatcher.wake)
             self.receipt_desk = ReceiptDesk(self.rules.current, outbox, clock, self.metrics, log)
             self.ops_desk = OpsDesk(outbox, dispatcher, self.rules, clock, self.metrics, log)
+            self.replayer = Replayer(self.rules.current, outbox, dispatcher.wake, clock, new_id, self.metrics, log)
         self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log)
 
     async def open(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,12 +17,14 @@ from app.api.problems import problem
 from app.clock import Clock
 from app.core.instants import format_instant
 from app.core.models import Reason, State
+from app.core.replaying import explain_no_retry
 from app.dispatch import Dispatcher
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.base import DeliveryFilter, Hold, Outbox
 from app.rules import Rules
 
+_PAGE = 500
 # For the description of the API: what api/problems.py answers with.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": {"application/problem+json": {}}}
@@ -75,6 +78,7 @@ def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
     """Return the paths about deliveries, holds and the YAML."""
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
     _add_deliveries(router, desk)
+    _add_retries(router, desk)
     _add_holds(router, desk)
 
     @router.post("/reload", summary="Read the YAML again")
@@ -108,26 +112,47 @@ def _add_deliveries(router: APIRouter, desk: OpsDesk) -> None:
             return problem(422, f"cursor: {error}")
         return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
 
+    # Before the path that would take `reasons` for an id.
+    @router.get("/deliveries/reasons", summary="Deliveries of a state by reason, the largest group first")
+    async def count_reasons(wanted: Annotated[ReasonQuery, Query()]) -> Response:
+        return JSONResponse({"reasons": list(await desk.outbox.count_reasons(wanted.state))})
+
     @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
     async def show_delivery(delivery_id: str) -> Response:
         row = await desk.outbox.read_delivery(delivery_id)
         return problem(404, "no delivery has this id") if row is None else JSONResponse(dict(row))
 
+
+def _add_retries(router: APIRouter, desk: OpsDesk) -> None:
     @router.post("/deliveries/retry", summary="Send deliveries again as they are")
     async def retry_deliveries(order: RetryOrder) -> Response:
         if bool(order.ids) == bool(order.state):
             return problem(422, "give either ids or a state")
-        ids = order.ids or await _ids_in_state(desk.outbox, order)
-        return JSONResponse({"retried": list(await _retry(desk, ids))})
+        retried: list[str] = []
+        skipped: dict[str, str] = {}
+        async for ids in _list_pages(desk.outbox, order):
+            done, left = await _retry(desk, ids)
+            retried += done
+            skipped |= left
+        # Of a whole state it would be a long list: there the counts say enough.
+        return JSONResponse(
+            {"retried": retried, "skipped": Counter(skipped.values()), "why": skipped if order.ids else {}}
+        )
 
     @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
     async def retry_delivery(delivery_id: str) -> Response:
-        row = await desk.outbox.read_delivery(delivery_id)
-        if row is None:
+        if await desk.outbox.read_delivery(delivery_id) is None:
             return problem(404, "no delivery has this id")
-        if not await _retry(desk, [delivery_id]):
-            return problem(409, f"a delivery in the state {row['state']} cannot be retried, or its message is gone")
+        retried, skipped = await _retry(desk, [delivery_id])
+        if not retried:
+            return problem(409, f"not retried: {explain_no_retry(skipped.get(delivery_id, 'changed'))}")
         return JSONResponse({"retried": [delivery_id]})
+
+
+class ReasonQuery(BaseModel, extra="forbid"):
+    """Which state to group. Not `accepted`, of which there are too many, and which need nobody."""
+
+    state: Literal["pending", "held", "unknown", "expired", "suppressed", "shadow", "dead"]
 
 
 class DeliveryQuery(BaseModel, extra="forbid"):
@@ -190,21 +215,29 @@ def _show_hold(hold: Hold) -> dict[str, Any]:
     }
 
 
-async def _ids_in_state(outbox: Outbox, order: RetryOrder) -> list[str]:
-    """Return the ids of a state, page by page."""
-    ids: list[str] = []
+async def _list_pages(outbox: Outbox, order: RetryOrder) -> AsyncIterator[Sequence[str]]:
+    """Yield the ids to retry: those given, or those of a state, page by page so that intake never waits long."""
+    if order.ids:
+        yield order.ids
+        return
     cursor: str | None = None
     while True:
         rows, cursor = await outbox.list_deliveries(
-            DeliveryFilter(state=order.state, route=order.route, limit=500, cursor=cursor)
+            DeliveryFilter(state=order.state, route=order.route, limit=_PAGE, cursor=cursor)
         )
-        ids += [row["id"] for row in rows]
+        yield [row["id"] for row in rows]
         if cursor is None:
-            return ids
+            return
 
 
-async def _retry(desk: OpsDesk, ids: Sequence[str]) -> Sequence[str]:
-    changed = await desk.outbox.retry_deliveries(ids, desk.clock())
-    desk.log.info("deliveries.retried", asked=len(ids), retried=len(changed), by="ops")
+async def _retry(desk: OpsDesk, ids: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Retry deliveries; return those that will be sent again, and why the others will not.
+
+    Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.
+    """
+    now = desk.clock()
+    retried = await desk.outbox.retry_deliveries(ids, now)
+    skipped = await desk.outbox.explain_retry(set(ids).difference(retried), now)
+    desk.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
     desk.dispatcher.wake_all()
-    return changed
+    return retried, skipped

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "explain": "app.cli.deliveries",
     "retry": "app.cli.retry",
     "replay": "app.cli.replay",
+    "replay": "app.cli.replay",
     "hold": "app.cli.holds",
     "release": "app.cli.holds",
     "holds": "app.cli.holds",

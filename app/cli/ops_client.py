@@ -28,12 +28,20 @@ class OpsClient:
         """Return the JSON object at `path`; raises OpsError saying what to do."""
         return self._call("GET", path, query=query)
 
-    def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S
+    ) -> dict[str, Any]:
         """Return the JSON object that a change answers with, an empty one for no content; raises OpsError."""
-        return self._call(method, path, body=body)
+        return self._call(method, path, body=body, timeout_s=timeout_s)
 
     def _call(
-        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> dict[str, Any]:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
@@ -43,7 +51,7 @@ class OpsClient:
                 params=given,
                 json=body,
                 headers={"Authorization": f"Bearer {self.token}"},
-                timeout=TIMEOUT_S,
+                timeout=timeout_s,
                 trust_env=False,
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:

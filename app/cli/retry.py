@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import typer
 
 from app.cli.ops_client import open_client
 from app.cli.wording import count_nouns
+from app.core.replaying import explain_no_retry
 from app.errors import OpsError
 
 RetryState = Literal["dead", "unknown", "expired"]
@@ -29,7 +31,9 @@ def retry(
     answer = open_client().send("POST", "/deliveries/retry", {"ids": ids or [], "state": state, "route": route})
     retried = set(answer["retried"])
     print(f"{count_nouns(len(retried), 'delivery', 'deliveries')} will be sent again")
-    left = [id_ for id_ in ids or [] if id_ not in retried]
-    for id_ in left:
-        print(f"{id_}: not sent again: unknown here, not dead, unknown or expired, or without a message")
-    return 0 if retried and not left else 1
+    why: Mapping[str, str] = answer["why"]
+    for id_, each in why.items():
+        print(f"{id_}: not sent again: {explain_no_retry(each)}")
+    for each, count in answer["skipped"].items() if state else ():
+        print(f"{count_nouns(count, 'delivery', 'deliveries')} not sent again: {explain_no_retry(each)}")
+    return 0 if retried and not why else 1

@@ -10,6 +10,9 @@ from app.core.durations import parse_duration
 from app.core.instants import parse_instant
 from app.core.models import Delivery, Reason, State
 
+KEEP_PLAN_MS = 86_400_000
+"""So long a plan may be applied: what is true of yesterday's deliveries need not be today."""
+
 
 class Verdict(StrEnum):
     """What a replay does with an event's route: sends it, or why not. The closed set: plans and docs use these."""
@@ -25,6 +28,20 @@ class Verdict(StrEnum):
     NOT_LIVE = "not_live"  # the event came before the route's `live_from`
     WIPED = "wiped"  # the event's payload is gone
     UNROUTED = "unrouted"  # no route of today is for it
+
+
+NO_RETRY = {
+    "not_found": "no delivery has this id",
+    "deadline_passed": "its deadline passed, so it is no longer true",
+    "payload_gone": "it has no message: it died before there was one, or the message was wiped; see `replay`",
+    "replayed": "a later delivery of the same event does its work",
+}
+"""Why a delivery cannot be retried, in words; otherwise its state says it."""
+
+
+def explain_no_retry(why: str) -> str:
+    """Return in words what the outbox's `explain_retry` says."""
+    return NO_RETRY.get(why, f"it is {why}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o INDEXED BY deliveries_event WH
     AND o.created_at <> deliveries.created_at AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
 _RETRY = f"""
-UPDATE deliveries SET state = 'pending', reason = NULL, detail = 'retried by hand', due_at = ?1, spent = 0,
-    updated_at = ?1
+UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?1, spent = 0, updated_at = ?1,
+    detail = iif(state = 'unknown', 'retried by hand, though it may have arrived', 'retried by hand')
 WHERE id = ?2 AND state IN ('dead', 'unknown', 'expired') AND message IS NOT NULL AND deadline_at > ?1
   AND NOT {_REPLAYED}
 """  # noqa: S608  # our own words only

@@ -1,0 +1,132 @@
+"""`POST /replay`: a plan of what a replay would send, and then that plan by its id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.ops import PROBLEMS
+from app.api.problems import problem
+from app.core.drafting import Entry
+from app.core.instants import format_instant
+from app.core.replaying import read_bound
+from app.replay import Planned, Refused, Replayed, Replayer, Wanted, apply_plan, make_plan
+
+PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
+
+
+class ReplayOrder(BaseModel, extra="forbid"):
+    """Which stored events to plan a replay of, or the id of the plan to apply.
+
+    `since` and `until`: how long ago (`7d`), a date or an instant.
+    """
+
+    apply: str | None = None
+    events: list[str] = Field(default=[], max_length=1000)
+    topic: str | None = None
+    state: PastState | None = None
+    route: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+def build_router(replayer: Replayer, guard: Callable[[Request], None]) -> APIRouter:
+    """Return `POST /replay`."""
+    router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
+
+    @router.post("/replay", summary="Plan a replay of stored events, or apply a plan")
+    async def replay(order: ReplayOrder) -> Response:
+        asked = order.model_dump(exclude_defaults=True)
+        if order.apply is not None:
+            if len(asked) > 1:
+                return problem(422, "apply: goes alone; the plan says which events")
+            return _show(await apply_plan(replayer, order.apply))
+        if not asked:
+            return problem(422, "say which events: events, topic, state, route, since or until")
+        if order.events and {"topic", "since", "until"} & set(asked):
+            return problem(422, "events: name events already; only state and route go with them")
+        try:
+            wanted = _read_order(order, replayer)
+        except ValueError as error:
+            return problem(422, str(error))
+        return _show(await make_plan(replayer, wanted))
+
+    return router
+
+
+def _read_order(order: ReplayOrder, replayer: Replayer) -> Wanted:
+    """Return what is wanted, with instants; raises ValueError naming the field."""
+    return Wanted(
+        events=order.events,
+        topic=order.topic,
+        state=order.state,
+        route=order.route,
+        since=_read_bound("since", order.since, replayer),
+        until=_read_bound("until", order.until, replayer),
+    )
+
+
+def _read_bound(name: Literal["since", "until"], text: str | None, replayer: Replayer) -> int | None:
+    timezone = replayer.snapshot().config.store.timezone
+    try:
+        return None if text is None else read_bound(text, replayer.clock(), timezone, end_of_day=name == "until")
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _show(answer: Planned | Replayed | Refused) -> Response:
+    match answer:
+        case Refused(http_status=status, detail=detail):
+            return problem(status, detail)
+        case Planned():
+            return JSONResponse(_show_plan(answer))
+        case Replayed():
+            return JSONResponse(_show_replayed(answer))
+
+
+def _show_plan(planned: Planned) -> dict[str, Any]:
+    plan, draft = planned.plan, planned.draft
+    return {
+        "plan_id": plan.id,
+        "config_hash": plan.config_hash,
+        "created_at": format_instant(plan.created_at),
+        "counts": {verdict.value: count for verdict, count in draft.counts.items()},
+        "complete": draft.complete,
+        "unlisted": draft.unlisted,
+        "entries": _show_entries(draft.entries),
+    }
+
+
+def _show_replayed(replayed: Replayed) -> dict[str, Any]:
+    left_out: Sequence[Entry] = replayed.left_out
+    sent = {"send": len(replayed.deliveries)} if replayed.deliveries else {}
+    return {
+        "plan_id": replayed.plan_id,
+        "counts": {**sent, **Counter(entry.verdict.value for entry in left_out)},
+        "deliveries": [
+            {"id": row.id, "event_id": event_id, "route": row.route, "provider": row.provider, "state": row.state}
+            for event_id, row in replayed.deliveries
+        ],
+        "left_out": _show_entries(left_out),
+    }
+
+
+def _show_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "event_id": entry.event_id,
+            "topic": entry.topic,
+            "route": entry.route or None,
+            "verdict": entry.verdict,
+            "reason": entry.reason,
+            "detail": entry.detail,
+            "delivery_id": entry.delivery_id,
+        }
+        for entry in entries
+    ]

@@ -1,0 +1,50 @@
+"""What to do about a reason, in a line; docs/operating.md has the whole story."""
+
+from __future__ import annotations
+
+_MAPPING = "mend the route, then `nector-relay replay --plan --state dead`"
+_LATER = "nothing; it is tried again by itself"
+_LOOK = "look at the provider's dashboard; not there: `nector-relay retry ID`"
+_RELEASE = "mend it, then `nector-relay release SCOPE`, then `nector-relay retry --state dead`"
+_NOTHING = "nothing"
+
+CURES: dict[str, str] = {
+    "variable_missing": f"`nector-relay explain ID` names it; {_MAPPING}",
+    "variable_invalid": f"`nector-relay explain ID` names it; {_MAPPING}",
+    "recipient_missing": f"set `recipient:`, or the customer has no number at Nector; {_MAPPING}",
+    "recipient_invalid": "correct the number at Nector, or `store.country`; it is never guessed",
+    "expression_failed": f"`nector-relay explain ID` names it; {_MAPPING}",
+    "deadline_invalid": f"correct `valid_until`; {_MAPPING}",
+    "duplicate": _NOTHING,
+    "not_live": _NOTHING,
+    "deadline_passed": "nothing; many: find what kept the lane, or lengthen `valid_for`",
+    "message_damaged": "the disk is suspect: take a backup, check it, restore",
+    "connect_failed": _LATER,
+    "rate_limited": _LATER,
+    "unavailable": _LATER,
+    "server_error": _LATER,
+    "timed_out": _LOOK,
+    "connection_lost": _LOOK,
+    "gateway_failed": _LOOK,
+    "answer_unreadable": f"describe the answer under `accepted:`; {_LOOK}",
+    "process_died": _LOOK,
+    "credentials_refused": "put the right key into the environment and restart",
+    "balance_empty": "pay; the next probe releases the hold",
+    "account_blocked": "see the provider's and WhatsApp's dashboards",
+    "template_refused": f"correct `template:` or `language:`, or have it approved; {_RELEASE}",
+    "template_paused": "see WhatsApp's template manager; a probe tries again",
+    "parameters_refused": f"compare the route with the template (`nector-relay check`); {_MAPPING}",
+    "recipient_unreachable": _NOTHING,
+    "recipient_opted_out": "nothing: the customer stopped them",
+    "recipient_capped": "nothing; `valid_for` longer than 24h allows a second try",
+    "request_refused": f"`nector-relay explain ID` shows the provider's words; {_MAPPING}",
+    "redirected": f"correct `base_url`; {_RELEASE}",
+    "refused_repeatedly": f"`nector-relay deliveries --state dead` shows why; {_RELEASE}",
+    "restored": _LOOK,
+    "by_hand": "`nector-relay release SCOPE`",
+}
+
+
+def find_cure(reason: str | None) -> str:
+    """Return what to do about a reason, "" where there is none or a newer relay knows it."""
+    return CURES.get(reason or "", "")
