@@ -36,6 +36,9 @@ class Metrics:
         self.last_event = Gauge(
             "relay_last_event_timestamp_seconds", "When a topic last came", ["topic"], registry=registry
         )
+        self.clock_steps = Counter(
+            "relay_clock_steps", "Times that the machine's clock was set", ["direction"], registry=registry
+        )
         self.config_info = Gauge("relay_config_info", "The YAML in use", ["hash"], registry=registry)
         self.accept_seconds = Histogram(
             "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry

@@ -94,6 +94,14 @@ class LaneState:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreTime:
+    """`newest`: when the store was last in use, to a minute; None: never. `shifted_ms`: see `shift_waits`."""
+
+    newest: int | None = None
+    shifted_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which stored events to replay; None = any. `after` is the last page's `next_after`.
 
@@ -198,12 +206,17 @@ class Outbox(Protocol):
     async def save_lane(self, provider: str, state: LaneState) -> None:
         """Remember a lane's pause and luck (`last_claim_at` of `state` is ignored)."""
 
-    async def shift_waits(self, by_ms: int) -> None:
-        """The wall clock was set by `by_ms`: move everything that was counted from "now", so that it lasts as long.
+    async def shift_waits(self, total_ms: int) -> None:
+        """The wall clock was set: move everything that was counted from "now", so that it lasts as long as before.
 
         Due times of pending and unknown deliveries, leases, probes, pauses and recipients' gaps. What names an
-        instant of the world stays: deadlines, when things happened, dedup keys.
+        instant of the world stays: deadlines, when things happened, dedup keys. `total_ms`: by how much they are
+        to have been moved in all since the store was made, see `read_time`; a second such call changes nothing.
+        Calls made after this one come after it, calls made before it are moved by it.
         """
+
+    async def read_time(self) -> StoreTime:
+        """Return what the store knows of the clock that it was used by."""
 
     async def sweep(self, now: int, settle_ms: int) -> Swept:
         """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.

@@ -36,6 +36,7 @@ from app.outbox.base import (
     Hold,
     LaneState,
     Plan,
+    StoreTime,
     Swept,
 )
 from app.outbox.locking import ProcessLock
@@ -123,9 +124,13 @@ class SqliteOutbox:
         """See Outbox."""
         await self._writer.run(lambda db: lanes.save_lane(db, provider, state), essential=True)
 
-    async def shift_waits(self, by_ms: int) -> None:
+    async def shift_waits(self, total_ms: int) -> None:
         """See Outbox."""
-        await self._writer.run(lambda db: shifting.shift_waits(db, by_ms), essential=True)
+        await self._writer.run(lambda db: shifting.shift_waits(db, total_ms), essential=True)
+
+    async def read_time(self) -> StoreTime:
+        """See Outbox."""
+        return await self._writer.run(shifting.read_time)
 
     async def sweep(self, now: int, settle_ms: int) -> Swept:
         """See Outbox."""

@@ -9,6 +9,7 @@ from app.outbox.adding import DEDUP_WINDOW_MS
 from app.outbox.closing import recover_lost_attempts
 from app.outbox.receiving import KEEP_EARLY_MS
 from app.outbox.replaying import drop_plans
+from app.outbox.shifting import note_time
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
 SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long behind a sweep
@@ -61,6 +62,7 @@ def tidy(db: sqlite3.Connection, now: int, gap_ms: int, settle_ms: int) -> int:
     db.execute("DELETE FROM dedup_keys WHERE seen_at <= ?", (now - DEDUP_WINDOW_MS,))
     drop_plans(db, now)
     db.execute("DELETE FROM recipient_turns WHERE last_at <= ?", (now - gap_ms,))
+    note_time(db, now)
     return recover_lost_attempts(db, now, settle_ms)
 
 

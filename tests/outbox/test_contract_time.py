@@ -59,8 +59,10 @@ async def test_an_attempt_whose_lease_ran_out_is_unknown(shop: Any) -> None:
     assert (await shop.store.sweep(shop.now + 29_999, 900_000)).lost == 0
     assert (await shop.store.sweep(shop.now + 30_000, 900_000)).lost == 1
     assert await shop.show(delivery_id) == ("unknown", "process_died", None)
-    assert not await shop.accept(attempt)
+    assert (await shop.store.sweep(shop.now + 929_999, 900_000)).resent == 0
     assert (await shop.store.sweep(shop.now + 930_000, 900_000)).resent == 1
+    assert (await shop.claim_one(after_ms=930_000)).number == 2
+    assert not await shop.accept(attempt)
 
 
 async def test_retrying_by_hand_makes_them_pending_and_due_now(shop: Any) -> None:
