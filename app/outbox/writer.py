@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.failures import explain_failure
+from app.outbox.opening import BUSY_TIMEOUT_MS, wait_for_lock
 from app.outbox.reserve import Reserve
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
+# While another program keeps the file locked: once the first batch has waited in vain, the others only look.
+IMPATIENT_MS = 100
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
 
@@ -53,6 +56,7 @@ class Writer:
         self._batch_limit = batch_limit
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = False
+        self._impatient = False
         self.broken: StoreBroken | None = None
         self._thread = threading.Thread(target=self._work, name="outbox-writer", daemon=True)
         self._thread.start()
@@ -160,7 +164,7 @@ class Writer:
         if self.broken is not None:
             raise StoreBroken(str(self.broken))
         db = self._db
-        db.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             results = [waiting.job(db) for waiting in batch]
             db.execute("COMMIT")
@@ -170,6 +174,19 @@ class Writer:
             raise
         for waiting, result in zip(batch, results, strict=True):
             waiting.result = result
+
+    def _begin(self) -> None:
+        """Take the file's lock. Raises SQLITE_BUSY, after BUSY_TIMEOUT_MS the first time and IMPATIENT_MS then."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if isinstance(explain_failure(error), StoreBusy) and not self._impatient:
+                self._impatient = True
+                wait_for_lock(self._db, IMPATIENT_MS)
+            raise
+        if self._impatient:
+            self._impatient = False
+            wait_for_lock(self._db, BUSY_TIMEOUT_MS)
 
     def _run_bare(self, waiting: _Waiting) -> None:
         try:

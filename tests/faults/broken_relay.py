@@ -11,12 +11,15 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from app.cli.serve import RelayServer
 from app.core.models import Attempt, Delivery, Event, State
+from app.errors import StoreError
 from app.intake import Answer, OutboxTaker
 from app.outbox import claiming, closing
 from app.outbox.base import Closed, DeliveryState
+from app.outbox.sqlite import SqliteOutbox
 
 
 def acknowledge_first() -> None:
@@ -83,7 +86,21 @@ def exit_at_once() -> None:
     RelayServer.obey = obey  # type: ignore[method-assign]  # the fault itself
 
 
+def drop_outcomes() -> None:
+    """Try once to record what an attempt came to."""
+    close = SqliteOutbox.close_attempt
+
+    async def close_once(self: SqliteOutbox, *given: Any) -> Closed:
+        try:
+            return await close(self, *given)
+        except StoreError:
+            return Closed(recorded=False)
+
+    SqliteOutbox.close_attempt = close_once  # type: ignore[method-assign,assignment]  # the fault itself
+
+
 FAULTS: dict[str, Callable[[], None]] = {
+    "drop_outcomes": drop_outcomes,
     "acknowledge_first": acknowledge_first,
     "resend_open": resend_open,
     "commit_after_send": commit_after_send,

@@ -66,7 +66,7 @@ async def test_the_settings_that_durability_hangs_on_are_set(database: Path) -> 
     assert found == {
         "journal_mode": "wal",
         "synchronous": 2,
-        "busy_timeout": 5_000,
+        "busy_timeout": 3_000,
         "secure_delete": 1,
         "mmap_size": 0,
         "user_version": len(schema.MIGRATIONS),
