@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.deciding import Decision, decide
+from app.core.deciding import LONGEST_PAUSE_MS, Decision, decide, probe_wait_ms
 from app.core.models import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 
 NOW = 1_790_000_000_000
@@ -63,6 +63,69 @@ def decided(outcome: Outcome, **changes: Any) -> Decision:
 )
 def test_outcome_leads_to_one_decision(outcome: Outcome, expected: Decision) -> None:
     assert decided(outcome) == expected
+
+
+REFUSED = Rejected(Reason.PARAMETERS_REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "probes", "changes", "expected"),
+    [
+        (REFUSED, ("provider:gallabox",), {}, Decision(State.DEAD, Reason.PARAMETERS_REFUSED)),
+        (REFUSED, ("template:gallabox/coins_earned",), {}, Decision(State.DEAD, Reason.PARAMETERS_REFUSED)),
+        (
+            REFUSED,
+            ("provider:gallabox", "route:coins"),
+            {},
+            Decision(State.PENDING, Reason.PARAMETERS_REFUSED, NOW, attempt_spent=False),
+        ),
+        (REFUSED, ("route:coins",), {"deadline_at": NOW}, Decision(State.EXPIRED, Reason.DEADLINE_PASSED)),
+        (
+            Rejected(Reason.RECIPIENT_UNREACHABLE, Scope.RECIPIENT),
+            ("route:coins",),
+            {},
+            Decision(State.DEAD, Reason.RECIPIENT_UNREACHABLE),
+        ),
+        (Accepted(), ("route:coins",), {}, Decision(State.ACCEPTED)),
+    ],
+)
+def test_a_message_that_tried_a_held_route_is_not_lost_to_what_the_route_is_held_for(
+    outcome: Outcome, probes: tuple[str, ...], changes: dict[str, Any], expected: Decision
+) -> None:
+    assert decided(outcome, probes=probes, **changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "wait_ms"),
+    [("provider:gallabox", 300_000), ("template:gallabox/coins_earned", 900_000), ("route:coins", 900_000)],
+)
+def test_a_hold_is_probed_every_five_or_fifteen_minutes(scope: str, wait_ms: int) -> None:
+    assert probe_wait_ms(scope) == wait_ms
+
+
+@pytest.mark.parametrize(
+    ("wish_ms", "wait_ms"),
+    [
+        (None, 30_000),  # absent, or not to be read
+        (-5_000, 1_000),
+        (0, 1_000),
+        (999, 1_000),
+        (1_000, 1_000),
+        (120_000, 120_000),
+        (3_600_000, 3_600_000),
+        (86_400_000, 3_600_000),
+        (999_999_999_999_999_000, 3_600_000),
+    ],
+)
+@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.UNAVAILABLE])
+def test_the_lane_pauses_as_long_as_the_provider_wishes_within_bounds(
+    reason: Reason, wish_ms: int | None, wait_ms: int
+) -> None:
+    decision = decided(Retryable(reason, Scope.PROVIDER, wish_ms), random=lambda: 0.0)
+    assert decision.lane_pause_until == NOW + wait_ms
+    latest = decided(Retryable(reason, Scope.PROVIDER, wish_ms), random=lambda: 0.999).lane_pause_until
+    assert latest is not None
+    assert NOW + wait_ms < latest <= NOW + LONGEST_PAUSE_MS
 
 
 @pytest.mark.parametrize(("on_unknown", "due_at"), [("hold", None), ("resend", NOW + 900_000)])
