@@ -42,7 +42,7 @@ class SteadyClock:
         self._read_wall = read_wall
         self._read_uptime = read_uptime
         self._begun = 0  # the step that is being adopted
-        self._adopting = False
+        self.is_adopting = False  # whether a step was begun and nobody knows yet if its waits were moved
         wall, self._read_at = self._read()
         self._now = float(wall)
 
@@ -62,18 +62,18 @@ class SteadyClock:
     @property
     def is_settled(self) -> bool:
         """Whether there is no step to adopt, and none whose waits may or may not have been moved."""
-        return not self._adopting and not self.step()
+        return not self.is_adopting and not self.step()
 
     def begin_step(self) -> int:
         """Move this clock to the wall clock's time if that was set; return by how much, else 0."""
-        self._adopting = True
+        self.is_adopting = True
         self._begun = self.step()
         self._now += self._begun
         return self._begun
 
     def end_step(self) -> None:
         """The waits were moved."""
-        self._begun, self._adopting = 0, False
+        self._begun, self.is_adopting = 0, False
 
     def undo_step(self) -> None:
         """The waits may not have been moved: go back to their time, unsettled until a next step has ended."""
@@ -104,6 +104,11 @@ class SteadyClock:
 def is_settled(clock: Clock) -> bool:
     """Tell whether waits can be trusted now; always so on a clock that is not steady."""
     return clock.is_settled if isinstance(clock, SteadyClock) else True
+
+
+def is_adopting(clock: Clock) -> bool:
+    """Tell whether what is written now may or may not be moved by a step."""
+    return isinstance(clock, SteadyClock) and clock.is_adopting
 
 
 def read_latest(clock: Clock) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from app.clock import is_settled
 from app.errors import StoreBroken, StoreError
 from app.lane import Lane, LaneParts
 from app.logs import Log
 from app.snapshot import Snapshot
+from app.timekeeping import Timekeeper
 
 SWEEP_EVERY_S = 5.0
+FOLLOW_CLOCK_EVERY_S = 1.0
 RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
 
@@ -38,14 +42,22 @@ class Dispatcher:
         self._on_dead = on_dead
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running: set[Lane] = set()  # those that are being replaced, too
+        self._timekeeper = Timekeeper(parts.clock, parts.outbox, parts.metrics, parts.log)
+        self._sweeping = asyncio.Lock()  # a sweep is several commits at one time: the clock is not moved among them
 
     @property
     def lanes(self) -> Mapping[str, Lane]:
         """The lanes at work, by provider name."""
         return self._lanes
 
+    async def settle_clock(self) -> None:
+        """See that a clock which was set back while the relay was down delays nothing. Raises StoreError."""
+        await self._timekeeper.settle()
+
     def start(self) -> None:
         """Begin to look after the outbox; `use` then starts the lanes."""
+        self._start_task(self._follow_clock(), "clock")
         self._start_task(self._sweep(), "sweeper")
 
     def use(self, snapshot: Snapshot) -> None:
@@ -58,7 +70,8 @@ class Dispatcher:
             if name not in self._lanes:
                 lane = Lane(name, settings, snapshot.providers[name], self._parts)
                 self._lanes[name] = lane
-                self._start_task(lane.run(), f"lane {name}")
+                self._running.add(lane)
+                self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
 
     def wake(self, provider: str) -> None:
         """Tell a lane that something may have become due."""
@@ -82,7 +95,8 @@ class Dispatcher:
         self.stop_claiming()
         sending = {task for task in self._tasks if task.get_name().startswith("lane ")}
         for task in self._tasks - sending:
-            task.cancel()
+            if task.get_name() != "clock":  # open sends wait for a step that is being adopted
+                task.cancel()
         if sending and (late := (await asyncio.wait(sending, timeout=grace_s))[1]):
             for lane in lanes:
                 lane.give_up_open()
@@ -91,15 +105,30 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._watch)
+        return task
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             report_death(task.get_name(), error, self._parts.log, self._on_dead)
+
+    def _forget(self, lane: Lane, _task: asyncio.Task[None]) -> None:
+        self._running.discard(lane)
+
+    async def _follow_clock(self) -> None:
+        while True:
+            async with self._sweeping:
+                await self._timekeeper.follow(self._shift_lanes)
+            await asyncio.sleep(FOLLOW_CLOCK_EVERY_S)
+
+    def _shift_lanes(self, by_ms: int) -> None:
+        for lane in self._running:
+            lane.shift(by_ms)
+            lane.wake()
 
     async def _sweep(self) -> None:
         rounds = 0
@@ -114,8 +143,12 @@ class Dispatcher:
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _sweep_once(self, *, wipe: bool) -> None:
-        outbox, now = self._parts.outbox, self._parts.clock()
-        swept = await outbox.sweep(now, self._parts.settle_ms)
+        outbox = self._parts.outbox
+        async with self._sweeping:
+            if not is_settled(self._parts.clock):
+                return  # until the waits have moved along, nothing is known to be over
+            now = self._parts.clock()
+            swept = await outbox.sweep(now, self._parts.settle_ms)
         if swept.expired or swept.resent or swept.lost:
             self._parts.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
         if swept.resent:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from app.clock import Clock, is_settled, read_latest
+from app.clock import Clock, is_adopting, is_settled, read_latest
 from app.core.config import ProviderSettings
 from app.core.deciding import Decision, decide
 from app.core.models import Attempt, Outcome, Reason, Retryable, State, Uncertain
@@ -34,6 +34,7 @@ LONGEST_NAP_S = 5.0
 # the relay starts is answered first.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
+ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Lane:
         self._signal = asyncio.Event()
         self._stopping = False
         self._shifted_ms = 0  # how far the clock was set while this lane ran
-        self.looked_at = asyncio.get_running_loop().time()  # nobody can set that clock: it tells whether a lane is stuck
+        self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
 
     def wake(self) -> None:
         """Look at the outbox now."""
@@ -205,6 +206,7 @@ class Lane:
         delivery, parts = attempt.delivery, self._parts
         started_at = parts.clock() - self._shifted_ms
         outcome, tries = await self._ask(attempt, delivery.deadline_at - read_latest(parts.clock))
+        await self._wait_for_clock()
         now = parts.clock()
         decision = decide(
             outcome,
@@ -251,8 +253,13 @@ class Lane:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
         return sent.outcome, sent.tries
 
+    async def _wait_for_clock(self) -> None:
+        while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set
+            await asyncio.sleep(ADOPTED_AGAIN_S)
+
     async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> None:
         """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
+        shifted_ms = self._shifted_ms
         while True:
             try:
                 closed = await self._parts.outbox.close_attempt(attempt, outcome, decision, now, tries)
@@ -262,6 +269,9 @@ class Lane:
             except StoreError as error:
                 self._parts.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
+                await self._wait_for_clock()
+                by_ms, shifted_ms = self._shifted_ms - shifted_ms, self._shifted_ms
+                decision, now = shift_instants(decision, by_ms), now + by_ms
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look
         self._report_holds(closed, outcome, decision)

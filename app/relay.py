@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from app.api.ops import OpsDesk
-from app.clock import Clock, read_clock
+from app.clock import Clock, SteadyClock, read_clock
 from app.dispatch import Dispatcher, Retention, report_death
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.snapshot import Snapshot
 
 # A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
-STUCK_MS = 60_000
+STUCK_S = 60.0
 
 
 class Relay:
@@ -43,7 +43,7 @@ class Relay:
         *,
         random: Callable[[], float],
         on_dead: Callable[[BaseException], None],
-        clock: Clock = read_clock,
+        clock: Clock | None = None,
         new_id: NewId = new_uuid7,
     ) -> None:
         self.settings = settings
@@ -54,7 +54,8 @@ class Relay:
         self.ops_desk: OpsDesk | None = None
         self.replayer: Replayer | None = None
         self._on_dead = on_dead
-        self._clock = clock
+        # Without an outbox nothing waits: each message's fate is known in seconds, by the wall clock.
+        clock = self._clock = clock or (read_clock if settings.stateless else SteadyClock())
         self._watching: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._outbox: SqliteOutbox | None = None
@@ -77,6 +78,7 @@ class Relay:
     async def open(self) -> None:
         """Settle what the last process left open, then start the lanes."""
         if self._outbox is not None and self._dispatcher is not None:
+            await self._dispatcher.settle_clock()
             restored = await self._outbox.settle_restored(self._clock())
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
@@ -123,7 +125,8 @@ class Relay:
         """Tell whether every lane looks at the outbox."""
         if self._dispatcher is None:
             return True
-        return all(self._clock() - lane.looked_at < STUCK_MS for lane in self._dispatcher.lanes.values())
+        now = asyncio.get_running_loop().time()  # to set the wall clock must not restart the container
+        return all(now - lane.looked_at < STUCK_S for lane in self._dispatcher.lanes.values())
 
     async def can_commit(self) -> bool:
         """Tell whether an event could be taken now."""
