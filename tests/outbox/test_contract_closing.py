@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.deciding import Decision
-from app.core.models import Accepted, Outcome, Reason, ReceiptStatus, Rejected, Retryable, State, Uncertain
+from app.core.models import Accepted, Outcome, Reason, ReceiptStatus, Rejected, Retryable, Scope, State, Uncertain
 
 SETTLE = 900_000
 DAY = 86_400_000
@@ -115,6 +115,15 @@ async def test_an_attempt_of_a_delivery_nobody_knows_closes_nothing(shop: Any) -
     assert not await shop.accept(replace(attempt, delivery=replace(attempt.delivery, id="dlv-none")))
 
 
+async def test_a_hold_is_named_for_what_the_provider_said_even_where_the_one_message_expires(shop: Any) -> None:
+    await shop.add()
+    expired = Decision(
+        State.EXPIRED, Reason.DEADLINE_PASSED, hold_scope="provider:gallabox", hold_probe_at=shop.now + 300_000
+    )
+    await shop.close(await shop.claim_one(), Rejected(Reason.BALANCE_EMPTY, Scope.PROVIDER), expired)
+    assert [hold.reason for hold in await shop.store.list_holds()] == ["balance_empty"]
+
+
 async def test_a_decision_may_set_a_hold_and_one_that_stands_keeps_its_since(shop: Any) -> None:
     await shop.add_many(2)
     first, second = await shop.claim()
@@ -144,7 +153,7 @@ async def test_what_a_dead_process_left_open_is_unknown_after_recovery(
 ) -> None:
     shop = open_shop()
     delivery_id = await shop.add(on_unknown=on_unknown)
-    attempt = await shop.claim_one()
+    await shop.claim_one()
     await shop.store.close()
     shop = open_shop()
     assert await shop.store.recover_open_attempts(shop.now + 50, SETTLE) == 1
@@ -152,7 +161,6 @@ async def test_what_a_dead_process_left_open_is_unknown_after_recovery(
     assert (row["state"], row["reason"]) == ("unknown", "process_died")
     assert [(each["outcome"], each["reason"]) for each in row["attempt_list"]] == [("uncertain", "process_died")]
     assert await shop.timeline(delivery_id) == [("pending", None), ("sending", None), ("unknown", "process_died")]
-    assert not await shop.accept(attempt), "the dead process's attempt is no longer the open one"
     swept = await shop.store.sweep(shop.now + 50 + SETTLE, SETTLE)
     assert swept.resent == (0 if due_ms is None else 1)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Reason
-from app.outbox.base import Hold
+from app.core.deciding import Decision
+from app.core.models import Accepted, Reason, State, Uncertain
+from app.outbox.base import Closed, Hold
 
-PROBE = 300_000
+PROBE, SLOW_PROBE = 300_000, 900_000
 
 
 @pytest.mark.parametrize(
@@ -81,25 +82,94 @@ async def test_a_hold_by_hand_outranks_an_automatic_one_and_since_stays(
     assert (hold.reason, hold.probe_at, hold.since) == (standing[0], probe_at, shop.now)
 
 
+@pytest.mark.parametrize("reason", ["by_hand", "stock is being counted", "balance_empty"])
+async def test_what_a_person_has_stopped_the_machine_neither_renames_nor_probes_nor_releases(
+    shop: Any, reason: str
+) -> None:
+    await shop.add_many(2)
+    await shop.store.put_hold("provider:gallabox", "credentials_refused", shop.now, shop.now)
+    (probe,) = await shop.claim()
+    assert not await shop.store.put_hold("provider:gallabox", reason, shop.now + 5, shop.now + 6, by_hand=True)
+    assert await shop.accept(probe, after_ms=7)
+    assert not await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now + 8, shop.now + 9)
+    assert list(await shop.store.list_holds()) == [Hold("provider:gallabox", reason, shop.now, 1)]
+    assert not await shop.claim(after_ms=PROBE)
+    assert await shop.store.release_hold("provider:gallabox", shop.now)
+    assert len(await shop.claim(after_ms=PROBE)) == 1
+
+
+async def test_a_probe_that_is_accepted_ends_the_holds_it_tried_and_no_wider_one(shop: Any) -> None:
+    await shop.add_many(2)
+    await shop.store.put_hold("template:gallabox/coupon_ready", "template_paused", shop.now, shop.now)
+    await shop.store.put_hold("route:coupon-ready", "refused_repeatedly", shop.now, shop.now)
+    (probe,) = await shop.claim()
+    await shop.store.put_hold("provider:gallabox", "counting stock", shop.now + 5, by_hand=True)
+    await shop.store.release_hold("route:coupon-ready", shop.now + 6)
+    closed = await shop.store.close_attempt(probe, Accepted(), Decision(State.ACCEPTED), shop.now + 7, 1)
+    assert closed == Closed(recorded=True, holds_released=("template:gallabox/coupon_ready",))
+    assert [hold.scope for hold in await shop.store.list_holds()] == ["provider:gallabox"]
+
+
+async def test_a_probe_that_was_not_accepted_ends_no_hold(shop: Any) -> None:
+    await shop.add()
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    (probe,) = await shop.claim()
+    decision = Decision(State.UNKNOWN, Reason.TIMED_OUT)
+    closed = await shop.store.close_attempt(probe, Uncertain(Reason.TIMED_OUT), decision, shop.now, 1)
+    assert closed == Closed(recorded=True)
+    assert len(await shop.store.list_holds()) == 1
+
+
+async def test_a_stale_probe_ends_no_hold(shop: Any) -> None:
+    await shop.add()
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    (stale,) = await shop.claim()
+    await shop.retry_later(stale, 1, why=Reason.UNAVAILABLE)
+    assert not await shop.accept(stale)
+    assert len(await shop.store.list_holds()) == 1
+
+
+async def test_what_is_held_spends_no_attempt_and_expires_when_its_time_has_come(shop: Any) -> None:
+    late, fine = await shop.add(deadline_at=shop.now + 1_000), await shop.add()
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now + PROBE)
+    for after_ms in range(0, PROBE, 60_000):
+        assert not await shop.claim(after_ms=after_ms)
+    assert (await shop.store.sweep(shop.now + 1_000, 1)).expired == 1
+    assert await shop.show(late) == ("expired", "deadline_passed", None)
+    row = await shop.read(fine)
+    assert (row["state"], row["attempts"]) == ("held", 0)
+
+
 async def test_a_hold_lasts_through_a_restart(open_shop: Callable[..., Any]) -> None:
     shop = open_shop()
-    await shop.add()
-    await shop.store.put_hold("provider:gallabox", "by_hand", shop.now)
+    await shop.add_many(2)
+    await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
+    (probe,) = await shop.claim()
+    await shop.retry_later(probe, 1, why=Reason.BALANCE_EMPTY, attempt_spent=False)
     await shop.store.close()
-    assert not await open_shop().claim()
+    shop = open_shop()
+    assert not await shop.claim(after_ms=PROBE - 1)
+    assert [each.probes for each in await shop.claim(after_ms=PROBE)] == [("provider:gallabox",)]
 
 
-@pytest.mark.parametrize("scope", ["provider:gallabox", "route:coupon-ready", "template:gallabox/coupon_ready"])
-async def test_one_delivery_every_five_minutes_probes_a_hold(shop: Any, scope: str) -> None:
+@pytest.mark.parametrize(
+    ("scope", "every_ms"),
+    [
+        ("provider:gallabox", PROBE),
+        ("route:coupon-ready", SLOW_PROBE),
+        ("template:gallabox/coupon_ready", SLOW_PROBE),
+    ],
+)
+async def test_one_delivery_at_a_time_probes_a_hold(shop: Any, scope: str, every_ms: int) -> None:
     await shop.add_many(5)
     await shop.store.put_hold(scope, "balance_empty", shop.now, shop.now + PROBE)
     assert await shop.store.next_due_at("gallabox") == shop.now + PROBE
     assert not await shop.claim(after_ms=PROBE - 1)
     (probe,) = await shop.claim(after_ms=PROBE)
     assert probe.probes == (scope,)
-    assert not await shop.claim(after_ms=2 * PROBE - 1)
-    assert await shop.store.next_due_at("gallabox") == shop.now + 2 * PROBE
-    assert len(await shop.claim(after_ms=2 * PROBE)) == 1
+    assert not await shop.claim(after_ms=PROBE + every_ms - 1)
+    assert await shop.store.next_due_at("gallabox") == shop.now + PROBE + every_ms
+    assert len(await shop.claim(after_ms=PROBE + every_ms)) == 1
 
 
 async def test_a_probe_waits_for_something_to_send(shop: Any) -> None:
@@ -131,7 +201,10 @@ async def test_what_two_holds_stop_is_a_probe_of_both_when_both_may_be_probed(sh
     assert await shop.store.next_due_at("gallabox") == shop.now + 50
     (probe,) = await shop.claim(after_ms=50)
     assert probe.probes == ("provider:gallabox", "route:coupon-ready")
-    assert [hold.probe_at for hold in await shop.store.list_holds()] == [shop.now + 50 + PROBE] * 2
+    assert {hold.scope: hold.probe_at for hold in await shop.store.list_holds()} == {
+        "provider:gallabox": shop.now + 50 + PROBE,
+        "route:coupon-ready": shop.now + 50 + SLOW_PROBE,
+    }
 
 
 async def test_a_hold_by_hand_is_never_probed_whatever_else_holds_it(shop: Any) -> None:
