@@ -77,14 +77,19 @@ class RelayProcess:
 def start_relay(tmp_path: Path) -> Callable[..., Any]:
     """Return a context manager that starts a relay process and ends it, whatever the test did to it.
 
-    `fault` is one of broken_relay.py. `port`: a free one if not given. Without `wait` it is yielded at once.
+    `fault` is one of `script`. `port`: a free one if not given. Without `wait` it is yielded at once.
     """
 
     @asynccontextmanager
     async def start(
-        environment: Mapping[str, str], fault: str | None = None, *, port: int | None = None, wait: bool = True
+        environment: Mapping[str, str],
+        fault: str | None = None,
+        *,
+        script: str = "broken_relay.py",
+        port: int | None = None,
+        wait: bool = True,
     ) -> AsyncIterator[RelayProcess]:
-        program = ["-m", "app"] if fault is None else [str(Path(__file__).with_name("broken_relay.py")), fault]
+        program = ["-m", "app"] if fault is None else [str(Path(__file__).with_name(script)), fault]
         port = find_port() if port is None else port
         log = tmp_path / "relay.log"
         with log.open("ab") as out:

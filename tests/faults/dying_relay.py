@@ -1,0 +1,161 @@
+"""Relays in which one part dies, is stuck, or meets a message that it cannot bear: what supervision is there for.
+
+Run as `python dying_relay.py FAULT[+FAULT…] serve …`. A message is unbearable if its last variable is POISON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from app import dispatch, lane, relay, rules
+from app.core.models import Attempt, Message
+from app.errors import StoreBroken, StoreError
+from app.outbox import claiming, closing, sweeping
+from app.outbox.base import Closed
+from app.outbox.sqlite import SqliteOutbox
+from app.providers.client import ProviderClient, Sent
+
+POISON = "13"
+SECRET_TEXT = "+919800000013"  # an exception's text may hold a customer's number: no log may show it
+
+
+def put(owner: Any, **parts: Any) -> None:
+    """Replace functions and methods of a module or a class."""
+    for name, part in parts.items():
+        setattr(owner, name, part)
+
+
+def claim_raises() -> None:
+    def claim_due(_db: sqlite3.Connection, _claim: claiming.Claim) -> Sequence[Attempt]:
+        raise LookupError(SECRET_TEXT)
+
+    put(claiming, claim_due=claim_due)
+
+
+def store_breaks() -> None:
+    def claim_due(_db: sqlite3.Connection, _claim: claiming.Claim) -> Sequence[Attempt]:
+        raise StoreBroken("the disk under the outbox fails")
+
+    put(claiming, claim_due=claim_due)
+
+
+def sweep_raises() -> None:
+    def tidy(*_given: Any) -> int:
+        raise LookupError(SECRET_TEXT)
+
+    put(sweeping, tidy=tidy)
+
+
+def watch_raises() -> None:
+    rules.LOOK_EVERY_S = 0.1
+    stamp, looks = rules.Rules._stamp, itertools.count()
+
+    def stamp_once(self: rules.Rules) -> tuple[tuple[int, int, int] | None, ...]:
+        if next(looks):
+            raise LookupError(SECRET_TEXT)
+        return stamp(self)
+
+    put(rules.Rules, _stamp=stamp_once)
+
+
+def unwatched() -> None:
+    """The known-bad control: nobody asks how a task ended."""
+    put(dispatch.Dispatcher, _watch=lambda self, task: self._tasks.discard(task))
+    put(relay.Relay, _watch=lambda _self, _task: None)
+
+
+def short_limits() -> None:
+    """No fault: what takes a minute takes two seconds, and what takes seconds a fraction of one."""
+    lane.LONGEST_NAP_S = dispatch.SWEEP_EVERY_S = 0.2
+    put(relay, SqliteOutbox=partial(SqliteOutbox, recipient_gap_ms=100))
+    relay.STUCK_S = 2.0
+
+
+def claim_blocks() -> None:
+    async def claim_due(*_given: Any) -> Sequence[Attempt]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    put(SqliteOutbox, claim_due=claim_due)
+
+
+def replace_send(meet: Callable[[], None]) -> None:
+    send = ProviderClient.send
+
+    async def send_or_die(self: ProviderClient, provider: Any, message: Message, *given: Any, **named: Any) -> Sent:
+        if message.variables[-1].value == POISON:
+            meet()
+        return await send(self, provider, message, *given, **named)
+
+    put(ProviderClient, send=send_or_die)
+
+
+def send_dies() -> None:
+    replace_send(lambda: os._exit(9))
+
+
+def send_raises() -> None:
+    def fail() -> None:
+        raise LookupError(SECRET_TEXT)
+
+    replace_send(fail)
+
+
+def no_limit() -> None:
+    """The known-bad control: a delivery may be open in any number of deaths."""
+    closing.DEATHS_LIMIT = 1_000
+
+
+def record_fails() -> None:
+    """The first four tries to write an outcome down fail."""
+    lane.RECORD_AGAIN_S = 0.1
+    close, tries = closing.close_attempt, itertools.count()
+
+    def close_later(db: sqlite3.Connection, attempt: Attempt, ending: closing.Ending) -> Closed:
+        if next(tries) < 4:
+            raise StoreError("the disk does not answer")
+        return close(db, attempt, ending)
+
+    put(closing, close_attempt=close_later)
+
+
+def send_again_unrecorded() -> None:
+    """The known-bad control: what could not be recorded goes back into the queue."""
+
+    async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> None:
+        def put_back(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM recipient_turns")
+            db.execute("UPDATE deliveries SET state = 'pending' WHERE id = ?", (attempt.delivery.id,))
+
+        outbox: Any = self._parts.outbox
+        try:
+            await outbox.close_attempt(attempt, *given)
+        except StoreError:
+            await outbox._writer.run(put_back)
+            self.wake()
+
+    put(lane.Lane, _record=record)
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    fault.__name__: fault
+    for fault in (
+        claim_raises, store_breaks, sweep_raises, watch_raises, unwatched, short_limits, claim_blocks, send_dies,
+        send_raises, no_limit, record_fails, send_again_unrecorded,
+    )
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    for name in sys.argv.pop(1).split("+"):
+        FAULTS[name]()
+    from app.__main__ import main
+
+    main()
