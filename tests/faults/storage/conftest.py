@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
+import struct
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -167,3 +170,70 @@ def storage_tools() -> Any:
 def storage_environment(kill_environment: Callable[..., dict[str, str]]) -> dict[str, str]:
     """Four accounts; what is unknown stays so, and is then seen."""
     return kill_environment(("hold",) * ACCOUNTS, RELAY_LOG_LEVEL="warning")
+
+
+# -- a disk that fails ----------------------------------------------------------------------------
+
+WRITES, FLUSHES, BOTH = 1, 2, 3
+KILL, TEAR = -1, -2  # in place of an errno: die at this operation, or in the middle of its write
+_CONTROL = struct.Struct("=QQQii")  # as in disk_errors.c
+
+
+@dataclass(frozen=True)
+class FailingDisk:
+    """Lets chosen writes and flushes of the files at `path*` fail, for programs that run with `environment`."""
+
+    path: Path
+    control: Path
+    library: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(self.library),
+            "DISK_ERRORS_CONTROL": str(self.control),
+            "DISK_ERRORS_PATH": str(self.path),
+        }
+
+    def arm(self, kinds: int, act: int, first: int = 0, last: int = 0) -> None:
+        """Count from 0 again; the operations `first` <= n < `last` of these kinds then fail."""
+        with self.control.open("r+b") as file:  # in place: it is mapped
+            file.write(_CONTROL.pack(0, first, last, kinds, act))
+
+    @property
+    def count(self) -> int:
+        """How many operations there were since it was armed."""
+        counted: int = _CONTROL.unpack(self.control.read_bytes())[0]
+        return counted
+
+
+@pytest.fixture(scope="session")
+def disk_errors_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = tmp_path_factory.mktemp("disk_errors") / "disk_errors.so"
+    source = Path(__file__).with_name("disk_errors.c")
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler is not None, "a C compiler is needed: apt-get install gcc libc6-dev"
+    subprocess.run([compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture
+def failing_disk(disk_errors_library: Path, tmp_path: Path) -> Callable[[Path], FailingDisk]:
+    """Return a function of the database's path."""
+
+    def build(path: Path) -> FailingDisk:
+        control = tmp_path / "control"
+        control.write_bytes(bytes(_CONTROL.size))
+        return FailingDisk(path, control, disk_errors_library)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def disk_words() -> Any:
+    """The names of what can be armed."""
+
+    class Words:
+        WRITES, FLUSHES, BOTH, KILL, TEAR = WRITES, FLUSHES, BOTH, KILL, TEAR
+
+    return Words
