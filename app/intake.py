@@ -8,8 +8,9 @@ from typing import Literal, Protocol
 
 from app.clock import Clock
 from app.core.models import Delivery, Event, State
-from app.core.nector import BodyFault, EventHeaders, match_hmac, parse_body, read_headers
+from app.core.nector import BodyFault, EventHeaders, parse_body, read_headers
 from app.core.planning import plan_deliveries
+from app.core.signatures import RAW, list_signed, match_hmac
 from app.ids import NewId
 from app.logs import Log
 from app.metrics import Metrics, topic_label
@@ -107,12 +108,14 @@ def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int
 
 
 def _check_hmac(intake: Intake, headers: Mapping[str, str], body: bytes) -> bool:
-    """Nector does not document which bytes it signs: until a capture shows it, the default only counts what holds."""
+    """Nector does not document what it signs: until a capture shows it, the default only counts what holds."""
     mode = intake.settings.nector_hmac
     if mode == "off" or not intake.settings.secrets:
         return True
     given = headers.get("x-nector-webhook-hmac")
-    scheme = match_hmac(given, intake.settings.secrets, body)
+    only = intake.settings.nector_hmac_scheme
+    signed = list_signed(body, headers) if only else {RAW: body}
+    scheme = match_hmac(given, intake.settings.secrets, signed, only)
     intake.metrics.hmac.labels(scheme or ("absent" if not given else "none")).inc()
     return scheme is not None or mode == "log"
 

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.core.durations import format_duration, parse_duration
+from app.core.signatures import list_schemes
 from app.errors import ConfigError
 from app.outbox.adding import DEDUP_WINDOW_MS
 
@@ -79,6 +80,9 @@ class Settings(BaseSettings):
         (), description="Nector's webhook secrets, comma-separated, all active"
     )
     nector_hmac: Literal["off", "log", "enforce"] = Field("log", description="what to do with x-nector-webhook-hmac")
+    nector_hmac_scheme: str = Field(
+        "", description="the one recipe of it, as `verify-capture` names it; else all likely"
+    )
     insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
     admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is shown")
@@ -118,6 +122,13 @@ class Settings(BaseSettings):
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("nector_hmac_scheme")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if value in {"", *list_schemes()}:
+            return value
+        raise ValueError("is no known recipe; `nector-relay verify-capture` names the one that holds")
 
     @field_validator("database_url")
     @classmethod

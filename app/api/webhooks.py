@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.problems import problem, unauthorised, unavailable
 from app.api.reading import read_body
-from app.core.nector import verify_secret
+from app.core.signatures import verify_secret
 from app.errors import StoreError
 from app.intake import Answer, Intake, Refusal, accept_event
 

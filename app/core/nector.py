@@ -1,16 +1,14 @@
-"""Nector on the wire: topics, headers, signatures and the body of a webhook, as pure functions.
+"""Nector on the wire: topics, headers and the body of a webhook, as pure functions.
 
 https://help.nector.io/en/article/webhook-details-sent-to-delivery-url-1ffmto
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -126,48 +124,6 @@ def parse_timestamp(text: str) -> int | None:
     """Return Unix time, in seconds or ms (Nector does not say which), as ms; None if it is neither."""
     number = read_decimal(text)
     return None if number is None else read_epoch(float(number))
-
-
-# -- signatures -----------------------------------------------------------------------------------
-
-
-def verify_secret(header_value: str | None, secrets: Sequence[str]) -> bool:
-    """Tell whether `x-nector-webhook-secret` is the hex SHA-256 of one of `secrets`.
-
-    Takes as long for any wrong value, and compares with every secret. Blank secrets fit nothing. Never raises.
-    """
-    given = (header_value or "").strip().encode("utf-8", "replace").lower()
-    fits = False
-    for secret in secrets:
-        digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest().encode()
-        fits |= hmac.compare_digest(given, digest) and bool(secret.strip())
-    return fits
-
-
-def match_hmac(header_value: str | None, secrets: Sequence[str], body: bytes) -> str | None:
-    """Return the scheme by which `x-nector-webhook-hmac` signs the raw `body`; None if none does. Never raises.
-
-    Nector documents neither key nor encoding, so every likely pair is tried.
-    """
-    given = (header_value or "").strip().removeprefix("sha256=").encode("utf-8", "replace")
-    found = None
-    for secret in secrets:
-        if not secret.strip():
-            continue
-        for name, key in _list_keys(secret.encode("utf-8", "replace")):
-            digest = hmac.digest(key, body, "sha256")
-            if hmac.compare_digest(given.lower(), digest.hex().encode()):
-                found = found or f"hex/key={name}"
-            if hmac.compare_digest(given, base64.b64encode(digest)):
-                found = found or f"base64/key={name}"
-    return found
-
-
-def _list_keys(secret: bytes) -> Iterator[tuple[str, bytes]]:
-    digest = hashlib.sha256(secret)
-    yield "secret", secret
-    yield "sha256hex(secret)", digest.hexdigest().encode()
-    yield "sha256(secret)", digest.digest()
 
 
 # -- body -----------------------------------------------------------------------------------------
