@@ -10,17 +10,16 @@ from app.clock import Clock, is_adopting, is_settled, read_latest
 from app.core.config import ProviderSettings
 from app.core.deciding import Decision, decide
 from app.core.models import Attempt, Outcome, Reason, Retryable, State, Uncertain
-from app.core.outcomes import describe_outcome
 from app.core.pacing import grant, note_attempt, ready_at, recall_pace, settle_grant, start_pace
-from app.core.phone import mask_phone
 from app.core.recovery import Recovery
 from app.core.shifting import shift_instants
 from app.errors import StoreBroken, StoreError
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import Closed, LaneState, Outbox
+from app.outbox.base import LaneState, Outbox
 from app.providers.base import Provider
 from app.providers.opening import OpenSender, Sender
+from app.reporting import report_attempt, report_holds, report_outage
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
 # a single request.
@@ -227,12 +226,8 @@ class Lane:
     def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
         """Let the lane's pace follow what an attempt has shown of its provider."""
         before, self._pace = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
-        was, is_ = before.recovery, self._pace.recovery
-        if is_.down and not was.down:
-            self._parts.log.error("lane.down", provider=self.name, reason=describe_outcome(outcome)[1])
-        if was.down and not is_.down:
-            self._parts.log.warning("lane.up", provider=self.name)
-        if self._pace.paused_until != before.paused_until or is_.down != was.down:
+        report_outage(self._parts.log, self.name, before.recovery, self._pace.recovery, outcome)
+        if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
             self._signal.set()  # the loop keeps it
 
     async def _ask(self, attempt: Attempt, left_ms: int) -> tuple[Outcome, int]:
@@ -274,39 +269,5 @@ class Lane:
                 decision, now = shift_instants(decision, by_ms), now + by_ms
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look
-        self._report_holds(closed, outcome, decision)
-        self._report(attempt, outcome, decision, now, tries)
-
-    def _report_holds(self, closed: Closed, outcome: Outcome, decision: Decision) -> None:
-        """Tell once of a hold, not once of a delivery that meets it."""
-        if closed.hold_set is not None:
-            asked = closed.hold_set == decision.hold_scope
-            reason = describe_outcome(outcome)[1] if asked else Reason.REFUSED_REPEATEDLY.value
-            self._parts.log.error("hold.set", scope=closed.hold_set, reason=reason)
-        for scope in closed.holds_released:
-            self._parts.log.warning("hold.released", scope=scope, by="probe")
-
-    def _report(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> None:
-        delivery, metrics = attempt.delivery, self._parts.metrics
-        word, reason, detail = describe_outcome(outcome)
-        metrics.attempts.labels(self.name, word, reason).inc()
-        metrics.deliveries.labels(delivery.route, self.name, decision.state.value).inc()
-        if decision.state is State.ACCEPTED:
-            metrics.event_to_accepted_seconds.observe(max(now - delivery.created_at, 0) / 1000)
-        if decision.state is State.UNKNOWN:
-            metrics.ambiguous.labels(self.name).inc()
-        self._parts.log.info(
-            "delivery.attempted",
-            delivery_id=delivery.id,
-            event_id=delivery.event_id,
-            route=delivery.route,
-            provider=self.name,
-            recipient=mask_phone(delivery.recipient),
-            attempt=attempt.number,
-            tries=tries,
-            outcome=word,
-            reason=reason or None,
-            detail=detail or None,
-            state=decision.state.value,
-            due_at=decision.due_at,
-        )
+        report_holds(self._parts.log, closed, outcome, decision)
+        report_attempt(self._parts.log, self._parts.metrics, attempt, outcome, decision, now, tries)

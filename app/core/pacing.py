@@ -67,13 +67,3 @@ def ready_at(pace: Pace, now: int) -> int:
     """Return from when on `grant` lets a message go if nothing else is open: `now` or later."""
     probe_at = (pace.recovery.probe_at or 0) if pace.recovery.down else 0
     return max(next_token_at(pace.bucket, now), pace.paused_until, probe_at)
-
-
-def shift_pace(pace: Pace, by_ms: int) -> Pace:
-    """Return the pace after the clock was set by `by_ms`: every wait lasts as long as before."""
-    bucket = replace(pace.bucket, updated_at=pace.bucket.updated_at + by_ms)
-    luck = pace.recovery
-    moved = (None if at is None else at + by_ms for at in (luck.probe_at, luck.resumed_at))
-    return replace(
-        pace, bucket=bucket, recovery=Recovery(luck.failures, *moved), paused_until=pace.paused_until + by_ms
-    )

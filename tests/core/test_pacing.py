@@ -18,10 +18,10 @@ from app.core.pacing import (
     ready_at,
     recall_pace,
     settle_grant,
-    shift_pace,
     start_pace,
 )
 from app.core.recovery import OUTAGE_FAILURES, PROBE_EVERY_MS, Recovery
+from app.core.shifting import shift_instants
 
 NOW = 1_790_000_000_000
 HOUR = 3_600_000
@@ -185,8 +185,8 @@ def test_an_outage_outlasts_a_restart() -> None:
 @pytest.mark.parametrize("by_ms", [-240 * HOUR, -HOUR, HOUR, 240 * HOUR])
 def test_every_wait_lasts_as_long_when_the_clock_is_set(by_ms: int) -> None:
     paused = Pace(16, start_pace(16, NOW).bucket, Recovery(OUTAGE_FAILURES, NOW + 20_000, NOW), NOW + 30_000)
-    moved = shift_pace(paused, by_ms)
+    moved = shift_instants(paused, by_ms)
     assert ready_at(moved, NOW + by_ms) - by_ms == ready_at(paused, NOW) == NOW + 30_000
     assert moved.recovery == Recovery(OUTAGE_FAILURES, NOW + 20_000 + by_ms, NOW + by_ms)
     empty, _ = grant(start_pace(1, NOW), 1, 0, NOW)
-    assert ready_at(shift_pace(empty, by_ms), NOW + by_ms) == NOW + by_ms + 1_000
+    assert ready_at(shift_instants(empty, by_ms), NOW + by_ms) == NOW + by_ms + 1_000

@@ -1,0 +1,59 @@
+"""What a lane tells of itself: a log line and the counters of an attempt, one line of a hold and of an outage."""
+
+from __future__ import annotations
+
+from app.core.deciding import Decision
+from app.core.models import Attempt, Outcome, Reason, State
+from app.core.outcomes import describe_outcome
+from app.core.phone import mask_phone
+from app.core.recovery import Recovery
+from app.logs import Log
+from app.metrics import Metrics
+from app.outbox.base import Closed
+
+
+def report_attempt(
+    log: Log, metrics: Metrics, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int
+) -> None:
+    """Tell what an attempt came to; the recipient is masked."""
+    delivery = attempt.delivery
+    word, reason, detail = describe_outcome(outcome)
+    metrics.attempts.labels(delivery.provider, word, reason).inc()
+    metrics.deliveries.labels(delivery.route, delivery.provider, decision.state.value).inc()
+    if decision.state is State.ACCEPTED:
+        metrics.event_to_accepted_seconds.observe(max(now - delivery.created_at, 0) / 1000)
+    if decision.state is State.UNKNOWN:
+        metrics.ambiguous.labels(delivery.provider).inc()
+    log.info(
+        "delivery.attempted",
+        delivery_id=delivery.id,
+        event_id=delivery.event_id,
+        route=delivery.route,
+        provider=delivery.provider,
+        recipient=mask_phone(delivery.recipient),
+        attempt=attempt.number,
+        tries=tries,
+        outcome=word,
+        reason=reason or None,
+        detail=detail or None,
+        state=decision.state.value,
+        due_at=decision.due_at,
+    )
+
+
+def report_holds(log: Log, closed: Closed, outcome: Outcome, decision: Decision) -> None:
+    """Tell once of a hold, not once of a delivery that meets it."""
+    if closed.hold_set is not None:
+        asked = closed.hold_set == decision.hold_scope
+        reason = describe_outcome(outcome)[1] if asked else Reason.REFUSED_REPEATEDLY.value
+        log.error("hold.set", scope=closed.hold_set, reason=reason)
+    for scope in closed.holds_released:
+        log.warning("hold.released", scope=scope, by="probe")
+
+
+def report_outage(log: Log, provider: str, before: Recovery, after: Recovery, outcome: Outcome) -> None:
+    """Tell when an outage begins and when it ends."""
+    if after.down and not before.down:
+        log.error("lane.down", provider=provider, reason=describe_outcome(outcome)[1])
+    if before.down and not after.down:
+        log.warning("lane.up", provider=provider)
