@@ -17,6 +17,7 @@ CURES: dict[str, str] = {
     "deadline_invalid": f"correct `valid_until`; {_MAPPING}",
     "duplicate": _NOTHING,
     "not_live": _NOTHING,
+    "not_chosen": _NOTHING,
     "deadline_passed": "nothing; many: find what kept the lane, or lengthen `valid_for`",
     "message_damaged": "the disk is suspect: take a backup, check it, restore",
     "connect_failed": _LATER,

@@ -58,6 +58,7 @@ def compile_route(
         on_unknown=_pick(fields, around.defaults, "on_unknown"),
         mode=_pick(fields, around.defaults, "mode"),
         live_from=parse_live_from(live_from) if live_from else None,
+        only=frozenset(only) if (only := _pick(fields, around.defaults, "only")) is not None else None,
         priority=_pick(fields, around.defaults, "priority"),
         examples=tuple(_read_examples(fields, data, path, findings)),
         line=place.line,

@@ -81,13 +81,17 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked YAML file. `hash` names this version of it in deliveries, metrics and /readyz."""
+    """A checked YAML file. `hash` names this version of it in deliveries, metrics and /readyz.
+
+    `only`: the numbers (E.164) that get messages; None: everybody.
+    """
 
     mode: str
     store: Store
     providers: Mapping[str, ProviderSettings]
     routes: tuple[Route, ...]
     hash: str
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,8 @@ def _read_file(
     if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
         check_providers(providers, used, findings)
     mode = file.mode if file else "live"
-    return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash)
+    only = frozenset(file.only) if file and file.only is not None else None
+    return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash, only=only)
 
 
 _SECTIONS = ("store", "providers", "defaults", "routes")

@@ -92,6 +92,12 @@ def _check_live_from(text: str) -> str:
     return text
 
 
+def _check_number(text: str) -> str:
+    if not re.fullmatch(r"\+[1-9][0-9]{7,14}", text):
+        raise ValueError('must be a number with its country code, in quotes: "+919800000001"')
+    return text
+
+
 def _read_switch(value: Any) -> Any:
     # `when: false` is how people switch a route off; it reads as the expression it also is.
     return str(value).lower() if isinstance(value, bool) else value
@@ -116,6 +122,14 @@ ProviderName = Annotated[str, Field(min_length=1), AfterValidator(_check_provide
 ValidFor = Annotated[str, AfterValidator(_check_valid_for)]
 LiveFrom = Annotated[str, AfterValidator(_check_live_from)]
 Language = Annotated[str, AfterValidator(_check_language)]
+Only = Annotated[
+    list[Annotated[str, AfterValidator(_check_number)]],
+    Field(
+        min_length=1,
+        description="Only these numbers get a message; for anybody else it is recorded.",
+        examples=[["+919800000001"]],
+    ),
+]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 SourceFields = Annotated[
     Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[ConstantFields, Tag(CONSTANT)],
@@ -233,6 +247,7 @@ class SharedFields(Fields):
     live_from: LiveFrom = Field(
         "", description="Events before this instant are recorded only.", examples=["2026-10-01T00:00:00+05:30"]
     )
+    only: Only | None = None
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first within its route's turn.")
 
 
@@ -265,6 +280,7 @@ class FileFields(Fields):
 
     version: Literal[1] = Field(description="Version of this format.")
     mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
+    only: Only | None = None
     store: StoreFields = Field(default_factory=StoreFields, description="The merchant.")
     providers: dict[str, JsonValue] = Field(description="Accounts that send WhatsApp messages, by a name of yours.")
     defaults: DefaultsFields = Field(

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     DEADLINE_INVALID = "deadline_invalid"
     DUPLICATE = "duplicate"
     NOT_LIVE = "not_live"  # before the route's live_from
+    NOT_CHOSEN = "not_chosen"  # not among the numbers of `only`
     # decided in the lane
     DEADLINE_PASSED = "deadline_passed"
     MESSAGE_DAMAGED = "message_damaged"

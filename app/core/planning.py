@@ -38,7 +38,7 @@ def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[in
     dedup_key = compute_dedup_key(route, event)
     if isinstance(dedup_key, Unrendered):
         return _dead(route, event, config, new_id, dedup_key)
-    state, reason = _first_state(route, event, config, deadline_at)
+    state, reason = _first_state(route, event, config, deadline_at, message.recipient)
     return _make_delivery(
         route,
         event,
@@ -69,13 +69,17 @@ def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], st
     )
 
 
-def _first_state(route: Route, event: Event, config: Config, deadline_at: int) -> tuple[State, Reason | None]:
+def _first_state(
+    route: Route, event: Event, config: Config, deadline_at: int, recipient: str
+) -> tuple[State, Reason | None]:
     if deadline_at <= event.received_at:
         return State.EXPIRED, Reason.DEADLINE_PASSED
     if config.mode == "shadow" or route.mode == "shadow":
         return State.SHADOW, None
     if route.live_from is not None and event.received_at < route.live_from:
         return State.SHADOW, Reason.NOT_LIVE
+    if any(only is not None and recipient not in only for only in (config.only, route.only)):
+        return State.SHADOW, Reason.NOT_CHOSEN
     return State.PENDING, None
 
 

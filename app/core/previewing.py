@@ -12,7 +12,7 @@ from app.core.expressions import Expression
 from app.core.models import Event, Message, Variable
 from app.core.paths import look_up, read_path
 from app.core.rendering import Unrendered, compute_deadline, render_message
-from app.core.routing import Broken, Hit, Miss, Route, Source, match_route
+from app.core.routing import Hit, Route, Source, match_route
 from app.core.templates import BODY_LIMIT, FilledTemplate, Template, Templates, fill_template, print_message
 
 
@@ -82,11 +82,8 @@ def _number(variables: tuple[Variable, ...]) -> Iterator[tuple[int, Variable]]:
 
 
 def _describe_miss(route: Route, event: Event) -> str:
-    match match_route(route, event):
-        case Miss(detail=detail) | Broken(detail=detail):
-            return detail
-        case Hit():
-            return ""
+    match = match_route(route, event)
+    return "" if isinstance(match, Hit) else match.detail
 
 
 # -- what was done to the values ------------------------------------------------------------------

@@ -84,6 +84,7 @@ class Route:
     on_unknown: OnUnknown = "hold"
     mode: Mode = "live"
     live_from: int | None = None
+    only: frozenset[str] | None = None  # E.164; None: everybody
     priority: int = 0
     examples: tuple[Example, ...] = ()
     line: int = 0

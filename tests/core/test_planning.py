@@ -67,6 +67,9 @@ def test_every_route_that_an_event_hits_gets_a_delivery_of_its_own() -> None:
         ("mode: shadow", "live", {}, State.SHADOW, None),
         ("live_from: 2099-01-01T00:00:00Z", "live", {}, State.SHADOW, Reason.NOT_LIVE),
         ("live_from: 2020-01-01T00:00:00Z", "live", {}, State.PENDING, None),
+        ('only: ["+919800000001"]', "live", {}, State.PENDING, None),
+        ('only: ["+919800000002"]', "live", {}, State.SHADOW, Reason.NOT_CHOSEN),
+        ('only: ["+919800000002"]', "shadow", {}, State.SHADOW, None),
         ("valid_until: expire", "live", {"expire": "2020-01-01"}, State.EXPIRED, Reason.DEADLINE_PASSED),
         ("valid_until: expire", "live", {"expire": "soon"}, State.DEAD, Reason.DEADLINE_INVALID),
         ("valid_until: expire", "live", {}, State.DEAD, Reason.DEADLINE_INVALID),
@@ -94,3 +97,22 @@ def test_a_dead_delivery_keeps_neither_number_nor_value() -> None:
 
 def test_an_event_that_hits_nothing_leads_to_nothing() -> None:
     assert plan(read_config(("a", "when: amount | float > 500")), COINS) == ()
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "state"),
+    [
+        ('only: ["+919800000001", "+919800000002"]', "", State.PENDING),
+        ('only: ["+919800000002"]', "", State.SHADOW),
+        ('only: ["+919800000001"]', 'only: ["+919800000002"]', State.SHADOW),
+        ('defaults: {only: ["+919800000002"]}', "", State.SHADOW),
+        ('defaults: {only: ["+919800000002"]}', 'only: ["+919800000001"]', State.PENDING),
+    ],
+)
+def test_only_the_chosen_numbers_get_a_message(head: str, more: str, state: State) -> None:
+    text = HEAD.format(mode="live").replace("providers:", f"{head}\nproviders:") + ROUTE.format(name="one", more=more)
+    parsed = parse_config(
+        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
+    )
+    assert parsed.config is not None, parsed.problems
+    assert [delivery.state for delivery in plan(parsed.config, COINS)] == [state]
