@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from app.clock import is_settled
-from app.errors import StoreBroken, StoreError
+from app.errors import RelayError, StoreBroken, StoreError
 from app.lane import Lane, LaneParts
 from app.logs import Log
 from app.snapshot import Snapshot
@@ -165,5 +165,6 @@ def report_death(task: str, error: BaseException, log: Log, on_dead: Callable[[B
     """Say what died and where, and have the process end; of a group of errors, its first is what happened."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    log.critical("task.died", task=task, exc_info=error)
+    detail = str(error) if isinstance(error, RelayError) else None  # others' texts may hold a customer's values
+    log.critical("task.died", task=task, detail=detail, exc_info=error)
     on_dead(error)
