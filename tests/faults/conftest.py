@@ -147,6 +147,8 @@ class Crowd:
     pause_s: float = 0.25
     acknowledged: dict[int, str] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)  # acknowledged again, as if for the first time
+    broken_off: set[int] = field(default_factory=set)  # whose last try got no answer
+    cut: list[int] = field(default_factory=list)  # stored, as the answer to the next try shows, and not answered
     answers: dict[int, int] = field(default_factory=dict)  # how often each status came
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -191,8 +193,12 @@ class Crowd:
         try:
             answer = await client.post(f"{self.url}/webhooks/nector", content=json.dumps(payload), headers=headers)
         except httpx2.TransportError:
+            self.broken_off.add(number)
             return False
         self.heard.set()
+        if answer.status_code == 200 and number in self.broken_off and number not in self.acknowledged:
+            self.cut.append(number)
+        self.broken_off.discard(number)
         self.answers[answer.status_code] = self.answers.get(answer.status_code, 0) + 1
         if answer.status_code == 503:
             return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -76,6 +77,28 @@ def short_limits() -> None:
     lane.LONGEST_NAP_S = dispatch.SWEEP_EVERY_S = 0.2
     put(relay, SqliteOutbox=partial(SqliteOutbox, recipient_gap_ms=100))
     relay.STUCK_S = 2.0
+
+
+def slow_start() -> None:
+    """No fault: an outbox that takes a while to open."""
+    begin = relay.Relay.open
+
+    async def begin_later(self: relay.Relay) -> None:
+        await asyncio.sleep(1.5)
+        await begin(self)
+
+    put(relay.Relay, open=begin_later)
+
+
+def deaf_start() -> None:
+    """The known-bad control: nobody listens to signals yet."""
+    begin = relay.Relay.open
+
+    async def begin_deaf(self: relay.Relay) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        await begin(self)
+
+    put(relay.Relay, open=begin_deaf)
 
 
 def claim_blocks() -> None:
@@ -148,7 +171,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
     for fault in (
         claim_raises, store_breaks, sweep_raises, watch_raises, unwatched, short_limits, claim_blocks, send_dies,
-        send_raises, no_limit, record_fails, send_again_unrecorded,
+        send_raises, slow_start, deaf_start, no_limit, record_fails, send_again_unrecorded,
     )
 }  # fmt: skip
 

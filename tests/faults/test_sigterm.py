@@ -71,6 +71,7 @@ class Figures:
 
     codes: dict[int, int] = field(default_factory=dict)
     halves_taken: int = 0
+    cut: int = 0  # events that were stored and whose sender got no answer
     left_open: int = 0  # `sending` in the file after the process has ended: nobody knows what became of these
     slowest_s: float = 0.0
     verdict: Any = None
@@ -97,6 +98,7 @@ def run_stops(
         stall: bool,
         fault: str | None = None,
         starting: float = STARTING,
+        load_s: tuple[float, float] = (0, 0.8),
     ) -> Figures:
         began, draw = time.monotonic(), random.Random(seed)  # noqa: S311  # no secret
         environment = kill_environment(
@@ -113,7 +115,7 @@ def run_stops(
                         await stop_while_starting(relay, draw, figures)
                     else:
                         await crowd.wait_for_answer(relay)
-                        await asyncio.sleep(draw.uniform(0, 0.8))
+                        await asyncio.sleep(draw.uniform(*load_s))
                         half = await send_half(crowd.url, n)
                         id_ = await stop_under_load(relay, half, draw, figures, stall=stall)
                         halves += [id_] if id_ else []
@@ -128,13 +130,14 @@ def run_stops(
         outbox_tools.check_integrity(outbox_path)
         acknowledged = {**crowd.acknowledged, **{-number: id_ for number, id_ in enumerate(halves, 1)}}
         assert fault or not crowd.forgotten
-        figures.halves_taken = len(halves)
+        figures.halves_taken, figures.cut = len(halves), len(crowd.cut)
         sent = (await sandbox.counts())["deliveries"]
         figures.verdict = outbox_tools.judge(outbox_tools.read_rows(outbox_path), acknowledged, sent)
         print(  # noqa: T201  # the figures that docs/guarantees.md quotes
             f"figures: SIGTERM {fault or ''} on_unknown={policy} stops={rounds} acknowledged={len(acknowledged)} "
-            f"{figures.verdict} left_open={figures.left_open} slowest={figures.slowest_s:.1f}s of {grace_s}s grace "
-            f"halves_taken={len(halves)} codes={figures.codes} seed={seed} seconds={time.monotonic() - began:.0f}"
+            f"{figures.verdict} left_open={figures.left_open} cut={len(crowd.cut)} halves_taken={len(halves)} "
+            f"slowest={figures.slowest_s:.1f}s of {grace_s}s grace codes={figures.codes} "
+            f"seed={seed} seconds={time.monotonic() - began:.0f}"
         )
         return figures
 
@@ -187,7 +190,7 @@ async def check_stops_in_time(run_stops: Callable[..., Any], rounds: int) -> Non
     figures = await run_stops(rounds, "resend", ENDS_IN_TIME, grace_s, stall=False)
     assert set(figures.codes) <= {0, -signal.SIGTERM}
     assert figures.slowest_s < grace_s + SLACK_S
-    assert figures.left_open == 0
+    assert figures.left_open == figures.cut == 0
     verdict = figures.verdict
     assert (verdict.lost, verdict.doubled, verdict.resent, verdict.unknown, verdict.deaths) == ({}, {}, 0, 0, 0)
 
@@ -198,7 +201,7 @@ async def check_stops_with_a_hung_provider(run_stops: Callable[..., Any], rounds
     figures = await run_stops(rounds, "hold", NEVER_ENDS, grace_s, stall=True)
     assert set(figures.codes) <= {0, -signal.SIGTERM}
     assert figures.slowest_s < grace_s + SLACK_S
-    assert figures.left_open == 0
+    assert figures.left_open == figures.cut == 0
     verdict = figures.verdict
     assert (verdict.lost, verdict.doubled, verdict.resent) == ({}, {}, 0)
     assert verdict.deaths == verdict.unknown > 0  # without any the test would prove nothing
@@ -229,6 +232,32 @@ async def test_150_sigterms_give_up_a_send_that_drips_and_a_body_that_stalls(run
 @pytest.mark.timeout(120)
 async def test_the_sigterm_test_notices_a_relay_that_exits_at_once(run_stops: Callable[..., Any]) -> None:
     """The known-bad control: what was open is left open, so the next start must call it unknown."""
-    figures = await run_stops(2, "hold", ENDS_IN_TIME, 4, stall=False, fault="exit_at_once", starting=0.0)
+    figures = await run_stops(
+        2, "hold", ENDS_IN_TIME, 4, stall=False, fault="exit_at_once", starting=0, load_s=(1, 1.2)
+    )
     assert figures.left_open > 0
     assert figures.verdict.unknown > 0
+
+
+@pytest.mark.parametrize(("fault", "code"), [("slow_start", 0), ("slow_start+deaf_start", -signal.SIGTERM)])
+async def test_a_sigterm_that_comes_while_the_relay_starts_stops_it_in_order(
+    start_relay: Callable[..., Any],
+    kill_environment: Callable[..., dict[str, str]],
+    outbox_path: Path,
+    fault: str,
+    code: int,
+) -> None:
+    """As the first process of a container it would never get a signal that it does not handle.
+
+    The second row is the known-bad control: a relay that listens to signals only once it is open.
+    """
+    environment = kill_environment(("hold",))
+    async with start_relay(environment, fault, script="dying_relay.py", wait=False) as relay:
+        async with asyncio.timeout(30):
+            while not outbox_path.exists():
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert relay.lines("relay.started") == []
+        relay.tell()
+        assert await relay.end() == code
+        assert len(relay.lines("relay.stopped")) == (code == 0)
