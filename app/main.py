@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from app.api import health, ops, receipts, replay, webhooks
+from app.api import health, ops, receipts, replay, sendtest, webhooks
 from app.api.access import build_guard
 from app.api.late import LateApp
 from app.api.problems import problem
@@ -110,6 +110,8 @@ def _build_whole(relay: Relay) -> FastAPI:
         app.include_router(ops.build_router(relay.ops_desk, guard))
     if relay.replayer is not None:
         app.include_router(replay.build_router(relay.replayer, guard))
+    if relay.tester is not None:
+        app.include_router(sendtest.build_router(relay.tester, guard))
     ops.add_docs(app, guard)
     return app
 

@@ -20,6 +20,7 @@ from app.providers.opening import open_client
 from app.receipts import ReceiptDesk
 from app.replay import Replayer
 from app.rules import Rules
+from app.sendtest import Tester
 from app.settings import Settings
 from app.snapshot import Snapshot
 
@@ -53,6 +54,7 @@ class Relay:
         self.receipt_desk: ReceiptDesk | None = None
         self.ops_desk: OpsDesk | None = None
         self.replayer: Replayer | None = None
+        self.tester: Tester | None = None
         self._on_dead = on_dead
         # Without an outbox nothing waits: each message's fate is known in seconds, by the wall clock.
         clock = self._clock = clock or (read_clock if settings.stateless else SteadyClock())
@@ -73,6 +75,8 @@ class Relay:
             self.receipt_desk = ReceiptDesk(self.rules.current, outbox, clock, self.metrics, log)
             self.ops_desk = OpsDesk(outbox, dispatcher, self.rules, clock, self.metrics, log)
             self.replayer = Replayer(self.rules.current, outbox, dispatcher.wake, clock, new_id, self.metrics, log)
+            numbers = settings.test_numbers
+            self.tester = Tester(self.rules.current, outbox, dispatcher.wake, clock, new_id, numbers, log)
         self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log)
 
     async def open(self) -> None:

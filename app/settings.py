@@ -54,7 +54,7 @@ def _read_secret_files(folder: Path) -> dict[str, str]:
     return secrets
 
 
-def _split_secrets(value: object) -> object:
+def _split_list(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     config: Path = Field(Path("config/relay.yaml"), description="the YAML file of routes")
     config_yaml: str = Field("", description="the whole YAML inline; wins over the file")
     database_url: str = Field("sqlite:///data/relay.db", description="where the outbox is; `none`: stateless")
-    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_secrets)] = Field(
+    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         (), description="Nector's webhook secrets, comma-separated, all active"
     )
     nector_hmac: Literal["off", "log", "enforce"] = Field("log", description="what to do with x-nector-webhook-hmac")
@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     )
     insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
     admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
+    test_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
+        (), description="the only numbers that `send-test` sends to, comma-separated"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is shown")
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
     settle_after: Duration = Field(900_000, description="how long an unknown delivery waits for its receipt")

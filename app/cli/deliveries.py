@@ -88,12 +88,17 @@ def explain(
     if as_json:
         print(json.dumps(delivery, ensure_ascii=False, indent=2))
         return 0
+    print_story(delivery)
+    return 0
+
+
+def print_story(delivery: Mapping[str, Any]) -> None:
+    """Print what is known of a delivery, and what happened to it, oldest first."""
     console = open_console()
     for name, value in _list_facts(delivery):
         console.print(f"{name:<20}", paint_state(value))
     console.print()
     print_table(console, ("at", "what", "became", "reason", "detail"), [_step(step) for step in delivery["timeline"]])
-    return 0
 
 
 def _list_facts(delivery: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

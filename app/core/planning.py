@@ -39,7 +39,7 @@ def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[in
     if isinstance(dedup_key, Unrendered):
         return _dead(route, event, config, new_id, dedup_key)
     state, reason = _first_state(route, event, config, deadline_at, message.recipient)
-    return _make_delivery(
+    return make_delivery(
         route,
         event,
         config,
@@ -55,7 +55,7 @@ def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[in
 
 def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], str], fault: Unrendered) -> Delivery:
     """Return a delivery that shows its fault. Its number is not kept: it may be the very thing that is wrong."""
-    return _make_delivery(
+    return make_delivery(
         route,
         event,
         config,
@@ -83,7 +83,7 @@ def _first_state(
     return State.PENDING, None
 
 
-def _make_delivery(
+def make_delivery(
     route: Route,
     event: Event,
     config: Config,
@@ -97,6 +97,7 @@ def _make_delivery(
     dedup_key: str | None = None,
     detail: str = "",
 ) -> Delivery:
+    """Return the duty to get one message of a route accepted, due at once."""
     return Delivery(
         id=new_id(event.received_at),
         event_id=event.id,

@@ -15,7 +15,6 @@ from app.core.config import ProviderSettings
 from app.core.models import Message, Outcome, Receipt, Request, Response
 from app.core.templates import Template
 
-
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""
 

@@ -1,0 +1,38 @@
+"""`POST /send-test`: one message of a route's example, to an allowed number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.ops import PROBLEMS
+from app.api.problems import problem
+from app.sendtest import NotSent, Tester, send_test
+
+
+class TestOrder(BaseModel, extra="forbid"):
+    """Which route's example goes to which number. `example`: which of them, from 1; else the first that sends."""
+
+    route: str = Field(max_length=200)
+    to: str = Field(max_length=40)
+    example: int | None = Field(None, ge=1, le=1000)
+
+
+def build_router(tester: Tester, guard: Callable[[Request], None]) -> APIRouter:
+    """Return `POST /send-test`."""
+    responses = {**PROBLEMS, 403: {"description": "Not a number that may get tests"}}
+    router = APIRouter(dependencies=[Depends(guard)], responses=responses)
+
+    @router.post("/send-test", summary="Send one test message", status_code=202)
+    async def order_test(order: TestOrder) -> Response:
+        queued = await send_test(tester, order.route, order.to, order.example)
+        if isinstance(queued, NotSent):
+            return problem(queued.http_status, queued.detail)
+        row = {"id": queued.id, "route": queued.route, "provider": queued.provider, "state": queued.state}
+        return JSONResponse(row, 202)
+
+    return router
