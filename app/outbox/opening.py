@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from app.errors import StoreBroken, StoreBusy, StoreInUse
 from app.outbox.failures import explain_failure
-from app.outbox.schema import APPLICATION_ID, create_schema, migrate_schema, read_version
+from app.outbox.schema import create_schema, migrate_schema, read_version
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
 BUSY_TIMEOUT_MS = 3_000
@@ -17,7 +18,6 @@ CHECKPOINT_PAGES = 1_000  # 4 MB: small enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
 HEADER_BYTES, WRITE_VERSION_AT, ROLLBACK = 100, 18, 1  # of a file in WAL mode the write version is 2
-APPLICATION_ID_AT = slice(68, 72)
 
 # FULL: with NORMAL, 1,571 of 2,000 simulated power cuts lost acknowledged rows; with FULL none of 20,000.
 # secure_delete: what is wiped must not stay readable in free pages.
@@ -112,15 +112,12 @@ def check_damage(db: sqlite3.Connection) -> None:
 def _roll_back(path: Path) -> None:
     """Let SQLite undo what a kill or a power cut has interrupted; the check, which cannot write, would refuse the file.
 
-    Only on its way into WAL mode has a file of ours such a journal: in its first start, or a restored backup's.
+    Only on its way into WAL mode has a file of ours such a journal: in its first start, or a restored backup's. The
+    cut may have come while the header was written, so that alone does not tell ours from another's.
     """
-    journal = path.with_name(f"{path.name}-journal")
-    if journal.exists() and read_magic(path)[APPLICATION_ID_AT] == APPLICATION_ID.to_bytes(4, "big"):
-        db = _connect(path, "rw")
-        try:
-            read_version(db)
-        finally:
-            db.close()
+    if path.with_name(f"{path.name}-journal").exists():
+        with suppress(sqlite3.Error), closing(_connect(path, "rw")) as db:  # the check will say what is wrong
+            db.execute("PRAGMA user_version").fetchone()
 
 
 def _refuse_foreign_log(path: Path, header: bytes) -> None:
