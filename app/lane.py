@@ -95,8 +95,9 @@ class Lane:
                     raise
                 except StoreError as error:
                     self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
-                    nap_s = RECORD_AGAIN_S
-                await self._nap(nap_s)
+                    await asyncio.sleep(RECORD_AGAIN_S)  # whoever wakes the lane: the store will not be faster for it
+                else:
+                    await self._nap(nap_s)
         await self._remember_last()
 
     async def _look(self, sends: asyncio.TaskGroup) -> float:

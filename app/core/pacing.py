@@ -9,7 +9,8 @@ from app.core.models import Outcome
 from app.core.rates import Bucket, next_token_at, take
 from app.core.recovery import Recovery, allowed_rate, count_places, note_outcome, note_probe, recall_recovery
 
-# What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message.
+# What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message. Of the
+# rate allowed just now: a fast lane, too, begins again with single messages after an outage.
 BURST_S = 0.05
 _NO_TROUBLE = Recovery()
 
@@ -26,7 +27,7 @@ class Pace:
 
 def start_pace(full_per_s: float, now: int) -> Pace:
     """Return the pace of a lane of which nothing is remembered."""
-    burst = max(full_per_s * BURST_S, 1)
+    burst = _burst(full_per_s)
     return Pace(full_per_s, Bucket(full_per_s, burst, burst, now))
 
 
@@ -47,7 +48,8 @@ def grant(pace: Pace, free: int, busy: int, now: int) -> tuple[Pace, int]:
     """Return the pace after up to `free` messages were let go beside the `busy` ones, and how many were."""
     places = count_places(pace.recovery, free, busy, now) if now >= pace.paused_until else 0
     rate = allowed_rate(pace.recovery, pace.full_per_s, now)
-    bucket, granted = take(pace.bucket.at_rate(rate, now), now, places)
+    bucket = replace(pace.bucket.at_rate(rate, now), burst=_burst(rate))
+    bucket, granted = take(bucket, now, places)
     return replace(pace, bucket=bucket), granted
 
 
@@ -67,3 +69,7 @@ def ready_at(pace: Pace, now: int) -> int:
     """Return from when on `grant` lets a message go if nothing else is open: `now` or later."""
     probe_at = (pace.recovery.probe_at or 0) if pace.recovery.down else 0
     return max(next_token_at(pace.bucket, now), pace.paused_until, probe_at)
+
+
+def _burst(rate_per_s: float) -> float:
+    return max(rate_per_s * BURST_S, 1)

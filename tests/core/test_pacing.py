@@ -96,6 +96,12 @@ def test_once_it_is_back_the_lane_goes_at_one_a_second_and_at_its_rate_a_minute_
         assert sum(begin <= at < begin + 1_000 for at in sent[sent.index(begin) : sent.index(begin) + 20]) <= 17
 
 
+def test_a_fast_lane_too_begins_with_single_messages_after_an_outage() -> None:
+    down, _ = run(start_pace(900, NOW), NOW, NOW + HOUR // 60, lambda _: (NOT_SENT, 1))
+    _, sent = run(down, NOW + HOUR // 60, NOW + HOUR // 60 + PROBE_EVERY_MS + 1_000, lambda _: (OK, 1))
+    assert sum(at < sent[0] + 1_000 for at in sent) < 15  # the rate is at 16/s by then
+
+
 def test_a_pause_stops_everything_until_it_ends() -> None:
     pace = note_attempt(start_pace(16, NOW), BUSY, NOW + 5_000, NOW)
     assert note_attempt(pace, BUSY, NOW + 2_000, NOW).paused_until == NOW + 5_000

@@ -1,14 +1,16 @@
-"""What a claim costs with a large store, counted in steps of SQLite's machine: the same on any hardware."""
+"""What the work on an outbox costs with a large store, counted in steps of SQLite's machine: the same on any hardware."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from app.outbox import claiming, holding, reading
+from app.core.models import Receipt, ReceiptStatus
+from app.outbox import adding, claiming, forgetting, holding, reading, receiving, sweeping, wiping
 from app.outbox.base import DeliveryFilter
 from app.outbox.sqlite import SqliteOutbox
 
@@ -79,6 +81,31 @@ async def test_a_claim_costs_no_more_behind_a_held_crowd(shop: Any) -> None:
     assert await shop.store._writer.run(claim(shop, 5)) < 1.5 * few + 20
 
 
+async def test_behind_a_hundred_thousand_of_one_route_the_next_claim_serves_another(shop: Any) -> None:
+    await fill(shop, "pending", 100_000)
+    assert [each.delivery.route for each in await shop.claim(1)] == ["a"]
+    await shop.add(route="b", due_at=shop.now + 60)
+    # 62.5 ms later, at 16/s: whatever stands before it, and however long that has waited.
+    assert [each.delivery.route for each in await shop.claim(1, after_ms=63)] == ["b"]
+    await shop.add(route="c", due_at=shop.now + 100)
+    assert "c" in {each.delivery.route for each in await shop.claim(2, after_ms=126)}
+
+
+async def test_control_the_oldest_first_would_leave_another_route_behind_them_all(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def order_by_age(groups: Sequence[holding.Group], _after: str | None) -> deque[claiming._Route]:
+        return deque(
+            claiming._Route(each.route, deque([each])) for each in sorted(groups, key=lambda each: each.due_at)
+        )
+
+    monkeypatch.setattr(claiming, "_order_turns", order_by_age)
+    await fill(shop, "pending", 200)
+    await shop.claim(1)
+    await shop.add(route="b", due_at=shop.now + 60)
+    assert [each.delivery.route for each in await shop.claim(1, after_ms=63)] == ["a"]
+
+
 async def test_the_next_due_time_costs_the_same_however_many_wait(shop: Any) -> None:
     find = count_steps(lambda db: claiming.find_next_due(db, "gallabox"))
     await fill(shop, "pending", 200)
@@ -99,6 +126,63 @@ async def test_listing_a_rare_state_passes_over_no_crowd(shop: Any, state: str) 
     await fill(shop, "accepted")
     listing = count_steps(lambda db: reading.list_deliveries(db, DeliveryFilter(state=state)))
     assert await shop.store._writer.run(listing) < 50
+
+
+def add(shop: Any) -> Callable[[sqlite3.Connection], int]:
+    event = shop.event()
+    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id))]
+    return count_steps(lambda db: adding.add_event(db, event, frozen))
+
+
+def receive(shop: Any) -> Callable[[sqlite3.Connection], int]:
+    receipt = Receipt(ReceiptStatus.SENT, "nobody's", "wamid-of-nobody")
+    return count_steps(lambda db: receiving.apply_receipt(db, "gallabox", receipt, shop.now))
+
+
+def sweep(shop: Any) -> Callable[[sqlite3.Connection], int]:
+    def run(db: sqlite3.Connection) -> None:
+        sweeping.tidy(db, shop.now, 0, 0)
+        sweeping.expire_overdue(db, shop.now)
+        sweeping.resend_unknown(db, shop.now)
+
+    return count_steps(run)
+
+
+def forget(shop: Any) -> Callable[[sqlite3.Connection], int]:
+    """Look for what may be forgotten where nothing is old enough, as nearly every hour."""
+    return count_steps(lambda db: forgetting.forget_events(db, shop.now - 1, 0))
+
+
+def wipe(shop: Any) -> Callable[[sqlite3.Connection], int]:
+    return count_steps(lambda db: wiping.wipe_events(db, shop.now - 1, (-(2**62), 0)))
+
+
+@pytest.mark.parametrize("work", [add, receive, sweep, forget, wipe])
+@pytest.mark.parametrize("state", ["accepted", "dead"])
+async def test_other_work_costs_the_same_however_many_are_finished(
+    shop: Any, state: str, work: Callable[[Any], Callable[[sqlite3.Connection], int]]
+) -> None:
+    await fill(shop, state, 200)
+    few = await shop.store._writer.run(work(shop))
+    await fill(shop, state)
+    assert await shop.store._writer.run(work(shop)) < 1.5 * few + 20
+
+
+async def test_forgetting_costs_by_the_step_and_not_by_the_table(shop: Any) -> None:
+    async def forget_some() -> int:
+        events = [shop.event() for _ in range(forgetting.FORGET_LIMIT)]
+        await asyncio.gather(*[shop.store.add_event(event, []) for event in events])
+        steps: int = await shop.store._writer.run(
+            count_steps(lambda db: forgetting.forget_events(db, shop.now + 1, events_before))
+        )
+        return steps
+
+    find_last = "SELECT coalesce(max(seq), 0) FROM events"
+    events_before = 0
+    few = await forget_some()
+    await fill(shop, "accepted")
+    events_before = await shop.store._reader.run(lambda db: db.execute(find_last).fetchone()[0])
+    assert await forget_some() < 1.5 * few + 20
 
 
 async def test_a_scan_would_be_noticed(shop: Any) -> None:
