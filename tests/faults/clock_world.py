@@ -1,0 +1,237 @@
+"""A relay's dispatcher with its real store and lanes, on a loop whose time jumps, and a wall clock that can be set.
+
+Its provider is the oracle: it notes at which second of the world's own time each request arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import structlog
+
+from app.clock import Clock, SteadyClock
+from app.core.config import parse_config
+from app.core.models import Accepted, Delivery, Event, Message, Outcome, State, Variable
+from app.dispatch import Dispatcher, Retention
+from app.errors import StoreFull
+from app.lane import LaneParts
+from app.metrics import Metrics
+from app.outbox.schema import create_schema, migrate_schema
+from app.outbox.sqlite import RECIPIENT_GAP_MS, SqliteOutbox
+from app.providers import settings_types
+from app.providers.client import Sent
+from app.snapshot import Snapshot, build_snapshot
+
+BASE_MS = 1_790_000_000_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+SETTLE_MS = 900_000
+_YAML = """
+version: 1
+providers:
+  main: {{type: gallabox, channel_id: c, api_key: "${{KEY}}", api_secret: "${{KEY}}", base_url: "https://a.example",
+          rate: {rate}/s}}
+routes:
+  coins: {{event: walletreward_create, provider: main, template: coins, variables: [user_name]}}
+"""
+
+
+class _Selector(selectors.SelectSelector):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "everybody waits for what will never come"
+        self.now += max(timeout, 0)
+        return []
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.selector = _Selector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return self.selector.now
+
+
+class _Inline:
+    """In place of the writer's and the reader's thread: in order, each job in a transaction of its own."""
+
+    broken = None
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.full = False
+        self.answer_after_s = 0.0
+
+    async def run(self, job: Callable[[sqlite3.Connection], Any], *, essential: bool = False) -> Any:
+        del essential
+        await asyncio.sleep(0)
+        if self.full:
+            raise StoreFull("simulated: no space")
+        self.db.execute("BEGIN IMMEDIATE")
+        result = job(self.db)
+        self.db.execute("COMMIT")
+        await asyncio.sleep(self.answer_after_s)
+        return result
+
+    async def run_alone(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
+        await asyncio.sleep(0)
+        return job(self.db)
+
+
+class _Outbox(SqliteOutbox):
+    """The real one without files and threads."""
+
+    def __init__(self, writer: _Inline) -> None:
+        self._gap_ms = RECIPIENT_GAP_MS
+        self._served = {}
+        self._writer = cast(Any, writer)
+        self._reader = cast(Any, _Inline(writer.db))
+
+
+_ACCEPTED = Accepted("m-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the provider makes of a request, and how long it takes."""
+
+    outcome: Outcome = _ACCEPTED
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request that reached the provider: at which second, for which delivery, by which wall clock (ms)."""
+
+    at_s: float
+    delivery_id: str
+    wall: int
+
+
+@dataclass
+class World:
+    """`set_ahead_ms`: how far the wall clock is off the true time."""
+
+    loop: _Loop
+    rate: float = 16
+    make_clock: Callable[[World], Clock] = field(default=lambda world: SteadyClock(world.read_wall, world.read_uptime))
+    answers: list[Answer] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    set_ahead_ms: int = 0
+    metrics: Metrics = field(default_factory=Metrics)
+    logs: list[dict[str, Any]] = field(default_factory=list)
+    deaths: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.db = sqlite3.connect(":memory:", isolation_level=None)
+        create_schema(self.db)
+        migrate_schema(self.db)
+        self.writer = _Inline(self.db)
+        self.outbox = _Outbox(self.writer)
+        self._count = 0
+
+    def read_uptime(self) -> int:
+        return int(self.loop.time() * 1000)
+
+    def read_wall(self) -> int:
+        return BASE_MS + self.read_uptime() + self.set_ahead_ms
+
+    async def start(self) -> None:
+        """Start the relay, as relay.Relay.open does."""
+        self.clock = self.make_clock(self)
+        log = structlog.wrap_logger(None, processors=[self._note], wrapper_class=structlog.BoundLogger)
+        parts = LaneParts(
+            self.outbox, self.clock, lambda: 0.5, self.metrics, cast(Any, log), SETTLE_MS, cast(Any, self._open_sender)
+        )
+        self.dispatcher = Dispatcher(parts, Retention(400 * DAY_MS, 400 * DAY_MS), self.deaths.append)
+        await self.dispatcher.settle_clock()
+        await self.outbox.recover_open_attempts(self.clock(), SETTLE_MS)
+        self.dispatcher.start()
+        self.dispatcher.use(_load_rules(self.rate))
+
+    async def stop(self) -> None:
+        await self.dispatcher.drain(30)
+
+    async def add(self, number: int = 1, *, valid_ms: int = 300 * DAY_MS, on_unknown: Any = "resend") -> str:
+        """Take an event for the customer of this number."""
+        self._count += 1
+        now, recipient = self.clock(), f"+9198000000{number:02}"
+        event = Event(f"evt-{self._count}", "nector", "walletreward_create", f"d-{self._count}", b"{}", {}, now)
+        delivery = Delivery(
+            id=f"dlv-{self._count}",
+            event_id=event.id,
+            route="coins",
+            provider="main",
+            template="coins",
+            recipient=recipient,
+            message=Message(recipient, "coins", "Riya", variables=(Variable("1", "Riya"),)),
+            state=State.PENDING,
+            reason=None,
+            created_at=now,
+            due_at=now,
+            deadline_at=now + valid_ms,
+            on_unknown=on_unknown,
+        )
+        await self.outbox.add_event(event, [delivery])
+        self.dispatcher.wake("main")
+        return delivery.id
+
+    def read_state(self, delivery_id: str) -> tuple[str, str | None]:
+        row = self.db.execute("SELECT state, reason FROM deliveries WHERE id = ?", (delivery_id,)).fetchone()
+        return row[0], row[1]
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.logs if line["event"] == event]
+
+    async def send(
+        self, _provider: Any, _message: Message, delivery_id: str, *, write_within_ms: int, tries: int
+    ) -> Sent:
+        """Take a request."""
+        assert write_within_ms > 0
+        assert tries > 0
+        self.arrivals.append(Arrival(self.loop.time(), delivery_id, self.read_wall()))
+        answer = self.answers.pop(0) if self.answers else Answer()
+        await asyncio.sleep(answer.after_s)
+        return Sent(answer.outcome, 1)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    async def _open_sender(self, _settings: Any) -> World:
+        return self
+
+    def _note(self, _logger: Any, method: str, fields: Any) -> Any:
+        self.logs.append({**fields, "level": method})
+        raise structlog.DropEvent
+
+
+def _load_rules(rate: float) -> Snapshot:
+    parsed = parse_config(
+        _YAML.format(rate=rate), name="test", environment={"KEY": "k"}, provider_types=settings_types(), templates={}
+    )
+    assert parsed.config is not None, parsed.problems
+    return build_snapshot(parsed.config, {})
+
+
+def live(play: Callable[[World], Coroutine[Any, Any, None]], **world: Any) -> World:
+    """Play a story to its end and return what is left of its world."""
+    loop = _Loop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        lived = World(loop, **world)
+        runner.run(play(lived))
+    assert lived.deaths == []
+    return lived
+
+
+def times(arrivals: Sequence[Arrival]) -> list[float]:
+    """Return the second of each arrival."""
+    return [arrival.at_s for arrival in arrivals]
