@@ -1,7 +1,8 @@
-"""What the work on an outbox costs with a large store, counted in steps of SQLite's machine: the same on any hardware."""
+"""What work costs with a large store, counted in steps of SQLite's machine: the same on any hardware."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
