@@ -11,16 +11,18 @@ import os
 import random
 import signal
 import socket
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+
+from tests.faults.crowd import Crowd
+from tests.faults.judging import check_integrity, judge, read_rows
 
 TEMPLATE = "coins_earned"
 VARIABLES = {"name": "user_name", "coins": "amount"}
@@ -95,7 +97,7 @@ def start_relay(tmp_path: Path) -> Callable[..., Any]:
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *program, "serve", "--host", "127.0.0.1", "--port", str(port),
-                env={**os.environ, **environment}, stdout=out, stderr=out,
+                env={**keep_uncounted(os.environ), **environment}, stdout=out, stderr=out,
             )  # fmt: skip
         running = RelayProcess(f"http://127.0.0.1:{port}", process, log)
         try:
@@ -108,6 +110,11 @@ def start_relay(tmp_path: Path) -> Callable[..., Any]:
                 await process.wait()
 
     return start
+
+
+def keep_uncounted(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave coverage's settings out: it doubles the time to start, and a process that is killed tells it nothing."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 def find_port() -> int:
@@ -133,159 +140,6 @@ async def _wait_until_ready(relay: RelayProcess) -> None:
             await asyncio.sleep(0.02)
 
 
-@dataclass
-class Crowd:
-    """Senders that post events as Nector does: each again with the same delivery id until it is answered 2xx.
-
-    One number gets a message every 6 s per account: a hundred numbers and four accounts take 66 events a second.
-    """
-
-    url: str
-    draw: random.Random
-    accounts: int
-    senders: int = 12
-    pause_s: float = 0.25
-    acknowledged: dict[int, str] = field(default_factory=dict)
-    forgotten: list[int] = field(default_factory=list)  # acknowledged again, as if for the first time
-    broken_off: set[int] = field(default_factory=set)  # whose last try got no answer
-    cut: list[int] = field(default_factory=list)  # stored, as the answer to the next try shows, and not answered
-    answers: dict[int, int] = field(default_factory=dict)  # how often each status came
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
-    ending: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: int = 0
-
-    @asynccontextmanager
-    async def run(self) -> AsyncIterator[Crowd]:
-        async with httpx2.AsyncClient(trust_env=False, timeout=20) as client, asyncio.TaskGroup() as group:
-            for _ in range(self.senders):
-                group.create_task(self._send(client))
-            yield self
-            self.ending.set()
-
-    async def wait_for_answer(self, relay: RelayProcess) -> None:
-        """Return once the relay has answered anybody."""
-        self.heard.clear()
-        async with asyncio.timeout(60):
-            while not self.heard.is_set():
-                assert relay.process.returncode is None, relay.log.read_text()[-2000:]
-                await asyncio.sleep(0.01)
-
-    async def _send(self, client: httpx2.AsyncClient) -> None:
-        while not self.ending.is_set():
-            self.begun += 1
-            await self._post_until_taken(client, self.begun)
-            if self.draw.random() < 0.05:  # a sender that did not see its answer
-                await self._post_until_taken(client, self.draw.choice(list(self.acknowledged)))
-            await asyncio.sleep(self.pause_s * 2 * self.draw.random())
-
-    async def _post_until_taken(self, client: httpx2.AsyncClient, number: int) -> None:
-        while not await self._post(client, number):
-            await asyncio.sleep(0.1 + 0.2 * self.draw.random())
-
-    async def _post(self, client: httpx2.AsyncClient, number: int) -> bool:
-        account, recipient = number % self.accounts, number // self.accounts % 100
-        payload = {"user_name": "Riya", "user_mobile": f"98000000{recipient:02}", "amount": number, "account": account}
-        headers = {
-            "content-type": "application/json",
-            "x-nector-topic": "walletreward_create",
-            "x-nector-delivery-id": f"event-{number}",
-        }
-        try:
-            answer = await client.post(f"{self.url}/webhooks/nector", content=json.dumps(payload), headers=headers)
-        except httpx2.TransportError:
-            self.broken_off.add(number)
-            return False
-        self.heard.set()
-        if answer.status_code == 200 and number in self.broken_off and number not in self.acknowledged:
-            self.cut.append(number)
-        self.broken_off.discard(number)
-        self.answers[answer.status_code] = self.answers.get(answer.status_code, 0) + 1
-        if answer.status_code == 503:
-            return False
-        assert answer.status_code in {200, 202}, answer.text
-        (delivery,) = answer.json()["deliveries"]
-        if self.acknowledged.setdefault(number, delivery["id"]) != delivery["id"]:
-            self.forgotten.append(number)
-        return True
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the file says of one delivery. `deaths`: attempts that ended with the process."""
-
-    state: str
-    on_unknown: str
-    attempts: int
-    deaths: int
-    was_unknown: bool
-    due: bool
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the file, the senders and the sandbox say together; ids with what was found of each."""
-
-    lost: Mapping[str, Any]
-    doubled: Mapping[str, Any]  # a second message though nothing was unknown, or the route does not say so
-    resent: int  # doubled as the route allows
-    unknown: int
-    parked: int  # `resend`, but not due any more: open in three deaths
-    deaths: int
-    open: int  # still `sending`
-
-    def __str__(self) -> str:
-        return (
-            f"lost={len(self.lost)} doubled_outside_unknown={len(self.doubled)} resent_doubles={self.resent} "
-            f"unknown={self.unknown} parked={self.parked} deaths_of_attempts={self.deaths} open={self.open}"
-        )
-
-
-def read_rows(path: Path) -> dict[str, Row]:
-    """Read the outbox as the relay's own reader does: the file stays as it is."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-        found = db.execute(
-            """SELECT id, state, on_unknown, attempts,
-                (SELECT count(*) FROM attempts a WHERE a.delivery_seq = d.seq AND a.reason = 'process_died'),
-                (SELECT count(*) FROM timeline t WHERE t.delivery_seq = d.seq AND t.value = 'unknown') > 0,
-                due_at IS NOT NULL FROM deliveries d"""
-        ).fetchall()
-    db.close()
-    return {id_: Row(*facts) for id_, *facts in found}
-
-
-def check_integrity(path: Path) -> None:
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    db.close()
-
-
-def judge(rows: Mapping[str, Row], acknowledged: Mapping[int, str], sent: Mapping[str, int]) -> Verdict:
-    """Compare what was acknowledged, what the file says and what the sandbox took."""
-    lost: dict[str, Any] = {}
-    doubled: dict[str, Any] = {}
-    resent = 0
-    for id_ in {*acknowledged.values(), *sent, *rows}:
-        row, times = rows.get(id_), sent.get(id_, 0)
-        if row is None or row.state not in {"accepted", "unknown", "sending"} or times < (row.state == "accepted"):
-            lost[id_] = (row, times)
-        # A request that no committed attempt stands for would be doubled by the next death.
-        if times > (row.attempts if row else 0):
-            doubled[id_] = (row, times)
-        elif times > 1 and row is not None and row.on_unknown == "resend" and row.was_unknown:
-            resent += 1
-        elif times > 1:
-            doubled[id_] = (row, times)
-    return Verdict(
-        lost,
-        doubled,
-        resent,
-        unknown=sum(row.state == "unknown" for row in rows.values()),
-        parked=sum(row.state == "unknown" and row.on_unknown == "resend" and not row.due for row in rows.values()),
-        deaths=sum(row.deaths for row in rows.values()),
-        open=sum(row.state == "sending" for row in rows.values()),
-    )
-
-
 @pytest.fixture
 def seed() -> int:
     """`RELAY_TEST_SEED`, else a fresh one; the test prints it with its figures."""
@@ -300,7 +154,7 @@ def open_crowd() -> Callable[..., Any]:
 
 @pytest.fixture
 def outbox_tools() -> Any:
-    """`read_rows`, `check_integrity`, `judge` and `find_port`: a test cannot import its neighbour."""
+    """`read_rows`, `check_integrity`, `judge` and `find_port`."""
 
     class Tools:
         read_rows = staticmethod(read_rows)
