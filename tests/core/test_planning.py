@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.config import Config, parse_config
+from app.core.instants import format_instant, parse_instant
 from app.core.models import Delivery, Event, Reason, State
 from app.core.planning import plan_deliveries
 from app.core.routing import RouteTable
@@ -41,8 +42,8 @@ def read_config(*routes: tuple[str, str], mode: str = "live") -> Config:
     return parsed.config
 
 
-def plan(config: Config, payload: dict[str, Any]) -> tuple[Delivery, ...]:
-    event = Event("e-1", "nector", "walletreward_create", "d-1", b"", payload, NOW)
+def plan(config: Config, payload: dict[str, Any], received_at: int = NOW) -> tuple[Delivery, ...]:
+    event = Event("e-1", "nector", "walletreward_create", "d-1", b"", payload, received_at)
     ids = itertools.count(1)
     return plan_deliveries(event, config, RouteTable(config.routes), lambda _: f"id-{next(ids)}")
 
@@ -116,3 +117,34 @@ def test_only_the_chosen_numbers_get_a_message(head: str, more: str, state: Stat
     )
     assert parsed.config is not None, parsed.problems
     assert [delivery.state for delivery in plan(parsed.config, COINS)] == [state]
+
+
+STORE = "store: {country: IN, timezone: %s, locale: en_IN}\n"
+
+
+@pytest.mark.parametrize(
+    ("zone", "payload", "deadline"),
+    [
+        ("Asia/Kolkata", {"expire": "2028-02-29"}, "2028-02-29T18:30:00.000Z"),
+        ("Europe/Berlin", {"expire": "2028-02-29"}, "2028-02-29T23:00:00.000Z"),
+        ("America/New_York", {"expire": "2028-11-05"}, "2028-11-06T05:00:00.000Z"),  # a day of 25 h
+        ("Asia/Kolkata", {"expire": "2028-02-29T10:00:00Z"}, "2028-02-29T10:00:00.000Z"),
+        # What zone a customer is in, or says to be in, is never asked: the shop's own counts.
+        ("Asia/Kolkata", {"expire": "2028-02-29", "timezone": "Mars/Base"}, "2028-02-29T18:30:00.000Z"),
+        ("Asia/Kolkata", {"expire": "2028-02-29", "timezone": "America/New_York"}, "2028-02-29T18:30:00.000Z"),
+    ],
+)
+def test_a_date_is_valid_until_its_day_is_over_in_the_zone_of_the_shop(
+    zone: str, payload: dict[str, Any], deadline: str
+) -> None:
+    text = HEAD.format(mode="live").replace("providers:", STORE % zone + "providers:")
+    text += ROUTE.format(name="a", more="valid_until: expire\n    valid_for: 30d")
+    parsed = parse_config(
+        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
+    )
+    assert parsed.config is not None, parsed.problems
+    received_at = parse_instant(deadline, "UTC", end_of_day=False)
+    assert received_at is not None
+    (delivery,) = plan(parsed.config, {**COINS, **payload}, received_at - 86_400_000)
+    assert delivery.state is State.PENDING
+    assert format_instant(delivery.deadline_at) == deadline
