@@ -1,0 +1,100 @@
+"""Known-bad relays: each gives up one guarantee, and the simulation must notice."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+from unittest.mock import patch
+
+from app.core.deciding import Decision, decide
+from app.core.models import Attempt, Delivery, Event, Outcome, Retryable, Uncertain
+from app.errors import StoreError
+from app.intake import Answer, OutboxTaker
+from app.outbox import claiming, closing
+from app.outbox.base import Closed
+from tests.faults.simulation.store import MemoryOutbox, open_memory
+
+FAR = 2**62
+_examine = claiming._examine
+_close_attempt = closing.close_attempt
+
+
+def resend_open(db: sqlite3.Connection, now: int, _settle_ms: int) -> int:
+    """At the start, send again whatever was open."""
+    return db.execute("UPDATE deliveries SET state = 'pending', due_at = ? WHERE state = 'sending'", (now,)).rowcount
+
+
+def examine_no_deadline(
+    db: sqlite3.Connection, claim: claiming.Claim, harvest: Any, row: Any, probes: tuple[str, ...]
+) -> bool:
+    """Claim what is past its deadline, and let the lane believe that it has all the time in the world."""
+    return _examine(db, claim, harvest, (*row[:11], FAR, *row[12:]), probes)
+
+
+def open_without_index() -> sqlite3.Connection:
+    """Forget which events are known."""
+    db = open_memory()
+    db.execute("DROP INDEX events_source")
+    return db
+
+
+def close_unfenced(db: sqlite3.Connection, attempt: Attempt, ending: closing.Ending) -> Closed:
+    """Record an attempt's end whether it is the open one or not."""
+    fields = (attempt.number, attempt.delivery.id)
+    db.execute("UPDATE deliveries SET state = 'sending', attempts = ? WHERE id = ?", fields)
+    return _close_attempt(db, attempt, ending)
+
+
+def decide_hopefully(outcome: Outcome, **given: Any) -> Decision:
+    """Take what may have been sent for not sent."""
+    return decide(Retryable(outcome.reason) if isinstance(outcome, Uncertain) else outcome, **given)
+
+
+class HastyTaker(OutboxTaker):
+    """Answers first and commits afterwards."""
+
+    async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+        """Return before anything is safe."""
+        self._later = asyncio.get_running_loop().create_task(self._take(event, deliveries))
+        return Answer(202, event.id, "accepted", ())
+
+    async def _take(self, event: Event, deliveries: Sequence[Delivery]) -> None:
+        with suppress(StoreError):
+            await super().take(event, deliveries)
+
+
+class LateOutbox(MemoryOutbox):
+    """Hands out attempts that it has not committed."""
+
+    async def claim_due(self, provider: str, now: int, limit: int, lease_ms: int) -> Sequence[Attempt]:
+        """Return what would be claimed."""
+        await asyncio.sleep(0)
+        claim = claiming.Claim(provider, now, limit, lease_ms, self._gap_ms)
+        return self._inline.try_out(lambda db: claiming.claim_due(db, claim))
+
+
+@contextmanager
+def never_expire() -> Iterator[None]:
+    """Look at no deadline: not in the sweep, not at the claim, and so not before the request."""
+    with (
+        patch("app.outbox.claiming._examine", examine_no_deadline),
+        patch("app.outbox.sweeping.expire_overdue", lambda *_: 0),
+    ):
+        yield
+
+
+CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
+    "what was open is sent again": (patch("app.outbox.closing.recover_open_attempts", resend_open), ("I4",)),
+    "no look at the deadline": (never_expire(), ("I6",)),
+    "no unique index": (patch("tests.faults.simulation.world.open_memory", open_without_index), ("I2",)),
+    "no fencing": (patch("app.outbox.closing.close_attempt", close_unfenced), ("I5", "I9")),
+    "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
+    "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
+    "uncertain is not sent": (patch("app.lane.decide", decide_hopefully), ("double",)),
+    "no gap between messages": (patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), ("gap",)),
+    "holds hold nothing": (patch("app.outbox.claiming.list_blocking", lambda *_: ()), ("held",)),
+}
+"""What is given up, how, and how the broken invariants begin that must be found."""

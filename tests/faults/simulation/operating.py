@@ -1,0 +1,75 @@
+"""What people do to a running relay: hold, release, retry; and what a stalled task of its does too late."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from app.core.deciding import Decision
+from app.core.models import Accepted, Attempt, State
+from app.errors import StoreError
+from app.outbox import closing
+from tests.faults.simulation.oracle import Oracle
+from tests.faults.simulation.process import Process
+from tests.faults.simulation.rules import ROUTES
+
+SCOPES = ("provider:main", "provider:second", "template:main/expiry", *(f"route:{name}" for name in ROUTES))
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody with the admin token, who does not mind if the relay cannot just now."""
+
+    db: sqlite3.Connection
+    random: Random
+    oracle: Oracle
+    read_wall: Callable[[], int]
+
+    async def hold_something(self, process: Process) -> None:
+        """Stop a provider, a template or a route."""
+        scope = self.random.choice(SCOPES)
+        await _ask(process, process.outbox.put_hold(scope, "by_hand", self.read_wall(), by_hand=True))
+
+    async def release_all(self, process: Process) -> None:
+        """End every hold that was set by hand."""
+        for (scope,) in self.db.execute("SELECT scope FROM holds WHERE by_hand ORDER BY scope").fetchall():
+            await _ask(process, process.outbox.release_hold(scope, self.read_wall()))
+        process.dispatcher.wake_all()
+
+    async def retry_some(self, process: Process) -> None:
+        """Send some of what has ended, or may have been sent, once more."""
+        rows = self.db.execute("SELECT id FROM deliveries WHERE state IN ('dead', 'unknown', 'expired') ORDER BY seq")
+        ids = [id_ for (id_,) in rows.fetchall() if self.random.random() < 0.3]
+        self.oracle.retried.update(ids)
+        await _ask(process, process.outbox.retry_deliveries(ids, self.read_wall()))
+        process.dispatcher.wake_all()
+
+    def end_late(self) -> None:
+        """I5: an attempt whose delivery has gone on without it changes nothing."""
+        stale = [attempt for attempt in self.oracle.attempts if self._is_stale(attempt)]
+        if not stale:
+            return
+        attempt = self.random.choice(stale)
+        before = self.oracle.read_all(attempt.delivery.id)
+        ending = closing.Ending(Accepted("late"), Decision(State.ACCEPTED), self.read_wall(), 1)
+        self.db.execute("BEGIN IMMEDIATE")
+        closing.close_attempt(self.db, attempt, ending)
+        self.db.execute("COMMIT")
+        if self.oracle.read_all(attempt.delivery.id) != before:
+            self.oracle.fail(f"I5: attempt {attempt.number} of {attempt.delivery.id} was stale and changed it")
+
+    def _is_stale(self, attempt: Attempt) -> bool:
+        query = "SELECT state, attempts FROM deliveries WHERE id = ?"
+        state, attempts = self.db.execute(query, (attempt.delivery.id,)).fetchone()
+        return attempts != attempt.number or state not in ("sending", "unknown")
+
+
+async def _ask(process: Process, work: Coroutine[Any, Any, Any]) -> None:
+    task = process.run(work)
+    await asyncio.wait({task})
+    if not task.cancelled() and not isinstance(task.exception(), StoreError):
+        task.result()

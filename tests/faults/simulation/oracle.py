@@ -1,0 +1,297 @@
+"""The invariants of reliability.md §2.0, held against what the providers saw and what the store holds.
+
+Every check is made from outside, by SQL and by the true time, with none of the code that it judges.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from app.core.freezing import encode_message
+from app.core.models import Attempt, Message
+from app.outbox.base import Enqueued
+
+GAP_MS = 6_000
+SETTLE_MS = 900_000
+DRIFT_MS = 3_000  # how far the relay's clock may be off before it takes that for a step
+WRITTEN_WITHIN_MS = 15_000
+UNCERTAIN = ("timed_out", "connection_lost", "gateway_failed", "answer_unreadable", "process_died")
+LAST = ("accepted", "expired", "suppressed", "shadow", "dead")
+# From each state, where a delivery may go by itself; a person's retry leads from the last ones to pending.
+MOVES: Mapping[str, tuple[str, ...]] = {
+    "pending": ("sending", "expired", "dead", "accepted"),
+    "sending": ("pending", "accepted", "unknown", "dead", "expired"),
+    "unknown": ("pending", "accepted", "expired", "dead"),  # given up as lost, its attempt may end after all
+    "dead": ("accepted",),
+    "expired": ("accepted",),
+}
+
+
+@dataclass
+class Oracle:
+    """Collects what must not be. `wall_now` is what the machine's clock shows, `true_now` what time it is.
+
+    Deadlines are held against the machine's clock, for there is no other that names instants; waits against
+    true time, for they must last as long whatever that clock is set to. `true_at` is of a loop's time.
+    """
+
+    db: sqlite3.Connection
+    wall_now: Callable[[], int]
+    true_now: Callable[[], int]
+    true_at: Callable[[float], int]
+    rates: Mapping[str, float]
+    on_break: Callable[[str], None]
+    note: Callable[[str], None]
+    retried: set[str] = field(default_factory=set)  # by a person
+    receipts: set[str] = field(default_factory=set)  # deliveries of which the provider has reported
+    attempts: list[Attempt] = field(default_factory=list)
+    taken: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # by delivery: its episode each time
+    frozen: dict[str, bytes] = field(default_factory=dict)
+    requests: int = 0
+    _old_wall: tuple[int, int] = (0, 0)  # what the clock showed when it was set, and when that was
+    _excused_until: int = 0
+    _last_claim: dict[str, int] = field(default_factory=dict)
+    _claims: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
+    _last_to: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    # -- as it happens ----------------------------------------------------------------------------
+
+    def observe(self, result: Any, asked_at_s: float) -> None:
+        """Look at what a transaction has just committed that was asked for at this time of the loop."""
+        match result:
+            case Enqueued(duplicate=False):
+                for state in result.deliveries:
+                    self.frozen[state.id] = self._one("SELECT message FROM deliveries WHERE id = ?", state.id)[0]
+            case [Attempt(), *_]:
+                for attempt in result:
+                    self._check_claim(attempt, self.true_at(asked_at_s))
+            case _:
+                pass
+
+    def note_send(self, delivery_id: str, message: Message) -> None:
+        """I3: the attempt is committed. I7: the message is the one that was frozen."""
+        found = self._find(
+            "SELECT d.state, d.reason, a.ended_at FROM deliveries d JOIN attempts a"
+            " ON a.delivery_seq = d.seq AND a.number = d.attempts WHERE d.id = ?",
+            delivery_id,
+        )
+        # A process that stood still may have been given up meanwhile: then nobody has tried again yet.
+        open_ = found is not None and (found[0] == "sending" or found[:2] == ("unknown", "process_died"))
+        if not open_:
+            self.fail(f"I3: {delivery_id} is sent without an open attempt: {found}")
+        if encode_message(message) != self.frozen.get(delivery_id):
+            self.fail(f"I7: {delivery_id} is not the message that was frozen")
+
+    def note_request(self, provider: str, delivery_id: str) -> None:
+        """I6: nothing reaches a provider at or after its deadline."""
+        self.requests += 1
+        deadline_at, named = self._one("SELECT deadline_at, provider FROM deliveries WHERE id = ?", delivery_id)
+        now = self.wall_now()
+        shown, at = self._old_wall
+        if self.true_now() - at < WRITTEN_WITHIN_MS:
+            now = min(now, shown)  # the clock was set while it connected
+        if now >= deadline_at:
+            self.fail(f"I6: {delivery_id} reached {provider} {now - deadline_at} ms after its deadline")
+        if named != provider:
+            self.fail(f"{delivery_id} of {named} reached {provider}")
+
+    def note_taken(self, provider: str, delivery_id: str) -> None:
+        """A second message to a customer only after an unknown outcome, or by hand."""
+        episode = self._count_returns(delivery_id)
+        if episode in self.taken[delivery_id]:
+            self.fail(f"double: {provider} took {delivery_id} again, and it had not been unknown since")
+        self.taken[delivery_id].append(episode)
+
+    def _check_claim(self, attempt: Attempt, now: int) -> None:
+        it = attempt.delivery
+        self.attempts.append(attempt)
+        self.note(f"claim {attempt.number} of {it.id} {it.recipient} {it.route} probes {attempt.probes}")
+        scopes = {f"provider:{it.provider}", f"route:{it.route}", f"template:{it.provider}/{it.template}"}
+        held = scopes & {scope for (scope,) in self.db.execute("SELECT scope FROM holds")}
+        if held and set(attempt.probes) != held:
+            self.fail(f"held: {it.id} was claimed past {sorted(held)}")
+        deadline_at = self._one("SELECT deadline_at FROM deliveries WHERE id = ?", it.id)[0]
+        if attempt.started_at >= deadline_at:
+            self.fail(f"I6: {it.id} was claimed after its deadline")
+        last = self._last_to.get((it.provider, it.recipient))
+        if last is not None and now - last < GAP_MS and now >= self._excused_until:
+            self.fail(f"gap: {it.id} was claimed {now - last} ms after the one before to the same person")
+        self._last_to[it.provider, it.recipient] = now
+        self._check_rate(it.provider, now)
+        self._check_settled(attempt, now)
+
+    def _check_settled(self, attempt: Attempt, now: int) -> None:
+        """What may have been sent is sent again after its settling time, no earlier."""
+        id_ = attempt.delivery.id
+        last = self._last_claim.get(id_, 0)
+        self._last_claim[id_] = now
+        before = self._find(
+            "SELECT a.outcome, a.number FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq"
+            " WHERE d.id = ? AND a.number = d.attempts - 1",
+            id_,
+        )
+        if id_ in self.retried or before is None or before[0] != "uncertain" or now < self._excused_until:
+            return
+        if now - last < SETTLE_MS - DRIFT_MS:
+            self.fail(f"early: {id_} was unknown and goes again after {now - last} ms")
+
+    def _check_rate(self, provider: str, now: int) -> None:
+        claims = self._claims[provider]
+        claims.append(now)
+        while claims[0] <= now - 1000:
+            claims.popleft()
+        allowed = self.rates[provider] + max(self.rates[provider] * 0.05, 1)
+        if len(claims) > allowed and now >= self._excused_until:
+            self.fail(f"rate: {len(claims)} claims of {provider} in a second, {allowed} are allowed")
+
+    def note_step(self, shown: int) -> None:
+        """The machine's clock is set; it showed this."""
+        self._old_wall = (shown, self.true_now())
+
+    def excuse_waits(self) -> None:
+        """The clock was set while no process saw it: waits that were begun before may end early."""
+        self._excused_until = self.true_now() + SETTLE_MS + 60_000
+
+    # -- around faults ----------------------------------------------------------------------------
+
+    def list_open(self) -> list[str]:
+        """Return the deliveries with an open attempt."""
+        return [id_ for (id_,) in self.db.execute("SELECT id FROM deliveries WHERE state = 'sending' ORDER BY seq")]
+
+    def check_recovered(self, were_open: Sequence[str]) -> None:
+        """I4: what a dead process left open is unknown now, or known by its receipt."""
+        for id_ in were_open:
+            state, receipt = self._one("SELECT state, receipt FROM deliveries WHERE id = ?", id_)
+            if state != ("unknown" if receipt is None else "accepted"):
+                self.fail(f"I4: {id_} was open when the process died and is {state} after the start")
+
+    def read_all(self, delivery_id: str) -> list[Any]:
+        """Return everything that is stored of a delivery, for a comparison."""
+        rows = self.db.execute("SELECT * FROM deliveries WHERE id = ?", (delivery_id,)).fetchall()
+        for table in ("attempts", "timeline", "receipts"):
+            rows += self.db.execute(f"SELECT * FROM {table} WHERE delivery_seq = ?", (rows[0][0],)).fetchall()  # noqa: S608 - our own names
+        return rows
+
+    # -- at the end -------------------------------------------------------------------------------
+
+    def check_counts(self, counted: Mapping[Any, int]) -> None:
+        """I10: the counters equal the table."""
+        rows = self.db.execute("SELECT provider, state, count(*) FROM deliveries GROUP BY 1, 2")
+        table = {(provider, state): n for provider, state, n in rows}
+        if table != {(provider, str(state)): n for (provider, state), n in counted.items() if n}:
+            self.fail(f"I10: the table holds {table}, counted are {counted}")
+
+    def check_events(self, acknowledged: Mapping[str, str]) -> None:
+        """I1 and I2: every answered event is there, and there once."""
+        stored: dict[str, list[str]] = defaultdict(list)
+        for delivery_id, id_ in self.db.execute("SELECT source_delivery_id, id FROM events"):
+            stored[delivery_id].append(id_)
+        for delivery_id, event_id in acknowledged.items():
+            if event_id not in stored[delivery_id]:
+                self.fail(f"I1: {delivery_id} was acknowledged as {event_id} and is not stored")
+        for delivery_id, ids in stored.items():
+            if len(ids) > 1:
+                self.fail(f"I2: {delivery_id} is stored {len(ids)} times")
+
+    def check_timelines(self) -> None:
+        """I9 and I10: each delivery went only where it may go, and stands where its timeline ends."""
+        for seq, id_, state in self.db.execute("SELECT seq, id, state FROM deliveries").fetchall():
+            steps = self._read_states(seq)
+            if steps[-1] != state:
+                self.fail(f"I10: {id_} is {state}, its timeline ends with {steps[-1]}")
+            for one, other in pairwise(steps):
+                by_hand = other == "pending" and one in ("dead", "expired") and id_ in self.retried
+                if other not in MOVES.get(one, ()) and not by_hand:
+                    self.fail(f"I9: {id_} went from {one} to {other}: {steps}")
+                if one in LAST and other == "accepted" and id_ not in self.receipts:
+                    self.fail(f"I9: {id_} went from {one} to accepted without a receipt")
+
+    def check_truth(self) -> None:
+        """What the store says was sent was taken by the provider, and the other way round."""
+        query = "SELECT seq, id, state, on_unknown FROM deliveries"
+        for seq, id_, state, on_unknown in self.db.execute(query).fetchall():
+            steps = self._read_states(seq)
+            if state == "accepted" and not self.taken[id_]:
+                self.fail(f"lost: {id_} is accepted, and its provider never took it: {steps}")
+            if state != "accepted" and self.taken[id_] and "unknown" not in steps:
+                self.fail(f"{id_} is {state} though its provider took it, and it never was unknown: {steps}")
+            if on_unknown == "hold" and self._count_resent(seq):
+                self.fail(f"{id_} of a route that holds was sent again by itself: {steps}")
+
+    def check_dedup(self) -> None:
+        """One coupon code to one person is one message, however many events tell of it."""
+        rows = self.db.execute(
+            "SELECT d.recipient, json_extract(e.body, '$.value'), group_concat(d.id) FROM deliveries d"
+            " JOIN events e ON e.seq = d.event_seq WHERE d.route = 'coupon' AND d.message IS NOT NULL"
+            " AND e.body IS NOT NULL AND (SELECT value FROM timeline WHERE delivery_seq = d.seq AND n = 1) = 'pending'"
+            " GROUP BY 1, 2 HAVING count(*) > 1"
+        )
+        for recipient, value, ids in rows.fetchall():
+            self.fail(f"dedup: {value} goes to {recipient} more than once: {ids}")
+
+    def check_nothing_waits(self, since: int) -> None:
+        """Nothing is due and not done: what is pending waits for its time, or behind a person's hold."""
+        by_hand = {scope for (scope,) in self.db.execute("SELECT scope FROM holds WHERE by_hand")}
+        if by_hand:
+            self.fail(f"the test forgot to release {by_hand}")
+        query = "SELECT id, state, due_at, deadline_at, on_unknown FROM deliveries"
+        for id_, state, due_at, deadline_at, on_unknown in self.db.execute(query).fetchall():
+            if state in LAST:
+                continue
+            if state == "unknown" and (due_at is None or due_at > since):
+                deaths = self._one(
+                    "SELECT count(*) FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq"
+                    " WHERE a.reason = 'process_died' AND d.id = ?",
+                    id_,
+                )[0]
+                if on_unknown == "hold" or due_at is not None or deadline_at <= since + 3_600_000 or deaths >= 3:
+                    continue
+            if state == "pending" and due_at > since:
+                continue
+            self.fail(f"stuck: {id_} is {state} for ever, due {due_at}, now {self.true_now()}")
+
+    # -- small ------------------------------------------------------------------------------------
+
+    def fail(self, what: str) -> None:
+        """Report a broken invariant."""
+        self.on_break(what)
+
+    def _count_returns(self, delivery_id: str) -> int:
+        """Return how often a delivery became pending again where a second send is owned up to."""
+        seq = self._one("SELECT seq FROM deliveries WHERE id = ?", delivery_id)[0]
+        return self._count_resent(seq) + self._count_retried(seq)
+
+    def _count_resent(self, seq: int) -> int:
+        """Return how often the unknown was sent again by itself; it keeps its reason then.
+
+        An attempt that was given up as lost and ended after all as surely not sent has that end's reason.
+        """
+        return sum(one == "unknown" and reason in UNCERTAIN for one, reason in self._list_returns(seq))
+
+    def _count_retried(self, seq: int) -> int:
+        """Return how often a person had it sent again, which leaves no reason."""
+        return sum(one in ("unknown", "dead", "expired") and reason is None for one, reason in self._list_returns(seq))
+
+    def _list_returns(self, seq: int) -> list[tuple[str, str | None]]:
+        """Return (the state before, the reason now) of each step to pending."""
+        query = "SELECT value, reason FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n"
+        steps = self.db.execute(query, (seq,)).fetchall()
+        return [(one[0], other[1]) for one, other in pairwise(steps) if other[0] == "pending"]
+
+    def _read_states(self, seq: int) -> list[str]:
+        query = "SELECT value FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n"
+        return [value for (value,) in self.db.execute(query, (seq,))]
+
+    def _find(self, query: str, value: str) -> tuple[Any, ...] | None:
+        found: tuple[Any, ...] | None = self.db.execute(query, (value,)).fetchone()
+        return found
+
+    def _one(self, query: str, value: str) -> tuple[Any, ...]:
+        found = self._find(query, value)
+        assert found is not None, value
+        return found

@@ -1,0 +1,123 @@
+"""One simulated relay process: the real intake, dispatcher, lanes and receipt desk over the world's database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, cast
+
+from app.clock import Clock, SteadyClock
+from app.dispatch import Dispatcher, Retention
+from app.errors import StoreBroken
+from app.ids import NewId
+from app.intake import Answer, Intake, OutboxTaker, Refusal, accept_event
+from app.lane import LaneParts
+from app.logs import Log
+from app.metrics import Metrics
+from app.providers.opening import OpenSender
+from app.receipts import ReceiptDesk, accept_receipts
+from tests.faults.simulation.handset import Webhook as ReceiptWebhook
+from tests.faults.simulation.loop import PROCESS, VirtualLoop
+from tests.faults.simulation.rules import Webhook, load_rules, load_settings
+from tests.faults.simulation.store import MemoryOutbox
+from tests.faults.simulation.trace import Trace, TraceLog
+
+SETTLE_MS = 900_000
+GRACE_S = 20.0
+PAYLOADS_MS = 40 * 3_600_000  # so that some are wiped inside the simulated days
+RECORDS_MS = 30 * 86_400_000
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process is given: nothing of it is its own but the open tasks."""
+
+    loop: VirtualLoop
+    trace: Trace
+    metrics: Metrics
+    read_wall: Clock
+    read_uptime: Callable[[], int]
+    new_id: NewId
+    draw: Callable[[], float]
+    open_sender: OpenSender
+    fail: Callable[[str], None]
+
+
+class Process:
+    """A relay from its start to its death. `ended` is set by whatever ends it."""
+
+    def __init__(self, number: int, version: int, outbox: MemoryOutbox, around: Surroundings) -> None:
+        self.number = number
+        self.outbox = outbox
+        self.listening = False
+        self.ended = asyncio.Event()
+        self._version = version
+        self._around = around
+        self._context = copy_context()
+        self._context.run(PROCESS.set, number)
+        log = cast(Log, TraceLog(around.trace))
+        clock = self._clock = SteadyClock(around.read_wall, around.read_uptime)
+        parts = LaneParts(outbox, clock, around.draw, around.metrics, log, SETTLE_MS, around.open_sender)
+        self.dispatcher = Dispatcher(parts, Retention(PAYLOADS_MS, RECORDS_MS), self._die)
+        taker = OutboxTaker(outbox, self.dispatcher.wake)
+        self.intake = Intake(
+            load_settings(),
+            lambda: load_rules(self._version),
+            taker,
+            clock,
+            around.new_id,
+            around.metrics,
+            log,
+        )
+        self._desk = ReceiptDesk(lambda: load_rules(self._version), outbox, clock, around.metrics, log)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something inside this process: it dies with it."""
+        return self._around.loop.create_task(work, context=self._context)
+
+    async def open(self) -> None:
+        """As relay.Relay.open: settle what the last one left open, then start the lanes, then listen."""
+        await self.dispatcher.settle_clock()
+        await self.outbox.recover_open_attempts(self._clock(), SETTLE_MS)
+        self.dispatcher.start()
+        self.dispatcher.use(load_rules(self._version))
+
+    def reload(self, version: int) -> None:
+        """Put another version of the rules in force."""
+        self._version = version
+        self._context.run(self.dispatcher.use, load_rules(version))
+
+    def post(self, webhook: Webhook) -> asyncio.Task[Answer | Refusal]:
+        """Take one webhook."""
+        return self.run(accept_event(self.intake, webhook.headers, webhook.body))
+
+    def post_receipt(self, provider: str, webhook: ReceiptWebhook) -> asyncio.Task[int]:
+        """Take one receipt."""
+        return self.run(accept_receipts(self._desk, provider, *webhook))
+
+    def kill(self) -> None:
+        """End like SIGKILL: nothing that its code still does reaches the store."""
+        self.listening = False
+        self.outbox.kill()
+        for task in self._around.loop.list_tasks(self.number):
+            task.cancel()
+        self.ended.set()
+
+    async def stop(self) -> None:
+        """End like SIGTERM."""
+        self.listening = False
+        await self.run(self.dispatcher.drain(GRACE_S))
+        self.kill()
+
+    def _die(self, error: BaseException) -> None:
+        if not isinstance(_find_first(error), StoreBroken):
+            self._around.fail(f"a task died: {_find_first(error)!r}")
+        self.kill()
+
+
+def _find_first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
