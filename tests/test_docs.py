@@ -18,6 +18,7 @@ from app.core.expressions import ExpressionCompiler, Failed, Missing
 from app.core.fields import RouteFields
 from app.core.models import Reason, ReceiptStatus, State
 from app.core.nector import parse_body
+from app.core.replaying import Verdict
 from app.metrics import Metrics
 from app.settings import Settings, read_settings
 
@@ -176,6 +177,7 @@ def test_the_settings_have_the_defaults_that_the_page_says() -> None:
         (OPERATING, "What the reasons mean", {reason.value for reason in Reason}),
         (OPERATING, "What the states mean", {state.value for state in State} | {"held"}),
         (GLOSSARY, "States of a delivery", {state.value for state in State}),
+        (OPERATING, "Retry and replay", {verdict.value for verdict in Verdict}),
         (GLOSSARY, "Receipts", {status.value for status in ReceiptStatus}),
     ],
 )

@@ -39,6 +39,7 @@ CURES: dict[str, str] = {
     "recipient_opted_out": "nothing: the customer stopped them",
     "recipient_capped": "nothing; `valid_for` longer than 24h allows a second try",
     "request_refused": f"`nector-relay explain ID` shows the provider's words; {_MAPPING}",
+    "request_unbuilt": "a fault of ours: report it; after the upgrade `nector-relay retry ID`",
     "redirected": f"correct `base_url`; {_RELEASE}",
     "refused_repeatedly": f"`nector-relay deliveries --state dead` shows why; {_RELEASE}",
     "restored": _LOOK,

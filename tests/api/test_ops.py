@@ -11,9 +11,11 @@ COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 PATHS = [
     ("GET", "/metrics"),
     ("GET", "/deliveries"),
+    ("GET", "/deliveries/reasons"),
     ("GET", "/deliveries/x"),
     ("POST", "/deliveries/x/retry"),
     ("POST", "/deliveries/retry"),
+    ("POST", "/replay"),
     ("GET", "/holds"),
     ("PUT", "/holds/provider:gallabox"),
     ("DELETE", "/holds/provider:gallabox"),
@@ -138,6 +140,62 @@ async def test_all_of_a_state_can_be_retried(relay: Any, sandbox: Any) -> None:
         await relay.wait_for(delivery["id"], "dead")
     answer = await relay.ops("POST", "/deliveries/retry", json={"state": "dead"})
     assert sorted(answer.json()["retried"]) == sorted(ids)
+    assert answer.json()["skipped"] == {}
+
+
+async def test_what_is_not_retried_is_counted_and_of_ids_explained(relay: Any, sandbox: Any) -> None:
+    await sandbox.set_fault("gallabox", fault="status", status=422)
+    relay.relay._outbox._gap_ms = 0  # the pause between two messages to one person is not the subject
+    wiped, late, refused = [(await relay.post(COINS)).json()["deliveries"][0]["id"] for _ in range(3)]
+    dead = (await relay.post({**COINS, "amount": None})).json()["deliveries"][0]["id"]
+    for each in (wiped, late, refused):
+        await relay.wait_for(each, "dead", seconds=20)
+    change = "UPDATE deliveries SET {} WHERE id = ?"
+    await relay.relay._outbox._writer.run(
+        lambda db: (
+            db.execute(change.format("message = NULL"), (wiped,)).rowcount
+            + db.execute(change.format("deadline_at = 1"), (late,)).rowcount
+        )
+    )
+    await relay.ops("PUT", "/holds/route:coins-earned")
+    ids = [wiped, late, refused, dead, "nothing"]
+    answer = (await relay.ops("POST", "/deliveries/retry", json={"ids": ids})).json()
+    assert answer == {
+        "retried": [refused],
+        "skipped": {"payload_gone": 2, "deadline_passed": 1, "not_found": 1},
+        "why": {wiped: "payload_gone", late: "deadline_passed", dead: "payload_gone", "nothing": "not_found"},
+    }
+    answer = (await relay.ops("POST", "/deliveries/retry", json={"state": "dead"})).json()
+    assert answer == {"retried": [], "skipped": {"payload_gone": 2, "deadline_passed": 1}, "why": {}}
+    for each, said in ((late, "its deadline passed"), (refused, "it is pending")):
+        answer = await relay.ops("POST", f"/deliveries/{each}/retry")
+        assert answer.status_code == 409
+        assert said in answer.json()["detail"]
+
+
+async def test_a_retry_of_what_may_have_arrived_stands_in_its_timeline(relay: Any, sandbox: Any) -> None:
+    await sandbox.set_fault("gallabox", fault="reset_after", times=1)
+    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+    await relay.wait_for(delivery["id"], "unknown")
+    await relay.ops("POST", f"/deliveries/{delivery['id']}/retry")
+    shown = await relay.delivery(delivery["id"])
+    assert "retried by hand, though it may have arrived" in [step["detail"] for step in shown["timeline"]]
+
+
+async def test_a_states_deliveries_are_grouped_by_reason(relay: Any) -> None:
+    ids = [(await relay.post({**COINS, "amount": None})).json()["deliveries"][0]["id"] for _ in range(3)]
+    await relay.post({**COINS, "user_mobile": "12"})
+    groups = (await relay.ops("GET", "/deliveries/reasons", params={"state": "dead"})).json()["reasons"]
+    assert [(group["reason"], group["count"]) for group in groups] == [
+        ("variable_missing", 3),
+        ("recipient_invalid", 1),
+    ]
+    assert groups[0] == {
+        "reason": "variable_missing", "route": "coins-earned", "provider": "gallabox", "count": 3,
+        "newest_id": ids[2], "newest_at": (await relay.delivery(ids[2]))["updated_at"],
+    }  # fmt: skip
+    for query in ({}, {"state": "accepted"}, {"state": "dead", "colour": "red"}):
+        assert (await relay.ops("GET", "/deliveries/reasons", params=query)).status_code == 422
 
 
 @pytest.mark.parametrize("order", [{}, {"ids": ["a"], "state": "dead"}, {"state": "accepted"}, {"everything": True}])

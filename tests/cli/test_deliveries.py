@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.cli.commands import COMMANDS
+from app.cli.cures import CURES, find_cure
+from app.core.models import Reason
+
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 
 
@@ -36,6 +40,54 @@ def test_the_table_has_a_line_a_delivery_newest_first(run: Callable[..., Any], s
     number = next(place for place, line in enumerate(lines) if sent in line)
     assert number > 0
     assert re.search(rf"{sent}  coins-earned +gallabox +\+91\*+\d{{4}} +accepted +read", lines[number])
+
+
+def test_the_dead_are_counted_by_reason_before_they_are_listed(run: Callable[..., Any], dead: str) -> None:
+    done = run("deliveries", "--state", "dead")
+    groups, rows = done.out.split("\n\n")
+    titles, first, *_ = groups.splitlines()
+    assert titles.split("  ")[0] == "count"
+    assert titles.rstrip().endswith("what to do")
+    assert re.search(
+        rf"variable_missing +coins-earned +gallabox +{dead} +\S+ +`nector-relay explain ID` names it", groups
+    )
+    assert dead in rows
+    assert int(first.split()[0]) >= 1
+    alone = run("deliveries", "--state", "dead", "--by-reason", "--route", "coins-earned")
+    assert dead in alone.out
+    assert "created" not in alone.out
+    assert run("deliveries", "--state", "dead", "--by-reason", "--route", "nothing").out == "no deliveries\n"
+
+
+def test_the_groups_are_json_too_and_only_of_the_filters(run: Callable[..., Any], dead: str) -> None:
+    def groups(*options: str) -> list[dict[str, Any]]:
+        done = run("deliveries", "--state", "dead", "--by-reason", "--json", *options)
+        found: list[dict[str, Any]] = json.loads(done.out)["reasons"]
+        return found
+
+    assert dead in [group["newest_id"] for group in groups()]
+    assert groups("--route", "nothing") == groups("--provider", "bitespeed") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--by-reason goes with --state"),
+        (("--state", "accepted"), "--by-reason goes with --state"),
+        (("--state", "dead", "--event", "x"), "leave out the rest"),
+    ],
+)
+def test_groups_of_what_has_none_are_1(run: Callable[..., Any], arguments: tuple[str, ...], said: str) -> None:
+    done = run("deliveries", "--by-reason", *arguments)
+    assert (done.code, done.out) == (1, "")
+    assert said in done.err
+
+
+def test_every_reason_has_a_cure_that_names_commands_of_ours() -> None:
+    assert set(CURES) == {reason.value for reason in Reason}
+    named = {name for cure in CURES.values() for name in re.findall(r"`nector-relay ([a-z-]+)", cure)}
+    assert named <= set(COMMANDS)
+    assert find_cure(None) == find_cure("of_a_newer_relay") == ""
 
 
 def test_json_is_the_page_of_the_ops_api(run: Callable[..., Any], sent: str) -> None:

@@ -36,11 +36,18 @@ def test_all_of_a_state_and_a_route_are_sent_again(run: Callable[..., Any], shop
 def test_what_cannot_be_sent_again_is_1_and_named(run: Callable[..., Any], refused: str) -> None:
     done = run("retry", refused, "nothing")
     assert done.code == 1
-    assert done.out == (
-        "1 delivery will be sent again\n"
-        "nothing: not sent again: unknown here, not dead, unknown or expired, or without a message\n"
-    )
+    assert done.out == ("1 delivery will be sent again\nnothing: not sent again: no delivery has this id\n")
     assert run("retry", refused).out.startswith("0 deliveries will be sent again\n")
+
+
+def test_of_a_state_it_is_said_how_many_were_not_sent_and_why(run: Callable[..., Any], shop: Any, refused: str) -> None:
+    shop.post({"user_name": "Riya", "user_mobile": shop.new_number()})
+    done = run("retry", "--state", "dead")
+    assert done.code == 0
+    first, *others = done.out.splitlines()
+    assert first.endswith("will be sent again")
+    assert any("not sent again: it has no message" in line for line in others)
+    assert shop.wait_for(refused, "pending", "sending", "accepted")
 
 
 @pytest.mark.parametrize(
