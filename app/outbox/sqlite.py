@@ -21,6 +21,7 @@ from app.outbox import (
     lanes,
     reading,
     receiving,
+    recording,
     replaying,
     shifting,
     sweeping,
@@ -36,6 +37,7 @@ from app.outbox.base import (
     Hold,
     LaneState,
     Plan,
+    Recording,
     StoreTime,
     Swept,
 )
@@ -174,12 +176,21 @@ class SqliteOutbox:
 
     async def apply_plan(self, plan_id: str, deliveries: Sequence[Delivery], now: int) -> Applied | None:
         """See Outbox."""
-        frozen = [adding.freeze_delivery(delivery) for delivery in deliveries]
+        # Thousands: beside the loop, which has webhooks to answer.
+        frozen = await asyncio.to_thread(lambda: [adding.freeze_delivery(delivery) for delivery in deliveries])
         return await self._writer.run(lambda db: replaying.apply_plan(db, plan_id, frozen, now))
 
     async def count_reasons(self, state: str) -> Sequence[Mapping[str, Any]]:
         """See Outbox."""
         return await self._reader.run(lambda db: reading.count_reasons(db, state))
+
+    async def record_event(self, recorded: Recording) -> None:
+        """See Outbox."""
+        await self._writer.run(lambda db: recording.add_recording(db, recorded))
+
+    async def list_recordings(self, topic: str | None) -> Sequence[Recording]:
+        """See Outbox."""
+        return await self._reader.run(lambda db: recording.list_recordings(db, topic))
 
     async def put_hold(
         self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False
