@@ -57,6 +57,7 @@ class Intake:
     new_id: NewId
     metrics: Metrics
     log: Log
+    note: Callable[[Event], None] | None = None  # the recorder's
 
 
 class OutboxTaker:
@@ -91,6 +92,8 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
     deliveries = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
     answer = await intake.taker.take(event, deliveries)
     _report_event(intake, event, answer, deliveries)
+    if intake.note is not None and answer.status != "duplicate":
+        intake.note(event)
     return answer
 
 

@@ -18,6 +18,7 @@ from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
 from app.providers.opening import open_client
 from app.receipts import ReceiptDesk
+from app.recorder import Recorder
 from app.replay import Replayer
 from app.rules import Rules
 from app.sendtest import Tester
@@ -55,6 +56,7 @@ class Relay:
         self.ops_desk: OpsDesk | None = None
         self.replayer: Replayer | None = None
         self.tester: Tester | None = None
+        self._recorder: Recorder | None = None
         self._on_dead = on_dead
         # Without an outbox nothing waits: each message's fate is known in seconds, by the wall clock.
         clock = self._clock = clock or (read_clock if settings.stateless else SteadyClock())
@@ -77,7 +79,9 @@ class Relay:
             self.replayer = Replayer(self.rules.current, outbox, dispatcher.wake, clock, new_id, self.metrics, log)
             numbers = settings.test_numbers
             self.tester = Tester(self.rules.current, outbox, dispatcher.wake, clock, new_id, numbers, log)
-        self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log)
+            self._recorder = Recorder(outbox, settings.secrets)
+        note = self._recorder.note if self._recorder else None
+        self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log, note)
 
     async def open(self) -> None:
         """Settle what the last process left open, then start the lanes."""
@@ -116,6 +120,8 @@ class Relay:
             self._watching.cancel()
         if self._dispatcher is not None and self._outbox is not None:
             await self._dispatcher.drain((self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000)
+            if self._recorder is not None:
+                await self._recorder.settle()
             await self._outbox.close()
         else:
             await self._forwarder.close()

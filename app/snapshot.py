@@ -40,17 +40,18 @@ class Sources:
 def read_sources(settings: Settings) -> Sources:
     """Return the texts in force; raises ConfigError if one cannot be read."""
     templates_path = settings.config.parent / "templates.yaml"
-    templates_text = _read_text(templates_path, "") if templates_path.is_file() else ""
+    templates_text = read_text(templates_path) if templates_path.is_file() else ""
     if settings.config_yaml:
         return Sources("RELAY_CONFIG_YAML", settings.config_yaml, str(templates_path), templates_text)
-    text = _read_text(settings.config, "; set RELAY_CONFIG or --config to your YAML file")
+    text = read_text(settings.config, "; set RELAY_CONFIG or --config to your YAML file")
     return Sources(str(settings.config), text, str(templates_path), templates_text)
 
 
-def _read_text(path: Path, cure: str) -> str:
+def read_text(path: Path, cure: str = "", longest: int = _LONGEST_FILE) -> str:
+    """Return the text of a file, at most a byte longer than `longest`; raises ConfigError if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(_LONGEST_FILE + 1).decode("utf-8")
+            return file.read(longest + 1).decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}){cure}") from None
     except UnicodeDecodeError:
@@ -64,9 +65,13 @@ def parse_sources(sources: Sources, environment: Mapping[str, str]) -> tuple[Par
 
 
 def parse_text(
-    sources: Sources, environment: Mapping[str, str], templates: Templates, listed: Collection[str] = ()
+    sources: Sources,
+    environment: Mapping[str, str],
+    templates: Templates,
+    listed: Collection[str] = (),
+    recorded: Mapping[str, Collection[str]] | None = None,
 ) -> Parsed:
-    """Return the parsed YAML, held against `templates`. `listed`: see parse_config."""
+    """Return the parsed YAML, held against `templates`. `listed` and `recorded`: see parse_config."""
     return parse_config(
         sources.text,
         name=sources.name,
@@ -74,6 +79,7 @@ def parse_text(
         provider_types=settings_types(),
         templates=templates,
         listed=listed,
+        recorded=recorded,
     )
 
 

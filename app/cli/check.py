@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.cli.live import fetch_templates
-from app.cli.sources import Reading, read_live, read_yaml
+from app.cli.live import LiveTemplates, fetch_templates
+from app.cli.sources import Reading, read_again, read_recordings, read_yaml
 from app.cli.wording import count_nouns
 from app.clock import read_clock
 from app.core.config import Config, Problem, format_problem
 from app.core.drifting import find_drift
-from app.core.linting import run_examples
+from app.core.examples import Recorded
+from app.core.linting import judge_recorded, run_examples
 from app.ids import new_uuid7
 from app.settings import read_environment
 
@@ -62,26 +63,30 @@ def _check(path: Path | None, *, live: bool) -> Checked:
     environment = read_environment()
     read = read_yaml(path, environment)
     found: list[tuple[str, Problem]] = []
-    listed: tuple[str, ...] = ()
+    answered = LiveTemplates({})
+    recorded = read_recordings(read.sources)
     if live and read.parsed.config is not None:
         answered = fetch_templates(read.parsed.config.providers)
-        listed = answered.listed
-        drift = find_drift(read.templates, answered.templates, listed)
+        drift = find_drift(read.templates, answered.templates, answered.listed)
         found += [(read.sources.templates_name, problem) for problem in drift]
         found += [_place_fault(read, name, fault) for name, fault in answered.faults]
-        read = read_live(read, answered.templates, listed, environment)
+    if answered.listed or recorded:
+        read = read_again(read, environment, answered.templates, answered.listed, recorded)
     config = read.parsed.config
     found += read.list_problems()
     if config is None:
-        return Checked(read.sources.name, tuple(_sort(found)), listed=listed)
-    return _run(read, config, found, listed)
+        return Checked(read.sources.name, tuple(_sort(found)), listed=answered.listed)
+    return _run(read, config, found, answered.listed, recorded)
 
 
-def _run(read: Reading, config: Config, found: list[tuple[str, Problem]], listed: tuple[str, ...]) -> Checked:
-    name = read.sources.name
-    results = run_examples(config, read.templates.templates, read_clock(), new_uuid7)
+def _run(
+    read: Reading, config: Config, found: list[tuple[str, Problem]], listed: tuple[str, ...], recorded: Recorded
+) -> Checked:
+    name, now = read.sources.name, read_clock()
+    results = run_examples(config, read.templates.templates, now, new_uuid7)
     failed = sum(bool(result.problems) for result in results)
     found += [(name, problem) for result in results for problem in result.problems]
+    found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
     return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed)
 
 

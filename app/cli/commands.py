@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "route": "app.cli.route",
     "preview": "app.cli.preview",
     "templates": "app.cli.templates",
+    "examples": "app.cli.examples",
     "send-test": "app.cli.send_test",
     "verify-capture": "app.cli.verify_capture",
     "schema": "app.cli.schema",

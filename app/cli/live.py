@@ -20,9 +20,9 @@ class LiveTemplates:
     """What the providers answered: `templates` of those `listed`; `faults`: (provider, why there is no list)."""
 
     templates: Templates
-    listed: tuple[str, ...]
-    faults: tuple[tuple[str, str], ...]
-    cannot: tuple[str, ...]  # providers whose type lists nothing: their templates are kept by hand
+    listed: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    cannot: tuple[str, ...] = ()  # providers whose type lists nothing: their templates are kept by hand
 
 
 def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:

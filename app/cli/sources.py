@@ -12,12 +12,16 @@ from typing import Any
 from app.core.config import Config, Parsed, Problem, format_problem
 from app.core.document import read_document
 from app.core.drifting import merge_live
+from app.core.examples import Recorded, read_recorded
+from app.core.faking import list_paths
 from app.core.models import Event
 from app.core.nector import BodyFault, parse_body
 from app.core.templates import ParsedTemplates, Templates
 from app.errors import ConfigError, RelayError
 from app.settings import Settings, read_environment, read_settings
-from app.snapshot import Sources, list_template_problems, parse_sources, parse_text, read_sources
+from app.snapshot import Sources, list_template_problems, parse_sources, parse_text, read_sources, read_text
+
+_LONGEST_RECORDED = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,30 @@ def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -
     return Reading(sources, *parse_sources(sources, environment))
 
 
-def read_live(read: Reading, live: Templates, listed: Collection[str], environment: Mapping[str, str]) -> Reading:
-    """Return the same YAML held against the templates that the `listed` providers have now."""
+def read_again(
+    read: Reading, environment: Mapping[str, str], live: Templates, listed: Collection[str], recorded: Recorded
+) -> Reading:
+    """Return the same YAML held against the templates that the `listed` providers have now, and recorded events."""
     merged = merge_live(read.templates.templates, live, listed)
     templates = replace(read.templates, templates=merged)
-    return Reading(read.sources, parse_text(read.sources, environment, merged, listed), templates)
+    seen = {topic: {path for event in events for path in list_paths(event)} for topic, events in recorded.items()}
+    return Reading(read.sources, parse_text(read.sources, environment, merged, listed, seen), templates)
+
+
+def read_recordings(sources: Sources) -> Recorded:
+    """Return the events in recorded.json beside the YAML, none if there is no such file; raises ConfigError."""
+    path = find_recordings(sources)
+    if not path.is_file():
+        return {}
+    recorded = read_recorded(read_text(path, longest=_LONGEST_RECORDED))
+    if recorded is None:
+        raise ConfigError(f"{path}: is not what `nector-relay examples pull` writes; pull again, or remove it")
+    return recorded
+
+
+def find_recordings(sources: Sources) -> Path:
+    """Return where recorded events are kept: beside the YAML, as the templates are."""
+    return Path(sources.templates_name).with_name("recorded.json")
 
 
 def read_config(path: Path | None, environment: Mapping[str, str] | None = None) -> tuple[Config, Templates]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,25 @@ def run_examples(
         for route in config.routes
         for number, example in enumerate(route.examples, start=1)
     )
+
+
+def judge_recorded(config: Config, recorded: Mapping[str, Sequence[Mapping[str, Any]]], now: int) -> Iterator[Problem]:
+    """Yield a warning for every way in which recorded events, caused by customers, would die on a route."""
+    for route in config.routes:
+        seen: Counter[str] = Counter()
+        events = recorded.get(route.topic, ())
+        for payload in events:
+            event = Event("recorded", "nector", route.topic, None, b"", payload, now)
+            match _render_example(route, event, config):
+                case Unrendered(reason=reason, detail=detail):
+                    seen[f"be dead with {reason}: {detail}"] += 1
+                case Broken(detail=detail):
+                    seen[f"be dead: {detail}"] += 1
+                case _:
+                    pass
+        for fate, count in seen.items():
+            message = f'{count} of {len(events)} recorded events would, on route "{route.name}", {fate}'
+            yield Problem("warning", route.line, route.column, message)
 
 
 def _run_example(

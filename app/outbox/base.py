@@ -160,6 +160,15 @@ class Applied:
     left_out: Mapping[str, Verdict]
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An event whose values were replaced by invented ones; `payload` is JSON."""
+
+    topic: str
+    at: int
+    payload: str
+
+
 class Outbox(Protocol):
     """Durable events, deliveries, attempts, timelines and holds. Instants are ms since the epoch, UTC."""
 
@@ -266,6 +275,12 @@ class Outbox(Protocol):
 
         Largest group first. `state` as in DeliveryFilter.
         """
+
+    async def record_event(self, recording: Recording) -> None:
+        """Keep an event with invented values; the 20 newest of a topic stay."""
+
+    async def list_recordings(self, topic: str | None) -> Sequence[Recording]:
+        """Return what is kept of a topic, or of all; topic by topic, newest first."""
 
     async def put_hold(
         self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False

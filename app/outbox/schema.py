@@ -182,6 +182,14 @@ CREATE TABLE plans ( -- replays that were worked out; they hold ids only
     applied_at INTEGER
 ) WITHOUT ROWID /*, strict*/;
 
+CREATE TABLE recordings ( -- the last events of each topic, with invented values
+    topic TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    payload TEXT NOT NULL, -- JSON
+    PRIMARY KEY (topic, n)
+) WITHOUT ROWID /*, strict*/;
+
 CREATE TABLE marks ( -- what is to be known of the file as a whole, e.g. that it is a backup
     name TEXT NOT NULL PRIMARY KEY,
     at INTEGER NOT NULL

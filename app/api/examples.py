@@ -1,0 +1,28 @@
+"""`GET /examples`: the recorder's events, with invented values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.core.instants import format_instant
+from app.outbox.base import Outbox
+
+
+def build_router(outbox: Outbox, guard: Callable[[Request], None]) -> APIRouter:
+    """Return `GET /examples`."""
+    router = APIRouter(dependencies=[Depends(guard)])
+
+    @router.get("/examples", summary="The last events of each topic, with invented values")
+    async def list_examples(topic: str | None = None) -> Response:
+        rows = [
+            {"topic": row.topic, "at": format_instant(row.at), "event": json.loads(row.payload)}
+            for row in await outbox.list_recordings(topic)
+        ]
+        return JSONResponse({"examples": rows})
+
+    return router
