@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-QUEUED = 1_000
+QUEUED = 500
 PROMPT = 40
 # Alone it takes some 10 ms; the rest is for a busy machine.
 PROMPT_S = 5.0
@@ -70,7 +70,7 @@ async def time_deliveries(relay: Any, topic: str, wait_s: float) -> list[float]:
 @pytest.mark.parametrize(
     ("topic", "limit_s", "late"), [("walletreward_create", PROMPT_S, 0), ("coupon_create", 1.0, PROMPT)]
 )
-async def test_a_provider_that_hangs_with_a_thousand_queued_does_not_delay_the_others_deliveries(
+async def test_a_provider_that_hangs_with_a_long_queue_does_not_delay_the_others_deliveries(
     open_relay: Callable[..., Any], sandbox: Any, topic: str, limit_s: float, late: int
 ) -> None:
     """The second row is the known-bad control: deliveries that do share the lane of what hangs."""
