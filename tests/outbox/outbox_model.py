@@ -1,0 +1,463 @@
+"""The contract of app/outbox/base.py in plain Python, to hold a store against: no SQL, no files, no time of its own.
+
+Where the contract leaves a store free (which of several due deliveries a claim takes), the model is told what the
+store did and says whether it was allowed to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.core.deciding import Decision, probe_wait_ms
+from app.core.models import (
+    Accepted,
+    Attempt,
+    Delivery,
+    Event,
+    Outcome,
+    Reason,
+    Receipt,
+    ReceiptStatus,
+    Rejected,
+    Scope,
+    State,
+)
+from app.core.replaying import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
+from app.outbox.base import Closed, DeliveryState, Enqueued, Hold, LaneState, Plan, Swept
+
+GAP_MS = 6_000
+KEEP_EARLY_MS = 24 * 3_600_000
+DEDUP_MS = 30 * 24 * 3_600_000
+DEATHS, REFUSALS = 3, 5
+LAST_STATES = frozenset({State.ACCEPTED, State.EXPIRED, State.SUPPRESSED, State.SHADOW, State.DEAD})
+RANKS = {None: 0, ReceiptStatus.SENT: 1, ReceiptStatus.FAILED: 2, ReceiptStatus.DELIVERED: 3, ReceiptStatus.READ: 4}
+
+
+@dataclass
+class Tried:
+    """An attempt: `reason` once it ended, `lost` if it was given up rather than closed."""
+
+    reason: str | None = None
+    outcome: str | None = None
+    lost: bool = False
+
+
+@dataclass
+class Row:
+    """A delivery as it stands."""
+
+    seq: int
+    given: Delivery
+    state: State
+    reason: Reason | None
+    recipient: str
+    due_at: int | None
+    updated_at: int
+    sendable: bool
+    receipt: ReceiptStatus | None = None
+    spent: int = 0
+    lease_until: int | None = None
+    message_id: str | None = None
+    tried: list[Tried] = field(default_factory=list)
+    receipts: dict[ReceiptStatus, Reason | None] = field(default_factory=dict)
+
+    @property
+    def scopes(self) -> tuple[str, str, str]:
+        it = self.given
+        return f"provider:{it.provider}", f"route:{it.route}", f"template:{it.provider}/{it.template}"
+
+    @property
+    def shown_reason(self) -> Reason | None:
+        if self.reason is None and self.receipt is ReceiptStatus.FAILED:
+            return self.receipts[ReceiptStatus.FAILED]
+        return self.reason
+
+    def is_over(self, before: int) -> bool:
+        return self.state in LAST_STATES or (self.state is State.UNKNOWN and self.given.deadline_at < before)
+
+    def move(self, state: State, reason: Reason | None, due_at: int | None, now: int) -> None:
+        self.state, self.reason, self.due_at, self.updated_at = state, reason, due_at, now
+
+
+@dataclass
+class Kept:
+    """An event."""
+
+    event: Event
+    rows: list[Row]
+    wiped: bool = False
+
+
+@dataclass
+class Standing:
+    """A hold."""
+
+    reason: str
+    since: int
+    probe_at: int | None
+    by_hand: bool
+
+
+@dataclass
+class OutboxModel:
+    """What a store must hold after the calls so far. Methods are the contract's, with its answers."""
+
+    events: list[Kept] = field(default_factory=list)
+    holds: dict[str, Standing] = field(default_factory=dict)
+    keys: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)  # → when, and whose event
+    early: dict[tuple[str, str, str, ReceiptStatus], tuple[int, Receipt]] = field(default_factory=dict)
+    turns: dict[tuple[str, str], int] = field(default_factory=dict)
+    lanes: dict[str, LaneState] = field(default_factory=dict)
+    refusals: dict[str, tuple[Reason, int]] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
+    shifted_ms: int = 0
+    _seq: int = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        return sorted((row for kept in self.events for row in kept.rows), key=lambda row: row.seq)
+
+    def find(self, delivery_id: str) -> Row | None:
+        return next((row for row in self.rows if row.given.id == delivery_id), None)
+
+    def find_event(self, event_id: str) -> Kept | None:
+        return next((kept for kept in self.events if kept.event.id == event_id), None)
+
+    # -- intake ------------------------------------------------------------------------------------
+
+    def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
+        for kept in self.events:
+            it = kept.event
+            same = event.delivery_id is not None and (it.source, it.delivery_id) == (event.source, event.delivery_id)
+            if same or it.id == event.id:
+                return Enqueued(it.id, tuple(_show(row) for row in kept.rows), duplicate=True)
+        kept = Kept(event, [])
+        self.events.append(kept)
+        for each in deliveries:
+            state, reason = each.state, each.reason
+            key = _key(each)
+            if key is not None and not self._see(key, each.created_at, event.id):
+                state, reason = State.SUPPRESSED, Reason.DUPLICATE
+            kept.rows.append(self._make(each, state, reason))
+        return Enqueued(event.id, tuple(_show(row) for row in kept.rows), duplicate=False)
+
+    def _make(self, given: Delivery, state: State, reason: Reason | None) -> Row:
+        self._seq += 1
+        return Row(
+            self._seq, given, state, reason, given.recipient, given.due_at, given.created_at, given.message is not None
+        )
+
+    def _see(self, key: tuple[str, ...], now: int, event_id: str, *, again: bool = False) -> bool:
+        seen_at, whose = self.keys.get(key, (now - DEDUP_MS, ""))
+        if seen_at > now - DEDUP_MS and not (again and whose == event_id):
+            return False
+        self.keys[key] = (now, event_id)
+        return True
+
+    # -- attempts ----------------------------------------------------------------------------------
+
+    def blocking(self, row: Row) -> tuple[str, ...]:
+        return tuple(scope for scope in row.scopes if scope in self.holds)
+
+    def free_at(self, row: Row, now: int) -> int:
+        last = self.turns.get((row.given.provider, row.recipient))
+        return now if last is None else min(last, now) + GAP_MS
+
+    def may_go(self, row: Row, now: int) -> bool:
+        """Tell whether nothing stands against an ordinary attempt now."""
+        it = row.given
+        due = row.state is State.PENDING and row.due_at is not None and row.due_at <= now < it.deadline_at
+        return due and row.sendable and not self.blocking(row) and self.free_at(row, now) <= now
+
+    def open_attempt(self, attempt: Attempt, now: int, lease_ms: int) -> None:
+        """Take over an attempt that a claim opened; the checks are `check_claim`'s."""
+        row = self.find(attempt.delivery.id)
+        assert row is not None
+        row.state, row.reason, row.updated_at, row.lease_until = State.SENDING, None, now, now + lease_ms
+        row.tried.append(Tried())
+        provider = row.given.provider
+        self.turns[provider, row.recipient] = now
+        for scope in attempt.probes:
+            self.holds[scope].probe_at = now + probe_wait_ms(scope)
+        lane = self.lanes.get(provider, LaneState())
+        self.lanes[provider] = LaneState(now, lane.paused_until, lane.failures, lane.probe_at, lane.resumed_at)
+
+    def close_attempt(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int) -> Closed:
+        row = self.find(attempt.delivery.id)
+        if row is None or len(row.tried) != attempt.number:
+            return Closed(recorded=False)
+        last = row.tried[-1]
+        late = row.state is State.UNKNOWN and row.reason is Reason.PROCESS_DIED and last.lost
+        if row.state is not State.SENDING and not late:
+            return Closed(recorded=False)
+        state, reason, due_at = decision.state, decision.reason, decision.due_at
+        if row.receipt is not None and settles(state, row.receipt):
+            state, reason, due_at = State.ACCEPTED, None, None
+        row.move(state, reason, now if state is State.PENDING and due_at is None else due_at, now)
+        row.spent += int(decision.attempt_spent) - late
+        row.lease_until = None
+        message_id = outcome.provider_message_id if isinstance(outcome, Accepted) else None
+        row.message_id = message_id or row.message_id
+        why = None if isinstance(outcome, Accepted) else outcome.reason
+        row.tried[-1] = Tried(why, type(outcome).__name__.lower())
+        self._apply_early(row, message_id, now)
+        released = tuple(scope for scope in attempt.probes if isinstance(outcome, Accepted) and self._end_probed(scope))
+        return Closed(True, self._hold_after(row, outcome, decision, now), released)
+
+    def _end_probed(self, scope: str) -> bool:
+        if scope not in self.holds or self.holds[scope].by_hand:
+            return False
+        del self.holds[scope]
+        return True
+
+    def _hold_after(self, row: Row, outcome: Outcome, decision: Decision, now: int) -> str | None:
+        route = row.given.route
+        if decision.hold_scope is not None and not isinstance(outcome, Accepted):
+            new = self.put_hold(decision.hold_scope, outcome.reason, now, decision.hold_probe_at)
+            return decision.hold_scope if new else None
+        if isinstance(outcome, Accepted):
+            self.refusals.pop(route, None)
+        elif isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE:
+            before, count = self.refusals.get(route, (outcome.reason, 0))
+            count = count + 1 if before is outcome.reason else 1
+            self.refusals[route] = (outcome.reason, count)
+            scope = f"route:{route}"
+            if count >= REFUSALS and self.put_hold(scope, Reason.REFUSED_REPEATEDLY, now, now + probe_wait_ms(scope)):
+                return scope
+        return None
+
+    def lose_attempts(self, now: int, settle_ms: int, *, leases_until: int | None) -> int:
+        """Give up the open attempts; `leases_until`: only those whose lease ended by then."""
+        lost = [row for row in self.rows if row.state is State.SENDING]
+        lost = [row for row in lost if leases_until is None or (row.lease_until or 0) <= leases_until]
+        for row in lost:
+            row.tried[-1] = Tried(Reason.PROCESS_DIED, "uncertain", lost=True)
+            row.spent, row.lease_until = row.spent + 1, None
+            if row.receipt is not None:
+                row.move(State.ACCEPTED, None, None, now)
+                continue
+            deaths = sum(each.reason == Reason.PROCESS_DIED for each in row.tried)
+            resend = row.given.on_unknown == "resend" and deaths < DEATHS
+            row.move(State.UNKNOWN, Reason.PROCESS_DIED, now + settle_ms if resend else None, now)
+        return len(lost)
+
+    # -- what time and people change ---------------------------------------------------------------
+
+    def sweep(self, now: int, settle_ms: int) -> Swept:
+        self.early = {key: kept for key, kept in self.early.items() if kept[0] > now - KEEP_EARLY_MS}
+        self.keys = {key: seen for key, seen in self.keys.items() if seen[0] > now - DEDUP_MS}
+        self.plans = {id_: plan for id_, plan in self.plans.items() if plan.created_at > now - KEEP_PLAN_MS}
+        lost = self.lose_attempts(now, settle_ms, leases_until=now)
+        expired = [row for row in self.rows if row.state is State.PENDING and row.given.deadline_at <= now]
+        for row in expired:
+            row.move(State.EXPIRED, Reason.DEADLINE_PASSED, None, now)
+        due = [row for row in self.rows if row.state is State.UNKNOWN and row.due_at is not None and row.due_at <= now]
+        resent = [row for row in due if row.given.deadline_at > now]
+        for row in due:
+            if row in resent:
+                row.move(State.PENDING, row.reason, row.due_at, now)
+            else:
+                row.due_at = None
+        return Swept(len(expired), len(resent), lost)
+
+    def retry_deliveries(self, ids: Iterable[str], now: int) -> list[str]:
+        changed = []
+        for id_ in dict.fromkeys(ids):
+            row = self.find(id_)
+            if row is not None and self._may_retry(row, now):
+                row.move(State.PENDING, None, now, now)
+                row.spent = 0
+                changed.append(id_)
+        return changed
+
+    def _may_retry(self, row: Row, now: int) -> bool:
+        kept = self.find_event(row.given.event_id)
+        assert kept is not None
+        open_states = {State.PENDING, State.SENDING, State.UNKNOWN, State.ACCEPTED}
+        replayed = any(
+            each.given.created_at != row.given.created_at and each.state in open_states and _is_same(each, row)
+            for each in kept.rows
+        )
+        over = row.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}
+        return over and row.sendable and row.given.deadline_at > now and not replayed
+
+    def shift_waits(self, total_ms: int) -> None:
+        by_ms, self.shifted_ms = total_ms - self.shifted_ms, total_ms
+        for row in self.rows:
+            if row.due_at is not None and row.state in {State.PENDING, State.UNKNOWN}:
+                row.due_at += by_ms
+            if row.lease_until is not None:
+                row.lease_until += by_ms
+        for hold in self.holds.values():
+            hold.probe_at = _moved(hold.probe_at, by_ms)
+        for name, it in self.lanes.items():
+            self.lanes[name] = LaneState(
+                _moved(it.last_claim_at, by_ms), it.paused_until + by_ms, it.failures,
+                _moved(it.probe_at, by_ms), _moved(it.resumed_at, by_ms),
+            )  # fmt: skip
+        self.turns = {who: at + by_ms for who, at in self.turns.items()}
+
+    def save_lane(self, provider: str, state: LaneState) -> None:
+        last = self.lanes.get(provider, LaneState()).last_claim_at
+        self.lanes[provider] = LaneState(last, state.paused_until, state.failures, state.probe_at, state.resumed_at)
+
+    def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None, *, by_hand: bool = False) -> bool:
+        by_hand = by_hand or reason == Reason.BY_HAND
+        stands = self.holds.get(scope)
+        if stands is None or by_hand or not stands.by_hand:
+            since = now if stands is None else stands.since
+            self.holds[scope] = Standing(reason, since, None if by_hand else probe_at, by_hand)
+        return stands is None
+
+    def release_hold(self, scope: str) -> bool:
+        if scope.startswith("route:"):
+            self.refusals.pop(scope.removeprefix("route:"), None)
+        return self.holds.pop(scope, None) is not None
+
+    # -- receipts ----------------------------------------------------------------------------------
+
+    def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
+        row = self._match(provider, receipt)
+        if row is None:
+            key = (provider, receipt.provider_message_id or "", receipt.delivery_id or "", receipt.status)
+            if key[1] or key[2]:
+                self.early.setdefault(key, (now, receipt))
+            return False
+        row.message_id = row.message_id or receipt.provider_message_id
+        row.receipts.setdefault(receipt.status, receipt.reason)
+        if RANKS[receipt.status] > RANKS[row.receipt]:
+            row.receipt, row.updated_at = receipt.status, now
+        if row.tried and settles(row.state, receipt.status):
+            row.move(State.ACCEPTED, None, None, now)
+        return True
+
+    def _match(self, provider: str, receipt: Receipt) -> Row | None:
+        own = [row for row in self.rows if row.given.provider == provider]
+        by_id = [row for row in own if row.given.id == receipt.delivery_id]
+        by_message = [row for row in own if row.message_id and row.message_id == receipt.provider_message_id]
+        return next(iter([*by_id, *by_message[::-1]]), None)
+
+    def _apply_early(self, row: Row, message_id: str | None, now: int) -> None:
+        it = row.given
+        for key, (_, receipt) in list(self.early.items()):
+            provider, its_id, our_id, status = key
+            if provider == it.provider and ((its_id and its_id == message_id) or our_id == it.id):
+                del self.early[key]
+                why = receipt.reason
+                self.apply_receipt(provider, Receipt(status, it.id, its_id or None, receipt.at, why), now)
+
+    # -- ends --------------------------------------------------------------------------------------
+
+    def wipe_payloads(self, before: int) -> int:
+        wiped = 0
+        for kept in self.events:
+            if kept.wiped or kept.event.received_at >= before:
+                continue
+            for row in kept.rows:
+                if row.updated_at < before and row.is_over(before) and (row.recipient or row.sendable):
+                    row.recipient, row.sendable = "", False
+                    wiped += 1
+            kept.wiped = not any(row.recipient or row.sendable or row.updated_at >= before for row in kept.rows)
+        return wiped
+
+    def forget_records(self, before: int) -> int:
+        def is_over(kept: Kept) -> bool:
+            over = all(row.updated_at < before and row.is_over(before) for row in kept.rows)
+            return kept.event.received_at < before and over
+
+        gone = [kept for kept in self.events if is_over(kept)]
+        self.events = [kept for kept in self.events if kept not in gone]
+        return len(gone)
+
+    # -- replay ------------------------------------------------------------------------------------
+
+    def save_plan(self, plan: Plan) -> None:
+        self.plans.setdefault(plan.id, plan)
+
+    def apply_plan(
+        self, plan_id: str, deliveries: Sequence[Delivery], now: int
+    ) -> tuple[tuple[DeliveryState, ...], Mapping[str, Verdict]] | None:
+        plan = self.plans.get(plan_id)
+        if plan is None or plan.applied_at is not None or plan.created_at <= now - KEEP_PLAN_MS:
+            return None
+        self.plans[plan_id] = Plan(plan.id, plan.created_at, plan.config_hash, plan.entries, now)
+        added: list[DeliveryState] = []
+        left_out: dict[str, Verdict] = {}
+        for each in deliveries:
+            verdict = self._find_verdict(each, now)
+            if verdict is not None:
+                left_out[each.id] = verdict
+                continue
+            kept = self.find_event(each.event_id)
+            assert kept is not None
+            kept.rows.append(self._make(each, each.state, each.reason))
+            added.append(_show(kept.rows[-1]))
+        return tuple(added), left_out
+
+    def _find_verdict(self, it: Delivery, now: int) -> Verdict | None:
+        kept = self.find_event(it.event_id)
+        if kept is None or kept.wiped:
+            return Verdict.WIPED
+        obstacle = find_obstacle(it, [_past(row) for row in kept.rows])
+        if obstacle is not None:
+            return obstacle.verdict
+        if it.deadline_at <= now:
+            return Verdict.EXPIRED
+        key = _key(it)
+        if key is not None and not self._see(key, it.created_at, it.event_id, again=True):
+            return Verdict.DUPLICATE
+        return None
+
+    # -- what a store shows ------------------------------------------------------------------------
+
+    def list_holds(self) -> list[Hold]:
+        pending = [row for row in self.rows if row.state is State.PENDING]
+        waiting = Counter(scope for row in pending for scope in row.scopes)
+        return [
+            Hold(scope, it.reason, it.since, waiting[scope], it.probe_at)
+            for scope, it in sorted(self.holds.items(), key=lambda item: (item[1].since, item[0]))
+        ]
+
+    def next_due_at(self, provider: str) -> int | None:
+        starts = []
+        for row in self.rows:
+            if row.state is not State.PENDING or row.given.provider != provider or row.due_at is None:
+                continue
+            probes = [self.holds[scope].probe_at for scope in self.blocking(row)]
+            if None not in probes:
+                starts.append(max([row.due_at, *(at for at in probes if at is not None)]))
+        return min(starts, default=None)
+
+
+def settles(state: State, status: ReceiptStatus) -> bool:
+    """Tell whether a receipt proves that a tried delivery in this state was taken."""
+    if state is State.UNKNOWN:
+        return True
+    return status is not ReceiptStatus.FAILED and state in {State.PENDING, State.DEAD, State.EXPIRED}
+
+
+def _key(it: Delivery) -> tuple[str, ...] | None:
+    if it.dedup_key is None or it.state not in {State.PENDING, State.SHADOW}:
+        return None
+    return it.state, it.route, it.recipient, it.dedup_key
+
+
+def _show(row: Row) -> DeliveryState:
+    return DeliveryState(row.given.id, row.given.route, row.given.provider, row.state)
+
+
+def _is_same(one: Row, other: Row) -> bool:
+    a, b = one.given, other.given
+    return a.route == b.route or (a.provider, a.template) == (b.provider, b.template)
+
+
+def _past(row: Row) -> PastDelivery:
+    it = row.given
+    ambiguous = any(each.outcome == "uncertain" for each in row.tried)
+    return PastDelivery(it.id, it.route, it.provider, it.template, row.recipient, row.state, row.reason, ambiguous)
+
+
+def _moved(at: int | None, by_ms: int) -> int | None:
+    return None if at is None else at + by_ms
