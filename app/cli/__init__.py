@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from app.errors import ConfigError, RelayError, StoreError, StoreInUse, find_place
+from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUse, find_place
 
 EX_SOFTWARE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 70, 74, 75, 78  # sysexits.h
 
@@ -46,7 +46,7 @@ def _choose_code(error: Exception, *, serving: bool) -> int:
             return 1
         case ConfigError():
             return EX_CONFIG
-        case StoreInUse():
+        case StoreInUse() | StoreBusy():  # a relay, or another program that keeps the file locked
             return EX_TEMPFAIL
         case StoreError() | OSError():
             return EX_IOERR

@@ -19,6 +19,7 @@ from app.outbox.opening import check_damage, flush_file, flush_folder, open_asid
 from app.outbox.schema import read_version
 
 MARK = "backup"
+MARKED_SINCE = 2  # the schema's version
 STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
 
 # In this order each sees only what those before it left.
@@ -131,7 +132,11 @@ def _copy(source: Path, aside: Path, report: Callable[[int, int], None]) -> None
     """Copy one snapshot through a connection that can neither write nor checkpoint the outbox."""
     db = open_reading(source)
     try:
-        read_version(db)
+        if read_version(db) < MARKED_SINCE:
+            raise StoreError(
+                f"{source} is of an earlier release, which knows no restored backups: stop the relay, and copy "
+                f"{source.name} and {source.name}-wal together"
+            )
         pages, page_size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
 
         def tell() -> int:

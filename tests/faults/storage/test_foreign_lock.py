@@ -112,6 +112,16 @@ async def test_a_lock_of_30_s_costs_only_503s_and_no_outcome(run_locked: Callabl
     await judge_locked(run_locked, 30)
 
 
+@pytest.mark.timeout(60)
+async def test_a_start_against_a_locked_file_ends_with_75(
+    start_relay: Callable[..., Any], storage_environment: Mapping[str, str], outbox_path: Path
+) -> None:
+    await SqliteOutbox(outbox_path).close()
+    async with lock_file(outbox_path), start_relay(storage_environment, wait=False) as relay:
+        assert await relay.end() == 75
+    assert "another program holds the outbox's file locked" in relay.log.read_text()
+
+
 @pytest.mark.timeout(180)
 async def test_a_relay_that_drops_outcomes_it_cannot_record_is_noticed(
     start_relay: Callable[..., Any],

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from app.core.models import Delivery, Message, State, Variable
+from app.errors import StoreError
 from app.outbox import schema
 from app.outbox.adding import freeze_delivery
+from app.outbox.backup import back_up
 from app.outbox.opening import open_writing
 from app.outbox.sqlite import SqliteOutbox
 
@@ -192,6 +194,12 @@ async def test_a_migrated_outbox_goes_on_where_the_old_one_stopped(old_file: Pat
     assert counts["gallabox", State.SENDING] == 100
     assert await store.forget_records(NOW + 90 * DAY) > 0
     await store.close()
+
+
+async def test_an_old_file_is_not_backed_up_without_its_mark(old_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"is of an earlier release.* copy relay\.db and relay\.db-wal together"):
+        back_up(old_file, tmp_path / "copy.db", NOW)
+    assert not list(tmp_path.glob("copy.db*"))
 
 
 # -- killed ---------------------------------------------------------------------------------------
