@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,11 +132,15 @@ def test_the_machines_clocks_are_read_in_ms(monkeypatch: pytest.MonkeyPatch) -> 
     assert SteadyClock()() == BASE
 
 
+def _read_ahead(by_ms: int) -> int:
+    return read_clock() + by_ms
+
+
 async def test_setting_the_wall_clock_does_not_make_a_relay_look_dead(relay: Any) -> None:
     clock = relay.relay._clock
     assert isinstance(clock, SteadyClock)
     for by_ms in (HOUR, -HOUR, 240 * HOUR):
-        clock._read_wall = lambda by_ms=by_ms: read_clock() + by_ms
+        clock._read_wall = partial(_read_ahead, by_ms)
         assert (await relay.client.get("/healthz")).status_code == 200
 
 
