@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.api.ops import PROBLEMS
-from app.api.problems import problem
+from app.api.problems import problem, unavailable
 from app.core.drafting import Entry
 from app.core.instants import format_instant
 from app.core.replaying import read_bound
+from app.errors import StoreError
 from app.replay import Planned, Refused, Replayed, Replayer, Wanted, apply_plan, make_plan
 
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
@@ -43,21 +44,28 @@ def build_router(replayer: Replayer, guard: Callable[[Request], None]) -> APIRou
     @router.post("/replay", summary="Plan a replay of stored events, or apply a plan")
     async def replay(order: ReplayOrder) -> Response:
         asked = order.model_dump(exclude_defaults=True)
-        if order.apply is not None:
-            if len(asked) > 1:
-                return problem(422, "apply: goes alone; the plan says which events")
-            return _show(await apply_plan(replayer, order.apply))
+        if order.apply is not None and len(asked) > 1:
+            return problem(422, "apply: goes alone; the plan says which events")
         if not asked:
             return problem(422, "say which events: events, topic, state, route, since or until")
         if order.events and {"topic", "since", "until"} & set(asked):
             return problem(422, "events: name events already; only state and route go with them")
         try:
-            wanted = _read_order(order, replayer)
-        except ValueError as error:
-            return problem(422, str(error))
-        return _show(await make_plan(replayer, wanted))
+            return _show(await _follow(order, replayer))
+        except StoreError as error:
+            return unavailable(f"{error}; nothing was sent by this request, or all of it: ask again")
 
     return router
+
+
+async def _follow(order: ReplayOrder, replayer: Replayer) -> Planned | Replayed | Refused:
+    if order.apply is not None:
+        return await apply_plan(replayer, order.apply)
+    try:
+        wanted = _read_order(order, replayer)
+    except ValueError as error:
+        return Refused(422, str(error))
+    return await make_plan(replayer, wanted)
 
 
 def _read_order(order: ReplayOrder, replayer: Replayer) -> Wanted:

@@ -8,12 +8,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import replay
+from app.core.drafting import Draft
+from app.core.replaying import Verdict
+from app.errors import StoreFull
 from app.outbox import replaying
 
 DAY = 86_400_000
@@ -267,7 +271,7 @@ async def test_every_verdict_is_told_and_counted(shop: Any, sandbox: Any, config
     await shop.relay._outbox.wipe_payloads(later.clock())
     planned = await replay.make_plan(later, replay.Wanted(events=list(expected)))
     assert isinstance(planned, replay.Planned)
-    assert planned.draft.counts["wiped"] > 5
+    assert planned.draft.counts[Verdict.WIPED] > 5
 
 
 async def test_going_live_sends_no_backlog_unless_it_is_asked_for(shop: Any, sandbox: Any, config: Path) -> None:
@@ -358,7 +362,7 @@ async def test_only_the_route_asked_for_is_judged(shop: Any, config: Path) -> No
 async def test_a_plan_ends_at_its_limit_and_the_next_one_goes_on(
     shop: Any, sandbox: Any, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "Draft", lambda: replay_draft(send_limit=3))
+    monkeypatch.setattr(replay, "Draft", partial(Draft, send_limit=3))
     monkeypatch.setattr(replay, "_PAGE", 2)
     await change(shop, config, write_route(event="order_create"))
     for number in range(5):
@@ -371,12 +375,6 @@ async def test_a_plan_ends_at_its_limit_and_the_next_one_goes_on(
     assert (second["complete"], second["counts"]) == (True, {"send": 2})
     await apply(shop, second)
     await settle(shop, sandbox, 5)
-
-
-def replay_draft(**limits: int) -> Any:
-    from app.core.drafting import Draft  # noqa: PLC0415  # the name in app.replay is replaced by then
-
-    return Draft(**limits)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +398,28 @@ async def test_an_order_that_cannot_be_followed_is_422_and_names_the_field(
     answer = await shop.ops("POST", "/replay", json=order)
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
+
+
+async def test_a_store_that_cannot_commit_is_503_and_the_plan_can_be_applied_later(
+    shop: Any, sandbox: Any, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await change(shop, config, write_route(event="order_create"))
+    await post(shop)
+    await change(shop, config, write_route())
+    plan = await make_plan(shop, state="unrouted")
+
+    async def fail(*_: Any) -> None:
+        raise StoreFull("the disk is full")
+
+    with monkeypatch.context() as broken:
+        for name in ("apply_plan", "save_plan"):
+            broken.setattr(type(shop.relay._outbox), name, fail)
+        refused = await apply(shop, plan)
+        assert refused.status_code == 503
+        assert "Retry-After" in refused.headers
+        assert (await shop.ops("POST", "/replay", json={"since": "1d"})).status_code == 503
+    assert (await apply(shop, plan)).status_code == 200
+    await settle(shop, sandbox, 1)
 
 
 async def test_without_the_token_a_replay_is_401_and_without_an_outbox_404(
