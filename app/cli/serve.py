@@ -68,9 +68,6 @@ def serve(
     """Run the relay: take webhooks, send messages. Stops on SIGTERM, reads the YAML again on SIGHUP."""
     # A reload that is asked for while we start must not end the process: what we read is new anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    told_early: list[int] = []
-    # The kernel gives the first process of a container no signal that it does not handle: it would start, and stay.
-    signal.signal(signal.SIGTERM, lambda told, _frame: told_early.append(told))
     environment = read_environment()
     if config is not None:
         environment = {**environment, "RELAY_CONFIG": str(config), "RELAY_CONFIG_YAML": ""}
@@ -82,9 +79,10 @@ def serve(
         for server in servers:
             server.stop()
 
-    app = create_app(read_settings(environment), environment, on_dead=stop_because)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(app, host, port, servers, told_early))
+    with _note_early_sigterm() as told_early:
+        app = create_app(read_settings(environment), environment, on_dead=stop_because)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(app, host, port, servers, told_early))
     if died:
         return EX_IOERR if isinstance(died[0], StoreError) else EX_SOFTWARE
     return 0
@@ -105,6 +103,20 @@ async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], t
         await server.serve(sockets=[listener])
     finally:
         await relay.close(server.grace_ms())
+
+
+@contextmanager
+def _note_early_sigterm() -> Iterator[Sequence[int]]:
+    """Yield what gets each SIGTERM that comes before the event loop listens.
+
+    The kernel gives the first process of a container no signal that it does not handle: it would start, and stay.
+    """
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _listen_to_signals(server: RelayServer, relay: Relay) -> None:
