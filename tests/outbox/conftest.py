@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,26 @@ async def open_sqlite(database: Path) -> AsyncIterator[Callable[..., SqliteOutbo
 @pytest.fixture
 def wrap() -> Callable[[Outbox], Shop]:
     return Shop
+
+
+@pytest.fixture
+def keep_kills(database: Path, tmp_path: Path) -> Callable[[SqliteOutbox, Awaitable[Any]], Awaitable[list[Path]]]:
+    """Do some work; return copies of the file as kill -9 would leave it before each statement, and of the end."""
+
+    async def keep_all(store: SqliteOutbox, work: Awaitable[Any]) -> list[Path]:
+        kills: list[Path] = []
+
+        def keep(_statement: str) -> None:
+            folder = tmp_path / "kills" / str(len(kills))
+            folder.mkdir(parents=True)
+            for path in (database, database.with_name(f"{database.name}-wal")):
+                shutil.copy(path, folder / path.name)
+            kills.append(folder / database.name)
+
+        await store._writer.run_alone(lambda db: db.set_trace_callback(keep))
+        await work
+        await store._writer.run_alone(lambda db: db.set_trace_callback(None))
+        keep("the end")
+        return kills
+
+    return keep_all

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,25 +23,6 @@ SAME = {"recipient": "+919800000001", "dedup_key": "ACME-7Q2P"}
 @pytest.fixture
 def shop(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any]) -> Any:
     return wrap(open_sqlite())
-
-
-async def watch_adding(shop: Any, database: Path, kept: Path) -> list[Path]:
-    """Add an event; return copies of the files as kill -9 would leave them before each statement and at the end."""
-    kills: list[Path] = []
-
-    def keep(_statement: str) -> None:
-        folder = kept / f"{len(kills)}"
-        folder.mkdir(parents=True)
-        for path in database.parent.glob(f"{database.name}*"):
-            if not path.name.endswith((".lock", ".reserve", "-shm")):
-                shutil.copy(path, folder / path.name)
-        kills.append(folder / database.name)
-
-    await shop.store._writer.run_alone(lambda db: db.set_trace_callback(keep))
-    await shop.add(**SAME)
-    await shop.store._writer.run_alone(lambda db: db.set_trace_callback(None))
-    keep("the end")
-    return kills
 
 
 def read_state(path: Path) -> tuple[int, int, int]:
@@ -67,17 +47,17 @@ def add_in_two_transactions(db: sqlite3.Connection, event: Event, deliveries: Se
     return Enqueued(event.id, tuple(adding._take_delivery(db, seq, each) for each in deliveries), duplicate=False)
 
 
-async def test_no_kill_leaves_an_event_seen_and_not_queued(shop: Any, database: Path, tmp_path: Path) -> None:
-    states = [read_state(path) for path in await watch_adding(shop, database, tmp_path / "kills")]
+async def test_no_kill_leaves_an_event_seen_and_not_queued(shop: Any, keep_kills: Callable[..., Any]) -> None:
+    states = [read_state(path) for path in await keep_kills(shop.store, shop.add(**SAME))]
     assert len(states) > 5
     assert set(states) == {(0, 0, 0), (1, 1, 1)}
 
 
 async def test_two_transactions_would_be_noticed(
-    shop: Any, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Any, keep_kills: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adding, "add_event", add_in_two_transactions)
-    states = [read_state(path) for path in await watch_adding(shop, database, tmp_path / "kills")]
+    states = [read_state(path) for path in await keep_kills(shop.store, shop.add(**SAME))]
     assert (1, 0, 0) in states
 
 

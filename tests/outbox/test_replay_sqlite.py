@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.core.models import Event, State
-from app.outbox import reading, replaying
+from app.outbox import adding, reading, replaying
 from app.outbox.base import EventFilter, Plan
 from app.outbox.sqlite import SqliteOutbox
 
@@ -118,6 +119,42 @@ async def test_a_plan_that_is_not_marked_would_be_applied_twice(shop: Any, monke
         replaying, "_MARK_APPLIED", replaying._MARK_APPLIED.replace("applied_at IS NULL", "?1 IS NOT NULL")
     )
     assert await apply_twice(shop) == 2
+
+
+def read_killed(path: Path) -> tuple[bool, int]:
+    """Return whether a killed process had applied the plan, and how many deliveries it left."""
+    db = sqlite3.connect(path)
+    try:
+        applied = db.execute("SELECT applied_at FROM plans").fetchone()[0]
+        return applied is not None, db.execute("SELECT count(*) FROM deliveries").fetchone()[0]
+    finally:
+        db.close()
+
+
+def commit_between(db: sqlite3.Connection, plan_id: str, deliveries: Sequence[Any], now: int) -> Any:
+    """The control: first the deliveries, then the mark."""
+    event = db.execute("SELECT seq FROM events").fetchone()
+    for each in deliveries:
+        adding.add_delivery(db, event[0], each, State.PENDING, None)
+    db.execute("COMMIT")
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(replaying._MARK_APPLIED, (now, plan_id, 0))
+
+
+@pytest.mark.parametrize("honest", [True, False])
+async def test_a_kill_leaves_a_plan_applied_or_not_and_a_commit_between_would_be_noticed(
+    shop: Any, keep_kills: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, honest: bool
+) -> None:
+    event: Event = shop.event()
+    await shop.store.add_event(event, [])
+    await shop.store.save_plan(Plan("plan-1", shop.now, "hash", "[]"))
+    new = [shop.delivery(event, route=route, template=route, created_at=shop.now + 1) for route in ("a", "b")]
+    if not honest:
+        monkeypatch.setattr(replaying, "apply_plan", commit_between)
+    kills = await keep_kills(shop.store, shop.store.apply_plan("plan-1", new, shop.now + 1))
+    found = {read_killed(path) for path in kills}
+    assert (found == {(False, 0), (True, 2)}) == honest
+    assert ((False, 2) in found) != honest
 
 
 async def test_without_the_look_at_what_is_there_a_replay_would_double(
