@@ -18,6 +18,7 @@ from app.core.freezing import decode_message, encode_message
 from app.core.models import Message, Variable
 from app.errors import StoreBroken, StoreError
 from app.outbox import claiming
+from app.outbox.base import DeliveryFilter
 from app.outbox.sqlite import SqliteOutbox
 
 NOW = 1_790_000_000_000
@@ -102,8 +103,8 @@ async def try_damages(database: Path, whole: dict[str, Message], draw: random.Ra
         try:
             claimed = await store.claim_due("gallabox", NOW, 10 * DELIVERIES, 30_000)
             dead += sum(n for (_, state), n in (await store.count_deliveries()).items() if state == "dead")
-        except (StoreError, ValueError):
-            claimed = []  # what cannot be read is not sent, either
+        except StoreError:
+            claimed = []  # the process ends, and nothing was sent
         sent = {encode_message(attempt.delivery.message) for attempt in claimed if attempt.delivery.message}
         assert sent <= frozen, f"{what}: a message that was never frozen"
         await store.close()
@@ -164,6 +165,22 @@ async def test_without_the_checksum_some_would_be_sent(
 
     monkeypatch.setattr(claiming, "thaw_message", thaw_unchecked)
     assert await flip_messages(database, whole, draw, 100)
+
+
+@pytest.mark.parametrize("column", ["checksum", "route", "template", "recipient", "id", "on_unknown", "detail"])
+async def test_a_text_that_is_none_any_more_stops_no_other_row(
+    column: str, database: Path, whole: dict[str, Message]
+) -> None:
+    damaged = min(whole)
+    db = sqlite3.connect(database)
+    db.execute(f"UPDATE deliveries SET {column} = CAST(x'ff80' AS TEXT) WHERE id = ?", (damaged,))  # noqa: S608  # our own names
+    db.commit()
+    db.close()
+    store = SqliteOutbox(database)
+    claimed = {attempt.delivery.id for attempt in await store.claim_due("gallabox", NOW, 10 * DELIVERIES, 30_000)}
+    assert claimed >= set(whole) - {damaged}
+    assert len((await store.list_deliveries(DeliveryFilter(limit=500)))[0]) == DELIVERIES
+    await store.close()
 
 
 # -- a volume that is read-only at the start --------------------------------------------------------

@@ -93,7 +93,8 @@ def break_disk(tmp_path: Path, failing_disk: Callable[..., Any], storage_tools: 
 
 def spread(last: int, points: int) -> list[int]:
     """Return so many of 1..last, evenly, or all."""
-    return sorted({1 + (last - 1) * step // max(points - 1, 1) for step in range(min(points, last))})
+    points = min(points, last)
+    return sorted({1 + (last - 1) * step // max(points - 1, 1) for step in range(points)})
 
 
 async def try_every(break_disk: Any, kinds: int, points: int, act: int, lasting: int) -> None:
