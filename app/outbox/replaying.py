@@ -148,8 +148,9 @@ def apply_plan(db: sqlite3.Connection, plan_id: str, deliveries: Sequence[Frozen
         return None
     added: list[DeliveryState] = []
     left_out: dict[str, Verdict] = {}
+    ours = {frozen.delivery.id for frozen in deliveries}
     for frozen in deliveries:
-        done = _replay_delivery(db, frozen, now)
+        done = _replay_delivery(db, frozen, now, ours)
         if isinstance(done, Verdict):
             left_out[frozen.delivery.id] = done
         else:
@@ -157,8 +158,10 @@ def apply_plan(db: sqlite3.Connection, plan_id: str, deliveries: Sequence[Frozen
     return Applied(tuple(added), left_out)
 
 
-def _replay_delivery(db: sqlite3.Connection, frozen: FrozenDelivery, now: int) -> DeliveryState | Verdict:
-    """Add one delivery to its event, or say what is in its way now.
+def _replay_delivery(
+    db: sqlite3.Connection, frozen: FrozenDelivery, now: int, ours: Collection[str]
+) -> DeliveryState | Verdict:
+    """Add one delivery to its event, or say what is in its way now; those of the same plan (`ours`) are not.
 
     A wiped event gets none: what hangs on it is not looked at by the next wipe.
     """
@@ -166,7 +169,7 @@ def _replay_delivery(db: sqlite3.Connection, frozen: FrozenDelivery, now: int) -
     event = db.execute("SELECT seq FROM events WHERE id = ? AND body IS NOT NULL", (it.event_id,)).fetchone()
     if event is None:
         return Verdict.WIPED
-    obstacle = find_obstacle(it, _read_past(db, event[0]))
+    obstacle = find_obstacle(it, [past for past in _read_past(db, event[0]) if past.id not in ours])
     if obstacle is not None:
         return obstacle.verdict
     if it.deadline_at <= now:

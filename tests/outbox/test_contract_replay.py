@@ -268,6 +268,12 @@ async def test_of_two_of_a_plan_with_one_key_only_the_first_is_sent(shop: Any) -
     assert await shop.show(later) == ("suppressed", "duplicate", None)
 
 
+async def test_two_routes_of_one_event_may_fill_the_same_template(shop: Any) -> None:
+    event = await add(shop)
+    assert left_out(await apply(shop, *[again(shop, event, route=route) for route in ("a", "b")])) == []
+    assert len(await shop.list_ids()) == 2
+
+
 async def test_a_failing_apply_leaves_the_plan_to_be_applied(shop: Any) -> None:
     event, other = await add(shop, {**DEAD}), await add(shop, {**DEAD})
     new = again(shop, event)
