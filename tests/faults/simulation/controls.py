@@ -6,11 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from app.clock import Clock
 from app.core.deciding import Decision, decide
-from app.core.models import Attempt, Delivery, Event, Outcome, Retryable, Uncertain
+from app.core.models import Accepted, Attempt, Delivery, Event, Message, Outcome, Retryable, Uncertain
 from app.errors import StoreError
 from app.intake import Answer, OutboxTaker
 from app.outbox import claiming, closing
@@ -20,6 +22,7 @@ from tests.faults.simulation.store import MemoryOutbox, open_memory
 FAR = 2**62
 _examine = claiming._examine
 _close_attempt = closing.close_attempt
+_thaw_message = claiming.thaw_message
 
 
 def resend_open(db: sqlite3.Connection, now: int, _settle_ms: int) -> int:
@@ -51,6 +54,27 @@ def close_unfenced(db: sqlite3.Connection, attempt: Attempt, ending: closing.End
 def decide_hopefully(outcome: Outcome, **given: Any) -> Decision:
     """Take what may have been sent for not sent."""
     return decide(Retryable(outcome.reason) if isinstance(outcome, Uncertain) else outcome, **given)
+
+
+def decide_carelessly(outcome: Outcome, **given: Any) -> Decision:
+    """Take what may have been sent for sent."""
+    return decide(Accepted() if isinstance(outcome, Uncertain) else outcome, **given)
+
+
+def decide_to_resend(outcome: Outcome, **given: Any) -> Decision:
+    """Ask no route whether it wants to send again."""
+    return decide(outcome, **{**given, "on_unknown": "resend"})
+
+
+def thaw_other(data: bytes | None, expected: str | None) -> Message | None:
+    """Read another message than the one that was frozen."""
+    message = _thaw_message(data, expected)
+    return message and replace(message, recipient_name="somebody else")
+
+
+def trust_wall(read_wall: Clock, _read_uptime: Clock) -> Clock:
+    """Read the machine's clock, wherever somebody sets it."""
+    return read_wall
 
 
 class HastyTaker(OutboxTaker):
@@ -86,6 +110,17 @@ def never_expire() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def believe_the_clock() -> Iterator[None]:
+    """Count waits on the machine's clock, while somebody sets it all the time."""
+    with (
+        patch("tests.faults.simulation.process.SteadyClock", trust_wall),
+        patch("tests.faults.simulation.world.TROUBLES", {"step": 1}),
+    ):
+        yield
+
+
+WAITS = ("gap", "rate", "early", "stuck", "I6")
 CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "what was open is sent again": (patch("app.outbox.closing.recover_open_attempts", resend_open), ("I4",)),
     "no look at the deadline": (never_expire(), ("I6",)),
@@ -93,8 +128,17 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "no fencing": (patch("app.outbox.closing.close_attempt", close_unfenced), ("I5", "I9")),
     "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
     "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
-    "uncertain is not sent": (patch("app.lane.decide", decide_hopefully), ("double",)),
+    "uncertain is not sent": (patch("app.lane.decide", decide_hopefully), ("double", "early")),
     "no gap between messages": (patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), ("gap",)),
+    "no rate": (patch("app.core.pacing.take", lambda bucket, _now, wanted: (bucket, wanted)), ("rate",)),
+    "uncertain is sent": (patch("app.lane.decide", decide_carelessly), ("lost",)),
+    "every route resends": (patch("app.lane.decide", decide_to_resend), ("resent",)),
+    "unknown is settled at once": (patch("tests.faults.simulation.process.SETTLE_MS", 0), ("early",)),
+    "unknown is never settled": (patch("app.outbox.sweeping.resend_unknown", lambda *_: 0), ("stuck",)),
+    "the message is another one": (patch("app.outbox.claiming.thaw_message", thaw_other), ("I7",)),
+    "repeats are new": (patch("app.outbox.adding.hash_dedup_key", lambda _: None), ("dedup",)),
+    "nothing is counted": (patch("app.outbox.reading.count_deliveries", lambda _db: {}), ("I10",)),
+    "the clock is what it is set to": (believe_the_clock(), WAITS),
     "holds hold nothing": (patch("app.outbox.claiming.list_blocking", lambda *_: ()), ("held",)),
 }
 """What is given up, how, and how the broken invariants begin that must be found."""

@@ -53,6 +53,7 @@ class Oracle:
     taken: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # by delivery: its episode each time
     frozen: dict[str, bytes] = field(default_factory=dict)
     requests: int = 0
+    _coupons: set[Any] = field(default_factory=set)
     _old_wall: tuple[int, int] = (0, 0)  # what the clock showed when it was set, and when that was
     _excused_until: int = 0
     _last_claim: dict[str, int] = field(default_factory=dict)
@@ -66,12 +67,24 @@ class Oracle:
         match result:
             case Enqueued(duplicate=False):
                 for state in result.deliveries:
+                    self._check_repeat(state.id)
                     self.frozen[state.id] = self._one("SELECT message FROM deliveries WHERE id = ?", state.id)[0]
             case [Attempt(), *_]:
                 for attempt in result:
                     self._check_claim(attempt, self.true_at(asked_at_s))
             case _:
                 pass
+
+    def _check_repeat(self, delivery_id: str) -> None:
+        """One coupon code to one person is one message, however many events tell of it."""
+        found = self._find(
+            "SELECT d.recipient, json_extract(e.body, '$.value') FROM deliveries d JOIN events e ON e.seq = d.event_seq"
+            " WHERE d.route = 'coupon' AND d.state = 'pending' AND d.id = ?",
+            delivery_id,
+        )
+        if found is not None and found in self._coupons:
+            self.fail(f"dedup: {delivery_id} tells {found[0]} of {found[1]} again")
+        self._coupons.add(found)
 
     def note_send(self, delivery_id: str, message: Message) -> None:
         """I3: the attempt is committed. I7: the message is the one that was frozen."""
@@ -221,18 +234,7 @@ class Oracle:
             if state != "accepted" and self.taken[id_] and "unknown" not in steps:
                 self.fail(f"{id_} is {state} though its provider took it, and it never was unknown: {steps}")
             if on_unknown == "hold" and self._count_resent(seq):
-                self.fail(f"{id_} of a route that holds was sent again by itself: {steps}")
-
-    def check_dedup(self) -> None:
-        """One coupon code to one person is one message, however many events tell of it."""
-        rows = self.db.execute(
-            "SELECT d.recipient, json_extract(e.body, '$.value'), group_concat(d.id) FROM deliveries d"
-            " JOIN events e ON e.seq = d.event_seq WHERE d.route = 'coupon' AND d.message IS NOT NULL"
-            " AND e.body IS NOT NULL AND (SELECT value FROM timeline WHERE delivery_seq = d.seq AND n = 1) = 'pending'"
-            " GROUP BY 1, 2 HAVING count(*) > 1"
-        )
-        for recipient, value, ids in rows.fetchall():
-            self.fail(f"dedup: {value} goes to {recipient} more than once: {ids}")
+                self.fail(f"resent: {id_} of a route that holds was sent again by itself: {steps}")
 
     def check_nothing_waits(self, since: int) -> None:
         """Nothing is due and not done: what is pending waits for its time, or behind a person's hold."""

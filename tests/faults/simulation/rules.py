@@ -137,7 +137,7 @@ def _draw_webhook(random: Random, at_s: float, number: int, base_ms: int) -> Web
         "user_name": f"Customer {number}",
         "user_mobile": f"98000000{random.randrange(CUSTOMERS):02}",
         "amount": random.choice((50, 500, 1000)),
-        "value": f"CODE-{random.randrange(40)}",
+        "value": f"CODE-{random.randrange(4)}",
         "expire": datetime.fromtimestamp(expires_at // 1000, UTC).isoformat(),
     }
     if random.random() < 0.04:  # what cannot be sent is taken, too

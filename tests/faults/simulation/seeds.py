@@ -15,10 +15,10 @@ from tests.faults.simulation.world import World
 
 DAYS = 3.0
 # The real process looks up every 5 s, whether there is something to do or not; that would be most of the work here.
-NAP_S = 1_800.0
-SWEEP_S = 300.0
-FOLLOW_CLOCK_S = 120.0
-WIPE_EVERY_SWEEPS = 72
+NAP_S = 3_600.0
+SWEEP_S = 600.0
+FOLLOW_CLOCK_S = 240.0
+WIPE_EVERY_SWEEPS = 36
 
 
 @dataclass(frozen=True)

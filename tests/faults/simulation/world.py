@@ -151,7 +151,6 @@ class World:
         self.oracle.check_events(self.nector.acknowledged)
         self.oracle.check_timelines()
         self.oracle.check_truth()
-        self.oracle.check_dedup()
         self.oracle.check_nothing_waits(self.read_true() - 1_800_000)
         query = "SELECT count(*) FROM timeline WHERE kind = 'state' AND value = 'unknown'"
         self.tally["unknowns"] = self.db.execute(query).fetchone()[0]
