@@ -6,8 +6,7 @@ store did and says whether it was allowed to.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from app.core.deciding import Decision, probe_wait_ms
@@ -24,80 +23,25 @@ from app.core.models import (
     Scope,
     State,
 )
-from app.core.replaying import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
-from app.outbox.base import Closed, DeliveryState, Enqueued, Hold, LaneState, Plan, Swept
+from app.core.replaying import KEEP_PLAN_MS
+from app.outbox.base import Closed, Enqueued, LaneState, Plan, Swept
+from tests.outbox.outbox_rows import (
+    Kept,
+    Row,
+    Standing,
+    Tried,
+    is_same,
+    key_of,
+    move_instant,
+    settles,
+    show_state,
+)
 
 GAP_MS = 6_000
 KEEP_EARLY_MS = 24 * 3_600_000
 DEDUP_MS = 30 * 24 * 3_600_000
 DEATHS, REFUSALS = 3, 5
-LAST_STATES = frozenset({State.ACCEPTED, State.EXPIRED, State.SUPPRESSED, State.SHADOW, State.DEAD})
 RANKS = {None: 0, ReceiptStatus.SENT: 1, ReceiptStatus.FAILED: 2, ReceiptStatus.DELIVERED: 3, ReceiptStatus.READ: 4}
-
-
-@dataclass
-class Tried:
-    """An attempt: `reason` once it ended, `lost` if it was given up rather than closed."""
-
-    reason: str | None = None
-    outcome: str | None = None
-    lost: bool = False
-
-
-@dataclass
-class Row:
-    """A delivery as it stands."""
-
-    seq: int
-    given: Delivery
-    state: State
-    reason: Reason | None
-    recipient: str
-    due_at: int | None
-    updated_at: int
-    sendable: bool
-    receipt: ReceiptStatus | None = None
-    spent: int = 0
-    lease_until: int | None = None
-    message_id: str | None = None
-    tried: list[Tried] = field(default_factory=list)
-    receipts: dict[ReceiptStatus, Reason | None] = field(default_factory=dict)
-
-    @property
-    def scopes(self) -> tuple[str, str, str]:
-        it = self.given
-        return f"provider:{it.provider}", f"route:{it.route}", f"template:{it.provider}/{it.template}"
-
-    @property
-    def shown_reason(self) -> Reason | None:
-        if self.reason is None and self.receipt is ReceiptStatus.FAILED:
-            return self.receipts[ReceiptStatus.FAILED]
-        return self.reason
-
-    def is_over(self, before: int) -> bool:
-        return self.state in LAST_STATES or (self.state is State.UNKNOWN and self.given.deadline_at < before)
-
-    def move(self, state: State, reason: Reason | None, due_at: int | None, now: int) -> None:
-        self.state, self.reason, self.due_at, self.updated_at = state, reason, due_at, now
-
-
-@dataclass
-class Kept:
-    """An event."""
-
-    event: Event
-    rows: list[Row]
-    wiped: bool = False
-
-
-@dataclass
-class Standing:
-    """A hold."""
-
-    reason: str
-    since: int
-    probe_at: int | None
-    by_hand: bool
 
 
 @dataclass
@@ -132,24 +76,24 @@ class OutboxModel:
             it = kept.event
             same = event.delivery_id is not None and (it.source, it.delivery_id) == (event.source, event.delivery_id)
             if same or it.id == event.id:
-                return Enqueued(it.id, tuple(_show(row) for row in kept.rows), duplicate=True)
+                return Enqueued(it.id, tuple(show_state(row) for row in kept.rows), duplicate=True)
         kept = Kept(event, [])
         self.events.append(kept)
         for each in deliveries:
             state, reason = each.state, each.reason
-            key = _key(each)
-            if key is not None and not self._see(key, each.created_at, event.id):
+            key = key_of(each)
+            if key is not None and not self.see(key, each.created_at, event.id):
                 state, reason = State.SUPPRESSED, Reason.DUPLICATE
-            kept.rows.append(self._make(each, state, reason))
-        return Enqueued(event.id, tuple(_show(row) for row in kept.rows), duplicate=False)
+            kept.rows.append(self.make(each, state, reason))
+        return Enqueued(event.id, tuple(show_state(row) for row in kept.rows), duplicate=False)
 
-    def _make(self, given: Delivery, state: State, reason: Reason | None) -> Row:
+    def make(self, given: Delivery, state: State, reason: Reason | None) -> Row:
         self._seq += 1
         return Row(
             self._seq, given, state, reason, given.recipient, given.due_at, given.created_at, given.message is not None
         )
 
-    def _see(self, key: tuple[str, ...], now: int, event_id: str, *, again: bool = False) -> bool:
+    def see(self, key: tuple[str, ...], now: int, event_id: str, *, again: bool = False) -> bool:
         seen_at, whose = self.keys.get(key, (now - DEDUP_MS, ""))
         if seen_at > now - DEDUP_MS and not (again and whose == event_id):
             return False
@@ -277,7 +221,7 @@ class OutboxModel:
         assert kept is not None
         open_states = {State.PENDING, State.SENDING, State.UNKNOWN, State.ACCEPTED}
         replayed = any(
-            each.given.created_at != row.given.created_at and each.state in open_states and _is_same(each, row)
+            each.given.created_at != row.given.created_at and each.state in open_states and is_same(each, row)
             for each in kept.rows
         )
         over = row.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}
@@ -291,11 +235,11 @@ class OutboxModel:
             if row.lease_until is not None:
                 row.lease_until += by_ms
         for hold in self.holds.values():
-            hold.probe_at = _moved(hold.probe_at, by_ms)
+            hold.probe_at = move_instant(hold.probe_at, by_ms)
         for name, it in self.lanes.items():
             self.lanes[name] = LaneState(
-                _moved(it.last_claim_at, by_ms), it.paused_until + by_ms, it.failures,
-                _moved(it.probe_at, by_ms), _moved(it.resumed_at, by_ms),
+                move_instant(it.last_claim_at, by_ms), it.paused_until + by_ms, it.failures,
+                move_instant(it.probe_at, by_ms), move_instant(it.resumed_at, by_ms),
             )  # fmt: skip
         self.turns = {who: at + by_ms for who, at in self.turns.items()}
 
@@ -370,94 +314,3 @@ class OutboxModel:
         gone = [kept for kept in self.events if is_over(kept)]
         self.events = [kept for kept in self.events if kept not in gone]
         return len(gone)
-
-    # -- replay ------------------------------------------------------------------------------------
-
-    def save_plan(self, plan: Plan) -> None:
-        self.plans.setdefault(plan.id, plan)
-
-    def apply_plan(
-        self, plan_id: str, deliveries: Sequence[Delivery], now: int
-    ) -> tuple[tuple[DeliveryState, ...], Mapping[str, Verdict]] | None:
-        plan = self.plans.get(plan_id)
-        if plan is None or plan.applied_at is not None or plan.created_at <= now - KEEP_PLAN_MS:
-            return None
-        self.plans[plan_id] = Plan(plan.id, plan.created_at, plan.config_hash, plan.entries, now)
-        added: list[DeliveryState] = []
-        left_out: dict[str, Verdict] = {}
-        for each in deliveries:
-            verdict = self._find_verdict(each, now)
-            if verdict is not None:
-                left_out[each.id] = verdict
-                continue
-            kept = self.find_event(each.event_id)
-            assert kept is not None
-            kept.rows.append(self._make(each, each.state, each.reason))
-            added.append(_show(kept.rows[-1]))
-        return tuple(added), left_out
-
-    def _find_verdict(self, it: Delivery, now: int) -> Verdict | None:
-        kept = self.find_event(it.event_id)
-        if kept is None or kept.wiped:
-            return Verdict.WIPED
-        obstacle = find_obstacle(it, [_past(row) for row in kept.rows])
-        if obstacle is not None:
-            return obstacle.verdict
-        if it.deadline_at <= now:
-            return Verdict.EXPIRED
-        key = _key(it)
-        if key is not None and not self._see(key, it.created_at, it.event_id, again=True):
-            return Verdict.DUPLICATE
-        return None
-
-    # -- what a store shows ------------------------------------------------------------------------
-
-    def list_holds(self) -> list[Hold]:
-        pending = [row for row in self.rows if row.state is State.PENDING]
-        waiting = Counter(scope for row in pending for scope in row.scopes)
-        return [
-            Hold(scope, it.reason, it.since, waiting[scope], it.probe_at)
-            for scope, it in sorted(self.holds.items(), key=lambda item: (item[1].since, item[0]))
-        ]
-
-    def next_due_at(self, provider: str) -> int | None:
-        starts = []
-        for row in self.rows:
-            if row.state is not State.PENDING or row.given.provider != provider or row.due_at is None:
-                continue
-            probes = [self.holds[scope].probe_at for scope in self.blocking(row)]
-            if None not in probes:
-                starts.append(max([row.due_at, *(at for at in probes if at is not None)]))
-        return min(starts, default=None)
-
-
-def settles(state: State, status: ReceiptStatus) -> bool:
-    """Tell whether a receipt proves that a tried delivery in this state was taken."""
-    if state is State.UNKNOWN:
-        return True
-    return status is not ReceiptStatus.FAILED and state in {State.PENDING, State.DEAD, State.EXPIRED}
-
-
-def _key(it: Delivery) -> tuple[str, ...] | None:
-    if it.dedup_key is None or it.state not in {State.PENDING, State.SHADOW}:
-        return None
-    return it.state, it.route, it.recipient, it.dedup_key
-
-
-def _show(row: Row) -> DeliveryState:
-    return DeliveryState(row.given.id, row.given.route, row.given.provider, row.state)
-
-
-def _is_same(one: Row, other: Row) -> bool:
-    a, b = one.given, other.given
-    return a.route == b.route or (a.provider, a.template) == (b.provider, b.template)
-
-
-def _past(row: Row) -> PastDelivery:
-    it = row.given
-    ambiguous = any(each.outcome == "uncertain" for each in row.tried)
-    return PastDelivery(it.id, it.route, it.provider, it.template, row.recipient, row.state, row.reason, ambiguous)
-
-
-def _moved(at: int | None, by_ms: int) -> int | None:
-    return None if at is None else at + by_ms
