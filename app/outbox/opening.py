@@ -60,7 +60,7 @@ def open_writing(path: Path) -> sqlite3.Connection:
         else:
             _create_file(path)
         return _open_checked(path)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         failure = explain_failure(error) or error
         if isinstance(failure, StoreBusy):
             raise StoreInUse(f"{path}: {failure}; stop that one first") from error

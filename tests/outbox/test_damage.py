@@ -75,11 +75,12 @@ def is_whole(path: Path) -> bool:
     """Tell what SQLite itself finds, reading only."""
     try:
         db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+        db.text_factory = bytes  # what it says of noise may hold noise
         try:
-            return db.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+            return db.execute("PRAGMA quick_check").fetchall() == [(b"ok",)]
         finally:
             db.close()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # also what an error says of noise
         return False
 
 
@@ -181,6 +182,14 @@ async def test_a_text_that_is_none_any_more_stops_no_other_row(
     assert claimed >= set(whole) - {damaged}
     assert len((await store.list_deliveries(DeliveryFilter(limit=500)))[0]) == DELIVERIES
     await store.close()
+
+
+async def test_a_damaged_name_of_a_table_is_damage_as_any_other(database: Path, whole: dict[str, Message]) -> None:
+    del whole
+    data = database.read_bytes()
+    database.write_bytes(data.replace(b"CREATE TABLE attempts", b"CREATE \xdf\xdf\xdf\xdf\xdf attempts"))
+    with pytest.raises(StoreBroken, match=r"relay\.db: is damaged"):
+        SqliteOutbox(database)
 
 
 # -- a volume that is read-only at the start --------------------------------------------------------
