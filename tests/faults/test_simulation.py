@@ -40,7 +40,7 @@ def play(first: int, count: int, processes: int) -> None:
     told = " ".join(f"{name.replace(' ', '_')}={total[name]}" for name in sorted(total))
     breaks = sum(len(one.breaks) for one in broken)
     print(f"figures: first_seed={first} days={total['seeds'] * DAYS:.0f} {told} breaks={breaks} seconds={seconds:.0f}")  # noqa: T201 - for docs/guarantees.md
-    assert not broken, "\n\n".join(one.explain() for one in broken[:3])
+    assert not broken, "\n".join(one.explain() for one in broken[:3])
     assert total["seeds"] == count
 
 
@@ -53,7 +53,7 @@ def test_no_invariant_breaks_in_three_days_of_faults(seed: int, quarter: int) ->
 
 
 @pytest.mark.long
-@pytest.mark.timeout(4 * 3600)
+@pytest.mark.timeout(8 * 3600)
 def test_no_invariant_breaks_in_ten_thousand_times_three_days(seed: int) -> None:
     play(seed, LONG_SEEDS, 2)
 

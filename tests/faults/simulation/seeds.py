@@ -19,6 +19,7 @@ NAP_S = 3_600.0
 SWEEP_S = 600.0
 FOLLOW_CLOCK_S = 240.0
 WIPE_EVERY_SWEEPS = 36
+TELL_EVERY = 250
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,7 @@ def _collect(played: Iterable[Played]) -> tuple[Counter[str], list[Played]]:
         total += one.tally
         if one.breaks:
             broken.append(one)
+            print(one.explain(), flush=True)  # noqa: T201 - a long run tells at once
+        if total["seeds"] % TELL_EVERY == 0:
+            print(f"so far: {total['seeds']} seeds, {len(broken)} broke an invariant", flush=True)  # noqa: T201 - as above
     return total, broken
