@@ -176,6 +176,7 @@ async def test_a_disk_that_is_full_for_60_s_costs_only_503s(run_full: Callable[.
     assert found.recovered_after < 10
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_relay_that_is_killed_while_its_disk_is_full_sends_nothing_twice(run_full: Callable[..., Any]) -> None:
     found = await run_full(2, killed=True)
