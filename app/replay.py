@@ -9,7 +9,7 @@ from itertools import islice
 
 from app.clock import Clock
 from app.core.drafting import Draft, Entry, read_sends, write_entries
-from app.core.models import Delivery, Event, State
+from app.core.models import TEST_SOURCE, Delivery, Event, State
 from app.core.nector import BodyFault, canonical_topic, parse_body
 from app.core.planning import plan_deliveries
 from app.core.replaying import KEEP_PLAN_MS, Judgement, Verdict, judge_delivery
@@ -195,6 +195,8 @@ async def _judge_events(
 
 def _evaluate(replayer: Replayer, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
     """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
+    if event.source == TEST_SOURCE:
+        return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail="a test message, of no customer's event")
     if event.body is None:
         return Entry(event.id, event.topic, "", Verdict.WIPED)
     payload = parse_body(event.body)

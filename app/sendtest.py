@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from app.clock import Clock
-from app.core.models import Event, Message, State
+from app.core.models import TEST_SOURCE, Event, Message, State
 from app.core.phone import PhoneFault, mask_phone, read_phone
 from app.core.planning import make_delivery
 from app.core.rendering import render_message
@@ -17,7 +17,6 @@ from app.logs import Log
 from app.outbox.base import DeliveryState, Outbox
 from app.snapshot import Snapshot
 
-SOURCE = "send-test"  # no event of the shop's: a replay passes it over
 VALID_MS = 10 * 60_000  # whoever waits for it is at the screen now
 
 
@@ -59,7 +58,7 @@ async def send_test(tester: Tester, route_name: str, to: str, number: int | None
     if isinstance(example, NotSent):
         return example
     body = json.dumps(example.event, default=str).encode()
-    event = Event(tester.new_id(now), SOURCE, route.topic, None, body, example.event, now)
+    event = Event(tester.new_id(now), TEST_SOURCE, route.topic, None, body, example.event, now)
     message = render_message(route, event, snapshot.config.store)
     if not isinstance(message, Message):
         return NotSent(422, f"example: no message comes of it: {message.reason.value} ({message.detail})")

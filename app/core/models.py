@@ -94,6 +94,10 @@ OnUnknown = Literal["hold", "resend"]
 Mode = Literal["live", "shadow"]
 
 
+TEST_SOURCE = "send-test"
+"""The source of events that `send-test` made of an example: they happened to no customer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One verified fact from a source.

@@ -25,6 +25,14 @@ async def test_the_first_example_that_sends_goes_to_the_number_and_nowhere_else(
     assert [message["recipient"] for message in await sandbox.messages()] == [OWN]
 
 
+async def test_a_replay_sends_nothing_of_a_test(relay: Any, sandbox: Any) -> None:
+    queued = (await order(relay, route="coins-earned", to=OWN)).json()["id"]
+    event_id = (await relay.wait_for(queued, "accepted"))["event_id"]
+    plan = (await relay.ops("POST", "/replay", json={"events": [event_id]})).json()
+    assert plan["counts"] == {"unrouted": 1}
+    assert len(await sandbox.messages()) == 1
+
+
 async def test_another_example_may_be_chosen(relay: Any) -> None:
     answer = await order(relay, route="coins-earned", to=OWN, example=2)
     shown = (await relay.delivery(answer.json()["id"]))["message"]["variables"]
