@@ -134,7 +134,8 @@ async def send_row(
         async with asyncio.TaskGroup() as sends:
             for _ in range(min(side_by_side, messages)):
                 sends.create_task(send_some())
-                await asyncio.sleep(0)  # so that not all connect in the same turn of the loop
+                # Spread over a timeout: what ends together would connect together again, and keep each other waiting.
+                await asyncio.sleep(row.timeout_ms / 1000 / side_by_side if row.slow else 0)
     finally:
         await sender.close()
     return Report(row, ends, messages, slowest - row.ends_within_s)
