@@ -164,7 +164,7 @@ async def test_accepted_and_never_answered_is_one_message_and_settled_by_its_rec
     """failure-stories.md T1."""
     port = find_closed_port()
     async with open_fault(ANSWERS["accept and hang"]) as silent:
-        accounts = {"silent": (f"http://127.0.0.1:{silent.port}", 500), "away": (f"http://127.0.0.1:{port}", 20_000)}
+        accounts = {"silent": (f"http://127.0.0.1:{silent.port}", 2_000), "away": (f"http://127.0.0.1:{port}", 20_000)}
         async with open_relay(RELAY_CONFIG_YAML=write_yaml(accounts), HOOK=HOOK) as relay:
             settled, left, away = [
                 await post_event(relay, name, n) for n, name in enumerate(("silent", "silent", "away"))
@@ -194,7 +194,7 @@ async def test_control_the_relay_that_takes_a_timeout_for_not_sent_writes_twice(
     """The known-bad control of the test above."""
     monkeypatch.setattr("app.providers.client.Uncertain", Retryable)
     async with open_fault(ANSWERS["accept and hang"]) as silent:
-        yaml = write_yaml({"silent": (f"http://127.0.0.1:{silent.port}", 300)})
+        yaml = write_yaml({"silent": (f"http://127.0.0.1:{silent.port}", 1_000)})
         async with open_relay(RELAY_CONFIG_YAML=yaml, HOOK=HOOK) as relay:
             id_ = await post_event(relay, "silent", 0)
             async with asyncio.timeout(40):
