@@ -12,11 +12,16 @@ from app.outbox.holding import count_refusal, forget_refusals, put_hold, release
 from app.outbox.receiving import apply_early, settles
 
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
+RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes
 REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
 
 _FIND = "SELECT seq, state, attempts, receipt, reason FROM deliveries WHERE id = ?"
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
 _WAS_LOST = "SELECT 1 FROM attempts WHERE delivery_seq = ? AND number = ? AND tries IS NULL"
+_COUNT_UNCERTAIN = """
+SELECT count(*) FROM attempts
+WHERE delivery_seq = ? AND number < ? AND outcome = 'uncertain' AND reason <> 'process_died'
+"""
 _CLOSE = """
 UPDATE deliveries SET state = ?, reason = ?, detail = ?, due_at = ?, spent = spent + ?, lease_until = NULL,
     provider_message_id = coalesce(?, provider_message_id), updated_at = ? WHERE seq = ?
@@ -61,7 +66,7 @@ def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> C
     if state != State.SENDING and not late:
         return Closed(recorded=False)
     message_id = ending.outcome.provider_message_id if isinstance(ending.outcome, Accepted) else None
-    _move_delivery(db, seq, receipt, ending, message_id, late=late)
+    _move_delivery(db, seq, attempt.number, receipt, ending, message_id, late=late)
     _end_attempt(db, seq, attempt.number, ending)
     apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
     released = release_probed(db, attempt.probes) if isinstance(ending.outcome, Accepted) else ()
@@ -108,7 +113,14 @@ def recover_lost_attempts(db: sqlite3.Connection, now: int, settle_ms: int) -> i
 
 
 def _move_delivery(
-    db: sqlite3.Connection, seq: int, receipt: str | None, ending: Ending, message_id: str | None, *, late: bool
+    db: sqlite3.Connection,
+    seq: int,
+    number: int,
+    receipt: str | None,
+    ending: Ending,
+    message_id: str | None,
+    *,
+    late: bool,
 ) -> None:
     state, reason, due_at = ending.decision.state, ending.decision.reason, ending.decision.due_at
     detail = _read_detail(ending.outcome)
@@ -116,8 +128,15 @@ def _move_delivery(
         state, reason, due_at, detail = State.ACCEPTED, None, None, ""
     if state is State.PENDING and due_at is None:
         due_at = ending.now  # without a due time it would wait for ever
+    if state is State.UNKNOWN and due_at is not None and _was_resent(db, seq, number):
+        due_at = None  # it waits for its receipt, or a person
     spent = int(ending.decision.attempt_spent) - late  # giving it up has spent it already
     db.execute(_CLOSE, (state, reason, detail, due_at, spent, message_id, ending.now, seq))
+
+
+def _was_resent(db: sqlite3.Connection, seq: int, number: int) -> bool:
+    """Tell whether an earlier attempt of the delivery was uncertain, too; deaths of ours are counted elsewhere."""
+    return bool(db.execute(_COUNT_UNCERTAIN, (seq, number)).fetchone()[0] >= RESENDS_LIMIT)
 
 
 def _end_attempt(db: sqlite3.Connection, seq: int, number: int, ending: Ending) -> None:

@@ -139,6 +139,10 @@ class OutboxModel:
         state, reason, due_at = decision.state, decision.reason, decision.due_at
         if row.receipt is not None and settles(state, row.receipt):
             state, reason, due_at = State.ACCEPTED, None, None
+        if state is State.UNKNOWN and any(
+            each.outcome == "uncertain" and each.reason != Reason.PROCESS_DIED for each in row.tried[:-1]
+        ):
+            due_at = None  # sent again once already
         row.move(state, reason, now if state is State.PENDING and due_at is None else due_at, now)
         row.spent += int(decision.attempt_spent) - late
         row.lease_until = None

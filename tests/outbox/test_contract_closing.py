@@ -109,6 +109,26 @@ async def test_a_stale_attempt_closes_nothing_nor_sets_a_hold(shop: Any) -> None
     assert not await shop.store.list_holds()
 
 
+async def test_what_stays_uncertain_is_sent_again_once_and_then_waits_for_a_person(shop: Any) -> None:
+    delivery_id = await shop.add(on_unknown="resend")
+    await shop.leave_unknown(await shop.claim_one(), Reason.TIMED_OUT, due_ms=SETTLE)
+    assert (await shop.store.sweep(shop.now + SETTLE, SETTLE)).resent == 1
+    await shop.leave_unknown(await shop.claim_one(after_ms=SETTLE), Reason.TIMED_OUT, due_ms=2 * SETTLE)
+    assert (await shop.store.sweep(shop.now + 9 * SETTLE, SETTLE)).resent == 0
+    assert await shop.show(delivery_id) == ("unknown", "timed_out", None)
+    assert await shop.store.retry_deliveries([delivery_id], shop.now + 9 * SETTLE) == [delivery_id]
+    assert (await shop.claim_one(after_ms=9 * SETTLE)).number == 3
+
+
+async def test_a_death_of_ours_does_not_use_the_resend_up(shop: Any) -> None:
+    await shop.add(on_unknown="resend")
+    await shop.claim_one()
+    await shop.store.recover_open_attempts(shop.now, SETTLE)
+    await shop.store.sweep(shop.now + SETTLE, SETTLE)
+    await shop.leave_unknown(await shop.claim_one(after_ms=SETTLE), Reason.TIMED_OUT, due_ms=2 * SETTLE)
+    assert (await shop.store.sweep(shop.now + 2 * SETTLE, SETTLE)).resent == 1
+
+
 async def test_an_attempt_of_a_delivery_nobody_knows_closes_nothing(shop: Any) -> None:
     await shop.add()
     attempt = await shop.claim_one()
