@@ -139,6 +139,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "repeats are new": (patch("app.outbox.adding.hash_dedup_key", lambda _: None), ("dedup",)),
     "nothing is counted": (patch("app.outbox.reading.count_deliveries", lambda _db: {}), ("I10",)),
     "the clock is what it is set to": (believe_the_clock(), WAITS),
+    "resends without end": (patch("app.outbox.closing.RESENDS_LIMIT", 10**9), ("again",)),
     "holds hold nothing": (patch("app.outbox.claiming.list_blocking", lambda *_: ()), ("held",)),
 }
 """What is given up, how, and how the broken invariants begin that must be found."""

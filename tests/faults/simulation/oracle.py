@@ -19,7 +19,6 @@ from app.outbox.base import Enqueued
 GAP_MS = 6_000
 SETTLE_MS = 900_000
 DRIFT_MS = 3_000  # how far the relay's clock may be off before it takes that for a step
-WRITTEN_WITHIN_MS = 15_000
 UNCERTAIN = ("timed_out", "connection_lost", "gateway_failed", "answer_unreadable", "process_died")
 LAST = ("accepted", "expired", "suppressed", "shadow", "dead")
 # From each state, where a delivery may go by itself; a person's retry leads from the last ones to pending.
@@ -54,7 +53,8 @@ class Oracle:
     frozen: dict[str, bytes] = field(default_factory=dict)
     requests: int = 0
     _coupons: set[Any] = field(default_factory=set)
-    _old_wall: tuple[int, int] = (0, 0)  # what the clock showed when it was set, and when that was
+    latest: int = 0  # that the machine's clock ever showed before it was set back
+    _skew_at_send: dict[str, int] = field(default_factory=dict)
     _excused_until: int = 0
     _last_claim: dict[str, int] = field(default_factory=dict)
     _claims: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
@@ -88,6 +88,7 @@ class Oracle:
 
     def note_send(self, delivery_id: str, message: Message) -> None:
         """I3: the attempt is committed. I7: the message is the one that was frozen."""
+        self._skew_at_send[delivery_id] = self.wall_now() - self.true_now()
         found = self._find(
             "SELECT d.state, d.reason, a.ended_at FROM deliveries d JOIN attempts a"
             " ON a.delivery_seq = d.seq AND a.number = d.attempts WHERE d.id = ?",
@@ -104,10 +105,8 @@ class Oracle:
         """I6: nothing reaches a provider at or after its deadline."""
         self.requests += 1
         deadline_at, named = self._one("SELECT deadline_at, provider FROM deliveries WHERE id = ?", delivery_id)
-        now = self.wall_now()
-        shown, at = self._old_wall
-        if self.true_now() - at < WRITTEN_WITHIN_MS:
-            now = min(now, shown)  # the clock was set while it connected
+        # If the clock was set while the request connected, what it would show otherwise counts as well.
+        now = min(self.wall_now(), self._skew_at_send[delivery_id] + self.true_now())
         if now >= deadline_at:
             self.fail(f"I6: {delivery_id} reached {provider} {now - deadline_at} ms after its deadline")
         if named != provider:
@@ -148,6 +147,8 @@ class Oracle:
             " WHERE d.id = ? AND a.number = d.attempts - 1",
             id_,
         )
+        if self._count_uncertain(id_)[1] > 1 and id_ not in self.retried:
+            self.fail(f"again: {id_} was sent twice without an answer, and nobody asked for a third time")
         if id_ in self.retried or before is None or before[0] != "uncertain" or now < self._excused_until:
             return
         if now - last < SETTLE_MS - DRIFT_MS:
@@ -161,10 +162,6 @@ class Oracle:
         allowed = self.rates[provider] + max(self.rates[provider] * 0.05, 1)
         if len(claims) > allowed and now >= self._excused_until:
             self.fail(f"rate: {len(claims)} claims of {provider} in a second, {allowed} are allowed")
-
-    def note_step(self, shown: int) -> None:
-        """The machine's clock is set; it showed this."""
-        self._old_wall = (shown, self.true_now())
 
     def excuse_waits(self) -> None:
         """The clock was set while no process saw it: waits that were begun before may end early."""
@@ -182,13 +179,6 @@ class Oracle:
             state, receipt = self._one("SELECT state, receipt FROM deliveries WHERE id = ?", id_)
             if state != ("unknown" if receipt is None else "accepted"):
                 self.fail(f"I4: {id_} was open when the process died and is {state} after the start")
-
-    def read_all(self, delivery_id: str) -> list[Any]:
-        """Return everything that is stored of a delivery, for a comparison."""
-        rows = self.db.execute("SELECT * FROM deliveries WHERE id = ?", (delivery_id,)).fetchall()
-        for table in ("attempts", "timeline", "receipts"):
-            rows += self.db.execute(f"SELECT * FROM {table} WHERE delivery_seq = ?", (rows[0][0],)).fetchall()  # noqa: S608 - our own names
-        return rows
 
     # -- at the end -------------------------------------------------------------------------------
 
@@ -246,12 +236,9 @@ class Oracle:
             if state in LAST:
                 continue
             if state == "unknown" and (due_at is None or due_at > since):
-                deaths = self._one(
-                    "SELECT count(*) FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq"
-                    " WHERE a.reason = 'process_died' AND d.id = ?",
-                    id_,
-                )[0]
-                if on_unknown == "hold" or due_at is not None or deadline_at <= since + 3_600_000 or deaths >= 3:
+                deaths, silences = self._count_uncertain(id_)
+                out_of_time = deadline_at <= max(since + 3_600_000, self.latest)
+                if on_unknown == "hold" or due_at is not None or out_of_time or deaths >= 3 or silences >= 2:
                     continue
             if state == "pending" and due_at > since:
                 continue
@@ -284,6 +271,15 @@ class Oracle:
         query = "SELECT value, reason FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n"
         steps = self.db.execute(query, (seq,)).fetchall()
         return [(one[0], other[1]) for one, other in pairwise(steps) if other[0] == "pending"]
+
+    def _count_uncertain(self, delivery_id: str) -> tuple[int, int]:
+        """Return how many attempts ended with the process, and how many without an answer to go by."""
+        query = (
+            "SELECT coalesce(sum(a.reason = 'process_died'), 0), coalesce(sum(a.reason <> 'process_died'), 0)"
+            " FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq WHERE a.outcome = 'uncertain' AND d.id = ?"
+        )
+        deaths, silences = self._one(query, delivery_id)
+        return deaths, silences
 
     def _read_states(self, seq: int) -> list[str]:
         query = "SELECT value FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n"

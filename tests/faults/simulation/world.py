@@ -190,7 +190,7 @@ class World:
     def _set_clock(self, skew_ms: int) -> None:
         if skew_ms != self._skew_ms:
             self.trace.add(f"clock set by {skew_ms - self._skew_ms}")
-            self.oracle.note_step(self.read_wall())
+            self.oracle.latest = max(self.oracle.latest, self.read_wall())
             self._skew_ms, self._stepped_at = skew_ms, self.loop.time()
 
     # -- troubles ---------------------------------------------------------------------------------
