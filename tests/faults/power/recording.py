@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.faults.compiling import compile_shim
 
 FLUSH_US = 250  # about an NVMe disk; long enough that concurrent writes share a commit
 _HEADER = struct.Struct("<ciqI")
@@ -30,15 +31,7 @@ class Record:
 
 def compile_recorder(folder: Path) -> Path:
     """Compile recorder.c into `folder` and return the library."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    assert compiler, (
-        "the power-cut tests compile tests/faults/power/recorder.c: install a C compiler (Debian: gcc libc6-dev)"
-    )
-    library = folder / "recorder.so"
-    source = str(_HERE / "recorder.c")
-    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Werror"]
-    subprocess.run([compiler, *flags, "-o", str(library), source, "-ldl", "-lpthread"], check=True)
-    return library
+    return compile_shim(_HERE / "recorder.c", folder)
 
 
 def record_workload(library: Path, folder: Path, log: Path, *arguments: str) -> list[Record]:

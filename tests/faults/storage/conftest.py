@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sqlite3
 import struct
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +15,8 @@ from typing import Any
 
 import httpx2
 import pytest
+
+from tests.faults.compiling import compile_shim
 
 ACCOUNTS = 4
 
@@ -209,12 +209,7 @@ class FailingDisk:
 
 @pytest.fixture(scope="session")
 def disk_errors_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("disk_errors") / "disk_errors.so"
-    source = Path(__file__).with_name("disk_errors.c")
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler is not None, "a C compiler is needed: apt-get install gcc libc6-dev"
-    subprocess.run([compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    return library
+    return compile_shim(Path(__file__).with_name("disk_errors.c"), tmp_path_factory.mktemp("disk_errors"))
 
 
 @pytest.fixture
