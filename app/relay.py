@@ -8,6 +8,7 @@ from importlib import import_module
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, SteadyClock, read_clock
+from app.core.models import State
 from app.dispatch import Dispatcher, Retention, report_death
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
@@ -15,6 +16,7 @@ from app.intake import Intake, OutboxTaker
 from app.lane import HEAD_START_S, LaneParts
 from app.logs import Log
 from app.metrics import Metrics
+from app.outbox.base import Outbox
 from app.outbox.sqlite import SqliteOutbox
 from app.providers.opening import open_client
 from app.receipts import ReceiptDesk
@@ -90,7 +92,7 @@ class Relay:
             restored = await self._outbox.settle_restored(self._clock())
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
-            unknown = await self._outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
+            unknown = await self._recover(self._outbox)
             self._dispatcher.start()
             self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)
         self.use(self.rules.current())
@@ -99,6 +101,16 @@ class Relay:
         for task in (self._warming, self._watching):
             task.add_done_callback(self._watch)
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
+
+    async def _recover(self, outbox: Outbox) -> int:
+        """Make what the last process left open unknown, and count it: each may have arrived."""
+        before = await outbox.count_deliveries()
+        unknown = await outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
+        after = await outbox.count_deliveries() if unknown else {}
+        for (provider, state), count in after.items():
+            if state is State.UNKNOWN:
+                self.metrics.ambiguous.labels(provider).inc(count - before.get((provider, state), 0))
+        return unknown
 
     def use(self, snapshot: Snapshot) -> None:
         """Put new rules to work."""
