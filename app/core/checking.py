@@ -14,6 +14,9 @@ from app.core.problems import Path, find_similar
 from app.core.routing import Hit, Route, match_route
 from app.core.templates import Templates
 
+# Two rewards of 100 coins are two.
+_NOT_UNIQUE = frozenset({"amount"})
+
 
 def check_routes(
     routes: Sequence[Route],
@@ -27,6 +30,7 @@ def check_routes(
     for route in routes:
         _check_topic(route, findings)
         _check_reachable(route, findings)
+        _check_constants(route, findings)
         _check_properties(route, (recorded or {}).get(route.topic, ()), findings)
         check_template(route, templates, findings, listed)
         key = (route.topic, _text(route.when), route.provider, route.template, _text(route.recipient))
@@ -82,12 +86,28 @@ def _check_reachable(route: Route, findings: Findings) -> None:
         findings.error(("routes", route.name, "when"), f'route "{route.name}" can never be hit', hint)
 
 
+def _check_constants(route: Route, findings: Findings) -> None:
+    """A recipient or a `dedup_by` that is the same for everybody is never what was meant."""
+    if route.recipient is not None and not route.recipient.names:
+        at = ("routes", route.name, "recipient")
+        where = at if at in findings.document.places else ("defaults", "recipient")
+        hint = "name a property, such as customer.mobile; to try a route with a number of yours, write only:"
+        findings.error(where, "every message would go to one and the same number", hint)
+    if route.dedup_by is not None and route.dedup_by.names <= _NOT_UNIQUE:
+        message = "two events of one customer often have the same value here: the second would not be sent"
+        hint = "name what the message is about, such as order_id or a coupon's code; or leave dedup_by out"
+        findings.warn(("routes", route.name, "dedup_by"), message, hint)
+
+
 def _check_properties(route: Route, recorded: Collection[str], findings: Findings) -> None:
     """Report names that no event of the topic is likely to hold; `recorded`: those that events held so far."""
     known = {*KNOWN_PROPERTIES.get(route.topic, ()), *recorded}
     shown = {key for example in route.examples for key in _list_paths(example.event)}
     for path, expression in _list_expressions(route, findings):
         for name in sorted(expression.names - shown - known):
+            if name[0].isupper() and name.isidentifier():
+                findings.warn(path, f'"{name}" is read as a property of the event', _cure_capital(name, expression))
+                continue
             similar = find_similar(name, known, cutoff=0.85)
             hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
             if recorded:
@@ -97,6 +117,12 @@ def _check_properties(route: Route, recorded: Collection[str], findings: Finding
             elif known and path[-1] in {"valid_until", "dedup_by"} and name not in expression.preferred:
                 # Anything else may be missing and is seen at once; this would make every single message dead.
                 findings.warn(path, f'"{name}" is not a property known from Nector: without it nothing is sent', hint)
+
+
+def _cure_capital(name: str, expression: Expression) -> str:
+    if expression.source.strip() == name:
+        return f"a fixed text is written {{text: {name}}}"
+    return f'a fixed text stands in quotes: "{name}"'
 
 
 def _list_paths(value: Any, prefix: str = "") -> Iterator[str]:

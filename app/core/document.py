@@ -31,6 +31,7 @@ from ruamel.yaml.events import (
 
 from app.core.numbers import SentFloat
 from app.core.problems import Path, Problem
+from app.core.syntax import describe_syntax
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
@@ -106,6 +107,7 @@ class _Walk:
         self.problems: list[Problem] = []
         self.refused: set[Path] = set()
         self.incomplete: set[Path] = set()
+        self._text = text
         self._last: Event | None = None
         self._events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
 
@@ -113,7 +115,7 @@ class _Walk:
         try:
             return self._read_stream()
         except MarkedYAMLError as error:
-            self.problems.append(_describe_syntax(error, self._last))
+            self.problems.append(describe_syntax(error, self._last, self._text))
         except (OverflowError, ValueError):  # chr() of an escape such as "\U99999999", not caught by ruamel.yaml
             self._report(
                 _mark(self._last) if self._last else Mark(1, 1),
@@ -167,16 +169,21 @@ class _Walk:
             self._report(mark, "aliases (*name) are refused", "write the values out, or use defaults:")
             self.refused.add(path)
             return None
-        self._refuse_properties(event, mark)
+        if self._refuse_properties(event, mark):
+            self.refused.add(path)
         if isinstance(event, ScalarEvent):
             return self._read_scalar(event, mark)
         return self._read_mapping(path) if isinstance(event, MappingStartEvent) else self._read_list(path)
 
-    def _refuse_properties(self, event: Any, mark: Mark) -> None:
+    def _refuse_properties(self, event: Any, mark: Mark) -> bool:
+        """Report an anchor or a tag; True for a tag, which has swallowed what was meant as the value."""
         if event.anchor is not None:
             self._report(mark, "anchors (&name) are refused", "write the values out, or use defaults:")
         if event.tag is not None:
-            self._report(mark, "tags (!name) are refused", "quote the value if the ! belongs to it")
+            self._report(
+                mark, "tags (!name) are refused", "quote the value if the ! belongs to it; a condition has `not`"
+            )
+        return event.tag is not None
 
     def _read_scalar(self, event: ScalarEvent, mark: Mark) -> Any:
         value: str = event.value
@@ -253,40 +260,3 @@ def read_scalar(value: str) -> str | int | float | bool | None:
 
 def _mark(event: Event) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
-
-
-def _describe_syntax(error: MarkedYAMLError, last: Event | None) -> Problem:
-    """Point at where the mistake was made, which is often above the place where it is noticed."""
-    if isinstance(last, ScalarEvent) and last.style in ('"', "'") and last.start_mark.line < last.end_mark.line:
-        hint = f"it ends on line {last.end_mark.line + 1}, and what follows there makes no sense"
-        return Problem("error", *_mark(last), "this quote is not closed on its line", hint)
-    said = error.problem or ""
-    mark = error.problem_mark or error.context_mark
-    if "quoted scalar" in (error.context or "") or "while parsing a flow" in (error.context or ""):
-        mark = error.context_mark if error.context_mark.line < mark.line else mark
-    message, hint = next(
-        ((message, hint) for start, message, hint in _SYNTAX if start in f"{error.context or ''}: {said}"),
-        ("this cannot be read as YAML", "check the indentation and the quotes"),
-    )
-    return Problem("error", mark.line + 1, mark.column + 1, message, hint)
-
-
-_SYNTAX = (
-    ("found character '\\t'", "a tab cannot indent YAML", "use spaces"),
-    ("quoted scalar: found unexpected end", "this quote is never closed", "close it on the same line"),
-    ("mapping values are not allowed", 'a second ": " on this line', "quote the value, or check the indentation"),
-    (
-        "flow mapping",
-        'this "{" mapping lacks a comma or its "}"',
-        'close it, or quote a value that holds { } [ ] , such as "${NAME}"',
-    ),
-    (
-        "flow sequence",
-        'this "[" list lacks a comma or its "]"',
-        'close it, or quote a value that holds { } [ ] , such as "${NAME}"',
-    ),
-    ("could not find expected ':'", 'a key needs ": " after it', "check the indentation"),
-    ("that cannot start any token", "a value cannot start with this character", "quote the value"),
-    ("unknown escape character", "this escape is not known in YAML", "use single quotes, or double the backslash"),
-    ("block end", "this does not line up with what stands above it", "check the indentation and the quotes"),
-)

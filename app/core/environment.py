@@ -65,7 +65,8 @@ class _Filling:
         if value is not None:
             return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
         self.unset.add(path)
-        self._report(path, f"the environment variable {name} is not set", unset=True)
+        hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
+        self._report(path, f"the environment variable {name} is not set", hint, unset=True)
         return found[0]
 
     def _report(self, path: Path, message: str, hint: str = "", *, unset: bool = False) -> None:

@@ -85,7 +85,7 @@ def to_text(value: Any) -> str:
     return text
 
 
-def replace_absent(value: Any, default_value: Any = "", boolean: Any = False) -> Any:
+def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
     """`default`: the other value where this one is missing; with `true` also where it is false, 0 or empty."""
     return default_value if is_absent(value) or (boolean and not value) else value
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.core.document import Document
 from app.core.problems import Path, Problem
-from app.core.wording import describe_fault, locate_fault
+from app.core.wording import describe_fault, find_meant, list_keys, locate_fault
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -61,6 +61,10 @@ class Findings:
                 if described is not None:
                     message, hint, at = described
                     self.error((*path, *place), message, hint, at=at)
+            if fault["type"] == "extra_forbidden" and (
+                meant := find_meant(str(place[-1]), list_keys(model, place[:-1]))
+            ):
+                self.silence((*path, *place[:-1], meant))  # what is said of its being missing is the same fault
         self._silenced |= {(*path, key) for key in faulty if key is not None}
         sound = {key: value for key, value in data.items() if key not in faulty}
         try:

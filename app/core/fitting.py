@@ -116,8 +116,12 @@ def _check_header(route: Route, template: Template, findings: Findings) -> None:
         has = f"a variable {kind} header" if kind != "none" else "no variable header"
         path: Path = ("routes", route.name, "header")
         findings.error(
-            path, f'the route gives a {route.header.kind} header; template "{template.id}" has {has}', at="key"
+            path, f'the route gives {_say_a(route.header.kind)} header; template "{template.id}" has {has}', at="key"
         )
+
+
+def _say_a(kind: str) -> str:
+    return f"an {kind}" if kind == "image" else f"a {kind}"
 
 
 def _check_buttons(route: Route, template: Template, findings: Findings) -> None:
@@ -125,7 +129,8 @@ def _check_buttons(route: Route, template: Template, findings: Findings) -> None
     for place, button in enumerate(route.buttons):
         if button.index not in wanted:
             message = f'button {button.index} of template "{template.id}" has no variable URL'
-            findings.error(("routes", route.name, "buttons", place, "index"), message)
+            hint = f"write index: {wanted[0]}" if len(wanted) == 1 else ""
+            findings.error(("routes", route.name, "buttons", place, "index"), message, hint)
     missing = [str(place) for place in wanted if place not in {button.index for button in route.buttons}]
     if missing:
         message = (

@@ -18,6 +18,7 @@ from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 
+from app.core.mistakes import explain_syntax, find_hyphen
 from app.core.paths import Path, write_path
 
 _LONGEST_SOURCE = 2000
@@ -97,18 +98,15 @@ def _parse_source(source: str, environment: Environment) -> nodes.Expr:
         parser = Parser(environment, source, state="variable")
         node = parser.parse_expression()
         if not parser.stream.eos:
-            raise ExpressionError(f"the expression should end before `{parser.stream.current}`{_hint_at(source)}")
+            said = f"the expression should end before `{parser.stream.current.value}`"
+            raise ExpressionError(explain_syntax(source, said))
     except TemplateSyntaxError as error:
-        raise ExpressionError(f"{error.message}{_hint_at(source)}") from None
+        raise ExpressionError(explain_syntax(source, f"it cannot be read as an expression: {error.message}")) from None
     except RecursionError:
         raise ExpressionError("the expression is nested too deeply") from None
+    if (hyphen := find_hyphen(source)) is not None:
+        raise ExpressionError(hyphen)
     return node
-
-
-def _hint_at(source: str) -> str:
-    if "{{" in source or "{%" in source:
-        return "; write the expression without {{ }}: user_name | upper"
-    return "; compare with ==" if " = " in source else ""
 
 
 # -- what is allowed ------------------------------------------------------------------------------
@@ -125,6 +123,8 @@ def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Call
         raise ExpressionError("one key or index at a time: write a[0][1]")
     if isinstance(node, nodes.Compare) and len(node.ops) > 1:
         raise ExpressionError("one comparison at a time: write `a < b and b < c`")
+    if isinstance(node, nodes.Or) and isinstance(node.right, nodes.Const) and isinstance(node.right.value, str):
+        raise ExpressionError('`or` does not fill what is missing; write user_name | default("there")')
     if isinstance(node, nodes.Filter):
         prepare_filter(node)
         _check_call("filter", node, environment.filters)
@@ -138,13 +138,31 @@ def _check_call(kind: str, node: nodes.Filter | nodes.Test, known: Mapping[str, 
         raise ExpressionError(f"there is no {kind} `{node.name}`{suggest(node.name, known)}")
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         raise ExpressionError("* and ** are not possible here")
-    named = {str(item.key): None for item in node.kwargs}
+    named = {str(item.key): item.value for item in node.kwargs}
+    signature = inspect.signature(known[node.name])
     try:
-        inspect.signature(known[node.name]).bind(None, *node.args, **named)
+        bound = signature.bind(None, *node.args, **named)
     except TypeError:
-        raise ExpressionError(f"the {kind} `{node.name}` does not take these arguments") from None
-    if OWN_ARGUMENT in named:
-        raise ExpressionError(f"the {kind} `{node.name}` does not take these arguments")
+        bound = None
+    if bound is None or OWN_ARGUMENT in named:
+        raise ExpressionError(f"the {kind} `{node.name}` does not take these arguments; {_show_use(node, signature)}")
+    for name, value in bound.arguments.items():
+        wants_number = signature.parameters[name].annotation in {"int", "int | None"}
+        if wants_number and isinstance(value, nodes.Const) and not isinstance(value.value, int):
+            raise ExpressionError(f"the {kind} `{node.name}` takes a whole number as its {name}")
+
+
+def _show_use(node: nodes.Filter | nodes.Test, signature: inspect.Signature) -> str:
+    """Return `write replace(old, new[, count])`: in square brackets what may be left out."""
+    if node.name == "default":
+        return 'write default("there")'
+    _, *parameters = (each for each in signature.parameters.values() if each.name != OWN_ARGUMENT)
+    required = [each.name for each in parameters if each.default is inspect.Parameter.empty]
+    optional = [each.name for each in parameters if each.default is not inspect.Parameter.empty]
+    if not parameters:
+        return "it takes none"
+    more = f"[{', ' if required else ''}{', '.join(optional)}]" if optional else ""
+    return f"write {node.name}({', '.join(required)}{more})"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

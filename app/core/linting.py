@@ -16,10 +16,22 @@ from typing import Any
 from app.core.cleaning import write_scalar
 from app.core.config import Config
 from app.core.models import Event, Message
+from app.core.numbers import read_decimal
+from app.core.paths import look_up, read_path
 from app.core.problems import Problem
 from app.core.rendering import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.core.routing import Broken, Example, Miss, Route, match_route
-from app.core.templates import BODY_LIMIT, Templates, fill_template
+from app.core.templates import (
+    BODY_LIMIT,
+    HEADER_LIMIT,
+    URL_LIMIT,
+    FilledTemplate,
+    Template,
+    Templates,
+    fill_template,
+)
+
+_EQUALS_NUMBER = re.compile(r"[=!]=\s*-?\d|\d\s*[=!]=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,7 @@ def _compare(
 ) -> Iterator[str]:
     match came_to:
         case Miss() if example.hits:
-            yield f"expected to hit the route, but {came_to.detail}"
+            yield f"expected to hit the route, but {came_to.detail}{_show_reads(route, example)}"
         case Broken():
             yield came_to.detail
         case Unrendered() if not example.hits:
@@ -120,6 +132,16 @@ def _compare(
             pass
 
 
+def _show_reads(route: Route, example: Example) -> str:
+    """Return what a false condition read, and the commonest cause."""
+    reads = {name: look_up(example.event, read_path(name)) for name in sorted(route.when.names if route.when else ())}
+    shown = ", ".join(f"{name} = {_show(value)}" for name, value in reads.items() if value is not None)
+    is_text = any(isinstance(value, str) and read_decimal(value) is not None for value in reads.values())
+    compares = route.when is not None and _EQUALS_NUMBER.search(route.when.source)
+    hint = "; a text never equals a number: write `| float`" if is_text and compares else ""
+    return (f" ({shown})" if shown else "") + hint
+
+
 def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, templates: Templates) -> Iterator[str]:
     got = {
         "to": message.recipient,
@@ -131,9 +153,9 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
     }
     template = templates.get((route.provider, route.template))
     if template is not None:
-        got["text"] = fill_template(template, message.variables, message.header, message.buttons).body
-        if len(got["text"]) > BODY_LIMIT:
-            yield f"the message is {len(got['text'])} characters long; WhatsApp takes {BODY_LIMIT}"
+        filled = fill_template(template, message.variables, message.header, message.buttons)
+        got["text"] = filled.body
+        yield from _measure_message(template, filled, message)
     elif "text" in sends:
         yield f'"text" cannot be compared: template "{route.template}" is not in templates.yaml'
     for key, expected in sends.items():
@@ -143,6 +165,20 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
             yield f'"text" differs, [-expected-] {{+got+}}: {_mark_words(str(expected), str(got[key]))}'
         elif key in got and got[key] != expected:
             yield f'"{key}" should be {_show(expected)}, and is {_show(got[key])}'
+
+
+def _measure_message(template: Template, filled: FilledTemplate, message: Message) -> Iterator[str]:
+    """What WhatsApp would refuse or cut: https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components."""
+    if len(filled.body) > BODY_LIMIT:
+        yield f"the message is {len(filled.body)} characters long; WhatsApp takes {BODY_LIMIT}"
+    if template.header_kind == "text" and len(filled.header) > HEADER_LIMIT:
+        yield f"the header is {len(filled.header)} characters long; WhatsApp takes {HEADER_LIMIT}; shorten its value"
+    for button in message.buttons:
+        url = filled.buttons[button.index][1] if button.index < len(filled.buttons) else ""
+        if len(url) > URL_LIMIT:
+            yield f"button {button.index} leads to {len(url)} characters; WhatsApp takes {URL_LIMIT}"
+        if "://" in button.url[:10] and not url.startswith(button.url):
+            yield f"button {button.index} would lead to {url}; give only what follows the fixed part of its address"
 
 
 def _compare_variables(expected: list[Any] | Mapping[str, Any], message: Message) -> Iterator[str]:

@@ -30,7 +30,10 @@ def report_empty(data: Mapping[str, Any], findings: Findings) -> None:
         if findings.is_silenced(path):
             continue
         key = f'"{path[-1]}"' if isinstance(path[-1], str) else f'item {path[-1] + 1} of "{path[-2]}"'
-        findings.error(path, f"{key} has no value {name_owner(path[:-1])}", "write one, or remove the key", at="key")
+        hint = "write one, or remove the key"
+        if isinstance(path[-1], str) and path[-3:-2] == ("variables",):  # {user_name}, a mapping in YAML
+            hint = f"an expression is written without braces: {path[-1]}"
+        findings.error(path, f"{key} has no value {name_owner(path[:-1])}", hint, at="key")
         findings.silence(path)
 
 

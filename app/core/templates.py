@@ -17,6 +17,8 @@ from app.core.template_entries import PLACEHOLDER, TemplateEntry, find_placehold
 
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
 BODY_LIMIT = 1024
+HEADER_LIMIT = 60  # of a text header, filled
+URL_LIMIT = 2000  # of a button's whole address
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,24 @@ _SIMPLE = {
     "model_attributes_type": ("must be a mapping", "write `key: value` below it"),
     "string_too_short": ("must not be empty", ""),
 }
+# What to write instead, where the key itself tells more than its kind does.
+_CURES = {
+    "valid_for": "add the unit: 24h, 7d",
+    "timeout": "add the unit: 10s",
+    "header": "write {text: …}, {image: …}, {video: …} or {document: …}",
+    "buttons": "write `- index: 0`, and `url: …` below it",
+}
+# Words of other tools, for keys of ours that are spelt quite differently.
+_MEANT = {
+    **dict.fromkeys(("topic", "trigger", "on"), "event"),
+    **dict.fromkeys(("params", "parameters", "properties", "values", "placeholders"), "variables"),
+    **dict.fromkeys(("if", "condition", "filter", "where"), "when"),
+    **dict.fromkeys(("to", "phone", "mobile", "number"), "recipient"),
+    **dict.fromkeys(("account", "channel", "integration"), "provider"),
+    **dict.fromkeys(("ttl", "expires", "expires_in", "max_age"), "valid_for"),
+    **dict.fromkeys(("input", "payload", "given"), "event"),
+    **dict.fromkeys(("expect", "expected", "output"), "sends"),
+}
 _NAMES = {"routes": "route", "providers": "provider"}
 
 
@@ -54,12 +72,12 @@ def describe_fault(fault: ErrorDetails, place: Path, data: Any, model: type[Base
     if kind == "missing":
         return _describe_missing(place, data, model, where)
     if kind == "extra_forbidden":
-        return f'unknown key "{place[-1]}" {where}', _correct_key(str(place[-1]), list_keys(model, place[:-1])), "key"
+        return f'unknown key "{place[-1]}" {where}', _correct_key(place, list_keys(model, place[:-1])), "key"
     if fault["loc"][-1:] == ("[key]",):
         return f'"{place[-1]}" is not a name {where}', "use letters, digits and _", "key"
     if kind in _SIMPLE:
         message, hint = _SIMPLE[kind]
-        return f"{key} {message}", hint, "value"
+        return f"{key} {message}", _CURES.get(str(place[-1]), hint) if place else hint, "value"
     if kind in ("literal_error", "enum"):
         choices = re.findall(r"'([^']*)'", str(context["expected"]))
         if not choices:
@@ -79,15 +97,26 @@ def _describe_missing(place: Path, data: Any, model: type[BaseModel], where: str
     owner = _step_into(data, place[:-1])
     known = list_keys(model, place[:-1])
     unknown = [key for key in owner if key not in known] if isinstance(owner, Mapping) else []
-    if unknown and (len(known) == 1 or any(find_similar(key, known) == place[-1] for key in unknown)):
+    if unknown and (len(known) == 1 or any(find_meant(key, known) == place[-1] for key in unknown)):
         return None
-    return f'"{place[-1]}" is missing {where}', "", "key"
+    hint = "the properties stand below `event:`" if place[-1] == "event" and len(place) > 1 else ""
+    return f'"{place[-1]}" is missing {where}', hint, "key"
 
 
-def _correct_key(key: str, known: Sequence[str]) -> str:
+def find_meant(key: str, known: Sequence[str]) -> str | None:
+    """Return the key that was meant by one that is not known, None if that cannot be told."""
+    meant = _MEANT.get(key.lower())
+    return meant if meant in known else find_similar(key, known)
+
+
+def _correct_key(place: Path, known: Sequence[str]) -> str:
+    key = str(place[-1])
     if "|" in key:  # an expression that YAML took for a mapping
         return 'the argument of a filter stands in brackets: user_name | default("there")'
-    return ask_similar(key, known)
+    if place[0] == "variables" and isinstance(place[-2], int) and find_similar(key, known) is None:
+        return f"variables by name stand without dashes: `{key}: …`; a fixed text is {{text: …}}"
+    meant = find_meant(key, known)
+    return f'did you mean "{meant}"?' if meant else ask_similar(key, known)
 
 
 def list_keys(model: type[BaseModel], place: Path) -> list[str]:
@@ -97,7 +126,10 @@ def list_keys(model: type[BaseModel], place: Path) -> list[str]:
         fields = [found.model_fields[part] for found in models if isinstance(part, str) and part in found.model_fields]
         # An index or a free key stays inside the models that its list or mapping holds.
         models = [inner for field in fields for inner in _find_models(field.annotation)] if fields else models
-    return list(dict.fromkeys(key for found in models for key in found.model_fields))
+    # What a model adds to the one it is made from comes first: `event` and `template` before `priority`.
+    ordered = (key for found in models for key in (*found.__annotations__, *found.model_fields))
+    known = {key for found in models for key in found.model_fields}
+    return list(dict.fromkeys(key for key in ordered if key in known))
 
 
 def _find_models(annotation: Any) -> Iterator[type[BaseModel]]:

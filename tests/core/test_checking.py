@@ -77,6 +77,7 @@ templates:
             "template: two-buttons, buttons: [{index: 0, url: a}]",
             ["error button 0", "error has a variable URL in button 1"],
         ),
+        ("template: text-header, header: {image: b}", ["error the route gives an image header"]),
         ("template: listed, variables: [a], buttons: [{index: 0, url: b}]", []),
         ("template: listed, variables: [a, b], buttons: [{index: 0, url: b}]", []),
         ("template: lited", ["warning is not in templates.yaml"]),
@@ -157,6 +158,115 @@ def test_a_deadline_on_a_property_that_the_topic_never_carries_is_doubted(
     route: str, told: list[str], parse: Callable[..., Parsed], with_route: Callable[..., str]
 ) -> None:
     assert [one.message for one in parse(with_route(f"provider: bitespeed, template: t, {route}")).problems] == told
+
+
+@pytest.mark.parametrize(
+    ("route", "told", "hint"),
+    [
+        ('recipient: "+919800000001"', "every message would go to one and the same number", "name a property"),
+        (
+            "dedup_by: amount, examples: [{event: {amount: 1}}]",
+            "two events of one customer often have the same value here",
+            "such as order_id",
+        ),
+        ("dedup_by: '1'", "two events of one customer often have the same value here", "leave dedup_by out"),
+        ("variables: [Acme]", '"Acme" is read as a property of the event', "a fixed text is written {text: Acme}"),
+        ("when: user_tier == Gold", '"Gold" is read as a property of the event', 'stands in quotes: "Gold"'),
+        ("variables: [amount | money(INR)]", '"INR" is read as a property of the event', 'stands in quotes: "INR"'),
+    ],
+)
+def test_what_is_the_same_for_everybody_or_a_text_without_quotes_is_told(
+    route: str, told: str, hint: str, parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    (problem,) = parse(with_route(f"provider: bitespeed, template: t, {route}")).problems
+    assert told in problem.message
+    assert hint in problem.hint
+
+
+def test_a_recipient_that_the_defaults_give_to_everybody_is_told_there(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: t", extra='defaults: {recipient: "9800000001"}\n')
+    problems = parse(text).problems
+    assert {problem.line for problem in problems} == {13}
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("route", "told", "hint"),
+    [
+        ("topic: coupon_create, template: t", 'unknown key "topic" in route "b"', 'did you mean "event"?'),
+        (
+            "event: order_create, template: names, varables: [a, b]",
+            'unknown key "varables" in route "b"',
+            'did you mean "variables"?',
+        ),
+        (
+            "event: order_create, template: t, variables: [{name: a}]",
+            'unknown key "name" in route "b"',
+            "variables by name stand without dashes: `name: …`; a fixed text is {text: …}",
+        ),
+        (
+            "event: order_create, template: t, variables: [{user_name}]",
+            '"user_name" has no value in route "b"',
+            "an expression is written without braces: user_name",
+        ),
+        (
+            'event: order_create, template: t, variables: ["${user_name}"]',
+            "the environment variable user_name is not set",
+            "a property of the event is written without ${ }: user_name",
+        ),
+        ("event: order_create, template: t, valid_for: 48", '"valid_for" must be a text', "add the unit: 24h, 7d"),
+        ("event: order_create, template: t, header: user_tier", '"header" must be a mapping', "write {text: …}"),
+        ("event: order_create, template: t, buttons: {url: a}", '"buttons" must be a list', "write `- index: 0`"),
+        (
+            "event: order_create, template: t, examples: [{}]",
+            '"event" is missing in route "b"',
+            "the properties stand below `event:`",
+        ),
+        ("event: order_create, template: t, colour: red", 'unknown key "colour" in route "b"', 'known: "event", "temp'),
+    ],
+)
+def test_a_mistake_of_form_is_told_once_with_what_to_write(
+    route: str, told: str, hint: str, parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: t").replace(
+        "  uses-", f"  b: {{provider: bitespeed, {route}}}\n  uses-", 1
+    )
+    (problem,) = parse(
+        text, templates=parse_templates(TEMPLATES.replace("none:", "t: {body: x}\n    none:")).templates
+    ).problems
+    assert told in problem.message
+    assert problem.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "column", "told"),
+    [
+        ("    event: a", "   event: a", 3, 5, "this line is indented otherwise than line 2"),
+        ("    template: b", "      template: b", 3, 7, "this line is indented otherwise than line 2"),
+        ("    event: a", "    event a", 2, 5, 'this line has no ": "'),
+        ("    event: a", "    event:a", 2, 5, 'this line has no ": "'),
+        ("    event: a", "    # why\n\n    event:a", 4, 5, 'this line has no ": "'),
+        ("    event: a", "  \xa0 event: a", 2, 1, "what indents this line is not only spaces"),
+        ("event: a", "event: a: b", 2, 13, 'a second ": " on this line'),
+        ("    template: b", '    template: "b" == c', 3, 15, "something follows the closing quote"),
+        ("    template: b", "    template: !b", 3, 15, "tags (!name) are refused"),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_yaml_is_pointed_at_where_it_was_typed(
+    old: str, new: str, line: int, column: int, told: str, parse: Callable[..., Parsed]
+) -> None:
+    text = "r:\n    event: a\n    template: b\n    when: c\n"
+    assert old in text
+    places = {problem.message: (problem.line, problem.column) for problem in parse(text.replace(old, new)).problems}
+    assert {place for message, place in places.items() if told in message} == {(line, column)}, places
+
+
+def test_a_colon_that_nothing_above_explains_is_told_as_a_second_one(parse: Callable[..., Parsed]) -> None:
+    for text, line in (("a:\n  c: d: e\n", 2), ("c: d: e\n", 1)):
+        (problem,) = parse(text).problems
+        assert (problem.line, problem.message) == (line, 'a second ": " on this line')
 
 
 def test_a_topic_of_ones_own_may_carry_anything(parse: Callable[..., Parsed], with_route: Callable[..., str]) -> None:

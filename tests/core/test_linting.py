@@ -144,7 +144,7 @@ def test_an_example_that_comes_to_what_it_says_has_no_problem(example: str) -> N
             "{event: {amount: 5}}",
             ["expected a message, got dead with recipient_missing: the event names no mobile number"],
         ),
-        ("{event: {amount: 0}}", ["expected to hit the route, but `when: amount | float > 0` is false"]),
+        ("{event: {amount: 0}}", ["expected to hit the route, but `when: amount | float > 0` is false (amount = 0)"]),
         ("{event: {}, sends: {}}", ["expected to hit the route, but `when` is false, since `amount` is missing"]),
     ],
 )
@@ -205,3 +205,70 @@ def test_a_message_that_whatsapp_would_find_too_long_is_told() -> None:
     assert [problem.message for problem in result.problems] == [
         'example 1 of route "coins": the message is 1026 characters long; WhatsApp takes 1024'
     ]
+
+
+@pytest.mark.parametrize(
+    ("when", "event", "told"),
+    [
+        (
+            "amount == 1250",
+            '{amount: "1250"}',
+            '`when: amount == 1250` is false (amount = "1250"); a text never equals',
+        ),
+        ("amount == 1250", "{amount: 1200}", "`when: amount == 1250` is false (amount = 1200)"),
+        ("amount > 1250", "{amount: 1200}", "`when: amount > 1250` is false (amount = 1200)"),
+        ("user_tier | default('false')", "{amount: 1200}", "`when: user_tier | default('false')` is false"),
+    ],
+)
+def test_an_example_that_misses_shows_what_the_condition_read(when: str, event: str, told: str) -> None:
+    result, *_ = run(f"event: {event}", CONFIG.replace("when: amount | float > 0", f"when: {when}"))
+    (problem,) = result.problems
+    assert told in problem.message
+    assert problem.message.endswith("write `| float`") == ('"1250"' in told)
+
+
+LIMITS = """version: 1
+templates:
+  gallabox:
+    coins:
+      header: {text: "Order {{1}} is on its way"}
+      variables: [name, coins]
+      body: "Hi {{name}}, {{coins}} coins."
+      buttons: [{url: "https://a.example/{{1}}", text: Go}, {url: "{{1}}", text: Any}, FAR]
+"""
+
+
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [
+        ("code: A1, order: A-1", []),
+        ("code: A1, order: A-1, long: " + "x" * 900, ["button 2 leads to 2418 characters; WhatsApp takes 2000"]),
+        (
+            "code: A1, order: 12345678901234567890123456789012345678901",
+            ["the header is 61 characters long; WhatsApp takes"],
+        ),
+        ("code: 'https://a.example/A1', order: A-1", ["button 0 would lead to https://a.example/https://a.example/A1"]),
+    ],
+)
+def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(example: str, told: list[str]) -> None:
+    templates = parse_templates(
+        LIMITS.replace("FAR", "{url: 'https://a.example/" + "long/" * 300 + "{{1}}', text: Far}")
+    )
+    assert templates.problems == ()
+    text = CONFIG[: CONFIG.index("  picture:")].replace("    valid_until", "    header: {text: order}\n    valid_until")
+    urls = ("code", "link", "long | default(1)")
+    buttons = ", ".join(f"{{index: {place}, url: {url}}}" for place, url in enumerate(urls))
+    text = text.replace("    valid_until", f"    buttons: [{buttons}]\n    valid_until")
+    text = text.replace(
+        "EXAMPLE", f'event: {{amount: 5, user_mobile: "9800000001", link: "https://b.example", {example}}}'
+    )
+    parsed = parse_config(
+        text,
+        name="relay.yaml",
+        environment={"KEY": "example"},
+        provider_types=settings_types(),
+        templates=templates.templates,
+    )
+    assert parsed.config is not None, parsed.problems
+    (result,) = run_examples(parsed.config, templates.templates, NOW, str)
+    assert [problem.message.partition(": ")[2][: len(told[0])] for problem in result.problems] == told
