@@ -7,7 +7,9 @@ import io
 import json
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +208,100 @@ async def test_the_inline_yaml_has_no_file_to_watch(
             await asyncio.sleep(0.01)
         assert await read_counts(relay) == {}
         assert await relay.relay.rules.reload(relay.relay.use) is None
+
+
+async def test_each_delivery_names_the_version_it_was_rendered_with(relay: Any, config: Path) -> None:
+    """The bundled file, a wrong edit that changes nothing, a right one; /readyz and metrics tell the same."""
+    hashes = []
+    for old, new in (("version: 1", "version: 1"), ("template:", "temlate:"), ("version: 1", "version: 1 # mended")):
+        good = config.read_text()
+        replace_text(config, old, new)
+        fault = await relay.relay.rules.reload(relay.relay.use)
+        assert (fault is None) == (new != "temlate:")
+        (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+        in_force = (await relay.client.get("/readyz")).json()["config"]
+        assert (await relay.delivery(delivery["id"]))["config_hash"] == in_force
+        metrics = (await relay.ops("GET", "/metrics")).text
+        told = [line for line in metrics.splitlines() if line.startswith("relay_config_info{")]
+        assert told == [f'relay_config_info{{hash="{in_force}"}} 1.0']
+        hashes.append(in_force)
+        if fault is not None:
+            config.write_text(good)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+# -- going live: what was recorded stays a record -------------------------------------------------
+
+AHEAD_S = 3_600
+
+
+def write_live_from(seconds: float) -> str:
+    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat(timespec="seconds")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("mode: live #", "mode: shadow #"), ("mode: shadow #", "mode: live #")),
+        (("priority: 10", "mode: shadow\n    priority: 10"), ("mode: shadow\n", "mode: live\n")),
+        (("priority: 10", "live_from: LATER\n    priority: 10"), ("LATER", "EARLIER")),
+        (("priority: 10", 'only: ["+919800000099"]\n    priority: 10'), ('    only: ["+919800000099"]\n', "")),
+    ],
+    ids=["the file", "the route", "live_from", "only"],
+)
+async def test_going_live_sends_nothing_of_what_was_recorded(
+    open_relay: Callable[..., Any], config: Path, sandbox: Any, before: tuple[str, str], after: tuple[str, str]
+) -> None:
+    later, earlier = write_live_from(AHEAD_S), write_live_from(-AHEAD_S)
+    replace_text(config, before[0], before[1].replace("LATER", later))
+    async with open_relay(RELAY_CONFIG=str(config)) as relay:
+        recorded = [await post_to(relay, number) for number in range(1, 6)]
+        assert {one["state"] for one in recorded} == {"shadow"}
+        replace_text(config, after[0].replace("LATER", later), after[1].replace("EARLIER", earlier))
+        assert await relay.relay.rules.reload(relay.relay.use) is None
+        # The control: the same route sends what comes now, and the sandbox would have counted more.
+        live = await post_to(relay, 6)
+        await relay.wait_for(live["id"], "accepted")
+        assert {(await relay.delivery(one["id"]))["state"] for one in recorded} == {"shadow"}
+    assert [message["delivery_id"] for message in await sandbox.messages()] == [live["id"]]
+
+
+async def test_live_from_passes_and_the_backlog_stays(
+    open_relay: Callable[..., Any], config: Path, sandbox: Any
+) -> None:
+    replace_text(config, "priority: 10", f"live_from: {write_live_from(AHEAD_S)}\n    priority: 10")
+    async with open_relay(RELAY_CONFIG=str(config)) as relay:
+        recorded = [await post_to(relay, number) for number in range(1, 6)]
+        assert {one["state"] for one in recorded} == {"shadow"}
+        relay.relay._clock._read_wall = lambda: int((time.time() + 2 * AHEAD_S) * 1_000)
+        async with asyncio.timeout(20):
+            while (live := await post_to(relay, 6))["state"] == "shadow":
+                recorded.append(live)
+                await asyncio.sleep(0.05)
+        await relay.wait_for(live["id"], "accepted")
+        assert {(await relay.delivery(one["id"]))["state"] for one in recorded} == {"shadow"}
+    assert [message["delivery_id"] for message in await sandbox.messages()] == [live["id"]]
+
+
+async def test_what_was_recorded_can_be_compared_with_what_nector_sent(
+    open_relay: Callable[..., Any], config: Path
+) -> None:
+    """When, which template, through whom, to which (masked) number; and a trace of each value."""
+    replace_text(config, "mode: live #", "mode: shadow #")
+    async with open_relay(RELAY_CONFIG=str(config)) as relay:
+        await post_to(relay, 1)
+        (row,) = (await relay.ops("GET", "/deliveries?state=shadow")).json()["deliveries"]
+        told = [row[name] for name in ("route", "provider", "template", "recipient", "state")]
+        assert told == ["coins-earned", "gallabox", "coins_earned", "+91******0001", "shadow"]
+        assert row["created_at"].endswith("Z")
+        message = (await relay.delivery(row["id"]))["message"]
+        assert (message["template"], message["language"]) == ("coins_earned", "en")
+        assert [one["name"] for one in message["variables"]] == ["name", "coins"]
+        assert not {"Riya", "100"} & {one["value"] for one in message["variables"]}
+
+
+async def post_to(relay: Any, number: int) -> dict[str, Any]:
+    """Post an event to an example number; return its only delivery as the answer tells it."""
+    answer = await relay.post({**COINS, "user_mobile": f"98000000{number:02}"})
+    (delivery,) = answer.json()["deliveries"]
+    return dict(delivery)
