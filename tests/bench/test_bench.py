@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from bench.checking import CONFIG, repeat_routes
 from bench.events import build_event, build_message, phone_of
 from bench.fake_provider import Account
 from bench.figures import Spread, compare, percentile
@@ -95,3 +97,10 @@ def test_memory_counts_only_with_all_queued(accepted: int, resident_mb: float, m
 
 def throughput(per_s: float, lost: int, twice: int) -> Throughput:
     return Throughput(per_s, 1000.0, 1.0, 2.0, Memory(60.0, 60.0), Delivered(lost, twice, 0))
+
+
+def test_the_bundled_routes_are_repeated_under_names_of_their_own() -> None:
+    text = repeat_routes((CONFIG / "relay.yaml").read_text(), 25)
+    names = re.findall(r"^  ([a-z-]+-[0-9]+):", text, re.MULTILINE)
+    assert (len(names), len(set(names)), names[0], names[12]) == (25, 25, "coins-earned-0", "coupon-ready-12")
+    assert text.count("    event: ") == len(set(re.findall(r"event: \w+_[0-9]+_create", text))) == 25
