@@ -45,7 +45,10 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a file came to: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates."""
+    """What a file came to: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates.
+
+    `untried`: routes without an example.
+    """
 
     name: str
     problems: tuple[tuple[str, Problem], ...]  # (file, problem)
@@ -53,6 +56,7 @@ class Checked:
     passed: int = 0
     failed: int = 0
     listed: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
 
     def count(self, severity: str) -> int:
         """Return how many problems are so bad."""
@@ -87,7 +91,8 @@ def _run(
     failed = sum(bool(result.problems) for result in results)
     found += [(name, problem) for result in results for problem in result.problems]
     found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
-    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed)
+    untried = tuple(route.name for route in config.routes if not route.examples)
+    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed, untried)
 
 
 def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem]:
@@ -122,7 +127,8 @@ def _sum_up(checked: Checked) -> str:
     if not checked.routes:
         return f"{checked.name}: {told}; nothing was run"
     examples = f"{checked.passed} of {count_nouns(checked.passed + checked.failed, 'example')} right"
-    return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}"
+    untried = f"; no example tries {', '.join(checked.untried)}" if checked.untried else ""
+    return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}{untried}"
 
 
 def _as_json(checked: Checked) -> dict[str, object]:

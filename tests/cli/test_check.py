@@ -158,3 +158,12 @@ def test_github_gets_an_annotation_for_each_line(run: Callable[..., Any], edit: 
     told = 'unknown key "temlate" in route "coins-earned"; did you mean "template"?'
     assert f"::error file=config/relay.yaml,line={line},col=5::{told}" in done.out.splitlines()
     assert "::warning file=config/relay.yaml,line=26,col=17::the environment variable" in done.out
+
+
+def test_a_route_that_no_example_tries_is_named(run: Callable[..., Any], folder: Path) -> None:
+    path = folder / "config/relay.yaml"
+    path.write_text(
+        path.read_text() + "  mine: {event: lead_create, template: review_thanks, variables: [user_name]}\n"
+    )
+    done = run("check")
+    assert (done.code, done.out.endswith(" 0 errors, 6 warnings; no example tries mine\n")) == (0, True)
