@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 
 from app.cli.sources import read_config, read_event
 from app.clock import read_clock
+from app.core.nector import canonical_topic
+from app.core.problems import find_similar
 from app.core.routing import Broken, Explanation, Hit, Miss, explain_routes
 
 
@@ -22,6 +25,11 @@ def route(
     """Say for every route whether the event hits it, and why. Exit 0 if one does, else 1."""
     rules, _ = read_config(config)
     given = read_event(event, topic, read_clock())
+    if not any(canonical_topic(one.topic) == canonical_topic(given.topic) for one in rules.routes):
+        similar = find_similar(given.topic, (one.topic for one in rules.routes))
+        print(
+            f"no route waits for {given.topic}" + (f'; did you mean "{similar}"?' if similar else ""), file=sys.stderr
+        )
     rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
     if as_json:
         print(json.dumps({"topic": given.topic, "routes": rows}, ensure_ascii=False, indent=2, default=str))

@@ -116,3 +116,12 @@ def test_a_broken_yaml_is_1_with_its_lines(
     done = run("route", write(COINS), "--topic", "x")
     assert done.code == 1
     assert "config/relay.yaml cannot be used:\nconfig/relay.yaml:" in done.err
+
+
+def test_a_topic_that_no_route_waits_for_is_told(run: Callable[..., Any], write: Callable[..., str]) -> None:
+    done = run("route", write(COINS), "--topic", "walletreward_crate")
+    assert (done.code, done.err) == (
+        1,
+        'no route waits for walletreward_crate; did you mean "walletreward_create"?\n',
+    )
+    assert run("route", write(COINS), "--topic", "x").err == "no route waits for x\n"
