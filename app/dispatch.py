@@ -42,7 +42,7 @@ class Dispatcher:
         self._on_dead = on_dead
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running: set[Lane] = set()  # those that are being replaced, too
+        self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
         self._timekeeper = Timekeeper(parts.clock, parts.outbox, parts.metrics, parts.log)
         self._sweeping = asyncio.Lock()  # a sweep is several commits at one time: the clock is not moved among them
 
@@ -70,7 +70,7 @@ class Dispatcher:
             if name not in self._lanes:
                 lane = Lane(name, settings, snapshot.providers[name], self._parts)
                 self._lanes[name] = lane
-                self._running.add(lane)
+                self._running[lane] = None
                 self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
 
     def wake(self, provider: str) -> None:
@@ -117,7 +117,7 @@ class Dispatcher:
             report_death(task.get_name(), error, self._parts.log, self._on_dead)
 
     def _forget(self, lane: Lane, _task: asyncio.Task[None]) -> None:
-        self._running.discard(lane)
+        self._running.pop(lane, None)
 
     async def _follow_clock(self) -> None:
         while True:
