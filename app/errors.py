@@ -8,6 +8,7 @@ RelayError                  root: always carries a message a person can act on
 │   └── StoreBroken         I/O error or damage: the process must end (exit 74)
 ├── StoreInUse              another process holds the store (exit 75)
 └── OpsError                a command could not talk to the running relay (exit 1)
+    └── NoRelayError        there is none where it was looked for
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class StoreInUse(RelayError):
 
 class OpsError(RelayError):
     """The running relay could not be reached or refused the command."""
+
+
+class NoRelayError(OpsError):
+    """No relay runs where the command looked for one, or the command has no token for it."""
 
 
 def find_place(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from app.clock import Clock
+from app.core.config import Config
 from app.core.models import TEST_SOURCE, Event, Message, State
 from app.core.phone import PhoneFault, mask_phone, read_phone
 from app.core.planning import make_delivery
@@ -34,6 +35,15 @@ class Tester:
 
 
 @dataclass(frozen=True, slots=True)
+class TestOrder:
+    """Which route's example goes to which number. `example`: which of them, from 1; None: the first that sends."""
+
+    route: str
+    to: str
+    example: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NotSent:
     """Why nothing is sent, with the HTTP status for it and the cure."""
 
@@ -41,52 +51,75 @@ class NotSent:
     detail: str
 
 
-async def send_test(tester: Tester, route_name: str, to: str, number: int | None) -> DeliveryState | NotSent:
-    """Queue the message of a route's example (its first that sends, or the `number`th) for `to`, and nobody else.
+@dataclass(frozen=True, slots=True)
+class TestMessage:
+    """A route's example as a message to one of our own numbers."""
+
+    route: Route
+    event: Event
+    message: Message
+
+
+async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | NotSent:
+    """Queue the message of a route's example for one number, and nobody else.
 
     The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
     """
-    snapshot, now = tester.snapshot(), tester.clock()
-    route = next((route for route in snapshot.config.routes if route.name == route_name), None)
-    if route is None:
-        names = ", ".join(sorted(route.name for route in snapshot.config.routes))
-        return NotSent(422, f"route: the YAML has no route of this name; it has {names}")
-    recipient = _read_recipient(tester, to, snapshot.config.store.country)
-    if isinstance(recipient, NotSent):
-        return recipient
-    example = _choose_example(route, number)
-    if isinstance(example, NotSent):
-        return example
-    body = json.dumps(example.event, default=str).encode()
-    event = Event(tester.new_id(now), TEST_SOURCE, route.topic, None, body, example.event, now)
-    message = render_message(route, event, snapshot.config.store)
-    if not isinstance(message, Message):
-        return NotSent(422, f"example: no message comes of it: {message.reason.value} ({message.detail})")
+    config, now = tester.snapshot().config, tester.clock()
+    test = make_test_message(config, order, tester.numbers, tester.new_id(now), now)
+    if isinstance(test, NotSent):
+        return test
     delivery = make_delivery(
-        route,
-        event,
-        snapshot.config,
+        test.route,
+        test.event,
+        config,
         tester.new_id,
-        recipient=recipient,
-        message=replace(message, recipient=recipient),
+        recipient=test.message.recipient,
+        message=test.message,
         state=State.PENDING,
         reason=None,
         deadline_at=now + VALID_MS,
     )
-    (queued,) = (await tester.outbox.add_event(event, [delivery])).deliveries
-    tester.log.info("test.queued", delivery_id=queued.id, route=route.name, recipient=mask_phone(recipient), by="ops")
-    tester.wake(route.provider)
+    (queued,) = (await tester.outbox.add_event(test.event, [delivery])).deliveries
+    recipient = mask_phone(test.message.recipient)
+    tester.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
+    tester.wake(test.route.provider)
     return queued
 
 
-def _read_recipient(tester: Tester, to: str, country: str) -> str | NotSent:
+def make_test_message(
+    config: Config, order: TestOrder, numbers: Sequence[str], event_id: str, now: int
+) -> TestMessage | NotSent:
+    """Return the message that is asked for, if its number may get it. `numbers`: those of RELAY_TEST_NUMBERS."""
+    route = next((route for route in config.routes if route.name == order.route), None)
+    if route is None:
+        names = ", ".join(sorted(route.name for route in config.routes))
+        return NotSent(422, f"route: the YAML has no route of this name; it has {names}")
+    recipient = _read_recipient(order.to, numbers, config, route)
+    if isinstance(recipient, NotSent):
+        return recipient
+    example = _choose_example(route, order.example)
+    if isinstance(example, NotSent):
+        return example
+    body = json.dumps(example.event, default=str).encode()
+    event = Event(event_id, TEST_SOURCE, route.topic, None, body, example.event, now)
+    message = render_message(route, event, config.store)
+    if not isinstance(message, Message):
+        return NotSent(422, f"example: no message comes of it: {message.reason.value} ({message.detail})")
+    return TestMessage(route, event, replace(message, recipient=recipient))
+
+
+def _read_recipient(to: str, numbers: Sequence[str], config: Config, route: Route) -> str | NotSent:
     """Return the number if it is one of those allowed; a customer must never get a test."""
+    country = config.store.country
     recipient = read_phone(to, country)
     if isinstance(recipient, PhoneFault):
         return NotSent(422, f"to: the number {recipient.detail}")
-    if not tester.numbers:
-        return NotSent(403, "to: no number may get tests; write yours into RELAY_TEST_NUMBERS and restart the relay")
-    if recipient not in {read_phone(number, country) for number in tester.numbers}:
+    allowed = {read_phone(number, country) for number in numbers} | (config.only or set()) | (route.only or set())
+    if not allowed:
+        cure = "write yours into RELAY_TEST_NUMBERS (a running relay: and restart it), or under `only:` of the YAML"
+        return NotSent(403, f"to: no number may get tests; {cure}")
+    if recipient not in allowed:
         return NotSent(403, "to: this number is not among those of RELAY_TEST_NUMBERS, which alone may get tests")
     return recipient
 

@@ -11,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.ops import PROBLEMS
 from app.api.problems import problem
-from app.sendtest import NotSent, Tester, send_test
+from app.sendtest import NotSent, Tester, TestOrder, send_test
 
 
-class TestOrder(BaseModel, extra="forbid"):
+class TestBody(BaseModel, extra="forbid"):
     """Which route's example goes to which number. `example`: which of them, from 1; else the first that sends."""
 
     route: str = Field(max_length=200)
@@ -28,8 +28,8 @@ def build_router(tester: Tester, guard: Callable[[Request], None]) -> APIRouter:
     router = APIRouter(dependencies=[Depends(guard)], responses=responses)
 
     @router.post("/send-test", summary="Send one test message", status_code=202)
-    async def order_test(order: TestOrder) -> Response:
-        queued = await send_test(tester, order.route, order.to, order.example)
+    async def order_test(body: TestBody) -> Response:
+        queued = await send_test(tester, TestOrder(**body.model_dump()))
         if isinstance(queued, NotSent):
             return problem(queued.http_status, queued.detail)
         row = {"id": queued.id, "route": queued.route, "provider": queued.provider, "state": queued.state}

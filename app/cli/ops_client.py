@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from app.errors import OpsError
+from app.errors import NoRelayError, OpsError
 from app.settings import read_environment
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -55,7 +55,9 @@ class OpsClient:
                 trust_env=False,
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise OpsError(
+            # Only where nothing was connected to is it certain that nothing was done there.
+            kind = NoRelayError if isinstance(error, httpx2.ConnectError) else OpsError
+            raise kind(
                 f"no relay answers at {self.url} ({type(error).__name__}): start one with `nector-relay serve`, "
                 "or set RELAY_URL to where it is"
             ) from None
@@ -69,7 +71,7 @@ def open_client() -> OpsClient:
     environment = read_environment()
     token = environment.get("RELAY_ADMIN_TOKEN", "").strip()
     if not token:
-        raise OpsError("RELAY_ADMIN_TOKEN is not set: set it to the token that the relay was started with")
+        raise NoRelayError("RELAY_ADMIN_TOKEN is not set: set it to the token that the relay was started with")
     if not (token.isascii() and token.isprintable()):
         raise OpsError("RELAY_ADMIN_TOKEN holds a character that no HTTP header can carry: no relay has this token")
     url = environment.get("RELAY_URL", "").strip() or DEFAULT_URL
