@@ -48,7 +48,9 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
     )
     concurrency: int = Field(64, ge=1, le=1000, description="At most so many requests at once.")
     timeout: Annotated[str, AfterValidator(_check_timeout)] = Field(
-        "10s", description="How long a request may take.", examples=["10s"]
+        "10s",
+        description="How long a request may take; after that nobody knows whether it was sent.",
+        examples=["10s", "30s"],
     )
     treat_500_as: Literal["retry", "unknown"] = Field(
         "retry", description="What an answer 500 means: surely not sent (retry), or perhaps sent (unknown)."

@@ -196,7 +196,9 @@ class ButtonFields(Fields):
     """The variable end of a URL button."""
 
     index: int = Field(ge=0, le=9, description="Which button of the template, counted from 0.")
-    url: SourceFields = Field(description="What follows the fixed part of the button's URL; it is URL-encoded.")
+    url: SourceFields = Field(
+        description="What follows the fixed part of the button's URL; it is URL-encoded.", examples=["order_id"]
+    )
 
 
 class SendsFields(Fields):
@@ -235,7 +237,9 @@ class SharedFields(Fields):
         "", description="Language of the template, as at WhatsApp.", examples=["en", "hi", "en_US"]
     )
     recipient: ExpressionText = Field(
-        "", description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile."
+        "",
+        description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
+        examples=["customer.mobile"],
     )
     valid_for: ValidFor = Field(
         "24h", description="Not sent when older than this: 90s, 6h, 7d; at most 30d.", examples=["6h", "24h", "7d"]
@@ -261,16 +265,22 @@ class RouteFields(SharedFields):
     event: str = Field(min_length=1, description="Nector's topic, such as walletreward_create.")
     template: str = Field(min_length=1, description="Gallabox: the template's name. BiteSpeed: its ID.")
     variables: VariablesFields = Field(
-        default_factory=list, description="Expressions for {{1}}, {{2}}, … in order, or a mapping by name."
+        default_factory=list,
+        description="Expressions for {{1}}, {{2}}, … in order, or a mapping by name.",
+        examples=[['user_name | default("there")', "amount | number"]],
     )
     when: Annotated[ExpressionText, BeforeValidator(_read_switch)] = Field(
-        "", description="Only events for which this expression is true.", examples=["fiat_value | float > 0"]
+        "",
+        description="Only events for which this expression is true.",
+        examples=["fiat_value | float > 0", 'user_tier == "Gold"'],
     )
     header: HeaderFields | None = Field(None, description="The variable part of the template's header.")
     buttons: list[ButtonFields] = Field(default_factory=list, description="The variable ends of its URL buttons.")
-    valid_until: ExpressionText = Field("", description="The instant after which the message is no longer true.")
+    valid_until: ExpressionText = Field("", description="Not sent after the instant it comes to.", examples=["expire"])
     dedup_by: ExpressionText = Field(
-        "", description="The same value for the same route and recipient within 30 days is sent once."
+        "",
+        description="The same value for the same route and recipient within 30 days is sent once.",
+        examples=["order_id", "expire"],
     )
     examples: list[ExampleFields] = Field(default_factory=list, description="Run by `nector-relay check`.")
 

@@ -45,9 +45,19 @@ class BitespeedSettings(JsonApiSettings):
     constants: ClassVar[Collection[str]] = ("channel_id", "user_id")
 
     type: Literal["bitespeed"]
-    channel_id: str = Field(repr=False, description="Channel ID, as BiteSpeed's staff gave it out.")
-    user_id: str = Field(repr=False, description="User ID, as BiteSpeed's staff gave it out.")
-    webhook_token: SecretStr = Field(SecretStr(""), description="Only needed to take receipts: ?token= of their URL.")
+    channel_id: str = Field(
+        repr=False,
+        description="Channel ID, as BiteSpeed's staff gave it out.",
+        examples=["${BITESPEED_CHANNEL_ID}"],
+    )
+    user_id: str = Field(
+        repr=False, description="User ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_USER_ID}"]
+    )
+    webhook_token: SecretStr = Field(
+        SecretStr(""),
+        description="Only needed to take receipts: ?token= of their URL.",
+        examples=["${BITESPEED_WEBHOOK_TOKEN:-}"],
+    )
     body: dict[str, JsonValue] = Field(
         default_factory=lambda: dict(DEFAULT_BODY),
         description="The JSON body; $phone and the like stand for the message's values.",

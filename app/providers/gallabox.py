@@ -52,11 +52,19 @@ class GallaboxSettings(RemoteSettings):
     named_variables: ClassVar[bool] = True
 
     type: Literal["gallabox"]
-    channel_id: str = Field(description="The WhatsApp channel to send from.")
-    api_key: HeaderSecret = Field(description="API key.")
-    api_secret: HeaderSecret = Field(description="API secret.")
-    account_id: str = Field("", description="Only needed to compare with the approved templates.")
-    webhook_secret: SecretStr = Field(SecretStr(""), description="Only needed to take receipts.")
+    channel_id: str = Field(description="The WhatsApp channel to send from.", examples=["${GALLABOX_CHANNEL_ID}"])
+    api_key: HeaderSecret = Field(
+        description="API key, from the environment and nowhere else.", examples=["${GALLABOX_API_KEY}"]
+    )
+    api_secret: HeaderSecret = Field(
+        description="API secret, from the environment and nowhere else.", examples=["${GALLABOX_API_SECRET}"]
+    )
+    account_id: str = Field(
+        "", description="Only needed to compare with the approved templates.", examples=["${GALLABOX_ACCOUNT_ID:-}"]
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Only needed to take receipts.", examples=["${GALLABOX_WEBHOOK_SECRET:-}"]
+    )
     base_url: str = Field("https://server.gallabox.com", description="Where the API stands.")
 
 

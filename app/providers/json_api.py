@@ -41,10 +41,14 @@ class AcceptedRule(BaseModel, extra="forbid", frozen=True):
     anything that is not empty will do).
     """
 
-    statuses: tuple[Annotated[int, Field(ge=200, le=299)], ...] = ()
-    path: str = ""
-    equals: str | int | bool | None = None
-    any_2xx: bool = False
+    statuses: tuple[Annotated[int, Field(ge=200, le=299)], ...] = Field(
+        (), description="Only these statuses will do; default: any 2xx.", examples=[[200, 202]]
+    )
+    path: str = Field("", description="Where the answer says that it took the message.", examples=["data.status"])
+    equals: str | int | bool | None = Field(
+        None, description="What stands there then; default: anything that is not empty.", examples=["queued"]
+    )
+    any_2xx: bool = Field(default=False, description="true: any 2xx will do, whatever its body says.")
 
 
 class JsonApiSettings(RemoteSettings):
@@ -52,15 +56,25 @@ class JsonApiSettings(RemoteSettings):
 
     constants: ClassVar[Collection[str]] = ()  # settings that the body may name, beside the message's own values
 
-    path: str = Field("", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.")
-    method: Literal["POST", "PUT", "PATCH"] = "POST"
-    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
-        default_factory=dict, repr=False, description="More headers; content-type is always application/json."
+    path: str = Field(
+        "", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.", examples=["/v1/send"]
     )
-    body: dict[str, JsonValue] = Field(description="The JSON body; $phone and the like stand for the message's values.")
+    method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="HTTP method of the request.")
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
+        default_factory=dict,
+        repr=False,
+        description="More headers; content-type is always application/json.",
+        examples=[{"authorization": "Bearer ${API_TOKEN}"}],
+    )
+    body: dict[str, JsonValue] = Field(
+        description="The JSON body; $phone and the like stand for the message's values.",
+        examples=[{"to": "$phone", "templateId": "$template", "params": "$variables"}],
+    )
     accepted: AcceptedRule = Field(AcceptedRule(), description="When an answer means that the message was taken.")
     message_id: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
-        MESSAGE_ID_PATHS, description="Where the provider's id stands in its answer; the first that is there."
+        MESSAGE_ID_PATHS,
+        description="Where the provider's id stands in its answer; the first that is there.",
+        examples=["data.id"],
     )
 
     @field_validator("body")
