@@ -228,6 +228,8 @@ def test_nothing_that_a_value_holds_becomes_markup_or_is_loaded(show: Callable[.
         ("*a\nb*", "*a\nb*"),
         ('a < b & "c"', "a &lt; b &amp; &quot;c&quot;"),
         ("https://x.example/a_b_c", "https://x.example/a_b_c"),
+        ("```2 *a* <b>``` *c*", "<code>2 *a* &lt;b&gt;</code> <b>c</b>"),
+        ("``` and ``", "``` and ``"),
     ],
 )
 def test_whatsapps_marks_show_as_they_do_there(text: str, html: str) -> None:
