@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo run test test-long check bench lock image-check
+.PHONY: help setup demo run test test-long check bench lock image-check language-server
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -38,7 +38,14 @@ check: setup ## Style, types, import arrows, Dockerfile, the bundled YAML
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/nector-relay check config/relay.yaml
 
-test: check ## Everything that CI runs
+# The lock file holds versions and hashes but no host, as uv.lock does. No npm, or no registry: its tests are skipped.
+language-server: tests/editor/node_modules/.ready
+
+tests/editor/node_modules/.ready: tests/editor/package-lock.json
+	@(command -v npm >/dev/null && cd tests/editor && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
+		>/dev/null && touch node_modules/.ready) || (echo "without npm and its registry the tests in an editor are left out"; test -z "$$CI")
+
+test: check language-server ## Everything that CI runs
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n 2 -m "not long"
 	@$(BIN)/coverage combine --quiet

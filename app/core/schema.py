@@ -45,7 +45,6 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     file["properties"]["routes"] |= {"propertyNames": _NAME, "minProperties": 1}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "nector-relay",
         **_clean(file),
         "$defs": {_name(model): _clean(part) for model, part in sorted(definitions.items())},
     }
