@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from app.clock import Clock, is_adopting, is_settled, read_latest
@@ -33,6 +33,7 @@ LONGEST_NAP_S = 5.0
 # the relay starts is answered first.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
+LATE_MS = 250  # of the 6 s between two messages to one person
 ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
 
 
@@ -110,6 +111,7 @@ class Lane:
             task = sends.create_task(self._send(attempt))
             self._open.add(task)
             task.add_done_callback(self._close)
+        await self._note_late(claimed)
         return 0 if more else await self._seconds_to_next()
 
     def stop(self) -> None:
@@ -176,6 +178,13 @@ class Lane:
         claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
         self._pace = settle_grant(self._pace, granted, len(claimed), self._parts.clock())
         return claimed, len(claimed) == granted
+
+    async def _note_late(self, claimed: Sequence[Attempt]) -> None:
+        """Where the store took its time, the requests leave later than their turns say."""
+        now = self._parts.clock()
+        if claimed and now - claimed[0].started_at > LATE_MS:
+            recipients = [attempt.delivery.recipient for attempt in claimed]
+            await self._parts.outbox.note_turns(self.name, recipients, now)
 
     async def _seconds_to_next(self) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""

@@ -99,6 +99,10 @@ class SqliteOutbox:
             self._served[provider] = ordinary[-1]
         return attempts
 
+    async def note_turns(self, provider: str, recipients: Collection[str], at: int) -> None:
+        """See Outbox."""
+        await self._writer.run(lambda db: claiming.note_turns(db, provider, recipients, at))
+
     async def next_due_at(self, provider: str) -> int | None:
         """See Outbox."""
         return await self._reader.run(lambda db: claiming.find_next_due(db, provider))

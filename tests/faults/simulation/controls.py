@@ -129,6 +129,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
     "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
     "uncertain is not sent": (patch("app.lane.decide", decide_hopefully), ("double", "early")),
+    "a turn counts from when it was asked for": (patch("app.lane.LATE_MS", 1 << 60), ("gap",)),
     "no gap between messages": (patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), ("gap",)),
     "no rate": (patch("app.core.pacing.take", lambda bucket, _now, wanted: (bucket, wanted)), ("rate",)),
     "uncertain is sent": (patch("app.lane.decide", decide_carelessly), ("lost",)),
