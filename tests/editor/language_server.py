@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ANSWER_S = 45.0  # generous: the first answer waits for Node to load, on a machine that is busy
+_ENDED = "ended"
 CLIENT = {
     "workspace": {"configuration": True},
     "textDocument": {
@@ -130,9 +131,11 @@ class LanguageServer:
 
     def _take(self, what: str) -> dict[str, Any]:
         try:
-            return self.incoming.get(timeout=ANSWER_S)
+            message = self.incoming.get(timeout=ANSWER_S)
         except queue.Empty:
             raise AssertionError(f"the language server did not answer: {what}") from None
+        assert message.get("method") != _ENDED, f"the language server ended; not answered: {what}"
+        return message
 
     def _send(self, message: Mapping[str, Any]) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
@@ -172,3 +175,4 @@ def _read_messages(stream: IO[bytes], incoming: queue.Queue[dict[str, Any]]) -> 
             while stream.readline().strip():
                 pass
             incoming.put(json.loads(stream.read(int(value))))
+    incoming.put({"method": _ENDED})
