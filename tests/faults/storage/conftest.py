@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import struct
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -124,13 +126,21 @@ FIND_BROKEN: Mapping[str, str] = {
 
 
 def find_broken(path: Path) -> dict[str, list[Any]]:
-    """Return which of the invariants (reliability.md §2.0) a file does not hold, and where."""
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        found = {name: [row[0] for row in db.execute(query)] for name, query in FIND_BROKEN.items()}
-        found["a damaged file"] = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    finally:
-        db.close()
+    """Return which of the invariants (reliability.md §2.0) a file does not hold, and where.
+
+    Looks at a copy: what a dead process left half done is undone by whoever opens the file to write, and that is for
+    the next start to do.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-journal"):
+            if path.with_name(name).exists():
+                shutil.copy(path.with_name(name), folder)
+        db = sqlite3.connect(f"file:{folder}/{path.name}?mode=rw", uri=True)
+        try:
+            found = {name: [row[0] for row in db.execute(query)] for name, query in FIND_BROKEN.items()}
+            found["a damaged file"] = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        finally:
+            db.close()
     return {name: rows for name, rows in found.items() if rows}
 
 
