@@ -43,7 +43,9 @@ language-server: tests/editor/node_modules/.ready
 
 tests/editor/node_modules/.ready: tests/editor/package-lock.json
 	@(command -v npm >/dev/null && cd tests/editor && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
-		>/dev/null && touch node_modules/.ready) || (echo "without npm and its registry the tests in an editor are left out"; test -z "$$CI")
+		--fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 >/dev/null \
+		&& touch node_modules/.ready) \
+		|| (echo "without npm and its registry the tests in an editor are left out"; test -z "$$CI")
 
 test: check language-server ## Everything that CI runs
 	@$(BIN)/coverage erase

@@ -31,8 +31,7 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     file = definitions.pop("FileFields")
     del definitions[_ANYTHING], definitions["Reason"]  # an example knows the few that an event can lead to
     for part in (file, *definitions.values()):
-        if "properties" in part:
-            part["properties"] = {key: _add_hints(key, value) for key, value in part["properties"].items()}
+        part["properties"] = {key: _add_hints(key, value) for key, value in part["properties"].items()}
     definitions["RouteFields"]["properties"]["event"] = _describe_topics(definitions["RouteFields"])
     references = {name: places[(model, "validation")]["$ref"] for name, model in sorted(provider_types.items())}
     for name, reference in references.items():

@@ -10,7 +10,7 @@ import queue
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -165,7 +165,8 @@ def run_language_server(command: Sequence[str], folder: Path) -> Iterator[Langua
         reader.join()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # a server that ended read the last request no more
+                    stream.close()
 
 
 def _read_messages(stream: IO[bytes], incoming: queue.Queue[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from app.core.nector import TOPICS
 from app.core.schema import build_schema
 from app.providers import settings_types
 from tests.editor.language_server import Document, LanguageServer, run_language_server
-from tests.editor.needing import find_program, need_file
+from tests.editor.needing import find_program, leave_out, need_file
 
 ROOT = Path(__file__).parents[2]
 MODULES = Path(__file__).parent / "node_modules"
 PROGRAM = MODULES / "yaml-language-server" / "bin" / "yaml-language-server"
+OLDEST_NODE = 18
 MODELINE = "# yaml-language-server: $schema=./relay.schema.json\n"
 PROVIDERS = """version: 1
 providers:
@@ -50,6 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[LanguageServer]:
     node = find_program("node", package="nodejs npm")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    if int((re.match(r"v(\d+)", version) or ["", "0"])[1]) < OLDEST_NODE:
+        leave_out(f"Node {OLDEST_NODE} is needed, not {version.strip() or 'one that does not start'}")
     need_file(MODULES / ".ready", "`make language-server` installs yaml-language-server, with npm")
     with run_language_server([node, str(PROGRAM), "--stdio"], folder) as running:
         yield running
