@@ -99,8 +99,9 @@ def _draw_preview(preview: Preview) -> str:
     parts = [f"<h3>{escape(preview.title)}</h3>"]
     if preview.miss:
         parts.append(f'<p class="miss">does not hit the route: {escape(preview.miss)}</p>')
-    if preview.fault:
-        return "\n".join([*parts, f'<p class="fault">not sent: {escape(preview.fault)}</p>'])
+    if preview.fault:  # what ails a message that nobody asked for is no fault
+        told = [] if preview.miss else [f'<p class="fault">not sent: {escape(preview.fault)}</p>']
+        return "\n".join([*parts, *told])
     parts[0] = f"<h3>{escape(preview.title)} · to {escape(preview.recipient)}</h3>"
     missed = " missed" if preview.miss else ""
     if preview.filled is None or preview.template is None:
