@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from app.clock import Clock, is_adopting, is_settled, read_latest
@@ -64,6 +64,7 @@ class Lane:
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._stopping = False
+        self._late: tuple[list[str], int] | None = None  # the store took its time: whose messages left then instead
         self._shifted_ms = 0  # how far the clock was set while this lane ran
         self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
 
@@ -75,6 +76,8 @@ class Lane:
         """The clock was set: every instant that this lane has in mind moves along."""
         self._shifted_ms += by_ms
         self._pace = shift_instants(self._pace, by_ms)
+        if self._late:
+            self._late = self._late[0], self._late[1] + by_ms
 
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
@@ -106,12 +109,13 @@ class Lane:
         if self._saved is None:
             self._saved = await self._recall()
         await self._remember(self._saved)
+        await self._note_late()
         claimed, more = await self._claim()
         for attempt in claimed:
             task = sends.create_task(self._send(attempt))
             self._open.add(task)
             task.add_done_callback(self._close)
-        await self._note_late(claimed)
+        await self._note_late()
         return 0 if more else await self._seconds_to_next()
 
     def stop(self) -> None:
@@ -176,15 +180,18 @@ class Lane:
             return [], False
         lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
         claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
-        self._pace = settle_grant(self._pace, granted, len(claimed), self._parts.clock())
+        left_at = self._parts.clock()
+        if claimed and left_at - claimed[0].started_at > LATE_MS:
+            self._late = [attempt.delivery.recipient for attempt in claimed], left_at
+        self._pace = settle_grant(self._pace, granted, len(claimed), left_at)
         return claimed, len(claimed) == granted
 
-    async def _note_late(self, claimed: Sequence[Attempt]) -> None:
-        """Where the store took its time, the requests leave later than their turns say."""
-        now = self._parts.clock()
-        if claimed and now - claimed[0].started_at > LATE_MS:
-            recipients = [attempt.delivery.recipient for attempt in claimed]
-            await self._parts.outbox.note_turns(self.name, recipients, now)
+    async def _note_late(self) -> None:
+        """Keep who gets a message later than their turn says; before the next claim, which may be for one of them."""
+        if self._late:
+            recipients, at = self._late
+            await self._parts.outbox.note_turns(self.name, recipients, at)
+            self._late = None
 
     async def _seconds_to_next(self) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
