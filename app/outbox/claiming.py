@@ -21,22 +21,19 @@ from app.outbox.lanes import note_claim
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
 
-# A loose index scan: from each group's first row, seek the first row of the next one. SQLite turns a row
-# value's `>` into a seek by `>=` and a test, hence the due time beyond all others; `+` takes the column's
-# affinity away, without which only the first of the row value would be sought by.
-_GROUPS = """
-WITH RECURSIVE heads (seq) AS (
-    SELECT (SELECT seq FROM deliveries INDEXED BY deliveries_pending WHERE state = 'pending' AND provider = :provider
-            ORDER BY route, template, rank, due_at LIMIT 1)
-    UNION ALL
-    SELECT (SELECT n.seq FROM deliveries n INDEXED BY deliveries_pending
-            WHERE n.state = 'pending' AND n.provider = :provider
-              AND (n.route, n.template, n.rank, n.due_at) > (+d.route, +d.template, +d.rank, 1 << 62)
-            ORDER BY n.route, n.template, n.rank, n.due_at LIMIT 1)
-    FROM heads CROSS JOIN deliveries d ON d.seq = heads.seq
-)
-SELECT d.route, d.template, d.rank, d.due_at FROM heads CROSS JOIN deliveries d ON d.seq = heads.seq
+# A loose index scan: from each group's first row, seek the first row of the next one. Only the index is read: its keys
+# rise at every step, so that the scan ends even where a row was damaged and no longer says what its key does. SQLite
+# turns a row value's `>` into a seek by `>=` and a test, hence the due time beyond all others. The names go back as
+# bytes, for a damaged one may be no text; `+` takes the cast's affinity away, without which only the first of the row
+# value would be sought by.
+_NEXT_GROUP = """
+SELECT route, template, rank, due_at, CAST(route AS BLOB), CAST(template AS BLOB)
+FROM deliveries INDEXED BY deliveries_pending
+WHERE state = 'pending' AND provider = ?
+  AND (route, template, rank, due_at) > (+CAST(? AS TEXT), +CAST(? AS TEXT), ?, 1 << 62)
+ORDER BY route, template, rank, due_at LIMIT 1
 """
+_FIRST = (b"", b"", -(2**62))
 _DUE = """
 SELECT d.seq, d.id, e.id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at, d.due_at,
        d.deadline_at, -d.rank, d.on_unknown, d.config_hash, d.attempts, d.spent
@@ -92,7 +89,12 @@ class _Harvest:
 
 def read_groups(db: sqlite3.Connection, provider: str) -> Sequence[Group]:
     """Return the lane's pending groups, each with its earliest due time."""
-    return [Group(*row) for row in db.execute(_GROUPS, {"provider": provider})]
+    groups: list[Group] = []
+    last = _FIRST
+    while (row := db.execute(_NEXT_GROUP, (provider, *last)).fetchone()) is not None:
+        groups.append(Group(*row[:4]))
+        last = row[4], row[5], row[2]
+    return groups
 
 
 def find_next_due(db: sqlite3.Connection, provider: str) -> int | None:

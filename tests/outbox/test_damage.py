@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,54 @@ async def test_a_read_only_volume_is_refused_at_the_start(
     read_only()
     with pytest.raises(StoreBroken, match=r"relay\.db.*cannot be written \(Read-only file system\); check its"):
         SqliteOutbox(database)
+
+
+async def claim_within(store: SqliteOutbox, steps: int) -> bool:
+    """Tell whether a claim ends before so many steps of SQLite's machine."""
+    taken = 0
+
+    def count() -> bool:
+        nonlocal taken
+        taken += 1
+        return taken > steps
+
+    store._writer._db.set_progress_handler(count, 1)
+    with suppress(sqlite3.OperationalError, StoreError):  # it was stopped, or it noticed the damage
+        await store.claim_due("gallabox", NOW, 10, 30_000)
+    store._writer._db.set_progress_handler(None, 0)
+    return taken <= steps
+
+
+async def flip_routes(database: Path, wrap: Callable[..., Any]) -> list[int]:
+    """Flip a bit of the one stored route, wherever it stands in the file; return where a claim did not end."""
+    shop = wrap(SqliteOutbox(database))
+    await shop.add()
+    await shop.store.close()
+    data, endless = database.read_bytes(), []
+    for place in re.finditer(b"coupon-ready", data):
+        for path in database.parent.glob("relay.db*"):
+            path.unlink()
+        database.write_bytes(flip(data, place.start(), 0))
+        store = SqliteOutbox(database)
+        if not await claim_within(store, 100_000):
+            endless.append(place.start())
+        await store.close()
+    return endless
+
+
+async def test_a_row_that_says_another_route_than_its_index_does_not_hold_a_claim_up(
+    database: Path, wrap: Callable[..., Any]
+) -> None:
+    assert await flip_routes(database, wrap) == []
+
+
+async def test_a_scan_that_goes_on_from_what_rows_say_would_not_end(
+    database: Path, wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The known-bad control of the test above."""
+    of_rows = claiming._NEXT_GROUP.replace("SELECT route, template", "SELECT +route, template").replace(
+        "FROM deliveries INDEXED BY deliveries_pending",
+        "FROM deliveries NOT INDEXED WHERE seq = (SELECT seq FROM deliveries INDEXED BY deliveries_pending",
+    )
+    monkeypatch.setattr(claiming, "_NEXT_GROUP", of_rows.rstrip() + ")")
+    assert await flip_routes(database, wrap) != []
