@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from app.clock import Clock, is_adopting, is_settled, read_latest
 from app.core.config import ProviderSettings
 from app.core.deciding import Decision, decide
-from app.core.models import Attempt, Outcome, Reason, Retryable, State, Uncertain
+from app.core.models import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
 from app.core.pacing import grant, note_attempt, ready_at, recall_pace, settle_grant, start_pace
+from app.core.rates import RECIPIENT_GAP_MS
 from app.core.recovery import Recovery
 from app.core.shifting import shift_instants
 from app.errors import StoreBroken, StoreError
@@ -33,7 +34,7 @@ LONGEST_NAP_S = 5.0
 # the relay starts is answered first.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
-LATE_MS = 250  # of the 6 s between two messages to one person
+MOST_TURNS = 1_000  # before those that are over are forgotten
 ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
 
 
@@ -64,7 +65,7 @@ class Lane:
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._stopping = False
-        self._late: tuple[list[str], int] | None = None  # the store took its time: whose messages left then instead
+        self._left: dict[str, int] = {}  # when the last message to a person left, or will
         self._shifted_ms = 0  # how far the clock was set while this lane ran
         self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
 
@@ -76,8 +77,7 @@ class Lane:
         """The clock was set: every instant that this lane has in mind moves along."""
         self._shifted_ms += by_ms
         self._pace = shift_instants(self._pace, by_ms)
-        if self._late:
-            self._late = self._late[0], self._late[1] + by_ms
+        self._left = {recipient: at + by_ms for recipient, at in self._left.items()}
 
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
@@ -109,13 +109,11 @@ class Lane:
         if self._saved is None:
             self._saved = await self._recall()
         await self._remember(self._saved)
-        await self._note_late()
         claimed, more = await self._claim()
         for attempt in claimed:
             task = sends.create_task(self._send(attempt))
             self._open.add(task)
             task.add_done_callback(self._close)
-        await self._note_late()
         return 0 if more else await self._seconds_to_next()
 
     def stop(self) -> None:
@@ -180,18 +178,8 @@ class Lane:
             return [], False
         lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
         claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
-        left_at = self._parts.clock()
-        if claimed and left_at - claimed[0].started_at > LATE_MS:
-            self._late = [attempt.delivery.recipient for attempt in claimed], left_at
-        self._pace = settle_grant(self._pace, granted, len(claimed), left_at)
+        self._pace = settle_grant(self._pace, granted, len(claimed), self._parts.clock())
         return claimed, len(claimed) == granted
-
-    async def _note_late(self) -> None:
-        """Keep who gets a message later than their turn says; before the next claim, which may be for one of them."""
-        if self._late:
-            recipients, at = self._late
-            await self._parts.outbox.note_turns(self.name, recipients, at)
-            self._late = None
 
     async def _seconds_to_next(self) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
@@ -221,7 +209,7 @@ class Lane:
         """Carry one attempt to its outcome and record it."""
         delivery, parts = attempt.delivery, self._parts
         started_at = parts.clock() - self._shifted_ms
-        outcome, tries = await self._ask(attempt, delivery.deadline_at - read_latest(parts.clock))
+        outcome, tries = await self._ask(attempt)
         await self._wait_for_clock()
         now = parts.clock()
         decision = decide(
@@ -247,9 +235,14 @@ class Lane:
         if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
             self._signal.set()  # the loop keeps it
 
-    async def _ask(self, attempt: Attempt, left_ms: int) -> tuple[Outcome, int]:
+    async def _ask(self, attempt: Attempt) -> tuple[Outcome, int]:
         """Return what the provider made of the message, and the requests it took."""
         message = attempt.delivery.message
+        try:
+            await asyncio.sleep(self._take_turn(attempt.delivery.recipient))
+        except asyncio.CancelledError:
+            return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
+        left_ms = attempt.delivery.deadline_at - read_latest(self._parts.clock)
         if left_ms <= 0 or message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
@@ -264,6 +257,20 @@ class Lane:
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
         return sent.outcome, sent.tries
+
+    def _take_turn(self, recipient: str) -> float:
+        """Return how many seconds a message has to wait for the one before it to the same person.
+
+        The claim has seen to the gap by the time at which it was asked for. This is for what came in between: a store
+        that took seconds, a process that stood still.
+        """
+        now = self._parts.clock()
+        if len(self._left) > MOST_TURNS:
+            self._left = {person: at for person, at in self._left.items() if at > now - RECIPIENT_GAP_MS}
+        last = self._left.get(recipient)
+        at = now if last is None else max(now, min(last, now + RECIPIENT_GAP_MS) + RECIPIENT_GAP_MS)
+        self._left[recipient] = at
+        return (at - now) / 1000
 
     async def _wait_for_clock(self) -> None:
         while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set

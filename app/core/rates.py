@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+RECIPIENT_GAP_MS = 6_000
+"""WhatsApp takes about one message per 6 s to one person: error 131056.
+
+https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput
+"""
 RAMP_MS = 60_000
 RAMP_START_PER_S = 1.0
 # Adding up fractions of a token falls short of a whole one by a rounding error, never by more than this.

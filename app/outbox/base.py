@@ -189,9 +189,6 @@ class Outbox(Protocol):
         `dedup_key` of the deliveries is None: only its hash is kept.
         """
 
-    async def note_turns(self, provider: str, recipients: Collection[str], at: int) -> None:
-        """A claim took long: the messages to these people leave only now, and the gap to the next counts from it."""
-
     async def next_due_at(self, provider: str) -> int | None:
         """Return when the lane's earliest pending, not held delivery (or hold probe) is due; None if there is none."""
 

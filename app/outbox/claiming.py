@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,11 +119,6 @@ def claim_due(db: sqlite3.Connection, claim: Claim) -> Sequence[Attempt]:
             turns.append(route)
     _write(db, claim, harvest)
     return harvest.attempts
-
-
-def note_turns(db: sqlite3.Connection, provider: str, recipients: Collection[str], at: int) -> None:
-    """Let the gap to the next message to these people count from `at`."""
-    db.executemany(_TAKE_TURN, [(provider, recipient, at) for recipient in recipients])
 
 
 def _claim_probe(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, group: Group, standing: Standing) -> None:

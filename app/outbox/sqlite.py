@@ -10,6 +10,7 @@ from typing import Any
 
 from app.core.deciding import Decision
 from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
+from app.core.rates import RECIPIENT_GAP_MS
 from app.errors import StoreBroken, StoreError
 from app.outbox import (
     adding,
@@ -47,7 +48,6 @@ from app.outbox.reader import Reader
 from app.outbox.reserve import Reserve
 from app.outbox.writer import QUEUE_LIMIT, Writer
 
-RECIPIENT_GAP_MS = 6_000  # WhatsApp takes about one message per 6 s to one person (error 131056)
 _COMMIT_TIMEOUT_S = 2.0
 _COUNT_COMMIT = "UPDATE commits SET n = n + 1"
 
@@ -98,10 +98,6 @@ class SqliteOutbox:
         if ordinary:
             self._served[provider] = ordinary[-1]
         return attempts
-
-    async def note_turns(self, provider: str, recipients: Collection[str], at: int) -> None:
-        """See Outbox."""
-        await self._writer.run(lambda db: claiming.note_turns(db, provider, recipients, at))
 
     async def next_due_at(self, provider: str) -> int | None:
         """See Outbox."""

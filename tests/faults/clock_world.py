@@ -17,12 +17,13 @@ import structlog
 from app.clock import Clock, SteadyClock
 from app.core.config import parse_config
 from app.core.models import Accepted, Delivery, Event, Message, Outcome, State, Variable
+from app.core.rates import RECIPIENT_GAP_MS
 from app.dispatch import Dispatcher, Retention
 from app.errors import StoreFull
 from app.lane import LaneParts
 from app.metrics import Metrics
 from app.outbox.schema import create_schema, migrate_schema
-from app.outbox.sqlite import RECIPIENT_GAP_MS, SqliteOutbox
+from app.outbox.sqlite import SqliteOutbox
 from app.providers import settings_types
 from app.providers.client import Sent
 from app.snapshot import Snapshot, build_snapshot

@@ -203,13 +203,3 @@ async def test_next_due_is_the_earliest_pending_of_the_lane(
         await shop.add(route=f"route-{number}", due_at=shop.now + each)
     found = await shop.store.next_due_at("gallabox")
     assert found == (None if expected is None else shop.now + expected)
-
-
-async def test_a_turn_that_was_taken_late_counts_from_when_it_was(shop: Any) -> None:
-    for _ in range(2):
-        await shop.add(recipient="+919800000001")
-    first = await shop.claim_one()
-    await shop.store.note_turns("gallabox", [first.delivery.recipient], shop.now + 4_000)
-    assert not await shop.claim(after_ms=9_999)
-    assert len(await shop.claim(after_ms=10_000)) == 1
-    await shop.store.note_turns("gallabox", [], shop.now)

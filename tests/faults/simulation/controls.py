@@ -111,6 +111,13 @@ def never_expire() -> Iterator[None]:
 
 
 @contextmanager
+def keep_no_gap() -> Iterator[None]:
+    """Let the next message to a person go at once."""
+    with patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), patch("app.lane.RECIPIENT_GAP_MS", 0):
+        yield
+
+
+@contextmanager
 def believe_the_clock() -> Iterator[None]:
     """Count waits on the machine's clock, while somebody sets it all the time."""
     with (
@@ -129,8 +136,8 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
     "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
     "uncertain is not sent": (patch("app.lane.decide", decide_hopefully), ("double", "early")),
-    "a turn counts from when it was asked for": (patch("app.lane.LATE_MS", 1 << 60), ("gap",)),
-    "no gap between messages": (patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), ("gap",)),
+    "no gap between messages": (keep_no_gap(), ("gap",)),
+    "the gap is seen to at the claim alone": (patch("app.lane.RECIPIENT_GAP_MS", 0), ("gap",)),
     "no rate": (patch("app.core.pacing.take", lambda bucket, _now, wanted: (bucket, wanted)), ("rate",)),
     "uncertain is sent": (patch("app.lane.decide", decide_carelessly), ("lost",)),
     "every route resends": (patch("app.lane.decide", decide_to_resend), ("resent",)),

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar, cast
 
+from app.core.rates import RECIPIENT_GAP_MS
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.reader import Reader
 from app.outbox.schema import create_schema, migrate_schema
-from app.outbox.sqlite import RECIPIENT_GAP_MS, SqliteOutbox
+from app.outbox.sqlite import SqliteOutbox
 from app.outbox.writer import Writer
 
 T = TypeVar("T")
