@@ -76,6 +76,7 @@ def short_limits() -> None:
     """No fault: what takes a minute takes two seconds, and what takes seconds a fraction of one."""
     lane.LONGEST_NAP_S = dispatch.SWEEP_EVERY_S = 0.2
     put(relay, SqliteOutbox=partial(SqliteOutbox, recipient_gap_ms=100))
+    put(lane, RECIPIENT_GAP_MS=100)
     relay.STUCK_S = 2.0
 
 
@@ -162,6 +163,7 @@ def send_again_unrecorded() -> None:
             await outbox.close_attempt(attempt, *given)
         except StoreError:
             await outbox._writer.run(put_back)
+            self._left.clear()
             self.wake()
 
     put(lane.Lane, _record=record)
