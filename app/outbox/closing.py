@@ -43,6 +43,12 @@ UPDATE deliveries SET lease_until = NULL, updated_at = ?1, spent = spent + 1,
         (SELECT count(*) FROM attempts WHERE delivery_seq = seq AND reason = 'process_died') < ?4, ?1 + ?3, NULL)
 WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= ?2
 """
+# An open attempt may have reached its recipient at any moment until now, whenever it was claimed.
+_RENEW_TURNS = """
+INSERT INTO recipient_turns SELECT provider, recipient, ?1 FROM deliveries INDEXED BY deliveries_sending
+WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= ?2
+ON CONFLICT (provider, recipient) DO UPDATE SET last_at = max(last_at, excluded.last_at)
+"""
 _ALL_LEASES = 2**62
 
 
@@ -150,5 +156,6 @@ def _read_detail(outcome: Outcome) -> str:
 
 
 def _lose(db: sqlite3.Connection, now: int, leases_until: int, settle_ms: int) -> int:
+    db.execute(_RENEW_TURNS, (now, leases_until))
     db.execute(_LOSE_ATTEMPTS, (now, leases_until))
     return db.execute(_LOSE_DELIVERIES, (now, leases_until, settle_ms, DEATHS_LIMIT)).rowcount

@@ -181,6 +181,8 @@ class OutboxModel:
         lost = [row for row in self.rows if row.state is State.SENDING]
         lost = [row for row in lost if leases_until is None or (row.lease_until or 0) <= leases_until]
         for row in lost:
+            turn = row.given.provider, row.recipient
+            self.turns[turn] = max(self.turns.get(turn, now), now)
             row.tried[-1] = Tried(Reason.PROCESS_DIED, "uncertain", lost=True)
             row.spent, row.lease_until = row.spent + 1, None
             if row.receipt is not None:

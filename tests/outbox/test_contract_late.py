@@ -82,8 +82,8 @@ async def test_an_attempt_that_was_given_up_at_shutdown_is_recorded_once(shop: A
 async def test_a_late_outcome_changes_nothing_once_another_attempt_followed(shop: Any) -> None:
     attempt = await lose(shop)
     assert await shop.store.retry_deliveries([attempt.delivery.id], shop.now + 31_000)
-    newer = await shop.claim_one(after_ms=31_000)
-    assert not await shop.accept(attempt, after_ms=32_000)
+    newer = await shop.claim_one(after_ms=37_000)
+    assert not await shop.accept(attempt, after_ms=38_000)
     assert (await shop.store.sweep(shop.now + 100_000, SETTLE)).lost == 1
     assert not await shop.accept(attempt, after_ms=100_001)
     assert await shop.accept(newer, after_ms=100_002)
@@ -99,3 +99,13 @@ async def test_a_late_outcome_changes_nothing_once_the_delivery_was_settled_othe
     refused = Decision(State.DEAD, Reason.REQUEST_REFUSED)
     assert not await shop.close(attempt, Rejected(Reason.REQUEST_REFUSED), refused)
     assert (await shop.show(attempt.delivery.id))[0] == state
+
+
+async def test_the_gap_to_the_next_message_counts_from_when_a_lost_attempt_was_given_up(shop: Any) -> None:
+    """It may have reached its recipient at any moment until then."""
+    await shop.add(recipient="+919800000001")
+    await shop.claim_one()
+    await shop.add(recipient="+919800000001")
+    await shop.store.recover_open_attempts(shop.now + 5_000, SETTLE)
+    assert not await shop.claim(after_ms=10_999)
+    assert len(await shop.claim(after_ms=11_000)) == 1
