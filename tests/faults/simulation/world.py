@@ -170,6 +170,7 @@ class World:
                 opening.result()
                 self.oracle.check_recovered(were_open)
                 self.trace.add(f"process {number} listens, {len(were_open)} were open")
+                self.oracle.restarted_at = self.read_true()
                 process.listening = True
                 await process.ended.wait()
             ended_at = self.loop.time()
