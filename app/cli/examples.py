@@ -15,8 +15,8 @@ from app.cli.tables import open_console, print_table
 from app.cli.wording import count_nouns
 from app.clock import read_clock
 from app.core.examples import write_example, write_recorded
-from app.core.faking import list_paths
 from app.core.nector import canonical_topic
+from app.core.paths import list_paths
 from app.errors import RelayError
 
 

@@ -13,9 +13,9 @@ from app.core.config import Config, Parsed, Problem, format_problem
 from app.core.document import read_document
 from app.core.drifting import merge_live
 from app.core.examples import Recorded, read_recorded
-from app.core.faking import list_paths
 from app.core.models import Event
 from app.core.nector import BodyFault, parse_body
+from app.core.paths import list_paths
 from app.core.templates import ParsedTemplates, Templates
 from app.errors import ConfigError, RelayError
 from app.settings import Settings, read_environment, read_settings

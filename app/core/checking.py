@@ -10,6 +10,7 @@ from app.core.findings import Findings
 from app.core.fitting import check_template
 from app.core.models import Event
 from app.core.nector import KNOWN_PROPERTIES, TOPICS
+from app.core.paths import list_paths
 from app.core.problems import Path, find_similar
 from app.core.routing import Hit, Route, match_route
 from app.core.templates import Templates
@@ -102,7 +103,7 @@ def _check_constants(route: Route, findings: Findings) -> None:
 def _check_properties(route: Route, recorded: Collection[str], findings: Findings) -> None:
     """Report names that no event of the topic is likely to hold; `recorded`: those that events held so far."""
     known = {*KNOWN_PROPERTIES.get(route.topic, ()), *recorded}
-    shown = {key for example in route.examples for key in _list_paths(example.event)}
+    shown = {key for example in route.examples for key in list_paths(example.event)}
     for path, expression in _list_expressions(route, findings):
         for name in sorted(expression.names - shown - known):
             if name[0].isupper() and name.isidentifier():
@@ -123,13 +124,6 @@ def _cure_capital(name: str, expression: Expression) -> str:
     if expression.source.strip() == name:
         return f"a fixed text is written {{text: {name}}}"
     return f'a fixed text stands in quotes: "{name}"'
-
-
-def _list_paths(value: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield prefix + key
-            yield from _list_paths(item, f"{prefix}{key}.")
 
 
 def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, Expression]]:

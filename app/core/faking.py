@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,14 +38,6 @@ _NATIONAL = re.compile(r"(?:91)?[6-9][0-9]{9}")
 def fake_payload(payload: Mapping[str, Any], key: bytes) -> dict[str, Any]:
     """Return the same shape with invented values. Pure: the same for the same `key` and values."""
     return {_fake_name(name, key): _fake_value(name, value, key) for name, value in payload.items()}
-
-
-def list_paths(value: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted paths of a payload's keys, lists left out."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield prefix + name
-            yield from list_paths(item, f"{prefix}{name}.")
 
 
 def _fake_name(name: str, key: bytes) -> str:

@@ -29,6 +29,7 @@ from app.core.templates import (
     Template,
     Templates,
     fill_template,
+    total_length,
 )
 
 _EQUALS_NUMBER = re.compile(r"[=!]=\s*-?\d|\d\s*[=!]=")
@@ -169,8 +170,8 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
 
 def _measure_message(template: Template, filled: FilledTemplate, message: Message) -> Iterator[str]:
     """What WhatsApp would refuse or cut: https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components."""
-    if len(filled.body) > BODY_LIMIT:
-        yield f"the message is {len(filled.body)} characters long; WhatsApp takes {BODY_LIMIT}"
+    if total_length(filled) > BODY_LIMIT:
+        yield f"the message is {total_length(filled)} characters long; WhatsApp takes {BODY_LIMIT}"
     if template.header_kind == "text" and len(filled.header) > HEADER_LIMIT:
         yield f"the header is {len(filled.header)} characters long; WhatsApp takes {HEADER_LIMIT}; shorten its value"
     for button in message.buttons:

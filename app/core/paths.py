@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.core.cleaning import is_missing
@@ -39,3 +39,11 @@ def write_path(path: Path) -> str:
 def read_path(text: str) -> Path:
     """Return a written path: "items.0.name" → ("items", 0, "name")."""
     return tuple(int(key) if key.lstrip("-").isdecimal() else key for key in text.split("."))
+
+
+def list_paths(value: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of a payload's keys, lists left out."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield prefix + name
+            yield from list_paths(item, f"{prefix}{name}.")

@@ -13,7 +13,15 @@ from app.core.models import Event, Message, Variable
 from app.core.paths import look_up, read_path
 from app.core.rendering import Unrendered, compute_deadline, render_message
 from app.core.routing import Hit, Route, Source, match_route
-from app.core.templates import BODY_LIMIT, FilledTemplate, Template, Templates, fill_template, print_message
+from app.core.templates import (
+    BODY_LIMIT,
+    FilledTemplate,
+    Template,
+    Templates,
+    fill_template,
+    print_message,
+    total_length,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +105,9 @@ def _list_notes(route: Route, event: Event, message: Message, filled: FilledTemp
     for source, button in zip(route.buttons, message.buttons, strict=True):
         yield from _describe_default(f"button {button.index}", source.url, event.payload)
     if filled is not None:
-        over = f", {len(filled.body) - BODY_LIMIT} too many" if len(filled.body) > BODY_LIMIT else ""
-        yield f"{len(filled.body)} of {BODY_LIMIT} characters{over}"
+        length = total_length(filled)
+        over = f", {length - BODY_LIMIT} too many" if length > BODY_LIMIT else ""
+        yield f"{length} of {BODY_LIMIT} characters{over}"
 
 
 def _describe_value(what: str, source: Source, payload: Mapping[str, Any], shown: str) -> Iterator[str]:

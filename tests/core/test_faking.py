@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.faking import NAMES, fake_payload, list_paths
+from app.core.faking import NAMES, fake_payload
 from app.core.numbers import SentFloat
+from app.core.paths import list_paths
 
 KEY = b"a key"
 
