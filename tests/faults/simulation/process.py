@@ -28,6 +28,7 @@ SETTLE_MS = 900_000
 GRACE_S = 20.0
 PAYLOADS_MS = 40 * 3_600_000  # so that some are wiped inside the simulated days
 RECORDS_MS = 30 * 86_400_000
+CANCEL_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,16 @@ class Process:
         """End like SIGKILL: nothing that its code still does reaches the store."""
         self.listening = False
         self.outbox.kill()
-        for task in self._around.loop.list_tasks(self.number):
-            task.cancel()
+        self._cancel_tasks()
         self.ended.set()
+
+    def _cancel_tasks(self) -> None:
+        """Cancel until nothing is left: to a send that is a reason to write down an outcome, not to end."""
+        tasks = self._around.loop.list_tasks(self.number)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._around.loop.call_later(CANCEL_AGAIN_S, self._cancel_tasks)
 
     async def stop(self) -> None:
         """End like SIGTERM."""
