@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from app.lane import Lane, LaneParts
 from app.logs import Log
 from app.snapshot import Snapshot
 from app.timekeeping import Timekeeper
+from app.turns import Turns
 
 SWEEP_EVERY_S = 5.0
 FOLLOW_CLOCK_EVERY_S = 1.0
@@ -41,6 +43,7 @@ class Dispatcher:
         self._retention = retention
         self._on_dead = on_dead
         self._lanes: dict[str, Lane] = {}
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
         self._timekeeper = Timekeeper(parts.clock, parts.outbox, parts.metrics, parts.log)
@@ -68,7 +71,7 @@ class Dispatcher:
                 lane.stop()
         for name, settings in snapshot.config.providers.items():
             if name not in self._lanes:
-                lane = Lane(name, settings, snapshot.providers[name], self._parts)
+                lane = Lane(name, settings, snapshot.providers[name], self._parts, self._turns[name])
                 self._lanes[name] = lane
                 self._running[lane] = None
                 self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
@@ -126,6 +129,8 @@ class Dispatcher:
             await asyncio.sleep(FOLLOW_CLOCK_EVERY_S)
 
     def _shift_lanes(self, by_ms: int) -> None:
+        for turns in self._turns.values():
+            turns.shift(by_ms)
         for lane in self._running:
             lane.shift(by_ms)
             lane.wake()

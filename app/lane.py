@@ -11,7 +11,6 @@ from app.core.config import ProviderSettings
 from app.core.deciding import Decision, decide
 from app.core.models import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
 from app.core.pacing import grant, note_attempt, ready_at, recall_pace, settle_grant, start_pace
-from app.core.rates import RECIPIENT_GAP_MS
 from app.core.recovery import Recovery
 from app.core.shifting import shift_instants
 from app.errors import StoreBroken, StoreError
@@ -21,6 +20,7 @@ from app.outbox.base import LaneState, Outbox
 from app.providers.base import Provider
 from app.providers.opening import OpenSender, Sender
 from app.reporting import report_attempt, report_holds, report_outage
+from app.turns import Turns
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
 # a single request.
@@ -34,7 +34,6 @@ LONGEST_NAP_S = 5.0
 # the relay starts is answered first.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
-MOST_TURNS = 1_000  # before those that are over are forgotten
 ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
 
 
@@ -54,7 +53,9 @@ class LaneParts:
 class Lane:
     """One provider's queue. `wake()` says that something may have become due."""
 
-    def __init__(self, name: str, settings: ProviderSettings, provider: Provider, parts: LaneParts) -> None:
+    def __init__(
+        self, name: str, settings: ProviderSettings, provider: Provider, parts: LaneParts, turns: Turns
+    ) -> None:
         self.name = name
         self.settings = settings
         self._provider = provider
@@ -65,7 +66,7 @@ class Lane:
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._stopping = False
-        self._left: dict[str, int] = {}  # when the last message to a person left, or will
+        self._turns = turns
         self._shifted_ms = 0  # how far the clock was set while this lane ran
         self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
 
@@ -77,7 +78,6 @@ class Lane:
         """The clock was set: every instant that this lane has in mind moves along."""
         self._shifted_ms += by_ms
         self._pace = shift_instants(self._pace, by_ms)
-        self._left = {recipient: at + by_ms for recipient, at in self._left.items()}
 
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
@@ -239,7 +239,7 @@ class Lane:
         """Return what the provider made of the message, and the requests it took."""
         message = attempt.delivery.message
         try:
-            await asyncio.sleep(self._take_turn(attempt.delivery.recipient))
+            await asyncio.sleep(self._turns.take(attempt.delivery.recipient, self._parts.clock()))
         except asyncio.CancelledError:
             return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
         left_ms = attempt.delivery.deadline_at - read_latest(self._parts.clock)
@@ -257,20 +257,6 @@ class Lane:
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
         return sent.outcome, sent.tries
-
-    def _take_turn(self, recipient: str) -> float:
-        """Return how many seconds a message has to wait for the one before it to the same person.
-
-        The claim has seen to the gap by the time at which it was asked for. This is for what came in between: a store
-        that took seconds, a process that stood still.
-        """
-        now = self._parts.clock()
-        if len(self._left) > MOST_TURNS:
-            self._left = {person: at for person, at in self._left.items() if at > now - RECIPIENT_GAP_MS}
-        last = self._left.get(recipient)
-        at = now if last is None else max(now, min(last, now + RECIPIENT_GAP_MS) + RECIPIENT_GAP_MS)
-        self._left[recipient] = at
-        return (at - now) / 1000
 
     async def _wait_for_clock(self) -> None:
         while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set

@@ -163,7 +163,7 @@ def send_again_unrecorded() -> None:
             await outbox.close_attempt(attempt, *given)
         except StoreError:
             await outbox._writer.run(put_back)
-            self._left.clear()
+            self._turns._left.clear()
             self.wake()
 
     put(lane.Lane, _record=record)

@@ -19,6 +19,7 @@ from app.metrics import Metrics
 from app.outbox.base import LaneState
 from app.outbox.sqlite import SqliteOutbox
 from app.providers.client import Sent
+from app.turns import Turns
 
 START = 1_790_000_000_000
 DAY = 86_400_000
@@ -92,6 +93,7 @@ class Bench:
         self.metrics = Metrics()
         self.desk = Desk(self.read_clock)
         self.lane: WatchedLane | None = None
+        self.turns = Turns()
 
     def read_clock(self) -> int:
         return self.now
@@ -119,18 +121,21 @@ class Bench:
             deliveries.append(Delivery(**given))
         await self.outbox.add_event(event, deliveries)
 
-    @asynccontextmanager
-    async def run(self, rate: str = "900/s", concurrency: int = 64, outbox: Any = None) -> AsyncIterator[None]:
-        """Run a lane for as long as the block does, as a process would; the block begins when it has looked once."""
-
+    def parts(self, outbox: Any = None) -> LaneParts:
         async def open_desk(_settings: ProviderSettings) -> Any:
             return self.desk
 
         log: Any = self.log
-        parts = LaneParts(outbox or self.outbox, self.read_clock, lambda: 0.0, self.metrics, log, 900_000, open_desk)
+        return LaneParts(outbox or self.outbox, self.read_clock, lambda: 0.0, self.metrics, log, 900_000, open_desk)
+
+    @asynccontextmanager
+    async def run(self, rate: str = "900/s", concurrency: int = 64, outbox: Any = None) -> AsyncIterator[None]:
+        """Run a lane for as long as the block does, as a process would; the block begins when it has looked once."""
+
+        parts = self.parts(outbox)
         settings = ProviderSettings(type="fake", rate=rate, concurrency=concurrency)
         provider: Any = None
-        self.lane = WatchedLane("gallabox", settings, provider, parts)
+        self.lane = WatchedLane("gallabox", settings, provider, parts, self.turns)
         running = asyncio.create_task(self.lane.run())
         try:
             while not self.lane.looked_once or len(self.lane._open) > self.desk.waiting:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
+
+from app.core.config import ProviderSettings
+from app.dispatch import Dispatcher, Retention
 
 PERSON = "+919800000001"
 
 
-async def send_one_and_wait_with_the_other(bench: Any) -> None:
-    """Let the first message to a person leave, and the lane take up the second."""
-    bench.desk.gate.set()
-    while bench.lane._left[PERSON] != bench.now + 6_000:
+async def wait_for_turn(bench: Any, left_at: int) -> None:
+    """Return once somebody waits behind a message that left then."""
+    while bench.turns._left.get(PERSON) != left_at + 6_000:
         await asyncio.sleep(0.001)
+
+
+async def count_states(bench: Any) -> dict[str, int]:
+    return {state.value: n for state, n in (await bench.states()).items()}
 
 
 async def test_a_message_waits_its_turn_and_a_stop_meanwhile_is_no_doubt(bench: Any) -> None:
@@ -20,25 +27,52 @@ async def test_a_message_waits_its_turn_and_a_stop_meanwhile_is_no_doubt(bench: 
     await bench.add(2, recipient=PERSON)
     bench.desk.gate.clear()
     async with asyncio.timeout(20), bench.run(concurrency=1):
-        await send_one_and_wait_with_the_other(bench)
+        bench.desk.gate.set()
+        await wait_for_turn(bench, bench.now)
         assert len(bench.desk.asked) == 1
-        bench.lane.shift(1_000)
-        assert bench.lane._left[PERSON] == bench.now + 7_000
         bench.lane.stop()
         bench.lane.give_up_open()
-    states = {state.value: n for (_, state), n in (await bench.outbox.count_deliveries()).items() if n}
-    assert states == {"accepted": 1, "pending": 1}
+    assert await count_states(bench) == {"accepted": 1, "pending": 1}
     assert len(bench.desk.asked) == 1
 
 
-async def test_turns_that_are_over_are_forgotten(bench: Any) -> None:
-    await bench.add(1)
-    async with bench.run():
-        lane = bench.lane
-        for number in range(3_000):
-            assert lane._take_turn(f"person {number}") == 0
-            bench.now += 10
-        assert len(lane._left) < 1_700
-        assert lane._take_turn("person 2999") == 5.99
-        lane._left["person 2999"] = bench.now + 3_600_000  # a clock that was set back
-        assert lane._take_turn("person 2999") == 12
+async def test_the_lane_that_a_reload_puts_in_place_waits_behind_what_the_old_one_still_sends(bench: Any) -> None:
+    bench.outbox._gap_ms = 0
+    await bench.add(1, recipient=PERSON)
+    bench.desk.gate.clear()
+    async with asyncio.timeout(20), bench.run():
+        old = bench.lane  # it has claimed, and its request is under way
+        assert len(bench.desk.asked) == 1
+        old.stop()
+        async with bench.run():
+            assert bench.lane is not old
+            left_at = bench.now
+            await bench.add(1, recipient=PERSON)
+            bench.now += 100  # the new lane keeps to the rate, too
+            bench.lane.wake()
+            await wait_for_turn(bench, left_at)
+            assert len(bench.desk.asked) == 1
+            bench.lane.stop()
+            bench.lane.give_up_open()
+    assert await count_states(bench) == {"accepted": 1, "pending": 1}
+
+
+async def test_a_reload_hands_the_turns_on(bench: Any) -> None:
+    def rules(rate: str) -> Any:
+        settings = ProviderSettings(type="fake", rate=rate)
+        return SimpleNamespace(
+            config=SimpleNamespace(providers={"gallabox": settings, "other": settings}),
+            providers={"gallabox": None, "other": None},
+        )
+
+    deaths: list[BaseException] = []
+    dispatcher = Dispatcher(bench.parts(), Retention(0, 0), deaths.append)
+    dispatcher.use(rules("16/s"))
+    before = dict(dispatcher.lanes)
+    dispatcher.use(rules("8/s"))
+    after = dict(dispatcher.lanes)
+    assert after["gallabox"] is not before["gallabox"]
+    assert after["gallabox"]._turns is before["gallabox"]._turns
+    assert after["gallabox"]._turns is not after["other"]._turns
+    await dispatcher.drain(1)
+    assert deaths == []

@@ -1,0 +1,40 @@
+"""Whose turn it is, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.turns import Turns
+
+PERSON = "+919800000001"
+NOW = 1_790_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "wait_s"),
+    [(0, 6), (10, 5.99), (5_999, 0.001), (6_000, 0), (60_000, 0), (-3_600_000, 12)],
+)
+def test_a_person_hears_from_a_provider_every_six_seconds(after_ms: int, wait_s: float) -> None:
+    turns = Turns()
+    assert turns.take(PERSON, NOW) == 0
+    assert turns.take("+919800000002", NOW) == 0
+    assert turns.take(PERSON, NOW + after_ms) == wait_s  # the last: a clock that was set back an hour
+
+
+def test_messages_to_one_person_queue_up() -> None:
+    turns = Turns()
+    assert [turns.take(PERSON, NOW) for _ in range(3)] == [0, 6, 12]
+
+
+def test_turns_move_along_when_the_clock_is_set() -> None:
+    turns = Turns()
+    turns.take(PERSON, NOW)
+    turns.shift(3_600_000)
+    assert turns.take(PERSON, NOW + 3_600_010) == 5.99
+
+
+def test_turns_that_are_over_are_forgotten() -> None:
+    turns = Turns()
+    for number in range(3_000):
+        turns.take(f"person {number}", NOW + number * 10)
+    assert len(turns._left) < 1_700
