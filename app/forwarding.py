@@ -17,7 +17,7 @@ from app.core.outcomes import describe_outcome
 from app.intake import Answer
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import DeliveryState
+from app.outbox.values import DeliveryState
 from app.providers.opening import open_client
 from app.snapshot import Snapshot
 

@@ -14,7 +14,8 @@ from app.core.signatures import RAW, list_signed, match_hmac
 from app.ids import NewId
 from app.logs import Log
 from app.metrics import Metrics, topic_label
-from app.outbox.base import DeliveryState, Outbox
+from app.outbox.base import Outbox
+from app.outbox.values import DeliveryState
 from app.settings import Settings
 from app.snapshot import Snapshot
 

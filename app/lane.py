@@ -16,7 +16,8 @@ from app.core.shifting import shift_instants
 from app.errors import StoreBroken, StoreError
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import LaneState, Outbox
+from app.outbox.base import Outbox
+from app.outbox.values import LaneState
 from app.providers.base import Provider
 from app.providers.opening import OpenSender, Sender
 from app.reporting import report_attempt, report_holds, report_outage

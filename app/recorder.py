@@ -12,7 +12,8 @@ from app.core.faking import fake_payload
 from app.core.models import Event
 from app.core.rates import Bucket, take
 from app.errors import StoreError
-from app.outbox.base import Outbox, Recording
+from app.outbox.base import Outbox
+from app.outbox.values import Recording
 
 # Enough to see every kind of event; a burst of 100,000 reminders is seen once.
 BURST = 20

@@ -16,7 +16,8 @@ from app.core.replaying import KEEP_PLAN_MS, Judgement, Verdict, judge_delivery
 from app.ids import NewId
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import DeliveryState, EventFilter, Outbox, Plan, StoredEvent
+from app.outbox.base import Outbox
+from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
 from app.snapshot import Snapshot
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB

@@ -9,7 +9,7 @@ from app.core.phone import mask_phone
 from app.core.recovery import Recovery
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import Closed
+from app.outbox.values import Closed
 
 
 def report_attempt(

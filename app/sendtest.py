@@ -15,7 +15,8 @@ from app.core.rendering import render_message
 from app.core.routing import Example, Route
 from app.ids import NewId
 from app.logs import Log
-from app.outbox.base import DeliveryState, Outbox
+from app.outbox.base import Outbox
+from app.outbox.values import DeliveryState
 from app.snapshot import Snapshot
 
 VALID_MS = 10 * 60_000  # whoever waits for it is at the screen now

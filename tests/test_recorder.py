@@ -10,7 +10,7 @@ import pytest
 
 from app.core.models import Event
 from app.errors import StoreFull
-from app.outbox.base import Recording
+from app.outbox.values import Recording
 from app.recorder import BURST, MOST_TOPICS, Recorder
 
 NOW = 1_790_000_000_000

@@ -21,7 +21,8 @@ from app.core.replaying import explain_no_retry
 from app.dispatch import Dispatcher
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import DeliveryFilter, Hold, Outbox
+from app.outbox.base import Outbox
+from app.outbox.values import DeliveryFilter, Hold
 from app.rules import Rules
 
 _PAGE = 500

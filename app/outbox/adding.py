@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.core.freezing import checksum, encode_message
 from app.core.models import Delivery, Event, Reason, State
-from app.outbox.base import DeliveryState, Enqueued
+from app.outbox.values import DeliveryState, Enqueued
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from app.core.deciding import Decision, probe_wait_ms
 from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, Rejected, Scope, State
-from app.outbox.base import Closed
 from app.outbox.holding import count_refusal, forget_refusals, put_hold, release_probed
 from app.outbox.receiving import apply_early, settles
+from app.outbox.values import Closed
 
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
 RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes

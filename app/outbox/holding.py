@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.core.deciding import probe_wait_ms
 from app.core.models import Reason
-from app.outbox.base import Hold
+from app.outbox.values import Hold
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
 _PUT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from app.outbox.base import LaneState
+from app.outbox.values import LaneState
 
 _READ = "SELECT last_claim_at, paused_until, failures, probe_at, resumed_at FROM lanes WHERE provider = ?"
 _SAVE = """

@@ -10,8 +10,8 @@ from typing import Any
 from app.core.instants import format_instant
 from app.core.models import State
 from app.core.phone import mask_phone
-from app.outbox.base import DeliveryFilter
 from app.outbox.claiming import thaw_message
+from app.outbox.values import DeliveryFilter
 
 _HELD = """EXISTS (SELECT 1 FROM holds WHERE scope IN
     ('provider:' || d.provider, 'route:' || d.route, 'template:' || d.provider || '/' || d.template))"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from app.outbox.base import Recording
+from app.outbox.values import Recording
 
 KEEP_PER_TOPIC = 20
 MOST_TOPICS = 200  # whoever may post events could invent topics for ever

@@ -9,7 +9,7 @@ from typing import Any
 from app.core.models import Delivery, Reason, State
 from app.core.replaying import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.outbox.adding import DEDUP_WINDOW_MS, FrozenDelivery, add_delivery, hash_dedup_key, see_key_again
-from app.outbox.base import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
+from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
 
 EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading connection
 UNROUTED = "unrouted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from app.outbox.base import StoreTime
+from app.outbox.values import StoreTime
 
 NOTE_EVERY_MS = 60_000  # one small commit a minute, to know at the next start if the clock was set back
 

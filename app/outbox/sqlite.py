@@ -28,7 +28,11 @@ from app.outbox import (
     sweeping,
     wiping,
 )
-from app.outbox.base import (
+from app.outbox.locking import ProcessLock
+from app.outbox.opening import open_reading, open_writing, prepare_folder
+from app.outbox.reader import Reader
+from app.outbox.reserve import Reserve
+from app.outbox.values import (
     Applied,
     Closed,
     DeliveryFilter,
@@ -42,10 +46,6 @@ from app.outbox.base import (
     StoreTime,
     Swept,
 )
-from app.outbox.locking import ProcessLock
-from app.outbox.opening import open_reading, open_writing, prepare_folder
-from app.outbox.reader import Reader
-from app.outbox.reserve import Reserve
 from app.outbox.writer import QUEUE_LIMIT, Writer
 
 _COMMIT_TIMEOUT_S = 2.0

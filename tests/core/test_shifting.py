@@ -8,7 +8,7 @@ from app.core.pacing import Pace
 from app.core.rates import Bucket
 from app.core.recovery import Recovery
 from app.core.shifting import shift_instants
-from app.outbox.base import LaneState
+from app.outbox.values import LaneState
 
 
 @pytest.mark.parametrize("by_ms", [0, 3_600_000, -3_600_000])

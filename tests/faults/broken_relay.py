@@ -18,8 +18,8 @@ from app.core.models import Attempt, Delivery, Event, State
 from app.errors import StoreError
 from app.intake import Answer, OutboxTaker
 from app.outbox import claiming, closing
-from app.outbox.base import Closed, DeliveryState
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import Closed, DeliveryState
 
 
 def acknowledge_first() -> None:

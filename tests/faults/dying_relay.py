@@ -19,8 +19,8 @@ from app import dispatch, lane, relay, rules
 from app.core.models import Attempt, Message
 from app.errors import StoreBroken, StoreError
 from app.outbox import claiming, closing, sweeping
-from app.outbox.base import Closed
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import Closed
 from app.providers.client import ProviderClient, Sent
 
 POISON = "13"

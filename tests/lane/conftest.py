@@ -16,8 +16,8 @@ from app.core.config import ProviderSettings
 from app.core.models import Accepted, Delivery, Event, Message, Outcome, State
 from app.lane import Lane, LaneParts
 from app.metrics import Metrics
-from app.outbox.base import LaneState
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import LaneState
 from app.providers.client import Sent
 from app.turns import Turns
 

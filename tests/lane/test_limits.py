@@ -9,7 +9,7 @@ import pytest
 
 from app.core.models import Accepted, Reason, Retryable, Scope, State
 from app.errors import StoreFull
-from app.outbox.base import LaneState
+from app.outbox.values import LaneState
 
 START = 1_790_000_000_000
 OK = Accepted("m-1")

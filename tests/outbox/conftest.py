@@ -25,8 +25,9 @@ from app.core.models import (
     Uncertain,
     Variable,
 )
-from app.outbox.base import DeliveryFilter, Enqueued, Outbox
+from app.outbox.base import Outbox
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import DeliveryFilter, Enqueued
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000

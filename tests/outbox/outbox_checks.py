@@ -13,7 +13,7 @@ from app.core.models import (
     Attempt,
     State,
 )
-from app.outbox.base import Hold
+from app.outbox.values import Hold
 from tests.outbox.outbox_model import OutboxModel
 from tests.outbox.outbox_rows import Row
 

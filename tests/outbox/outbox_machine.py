@@ -30,8 +30,8 @@ from app.core.models import (
     State,
     Variable,
 )
-from app.outbox.base import DeliveryFilter, LaneState, Plan
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import DeliveryFilter, LaneState, Plan
 from tests.outbox.outbox_checks import check_claim, list_holds, next_due_at, pick_columns, read_dues, show_row
 from tests.outbox.outbox_givens import (
     DAY,

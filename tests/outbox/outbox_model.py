@@ -24,7 +24,7 @@ from app.core.models import (
     State,
 )
 from app.core.replaying import KEEP_PLAN_MS
-from app.outbox.base import Closed, Enqueued, LaneState, Plan, Swept
+from app.outbox.values import Closed, Enqueued, LaneState, Plan, Swept
 from tests.outbox.outbox_rows import (
     Kept,
     Row,

@@ -8,7 +8,7 @@ from app.core.models import (
     Delivery,
 )
 from app.core.replaying import KEEP_PLAN_MS, Verdict, find_obstacle
-from app.outbox.base import DeliveryState, Plan
+from app.outbox.values import DeliveryState, Plan
 from tests.outbox.outbox_model import OutboxModel
 from tests.outbox.outbox_rows import (
     key_of,

@@ -12,7 +12,7 @@ from app.core.models import (
     State,
 )
 from app.core.replaying import PastDelivery
-from app.outbox.base import DeliveryState
+from app.outbox.values import DeliveryState
 
 LAST_STATES = frozenset({State.ACCEPTED, State.EXPIRED, State.SUPPRESSED, State.SHADOW, State.DEAD})
 

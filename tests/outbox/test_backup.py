@@ -23,8 +23,8 @@ from app.core.models import Reason, ReceiptStatus, State
 from app.errors import StoreBroken, StoreError
 from app.outbox import backup
 from app.outbox.backup import back_up
-from app.outbox.base import Plan
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import Plan
 
 DAY = 86_400_000
 SETTLER = """

@@ -9,7 +9,7 @@ import pytest
 
 from app.core.deciding import Decision
 from app.core.models import Accepted, Reason, State, Uncertain
-from app.outbox.base import Closed, Hold
+from app.outbox.values import Closed, Hold
 
 PROBE, SLOW_PROBE = 300_000, 900_000
 

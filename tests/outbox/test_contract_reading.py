@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.models import Button, Header, Message, Reason, ReceiptStatus, State, Variable
-from app.outbox.base import DeliveryFilter
+from app.outbox.values import DeliveryFilter
 
 KEYS = [
     "id", "event_id", "topic", "route", "provider", "template", "recipient", "state", "reason", "receipt", "attempts",

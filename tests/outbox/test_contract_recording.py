@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.outbox.base import Recording
+from app.outbox.values import Recording
 
 
 async def test_the_newest_of_each_topic_are_kept_newest_first(shop: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from app.core.deciding import Decision
 from app.core.models import Accepted, Reason, Rejected, Scope, State
-from app.outbox.base import Closed, Hold
+from app.outbox.values import Closed, Hold
 
 DEAD = Decision(State.DEAD, Reason.PARAMETERS_REFUSED)
 ROUTE = "route:coupon-ready"

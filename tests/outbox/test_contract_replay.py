@@ -12,7 +12,7 @@ import pytest
 from app.core.deciding import Decision
 from app.core.models import Delivery, Event, Reason, Rejected, State
 from app.core.replaying import Verdict
-from app.outbox.base import Applied, EventFilter, Plan
+from app.outbox.values import Applied, EventFilter, Plan
 
 MINUTE = 60_000
 DAY = 86_400_000

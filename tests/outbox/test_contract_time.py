@@ -9,7 +9,7 @@ import pytest
 
 from app.core.deciding import Decision
 from app.core.models import Reason, ReceiptStatus, Rejected, State
-from app.outbox.base import LaneState, Swept
+from app.outbox.values import LaneState, Swept
 
 DAY = 86_400_000
 

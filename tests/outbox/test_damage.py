@@ -20,8 +20,8 @@ from app.core.freezing import decode_message, encode_message
 from app.core.models import Message, Variable
 from app.errors import StoreBroken, StoreError
 from app.outbox import claiming
-from app.outbox.base import DeliveryFilter
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import DeliveryFilter
 
 NOW = 1_790_000_000_000
 DELIVERIES = 200

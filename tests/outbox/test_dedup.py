@@ -14,8 +14,8 @@ import pytest
 from app.core.models import Delivery, Event
 from app.outbox import adding
 from app.outbox.adding import FrozenDelivery
-from app.outbox.base import Enqueued
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import Enqueued
 
 SAME = {"recipient": "+919800000001", "dedup_key": "ACME-7Q2P"}
 

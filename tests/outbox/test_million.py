@@ -10,8 +10,8 @@ import pytest
 
 from app.core.models import State
 from app.outbox import adding, claiming, reading, sweeping
-from app.outbox.base import DeliveryFilter
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import DeliveryFilter
 
 MILLION = 1_000_000
 BATCH = 50_000

@@ -27,7 +27,7 @@ from app.core.models import (
     Retryable,
 )
 from app.outbox import adding, claiming, closing, receiving
-from app.outbox.base import Closed, Enqueued
+from app.outbox.values import Closed, Enqueued
 from tests.outbox.outbox_givens import MINUTE, USUAL
 from tests.outbox.outbox_machine import OutboxMachine
 

@@ -12,8 +12,8 @@ import pytest
 
 from app.core.models import Event, State
 from app.outbox import adding, reading, replaying
-from app.outbox.base import EventFilter, Plan
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import EventFilter, Plan
 
 MANY = 20_000
 CROWD = """

@@ -12,8 +12,8 @@ import pytest
 
 from app.core.models import Receipt, ReceiptStatus
 from app.outbox import adding, claiming, forgetting, holding, reading, receiving, sweeping, wiping
-from app.outbox.base import DeliveryFilter
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import DeliveryFilter
 
 MANY = 20_000
 

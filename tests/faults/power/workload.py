@@ -34,8 +34,8 @@ from app.core.models import (
     Variable,
 )
 from app.outbox import opening
-from app.outbox.base import LaneState
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import LaneState
 
 DATABASE = "relay.db"
 ACKS = "acks"

@@ -16,7 +16,7 @@ from app.core.models import Accepted, Attempt, Delivery, Event, Message, Outcome
 from app.errors import StoreError
 from app.intake import Answer, OutboxTaker
 from app.outbox import claiming, closing
-from app.outbox.base import Closed
+from app.outbox.values import Closed
 from tests.faults.simulation.store import MemoryOutbox, open_memory
 
 FAR = 2**62

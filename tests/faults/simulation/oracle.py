@@ -14,7 +14,7 @@ from typing import Any
 
 from app.core.freezing import encode_message
 from app.core.models import Attempt, Message
-from app.outbox.base import Enqueued
+from app.outbox.values import Enqueued
 
 GAP_MS = 6_000 - 250 - 600  # what a lane does not note, and the relay's clock catching up a drift of 10 %
 SETTLE_MS = 900_000

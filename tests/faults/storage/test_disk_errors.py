@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from app.core.models import State
-from app.outbox.base import DeliveryFilter
 from app.outbox.sqlite import SqliteOutbox
+from app.outbox.values import DeliveryFilter
 
 SCRIPT = Path(__file__).with_name("script.py")
 NOW = 1_790_000_000_000

@@ -1,0 +1,163 @@
+"""What goes into the store and comes out of it, beside the core's own values. Instants are ms since the epoch, UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from app.core.models import State
+from app.core.replaying import PastDelivery, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What `add_event` came to: the deliveries now in the outbox, those of the first time if a duplicate."""
+
+    event_id: str
+    deliveries: tuple[DeliveryState, ...]
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """The four columns that a webhook's answer shows."""
+
+    id: str
+    route: str
+    provider: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries to list; None = any. `state` may also be "held". Newest first, `cursor` from the last page."""
+
+    state: str | None = None
+    route: str | None = None
+    provider: str | None = None
+    event_id: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A stop on a scope: `provider:NAME`, `route:NAME` or `template:PROVIDER/NAME`."""
+
+    scope: str
+    reason: str
+    since: int
+    deliveries: int  # pending ones that wait behind it
+    probe_at: int | None = None  # when one delivery may try whether it still stands; None: never, by hand only
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many deliveries a sweep expired, how many unknown ones it will send again, how many leases ran out."""
+
+    expired: int
+    resent: int
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What `close_attempt` came to. `hold_set`: the scope of a hold that stands now and did not before.
+
+    `holds_released`: those that the attempt probed and that ended with its success.
+    """
+
+    recorded: bool
+    hold_set: str | None = None
+    holds_released: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """What a lane must still know after a restart, so that its limits hold across it. Instants are ms.
+
+    `failures`: in a row, see core/recovery. `probe_at`: when the next request may feel for a provider that is
+    down. `last_claim_at` is written by `claim_due` itself.
+    """
+
+    last_claim_at: int | None = None
+    paused_until: int = 0
+    failures: int = 0
+    probe_at: int | None = None
+    resumed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTime:
+    """`newest`: when the store was last in use, to a minute; None: never. `shifted_ms`: see `shift_waits`."""
+
+    newest: int | None = None
+    shifted_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which stored events to replay; None = any. `after` is the last page's `next_after`.
+
+    `state` and `route`: only events that have a delivery so; `state` may also be "unrouted" (no delivery at all).
+    `since` and `until`: received from the one on and before the other.
+    """
+
+    ids: Collection[str] | None = None
+    topic: str | None = None
+    state: str | None = None
+    route: str | None = None
+    since: int | None = None
+    until: int | None = None
+    after: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it is kept; `body` is None once it was wiped. Its deliveries: oldest first."""
+
+    seq: int
+    id: str
+    source: str
+    topic: str
+    source_delivery_id: str | None
+    received_at: int
+    body: bytes | None
+    deliveries: tuple[PastDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, perhaps none though more follow: a page looks at a bounded number. `next_after` None: the last."""
+
+    events: tuple[StoredEvent, ...]
+    next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A replay that was worked out and may be applied once. `entries` is JSON of ids and verdicts, no values."""
+
+    id: str
+    created_at: int
+    config_hash: str
+    entries: str
+    applied_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a plan's deliveries came to: added, or (delivery id → verdict) left out because something changed."""
+
+    deliveries: tuple[DeliveryState, ...]
+    left_out: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An event whose values were replaced by invented ones; `payload` is JSON."""
+
+    topic: str
+    at: int
+    payload: str
