@@ -40,6 +40,7 @@ def compile_route(
         return None
     _check_buttons(fields.buttons, path, findings)
     place = findings.document.find_place(path).key
+    template = around.templates.get((provider, fields.template))
     live_from = _pick(fields, around.defaults, "live_from")
     return Route(
         name=name,
@@ -60,6 +61,7 @@ def compile_route(
         live_from=parse_live_from(live_from) if live_from else None,
         only=frozenset(only) if (only := _pick(fields, around.defaults, "only")) is not None else None,
         priority=_pick(fields, around.defaults, "priority"),
+        marketing=template is None or template.category == "MARKETING",
         examples=tuple(_read_examples(fields, data, path, findings)),
         line=place.line,
         column=place.column,

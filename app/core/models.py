@@ -98,13 +98,31 @@ TEST_SOURCE = "send-test"
 """The source of events that `send-test` made of an example: they happened to no customer."""
 
 
+class Act(StrEnum):
+    """What a customer did, as a source tells of it: what a message may have been meant to bring about."""
+
+    COUPON_USED = "coupon_used"
+    COINS_SPENT = "coins_spent"
+    ORDER_PLACED = "order_placed"
+    REVIEW_WRITTEN = "review_written"
+    REFERRAL_DONE = "referral_done"
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Whom an event is about: E.164, "" where no number can be read; the source's own id, "" where it gives none."""
+
+    number: str = field(default="", repr=False)
+    id: str = field(default="", repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One verified fact from a source.
 
     `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
     the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
-    their text, see core.nector).
+    their text, see core.nector). `customer`: None where nobody looked. `acts`: what the event tells that they did.
     """
 
     id: str
@@ -114,6 +132,8 @@ class Event:
     body: bytes
     payload: Mapping[str, Any]
     received_at: int
+    customer: Customer | None = None
+    acts: tuple[Act, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +184,8 @@ class Delivery:
     `message` is None where it could not be rendered; then `state` is final and `reason` says why.
     `dedup_key` is the route's `dedup_by` value, None where the route has none. `priority`: higher first.
     `recipient` is E.164, or "" where none could be read. `deadline_at`: not sent from this instant on.
+    `marketing`: not sent to who has opted out. `config_line`: the route's, in the YAML of `config_hash`. `trace`: a W3C
+    traceparent, by which the send belongs to the webhook's trace.
     """
 
     id: str
@@ -183,6 +205,9 @@ class Delivery:
     priority: int = 0
     on_unknown: OnUnknown = "hold"
     config_hash: str = ""
+    config_line: int = 0
+    marketing: bool = True
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,4 +116,6 @@ def make_delivery(
         priority=route.priority,
         on_unknown=route.on_unknown,
         config_hash=config.hash,
+        config_line=route.line,
+        marketing=route.marketing,
     )

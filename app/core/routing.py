@@ -86,6 +86,7 @@ class Route:
     live_from: int | None = None
     only: frozenset[str] | None = None  # E.164; None: everybody
     priority: int = 0
+    marketing: bool = True  # by its template's category; where that is not known, loyalty messages are
     examples: tuple[Example, ...] = ()
     line: int = 0
     column: int = 0

@@ -8,20 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.freezing import checksum, encode_message
-from app.core.models import Delivery, Event, Reason, State
+from app.core.models import Customer, Delivery, Event, Reason, State
+from app.outbox.people import hash_customer, hash_person
 from app.outbox.values import DeliveryState, Enqueued
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
 
 _ADD_EVENT = """
-INSERT INTO events (id, source, source_delivery_id, topic, received_at, body)
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 _ADD_DELIVERY = """
 INSERT INTO deliveries (
     id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
-    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
 _SEE_KEY = """
@@ -30,22 +31,33 @@ SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE seen_at <= 
 """
 # A replay of the event whose key it is: the message goes out now, so the window begins anew.
 _SEE_KEY_AGAIN = f"{_SEE_KEY} OR event_seq = excluded.event_seq"
+_ADD_ACT = "INSERT INTO acts (event_seq, act, at, person, customer) VALUES (?, ?, ?, ?, ?)"
 _FIND_BY_SOURCE = "SELECT seq, id FROM events WHERE source = ? AND source_delivery_id = ?"
 _FIND_BY_ID = "SELECT seq, id FROM events WHERE id = ?"
 _FIND_DELIVERIES = "SELECT id, route, provider, state FROM deliveries WHERE event_seq = ? ORDER BY seq"
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenEvent:
+    """An event with the hashes of whom it is about."""
+
+    event: Event
+    person: bytes | None
+    customer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class FrozenDelivery:
-    """A delivery with what can be worked out before the transaction: message bytes and the dedup hash."""
+    """A delivery with what can be worked out before the transaction: message bytes and hashes."""
 
     delivery: Delivery
     message: bytes | None
     checksum: str | None
     key_hash: bytes | None
+    person: bytes | None
 
 
-def freeze_delivery(delivery: Delivery) -> FrozenDelivery:
+def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
     """Encode the message and sum it up."""
     message = None if delivery.message is None else encode_message(delivery.message)
     return FrozenDelivery(
@@ -53,6 +65,7 @@ def freeze_delivery(delivery: Delivery) -> FrozenDelivery:
         message=message,
         checksum=None if message is None else checksum(message),
         key_hash=hash_dedup_key(delivery),
+        person=hash_person(people_key, delivery.recipient),
     )
 
 
@@ -72,13 +85,23 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     return total.digest()
 
 
-def add_event(db: sqlite3.Connection, event: Event, deliveries: Sequence[FrozenDelivery]) -> Enqueued:
+def freeze_event(event: Event, people_key: bytes) -> FrozenEvent:
+    """Hash whom the event is about."""
+    customer = event.customer or Customer()
+    return FrozenEvent(event, hash_person(people_key, customer.number), hash_customer(people_key, customer.id))
+
+
+def add_event(db: sqlite3.Connection, frozen: FrozenEvent, deliveries: Sequence[FrozenDelivery]) -> Enqueued:
     """Insert an event with its deliveries, or find the first one with its (source, delivery_id) or its id."""
+    event = frozen.event
     row = (event.id, event.source, event.delivery_id, event.topic, event.received_at, event.body)
-    cursor = db.execute(_ADD_EVENT, row)
+    cursor = db.execute(_ADD_EVENT, (*row, frozen.person, frozen.customer))
     if not cursor.rowcount:
         return _find_first(db, event)
     seq = cursor.lastrowid
+    db.executemany(
+        _ADD_ACT, [(seq, act, event.received_at, frozen.person, frozen.customer) for act in dict.fromkeys(event.acts)]
+    )
     return Enqueued(event.id, tuple(_take_delivery(db, seq, frozen) for frozen in deliveries), duplicate=False)
 
 
@@ -107,6 +130,7 @@ def add_delivery(
             it.id, event_seq, it.route, it.provider, it.template, -it.priority, it.recipient,
             frozen.message, frozen.checksum, state, reason, it.detail,
             it.due_at, it.deadline_at, it.created_at, it.created_at, it.on_unknown, it.config_hash,
+            it.config_line, it.marketing, it.trace, frozen.person,
         ),
     )  # fmt: skip
     return DeliveryState(it.id, it.route, it.provider, state)

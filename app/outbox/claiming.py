@@ -36,7 +36,8 @@ ORDER BY route, template, rank, due_at LIMIT 1
 _FIRST = (b"", b"", -(2**62))
 _DUE = """
 SELECT d.seq, d.id, e.id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at, d.due_at,
-       d.deadline_at, -d.rank, d.on_unknown, d.config_hash, d.attempts, d.spent
+       d.deadline_at, -d.rank, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line, d.marketing, d.trace,
+       d.person
 FROM deliveries d INDEXED BY deliveries_pending CROSS JOIN events e ON e.seq = d.event_seq
 WHERE d.state = 'pending' AND d.provider = ? AND d.route = ? AND d.template = ? AND d.rank = ? AND d.due_at <= ?
 ORDER BY d.due_at, d.seq LIMIT ?
@@ -228,6 +229,9 @@ def _read_delivery(row: Any, message: Message) -> Delivery:
         priority=row[12],
         on_unknown=row[13],
         config_hash=row[14],
+        config_line=row[17],
+        marketing=bool(row[18]),
+        trace=row[19],
     )
 
 

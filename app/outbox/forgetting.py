@@ -17,7 +17,9 @@ _FORGET = (
     "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
     "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
     "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
+    "DELETE FROM clicks WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
     "DELETE FROM deliveries WHERE event_seq = ?",
+    "DELETE FROM acts WHERE event_seq = ?",
     "DELETE FROM events WHERE seq = ?",
 )
 

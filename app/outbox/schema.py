@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 
 from app.errors import StoreBroken
+from app.outbox.people import hash_person
 
 APPLICATION_ID = 0x4E524C59  # "NRLY", so that a foreign database is told apart
 STRICT_SINCE = (3, 37, 0)  # https://www.sqlite.org/stricttables.html
@@ -206,7 +207,61 @@ CREATE TRIGGER delivery_forgotten AFTER DELETE ON deliveries BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+CREATE TABLE keys (name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID /*, strict*/;
+INSERT INTO keys VALUES ('people', randomblob(32)); -- see outbox/people.py
+
+ALTER TABLE events ADD COLUMN person BLOB; -- whom it is about: a keyed hash of the number, NULL where there is none
+ALTER TABLE events ADD COLUMN customer BLOB; -- the same of the source's id of the customer
+CREATE INDEX events_person ON events (person) WHERE person IS NOT NULL;
+CREATE INDEX events_customer ON events (customer) WHERE customer IS NOT NULL;
+
+ALTER TABLE deliveries ADD COLUMN person BLOB; -- the recipient as a keyed hash, which outlives the number
+ALTER TABLE deliveries ADD COLUMN marketing INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE deliveries ADD COLUMN config_line INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN trace TEXT NOT NULL DEFAULT '';
+UPDATE deliveries SET person = hash_person((SELECT value FROM keys WHERE name = 'people'), recipient);
+CREATE INDEX deliveries_created ON deliveries (created_at);
+CREATE INDEX deliveries_person ON deliveries (person) WHERE person IS NOT NULL;
+
+CREATE TABLE suppressions ( -- who gets no marketing; hashes only, and never forgotten by themselves
+    person BLOB NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL,
+    since INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE unreachable ( -- whose number WhatsApp said it cannot reach; nothing is withheld
+    person BLOB NOT NULL PRIMARY KEY,
+    since INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE clicks ( -- deliveries whose reply button was tapped
+    delivery_seq INTEGER NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL
+) /*strict*/;
+
+CREATE TABLE acts ( -- what customers did, as later events told
+    event_seq INTEGER NOT NULL,
+    act TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    person BLOB,
+    customer BLOB,
+    PRIMARY KEY (event_seq, act)
+) WITHOUT ROWID /*, strict*/;
+CREATE INDEX acts_person ON acts (person, act, at) WHERE person IS NOT NULL;
+CREATE INDEX acts_customer ON acts (customer, act, at) WHERE customer IS NOT NULL;
+
+CREATE TABLE hold_changes ( -- when what was stopped and let go
+    n INTEGER PRIMARY KEY,
+    scope TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    change TEXT NOT NULL, -- 'set' or 'released'
+    reason TEXT NOT NULL -- why it was set, or who released it
+) /*strict*/;
+CREATE INDEX hold_changes_scope ON hold_changes (scope, at);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""
 
 
@@ -231,6 +286,7 @@ def create_schema(db: sqlite3.Connection) -> None:
 
 def migrate_schema(db: sqlite3.Connection) -> None:
     """Bring a database of ours to the newest version, each step in a transaction of its own."""
+    add_functions(db)
     for version in range(read_version(db), len(MIGRATIONS)):
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -242,6 +298,11 @@ def migrate_schema(db: sqlite3.Connection) -> None:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+
+
+def add_functions(db: sqlite3.Connection) -> None:
+    """Give a connection the functions that the migrations call."""
+    db.create_function("hash_person", 2, hash_person, deterministic=True)
 
 
 def make_strict(script: str, sqlite_version: tuple[int, ...]) -> str:

@@ -20,6 +20,7 @@ from app.outbox import (
     forgetting,
     holding,
     lanes,
+    people,
     reading,
     receiving,
     recording,
@@ -73,6 +74,7 @@ class SqliteOutbox:
             raise
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
+        self._people_key = people.read_key(db)
         self._writer = Writer(db, reserve, queue_limit)
 
     @property
@@ -87,8 +89,9 @@ class SqliteOutbox:
 
     async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
         """See Outbox."""
-        frozen = [adding.freeze_delivery(delivery) for delivery in deliveries]
-        return await self._writer.run(lambda db: adding.add_event(db, event, frozen))
+        frozen_event = adding.freeze_event(event, self._people_key)
+        frozen = [adding.freeze_delivery(delivery, self._people_key) for delivery in deliveries]
+        return await self._writer.run(lambda db: adding.add_event(db, frozen_event, frozen))
 
     async def claim_due(self, provider: str, now: int, limit: int, lease_ms: int) -> Sequence[Attempt]:
         """See Outbox."""
@@ -177,7 +180,8 @@ class SqliteOutbox:
     async def apply_plan(self, plan_id: str, deliveries: Sequence[Delivery], now: int) -> Applied | None:
         """See Outbox."""
         # Thousands: beside the loop, which has webhooks to answer.
-        frozen = await asyncio.to_thread(lambda: [adding.freeze_delivery(delivery) for delivery in deliveries])
+        key = self._people_key
+        frozen = await asyncio.to_thread(lambda: [adding.freeze_delivery(delivery, key) for delivery in deliveries])
         return await self._writer.run(lambda db: replaying.apply_plan(db, plan_id, frozen, now))
 
     async def count_reasons(self, state: str) -> Sequence[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ from app.dispatch import Dispatcher, Retention
 from app.errors import StoreFull
 from app.lane import LaneParts
 from app.metrics import Metrics
+from app.outbox.people import read_key
 from app.outbox.schema import create_schema, migrate_schema
 from app.outbox.sqlite import SqliteOutbox
 from app.providers import settings_types
@@ -94,6 +95,7 @@ class _Outbox(SqliteOutbox):
     def __init__(self, writer: _Inline) -> None:
         self._gap_ms = RECIPIENT_GAP_MS
         self._served = {}
+        self._people_key = read_key(writer.db)
         self._writer = cast(Any, writer)
         self._reader = cast(Any, _Inline(writer.db))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Delivery, Event
+from app.core.models import Delivery
 from app.outbox import adding
 from app.outbox.adding import FrozenDelivery
 from app.outbox.sqlite import SqliteOutbox
@@ -38,9 +38,12 @@ def read_state(path: Path) -> tuple[int, int, int]:
     return events, deliveries, keys
 
 
-def add_in_two_transactions(db: sqlite3.Connection, event: Event, deliveries: Sequence[FrozenDelivery]) -> Enqueued:
+def add_in_two_transactions(
+    db: sqlite3.Connection, frozen: adding.FrozenEvent, deliveries: Sequence[FrozenDelivery]
+) -> Enqueued:
     """The control: first it is seen, then it is queued."""
-    db.execute(adding._ADD_EVENT, (event.id, event.source, event.delivery_id, event.topic, 0, event.body))
+    event = frozen.event
+    db.execute(adding._ADD_EVENT, (event.id, event.source, event.delivery_id, event.topic, 0, event.body, None, None))
     (seq,) = db.execute("SELECT seq FROM events WHERE id = ?", (event.id,)).fetchone()
     db.execute("COMMIT")
     db.execute("BEGIN IMMEDIATE")

@@ -61,11 +61,12 @@ def list_page(wanted: DeliveryFilter) -> Callable[[sqlite3.Connection], Any]:
 async def measure(shop: Any) -> dict[str, int]:
     """Return the steps of everything that is done all day."""
     event = shop.event()
-    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id))]
+    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id), b"key")]
+    frozen_event = adding.freeze_event(event, b"key")
     asked = claiming.Claim("gallabox", shop.now, 10, 30_000, 0)
     wanted = {state: DeliveryFilter(state=state) for state in ("dead", "unknown", "accepted", None)}
     work: dict[str, Callable[[sqlite3.Connection], Any]] = {
-        "add": lambda db: adding.add_event(db, event, frozen),
+        "add": lambda db: adding.add_event(db, frozen_event, frozen),
         "claim": lambda db: claiming.claim_due(db, asked),
         "next due": lambda db: claiming.find_next_due(db, "gallabox"),
         "sweep": lambda db: (sweeping.expire_overdue(db, shop.now), sweeping.resend_unknown(db, shop.now)),

@@ -21,7 +21,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from app.core.models import (
     Accepted,
     Attempt,
-    Event,
     Reason,
     ReceiptStatus,
     Retryable,
@@ -102,7 +101,9 @@ def close_unfenced(db: sqlite3.Connection, attempt: Attempt, ending: closing.End
     return close_fenced(db, replace(attempt, number=found[0]) if found else attempt, ending)
 
 
-def add_unindexed(db: sqlite3.Connection, event: Event, frozen: Sequence[adding.FrozenDelivery]) -> Enqueued:
+def add_unindexed(
+    db: sqlite3.Connection, event: adding.FrozenEvent, frozen: Sequence[adding.FrozenDelivery]
+) -> Enqueued:
     db.execute("DROP INDEX IF EXISTS events_source")
     return add_indexed(db, event, frozen)
 

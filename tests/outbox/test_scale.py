@@ -131,8 +131,9 @@ async def test_listing_a_rare_state_passes_over_no_crowd(shop: Any, state: str) 
 
 def add(shop: Any) -> Callable[[sqlite3.Connection], int]:
     event = shop.event()
-    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id))]
-    return count_steps(lambda db: adding.add_event(db, event, frozen))
+    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id), b"key")]
+    frozen_event = adding.freeze_event(event, b"key")
+    return count_steps(lambda db: adding.add_event(db, frozen_event, frozen))
 
 
 def receive(shop: Any) -> Callable[[sqlite3.Connection], int]:

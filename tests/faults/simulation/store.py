@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from app.core.rates import RECIPIENT_GAP_MS
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
+from app.outbox.people import read_key
 from app.outbox.reader import Reader
 from app.outbox.schema import create_schema, migrate_schema
 from app.outbox.sqlite import SqliteOutbox
@@ -147,6 +148,7 @@ class MemoryOutbox(SqliteOutbox):
     def __init__(self, db: sqlite3.Connection, writer: InlineWriter) -> None:
         self._gap_ms = RECIPIENT_GAP_MS
         self._served = {}
+        self._people_key = read_key(db)
         self._inline = writer
         self._writer = cast(Writer, writer)
         self._reader = cast(Reader, InlineReader(db, writer))

@@ -34,6 +34,7 @@ from pathlib import Path
 from app.outbox import opening, schema
 
 def migrate_without_transaction(db):
+    schema.add_functions(db)
     for version in range(schema.read_version(db), len(schema.MIGRATIONS)):
         for statement in schema.split_statements(schema.make_strict(schema.MIGRATIONS[version], (3, 40))):
             db.execute(statement)
@@ -51,7 +52,8 @@ def add_delivery(db: sqlite3.Connection, number: int, state: str, **more: Any) -
     message = Message(recipient, "coupon_ready", "Riya", variables=(Variable("1", "Riya"),))
     frozen = freeze_delivery(
         Delivery(f"dlv-{number}", f"evt-{number}", "coupon-ready", "gallabox", "coupon_ready", recipient, message,
-                 State(state), None, NOW, NOW, NOW + DAY)
+                 State(state), None, NOW, NOW, NOW + DAY),
+        b"key",
     )  # fmt: skip
     row = {
         "id": f"dlv-{number}", "event_seq": number, "route": "coupon-ready", "provider": "gallabox",
