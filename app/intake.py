@@ -16,6 +16,7 @@ from app.logs import Log
 from app.metrics import Metrics, topic_label
 from app.outbox.base import Outbox
 from app.outbox.values import DeliveryState
+from app.refusal import Refusal
 from app.settings import Settings
 from app.snapshot import Snapshot
 
@@ -30,14 +31,6 @@ class Answer:
     event_id: str
     status: Literal["accepted", "unrouted", "duplicate", "failed"]
     deliveries: Sequence[DeliveryState]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A webhook that is not taken: the status, and what is wrong with which field (never a value)."""
-
-    http_status: int
-    detail: str
 
 
 class Taker(Protocol):

@@ -18,6 +18,7 @@ from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.base import Outbox
 from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
+from app.refusal import Refusal
 from app.snapshot import Snapshot
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB
@@ -68,23 +69,15 @@ class Replayed:
     left_out: Sequence[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why nothing was done, with the HTTP status for it."""
-
-    http_status: int
-    detail: str
-
-
-async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refused:
+async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refusal:
     """Work out what a replay would send, and keep that as a plan. Sends nothing."""
     snapshot, now = replayer.snapshot(), replayer.clock()
     names = sorted(route.name for route in snapshot.config.routes)
     if wanted.route is not None and wanted.route not in names:
-        return Refused(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
+        return Refusal(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
     unknown = await _find_unknown(replayer.outbox, wanted.events)
     if unknown is not None:
-        return Refused(422, f"events: no event has the id {unknown}")
+        return Refusal(422, f"events: no event has the id {unknown}")
     draft = Draft()
     async for events in _list_pages(replayer.outbox, wanted, snapshot):
         await _judge_events(replayer, snapshot, wanted, events, draft)
@@ -96,20 +89,20 @@ async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refused:
     return Planned(plan, draft)
 
 
-async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refused:
+async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
     """Send what a plan says, once: all its deliveries are committed together with its being applied."""
     snapshot, now = replayer.snapshot(), replayer.clock()
     plan = await replayer.outbox.read_plan(plan_id)
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
-        return Refused(404, "no plan has this id; plans are kept for a day: plan again")
+        return Refusal(404, "no plan has this id; plans are kept for a day: plan again")
     if plan.applied_at is not None:
-        return Refused(409, "this plan was applied already, and none is applied twice: plan again to see what is left")
+        return Refusal(409, "this plan was applied already, and none is applied twice: plan again to see what is left")
     if plan.config_hash != snapshot.config.hash:
-        return Refused(409, "the YAML has changed since this plan was made: plan again")
+        return Refusal(409, "the YAML has changed since this plan was made: plan again")
     made, changed = await _remake_deliveries(replayer, snapshot, plan)
     applied = await replayer.outbox.apply_plan(plan_id, list(made.values()), now)
     if applied is None:
-        return Refused(409, "this plan was applied by another request meanwhile: plan again to see what is left")
+        return Refusal(409, "this plan was applied by another request meanwhile: plan again to see what is left")
     changed += [Entry(made[id_].event_id, "", made[id_].route, why) for id_, why in applied.left_out.items()]
     for row in applied.deliveries:
         replayer.metrics.deliveries.labels(row.route, row.provider, row.state.value).inc()

@@ -17,6 +17,7 @@ from app.ids import NewId
 from app.logs import Log
 from app.outbox.base import Outbox
 from app.outbox.values import DeliveryState
+from app.refusal import Refusal
 from app.snapshot import Snapshot
 
 VALID_MS = 10 * 60_000  # whoever waits for it is at the screen now
@@ -45,14 +46,6 @@ class TestOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class NotSent:
-    """Why nothing is sent, with the HTTP status for it and the cure."""
-
-    http_status: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class TestMessage:
     """A route's example as a message to one of our own numbers."""
 
@@ -61,14 +54,14 @@ class TestMessage:
     message: Message
 
 
-async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | NotSent:
+async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | Refusal:
     """Queue the message of a route's example for one number, and nobody else.
 
     The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
     """
     config, now = tester.snapshot().config, tester.clock()
     test = make_test_message(config, order, tester.numbers, tester.new_id(now), now)
-    if isinstance(test, NotSent):
+    if isinstance(test, Refusal):
         return test
     delivery = make_delivery(
         test.route,
@@ -90,45 +83,45 @@ async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | NotSent
 
 def make_test_message(
     config: Config, order: TestOrder, numbers: Sequence[str], event_id: str, now: int
-) -> TestMessage | NotSent:
+) -> TestMessage | Refusal:
     """Return the message that is asked for, if its number may get it. `numbers`: those of RELAY_TEST_NUMBERS."""
     route = next((route for route in config.routes if route.name == order.route), None)
     if route is None:
         names = ", ".join(sorted(route.name for route in config.routes))
-        return NotSent(422, f"route: the YAML has no route of this name; it has {names}")
+        return Refusal(422, f"route: the YAML has no route of this name; it has {names}")
     recipient = _read_recipient(order.to, numbers, config, route)
-    if isinstance(recipient, NotSent):
+    if isinstance(recipient, Refusal):
         return recipient
     example = _choose_example(route, order.example)
-    if isinstance(example, NotSent):
+    if isinstance(example, Refusal):
         return example
     body = json.dumps(example.event, default=str).encode()
     event = Event(event_id, TEST_SOURCE, route.topic, None, body, example.event, now)
     message = render_message(route, event, config.store)
     if not isinstance(message, Message):
-        return NotSent(422, f"example: no message comes of it: {message.reason.value} ({message.detail})")
+        return Refusal(422, f"example: no message comes of it: {message.reason.value} ({message.detail})")
     return TestMessage(route, event, replace(message, recipient=recipient))
 
 
-def _read_recipient(to: str, numbers: Sequence[str], config: Config, route: Route) -> str | NotSent:
+def _read_recipient(to: str, numbers: Sequence[str], config: Config, route: Route) -> str | Refusal:
     """Return the number if it is one of those allowed; a customer must never get a test."""
     country = config.store.country
     recipient = read_phone(to, country)
     if isinstance(recipient, PhoneFault):
-        return NotSent(422, f"to: the number {recipient.detail}")
+        return Refusal(422, f"to: the number {recipient.detail}")
     allowed = {read_phone(number, country) for number in numbers} | (config.only or set()) | (route.only or set())
     if not allowed:
         cure = "write yours into RELAY_TEST_NUMBERS (a running relay: and restart it), or under `only:` of the YAML"
-        return NotSent(403, f"to: no number may get tests; {cure}")
+        return Refusal(403, f"to: no number may get tests; {cure}")
     if recipient not in allowed:
-        return NotSent(403, "to: this number is not among those of RELAY_TEST_NUMBERS, which alone may get tests")
+        return Refusal(403, "to: this number is not among those of RELAY_TEST_NUMBERS, which alone may get tests")
     return recipient
 
 
-def _choose_example(route: Route, number: int | None) -> Example | NotSent:
+def _choose_example(route: Route, number: int | None) -> Example | Refusal:
     if number is not None:
         if 1 <= number <= len(route.examples):
             return route.examples[number - 1]
-        return NotSent(422, f"example: the route has {len(route.examples)}; they are counted from 1")
+        return Refusal(422, f"example: the route has {len(route.examples)}; they are counted from 1")
     sending = (example for example in route.examples if example.hits and example.dead is None)
-    return next(sending, NotSent(422, "example: the route has none that sends; add one under its `examples:`"))
+    return next(sending, Refusal(422, "example: the route has none that sends; add one under its `examples:`"))

@@ -17,7 +17,8 @@ from app.core.drafting import Entry
 from app.core.instants import format_instant
 from app.core.replaying import read_bound
 from app.errors import StoreError
-from app.replay import Planned, Refused, Replayed, Replayer, Wanted, apply_plan, make_plan
+from app.refusal import Refusal
+from app.replay import Planned, Replayed, Replayer, Wanted, apply_plan, make_plan
 
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 
@@ -58,13 +59,13 @@ def build_router(replayer: Replayer, guard: Callable[[Request], None]) -> APIRou
     return router
 
 
-async def _follow(order: ReplayOrder, replayer: Replayer) -> Planned | Replayed | Refused:
+async def _follow(order: ReplayOrder, replayer: Replayer) -> Planned | Replayed | Refusal:
     if order.apply is not None:
         return await apply_plan(replayer, order.apply)
     try:
         wanted = _read_order(order, replayer)
     except ValueError as error:
-        return Refused(422, str(error))
+        return Refusal(422, str(error))
     return await make_plan(replayer, wanted)
 
 
@@ -88,9 +89,9 @@ def _read_bound(name: Literal["since", "until"], text: str | None, replayer: Rep
         raise ValueError(f"{name}: {error}") from None
 
 
-def _show(answer: Planned | Replayed | Refused) -> Response:
+def _show(answer: Planned | Replayed | Refusal) -> Response:
     match answer:
-        case Refused(http_status=status, detail=detail):
+        case Refusal(http_status=status, detail=detail):
             return problem(status, detail)
         case Planned():
             return JSONResponse(_show_plan(answer))

@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.ops import PROBLEMS
 from app.api.problems import problem
-from app.sendtest import NotSent, Tester, TestOrder, send_test
+from app.refusal import Refusal
+from app.sendtest import Tester, TestOrder, send_test
 
 
 class TestBody(BaseModel, extra="forbid"):
@@ -30,7 +31,7 @@ def build_router(tester: Tester, guard: Callable[[Request], None]) -> APIRouter:
     @router.post("/send-test", summary="Send one test message", status_code=202)
     async def order_test(body: TestBody) -> Response:
         queued = await send_test(tester, TestOrder(**body.model_dump()))
-        if isinstance(queued, NotSent):
+        if isinstance(queued, Refusal):
             return problem(queued.http_status, queued.detail)
         row = {"id": queued.id, "route": queued.route, "provider": queued.provider, "state": queued.state}
         return JSONResponse(row, 202)

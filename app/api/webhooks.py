@@ -14,7 +14,8 @@ from app.api.problems import problem, unauthorised, unavailable
 from app.api.reading import read_body
 from app.core.signatures import verify_secret
 from app.errors import StoreError
-from app.intake import Answer, Intake, Refusal, accept_event
+from app.intake import Answer, Intake, accept_event
+from app.refusal import Refusal
 
 
 def build_router(intake: Intake) -> APIRouter:

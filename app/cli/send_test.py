@@ -21,7 +21,8 @@ from app.core.models import Accepted, Message, Outcome
 from app.core.outcomes import describe_outcome
 from app.errors import NoRelayError, RelayError
 from app.ids import new_uuid7
-from app.sendtest import VALID_MS, NotSent, TestOrder, make_test_message
+from app.refusal import Refusal
+from app.sendtest import VALID_MS, TestOrder, make_test_message
 from app.settings import read_environment, read_settings
 
 _POLL_S = 0.2
@@ -97,7 +98,7 @@ def _send_straight(order: TestOrder, path: Path | None, why: NoRelayError, *, as
     rules, _ = read_config(path, environment)
     now = read_clock()
     test = make_test_message(rules, order, read_settings(environment).test_numbers, new_uuid7(now), now)
-    if isinstance(test, NotSent):
+    if isinstance(test, Refusal):
         raise RelayError(test.detail)
     provider = rules.providers[test.route.provider]
     outcome = asyncio.run(_ask(provider, test.message, new_uuid7(now)))

@@ -19,6 +19,7 @@ from app.core.drafting import Draft
 from app.core.replaying import Verdict
 from app.errors import StoreFull
 from app.outbox import replaying
+from app.refusal import Refusal
 
 DAY = 86_400_000
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
@@ -211,7 +212,7 @@ async def test_a_plan_that_is_unknown_or_a_day_old_is_404(shop: Any) -> None:
     plan = await make_plan(shop, since="1d")
     tomorrow = replace(shop.relay.replayer, clock=lambda: shop.relay._clock() + DAY)
     refused = await replay.apply_plan(tomorrow, plan["plan_id"])
-    assert isinstance(refused, replay.Refused)
+    assert isinstance(refused, Refusal)
     assert refused.http_status == 404
 
 

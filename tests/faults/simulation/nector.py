@@ -9,7 +9,8 @@ from functools import partial
 from random import Random
 
 from app.errors import StoreError
-from app.intake import Answer, Refusal
+from app.intake import Answer
+from app.refusal import Refusal
 from tests.faults.simulation.rules import Webhook
 from tests.faults.simulation.trace import Trace
 

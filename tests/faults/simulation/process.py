@@ -12,12 +12,13 @@ from app.clock import Clock, SteadyClock
 from app.dispatch import Dispatcher, Retention
 from app.errors import StoreBroken
 from app.ids import NewId
-from app.intake import Answer, Intake, OutboxTaker, Refusal, accept_event
+from app.intake import Answer, Intake, OutboxTaker, accept_event
 from app.lane import LaneParts
 from app.logs import Log
 from app.metrics import Metrics
 from app.providers.opening import OpenSender
 from app.receipts import ReceiptDesk, accept_receipts
+from app.refusal import Refusal
 from tests.faults.simulation.handset import Webhook as ReceiptWebhook
 from tests.faults.simulation.loop import PROCESS, VirtualLoop
 from tests.faults.simulation.rules import Webhook, load_rules, load_settings

@@ -12,8 +12,9 @@ from typing import Any
 
 from app.core.config import ProviderSettings
 from app.errors import StoreError
-from app.intake import Answer, Refusal
+from app.intake import Answer
 from app.metrics import Metrics
+from app.refusal import Refusal
 from tests.faults.simulation.handset import build_receipt, draw_story
 from tests.faults.simulation.loop import VirtualLoop
 from tests.faults.simulation.nector import Nector
