@@ -27,7 +27,8 @@ from app.turns import Turns
 # a single request.
 TRIES = 3
 # An attempt must have ended, one way or the other, before its lease has: the whole of the client's tries
-# (and their short waits) and the recording fit with room to spare.
+# (and their short waits) and the recording fit with room to spare. A send that begins later than that may have been
+# given up as lost already, and somebody may have had it sent again: it does not leave.
 LEASE_SPARE_MS = 60_000
 # With nothing due a lane looks again this often, whatever it has been told: a lost wake-up costs seconds, not for ever.
 LONGEST_NAP_S = 5.0
@@ -110,9 +111,10 @@ class Lane:
         if self._saved is None:
             self._saved = await self._recall()
         await self._remember(self._saved)
+        claimed_at = self._read_steady()
         claimed, more = await self._claim()
         for attempt in claimed:
-            task = sends.create_task(self._send(attempt))
+            task = sends.create_task(self._send(attempt, claimed_at))
             self._open.add(task)
             task.add_done_callback(self._close)
         return 0 if more else await self._seconds_to_next()
@@ -206,11 +208,15 @@ class Lane:
         except TimeoutError:
             pass
 
-    async def _send(self, attempt: Attempt) -> None:
+    def _read_steady(self) -> int:
+        """Return now on a scale that no step of the clock moves, to tell how long something took."""
+        return self._parts.clock() - self._shifted_ms
+
+    async def _send(self, attempt: Attempt, claimed_at: int) -> None:
         """Carry one attempt to its outcome and record it."""
         delivery, parts = attempt.delivery, self._parts
-        started_at = parts.clock() - self._shifted_ms
-        outcome, tries = await self._ask(attempt)
+        started_at = self._read_steady()
+        outcome, tries = await self._ask(attempt, claimed_at)
         await self._wait_for_clock()
         now = parts.clock()
         decision = decide(
@@ -226,7 +232,7 @@ class Lane:
             probes=attempt.probes,
         )
         self._note(outcome, decision, now)
-        parts.metrics.send_seconds.labels(self.name).observe(max(now - self._shifted_ms - started_at, 0) / 1000)
+        parts.metrics.send_seconds.labels(self.name).observe(max(self._read_steady() - started_at, 0) / 1000)
         await self._record(attempt, outcome, decision, now, tries)
 
     def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
@@ -236,7 +242,7 @@ class Lane:
         if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
             self._signal.set()  # the loop keeps it
 
-    async def _ask(self, attempt: Attempt) -> tuple[Outcome, int]:
+    async def _ask(self, attempt: Attempt, claimed_at: int) -> tuple[Outcome, int]:
         """Return what the provider made of the message, and the requests it took."""
         message = attempt.delivery.message
         try:
@@ -247,6 +253,8 @@ class Lane:
         if left_ms <= 0 or message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
+        if self._read_steady() - claimed_at >= LEASE_SPARE_MS:
+            return Retryable(Reason.STALLED), 0
         try:
             sent = await self._sender.send(
                 self._provider,

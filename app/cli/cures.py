@@ -18,6 +18,7 @@ CURES: dict[str, str] = {
     "duplicate": _NOTHING,
     "not_live": _NOTHING,
     "not_chosen": _NOTHING,
+    "stalled": "nothing; many: the disk or the machine stood still for a minute, find out why",
     "deadline_passed": "nothing; many: find what kept the lane, or lengthen `valid_for`",
     "message_damaged": "the disk is suspect: take a backup, check it, restore",
     "connect_failed": _LATER,

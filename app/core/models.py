@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NOT_LIVE = "not_live"  # before the route's live_from
     NOT_CHOSEN = "not_chosen"  # not among the numbers of `only`
     # decided in the lane
+    STALLED = "stalled"  # the relay stood still after the claim: not sent, for its attempt may count as lost
     DEADLINE_PASSED = "deadline_passed"
     MESSAGE_DAMAGED = "message_damaged"
     REQUEST_UNBUILT = "request_unbuilt"  # a fault of ours: the message could not be made into a request

@@ -17,7 +17,7 @@ from app.core.models import Accepted, Delivery, Event, Message, Outcome, State
 from app.lane import Lane, LaneParts
 from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
-from app.outbox.values import LaneState
+from app.outbox.values import DeliveryFilter, LaneState
 from app.providers.client import Sent
 from app.turns import Turns
 
@@ -94,9 +94,14 @@ class Bench:
         self.desk = Desk(self.read_clock)
         self.lane: WatchedLane | None = None
         self.turns = Turns()
+        self.draw = 0.0  # what chance draws
+        self.everything = DeliveryFilter()
 
     def read_clock(self) -> int:
         return self.now
+
+    def _draw(self) -> float:
+        return self.draw
 
     async def add(self, count: int, **fields: Any) -> None:
         total = sum((await self.outbox.count_deliveries()).values())
@@ -126,7 +131,7 @@ class Bench:
             return self.desk
 
         log: Any = self.log
-        return LaneParts(outbox or self.outbox, self.read_clock, lambda: 0.0, self.metrics, log, 900_000, open_desk)
+        return LaneParts(outbox or self.outbox, self.read_clock, self._draw, self.metrics, log, 900_000, open_desk)
 
     @asynccontextmanager
     async def run(self, rate: str = "900/s", concurrency: int = 64, outbox: Any = None) -> AsyncIterator[None]:
