@@ -143,6 +143,7 @@ class Dispatcher:
             except StoreBroken:
                 raise
             except StoreError as error:
+                self._parts.metrics.store_errors.labels("sweep").inc()
                 self._parts.log.warning("sweep.failed", detail=str(error))
             rounds += 1
             await asyncio.sleep(SWEEP_EVERY_S)

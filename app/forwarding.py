@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from app.core.models import Accepted, Delivery, Event, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.core.outcomes import describe_outcome
+from app.core.phone import mask_phone
 from app.intake import Answer
 from app.logs import Log
 from app.metrics import Metrics
@@ -47,6 +48,8 @@ class ProviderTaker:
         if not deliveries:
             return Answer(202, event.id, "unrouted", ())
         pairs = await asyncio.gather(*(self._settle(event, delivery) for delivery in deliveries))
+        for delivery, (state, _) in zip(deliveries, pairs, strict=True):
+            self._metrics.count_reached(delivery.route, delivery.provider, state)
         rows = tuple(
             DeliveryState(row.id, row.route, row.provider, state)
             for row, (state, _) in zip(deliveries, pairs, strict=True)
@@ -99,6 +102,7 @@ class ProviderTaker:
         outcome: Outcome
         if delivery.message is None:
             return Rejected(Reason.MESSAGE_DAMAGED)
+        started_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LONGEST_S):
                 provider = self._snapshot.providers[delivery.provider]
@@ -107,18 +111,29 @@ class ProviderTaker:
                 outcome = sent.outcome
         except TimeoutError:
             outcome = Uncertain(Reason.TIMED_OUT, "no answer within 8 s")
+        self._report(delivery, outcome, asyncio.get_running_loop().time() - started_at)
+        return outcome
+
+    def _report(self, delivery: Delivery, outcome: Outcome, took_s: float) -> None:
+        """Tell what an attempt came to; it began when the event came, so that is its age, too."""
         word, reason, detail = describe_outcome(outcome)
         self._metrics.attempts.labels(delivery.provider, word, reason).inc()
+        self._metrics.send_seconds.labels(delivery.provider).observe(took_s)
+        if isinstance(outcome, Accepted):
+            self._metrics.event_to_accepted_seconds.observe(took_s)
         self._log.info(
             "delivery.attempted",
             delivery_id=delivery.id,
+            event_id=delivery.event_id,
             route=delivery.route,
             provider=delivery.provider,
+            recipient=mask_phone(delivery.recipient),
             outcome=word,
             reason=reason or None,
             detail=detail or None,
+            send_ms=round(took_s * 1000),
+            age_ms=round(took_s * 1000),
         )
-        return outcome
 
     def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
         if name not in self._clients:

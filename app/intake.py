@@ -9,11 +9,12 @@ from typing import Literal, Protocol
 from app.clock import Clock
 from app.core.models import Delivery, Event, State
 from app.core.nector import BodyFault, EventHeaders, parse_body, read_headers
+from app.core.phone import mask_phone
 from app.core.planning import plan_deliveries
 from app.core.signatures import RAW, list_signed, match_hmac
 from app.ids import NewId
 from app.logs import Log
-from app.metrics import Metrics, topic_label
+from app.metrics import OTHER, Metrics, topic_label
 from app.outbox.base import Outbox
 from app.outbox.values import DeliveryState
 from app.refusal import Refusal
@@ -79,8 +80,7 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
     now = intake.clock()
     event = read_event(intake, headers, body, now)
     if isinstance(event, Refusal):
-        intake.metrics.events.labels("other", "refused").inc()
-        intake.log.warning("event.refused", http_status=event.http_status, detail=event.detail)
+        report_refusal(intake, event.http_status, event.detail)
         return event
     snapshot = intake.snapshot()
     deliveries = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
@@ -89,6 +89,12 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
     if intake.note is not None and answer.status != "duplicate":
         intake.note(event)
     return answer
+
+
+def report_refusal(intake: Intake, http_status: int, detail: str) -> None:
+    """Tell of a webhook that is not taken: what is wrong with which field, never a value."""
+    intake.metrics.events.labels(OTHER, "refused").inc()
+    intake.log.warning("event.refused", http_status=http_status, detail=detail)
 
 
 def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int) -> Event | Refusal:
@@ -121,9 +127,6 @@ def _report_event(intake: Intake, event: Event, answer: Answer, deliveries: Sequ
     label = topic_label(event.topic)
     intake.metrics.events.labels(label, answer.status).inc()
     intake.metrics.last_event.labels(label).set(event.received_at / 1000)
-    if answer.status != "duplicate":
-        for delivery in answer.deliveries:
-            intake.metrics.deliveries.labels(delivery.route, delivery.provider, delivery.state.value).inc()
     intake.log.info(
         "event.received",
         event_id=answer.event_id,
@@ -132,5 +135,8 @@ def _report_event(intake: Intake, event: Event, answer: Answer, deliveries: Sequ
         result=answer.status,
         deliveries=[row.id for row in answer.deliveries],
         routes=[row.route for row in answer.deliveries],
+        providers=[row.provider for row in answer.deliveries],
+        recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
+        accept_ms=max(intake.clock() - event.received_at, 0),
     )

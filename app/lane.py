@@ -100,7 +100,7 @@ class Lane:
                 except StoreBroken:
                     raise
                 except StoreError as error:
-                    self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
+                    self._tell_failed(error)
                     await asyncio.sleep(RECORD_AGAIN_S)  # whoever wakes the lane: the store will not be faster for it
                 else:
                     await self._nap(nap_s)
@@ -169,7 +169,11 @@ class Lane:
         except StoreBroken:
             raise
         except StoreError as error:
-            self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
+            self._tell_failed(error)
+
+    def _tell_failed(self, error: StoreError) -> None:
+        self._parts.metrics.store_errors.labels("claim").inc()
+        self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
 
     async def _claim(self) -> tuple[list[Attempt], bool]:
         """Return the attempts that were opened, and whether more may be due."""
@@ -232,8 +236,8 @@ class Lane:
             probes=attempt.probes,
         )
         self._note(outcome, decision, now)
-        parts.metrics.send_seconds.labels(self.name).observe(max(self._read_steady() - started_at, 0) / 1000)
-        await self._record(attempt, outcome, decision, now, tries)
+        took_ms = max(self._read_steady() - started_at, 0)
+        await self._record(attempt, outcome, decision, now, tries, took_ms)
 
     def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
         """Let the lane's pace follow what an attempt has shown of its provider."""
@@ -271,7 +275,9 @@ class Lane:
         while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set
             await asyncio.sleep(ADOPTED_AGAIN_S)
 
-    async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int) -> None:
+    async def _record(
+        self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int, took_ms: int
+    ) -> None:
         """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
         shifted_ms = self._shifted_ms
         while True:
@@ -281,6 +287,7 @@ class Lane:
             except StoreBroken:
                 raise
             except StoreError as error:
+                self._parts.metrics.store_errors.labels("record").inc()
                 self._parts.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
                 await self._wait_for_clock()
@@ -289,4 +296,4 @@ class Lane:
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look
         report_holds(self._parts.log, closed, outcome, decision)
-        report_attempt(self._parts.log, self._parts.metrics, attempt, outcome, decision, now, tries)
+        report_attempt(self._parts.log, self._parts.metrics, attempt, outcome, decision, now, tries, took_ms)

@@ -86,6 +86,7 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),

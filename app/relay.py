@@ -8,7 +8,7 @@ from importlib import import_module
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, SteadyClock, read_clock
-from app.core.models import State
+from app.counting import count_store
 from app.dispatch import Dispatcher, Retention, report_death
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
@@ -16,7 +16,6 @@ from app.intake import Intake, OutboxTaker
 from app.lane import HEAD_START_S, LaneParts
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.base import Outbox
 from app.outbox.sqlite import SqliteOutbox
 from app.providers.opening import open_client
 from app.receipts import ReceiptDesk
@@ -78,7 +77,7 @@ class Relay:
             taker = OutboxTaker(outbox, dispatcher.wake)
             self.receipt_desk = ReceiptDesk(self.rules.current, outbox, clock, self.metrics, log)
             self.ops_desk = OpsDesk(outbox, dispatcher, self.rules, clock, self.metrics, log)
-            self.replayer = Replayer(self.rules.current, outbox, dispatcher.wake, clock, new_id, self.metrics, log)
+            self.replayer = Replayer(self.rules.current, outbox, dispatcher.wake, clock, new_id, log)
             numbers = settings.test_numbers
             self.tester = Tester(self.rules.current, outbox, dispatcher.wake, clock, new_id, numbers, log)
             self._recorder = Recorder(outbox, settings.secrets)
@@ -92,7 +91,9 @@ class Relay:
             restored = await self._outbox.settle_restored(self._clock())
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
-            unknown = await self._recover(self._outbox)
+            unknown = await self._outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
+            self.metrics.set_last_events(await self._outbox.read_last_events())
+            self.metrics.set_reached(await self._outbox.count_reached())  # else the first scrape may show 0 again
             self._dispatcher.start()
             self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)
         self.use(self.rules.current())
@@ -101,16 +102,6 @@ class Relay:
         for task in (self._warming, self._watching):
             task.add_done_callback(self._watch)
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
-
-    async def _recover(self, outbox: Outbox) -> int:
-        """Make what the last process left open unknown, and count it: each may have arrived."""
-        before = await outbox.count_deliveries()
-        unknown = await outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
-        after = await outbox.count_deliveries() if unknown else {}
-        for (provider, state), count in after.items():
-            if state is State.UNKNOWN:
-                self.metrics.ambiguous.labels(provider).inc(count - before.get((provider, state), 0))
-        return unknown
 
     def use(self, snapshot: Snapshot) -> None:
         """Put new rules to work."""
@@ -155,10 +146,10 @@ class Relay:
         return self._outbox is None or await self._outbox.can_commit()
 
     async def count(self) -> None:
-        """Bring the gauges that show the outbox up to date."""
+        """Bring what the metrics show of the outbox up to date."""
         if self._outbox is not None:
-            self.metrics.set_outbox(await self._outbox.count_deliveries())
-            self.metrics.set_holds([hold.scope for hold in await self._outbox.list_holds()])
+            providers = self.rules.current().config.providers
+            await count_store(self._outbox, providers, self._clock(), self.metrics, self.log)
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

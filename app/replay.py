@@ -15,7 +15,6 @@ from app.core.planning import plan_deliveries
 from app.core.replaying import KEEP_PLAN_MS, Judgement, Verdict, judge_delivery
 from app.ids import NewId
 from app.logs import Log
-from app.metrics import Metrics
 from app.outbox.base import Outbox
 from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
 from app.refusal import Refusal
@@ -33,7 +32,6 @@ class Replayer:
     wake: Callable[[str], None]
     clock: Clock
     new_id: NewId
-    metrics: Metrics
     log: Log
 
 
@@ -104,8 +102,6 @@ async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
     if applied is None:
         return Refusal(409, "this plan was applied by another request meanwhile: plan again to see what is left")
     changed += [Entry(made[id_].event_id, "", made[id_].route, why) for id_, why in applied.left_out.items()]
-    for row in applied.deliveries:
-        replayer.metrics.deliveries.labels(row.route, row.provider, row.state.value).inc()
     for provider in {row.provider for row in applied.deliveries if row.state is State.PENDING}:
         replayer.wake(provider)
     replayer.log.info("replay.applied", plan_id=plan_id, sent=len(applied.deliveries), left_out=len(changed), by="ops")

@@ -13,17 +13,23 @@ from app.outbox.values import Closed
 
 
 def report_attempt(
-    log: Log, metrics: Metrics, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int
+    log: Log,
+    metrics: Metrics,
+    attempt: Attempt,
+    outcome: Outcome,
+    decision: Decision,
+    now: int,
+    tries: int,
+    took_ms: int,
 ) -> None:
-    """Tell what an attempt came to; the recipient is masked."""
+    """Tell what an attempt came to; the recipient is masked. `took_ms`: from the claim to the provider's answer."""
     delivery = attempt.delivery
     word, reason, detail = describe_outcome(outcome)
     metrics.attempts.labels(delivery.provider, word, reason).inc()
-    metrics.deliveries.labels(delivery.route, delivery.provider, decision.state.value).inc()
+    metrics.send_seconds.labels(delivery.provider).observe(took_ms / 1000)
+    age_ms = max(now - delivery.created_at, 0)
     if decision.state is State.ACCEPTED:
-        metrics.event_to_accepted_seconds.observe(max(now - delivery.created_at, 0) / 1000)
-    if decision.state is State.UNKNOWN:
-        metrics.ambiguous.labels(delivery.provider).inc()
+        metrics.event_to_accepted_seconds.observe(age_ms / 1000)
     log.info(
         "delivery.attempted",
         delivery_id=delivery.id,
@@ -38,6 +44,8 @@ def report_attempt(
         detail=detail or None,
         state=decision.state.value,
         due_at=decision.due_at,
+        send_ms=took_ms,
+        age_ms=age_ms,
     )
 
 

@@ -49,12 +49,14 @@ class Rules:
         self._snapshot = snapshot
         use(snapshot)
         self._metrics.reloads.labels("used").inc()
+        self._metrics.reload_ok.set(1)
         self._show()
         self._log.info("config.reloaded", hash=snapshot.config.hash, changed=changed, warnings=len(warnings))
         return None
 
     def _refuse(self, fault: str, error: Exception | None = None) -> str:
         self._metrics.reloads.labels("refused").inc()
+        self._metrics.reload_ok.set(0)
         self._log.error(
             "config.refused", detail=fault.splitlines(), in_force=self._snapshot.config.hash, exc_info=error
         )
@@ -85,5 +87,7 @@ class Rules:
         return tuple(stamps)
 
     def _show(self) -> None:
-        self._metrics.config_info.clear()
-        self._metrics.config_info.labels(self._snapshot.config.hash).set(1)
+        config = self._snapshot.config
+        self._metrics.set_config(config.hash)
+        self._metrics.expect_providers(config.providers)
+        self._metrics.expect_routes((route.name, route.provider) for route in config.routes)

@@ -66,6 +66,7 @@ class HoldOrder(BaseModel, extra="forbid"):
 def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Callable[[Request], None]) -> APIRouter:
     """Return `GET /metrics`, which the stateless mode has, too."""
     router = APIRouter(dependencies=[Depends(guard)])
+    metrics.set_build()
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:

@@ -26,6 +26,7 @@ def build_router(desk: ReceiptDesk) -> APIRouter:
         try:
             status = await accept_receipts(desk, provider, dict(request.headers), dict(request.query_params), body)
         except StoreError:
+            desk.metrics.store_errors.labels("receipt").inc()
             return unavailable("the receipt could not be stored; send it again")
         match status:
             case 200:

@@ -14,7 +14,8 @@ from app.api.problems import problem, unauthorised, unavailable
 from app.api.reading import read_body
 from app.core.signatures import verify_secret
 from app.errors import StoreError
-from app.intake import Answer, Intake, accept_event
+from app.intake import Answer, Intake, accept_event, report_refusal
+from app.metrics import OTHER
 from app.refusal import Refusal
 
 
@@ -61,17 +62,20 @@ async def _answer(intake: Intake, request: Request) -> Response:
     """Check from the headers first: a body that nobody vouches for is not even read."""
     headers = dict(request.headers)
     if intake.settings.secrets and not verify_secret(headers.get("x-nector-webhook-secret"), intake.settings.secrets):
-        intake.metrics.events.labels("other", "unauthorised").inc()
+        intake.metrics.events.labels(OTHER, "unauthorised").inc()
         return unauthorised()
     if (fault := _media_fault(headers)) is not None:
+        report_refusal(intake, 415, fault)
         return problem(415, fault)
     body = await read_body(request)
     if isinstance(body, Response):
+        report_refusal(intake, body.status_code, "the body is longer than 64 KiB, or ended early")
         return body
     try:
         answer = await accept_event(intake, headers, body)
     except StoreError:
-        intake.metrics.events.labels("other", "unavailable").inc()
+        intake.metrics.events.labels(OTHER, "unavailable").inc()
+        intake.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
     return _show(answer)
 

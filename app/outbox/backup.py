@@ -93,6 +93,7 @@ def settle_restored(db: sqlite3.Connection, now: int) -> int | None:
     """
     if not db.execute("DELETE FROM marks WHERE name = ?", (MARK,)).rowcount:
         return None
+    db.execute("DELETE FROM reached")  # a count that went back would be taken for one that began again at 0
     db.execute(_END_ATTEMPTS, (now,))
     db.execute(_ACCEPT_REPORTED, (now,))
     db.execute(_NOTE_UNKNOWN, (now,))

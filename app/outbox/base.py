@@ -168,6 +168,18 @@ class Outbox(Protocol):
     async def count_deliveries(self) -> Mapping[tuple[str, State], int]:
         """Return how many deliveries stand in each (provider, state)."""
 
+    async def count_reached(self) -> Mapping[tuple[str, str, State], int]:
+        """Return how often a delivery has come into each (route, provider, state), whoever moved it; not `sending`.
+
+        Counted since the store was made, or since it was put back as a backup.
+        """
+
+    async def find_oldest_due(self, provider: str, now: int) -> int | None:
+        """Return since when the lane's oldest delivery that could go now is due: pending, not held. None: none is."""
+
+    async def read_last_events(self) -> Mapping[str, int]:
+        """Return when each topic among the newest 1,000 events last came; not those of `send-test`."""
+
     async def wipe_payloads(self, before: int) -> int:
         """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.
 

@@ -105,6 +105,13 @@ def find_next_due(db: sqlite3.Connection, provider: str) -> int | None:
     return min((start for start in starts if start is not None), default=None)
 
 
+def find_oldest_due(db: sqlite3.Connection, provider: str, now: int) -> int | None:
+    """Return since when the lane's oldest delivery that could go now is due; what is held could not."""
+    standing = read_standing(db)
+    free = (group.due_at for group in read_groups(db, provider) if not list_blocking(standing, provider, group))
+    return min((due_at for due_at in free if due_at <= now), default=None)
+
+
 def claim_due(db: sqlite3.Connection, claim: Claim) -> Sequence[Attempt]:
     """Open up to `claim.limit` attempts: probes of holds first, then the routes in turn."""
     standing = read_standing(db)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.core.instants import format_instant
-from app.core.models import State
+from app.core.models import TEST_SOURCE, State
 from app.core.phone import mask_phone
 from app.outbox.claiming import thaw_message
 from app.outbox.values import DeliveryFilter
@@ -40,6 +40,11 @@ UNION ALL SELECT provider, 'pending', count(*) FROM deliveries INDEXED BY delive
     WHERE state = 'pending' GROUP BY provider
 UNION ALL SELECT provider, 'sending', count(*) FROM deliveries INDEXED BY deliveries_sending
     WHERE state = 'sending' GROUP BY provider
+"""
+_LAST_EVENTS_LIMIT = 1_000
+_LAST_EVENTS = """
+SELECT topic, max(received_at) FROM
+    (SELECT topic, received_at FROM events WHERE source <> ? ORDER BY seq DESC LIMIT ?) GROUP BY topic
 """
 
 # With max() as the one aggregate, the other columns are of the row that has it (SQLite's own promise:
@@ -122,6 +127,17 @@ def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any]
 def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
     """Return the counts that the triggers keep, and count what is under way."""
     return {(provider, State(state)): count for provider, state, count in db.execute(_COUNTS)}
+
+
+def count_reached(db: sqlite3.Connection) -> Mapping[tuple[str, str, State], int]:
+    """Return what the triggers have counted."""
+    rows = db.execute("SELECT route, provider, state, n FROM reached")
+    return {(route, provider, State(state)): count for route, provider, state, count in rows}
+
+
+def read_last_events(db: sqlite3.Connection) -> Mapping[str, int]:
+    """Return when each topic last came, as far back as a bounded look goes."""
+    return dict(db.execute(_LAST_EVENTS, (TEST_SOURCE, _LAST_EVENTS_LIMIT)).fetchall())
 
 
 def count_reasons(db: sqlite3.Connection, state: str) -> Sequence[Mapping[str, Any]]:

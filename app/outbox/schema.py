@@ -1,9 +1,9 @@
 """The tables of the SQLite outbox and how they came to be, one version a step.
 
-Two triggers keep what must never be forgotten: every change of a delivery's state is a timeline row and
-moves the counts, whoever makes it. (What is pending or sending is not in `counts`: their indexes are small
-enough to count, and this spares most of the writes.) Indexes on work still to do are partial, so that a
-million finished deliveries cost a claim nothing (https://www.sqlite.org/partialindex.html).
+Triggers keep what must never be forgotten: every change of a delivery's state is a timeline row, moves the
+counts and is counted in `reached`, whoever makes it. (What is pending or sending is not in `counts`: their
+indexes are small enough to count, and this spares most of the writes.) Indexes on work still to do are partial,
+so that a million finished deliveries cost a claim nothing (https://www.sqlite.org/partialindex.html).
 """
 
 from __future__ import annotations
@@ -259,6 +259,23 @@ CREATE TABLE hold_changes ( -- when what was stopped and let go
     reason TEXT NOT NULL -- why it was set, or who released it
 ) /*strict*/;
 CREATE INDEX hold_changes_scope ON hold_changes (scope, at);
+
+CREATE TABLE reached ( -- how often a delivery came into a state, `sending` aside; only ever grows
+    route TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    state TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (route, provider, state)
+) WITHOUT ROWID /*, strict*/;
+CREATE TRIGGER first_state_reached AFTER INSERT ON deliveries WHEN NEW.state <> 'sending' BEGIN
+    INSERT INTO reached VALUES (NEW.route, NEW.provider, NEW.state, 1)
+        ON CONFLICT (route, provider, state) DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER state_reached AFTER UPDATE OF state ON deliveries
+WHEN OLD.state <> NEW.state AND NEW.state <> 'sending' BEGIN
+    INSERT INTO reached VALUES (NEW.route, NEW.provider, NEW.state, 1)
+        ON CONFLICT (route, provider, state) DO UPDATE SET n = n + 1;
+END;
 """
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)

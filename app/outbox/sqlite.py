@@ -222,6 +222,18 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._reader.run(reading.count_deliveries)
 
+    async def count_reached(self) -> Mapping[tuple[str, str, State], int]:
+        """See Outbox."""
+        return await self._reader.run(reading.count_reached)
+
+    async def find_oldest_due(self, provider: str, now: int) -> int | None:
+        """See Outbox."""
+        return await self._reader.run(lambda db: claiming.find_oldest_due(db, provider, now))
+
+    async def read_last_events(self) -> Mapping[str, int]:
+        """See Outbox."""
+        return await self._reader.run(reading.read_last_events)
+
     async def wipe_payloads(self, before: int) -> int:
         """See Outbox."""
         total = 0

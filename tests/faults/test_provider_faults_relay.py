@@ -75,7 +75,7 @@ async def read_ambiguous(relay: Any) -> dict[str, int]:
     """Return relay_ambiguous_total by provider."""
     text = (await relay.ops("GET", "/metrics")).text
     found = re.findall(r'^relay_ambiguous_total{provider="(.+?)"} (\S+)$', text, re.MULTILINE)
-    return {name: int(float(count)) for name, count in found}
+    return {name: int(float(count)) for name, count in found if float(count)}
 
 
 def name_account(row: Row) -> str:

@@ -31,7 +31,7 @@ async def test_sixteen_open_sends_that_are_refused_for_the_account_make_one_line
         assert bench.log.of("hold.set") == [{"scope": "provider:gallabox", "reason": "credentials_refused"}]
         (hold,) = await bench.outbox.list_holds()
         assert hold.deliveries == 16
-        bench.metrics.set_holds([hold.scope for hold in await bench.outbox.list_holds()])
+        bench.metrics.set_holds({each.scope: each.deliveries for each in await bench.outbox.list_holds()})
         shown = bench.metrics.show().decode().splitlines()
         assert [line for line in shown if line.startswith("relay_holds{")] == [
             'relay_holds{scope="provider:gallabox"} 1.0'

@@ -95,6 +95,15 @@ def list_holds(model: OutboxModel) -> list[Hold]:
     ]
 
 
+def find_oldest_due(model: OutboxModel, provider: str, now: int) -> int | None:
+    dues = [
+        row.due_at
+        for row in model.rows
+        if row.state is State.PENDING and row.given.provider == provider and not model.blocking(row)
+    ]
+    return min((due_at for due_at in dues if due_at is not None and due_at <= now), default=None)
+
+
 def next_due_at(model: OutboxModel, provider: str) -> int | None:
     starts = []
     for row in model.rows:

@@ -32,7 +32,15 @@ from app.core.models import (
 )
 from app.outbox.sqlite import SqliteOutbox
 from app.outbox.values import DeliveryFilter, LaneState, Plan
-from tests.outbox.outbox_checks import check_claim, list_holds, next_due_at, pick_columns, read_dues, show_row
+from tests.outbox.outbox_checks import (
+    check_claim,
+    find_oldest_due,
+    list_holds,
+    next_due_at,
+    pick_columns,
+    read_dues,
+    show_row,
+)
 from tests.outbox.outbox_givens import (
     DAY,
     HOUR,
@@ -296,6 +304,8 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.run(self.store.count_deliveries()) == counted
         for provider in PROVIDERS:
             assert self.run(self.store.next_due_at(provider)) == next_due_at(self.model, provider)
+            oldest = find_oldest_due(self.model, provider, self.now)
+            assert self.run(self.store.find_oldest_due(provider, self.now)) == oldest
             assert self.run(self.store.read_lane(provider)) == self.model.lanes.get(provider, LaneState())
 
     def compare_stories(self) -> None:

@@ -115,6 +115,19 @@ async def test_the_next_due_time_costs_the_same_however_many_wait(shop: Any) -> 
     assert await shop.store._writer.run(find) < 1.5 * few + 20
 
 
+async def test_the_oldest_due_costs_the_same_however_many_wait(shop: Any) -> None:
+    find = count_steps(lambda db: claiming.find_oldest_due(db, "gallabox", shop.now))
+    await fill(shop, "pending", 200)
+    few = await shop.store._writer.run(find)
+    await fill(shop, "pending")
+    assert await shop.store._writer.run(find) < 1.5 * few + 20
+
+
+async def test_what_was_counted_costs_the_same_however_many_there_are(shop: Any) -> None:
+    await fill(shop, "dead")
+    assert await shop.store._writer.run(count_steps(reading.count_reached)) < 50
+
+
 async def test_counting_what_is_finished_costs_nothing(shop: Any) -> None:
     await fill(shop, "accepted")
     assert await shop.store._writer.run(count_steps(reading.count_deliveries)) < 50
