@@ -113,7 +113,7 @@ def never_expire() -> Iterator[None]:
 @contextmanager
 def keep_no_gap() -> Iterator[None]:
     """Let the next message to a person go at once."""
-    with patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), patch("app.lane.RECIPIENT_GAP_MS", 0):
+    with patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), patch("app.turns.RECIPIENT_GAP_MS", 0):
         yield
 
 
