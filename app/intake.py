@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from app.clock import Clock
+from app.core.acting import find_customer, read_acts
 from app.core.models import Delivery, Event, State
 from app.core.nector import BodyFault, EventHeaders, parse_body, read_headers
 from app.core.phone import mask_phone
@@ -84,6 +85,8 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
         return event
     snapshot = intake.snapshot()
     deliveries = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
+    customer = find_customer(event.payload, deliveries, snapshot.config.store)
+    event = replace(event, customer=customer, acts=read_acts(event.topic, event.payload))
     answer = await intake.taker.take(event, deliveries)
     _report_event(intake, event, answer, deliveries)
     if intake.note is not None and answer.status != "duplicate":

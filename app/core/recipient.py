@@ -19,7 +19,7 @@ _COUNTRY_PATHS = (("customer", "country"), ("country",), ("user_country",), ("le
 
 def find_recipient(payload: Mapping[str, Any], store_country: str, expression: Expression | None) -> str | PhoneFault:
     """Return the recipient as E.164, or why there is none; `expression` replaces the usual places."""
-    found = _find_phone(payload, expression)
+    found = find_phone(payload, expression)
     if isinstance(found, PhoneFault):
         return found
     name, raw = found
@@ -34,8 +34,8 @@ def find_recipient(payload: Mapping[str, Any], store_country: str, expression: E
     return PhoneFault(f"the recipient (`{name}`) {number.detail}", number.reason)
 
 
-def _find_phone(payload: Mapping[str, Any], expression: Expression | None) -> tuple[str, Any] | PhoneFault:
-    """Return the name and the raw value of the phone number."""
+def find_phone(payload: Mapping[str, Any], expression: Expression | None) -> tuple[str, Any] | PhoneFault:
+    """Return the name and the raw value of the phone number; `expression` replaces the usual places."""
     if expression is None:
         for path in _PHONE_PATHS:
             raw = look_up(payload, path)
