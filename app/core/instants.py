@@ -80,3 +80,8 @@ def parse_instant(value: Any, timezone: str, *, end_of_day: bool) -> int | None:
 def format_instant(at: int) -> str:
     """Return ms since the epoch as RFC 3339 in UTC, to the millisecond ("2026-12-31T18:29:59.000Z")."""
     return (_EPOCH + at * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def name_day(at: int, timezone: str) -> str:
+    """Return the day on which `at` (ms since the epoch) lies in a zone ("2026-12-31")."""
+    return (_EPOCH + at * _MILLISECOND).astimezone(ZoneInfo(timezone)).date().isoformat()

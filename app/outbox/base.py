@@ -20,6 +20,8 @@ from app.outbox.values import (
     EventPage,
     Hold,
     LaneState,
+    LedgerQuery,
+    LedgerRow,
     Plan,
     Recording,
     StoreTime,
@@ -179,6 +181,14 @@ class Outbox(Protocol):
 
     async def read_last_events(self) -> Mapping[str, int]:
         """Return when each topic among the newest 1,000 events last came; not those of `send-test`."""
+
+    async def read_ledger(self, wanted: LedgerQuery) -> Sequence[LedgerRow]:
+        """Count what became of deliveries, and what their customers did after; a row for each key that has any.
+
+        Days in order, else the most received first. Shadows and test messages are left out. An act counts for a
+        delivery if it is the same person's (the same number; the source's id where the act's event named no number),
+        later than its acceptance and within the window. Takes seconds for a million, and holds nothing up.
+        """
 
     async def wipe_payloads(self, before: int) -> int:
         """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.

@@ -1,4 +1,4 @@
-"""The one thread that reads, on a connection that cannot write."""
+"""The threads that read, each on a connection that cannot write: one for all day, one for what takes seconds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StoreError
 from app.outbox.failures import explain_failure
+from app.outbox.opening import open_reading
 
 T = TypeVar("T")
 
@@ -49,3 +51,26 @@ class Reader:
             if failure is None:
                 raise
             raise failure from error
+
+
+class LateReader:
+    """A reader for what may take seconds, so that nothing else waits for it. Opens the file when it is first asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._closed = False
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` after those that were asked before; see Reader."""
+        if self._closed:
+            raise StoreError("the outbox is closed")
+        if self._reader is None:
+            self._reader = Reader(open_reading(self._path))
+        return await self._reader.run(query)
+
+    async def close(self) -> None:
+        """See Reader. Opens the file no more."""
+        self._closed = True
+        if self._reader is not None:
+            await self._reader.close()

@@ -248,8 +248,8 @@ CREATE TABLE acts ( -- what customers did, as later events told
     customer BLOB,
     PRIMARY KEY (event_seq, act)
 ) WITHOUT ROWID /*, strict*/;
-CREATE INDEX acts_person ON acts (person, act, at) WHERE person IS NOT NULL;
-CREATE INDEX acts_customer ON acts (customer, act, at) WHERE customer IS NOT NULL;
+CREATE INDEX acts_person ON acts (person, at, act) WHERE person IS NOT NULL;
+CREATE INDEX acts_customer ON acts (customer, at, act) WHERE person IS NULL AND customer IS NOT NULL;
 
 CREATE TABLE hold_changes ( -- when what was stopped and let go
     n INTEGER PRIMARY KEY,

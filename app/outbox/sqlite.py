@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.outbox import (
     forgetting,
     holding,
     lanes,
+    ledger,
     people,
     reading,
     receiving,
@@ -31,7 +33,7 @@ from app.outbox import (
 )
 from app.outbox.locking import ProcessLock
 from app.outbox.opening import open_reading, open_writing, prepare_folder
-from app.outbox.reader import Reader
+from app.outbox.reader import LateReader, Reader
 from app.outbox.reserve import Reserve
 from app.outbox.values import (
     Applied,
@@ -42,6 +44,8 @@ from app.outbox.values import (
     EventPage,
     Hold,
     LaneState,
+    LedgerQuery,
+    LedgerRow,
     Plan,
     Recording,
     StoreTime,
@@ -72,6 +76,7 @@ class SqliteOutbox:
         except BaseException:
             self._lock.release()
             raise
+        self._late_reader = LateReader(path)
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
         self._people_key = people.read_key(db)
@@ -234,6 +239,13 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._reader.run(reading.read_last_events)
 
+    async def read_ledger(self, wanted: LedgerQuery) -> Sequence[LedgerRow]:
+        """See Outbox."""
+        rows: list[LedgerRow] = []
+        for span in await self._late_reader.run(lambda db: list(ledger.cut_steps(db, wanted.since, wanted.until))):
+            rows += await self._late_reader.run(partial(ledger.count_step, wanted=wanted, span=span))
+        return ledger.add_up(rows, wanted.by)
+
     async def wipe_payloads(self, before: int) -> int:
         """See Outbox."""
         total = 0
@@ -265,6 +277,7 @@ class SqliteOutbox:
     async def close(self) -> None:
         """See Outbox."""
         await self._reader.close()
+        await self._late_reader.close()
         await self._writer.close()
         self._lock.release()
 

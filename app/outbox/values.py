@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from app.core.models import State
 from app.core.replaying import PastDelivery, Verdict
@@ -161,3 +162,43 @@ class Recording:
     topic: str
     at: int
     payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerQuery:
+    """Which deliveries the ledger counts: made from `since` on and before `until`; how they are grouped.
+
+    A customer's act counts for a message within `window_ms` after it was accepted. `timezone`: in which a day is one.
+    """
+
+    since: int
+    until: int
+    by: Literal["route", "topic", "day"]
+    window_ms: int
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """How many deliveries of one route, topic or day came so far; each is counted once in each column.
+
+    `acted`: their customer did what they are meant to bring about (core.acting.AIMS); `ordered`: placed an order.
+    `delivered` includes `read`. `received` = `accepted` + `waiting` + `dead` + `expired` + `unknown` + `suppressed`.
+    `reported`: of which any receipt came.
+    """
+
+    key: str
+    received: int = 0
+    accepted: int = 0
+    delivered: int = 0
+    read: int = 0
+    clicked: int = 0
+    acted: int = 0
+    ordered: int = 0
+    failed: int = 0
+    waiting: int = 0
+    dead: int = 0
+    expired: int = 0
+    unknown: int = 0
+    suppressed: int = 0
+    reported: int = 0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.instants import format_instant, parse_instant, read_epoch, read_moment
+from app.core.instants import format_instant, name_day, parse_instant, read_epoch, read_moment
 from app.core.numbers import SentFloat
 
 INDIA = "Asia/Kolkata"
@@ -210,3 +210,19 @@ def test_control_what_reads_the_machines_zone_differs() -> None:
         for zone in ("Asia/Kolkata", "UTC", "America/New_York")
     }
     assert len(shown) == 3
+
+
+@pytest.mark.parametrize(
+    ("at", "timezone", "day"),
+    [
+        ("2026-12-31T18:29:59.999Z", "Asia/Kolkata", "2026-12-31"),
+        ("2026-12-31T18:30:00Z", "Asia/Kolkata", "2027-01-01"),
+        ("2026-12-31T18:30:00Z", "UTC", "2026-12-31"),
+        ("2026-12-31T18:14:59Z", "Asia/Kathmandu", "2026-12-31"),
+        ("2026-12-31T18:15:00Z", "Asia/Kathmandu", "2027-01-01"),
+    ],
+)
+def test_a_day_is_one_in_its_zone(at: str, timezone: str, day: str) -> None:
+    instant = parse_instant(at, "UTC", end_of_day=False)
+    assert instant is not None
+    assert name_day(instant, timezone) == day

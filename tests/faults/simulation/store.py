@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from app.core.rates import RECIPIENT_GAP_MS
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.people import read_key
-from app.outbox.reader import Reader
+from app.outbox.reader import LateReader, Reader
 from app.outbox.schema import create_schema, migrate_schema
 from app.outbox.sqlite import SqliteOutbox
 from app.outbox.writer import Writer
@@ -152,6 +152,7 @@ class MemoryOutbox(SqliteOutbox):
         self._inline = writer
         self._writer = cast(Writer, writer)
         self._reader = cast(Reader, InlineReader(db, writer))
+        self._late_reader = cast(LateReader, InlineReader(db, writer))
 
     def kill(self) -> None:
         """Take nothing more from the process, which is dead."""
