@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "explain": "app.cli.deliveries",
     "retry": "app.cli.retry",
     "replay": "app.cli.replay",
+    "report": "app.cli.report",
     "hold": "app.cli.holds",
     "release": "app.cli.holds",
     "holds": "app.cli.holds",

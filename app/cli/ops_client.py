@@ -24,9 +24,9 @@ class OpsClient:
     url: str
     token: str = field(repr=False)
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def get(self, path: str, query: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """Return the JSON object at `path`; raises OpsError saying what to do."""
-        return self._call("GET", path, query=query)
+        return self._call("GET", path, query=query, timeout_s=timeout_s)
 
     def send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S

@@ -16,6 +16,7 @@ PATHS = [
     ("POST", "/deliveries/x/retry"),
     ("POST", "/deliveries/retry"),
     ("POST", "/replay"),
+    ("GET", "/report"),
     ("GET", "/holds"),
     ("PUT", "/holds/provider:gallabox"),
     ("DELETE", "/holds/provider:gallabox"),

@@ -1,0 +1,90 @@
+"""`GET /report`: how far messages came, and what their customers did after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.ops import PROBLEMS, OpsDesk
+from app.api.problems import problem, unavailable
+from app.core.acting import NOTE
+from app.core.durations import format_duration, parse_duration
+from app.core.instants import format_instant
+from app.core.replaying import read_bound
+from app.errors import StoreError
+from app.outbox.ledger import sum_rows
+from app.outbox.values import LedgerQuery, LedgerRow
+
+
+class ReportQuery(BaseModel, extra="forbid"):
+    """Which deliveries to count, and how to group them.
+
+    `since` and `until`: how long ago (`7d`), a date or an instant. `window`: how long after a message was accepted what
+    its customer did counts for it.
+    """
+
+    since: str = "7d"
+    until: str = ""
+    by: Literal["route", "topic", "day"] = "route"
+    window: str = "7d"
+
+
+def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+    """Return `GET /report`."""
+    router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
+
+    @router.get("/report", summary="How far messages came, and what their customers did after")
+    async def report(asked: Annotated[ReportQuery, Query()]) -> Response:
+        try:
+            wanted = _read_query(asked, desk.clock(), desk.rules.current().config.store.timezone)
+        except ValueError as error:
+            return problem(422, str(error))
+        try:
+            rows = await desk.outbox.read_ledger(wanted)
+        except StoreError as error:
+            return unavailable(str(error))
+        return JSONResponse(
+            {
+                "since": format_instant(wanted.since),
+                "until": format_instant(wanted.until),
+                "by": wanted.by,
+                "window": format_duration(wanted.window_ms),
+                "rows": [asdict(row) for row in rows],
+                "total": _show_total(sum_rows("total", rows)),
+                "note": NOTE,
+            }
+        )
+
+    return router
+
+
+def _read_query(asked: ReportQuery, now: int, timezone: str) -> LedgerQuery:
+    """Return what is wanted, with instants; raises ValueError naming the field."""
+    since = _read("since", lambda: read_bound(asked.since, now, timezone, end_of_day=False))
+    until = _read("until", lambda: read_bound(asked.until, now, timezone, end_of_day=True)) if asked.until else now + 1
+    window = _read("window", lambda: parse_duration(asked.window))
+    since, until = max(since, 0), min(until, now + 1)  # what is made in this very millisecond counts, too
+    if since > now:
+        raise ValueError("since: must not be in the future")
+    if until <= since:
+        raise ValueError("until: must be later than since")
+    if not window:
+        raise ValueError("window: must be longer than nothing")
+    return LedgerQuery(since, until, asked.by, window, timezone)
+
+
+def _read(name: str, read: Callable[[], int]) -> int:
+    try:
+        return read()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _show_total(total: LedgerRow) -> dict[str, Any]:
+    return {name: count for name, count in asdict(total).items() if name != "key"}
