@@ -21,6 +21,7 @@ from app.core.nector import parse_body
 from app.core.replaying import Verdict
 from app.metrics import Metrics
 from app.settings import Settings, read_settings
+from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -193,6 +194,14 @@ def test_every_metric_is_listed_with_its_labels() -> None:
     assert {read_names(row[0])[0]: set(read_names(row[1])) for row in rows} == {
         name + "_total" * (name in counters): labels for name, labels in expected.items()
     }
+
+
+def test_every_alert_is_listed_and_sends_its_reader_to_a_section_and_a_command_that_exist() -> None:
+    assert set(list_first_names(OPERATING, "Dashboard and alerts")) == set(read_alerts())
+    for alert in read_alerts().values():
+        page, _, anchor = alert["annotations"]["runbook"].partition("#")
+        assert (ROOT / page, anchor in list_anchors(OPERATING)) == (OPERATING, True), alert["alert"]
+        assert find_wrong_commands(alert["annotations"]["description"]) == []
 
 
 def test_every_log_line_is_listed() -> None:

@@ -16,7 +16,7 @@ from app.core.nector import TOPICS
 from app.core.schema import build_schema
 from app.providers import settings_types
 from tests.editor.language_server import Document, LanguageServer, run_language_server
-from tests.editor.needing import find_program, leave_out, need_file
+from tests.needing import find_program, leave_out, need_file
 
 ROOT = Path(__file__).parents[2]
 MODULES = Path(__file__).parent / "node_modules"

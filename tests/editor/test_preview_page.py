@@ -24,7 +24,7 @@ from app.core.picturing import draw_page
 from app.core.previewing import preview_message
 from app.core.templates import parse_templates
 from app.providers import settings_types
-from tests.editor.needing import find_program, leave_out
+from tests.needing import find_program, leave_out
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (320, 412, 1280)
