@@ -6,12 +6,14 @@ FROM ${BASE} AS build
 WORKDIR /app
 RUN python3 -m venv /opt/tools && python3 -m venv --without-pip .venv
 COPY deploy/uv.txt pyproject.toml uv.lock ./
+# otel: what traces need, 8 MB. docs/operating.md, Traces.
+ARG EXTRAS=
 # Both secrets are optional: they let pip use your mirror and your certificates without leaving them in a layer.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_QUIET=1 \
     && /opt/tools/bin/pip install --require-hashes -r uv.txt \
-    && /opt/tools/bin/uv export --quiet --frozen --no-dev --no-emit-project --output-file requirements.txt \
+    && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --output-file requirements.txt \
     && /opt/tools/bin/pip --python .venv/bin/python install --no-compile --require-hashes -r requirements.txt
 COPY LICENSE README.md ./
 COPY app app

@@ -18,7 +18,7 @@ setup: .venv/ready ## Build .venv from the lock file (seconds when nothing chang
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nector-relay needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/uv.txt
-	@$(UV) export --quiet --frozen --no-emit-project --format requirements.txt --output-file .venv/requirements.txt
+	@$(UV) export --quiet --frozen --all-extras --no-emit-project --format requirements.txt --output-file .venv/requirements.txt
 	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python .venv/requirements.txt
 	@$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
 	@touch $@

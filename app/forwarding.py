@@ -20,7 +20,9 @@ from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.values import DeliveryState
 from app.providers.opening import open_client
+from app.reporting import note_outcome, open_attempt_span
 from app.snapshot import Snapshot
+from app.tracing import Tracer
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.
 LONGEST_S = 8.0
@@ -36,10 +38,11 @@ SendKey = tuple[str, str]
 class ProviderTaker:
     """Sends an event's deliveries at once and answers with what the providers said."""
 
-    def __init__(self, snapshot: Snapshot, metrics: Metrics, log: Log) -> None:
+    def __init__(self, snapshot: Snapshot, metrics: Metrics, log: Log, tracer: Tracer) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
         self._log = log
+        self._tracer = tracer
         self._clients: dict[str, asyncio.Task[ProviderClient]] = {}
         self._sends: OrderedDict[SendKey, asyncio.Task[Outcome]] = OrderedDict()
 
@@ -99,6 +102,12 @@ class ProviderTaker:
                 return State.PENDING, 503
 
     async def _send(self, delivery: Delivery) -> Outcome:
+        with open_attempt_span(self._tracer, delivery, 1) as span:
+            outcome = await self._ask(delivery)
+            note_outcome(span, outcome)
+        return outcome
+
+    async def _ask(self, delivery: Delivery) -> Outcome:
         outcome: Outcome
         if delivery.message is None:
             return Rejected(Reason.MESSAGE_DAMAGED)
@@ -137,7 +146,8 @@ class ProviderTaker:
 
     def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
         if name not in self._clients:
-            self._clients[name] = asyncio.create_task(open_client(self._snapshot.config.providers[name]))
+            settings = self._snapshot.config.providers[name]
+            self._clients[name] = asyncio.create_task(open_client(settings, tracer=self._tracer))
         return self._clients[name]
 
     def _forget_oldest(self) -> None:

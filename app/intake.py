@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from app.clock import Clock
@@ -21,6 +21,7 @@ from app.outbox.values import DeliveryState
 from app.refusal import Refusal
 from app.settings import Settings
 from app.snapshot import Snapshot
+from app.tracing import NoTracer, Tracer
 
 SOURCE = "nector"
 
@@ -54,18 +55,21 @@ class Intake:
     metrics: Metrics
     log: Log
     note: Callable[[Event], None] | None = None  # the recorder's
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 class OutboxTaker:
     """Commits an event with its deliveries, then wakes their lanes."""
 
-    def __init__(self, outbox: Outbox, wake: Callable[[str], None]) -> None:
+    def __init__(self, outbox: Outbox, wake: Callable[[str], None], tracer: Tracer) -> None:
         self._outbox = outbox
         self._wake = wake
+        self._tracer = tracer
 
     async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
         """Return after the commit; the first answer's ids again where the event is known."""
-        enqueued = await self._outbox.add_event(event, deliveries)
+        with self._tracer.open_span("outbox.commit", {"relay.deliveries": len(deliveries)}):
+            enqueued = await self._outbox.add_event(event, deliveries)
         if enqueued.duplicate:
             return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
         for provider in sorted({row.provider for row in enqueued.deliveries if row.state is State.PENDING}):
@@ -84,7 +88,8 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
         report_refusal(intake, event.http_status, event.detail)
         return event
     snapshot = intake.snapshot()
-    deliveries = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
+    planned = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
+    deliveries = _join_trace(planned, intake.tracer.read_traceparent())
     customer = find_customer(event.payload, deliveries, snapshot.config.store)
     event = replace(event, customer=customer, acts=read_acts(event.topic, event.payload))
     answer = await intake.taker.take(event, deliveries)
@@ -111,6 +116,11 @@ def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int
     if not envelope.topic:
         return Refusal(422, "the header x-nector-topic is missing or empty")
     return Event(intake.new_id(now), SOURCE, envelope.topic, envelope.delivery_id, body, payload, now)
+
+
+def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:
+    """Have the sends, however much later, belong to the trace of their webhook."""
+    return [replace(delivery, trace=trace) for delivery in deliveries] if trace else deliveries
 
 
 def _check_hmac(intake: Intake, headers: Mapping[str, str], body: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.clock import Clock, is_adopting, is_settled, read_latest
 from app.core.config import ProviderSettings
@@ -20,7 +20,8 @@ from app.outbox.base import Outbox
 from app.outbox.values import LaneState
 from app.providers.base import Provider
 from app.providers.opening import OpenSender, Sender
-from app.reporting import report_attempt, report_holds, report_outage
+from app.reporting import note_outcome, open_attempt_span, report_attempt, report_holds, report_outage
+from app.tracing import NoTracer, Span, Tracer
 from app.turns import Turns
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
@@ -50,6 +51,7 @@ class LaneParts:
     log: Log
     settle_ms: int
     open_sender: OpenSender
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 class Lane:
@@ -217,6 +219,10 @@ class Lane:
         return self._parts.clock() - self._shifted_ms
 
     async def _send(self, attempt: Attempt, claimed_at: int) -> None:
+        with open_attempt_span(self._parts.tracer, attempt.delivery, attempt.number) as span:
+            await self._carry(attempt, claimed_at, span)
+
+    async def _carry(self, attempt: Attempt, claimed_at: int, span: Span) -> None:
         """Carry one attempt to its outcome and record it."""
         delivery, parts = attempt.delivery, self._parts
         started_at = self._read_steady()
@@ -235,6 +241,7 @@ class Lane:
             settle_ms=parts.settle_ms,
             probes=attempt.probes,
         )
+        note_outcome(span, outcome, decision.state)
         self._note(outcome, decision, now)
         took_ms = max(self._read_steady() - started_at, 0)
         await self._record(attempt, outcome, decision, now, tries, took_ms)

@@ -20,10 +20,11 @@ from app.api.access import build_guard
 from app.api.late import LateApp
 from app.api.problems import problem
 from app.errors import ConfigError
-from app.logs import configure_logs
+from app.logs import Log, configure_logs
 from app.relay import Relay
 from app.settings import Settings, read_environment, read_settings, unknown_names
 from app.snapshot import load_snapshot
+from app.tracing import NoTracer, Tracer, wants_tracing
 
 
 def create_app(
@@ -49,7 +50,7 @@ def create_app(
 
     app = _build_bare(lifespan)
     app.state.relay = relay
-    app.router.routes.append(Route("/webhooks/nector", webhooks.WebhookDoor(relay.intake), methods=["POST"]))
+    app.router.routes.append(Route(webhooks.PATH, webhooks.WebhookDoor(relay.intake), methods=["POST"]))
     _add_webhooks(app, relay)
     # Checking the ops API's parameters takes FastAPI 30 ms to prepare: nobody should wait for that to send an event.
     app.mount("", LateApp(lambda: _build_whole(relay)))
@@ -72,7 +73,23 @@ def build_relay(
         log.warning("setting.unknown", name=name, cure="see .env.example for the names there are")
     for warning in warnings:
         log.warning("config.warning", line=warning.line, detail=warning.message)
-    return Relay(settings, environment, snapshot, log, random=random.random, on_dead=on_dead or _do_nothing)
+    tracer = _open_tracer(environment, log)
+    return Relay(
+        settings, environment, snapshot, log, random=random.random, on_dead=on_dead or _do_nothing, tracer=tracer
+    )
+
+
+def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:
+    """Return what the settings ask for; the SDK is imported only where they do, and may not be there."""
+    if not wants_tracing(environment):
+        return NoTracer()
+    try:
+        from app.otel import open_tracer  # noqa: PLC0415
+    except ImportError:
+        cure = "install the extra: pip install '.[otel]', or build the image with --build-arg EXTRAS=otel"
+        log.warning("tracing.off", detail="a collector is set, and OpenTelemetry's SDK is not installed", cure=cure)
+        return NoTracer()
+    return open_tracer(environment, log)
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -86,7 +103,16 @@ def refuse_open_door(settings: Settings) -> None:
 
 def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """Return an application without a path, whose every error is a problem of ours."""
-    app = FastAPI(title="nector-relay", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="nector-relay",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        # FastAPI's own puts query strings (BiteSpeed's token) into spans and exceptions' texts into logs, and one
+        # variable of the environment would switch it on. Ours: app/tracing.py.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
     app.add_exception_handler(HTTPException, _show_http_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)
     app.add_exception_handler(Exception, _show_failure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 
 from app.api.ops import OpsDesk
@@ -25,9 +26,12 @@ from app.rules import Rules
 from app.sendtest import Tester
 from app.settings import Settings
 from app.snapshot import Snapshot
+from app.tracing import NoTracer, Tracer
 
 # A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
 STUCK_S = 60.0
+# The last spans may take this long, of what is left of the grace period.
+FLUSH_S = 2.0
 
 
 class Relay:
@@ -48,6 +52,7 @@ class Relay:
         on_dead: Callable[[BaseException], None],
         clock: Clock | None = None,
         new_id: NewId = new_uuid7,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.log = log
@@ -59,6 +64,7 @@ class Relay:
         self.tester: Tester | None = None
         self._recorder: Recorder | None = None
         self._on_dead = on_dead
+        tracer = self._tracer = tracer or NoTracer()
         # Without an outbox nothing waits: each message's fate is known in seconds, by the wall clock.
         clock = self._clock = clock or (read_clock if settings.stateless else SteadyClock())
         self._watching: asyncio.Task[None] | None = None
@@ -66,15 +72,16 @@ class Relay:
         self._outbox: SqliteOutbox | None = None
         self._dispatcher: Dispatcher | None = None
         if settings.stateless:
-            self._forwarder = ProviderTaker(snapshot, self.metrics, log)
+            self._forwarder = ProviderTaker(snapshot, self.metrics, log, tracer)
             taker: ProviderTaker | OutboxTaker = self._forwarder
         else:
             outbox = self._outbox = SqliteOutbox(settings.database_path)
-            parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_client)
+            open_sender = partial(open_client, tracer=tracer)
+            parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_sender, tracer)
             retention = Retention(settings.payload_retention, settings.record_retention)
             dispatcher = Dispatcher(parts, retention, on_dead)
             self._dispatcher = dispatcher
-            taker = OutboxTaker(outbox, dispatcher.wake)
+            taker = OutboxTaker(outbox, dispatcher.wake, tracer)
             self.receipt_desk = ReceiptDesk(self.rules.current, outbox, clock, self.metrics, log)
             self.ops_desk = OpsDesk(outbox, dispatcher, self.rules, clock, self.metrics, log)
             self.replayer = Replayer(self.rules.current, outbox, dispatcher.wake, clock, new_id, log)
@@ -82,7 +89,7 @@ class Relay:
             self.tester = Tester(self.rules.current, outbox, dispatcher.wake, clock, new_id, numbers, log)
             self._recorder = Recorder(outbox, settings.secrets)
         note = self._recorder.note if self._recorder else None
-        self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log, note)
+        self.intake = Intake(settings, self.rules.current, taker, clock, new_id, self.metrics, log, note, tracer)
 
     async def open(self) -> None:
         """Settle what the last process left open, then start the lanes."""
@@ -117,17 +124,21 @@ class Relay:
 
     async def close(self, grace_ms: int | None = None) -> None:
         """Let open sends end inside the grace period (or what is left of it), release the outbox."""
+        grace_s = (self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000
+        ends_at = asyncio.get_running_loop().time() + grace_s
         if self._warming is not None:
             await asyncio.wait([self._warming])
         if self._watching is not None:
             self._watching.cancel()
         if self._dispatcher is not None and self._outbox is not None:
-            await self._dispatcher.drain((self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000)
+            await self._dispatcher.drain(grace_s)
             if self._recorder is not None:
                 await self._recorder.settle()
             await self._outbox.close()
         else:
             await self._forwarder.close()
+        left_s = ends_at - asyncio.get_running_loop().time()
+        await self._tracer.close(min(max(left_s, 0), FLUSH_S))
         self.log.info("relay.stopped")
 
     async def reload(self) -> None:

@@ -1,15 +1,18 @@
-"""What a lane tells of itself: a log line and the counters of an attempt, one line of a hold and of an outage."""
+"""What a lane tells of itself: an attempt's log line, counters and span, one line of a hold and of an outage."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from app.core.deciding import Decision
-from app.core.models import Attempt, Outcome, Reason, State
+from app.core.models import Accepted, Attempt, Delivery, Outcome, Reason, State
 from app.core.outcomes import describe_outcome
 from app.core.phone import mask_phone
 from app.core.recovery import Recovery
 from app.logs import Log
 from app.metrics import Metrics
 from app.outbox.values import Closed
+from app.tracing import Span, Tracer
 
 
 def report_attempt(
@@ -65,3 +68,32 @@ def report_outage(log: Log, provider: str, before: Recovery, after: Recovery, ou
         log.error("lane.down", provider=provider, reason=describe_outcome(outcome)[1])
     if before.down and not after.down:
         log.warning("lane.up", provider=provider)
+
+
+def open_attempt_span(tracer: Tracer, delivery: Delivery, number: int) -> AbstractContextManager[Span]:
+    """Return the span of an attempt: a part of its webhook's trace, however much later and in whichever process."""
+    return tracer.open_span(
+        "delivery.attempt",
+        {
+            "relay.delivery_id": delivery.id,
+            "relay.event_id": delivery.event_id,
+            "relay.route": delivery.route,
+            "relay.provider": delivery.provider,
+            "relay.attempt": number,
+        },
+        parent=delivery.trace,
+    )
+
+
+def note_outcome(span: Span, outcome: Outcome, state: State | None = None) -> None:
+    """Say in a span what came of its attempt; the detail stays out, for it may quote the provider.
+
+    `state`: None without an outbox, where a delivery has none that lasts.
+    """
+    word, reason, _ = describe_outcome(outcome)
+    span.note({"relay.outcome": word})
+    if state is not None:
+        span.note({"relay.state": state.value})
+    if not isinstance(outcome, Accepted):
+        span.note({"relay.reason": reason})
+        span.fail(reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,15 +16,18 @@ from app.api.reading import read_body
 from app.core.signatures import verify_secret
 from app.errors import StoreError
 from app.intake import Answer, Intake, accept_event, report_refusal
-from app.metrics import OTHER
+from app.metrics import OTHER, topic_label
 from app.refusal import Refusal
+from app.tracing import Span
+
+PATH = "/webhooks/nector"
 
 
 def build_router(intake: Intake) -> APIRouter:
     """Return the routes by which sources come in."""
     router = APIRouter()
 
-    @router.post("/webhooks/nector", summary="Take one Nector webhook", status_code=202)
+    @router.post(PATH, summary="Take one Nector webhook", status_code=202)
     async def take_nector_webhook(request: Request) -> Response:
         return await take_webhook(intake, request)
 
@@ -64,6 +68,19 @@ async def _answer(intake: Intake, request: Request) -> Response:
     if intake.settings.secrets and not verify_secret(headers.get("x-nector-webhook-secret"), intake.settings.secrets):
         intake.metrics.events.labels(OTHER, "unauthorised").inc()
         return unauthorised()
+    # After the check: a stranger leaves no span, and joins no trace of ours.
+    attributes = {"http.request.method": "POST", "http.route": PATH}
+    parent = headers.get("traceparent", "")
+    with intake.tracer.open_span(f"POST {PATH}", attributes, kind="server", parent=parent) as span:
+        response = await _take(intake, request, headers, span)
+        span.note({"http.response.status_code": response.status_code})
+        if response.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
+            span.fail(str(response.status_code))
+    return response
+
+
+async def _take(intake: Intake, request: Request, headers: Mapping[str, str], span: Span) -> Response:
+    """Read, accept and answer what comes from the source."""
     if (fault := _media_fault(headers)) is not None:
         report_refusal(intake, 415, fault)
         return problem(415, fault)
@@ -77,10 +94,13 @@ async def _answer(intake: Intake, request: Request) -> Response:
         intake.metrics.events.labels(OTHER, "unavailable").inc()
         intake.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
+    if isinstance(answer, Answer):
+        topic = topic_label(headers.get("x-nector-topic", ""))
+        span.note({"relay.event_id": answer.event_id, "relay.topic": topic, "relay.result": answer.status})
     return _show(answer)
 
 
-def _media_fault(headers: dict[str, str]) -> str | None:
+def _media_fault(headers: Mapping[str, str]) -> str | None:
     if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
         return "content-encoding: send the body uncompressed"
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
 
-from app.core.models import Message, Outcome, Reason, Rejected, Request, Response, Retryable, Scope, Uncertain
+from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Request, Response, Retryable, Scope, Uncertain
 from app.errors import find_place
 from app.providers.base import Provider
 from app.providers.probing import MAX_BYTES
 from app.providers.redacting import strike_values
 from app.providers.transport import WRITING, AiohttpTransport
+from app.tracing import Attributes, NoTracer, Span, Tracer
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2
@@ -71,7 +73,7 @@ class ProviderClient:
 
     `trust`: from `open_trust`; None is the system's. `transport` replaces the usual one (a test's); `traced`
     says that it reports httpcore's trace events, without which every broken-off request counts as perhaps
-    sent. `sleep` waits between quick tries and takes seconds; `draw` draws from [0, 1).
+    sent. `sleep` waits between quick tries and takes seconds; `draw` draws from [0, 1). `name`: how spans call it.
     """
 
     def __init__(
@@ -84,7 +86,11 @@ class ProviderClient:
         traced: bool | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
+        name: str = "provider",
+        tracer: Tracer | None = None,
     ) -> None:
+        self._name = name
+        self._tracer = tracer or NoTracer()
         self._timeout_s = timeout_ms / 1000
         self._traced = transport is None if traced is None else traced
         self._sleep = sleep
@@ -164,6 +170,16 @@ class ProviderClient:
         return self._draw() * min(BASE_WAIT_S * 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_S)
 
     async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
+        # No traceparent goes along: the vendor is no part of our traces, and a header that its API does not know is a
+        # way to be refused. Of the URL only the host: its path may hold an account's id, its query a token.
+        host = _read_host(request.url)
+        attributes: Attributes = {"http.request.method": request.method, "server.address": host, "relay.try": tries}
+        with self._tracer.open_span(f"{request.method} {self._name}", attributes, kind="client") as span:
+            sent = await self._ask(provider, request, trial, tries)
+            _note_answer(span, sent)
+        return sent
+
+    async def _ask(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await self._exchange(request, trial)
@@ -198,6 +214,20 @@ class ProviderClient:
         if isinstance(error, TimeoutError | httpx2.TimeoutException):
             return Uncertain(Reason.TIMED_OUT, kind)
         return Uncertain(Reason.CONNECTION_LOST, kind)
+
+
+def _read_host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # what cannot be sent is told by whoever tries
+        return ""
+
+
+def _note_answer(span: Span, sent: Sent) -> None:
+    if sent.http_status is not None:
+        span.note({"http.response.status_code": sent.http_status})
+    if not isinstance(sent.outcome, Accepted):
+        span.fail(sent.outcome.reason.value)
 
 
 def open_trust(url: str) -> ssl.SSLContext:

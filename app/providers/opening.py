@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from app.core.config import ProviderSettings
 from app.core.models import Message
 from app.providers.base import Provider
+from app.tracing import Tracer
 
 if TYPE_CHECKING:
     from app.providers.client import ProviderClient, Sent
@@ -29,15 +30,21 @@ class Sender(Protocol):
 OpenSender = Callable[[ProviderSettings], Awaitable[Sender]]
 
 
-async def open_client(settings: ProviderSettings) -> ProviderClient:
+async def open_client(settings: ProviderSettings, *, tracer: Tracer | None = None) -> ProviderClient:
     """Return a client for an account; what it needs is loaded on a thread of its own."""
-    return await asyncio.to_thread(_load_client, settings)
+    return await asyncio.to_thread(_load_client, settings, tracer)
 
 
-def _load_client(settings: ProviderSettings) -> ProviderClient:
+def _load_client(settings: ProviderSettings, tracer: Tracer | None) -> ProviderClient:
     # Sending needs more code than taking an event does, and the system's certificate authorities: a fifth of the
     # time to start. Loaded here, it no longer keeps the first event waiting.
     from app.providers.client import ProviderClient, open_trust  # noqa: PLC0415
 
     trust = open_trust(settings.address)
-    return ProviderClient(timeout_ms=settings.timeout_ms, concurrency=settings.concurrency, trust=trust)
+    return ProviderClient(
+        timeout_ms=settings.timeout_ms,
+        concurrency=settings.concurrency,
+        trust=trust,
+        name=settings.type,
+        tracer=tracer,
+    )

@@ -19,6 +19,7 @@ from app.metrics import Metrics
 from app.providers.opening import OpenSender
 from app.receipts import ReceiptDesk, accept_receipts
 from app.refusal import Refusal
+from app.tracing import NoTracer
 from tests.faults.simulation.handset import Webhook as ReceiptWebhook
 from tests.faults.simulation.loop import PROCESS, VirtualLoop
 from tests.faults.simulation.rules import Webhook, load_rules, load_settings
@@ -63,7 +64,7 @@ class Process:
         clock = self._clock = SteadyClock(around.read_wall, around.read_uptime)
         parts = LaneParts(outbox, clock, around.draw, around.metrics, log, SETTLE_MS, around.open_sender)
         self.dispatcher = Dispatcher(parts, Retention(PAYLOADS_MS, RECORDS_MS), self._die)
-        taker = OutboxTaker(outbox, self.dispatcher.wake)
+        taker = OutboxTaker(outbox, self.dispatcher.wake, NoTracer())
         self.intake = Intake(
             load_settings(),
             lambda: load_rules(self._version),
