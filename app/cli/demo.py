@@ -20,6 +20,7 @@ from rich.console import Console
 
 from app.cli.demo_events import DemoEvent, make_events, sign_event
 from app.cli.demo_relay import DemoRelay, Journey, start_relay
+from app.cli.report import print_report
 from app.cli.sandbox import make_settings
 from app.cli.sources import read_config
 from app.cli.tables import open_console, print_table
@@ -102,7 +103,10 @@ async def _run(console: Console, events: list[DemoEvent], templates: Templates, 
         async with start_relay(relay) as running:
             console.print(f"sandbox on {relay.sandbox_url} · relay on {relay.url} · outbox in {relay.log.parent}\n")
             ends_at = time.monotonic() + LONGEST_S
-            return [await _show(console, running, event, ends_at) for event in events]
+            shown = [await _show(console, running, event, ends_at) for event in events]
+            print_report(console, await running.read_report())
+            console.print()
+            return shown
     finally:
         sandbox.cancel()
         await asyncio.gather(sandbox, return_exceptions=True)

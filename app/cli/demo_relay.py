@@ -128,6 +128,14 @@ class DemoRelay:
         found = [message["text"] for message in page["messages"] if keys & {message["delivery_id"], message["id"]}]
         return str(found[0]) if found else ""
 
+    async def read_report(self) -> dict[str, Any]:
+        """Return the ops API's report of everything sent so far."""
+        answer = await self._open_client().get(f"{self.url}/report", headers=self._access())
+        if not answer.is_success:
+            raise RelayError(f"the relay answered {answer.status_code} when asked for its report: {answer.text}")
+        found: dict[str, Any] = answer.json()
+        return found
+
     def read_last_words(self) -> str:
         """Return the end of the relay's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])

@@ -52,6 +52,7 @@ def test_every_route_is_accepted_and_delivered_in_plain_text(
     assert time.monotonic() - started < 30
     assert read_summary(done.out) == dict.fromkeys(ROUTES, "right")
     assert done.out.endswith("\n11 of 11 messages accepted and delivered\n")
+    assert re.search(r"^total +11 +11 100% +11 100% +11 100% ", done.out, re.MULTILINE)  # what `report` says of it
     assert "\x1b" not in done.out
     assert len(re.findall(r"^accepted after \d+ ms · read after \d+ ms$", done.out, re.MULTILINE)) == 11
     assert "│ Welcome to Gold\n" in done.out
