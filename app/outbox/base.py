@@ -162,9 +162,12 @@ class Outbox(Protocol):
     async def read_delivery(self, delivery_id: str) -> Mapping[str, Any] | None:
         """Return one delivery as listed, and more; None if unknown.
 
-        Adds `detail`, `deadline_at`, `provider_message_id`, `config_hash`, `event` {id, source, topic,
-        received_at}, `message` {template, language, header, variables [{name, value (masked)}], buttons
-        (how many)} or None, `attempt_list`, `receipts` and `timeline`, each oldest first.
+        Adds `detail`, `deadline_at`, `provider_message_id`, `on_unknown`, `config_hash`, `config_line` (None: not
+        known), `event` {id, source, topic, received_at, delivery_id (the source's)}, `message` {template, language,
+        header, variables [{name, value (masked)}], buttons (how many)} or None, and, each oldest first,
+        `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand}] (what stood on
+        its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
+        template, state, created_at}] (the event's other deliveries: of other routes, and of replays).
         """
 
     async def count_deliveries(self) -> Mapping[tuple[str, State], int]:
@@ -200,7 +203,8 @@ class Outbox(Protocol):
         """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
 
         And only if each was last changed before `before`, too. An `unknown` one counts as in a last state once its
-        deadline is before `before`. Returns how many events.
+        deadline is before `before`. What changed with the holds before then goes, but for what still stands.
+        Returns how many events.
         """
 
     async def can_commit(self) -> bool:

@@ -75,7 +75,7 @@ def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> C
     _move_delivery(db, seq, attempt.number, receipt, ending, message_id, late=late)
     _end_attempt(db, seq, attempt.number, ending)
     apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
-    released = release_probed(db, attempt.probes) if isinstance(ending.outcome, Accepted) else ()
+    released = release_probed(db, attempt.probes, ending.now) if isinstance(ending.outcome, Accepted) else ()
     hold_set = _set_hold(db, ending) or _hold_route(db, attempt.delivery.route, ending)
     return Closed(recorded=True, hold_set=hold_set, holds_released=released)
 

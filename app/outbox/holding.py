@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from app.core.deciding import probe_wait_ms
 from app.core.models import Reason
+from app.outbox.hold_changes import note_change
 from app.outbox.values import Hold
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
@@ -17,6 +18,7 @@ ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.
     probe_every_ms = excluded.probe_every_ms, by_hand = excluded.by_hand
 WHERE excluded.by_hand OR NOT holds.by_hand
 """
+_RELEASE = "DELETE FROM holds WHERE scope = ?"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = ? AND NOT by_hand"
 _REFUSE = """
 INSERT INTO refusals VALUES (?, ?, 1)
@@ -52,24 +54,37 @@ def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str
 def put_hold(
     db: sqlite3.Connection, scope: str, reason: str, now: int, probe_at: int | None, *, by_hand: bool = False
 ) -> bool:
-    """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand is never probed."""
-    stood = db.execute("SELECT 1 FROM holds WHERE scope = ?", (scope,)).fetchone() is not None
+    """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand is never probed.
+
+    The one door: what passes it stands in the history, too.
+    """
+    stood = db.execute("SELECT reason, by_hand FROM holds WHERE scope = ?", (scope,)).fetchone()
     by_hand = by_hand or reason == Reason.BY_HAND
-    db.execute(_PUT, (scope, reason, now, None if by_hand else probe_at, probe_wait_ms(scope), by_hand))
-    return not stood
+    row = (scope, reason, now, None if by_hand else probe_at, probe_wait_ms(scope), by_hand)
+    if db.execute(_PUT, row).rowcount and stood != (reason, by_hand):
+        note_change(db, scope, now, "set", reason, by_hand=by_hand)
+    return stood is None
 
 
-def release_hold(db: sqlite3.Connection, scope: str) -> bool:
+def release_hold(db: sqlite3.Connection, scope: str, now: int) -> bool:
     """End a hold, as a person wishes; False if there was none. A route's refusals are counted anew."""
     kind, _, name = scope.partition(":")
     if kind == "route":
         forget_refusals(db, name)
-    return db.execute("DELETE FROM holds WHERE scope = ?", (scope,)).rowcount > 0
+    return _end_hold(db, _RELEASE, scope, now, by_hand=True)
 
 
-def release_probed(db: sqlite3.Connection, scopes: Iterable[str]) -> tuple[str, ...]:
+def release_probed(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> tuple[str, ...]:
     """End the holds that a probe has found mended; return those that stood. What a person stopped meanwhile stays."""
-    return tuple(scope for scope in scopes if db.execute(_RELEASE_PROBED, (scope,)).rowcount > 0)
+    return tuple(scope for scope in scopes if _end_hold(db, _RELEASE_PROBED, scope, now, by_hand=False))
+
+
+def _end_hold(db: sqlite3.Connection, statement: str, scope: str, now: int, *, by_hand: bool) -> bool:
+    stood = db.execute("SELECT reason FROM holds WHERE scope = ?", (scope,)).fetchone()
+    if stood is None or not db.execute(statement, (scope,)).rowcount:
+        return False
+    note_change(db, scope, now, "released", stood[0], by_hand=by_hand)
+    return True
 
 
 def count_refusal(db: sqlite3.Connection, route: str, reason: str) -> int:

@@ -11,6 +11,8 @@ from app.core.instants import format_instant
 from app.core.models import TEST_SOURCE, State
 from app.core.phone import mask_phone
 from app.outbox.claiming import thaw_message
+from app.outbox.hold_changes import list_changes
+from app.outbox.holding import name_scopes
 from app.outbox.values import DeliveryFilter
 
 _HELD = """EXISTS (SELECT 1 FROM holds WHERE scope IN
@@ -26,7 +28,7 @@ FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE {wher
 """
 _LIST_MORE = "NULL"
 _READ_MORE = """d.detail, d.deadline_at, d.last_attempt_at, d.provider_message_id, d.config_hash, d.message, d.checksum,
-    e.source, e.received_at"""
+    e.source, e.received_at, e.source_delivery_id, d.on_unknown, nullif(d.config_line, 0), d.event_seq"""
 _ATTEMPTS = """
 SELECT number, started_at, ended_at, outcome, reason, detail, tries FROM attempts WHERE delivery_seq = ? ORDER BY number
 """
@@ -34,6 +36,11 @@ _RECEIPTS = (
     "SELECT status, at, received_at, reason, detail FROM receipts WHERE delivery_seq = ? ORDER BY received_at, at"
 )
 _TIMELINE = "SELECT at, kind, value, reason, detail FROM timeline WHERE delivery_seq = ? ORDER BY n"
+# A handful; were there more, the story of this one would not be told by them.
+_SIBLINGS = """
+SELECT id, route, provider, template, state, created_at FROM deliveries INDEXED BY deliveries_event
+WHERE event_seq = ? AND seq <> ? ORDER BY seq LIMIT 100
+"""
 _COUNTS = """
 SELECT provider, state, n FROM counts WHERE n > 0
 UNION ALL SELECT provider, 'pending', count(*) FROM deliveries INDEXED BY deliveries_pending
@@ -82,12 +89,15 @@ def list_deliveries(db: sqlite3.Connection, wanted: DeliveryFilter) -> tuple[Seq
             where.append(f"{column} = :{column[2:]}")
     if wanted.event_id is not None:
         where.append("d.event_seq = (SELECT seq FROM events WHERE id = :event_id)")
+    if wanted.provider_message_id is not None:
+        where.append("d.provider_message_id IS NOT NULL AND d.provider_message_id = :provider_message_id")
     values = {
         "before": _read_cursor(wanted.cursor),
         "state": wanted.state,
         "route": wanted.route,
         "provider": wanted.provider,
         "event_id": wanted.event_id,
+        "provider_message_id": wanted.provider_message_id,
         "limit": limit + 1,
     }
     query = _VIEW.format(held=_HELD, more=_LIST_MORE, index=_pick_index(wanted), where=" AND ".join(where))
@@ -102,26 +112,40 @@ def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any]
     row = db.execute(query, (delivery_id,)).fetchone()
     if row is None:
         return None
-    detail, deadline_at, last_attempt_at, message_id, config_hash, message, total, source, received_at = row[15:]
+    detail, deadline_at, last_attempt_at, message_id, config_hash, message, total, source, received_at = row[15:24]
+    source_delivery_id, on_unknown, config_line, event_seq = row[24:]
     shown = _show_row(row)
+    timeline = db.execute(_TIMELINE, (row[0],)).fetchall()
+    changes = list_changes(db, name_scopes(row[5], row[4], row[6]), row[12], _find_end(timeline))
     return {
         **shown,
         "detail": detail,
         "deadline_at": _show_instant(deadline_at),
         "last_attempt_at": _show_instant(last_attempt_at),
         "provider_message_id": message_id,
+        "on_unknown": on_unknown,
         "config_hash": config_hash,
+        "config_line": config_line,
         "event": {
             "id": shown["event_id"],
             "source": source,
             "topic": shown["topic"],
             "received_at": _show_instant(received_at),
+            "delivery_id": source_delivery_id,
         },
         "message": _show_message(message, total),
         "attempt_list": [_name_columns(_ATTEMPT_KEYS, each) for each in db.execute(_ATTEMPTS, (row[0],))],
         "receipts": [_name_columns(_RECEIPT_KEYS, each) for each in db.execute(_RECEIPTS, (row[0],))],
-        "timeline": [_name_columns(_TIMELINE_KEYS, each) for each in db.execute(_TIMELINE, (row[0],))],
+        "timeline": [_name_columns(_TIMELINE_KEYS, each) for each in timeline],
+        "hold_changes": [{**_name_columns(_CHANGE_KEYS, each), "by_hand": bool(each[4])} for each in changes],
+        "siblings": [_name_columns(_SIBLING_KEYS, each) for each in db.execute(_SIBLINGS, (event_seq, row[0]))],
     }
+
+
+def _find_end(timeline: Sequence[Any]) -> int:
+    """Return when a delivery came to its last state: no hold concerns it after that."""
+    at, _, state, *_ = [row for row in timeline if row[1] == "state"][-1]
+    return _AFTER_ALL if state in (State.PENDING, State.SENDING, State.UNKNOWN) else at
 
 
 def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
@@ -163,6 +187,8 @@ def _show_instant(at: int | None) -> str | None:
 _ATTEMPT_KEYS = ("number", "started_at", "ended_at", "outcome", "reason", "detail", "tries")
 _RECEIPT_KEYS = ("status", "at", "received_at", "reason", "detail")
 _TIMELINE_KEYS = ("at", "kind", "value", "reason", "detail")
+_CHANGE_KEYS = ("scope", "change", "at", "reason", "by_hand")
+_SIBLING_KEYS = ("id", "route", "provider", "template", "state", "created_at")
 
 
 def _name_columns(keys: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
@@ -214,6 +240,8 @@ def _pick_index(wanted: DeliveryFilter) -> str:
     """Name the index that stays small; else rows are read newest first until the page is full."""
     if wanted.event_id is not None:
         return "INDEXED BY deliveries_event"
+    if wanted.provider_message_id is not None:
+        return "INDEXED BY deliveries_message_id"
     if wanted.state is not None and _BY_STATE.get(wanted.state) is _UNUSUAL:
         return "INDEXED BY deliveries_unusual"
     if wanted.state == State.SENDING:

@@ -256,9 +256,12 @@ CREATE TABLE hold_changes ( -- when what was stopped and let go
     scope TEXT NOT NULL,
     at INTEGER NOT NULL,
     change TEXT NOT NULL, -- 'set' or 'released'
-    reason TEXT NOT NULL -- why it was set, or who released it
+    reason TEXT NOT NULL, -- the hold's
+    by_hand INTEGER NOT NULL -- 1: a person set or released it
 ) /*strict*/;
 CREATE INDEX hold_changes_scope ON hold_changes (scope, at);
+INSERT INTO hold_changes (scope, at, change, reason, by_hand)
+    SELECT scope, since, 'set', reason, by_hand FROM holds ORDER BY since;
 
 CREATE TABLE reached ( -- how often a delivery came into a state, `sending` aside; only ever grows
     route TEXT NOT NULL,

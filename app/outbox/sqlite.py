@@ -19,6 +19,7 @@ from app.outbox import (
     claiming,
     closing,
     forgetting,
+    hold_changes,
     holding,
     lanes,
     ledger,
@@ -207,9 +208,9 @@ class SqliteOutbox:
         """See Outbox."""
         return await self._writer.run(lambda db: holding.put_hold(db, scope, reason, now, probe_at, by_hand=by_hand))
 
-    async def release_hold(self, scope: str, now: int) -> bool:  # noqa: ARG002 - the Protocol's; nothing is dated here
+    async def release_hold(self, scope: str, now: int) -> bool:
         """See Outbox."""
-        return await self._writer.run(lambda db: holding.release_hold(db, scope))
+        return await self._writer.run(lambda db: holding.release_hold(db, scope, now))
 
     async def list_holds(self) -> Sequence[Hold]:
         """See Outbox."""
@@ -263,6 +264,7 @@ class SqliteOutbox:
         while after is not None:
             forgotten = await self._forget_some(before, after)
             total, after = total + forgotten.events, forgotten.after
+        await self._writer.run(lambda db: hold_changes.forget_changes(db, before))
         return total
 
     async def can_commit(self) -> bool:

@@ -37,6 +37,7 @@ class DeliveryFilter:
     route: str | None = None
     provider: str | None = None
     event_id: str | None = None
+    provider_message_id: str | None = None
     limit: int = 50
     cursor: str | None = None
 

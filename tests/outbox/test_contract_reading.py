@@ -127,7 +127,7 @@ async def test_a_delivery_reads_as_its_whole_story_without_values(shop: Any) -> 
         (Button(0, "canary"),),
     )
     event = shop.event(body=b'{"name": "Canary"}', received_at=shop.now - 5)
-    delivery_id = shop.delivery(event, recipient=message.recipient, message=message)
+    delivery_id = shop.delivery(event, recipient=message.recipient, message=message, config_hash="1a2b", config_line=41)
     await shop.store.add_event(event, [delivery_id])
     await shop.accept(await shop.claim_one(), "wamid-1", after_ms=300)
     await shop.receive(ReceiptStatus.DELIVERED, None, "wamid-1", at=shop.now + 400, after_ms=500)
@@ -138,6 +138,7 @@ async def test_a_delivery_reads_as_its_whole_story_without_values(shop: Any) -> 
         "source": "nector",
         "topic": "coupon_create",
         "received_at": "2026-09-21T14:13:19.995Z",
+        "delivery_id": event.delivery_id,
     }
     assert row["message"] == {
         "template": "coupon_ready",
@@ -150,6 +151,8 @@ async def test_a_delivery_reads_as_its_whole_story_without_values(shop: Any) -> 
         ],
         "buttons": 1,
     }
+    assert (row["config_hash"], row["config_line"], row["on_unknown"]) == ("1a2b", 41, "hold")
+    assert (row["hold_changes"], row["siblings"]) == ([], [])
     assert row["attempt_list"] == [
         {
             "number": 1,
@@ -178,6 +181,37 @@ async def test_a_delivery_reads_as_its_whole_story_without_values(shop: Any) -> 
     ]
     text = json.dumps(row)
     assert not [secret for secret in ("anary", "7Q2P", "9800000001") if secret in text]
+
+
+async def test_a_line_that_was_not_kept_reads_as_none(shop: Any) -> None:
+    assert (await shop.read(await shop.add()))["config_line"] is None
+
+
+async def test_a_delivery_names_the_others_of_its_event(shop: Any) -> None:
+    event = shop.event()
+    first, second = shop.delivery(event), shop.delivery(event, route="b", provider="bitespeed", state=State.DEAD)
+    await shop.store.add_event(event, [first, second])
+    await shop.add()
+    assert (await shop.read(first.id))["siblings"] == [
+        {
+            "id": second.id,
+            "route": "b",
+            "provider": "bitespeed",
+            "template": "coupon_ready",
+            "state": "dead",
+            "created_at": "2026-09-21T14:13:20.000Z",
+        }
+    ]
+    assert [each["id"] for each in (await shop.read(second.id))["siblings"]] == [first.id]
+
+
+async def test_a_providers_message_id_finds_its_delivery(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.add(provider="bitespeed")
+    await shop.accept(await shop.claim_one(), "wamid.1=")
+    assert await shop.list_ids(provider_message_id="wamid.1=") == [delivery_id]
+    assert await shop.list_ids(provider_message_id="wamid.1=", provider="bitespeed") == []
+    assert await shop.list_ids(provider_message_id="") == []
 
 
 async def test_an_unknown_delivery_reads_as_none(shop: Any) -> None:

@@ -187,6 +187,9 @@ async def test_a_migrated_outbox_goes_on_where_the_old_one_stopped(old_file: Pat
         "route:a": "by_hand",
         "provider:b": "balance_empty",
     }
+    with read(tmp_path / "new" / "relay.db") as db:
+        told = db.execute("SELECT scope, at, change, reason, by_hand FROM hold_changes ORDER BY scope").fetchall()
+    assert told == [("provider:b", NOW, "set", "balance_empty", 0), ("route:a", NOW, "set", "by_hand", 1)]
     assert not await store.put_hold("route:a", "template_refused", NOW + 20, NOW + 30), "a person set it"
     claimed = await store.claim_due("gallabox", NOW + 10_000, 200, 30_000)
     assert len(claimed) == 100
