@@ -8,7 +8,8 @@ RelayError                  root: always carries a message a person can act on
 │   └── StoreBroken         I/O error or damage: the process must end (exit 74)
 ├── StoreInUse              another process holds the store (exit 75)
 └── OpsError                a command could not talk to the running relay (exit 1)
-    └── NoRelayError        there is none where it was looked for
+    ├── NoRelayError        there is none where it was looked for
+    └── NotThereError       it does not know what the command named
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class OpsError(RelayError):
 
 class NoRelayError(OpsError):
     """No relay runs where the command looked for one, or the command has no token for it."""
+
+
+class NotThereError(OpsError):
+    """The running relay knows nothing of the name that it was asked for."""
 
 
 def find_place(error: BaseException) -> str:

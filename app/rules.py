@@ -9,7 +9,7 @@ from app.errors import ConfigError
 from app.logs import Log
 from app.metrics import Metrics
 from app.settings import Settings
-from app.snapshot import Snapshot, load_snapshot
+from app.snapshot import Snapshot, load_snapshot, name_source
 
 LOOK_EVERY_S = 2.0
 
@@ -20,6 +20,7 @@ class Rules:
     def __init__(
         self, settings: Settings, environment: Mapping[str, str], snapshot: Snapshot, metrics: Metrics, log: Log
     ) -> None:
+        self.name = name_source(settings)
         self._settings = settings
         self._environment = environment
         self._snapshot = snapshot

@@ -41,10 +41,13 @@ def read_sources(settings: Settings) -> Sources:
     """Return the texts in force; raises ConfigError if one cannot be read."""
     templates_path = settings.config.parent / "templates.yaml"
     templates_text = read_text(templates_path) if templates_path.is_file() else ""
-    if settings.config_yaml:
-        return Sources("RELAY_CONFIG_YAML", settings.config_yaml, str(templates_path), templates_text)
-    text = read_text(settings.config, "; set RELAY_CONFIG or --config to your YAML file")
-    return Sources(str(settings.config), text, str(templates_path), templates_text)
+    text = settings.config_yaml or read_text(settings.config, "; set RELAY_CONFIG or --config to your YAML file")
+    return Sources(name_source(settings), text, str(templates_path), templates_text)
+
+
+def name_source(settings: Settings) -> str:
+    """Return what messages call the YAML: its path, or the setting that holds it."""
+    return "RELAY_CONFIG_YAML" if settings.config_yaml else str(settings.config)
 
 
 def read_text(path: Path, cure: str = "", longest: int = _LONGEST_FILE) -> str:

@@ -122,7 +122,9 @@ def _add_deliveries(router: APIRouter, desk: OpsDesk) -> None:
     @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
     async def show_delivery(delivery_id: str) -> Response:
         row = await desk.outbox.read_delivery(delivery_id)
-        return problem(404, "no delivery has this id") if row is None else JSONResponse(dict(row))
+        if row is None:
+            return problem(404, "no delivery has this id")
+        return JSONResponse({**row, "config": _show_config(row, desk.rules)})
 
 
 def _add_retries(router: APIRouter, desk: OpsDesk) -> None:
@@ -164,6 +166,7 @@ class DeliveryQuery(BaseModel, extra="forbid"):
     route: str | None = None
     provider: str | None = None
     event_id: str | None = None
+    provider_message_id: str | None = None
     limit: int = Field(50, ge=1, le=500)
     cursor: str | None = None
 
@@ -205,6 +208,12 @@ def _scope_fault(scope: str, desk: OpsDesk) -> str | None:
     if name not in known[kind]:
         return f"the YAML has no {kind} of this name; it has {', '.join(sorted(known[kind])) or 'none'}"
     return None
+
+
+def _show_config(row: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+    """Return where the delivery's route stands in the YAML, which may be another one by now."""
+    in_force = row["config_hash"] == rules.current().config.hash
+    return {"hash": row["config_hash"], "line": row["config_line"], "name": rules.name, "in_force": in_force}
 
 
 def _show_hold(hold: Hold) -> dict[str, Any]:

@@ -21,7 +21,7 @@ COMMANDS: dict[str, str] = {
     "verify-capture": "app.cli.verify_capture",
     "schema": "app.cli.schema",
     "deliveries": "app.cli.deliveries",
-    "explain": "app.cli.deliveries",
+    "explain": "app.cli.explain",
     "retry": "app.cli.retry",
     "replay": "app.cli.replay",
     "report": "app.cli.report",

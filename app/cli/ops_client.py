@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from app.errors import NoRelayError, OpsError
+from app.errors import NoRelayError, NotThereError, OpsError
 from app.settings import read_environment
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -62,7 +62,7 @@ class OpsClient:
                 "or set RELAY_URL to where it is"
             ) from None
         if not response.is_success:
-            raise OpsError(_explain_refusal(response, self.url))
+            raise _explain_refusal(response, self.url)
         return _read_object(response, self.url)
 
 
@@ -97,13 +97,16 @@ def _read_object(response: httpx2.Response, url: str) -> dict[str, Any]:
     return answer
 
 
-def _explain_refusal(response: httpx2.Response, url: str) -> str:
+def _explain_refusal(response: httpx2.Response, url: str) -> OpsError:
     if response.status_code == 401:  # noqa: PLR2004  # the status itself is the clearest name
-        return f"the relay at {url} refused the token: RELAY_ADMIN_TOKEN differs from the one it was started with"
+        return OpsError(
+            f"the relay at {url} refused the token: RELAY_ADMIN_TOKEN differs from the one it was started with"
+        )
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         detail = "no detail"
     if response.status_code == 404 and detail == "not found":  # noqa: PLR2004  # the status itself is the clearest name
-        return f"the relay at {url} has no ops API: start it with RELAY_ADMIN_TOKEN set, and with an outbox"
-    return f"the relay at {url} answered {response.status_code}: {detail}"
+        return OpsError(f"the relay at {url} has no ops API: start it with RELAY_ADMIN_TOKEN set, and with an outbox")
+    kind = NotThereError if response.status_code == 404 else OpsError  # noqa: PLR2004  # the status itself is the clearest name
+    return kind(f"the relay at {url} answered {response.status_code}: {detail}")

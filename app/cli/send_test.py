@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.deliveries import print_story
+from app.cli.explain import print_story
 from app.cli.ops_client import OpsClient, open_client
 from app.cli.sources import read_config
 from app.clock import read_clock

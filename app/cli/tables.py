@@ -23,6 +23,9 @@ STATE_COLOURS = {
     "failed": "red",
     "right": "green",
     "wrong": "red",
+    "hold": "yellow",
+    "uncertain": "yellow",
+    "rejected": "red",
 }
 
 

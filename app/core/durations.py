@@ -29,6 +29,19 @@ def format_duration(duration_ms: int) -> str:
     return f"{duration_ms}ms"
 
 
+def round_duration(duration_ms: int) -> str:
+    """Return ms as people say it, to two or three digits: 40 ms, 0.8 s, 15 min, 5.5 h, 3 d."""
+    if duration_ms < 100:  # noqa: PLR2004  # the bounds of the units are clearest as they stand
+        return f"{duration_ms} ms"
+    for unit, longest in (("s", 120), ("min", 120), ("h", 48)):
+        count = duration_ms / _UNITS_MS[unit]
+        if count < longest:
+            break
+    else:
+        unit, count = "d", duration_ms / _UNITS_MS["d"]
+    return f"{count:.1f}".removesuffix(".0") + f" {unit}" if count < 10 else f"{count:.0f} {unit}"  # noqa: PLR2004
+
+
 def parse_rate(text: str) -> float:
     """Return `16/s`, `1000/min` or `30/h` as a number per second; raises ValueError with the cure."""
     found = _RATE.fullmatch(text.strip())

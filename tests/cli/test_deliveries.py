@@ -11,6 +11,7 @@ import pytest
 
 from app.cli.commands import COMMANDS
 from app.cli.cures import CURES, find_cure
+from app.cli.ops_client import OpsClient
 from app.core.models import Reason
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
@@ -131,37 +132,60 @@ def test_a_wrong_cursor_is_1_and_says_what_to_do(run: Callable[..., Any], shop: 
     assert "the cursor is not one of ours" in done.err
 
 
-def test_explain_shows_facts_and_the_timeline(run: Callable[..., Any], sent: str) -> None:
+def test_explain_tells_a_deliverys_story(run: Callable[..., Any], sent: str) -> None:
     done = run("explain", sent)
     assert (done.code, done.err) == (0, "")
-    facts, timeline = done.out.split("\n\n")
-    told = dict(re.split(r" {2,}", line, maxsplit=1) for line in facts.splitlines())
-    assert told["id"] == sent
-    assert told["state"] == "accepted"
-    assert told["event.topic"] == "walletreward_create"
-    assert told["message.variables"] == "name: R***, coins: 1***"
-    assert "None" not in facts
-    assert "{" not in facts
-    steps = [line.split()[1:3] for line in timeline.splitlines()[1:]]
-    assert [step for step in steps if step[0] == "state"] == [
-        ["state", "pending"],
-        ["state", "sending"],
-        ["state", "accepted"],
+    head, *steps = done.out.splitlines()
+    assert head == f"delivery {sent}: accepted, read"
+    assert re.search(r"route coins-earned → gallabox, config/relay\.yaml:\d+ \(config [0-9a-f]{12}\)$", steps[1])
+    assert re.search(r"name: R\*\*\*, coins: 1\*\*\*$", steps[2])
+    assert [line.split("  ")[-1] for line in steps if "receipt: " in line][-1] == "receipt: read"
+    assert steps[-1] == "do:  nothing"
+
+
+def test_explain_takes_an_event_or_a_providers_message_too(run: Callable[..., Any], sent: str, dead: str) -> None:
+    whole = json.loads(run("explain", sent, "--json").out)
+    for name in (whole["event_id"], whole["provider_message_id"]):
+        assert run("explain", name).out.splitlines()[0] == f"delivery {sent}: accepted, read"
+        assert json.loads(run("explain", name, "--json").out) == whole
+    assert whole["config"]["in_force"] is True
+    assert dead not in str(whole)
+
+
+def test_explain_of_an_event_of_several_tells_each(
+    run: Callable[..., Any], shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [shop.post({**COINS, "user_mobile": shop.new_number(), "amount": None}) for _ in range(2)]
+    rows = [{"id": id_} for id_ in reversed(ids)]
+    get = OpsClient.get
+
+    def list_two(client: OpsClient, path: str, query: Any = None) -> dict[str, Any]:
+        return {"deliveries": rows} if query else get(client, path)
+
+    monkeypatch.setattr(OpsClient, "get", list_two)
+    done = run("explain", "event-of-two")
+    assert [line for line in done.out.splitlines() if line.startswith("delivery ")] == [
+        f"delivery {id_}: dead" for id_ in ids
     ]
-    assert ["receipt", "read"] in steps
+    assert len(done.out.split("\n\n")) == 2
+    assert [row["id"] for row in json.loads(run("explain", "event-of-two", "--json").out)["deliveries"]] == ids
 
 
 def test_explain_of_a_delivery_without_a_message_says_why(run: Callable[..., Any], dead: str) -> None:
     done = run("explain", dead)
     assert done.code == 0
-    assert re.search(r"^reason +variable_missing$", done.out, re.MULTILINE)
-    assert "`amount`" in done.out
+    assert "  dead: variable_missing (variable coins (`amount`) is missing)\n" in done.out
 
 
-def test_an_unknown_id_is_1_and_said(run: Callable[..., Any], shop: Any) -> None:
-    done = run("explain", "nothing")
+@pytest.mark.parametrize("name", ["nothing", "wamid.HBg==", "a b"])
+def test_an_unknown_id_is_1_and_says_what_to_try(run: Callable[..., Any], shop: Any, name: str) -> None:
+    del shop
+    done = run("explain", name)
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"nector-relay: the relay at {shop.url} answered 404: no delivery has this id\n"
+    assert done.err.startswith(
+        f"nector-relay: no delivery has the id {name!r}, and none is of an event or a provider's"
+    )
+    assert "`nector-relay deliveries` lists them" in done.err
 
 
 @pytest.mark.parametrize("name", ["", "../holds", "a/b?c=d#e", "..", "%2e%2e", "é"])

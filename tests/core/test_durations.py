@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.durations import format_duration, parse_duration, parse_live_from, parse_rate
+from app.core.durations import format_duration, parse_duration, parse_live_from, parse_rate, round_duration
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,25 @@ def test_an_instant_is_rfc_3339(text: str, at: int) -> None:
 def test_an_instant_without_zone_or_sense_is_refused_with_the_cure(text: str) -> None:
     with pytest.raises(ValueError, match="with its zone"):
         parse_live_from(text)
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "text"),
+    [
+        (0, "0 ms"),
+        (99, "99 ms"),
+        (100, "0.1 s"),
+        (800, "0.8 s"),
+        (1_000, "1 s"),
+        (9_940, "9.9 s"),
+        (12_345, "12 s"),
+        (119_000, "119 s"),
+        (900_000, "15 min"),
+        (330_000, "5.5 min"),
+        (7_200_000, "2 h"),
+        (172_800_000, "2 d"),
+        (950_400_000, "11 d"),
+    ],
+)
+def test_a_duration_is_rounded_as_people_say_it(duration_ms: int, text: str) -> None:
+    assert round_duration(duration_ms) == text
