@@ -126,11 +126,10 @@ def find_start(standing: Standing, provider: str, group: Group) -> int | None:
 
 def list_holds(db: sqlite3.Connection) -> Sequence[Hold]:
     """Return every hold, oldest first, with how many pending deliveries it stops."""
+    holds = db.execute(_LIST).fetchall()
     waiting: dict[str, int] = {}
-    for provider, route, template, count in db.execute(_COUNT_PENDING):
+    # Most of the time there is none, and then nothing to count among 100,000 pending.
+    for provider, route, template, count in db.execute(_COUNT_PENDING) if holds else ():
         for scope in name_scopes(provider, route, template):
             waiting[scope] = waiting.get(scope, 0) + count
-    return [
-        Hold(scope, reason, since, waiting.get(scope, 0), probe_at)
-        for scope, reason, since, probe_at in db.execute(_LIST)
-    ]
+    return [Hold(scope, reason, since, waiting.get(scope, 0), probe_at) for scope, reason, since, probe_at in holds]

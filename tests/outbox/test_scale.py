@@ -123,6 +123,11 @@ async def test_the_oldest_due_costs_the_same_however_many_wait(shop: Any) -> Non
     assert await shop.store._writer.run(find) < 1.5 * few + 20
 
 
+async def test_listing_no_holds_costs_the_same_however_many_wait(shop: Any) -> None:
+    await fill(shop, "pending")
+    assert await shop.store._writer.run(count_steps(holding.list_holds)) < 20
+
+
 async def test_what_was_counted_costs_the_same_however_many_there_are(shop: Any) -> None:
     await fill(shop, "dead")
     assert await shop.store._writer.run(count_steps(reading.count_reached)) < 50
