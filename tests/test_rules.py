@@ -195,7 +195,7 @@ async def test_what_is_queued_keeps_the_message_it_was_rendered_with(relay: Any,
 async def test_a_file_that_stays_as_it_is_is_not_read_again(relay: Any) -> None:
     for _ in range(20):
         await asyncio.sleep(0.01)
-    assert await read_counts(relay) == {}
+    assert set((await read_counts(relay)).values()) == {0}
 
 
 async def test_the_inline_yaml_has_no_file_to_watch(
@@ -206,7 +206,7 @@ async def test_the_inline_yaml_has_no_file_to_watch(
         config.write_text("broken: [")
         for _ in range(20):
             await asyncio.sleep(0.01)
-        assert await read_counts(relay) == {}
+        assert set((await read_counts(relay)).values()) == {0}
         assert await relay.relay.rules.reload(relay.relay.use) is None
 
 
