@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from app.errors import StoreBroken, StoreBusy, StoreInUse
 from app.outbox.failures import explain_failure
+from app.outbox.people import KEYS_SINCE, read_key
 from app.outbox.schema import create_schema, migrate_schema, read_version
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
@@ -88,8 +89,10 @@ def check_file(path: Path) -> None:
     _refuse_foreign_log(path, read_magic(path))
     db = _connect(path, "ro")
     try:
-        read_version(db)
+        version = read_version(db)
         check_damage(db)
+        if version >= KEYS_SINCE:
+            read_key(db)
     finally:
         db.close()
 

@@ -194,6 +194,20 @@ async def test_a_damaged_name_of_a_table_is_damage_as_any_other(database: Path, 
         SqliteOutbox(database)
 
 
+async def test_a_file_that_lost_its_key_of_people_is_refused_and_left_as_it_is(
+    database: Path, whole: dict[str, Message]
+) -> None:
+    del whole
+    db = sqlite3.connect(database)
+    db.execute("UPDATE keys SET name = 'poople'")  # a bit of the name flipped: the file is sound for all that
+    db.commit()
+    db.close()
+    before = database.read_bytes()
+    with pytest.raises(StoreBroken, match=r"relay\.db: has lost the key by which it knows people; restore a backup"):
+        SqliteOutbox(database)
+    assert database.read_bytes() == before
+
+
 # -- a volume that is read-only at the start --------------------------------------------------------
 
 
