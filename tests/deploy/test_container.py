@@ -109,6 +109,21 @@ def test_every_download_is_checked_by_its_hash(stages: list[list[tuple[str, str]
     assert all("--require-hashes" in command or "--offline" in command for command in installs)
 
 
+@pytest.mark.parametrize("extras", ["", "otel"])
+def test_the_image_has_what_traces_need_only_if_it_is_asked_for(extras: str) -> None:
+    (command,) = re.findall(r"uv (export [^&]+) --output-file", DOCKERFILE.read_text())
+    done = subprocess.run(
+        ["sh", "-c", f"{Path(sys.executable).with_name('uv')} {command}"],
+        cwd=ROOT,
+        env={**os.environ, "EXTRAS": extras},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("opentelemetry-sdk==" in done.stdout) is (extras == "otel")
+    assert "fastapi==" in done.stdout
+
+
 def test_only_what_the_image_is_made_of_goes_to_the_builder() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     sent = {rule[1:] for rule in rules if rule.startswith("!")}

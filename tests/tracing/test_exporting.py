@@ -62,11 +62,13 @@ async def test_a_collector_that_is_not_there_is_told_once(
     open_traced: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:7")  # the relay's own settings count
-    async with open_traced(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://127.0.0.1:9/v1/traces?key=canary") as relay:
+    async with open_traced(
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://canary:canary@127.0.0.1:9/v1/traces?key=canary"
+    ) as relay:
         assert await measure_slowest(relay) < PATIENCE_S
     out = capsys.readouterr().out
     (line,) = read_lines(out, "tracing.on")
-    assert line["collector"] == "http://127.0.0.1"
+    assert line["collector"] == "http://127.0.0.1:9"
     told = read_lines(out, "tracing.failed")
     assert {line["detail"] for line in told} >= {"Failed to export"}
     assert len(told) == len({line["detail"] for line in told})
