@@ -9,6 +9,7 @@ from importlib import import_module
 
 from app.api.ops import OpsDesk
 from app.clock import Clock, SteadyClock, read_clock
+from app.core.durations import format_duration
 from app.counting import count_store
 from app.dispatch import Dispatcher, Retention, report_death
 from app.forwarding import ProviderTaker
@@ -108,7 +109,14 @@ class Relay:
         self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")
         for task in (self._warming, self._watching):
             task.add_done_callback(self._watch)
+        self._say_retention()
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
+
+    def _say_retention(self) -> None:
+        """Say how long things are kept: whoever answers for people's data should not have to work it out."""
+        if not self.settings.stateless:
+            payloads, records = map(format_duration, (self.settings.payload_retention, self.settings.record_retention))
+            self.log.info("relay.retention", preset=self.settings.retention, payloads=payloads, records=records)
 
     def use(self, snapshot: Snapshot) -> None:
         """Put new rules to work."""

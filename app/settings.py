@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.core.durations import format_duration, parse_duration
@@ -68,6 +76,15 @@ Duration = Annotated[int, BeforeValidator(_read_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
 
 
+_DAY_MS = 86_400_000
+RETENTIONS: Mapping[str, tuple[int, int]] = {
+    "": (7 * _DAY_MS, 90 * _DAY_MS),
+    "minimal": (7 * _DAY_MS, 30 * _DAY_MS),
+    "dpdp_1y": (7 * _DAY_MS, 365 * _DAY_MS),
+}
+"""What RELAY_RETENTION stands for, in ms: how long payloads and then records are kept. See docs/privacy.md."""
+
+
 class Settings(BaseSettings):
     """How this process runs. Names in the environment: `RELAY_` and the field in capitals."""
 
@@ -91,9 +108,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is shown")
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
     settle_after: Duration = Field(900_000, description="how long an unknown delivery waits for its receipt")
-    payload_retention: Duration = Field(604_800_000, description="how long a payload is kept after its last state")
+    retention: Literal["", "minimal", "dpdp_1y"] = Field("", description="a choice of the two below")
+    payload_retention: Duration = Field(
+        RETENTIONS[""][0], description="how long a payload is kept after its last state"
+    )
     record_retention: Duration = Field(
-        7_776_000_000, validate_default=True, description="how long an event is known after its last state"
+        RETENTIONS[""][1], validate_default=True, description="how long an event is known after its last state"
     )
     shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
 
@@ -121,7 +141,14 @@ class Settings(BaseSettings):
             raise ValueError(f"write {format_duration(payload_retention)} or more, as RELAY_PAYLOAD_RETENTION is")
         return value
 
-    @field_validator("log_level", "log_format", "nector_hmac", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_retention(cls, given: dict[str, object]) -> dict[str, object]:
+        """Let RELAY_RETENTION say what the two others do not."""
+        chosen = RETENTIONS.get(str(given.get("retention", "")).lower(), RETENTIONS[""])
+        return {**dict(zip(("payload_retention", "record_retention"), chosen, strict=True)), **given}
+
+    @field_validator("log_level", "log_format", "nector_hmac", "retention", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -123,6 +123,16 @@ READ: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"RELAY_SETTLE_AFTER": " 6h "}, {"settle_after": 6 * HOUR}),
     ({"RELAY_PAYLOAD_RETENTION": "30d"}, {"payload_retention": 30 * DAY, "record_retention": 90 * DAY}),
     ({"RELAY_RECORD_RETENTION": "30d"}, {"payload_retention": 7 * DAY, "record_retention": 30 * DAY}),
+    ({"RELAY_RETENTION": "minimal"}, {"payload_retention": 7 * DAY, "record_retention": 30 * DAY}),
+    ({"RELAY_RETENTION": "DPDP_1y"}, {"payload_retention": 7 * DAY, "record_retention": 365 * DAY}),
+    (
+        {"RELAY_RETENTION": "dpdp_1y", "RELAY_PAYLOAD_RETENTION": "1d"},
+        {"payload_retention": DAY, "record_retention": 365 * DAY},
+    ),
+    (
+        {"RELAY_RETENTION": "minimal", "RELAY_RECORD_RETENTION": "90d", "RELAY_PAYLOAD_RETENTION": ""},
+        {"payload_retention": 7 * DAY, "record_retention": 90 * DAY},
+    ),
     ({"RELAY_RECORD_RETENTION": "1000d"}, {"record_retention": 1_000 * DAY}),
     ({"relay_log_level": "debug", "RELAY_Log_Level": "error"}, {"log_level": "info"}),
 ]
@@ -155,7 +165,7 @@ def test_secrets_are_not_in_a_repr() -> None:
     assert "canary" not in repr(settings) + str(settings)
 
 
-@pytest.mark.parametrize("given", [{}, {"RELAY_RECORD_RETENTION": "99d"}])
+@pytest.mark.parametrize("given", [{}, {"RELAY_RECORD_RETENTION": "99d"}, {"RELAY_RETENTION": "minimal"}])
 def test_a_record_is_not_forgotten_before_its_payload(given: Mapping[str, str]) -> None:
     with pytest.raises(ConfigError, match="RELAY_RECORD_RETENTION: write 100d or more, as RELAY_PAYLOAD_RETENTION is"):
         read_settings({"RELAY_PAYLOAD_RETENTION": "100d", **given})
@@ -179,6 +189,7 @@ WRONG = [
         for text in ("20", "-1s", "1.5s", "1 s", "s", "20S", "1h30m", "∞", "٣s")
     ),
     ("RELAY_SETTLE_AFTER", "soon", DURATION),
+    ("RELAY_RETENTION", "gdpr", "write '', 'minimal' or 'dpdp_1y'"),
     ("RELAY_PAYLOAD_RETENTION", "1y", DURATION),
     ("RELAY_RECORD_RETENTION", "1y", DURATION),
     ("RELAY_RECORD_RETENTION", "29d", "write 30d or more: repeats are known for so long"),
