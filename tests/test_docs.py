@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from typer.core import TyperGroup
 
 from app.cli.commands import COMMANDS, build_commands
 from app.core.cleaning import write_scalar, write_value
+from app.core.durations import parse_duration
 from app.core.expressions import ExpressionCompiler, Failed, Missing
 from app.core.fields import RouteFields
 from app.core.models import Reason, ReceiptStatus, State
 from app.core.nector import parse_body
 from app.core.replaying import Verdict
 from app.metrics import Metrics
-from app.settings import Settings, read_settings
+from app.outbox.opening import open_writing
+from app.settings import RETENTIONS, Settings, read_settings
 from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent
@@ -184,6 +187,20 @@ def test_the_settings_have_the_defaults_that_the_page_says() -> None:
 )
 def test_a_table_lists_every_one_of(page: Path, title: str, expected: set[str]) -> None:
     assert set(list_first_names(page, title)) == expected
+
+
+def test_every_table_of_the_database_is_on_the_privacy_page(tmp_path: Path) -> None:
+    with closing(open_writing(tmp_path / "relay.db")) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    assert set(list_first_names(DOCS / "privacy.md", "What is kept")) == tables
+
+
+def test_the_presets_of_retention_are_those_of_the_code() -> None:
+    rows = read_rows(read_section(DOCS / "privacy.md", "How long"))[1:]
+    stated = {
+        "".join(read_names(row[0])): tuple(parse_duration(read_names(cell)[0]) for cell in row[1:3]) for row in rows
+    }
+    assert stated == RETENTIONS
 
 
 def test_every_metric_is_listed_with_its_labels() -> None:

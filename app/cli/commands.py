@@ -29,6 +29,8 @@ COMMANDS: dict[str, str] = {
     "release": "app.cli.holds",
     "holds": "app.cli.holds",
     "backup": "app.cli.backup",
+    "erase": "app.cli.privacy",
+    "export": "app.cli.privacy",
     "sandbox": "app.cli.sandbox",
     "demo": "app.cli.demo",
 }

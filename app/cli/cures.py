@@ -44,6 +44,7 @@ CURES: dict[str, str] = {
     "redirected": f"correct `base_url`; {_RELEASE}",
     "refused_repeatedly": f"`nector-relay deliveries --state dead` shows why; {_RELEASE}",
     "restored": _LOOK,
+    "erased": "nothing: what was kept of this person was erased",
     "by_hand": "`nector-relay release SCOPE`",
 }
 

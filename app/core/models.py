@@ -67,6 +67,8 @@ class Reason(StrEnum):
     REQUEST_REFUSED = "request_refused"  # any other final refusal
     REDIRECTED = "redirected"
     REFUSED_REPEATEDLY = "refused_repeatedly"  # a hold: five of a route's messages in a row, for one reason
+    # everything of the recipient was erased
+    ERASED = "erased"
     # a backup was put back: what had not ended in it may have been sent since
     RESTORED = "restored"
     # set by hand

@@ -85,9 +85,15 @@ def mask_phone(number: str) -> str:
         return ""
     if _E164.fullmatch(number) is None:
         return "***"
+    code = len(split_phone(number)[0]) + 1
+    return number[:code] + "*" * (len(number) - code - _LAST_SHOWN) + number[-_LAST_SHOWN:]
+
+
+def split_phone(number: str) -> tuple[str, str]:
+    """Return an E.164 number's calling code ("" where nobody has it) and the digits after it."""
     is_calling_code = _open_plans().is_calling_code
     code = next((n for n in (2, 3, 4) if is_calling_code(number[1:n])), 1)
-    return number[:code] + "*" * (len(number) - code - _LAST_SHOWN) + number[-_LAST_SHOWN:]
+    return number[1:code], number[code:]
 
 
 def _open_plans() -> ModuleType:

@@ -16,6 +16,7 @@ from app.outbox.values import (
     Closed,
     DeliveryFilter,
     Enqueued,
+    Erased,
     EventFilter,
     EventPage,
     Hold,
@@ -203,8 +204,25 @@ class Outbox(Protocol):
         """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
 
         And only if each was last changed before `before`, too. An `unknown` one counts as in a last state once its
-        deadline is before `before`. What changed with the holds before then goes, but for what still stands.
-        Returns how many events.
+        deadline is before `before`. What changed with the holds before then goes, but for what still stands; so do
+        recordings, and who was unreachable. Returns how many events.
+        """
+
+    async def export_person(self, number: str) -> Mapping[str, Any]:
+        """Return everything that is kept of a person (E.164), unmasked: exactly what `erase_person` would find.
+
+        `phone`, `marketing` {suppressed, reason, since}, `unreachable_since`, and `events`, oldest first: `id`,
+        `source`, `source_delivery_id`, `topic`, `received_at`, `body` (JSON; None: wiped), `acts`, and `deliveries` as
+        by `read_delivery`, with the whole `message`, `marketing` and `clicked_at`. Events are theirs that are about
+        them (by number, or by a customer id that an event of that number has), that led to a message to them, or that
+        name their number anywhere.
+        """
+
+    async def erase_person(self, number: str, now: int) -> Erased:
+        """Wipe every event of a person and make it nobody's, with its deliveries; in steps, so that no one waits long.
+
+        What may still be sent becomes `suppressed`, reason `erased`, but for what is being sent. Ids, times, states,
+        keys of dedup and an opt-out stay. No byte of what was erased is left in the store's files, if `log_emptied`.
         """
 
     async def can_commit(self) -> bool:

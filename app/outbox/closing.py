@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.core.deciding import Decision, probe_wait_ms
 from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, Rejected, Scope, State
 from app.outbox.holding import count_refusal, forget_refusals, put_hold, release_probed
+from app.outbox.people import HASH_ID
 from app.outbox.receiving import apply_early, settles
 from app.outbox.values import Closed
 
@@ -22,10 +23,12 @@ _COUNT_UNCERTAIN = """
 SELECT count(*) FROM attempts
 WHERE delivery_seq = ? AND number < ? AND outcome = 'uncertain' AND reason <> 'process_died'
 """
-_CLOSE = """
-UPDATE deliveries SET state = ?, reason = ?, detail = ?, due_at = ?, spent = spent + ?, lease_until = NULL,
-    provider_message_id = coalesce(?, provider_message_id), updated_at = ? WHERE seq = ?
-"""
+# Whoever answers after its delivery was wiped leaves no number in an id.
+_CLOSE = f"""
+UPDATE deliveries SET state = ?1, reason = ?2, detail = ?3, due_at = ?4, spent = spent + ?5, lease_until = NULL,
+    provider_message_id = coalesce(iif(recipient <> '', ?6, {HASH_ID.format("?6")}), provider_message_id),
+    updated_at = ?7 WHERE seq = ?8
+"""  # noqa: S608  # our own words only
 _END_ATTEMPT = """
 UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?, detail = ?, tries = ? WHERE delivery_seq = ? AND number = ?
 """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from app.outbox.hold_changes import forget_changes
+
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it
 
 _NEXT = "SELECT seq, received_at FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -13,6 +15,8 @@ _IS_KEPT = """
 SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = ?1 AND (updated_at >= ?2 OR NOT (
     state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < ?2))))
 """
+# What hangs on no event: invented values, and that a number was not on WhatsApp.
+_FORGET_OTHERS = ("DELETE FROM recordings WHERE at < ?", "DELETE FROM unreachable WHERE since < ?")
 _FORGET = (
     "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
     "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
@@ -42,6 +46,13 @@ def forget_events(db: sqlite3.Connection, before: int, after: int) -> Forgotten:
     old = [seq for seq, received_at in found if received_at < before]
     forgotten = sum(_forget_event(db, seq, before) for seq in old)
     return Forgotten(forgotten, found[-1][0] if old and len(found) == FORGET_LIMIT else None)
+
+
+def forget_others(db: sqlite3.Connection, before: int) -> None:
+    """Delete what hangs on no event and is older."""
+    forget_changes(db, before)
+    for statement in _FORGET_OTHERS:
+        db.execute(statement, (before,))
 
 
 def _forget_event(db: sqlite3.Connection, seq: int, before: int) -> bool:

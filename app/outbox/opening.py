@@ -12,7 +12,7 @@ from urllib.parse import quote
 from app.errors import StoreBroken, StoreBusy, StoreInUse
 from app.outbox.failures import explain_failure
 from app.outbox.people import KEYS_SINCE, read_key
-from app.outbox.schema import create_schema, migrate_schema, read_version
+from app.outbox.schema import add_functions, create_schema, migrate_schema, read_version
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
 BUSY_TIMEOUT_MS = 3_000
@@ -73,6 +73,7 @@ def open_writing(path: Path) -> sqlite3.Connection:
 def open_reading(path: Path) -> sqlite3.Connection:
     """Return a connection that sees every commit and can make none."""
     db = _connect(path, "ro")
+    add_functions(db)
     db.execute("PRAGMA query_only = ON")
     return db
 

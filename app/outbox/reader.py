@@ -74,3 +74,6 @@ class LateReader:
         self._closed = True
         if self._reader is not None:
             await self._reader.close()
+
+
+AnyReader = Reader | LateReader

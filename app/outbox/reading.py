@@ -13,6 +13,7 @@ from app.core.phone import mask_phone
 from app.outbox.claiming import thaw_message
 from app.outbox.hold_changes import list_changes
 from app.outbox.holding import name_scopes
+from app.outbox.people import HASH_ID, show_message_id
 from app.outbox.values import DeliveryFilter
 
 _HELD = """EXISTS (SELECT 1 FROM holds WHERE scope IN
@@ -26,6 +27,9 @@ SELECT d.seq, d.id, e.id AS event_id, e.topic, d.route, d.provider, d.template, 
     d.receipt, d.attempts, d.created_at, d.updated_at, d.due_at, {more}
 FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE {where}
 """
+# Of what was wiped the id is kept as a hash.
+_BY_MESSAGE_ID = f"""d.provider_message_id IS NOT NULL
+    AND d.provider_message_id IN (:provider_message_id, {HASH_ID.format(":provider_message_id")})"""
 _LIST_MORE = "NULL"
 _READ_MORE = """d.detail, d.deadline_at, d.last_attempt_at, d.provider_message_id, d.config_hash, d.message, d.checksum,
     e.source, e.received_at, e.source_delivery_id, d.on_unknown, nullif(d.config_line, 0), d.event_seq"""
@@ -90,7 +94,7 @@ def list_deliveries(db: sqlite3.Connection, wanted: DeliveryFilter) -> tuple[Seq
     if wanted.event_id is not None:
         where.append("d.event_seq = (SELECT seq FROM events WHERE id = :event_id)")
     if wanted.provider_message_id is not None:
-        where.append("d.provider_message_id IS NOT NULL AND d.provider_message_id = :provider_message_id")
+        where.append(_BY_MESSAGE_ID)
     values = {
         "before": _read_cursor(wanted.cursor),
         "state": wanted.state,
@@ -122,7 +126,7 @@ def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any]
         "detail": detail,
         "deadline_at": _show_instant(deadline_at),
         "last_attempt_at": _show_instant(last_attempt_at),
-        "provider_message_id": message_id,
+        "provider_message_id": show_message_id(message_id),
         "on_unknown": on_unknown,
         "config_hash": config_hash,
         "config_line": config_line,

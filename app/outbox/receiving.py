@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from app.core.models import Reason, Receipt, ReceiptStatus, State
+from app.outbox.people import HASH_ID
 
 KEEP_EARLY_MS = 24 * 3_600_000
 
@@ -14,10 +15,12 @@ _RANK = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
 _FIND_BY_ID = """
 SELECT seq, state, receipt, attempts, provider_message_id FROM deliveries WHERE id = ? AND provider = ?
 """
-_FIND_BY_MESSAGE_ID = """
+# Of what was wiped the provider's id is kept as a hash.
+_FIND_BY_MESSAGE_ID = f"""
 SELECT seq, state, receipt, attempts, provider_message_id FROM deliveries
-WHERE provider_message_id IS NOT NULL AND provider_message_id = ? AND provider = ? ORDER BY seq DESC LIMIT 1
-"""
+WHERE provider_message_id IS NOT NULL AND provider_message_id IN (?1, {HASH_ID.format("?1")}) AND provider = ?2
+ORDER BY seq DESC LIMIT 1
+"""  # noqa: S608  # our own words only
 _KEEP_EARLY = "INSERT INTO early_receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _FIND_EARLY = """
 SELECT status, delivery_id, provider_message_id, at, reason, detail FROM early_receipts
@@ -35,7 +38,9 @@ INSERT INTO timeline
 VALUES (?1, 1 + (SELECT max(n) FROM timeline WHERE delivery_seq = ?1), ?2, 'receipt', ?3, ?4, ?5)
 """
 _MOVE = "UPDATE deliveries SET receipt = ?, updated_at = ? WHERE seq = ?"
-_LEARN_ID = "UPDATE deliveries SET provider_message_id = ? WHERE seq = ?"
+_LEARN_ID = f"""
+UPDATE deliveries SET provider_message_id = iif(recipient <> '', ?1, {HASH_ID.format("?1")}) WHERE seq = ?2
+"""  # noqa: S608  # our own words only
 _SETTLE = """
 UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL, updated_at = ?
 WHERE seq = ?

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 
 from app.errors import StoreBroken
-from app.outbox.people import hash_person
+from app.outbox.people import hash_message_id, hash_person
 
 APPLICATION_ID = 0x4E524C59  # "NRLY", so that a foreign database is told apart
 STRICT_SINCE = (3, 37, 0)  # https://www.sqlite.org/stricttables.html
@@ -221,6 +221,9 @@ ALTER TABLE deliveries ADD COLUMN marketing INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE deliveries ADD COLUMN config_line INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN trace TEXT NOT NULL DEFAULT '';
 UPDATE deliveries SET person = hash_person((SELECT value FROM keys WHERE name = 'people'), recipient);
+UPDATE deliveries -- what was wiped before keeps no number in an id, either
+    SET provider_message_id = hash_message_id((SELECT value FROM keys WHERE name = 'people'), provider_message_id)
+    WHERE recipient = '' AND provider_message_id IS NOT NULL;
 CREATE INDEX deliveries_created ON deliveries (created_at);
 CREATE INDEX deliveries_person ON deliveries (person) WHERE person IS NOT NULL;
 
@@ -321,8 +324,9 @@ def migrate_schema(db: sqlite3.Connection) -> None:
 
 
 def add_functions(db: sqlite3.Connection) -> None:
-    """Give a connection the functions that the migrations call."""
+    """Give a connection the functions that migrations and queries call."""
     db.create_function("hash_person", 2, hash_person, deterministic=True)
+    db.create_function("hash_message_id", 2, hash_message_id, deterministic=True)
 
 
 def make_strict(script: str, sqlite_version: tuple[int, ...]) -> str:

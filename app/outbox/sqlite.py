@@ -18,8 +18,10 @@ from app.outbox import (
     backup,
     claiming,
     closing,
+    erasing,
+    exporting,
+    finding,
     forgetting,
-    hold_changes,
     holding,
     lanes,
     ledger,
@@ -41,6 +43,7 @@ from app.outbox.values import (
     Closed,
     DeliveryFilter,
     Enqueued,
+    Erased,
     EventFilter,
     EventPage,
     Hold,
@@ -259,13 +262,22 @@ class SqliteOutbox:
 
     async def forget_records(self, before: int) -> int:
         """See Outbox."""
+        await self._writer.run(lambda db: forgetting.forget_others(db, before))
         total = 0
         after: int | None = 0
         while after is not None:
             forgotten = await self._forget_some(before, after)
             total, after = total + forgotten.events, forgotten.after
-        await self._writer.run(lambda db: hold_changes.forget_changes(db, before))
         return total
+
+    async def export_person(self, number: str) -> Mapping[str, Any]:
+        """See Outbox."""
+        return await exporting.export_person(self._late_reader, finding.seek_person(self._people_key, number))
+
+    async def erase_person(self, number: str, now: int) -> Erased:
+        """See Outbox."""
+        person = finding.seek_person(self._people_key, number)
+        return await erasing.erase_person(self._writer, self._late_reader, person, now)
 
     async def can_commit(self) -> bool:
         """See Outbox."""

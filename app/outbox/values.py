@@ -157,6 +157,21 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Erased:
+    """What `erase_person` came to. `open`: deliveries that are being sent and were left: call again in a minute.
+
+    `opted_out`: that they want no marketing stays known. `log_emptied`: False if somebody went on reading the log,
+    which then still holds what was erased: call again.
+    """
+
+    events: int
+    deliveries: int
+    open: int
+    opted_out: bool
+    log_emptied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """An event whose values were replaced by invented ones; `payload` is JSON."""
 

@@ -21,6 +21,8 @@ PATHS = [
     ("PUT", "/holds/provider:gallabox"),
     ("DELETE", "/holds/provider:gallabox"),
     ("POST", "/reload"),
+    ("POST", "/erase"),
+    ("POST", "/export"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),
 ]

@@ -1,0 +1,59 @@
+"""`POST /erase` and `POST /export`: everything that is kept of one person goes, or is shown to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.ops import PROBLEMS, OpsDesk
+from app.api.problems import problem
+from app.core.instants import format_instant
+from app.core.phone import PhoneFault, mask_phone, read_phone
+
+_CURE = "write it with + and its country code"
+_NOT_KEPT = {"Cache-Control": "no-store"}  # by no proxy and no browser
+
+
+class PersonOrder(BaseModel, extra="forbid"):
+    """Whose data: a mobile number, with its country code or as in `store.country`."""
+
+    phone: str = Field(max_length=40)
+
+
+def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+    """Return the paths about one person's data."""
+    router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
+
+    @router.post("/erase", summary="Erase what is kept of a person")
+    async def erase_person(order: PersonOrder) -> Response:
+        number = _read_number(order, desk)
+        if isinstance(number, PhoneFault):
+            return _refuse(number)
+        erased = await desk.outbox.erase_person(number, desk.clock())
+        counts = {"events": erased.events, "deliveries": erased.deliveries, "open": erased.open}
+        desk.log.warning("person.erased", phone=mask_phone(number), **counts, by="ops")
+        answer = {"phone": mask_phone(number), **counts, "log_emptied": erased.log_emptied}
+        return JSONResponse({**answer, "opt_out_kept": erased.opted_out})
+
+    @router.post("/export", summary="Show what is kept of a person, unmasked")
+    async def export_person(order: PersonOrder) -> Response:
+        number = _read_number(order, desk)
+        if isinstance(number, PhoneFault):
+            return _refuse(number)
+        record = await desk.outbox.export_person(number)
+        desk.log.warning("person.exported", phone=mask_phone(number), events=len(record["events"]), by="ops")
+        return JSONResponse({**record, "exported_at": format_instant(desk.clock())}, headers=_NOT_KEPT)
+
+    return router
+
+
+def _read_number(order: PersonOrder, desk: OpsDesk) -> str | PhoneFault:
+    return read_phone(order.phone, desk.rules.current().config.store.country)
+
+
+def _refuse(fault: PhoneFault) -> Response:
+    return problem(422, f"phone: the number {fault.detail}; {_CURE}")

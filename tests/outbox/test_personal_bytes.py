@@ -1,0 +1,234 @@
+"""10,000 people pass through a real file: what was wiped or erased is in no byte of it. The controls leave some."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.models import Customer, Message, ReceiptStatus, Variable
+from app.outbox import erasing, finding, wiping
+from app.outbox.sqlite import SqliteOutbox
+
+PEOPLE = 10_000
+DAY = 86_400_000
+SECRET_ID = "wamid."
+# A number as it is, in every grouping that these people use, and in base64, as WhatsApp's ids have it.
+NUMBERS = re.compile(rb"98000[ -]?(\d{5})")
+CODED = re.compile(rb"OTE5ODAw[A-Za-z0-9]{8}")
+WORDS = re.compile(rb"Canaria(\d{5})|CANARY-(\d{5})|c-canary-(\d{5})")
+
+
+def number_of(n: int) -> str:
+    return f"+9198000{n:05}"
+
+
+def make_body(n: int) -> bytes:
+    """One in ten has the number in another field and another writing."""
+    number = number_of(n)
+    odd = {"notes": f"call {number[:3]} {number[3:8]}-{number[8:]}"} if n % 10 == 0 else {"user_mobile": number[3:]}
+    return json.dumps({"user_name": f"Canaria{n:05}", "value": f"CANARY-{n:05}", **odd}).encode()
+
+
+def make_message_id(n: int) -> str:
+    return SECRET_ID + base64.b64encode(b"\x1d\x18\x0c" + number_of(n)[1:].encode() + b"\x15\x02\x00").decode()
+
+
+async def add_person(shop: Any, n: int) -> None:
+    name, code, number = f"Canaria{n:05}", f"CANARY-{n:05}", number_of(n)
+    customer = Customer("" if n % 10 == 0 else number, f"c-canary-{n:05}")
+    event = shop.event(body=make_body(n), customer=customer)
+    message = Message(number, "coupon_ready", name, variables=(Variable("1", name), Variable(None, code)))
+    to = [] if n % 10 == 0 else [shop.delivery(event, recipient=number, message=message, dedup_key=code)]
+    await shop.store.add_event(event, to)
+
+
+async def live(shop: Any, people: range) -> None:
+    """Let all have their event; most get their message, some a receipt, some wait on."""
+    for start in range(people.start, people.stop, 500):
+        some = range(start, min(start + 500, people.stop))
+        await asyncio.gather(*[add_person(shop, n) for n in some])
+    for n in range(len(people) * 7 // 1_000):
+        attempts = await shop.claim(100)
+        ids = [make_message_id(int(each.delivery.recipient[-5:])) for each in attempts]
+        await asyncio.gather(*[shop.accept(*pair) for pair in zip(attempts, ids, strict=True)])
+        received = [shop.receive(ReceiptStatus.READ, None, id_) for id_ in ids[: 20 + n % 2]]
+        await asyncio.gather(*received)
+
+
+def find_people(folder: Path) -> dict[str, set[bytes]]:
+    """Return which canaries lie in which file."""
+    found: dict[str, set[bytes]] = {}
+    for path in folder.iterdir():
+        held = path.read_bytes()
+        numbers = {b"".join(match) for match in re.findall(rb"98000[ -]?(\d{3})(\d{2})", held)}
+        words = {each for match in WORDS.findall(held) for each in match if each}
+        coded = {base64.b64decode(match)[-5:] for match in CODED.findall(held)}
+        if there := numbers | words | coded:
+            found[path.name] = there
+    return found
+
+
+@pytest.fixture
+def shop(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any]) -> Any:
+    return wrap(open_sqlite(recipient_gap_ms=0, queue_limit=PEOPLE))
+
+
+@pytest.mark.timeout(180)
+async def test_after_the_retention_no_canary_is_in_the_file(shop: Any, database: Path) -> None:
+    await live(shop, range(PEOPLE))
+    assert len(find_people(database.parent)["relay.db"]) == PEOPLE, "else this test could not fail"
+    await shop.store.sweep(shop.now + 2 * DAY, 0)
+    wiped = await shop.store.wipe_payloads(shop.now + 3 * DAY)
+    assert wiped == PEOPLE * 9 // 10
+    print(f"figures: {PEOPLE} people, {wiped} deliveries, {database.stat().st_size} bytes")  # noqa: T201  # for the release notes
+    assert find_people(database.parent) == {}
+
+
+ONE = 4_242
+
+
+@pytest.mark.timeout(180)
+async def test_after_the_erasing_of_one_that_one_is_in_no_byte_and_the_others_are(shop: Any, database: Path) -> None:
+    await live(shop, range(4_000, 4_000 + PEOPLE // 10))
+    people = {f"{n:05}".encode() for n in range(4_000, 4_000 + PEOPLE // 10)}
+    erased = await shop.store.erase_person(number_of(ONE), shop.now)
+    assert (erased.events, erased.deliveries, erased.open, erased.log_emptied) == (1, 1, 0, True)
+    assert find_people(database.parent) == {"relay.db": people - {b"04242"}}
+    assert (await shop.store.erase_person(number_of(4_250), shop.now)).events == 1, "who is only named in a text"
+    assert find_people(database.parent) == {"relay.db": people - {b"04242", b"04250"}}
+
+
+# -- known-bad controls ---------------------------------------------------------------------------
+
+
+async def forget_secure_delete(store: Any) -> None:
+    def switch_off(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA secure_delete = OFF").fetchall()
+
+    await store._writer.run_alone(switch_off)
+
+
+@pytest.mark.parametrize("how", ["erase", "wipe"])
+@pytest.mark.parametrize("fault", ["no secure_delete", "a log that stays", "the id stays"])
+async def test_a_store_that_leaves_bytes_is_noticed(
+    shop: Any, database: Path, monkeypatch: pytest.MonkeyPatch, how: str, fault: str
+) -> None:
+    if fault == "no secure_delete":
+        await forget_secure_delete(shop.store)
+    if fault == "a log that stays":
+        monkeypatch.setattr(wiping, "empty_log", lambda _: True)
+        monkeypatch.setattr(erasing, "empty_log", lambda _: True)
+    if fault == "the id stays":
+        bare = re.compile(r"hash_message_id\(\(SELECT value FROM keys WHERE name = 'people'\), provider_message_id\)")
+        for module, name in ((wiping, "_WIPE_DELIVERIES"), (erasing, "_WIPE")):
+            statement, count = bare.subn("provider_message_id", getattr(module, name))
+            assert count == 1
+            monkeypatch.setattr(module, name, statement)
+    await live(shop, range(4_000, 4_500))
+    if how == "erase":
+        for n in range(4_200, 4_250):
+            await shop.store.erase_person(number_of(n), shop.now)
+    else:
+        await shop.store.sweep(shop.now + 2 * DAY, 0)
+        await shop.store.wipe_payloads(shop.now + 3 * DAY)
+    found = set().union(*find_people(database.parent).values())
+    assert found & {f"{n:05}".encode() for n in range(4_200, 4_250)}
+
+
+# -- kill -9 in the middle ------------------------------------------------------------------------
+
+
+def list_linked(shop: Any) -> Iterator[Awaitable[Any]]:
+    """One person in every way that an event can lead to them; others beside."""
+    her = Customer(number_of(ONE), "c-canary-04242")
+    for customer, to in ((her, number_of(ONE)), (Customer("", her.id), ""), (None, ""), (None, number_of(ONE))):
+        event = shop.event(body=make_body(ONE), customer=customer)
+        yield shop.store.add_event(event, [shop.delivery(event, recipient=to)] if to else [])
+    bare = shop.event(body=b'{"name": "Canaria04242"}', customer=Customer("", her.id))
+    yield shop.store.add_event(bare, [])
+
+
+async def test_a_killed_erasing_is_finished_by_the_next_call(
+    open_sqlite: Callable[..., SqliteOutbox],
+    wrap: Callable[..., Any],
+    keep_kills: Callable[..., Awaitable[list[Path]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(erasing, "ERASE_LIMIT", 1)
+    shop = wrap(open_sqlite())
+    for added in list_linked(shop):
+        await added
+    kills = await keep_kills(shop.store, shop.store.erase_person(number_of(ONE), shop.now))
+    assert len(kills) > 20
+    halves = 0
+    for killed in kills:
+        halves += 0 < count_bodies(killed) < 5
+        again = SqliteOutbox(killed)
+        assert (await again.erase_person(number_of(ONE), shop.now)).open == 0
+        assert (await again.export_person(number_of(ONE)))["events"] == []
+        assert find_people(killed.parent) == {}
+        await again.close()
+        shutil.rmtree(killed.parent)
+    assert halves > 5, "else nothing was killed in the middle"
+
+
+def count_bodies(database: Path) -> int:
+    db = sqlite3.connect(database)
+    try:
+        return int(db.execute("SELECT count(*) FROM events WHERE body IS NOT NULL").fetchone()[0])
+    finally:
+        db.close()
+
+
+async def test_cutting_the_links_first_would_lose_what_hangs_on_them(
+    open_sqlite: Callable[..., SqliteOutbox],
+    wrap: Callable[..., Any],
+    keep_kills: Callable[..., Awaitable[list[Path]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The known-bad control."""
+    monkeypatch.setattr(erasing, "ERASE_LIMIT", 1)
+    find = finding.find_person
+
+    async def find_backwards(*given: Any) -> Any:
+        found = await find(*given)
+        return type(found)(found.about, found.named, found.linked)
+
+    shop = wrap(open_sqlite())
+    for added in list_linked(shop):
+        await added
+    monkeypatch.setattr(erasing, "find_person", find_backwards)
+    kills = await keep_kills(shop.store, shop.store.erase_person(number_of(ONE), shop.now))
+    monkeypatch.undo()
+    left = []
+    for killed in kills:
+        again = SqliteOutbox(killed)
+        await again.erase_person(number_of(ONE), shop.now)
+        left.append(find_people(killed.parent))
+        await again.close()
+    assert any(left)
+
+
+async def test_a_log_that_others_read_is_not_said_to_be_empty(
+    shop: Any, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "LOG_TRIES", 2)
+    await live(shop, range(4_200, 4_300))
+    reading = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    reading.execute("BEGIN")
+    reading.execute("SELECT count(*) FROM events").fetchone()
+    assert not (await shop.store.erase_person(number_of(ONE), shop.now)).log_emptied
+    assert b"04242" in find_people(database.parent)["relay.db-wal"]
+    reading.rollback()
+    reading.close()
+    assert (await shop.store.erase_person(number_of(ONE), shop.now)).log_emptied
+    assert all(b"04242" not in each for each in find_people(database.parent).values())
