@@ -24,6 +24,7 @@ async def count_store(outbox: Outbox, providers: Collection[str], now: int, metr
             standing = await outbox.count_deliveries()
             reached = await outbox.count_reached()
             holds = await outbox.list_holds()
+            people = await outbox.count_suppressions()
             oldest = {provider: await outbox.find_oldest_due(provider, now) for provider in providers}
     except (StoreError, TimeoutError) as error:
         metrics.store_errors.labels("scrape").inc()
@@ -32,5 +33,6 @@ async def count_store(outbox: Outbox, providers: Collection[str], now: int, metr
     # Without a pause in between, so that of two scrapes at once none sees the half of another.
     metrics.set_outbox(standing)
     metrics.set_reached(reached)
+    metrics.suppressions.set(people.suppressed)
     metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
     metrics.set_oldest_due({provider: 0 if due_at is None else now - due_at for provider, due_at in oldest.items()})

@@ -302,5 +302,5 @@ class Lane:
                 decision, now = shift_instants(decision, by_ms), now + by_ms
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look
-        report_holds(self._parts.log, closed, outcome, decision)
+        report_holds(self._parts.log, closed.holds_set, closed.holds_released)
         report_attempt(self._parts.log, self._parts.metrics, attempt, outcome, decision, now, tries, took_ms)

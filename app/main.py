@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from app.api import examples, health, ops, privacy, receipts, replay, report, sendtest, webhooks
+from app.api import examples, health, ops, privacy, receipts, replay, report, sendtest, suppressions, webhooks
 from app.api.access import build_guard
 from app.api.late import LateApp
 from app.api.problems import problem
@@ -137,6 +137,7 @@ def _build_whole(relay: Relay) -> FastAPI:
         app.include_router(examples.build_router(relay.ops_desk.outbox, guard))
         app.include_router(report.build_router(relay.ops_desk, guard))
         app.include_router(privacy.build_router(relay.ops_desk, guard))
+        app.include_router(suppressions.build_router(relay.ops_desk, guard))
     if relay.replayer is not None:
         app.include_router(replay.build_router(relay.replayer, guard))
     if relay.tester is not None:

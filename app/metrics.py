@@ -18,6 +18,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG_SECONDS = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
 OTHER = "other"
 FORGED = "forged"
+UNREAD = "unread"
+REPLY_KINDS = ("stop", "resume", "clicked", "other")
 WORKS = ("accept", "receipt", "claim", "record", "sweep", "scrape")
 """What the relay may have wanted of the outbox when it could not."""
 
@@ -70,6 +72,8 @@ class Metrics:
         )
         self.ambiguous = Tally("relay_ambiguous", "Sends that may have arrived", ("provider",), registry)
         self.receipts = Counter("relay_receipts", "Receipts received", ["provider", "status"], registry=registry)
+        self.replies = Counter("relay_replies", "What customers sent back", ["provider", "kind"], registry=registry)
+        self.suppressions = Gauge("relay_suppressions", "People who get no marketing", registry=registry)
         self.hmac = Counter(
             "relay_nector_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"], registry=registry
         )
@@ -125,8 +129,10 @@ class Metrics:
         for provider in providers:
             self.ambiguous.expect(provider)
             self.send_seconds.labels(provider)
-            for status in (*ReceiptStatus, FORGED):
+            for status in (*ReceiptStatus, FORGED, UNREAD):
                 self.receipts.labels(provider, str(status))
+            for kind in REPLY_KINDS:
+                self.replies.labels(provider, kind)
 
     def expect_routes(self, routes: Iterable[tuple[str, str]]) -> None:
         """Show 0 for every state that a delivery of these (route, provider) can come into."""

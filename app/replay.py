@@ -9,7 +9,7 @@ from itertools import islice
 
 from app.clock import Clock
 from app.core.drafting import Draft, Entry, read_sends, write_entries
-from app.core.models import TEST_SOURCE, Delivery, Event, State
+from app.core.models import TEST_SOURCE, Delivery, Event, Reason, State
 from app.core.nector import BodyFault, canonical_topic, parse_body
 from app.core.planning import plan_deliveries
 from app.core.replaying import KEEP_PLAN_MS, Judgement, Verdict, judge_delivery
@@ -179,8 +179,12 @@ async def _judge_events(
             judged.append((delivery, _write_entry(event, delivery, judgement)))
     sendable = [delivery for delivery, entry in judged if entry.verdict is Verdict.SEND]
     taken = await replayer.outbox.find_duplicates(sendable, now)
+    stopped = await replayer.outbox.find_suppressed(sendable)
     for delivery, entry in judged:
-        draft.add_delivery(delivery, entry, taken=delivery.id in taken)
+        if delivery.id in stopped:
+            draft.add(replace(entry, verdict=Verdict.DEAD, reason=Reason.RECIPIENT_OPTED_OUT))
+        else:
+            draft.add_delivery(delivery, entry, taken=delivery.id in taken)
 
 
 def _evaluate(replayer: Replayer, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:

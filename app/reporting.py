@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from app.core.deciding import Decision
-from app.core.models import Accepted, Attempt, Delivery, Outcome, Reason, State
+from app.core.models import Accepted, Attempt, Delivery, Outcome, State
 from app.core.outcomes import describe_outcome
 from app.core.phone import mask_phone
 from app.core.recovery import Recovery
 from app.logs import Log
 from app.metrics import Metrics
-from app.outbox.values import Closed
+from app.outbox.values import NewHold
 from app.tracing import Span, Tracer
 
 
@@ -52,13 +53,11 @@ def report_attempt(
     )
 
 
-def report_holds(log: Log, closed: Closed, outcome: Outcome, decision: Decision) -> None:
+def report_holds(log: Log, holds_set: Sequence[NewHold], released: Sequence[str] = ()) -> None:
     """Tell once of a hold, not once of a delivery that meets it."""
-    if closed.hold_set is not None:
-        asked = closed.hold_set == decision.hold_scope
-        reason = describe_outcome(outcome)[1] if asked else Reason.REFUSED_REPEATEDLY.value
-        log.error("hold.set", scope=closed.hold_set, reason=reason)
-    for scope in closed.holds_released:
+    for hold in holds_set:
+        log.error("hold.set", scope=hold.scope, reason=hold.reason)
+    for scope in released:
         log.warning("hold.released", scope=scope, by="probe")
 
 

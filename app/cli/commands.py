@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "hold": "app.cli.holds",
     "release": "app.cli.holds",
     "holds": "app.cli.holds",
+    "suppressions": "app.cli.suppressions",
     "backup": "app.cli.backup",
     "erase": "app.cli.privacy",
     "export": "app.cli.privacy",

@@ -37,7 +37,7 @@ CURES: dict[str, str] = {
     "template_paused": "see WhatsApp's template manager; a probe tries again",
     "parameters_refused": f"compare the route with the template (`nector-relay check`); {_MAPPING}",
     "recipient_unreachable": _NOTHING,
-    "recipient_opted_out": "nothing: the customer stopped them",
+    "recipient_opted_out": "nothing: the customer stopped them; by mistake: `nector-relay suppressions remove NUMBER`",
     "recipient_capped": "nothing; `valid_for` longer than 24h allows a second try",
     "request_refused": f"`nector-relay explain ID` shows the provider's words; {_MAPPING}",
     "request_unbuilt": "a fault of ours: report it; after the upgrade `nector-relay retry ID`",

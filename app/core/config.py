@@ -79,6 +79,7 @@ class Store:
     country: str = "IN"  # ISO 3166 alpha-2
     timezone: str = "Asia/Kolkata"
     locale: str = "en_IN"
+    stop_words: tuple[str, ...] = ()  # beside those of core.opting
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,8 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
     fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
-    return Store(country=to_country(fields.country) or "IN", timezone=fields.timezone, locale=fields.locale)
+    country = to_country(fields.country) or "IN"
+    return Store(country, fields.timezone, fields.locale, tuple(fields.stop_words))
 
 
 # -- providers ------------------------------------------------------------------------------------

@@ -40,6 +40,19 @@ def probe_wait_ms(scope: str) -> int:
     return PROVIDER_PROBE_MS if scope.startswith("provider:") else NARROW_PROBE_MS
 
 
+def scope_to_hold(scope: Scope, provider: str, template: str) -> str | None:
+    """Return what to hold where the provider spoke of more than one message or person, None where it did not."""
+    match scope:
+        case Scope.MESSAGE | Scope.RECIPIENT:
+            return None
+        case Scope.TEMPLATE:
+            return f"template:{provider}/{template}"
+        case Scope.PROVIDER:
+            return f"provider:{provider}"
+        case _:  # pragma: no cover - mypy proves that there is no other
+            assert_never(scope)
+
+
 def decide(
     outcome: Outcome,
     *,
@@ -106,19 +119,11 @@ def _stretched(wait_ms: int, random: Callable[[], float]) -> int:
 def _plan_refused(
     outcome: Rejected, now: int, deadline_at: int, provider: str, template: str, probes: Collection[str]
 ) -> Decision:
-    scope: str | None
-    match outcome.scope:
-        case Scope.MESSAGE if any(probe.startswith("route:") for probe in probes):
-            # What a route is held for was just seen again. The message that tried it is no worse than those behind it.
-            scope = None
-        case Scope.MESSAGE | Scope.RECIPIENT:
-            return Decision(State.DEAD, outcome.reason)
-        case Scope.TEMPLATE:
-            scope = f"template:{provider}/{template}"
-        case Scope.PROVIDER:
-            scope = f"provider:{provider}"
-        case _:  # pragma: no cover - mypy proves that there is no other
-            assert_never(outcome.scope)
+    scope = scope_to_hold(outcome.scope, provider, template)
+    # What a route is held for was just seen again: the message that tried it is no worse than those behind it.
+    again = outcome.scope is Scope.MESSAGE and any(probe.startswith("route:") for probe in probes)
+    if scope is None and not again:
+        return Decision(State.DEAD, outcome.reason)
     probe_at = None if scope is None else now + probe_wait_ms(scope)
     if now >= deadline_at:
         return Decision(State.EXPIRED, Reason.DEADLINE_PASSED, hold_scope=scope, hold_probe_at=probe_at)

@@ -22,6 +22,7 @@ from pydantic import (
 from app.core.countries import to_country
 from app.core.durations import format_duration, parse_duration, parse_live_from
 from app.core.models import Mode, OnUnknown, Reason
+from app.core.opting import LONGEST_STOP_WORD, fold_words
 from app.core.problems import ask_similar, find_similar
 from app.core.wording import CONSTANT, EXPRESSION, LIST, MAP
 
@@ -98,6 +99,12 @@ def _check_number(text: str) -> str:
     return text
 
 
+def _check_stop_word(text: str) -> str:
+    if not fold_words(text) or len(text) > LONGEST_STOP_WORD:
+        raise ValueError(f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as band karo")
+    return text
+
+
 def _read_switch(value: Any) -> Any:
     # `when: false` is how people switch a route off; it reads as the expression it also is.
     return str(value).lower() if isinstance(value, bool) else value
@@ -171,6 +178,12 @@ class StoreFields(Fields):
     )
     locale: Annotated[str, AfterValidator(_check_locale)] = Field(
         "en_IN", description="How numbers, money and dates are written.", examples=["en_IN", "hi_IN"]
+    )
+    stop_words: list[Annotated[str, AfterValidator(_check_stop_word)]] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Replies that end marketing for whoever sends just that, beside stop, unsubscribe and the like.",
+        examples=[["band karo"]],
     )
 
 

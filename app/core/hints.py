@@ -49,6 +49,11 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "hold": "Wait for a receipt or for a person: never twice, perhaps not at all.",
         "resend": "Send it once more by itself: perhaps twice.",
     },
+    "webhook_signature": {
+        "base64": "As Gallabox documents it.",
+        "hex": "As some handlers in use read it.",
+        "either": "Take both.",
+    },
     "treat_500_as": {
         "retry": "It was surely not sent: try again.",
         "unknown": "It may have been sent: `on_unknown` decides.",

@@ -110,7 +110,9 @@ def judge_delivery(
 def _judge_sendable(delivery: Delivery, same: Sequence[PastDelivery], shadow_wanted: bool) -> Judgement:
     """Judge by what became of the same message before: the customer's stop and a shadow outlive a new YAML."""
     for each in same:
-        if each.reason is Reason.RECIPIENT_OPTED_OUT and each.recipient == delivery.recipient:
+        # Where we did not try ourselves, whether they still want none is for the outbox to say.
+        refused = each.state is State.DEAD and each.reason is Reason.RECIPIENT_OPTED_OUT
+        if refused and each.recipient == delivery.recipient:
             return Judgement(Verdict.DEAD, each.reason, each.id)
     shadows = [each for each in same if each.state is State.SHADOW]
     if shadows and not shadow_wanted:

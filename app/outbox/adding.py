@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from app.core.freezing import checksum, encode_message
 from app.core.models import Customer, Delivery, Event, Reason, State
 from app.outbox.people import hash_customer, hash_person
+from app.outbox.suppressing import stops_delivery
 from app.outbox.values import DeliveryState, Enqueued
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
@@ -113,6 +114,8 @@ def see_key_again(db: sqlite3.Connection, event_seq: int, frozen: FrozenDelivery
 
 def _take_delivery(db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery) -> DeliveryState:
     it = frozen.delivery
+    if stops_delivery(db, it, frozen.person):  # before its key is seen: it silences nothing that may be sent later
+        return add_delivery(db, event_seq, frozen, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
     values = (frozen.key_hash, it.created_at, event_seq, DEDUP_WINDOW_MS)
     if frozen.key_hash is not None and not db.execute(_SEE_KEY, values).rowcount:
         return add_delivery(db, event_seq, frozen, State.SUPPRESSED, Reason.DUPLICATE)

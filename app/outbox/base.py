@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from app.core.deciding import Decision
-from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
+from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, Reply, State, Wish
 from app.outbox.values import (
     Applied,
     Closed,
@@ -19,13 +19,17 @@ from app.outbox.values import (
     Erased,
     EventFilter,
     EventPage,
+    Heard,
     Hold,
     LaneState,
     LedgerQuery,
     LedgerRow,
+    Noted,
     Plan,
     Recording,
     StoreTime,
+    Suppression,
+    SuppressionCounts,
     Swept,
 )
 
@@ -95,12 +99,39 @@ class Outbox(Protocol):
         whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
         """
 
-    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
-        """Record a receipt; False if it matches no delivery yet (it is kept 24 h and applied when one appears).
+    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
+        """Record a receipt; one that matches no delivery yet is kept 24 h and applied when one appears.
 
         Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`; one that says it
-        arrived also a tried one that is `pending`, `dead` or `expired`. While `sending` the attempt's end decides.
+        arrived also a tried one that is `pending`, `dead`, `expired` or `suppressed`. While `sending` the attempt's end
+        decides. A failed one that is new sets the hold that its scope asks for, suppresses whom it says has opted out
+        and marks whom it says cannot be reached, until a message arrives there.
         """
+
+    async def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
+        """Do what a customer wished, by the time at which they said it; note the first tap on a delivery's button.
+
+        A tap proves `read`. A reply that comes again, or after a newer wish, changes nothing.
+        """
+
+    async def suppress_people(self, numbers: Collection[str], reason: str, now: int) -> int:
+        """Send no marketing to these E.164 numbers any more; return how many that is new for.
+
+        From then on `add_event` stores their marketing deliveries as `suppressed`, reason `recipient_opted_out`, and
+        `claim_due` makes those that wait so. Only hashes of the numbers are kept.
+        """
+
+    async def lift_suppressions(self, numbers: Collection[str]) -> int:
+        """Let these numbers have marketing again; return how many were suppressed."""
+
+    async def list_suppressions(self, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
+        """Return a page, in the order of the ids, and the next cursor. Raises ValueError for one that is not ours."""
+
+    async def count_suppressions(self) -> SuppressionCounts:
+        """Return how many people are suppressed, and how many cannot be reached."""
+
+    async def find_suppressed(self, deliveries: Sequence[Delivery]) -> Collection[str]:
+        """Return the ids of those that are marketing to somebody who has opted out."""
 
     async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
         """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
@@ -128,7 +159,8 @@ class Outbox(Protocol):
         """Add a plan's deliveries to their events, all in one transaction, and mark the plan applied.
 
         Left out: what meanwhile has an obstacle (core.replaying.find_obstacle), passed its deadline, is another event's
-        duplicate, or whose event was wiped. None, and no change, if the plan is gone or was applied.
+        duplicate, whose recipient has opted out of it, or whose event was wiped. None, and no change, if the plan is
+        gone or was applied.
         """
 
     async def count_reasons(self, state: str) -> Sequence[Mapping[str, Any]]:

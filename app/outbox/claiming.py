@@ -17,6 +17,7 @@ from app.core.freezing import checksum, decode_message
 from app.core.models import Attempt, Delivery, Message, Reason, State
 from app.outbox.holding import Group, Standing, find_start, list_blocking, move_probes, read_standing
 from app.outbox.lanes import note_claim
+from app.outbox.suppressing import is_suppressed
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
@@ -178,10 +179,13 @@ def _next_row(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, route: _R
 
 
 def _examine(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, row: Any, probes: tuple[str, ...]) -> bool:
-    """Open an attempt on a due row; False if it expired, is damaged or its recipient was written to just now."""
+    """Open an attempt on a due row; False if it expired, is damaged, or its recipient opted out or had one just now."""
     seq, recipient, deadline_at = row[0], row[6], row[11]
     if deadline_at <= claim.now:
         harvest.end.append((State.EXPIRED, Reason.DEADLINE_PASSED, claim.now, seq))
+        return False
+    if row[18] and is_suppressed(db, row[20]):  # marketing, and they have opted out since it was queued
+        harvest.end.append((State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT, claim.now, seq))
         return False
     free_at = _find_free(db, claim, harvest, recipient)
     if free_at > claim.now:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from app.core.deciding import Decision, probe_wait_ms
 from app.core.models import Accepted, Attempt, Outcome, Reason, ReceiptStatus, Rejected, Scope, State
-from app.outbox.holding import count_refusal, forget_refusals, put_hold, release_probed
+from app.outbox.holding import count_refusal, forget_refusals, put_new, release_probed
 from app.outbox.people import HASH_ID
 from app.outbox.receiving import apply_early, settles
-from app.outbox.values import Closed
+from app.outbox.suppressing import note_refusal
+from app.outbox.values import Closed, NewHold
 
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
 RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes
 REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
 
-_FIND = "SELECT seq, state, attempts, receipt, reason FROM deliveries WHERE id = ?"
+_FIND = "SELECT seq, state, attempts, receipt, reason, person FROM deliveries WHERE id = ?"
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
 _WAS_LOST = "SELECT 1 FROM attempts WHERE delivery_seq = ? AND number = ? AND tries IS NULL"
 _COUNT_UNCERTAIN = """
@@ -70,42 +71,44 @@ def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> C
     found = db.execute(_FIND, (attempt.delivery.id,)).fetchone()
     if found is None or found[2] != attempt.number:
         return Closed(recorded=False)
-    seq, state, _, receipt, reason = found
+    seq, state, _, receipt, reason, person = found
     late = state == State.UNKNOWN and reason == Reason.PROCESS_DIED and _was_lost(db, seq, attempt.number)
     if state != State.SENDING and not late:
         return Closed(recorded=False)
     message_id = ending.outcome.provider_message_id if isinstance(ending.outcome, Accepted) else None
     _move_delivery(db, seq, attempt.number, receipt, ending, message_id, late=late)
     _end_attempt(db, seq, attempt.number, ending)
-    apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
+    if not isinstance(ending.outcome, Accepted):
+        note_refusal(db, person, ending.outcome.reason, ending.now)
+    early = apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
     released = release_probed(db, attempt.probes, ending.now) if isinstance(ending.outcome, Accepted) else ()
     hold_set = _set_hold(db, ending) or _hold_route(db, attempt.delivery.route, ending)
-    return Closed(recorded=True, hold_set=hold_set, holds_released=released)
+    return Closed(True, early if hold_set is None else (hold_set, *early), released)
 
 
 def _was_lost(db: sqlite3.Connection, seq: int, number: int) -> bool:
     return db.execute(_WAS_LOST, (seq, number)).fetchone() is not None
 
 
-def _set_hold(db: sqlite3.Connection, ending: Ending) -> str | None:
-    """Set the hold that the decision asks for; return its scope if it is new."""
+def _set_hold(db: sqlite3.Connection, ending: Ending) -> NewHold | None:
+    """Set the hold that the decision asks for; return it if it is new."""
     scope = ending.decision.hold_scope
     if scope is None:
         return None
     # Not the decision's reason: that may be that the message expired.
     reason = Reason.REQUEST_REFUSED if isinstance(ending.outcome, Accepted) else ending.outcome.reason
-    return scope if put_hold(db, scope, reason, ending.now, ending.decision.hold_probe_at) else None
+    return put_new(db, scope, reason, ending.now, ending.decision.hold_probe_at)
 
 
-def _hold_route(db: sqlite3.Connection, route: str, ending: Ending) -> str | None:
-    """Count a route's refusals in a row, and hold it at the fifth; return the scope if that hold is new."""
+def _hold_route(db: sqlite3.Connection, route: str, ending: Ending) -> NewHold | None:
+    """Count a route's refusals in a row, and hold it at the fifth; return that hold if it is new."""
     match ending.outcome:
         case Accepted():
             forget_refusals(db, route)
         case Rejected(reason=reason, scope=Scope.MESSAGE) if count_refusal(db, route, reason) >= REFUSALS_LIMIT:
             scope = f"route:{route}"
             probe_at = ending.now + probe_wait_ms(scope)
-            return scope if put_hold(db, scope, Reason.REFUSED_REPEATEDLY, ending.now, probe_at) else None
+            return put_new(db, scope, Reason.REFUSED_REPEATEDLY, ending.now, probe_at)
         case _:
             pass
     return None

@@ -37,6 +37,7 @@ _WIPE = f"""
 UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '',
     provider_message_id = iif(person IS NULL OR person = ?2, {HASH_ID.format("provider_message_id")},
         provider_message_id),
+    wamid = iif(person IS NULL OR person = ?2, {HASH_ID.format("wamid")}, wamid),
     person = iif(person = ?2, NULL, person)
 WHERE event_seq = ?1 AND state <> 'sending' AND (message IS NOT NULL OR recipient <> '' OR person = ?2)
 """  # noqa: S608  # our own words only
@@ -47,7 +48,7 @@ WHERE seq = ?1 AND (person = ?2 OR (person IS NULL AND customer IS NOT NULL))
 """
 _CUT_ACTS = "UPDATE acts SET person = NULL, customer = NULL WHERE event_seq = ?1 AND (person = ?2 OR person IS NULL)"
 _EARLY = """
-SELECT provider, provider_message_id, delivery_id, status FROM early_receipts
+SELECT provider, provider_message_id, delivery_id, status, wamid FROM early_receipts
 WHERE (provider, provider_message_id, delivery_id, status) > (?, ?, ?, ?)
 ORDER BY provider, provider_message_id, delivery_id, status LIMIT ?
 """
@@ -117,10 +118,10 @@ async def _erase_early(writer: Writer, reader: AnyReader, sought: Sought) -> Non
     last: tuple[str, ...] | None = ("", "", "", "")
     while last is not None:
         rows = await reader.run(partial(_read_rows, _EARLY, (*last, PAGE)))
-        theirs = [row for row in rows if is_told_by_id(sought, row[1])]
+        theirs = [row[:4] for row in rows if any(is_told_by_id(sought, id_) for id_ in (row[1], row[4] or ""))]
         if theirs:
             await writer.run(partial(_drop_rows, _DROP_ONE_EARLY, theirs))
-        last = rows[-1] if len(rows) == PAGE else None
+        last = rows[-1][:4] if len(rows) == PAGE else None
 
 
 async def _erase_recordings(writer: Writer, reader: AnyReader, sought: Sought) -> None:
@@ -145,6 +146,7 @@ def _drop_rows(statement: str, rows: Sequence[tuple[str | int, ...]], db: sqlite
 def _erase_marks(db: sqlite3.Connection, person: Person, *, is_over: bool) -> None:
     """Drop what is kept of the person apart from any event. Not that they opted out: it protects them."""
     db.execute("DELETE FROM unreachable WHERE person = ?", (person.hash,))
+    db.execute("DELETE FROM lifted_suppressions WHERE person = ?", (person.hash,))
     if is_over:
         db.execute("DELETE FROM recipient_turns WHERE recipient = ?", (person.number,))
 

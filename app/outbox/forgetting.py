@@ -16,7 +16,11 @@ SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = ?1 AND (updated_at >= 
     state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < ?2))))
 """
 # What hangs on no event: invented values, and that a number was not on WhatsApp.
-_FORGET_OTHERS = ("DELETE FROM recordings WHERE at < ?", "DELETE FROM unreachable WHERE since < ?")
+_FORGET_OTHERS = (
+    "DELETE FROM recordings WHERE at < ?",
+    "DELETE FROM unreachable WHERE since < ?",
+    "DELETE FROM lifted_suppressions WHERE at < ?",
+)
 _FORGET = (
     "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
     "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from app.core.deciding import probe_wait_ms
 from app.core.models import Reason
 from app.outbox.hold_changes import note_change
-from app.outbox.values import Hold
+from app.outbox.values import Hold, NewHold
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
 _PUT = """
@@ -64,6 +64,11 @@ def put_hold(
     if db.execute(_PUT, row).rowcount and stood != (reason, by_hand):
         note_change(db, scope, now, "set", reason, by_hand=by_hand)
     return stood is None
+
+
+def put_new(db: sqlite3.Connection, scope: str, reason: Reason, now: int, probe_at: int | None) -> NewHold | None:
+    """Set a hold that nobody asked for by hand; return it if none stood."""
+    return NewHold(scope, reason.value) if put_hold(db, scope, reason, now, probe_at) else None
 
 
 def release_hold(db: sqlite3.Connection, scope: str, now: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import sqlite3
+from collections.abc import Iterable, Sequence
 
 from app.errors import StoreBroken
 
@@ -30,6 +31,12 @@ def read_key(db: sqlite3.Connection) -> bytes:
 def hash_person(key: bytes, number: str) -> bytes | None:
     """Return the hash of an E.164 number, None of ""."""
     return _hash(key, "number", number)
+
+
+def hash_people(key: bytes, numbers: Iterable[str]) -> Sequence[bytes]:
+    """Return the hashes of E.164 numbers, each once, in their order."""
+    hashes = (hash_person(key, number) for number in dict.fromkeys(numbers))
+    return [each for each in hashes if each is not None]
 
 
 def hash_customer(key: bytes, id_: str) -> bytes | None:

@@ -4,62 +4,77 @@ from __future__ import annotations
 
 import sqlite3
 
-from app.core.models import Reason, Receipt, ReceiptStatus, State
-from app.outbox.people import HASH_ID
+from app.core.deciding import probe_wait_ms, scope_to_hold
+from app.core.models import Reason, Receipt, ReceiptStatus, Scope, State
+from app.outbox.holding import put_new
+from app.outbox.matching import Known, find_known, learn_ids
+from app.outbox.suppressing import clear_unreachable, note_refusal
+from app.outbox.values import NewHold, Noted
 
 KEEP_EARLY_MS = 24 * 3_600_000
 
 # Never backwards. `failed` outranks `sent` (the usual order); a later sign of arrival outranks `failed`.
 _RANK = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
+_ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
 
-_FIND_BY_ID = """
-SELECT seq, state, receipt, attempts, provider_message_id FROM deliveries WHERE id = ? AND provider = ?
-"""
-# Of what was wiped the provider's id is kept as a hash.
-_FIND_BY_MESSAGE_ID = f"""
-SELECT seq, state, receipt, attempts, provider_message_id FROM deliveries
-WHERE provider_message_id IS NOT NULL AND provider_message_id IN (?1, {HASH_ID.format("?1")}) AND provider = ?2
-ORDER BY seq DESC LIMIT 1
+_EARLY = "delivery_id, provider_message_id, status, at, reason, detail, scope, wamid"
+_KEEP_EARLY = f"""
+INSERT INTO early_receipts (provider, {_EARLY}, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
 """  # noqa: S608  # our own words only
-_KEEP_EARLY = "INSERT INTO early_receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_FIND_EARLY = """
-SELECT status, delivery_id, provider_message_id, at, reason, detail FROM early_receipts
-WHERE provider = ?1 AND provider_message_id = ?2 AND ?2 <> ''
+_FIND_EARLY = f"""
+SELECT {_EARLY} FROM early_receipts WHERE provider = ?1 AND provider_message_id = ?2 AND ?2 <> ''
 UNION ALL
-SELECT status, delivery_id, provider_message_id, at, reason, detail FROM early_receipts
-WHERE provider = ?1 AND delivery_id = ?3 AND delivery_id <> ''
-"""
+SELECT {_EARLY} FROM early_receipts WHERE provider = ?1 AND delivery_id = ?3 AND delivery_id <> ''
+"""  # noqa: S608  # our own words only
 _DROP_EARLY = (
     "DELETE FROM early_receipts WHERE provider = ? AND provider_message_id = ? AND delivery_id = ? AND status = ?"
 )
 _ADD = "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _NOTE = """
 INSERT INTO timeline
-VALUES (?1, 1 + (SELECT max(n) FROM timeline WHERE delivery_seq = ?1), ?2, 'receipt', ?3, ?4, ?5)
+VALUES (?1, 1 + (SELECT max(n) FROM timeline WHERE delivery_seq = ?1), ?2, ?3, ?4, ?5, ?6)
 """
 _MOVE = "UPDATE deliveries SET receipt = ?, updated_at = ? WHERE seq = ?"
-_LEARN_ID = f"""
-UPDATE deliveries SET provider_message_id = iif(recipient <> '', ?1, {HASH_ID.format("?1")}) WHERE seq = ?2
-"""  # noqa: S608  # our own words only
 _SETTLE = """
 UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL, updated_at = ?
 WHERE seq = ?
 """
 
 
-def apply_receipt(db: sqlite3.Connection, provider: str, receipt: Receipt, now: int) -> bool:
-    """Record a receipt on its delivery; False if there is none yet, and the receipt is kept aside."""
-    found = _find_delivery(db, provider, receipt)
-    if found is None:
+def apply_receipt(db: sqlite3.Connection, provider: str, receipt: Receipt, now: int) -> Noted:
+    """Record a receipt on its delivery; if there is none yet, it is kept aside."""
+    known = find_known(db, provider, receipt.delivery_id, (receipt.provider_message_id, receipt.wamid))
+    if known is None:
         _keep_early(db, provider, receipt, now)
-        return False
-    seq, state, standing, attempts, message_id = found
-    if message_id is None and receipt.provider_message_id:
-        db.execute(_LEARN_ID, (receipt.provider_message_id, seq))
-    _record(db, seq, standing, receipt, now)
-    if attempts and settles(State(state), receipt.status):
-        db.execute(_SETTLE, (now, seq))
-    return True
+        return Noted()
+    learn_ids(db, known, receipt.provider_message_id, receipt.wamid)
+    return Noted(known.id, known.event_id, known.route, take_receipt(db, provider, known, receipt, now))
+
+
+def take_receipt(
+    db: sqlite3.Connection, provider: str, known: Known, receipt: Receipt, now: int
+) -> tuple[NewHold, ...]:
+    """Record a receipt of a delivery that is known; return the hold that it set, if any."""
+    is_new = _record(db, known, receipt, now)
+    if known.attempts and settles(State(known.state), receipt.status):
+        db.execute(_SETTLE, (now, known.seq))
+    return _draw_conclusions(db, provider, known, receipt, now) if is_new else ()
+
+
+def _draw_conclusions(
+    db: sqlite3.Connection, provider: str, known: Known, receipt: Receipt, now: int
+) -> tuple[NewHold, ...]:
+    """Do what a receipt says beyond its message; a repeated one says nothing new."""
+    if receipt.status in _ARRIVED:
+        clear_unreachable(db, known.person)
+    if receipt.status is not ReceiptStatus.FAILED or receipt.reason is None:
+        return ()
+    if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in _ARRIVED:
+        note_refusal(db, known.person, receipt.reason, now, receipt.at)
+    scope = scope_to_hold(receipt.scope, provider, known.template)
+    hold = scope and put_new(db, scope, receipt.reason, now, now + probe_wait_ms(scope))
+    return (hold,) if hold else ()
 
 
 def settles(state: State, status: ReceiptStatus) -> bool:
@@ -70,43 +85,47 @@ def settles(state: State, status: ReceiptStatus) -> bool:
     """
     if state is State.UNKNOWN:
         return True
-    return status is not ReceiptStatus.FAILED and state in (State.PENDING, State.DEAD, State.EXPIRED)
+    wrong = (State.PENDING, State.DEAD, State.EXPIRED, State.SUPPRESSED)
+    return status is not ReceiptStatus.FAILED and state in wrong
 
 
-def apply_early(db: sqlite3.Connection, provider: str, delivery_id: str, message_id: str | None, now: int) -> None:
-    """Apply the receipts that came before the delivery could be told from its provider's id."""
-    for status, early_id, early_message_id, at, reason, detail in db.execute(
-        _FIND_EARLY, (provider, message_id or "", delivery_id)
-    ).fetchall():
-        db.execute(_DROP_EARLY, (provider, early_message_id, early_id, status))
+def apply_early(
+    db: sqlite3.Connection, provider: str, delivery_id: str, message_id: str | None, now: int
+) -> tuple[NewHold, ...]:
+    """Apply the receipts that came before the delivery could be told from its provider's id; return the new holds."""
+    holds_set: list[NewHold] = []
+    rows = db.execute(_FIND_EARLY, (provider, message_id or "", delivery_id)).fetchall()
+    for our_id, its_id, status, at, reason, detail, scope, wamid in rows:
+        db.execute(_DROP_EARLY, (provider, its_id, our_id, status))
         why = None if reason is None else Reason(reason)
-        receipt = Receipt(ReceiptStatus(status), delivery_id, early_message_id or None, at, why, detail)
-        apply_receipt(db, provider, receipt, now)
+        receipt = Receipt(ReceiptStatus(status), delivery_id, its_id or None, at, why, detail, Scope(scope), wamid)
+        holds_set += apply_receipt(db, provider, receipt, now).holds_set
+    return tuple(holds_set)
 
 
-def _find_delivery(
-    db: sqlite3.Connection, provider: str, receipt: Receipt
-) -> tuple[int, str, str | None, int, str] | None:
-    found = None
-    if receipt.delivery_id:
-        found = db.execute(_FIND_BY_ID, (receipt.delivery_id, provider)).fetchone()
-    if found is None and receipt.provider_message_id:
-        found = db.execute(_FIND_BY_MESSAGE_ID, (receipt.provider_message_id, provider)).fetchone()
-    return found
+def note_step(
+    db: sqlite3.Connection, seq: int, now: int, kind: str, value: str, reason: Reason | None = None, detail: str = ""
+) -> None:
+    """Add a row to a delivery's timeline that is no change of its state."""
+    db.execute(_NOTE, (seq, now, kind, value, reason, detail))
 
 
 def _keep_early(db: sqlite3.Connection, provider: str, receipt: Receipt, now: int) -> None:
-    if not (receipt.delivery_id or receipt.provider_message_id):
+    it = receipt
+    # Without an id of the provider's own, WhatsApp's is what its answer may have named.
+    message_id = it.provider_message_id or it.wamid
+    if not (it.delivery_id or message_id):
         return  # can never be matched
-    ids = (receipt.provider_message_id or "", receipt.delivery_id or "")
-    db.execute(_KEEP_EARLY, (provider, *ids, receipt.status, receipt.at, now, receipt.reason, receipt.detail))
+    ids = (it.delivery_id or "", message_id or "")
+    db.execute(_KEEP_EARLY, (provider, *ids, it.status, it.at, it.reason, it.detail, it.scope, it.wamid, now))
 
 
-def _record(db: sqlite3.Connection, seq: int, standing: str | None, receipt: Receipt, now: int) -> None:
+def _record(db: sqlite3.Connection, known: Known, receipt: Receipt, now: int) -> bool:
     """Keep a receipt once: as history, as a timeline row, and as the delivery's standing one if it rises."""
     at = now if receipt.at is None else receipt.at
-    added = db.execute(_ADD, (seq, receipt.status, at, now, receipt.reason, receipt.detail)).rowcount
+    added = db.execute(_ADD, (known.seq, receipt.status, at, now, receipt.reason, receipt.detail)).rowcount > 0
     if added:
-        db.execute(_NOTE, (seq, now, receipt.status, receipt.reason, receipt.detail))
-    if _RANK[receipt.status] > _RANK[standing]:
-        db.execute(_MOVE, (receipt.status, now, seq))
+        note_step(db, known.seq, now, "receipt", receipt.status, receipt.reason, receipt.detail)
+    if _RANK[receipt.status] > _RANK[known.receipt]:
+        db.execute(_MOVE, (receipt.status, now, known.seq))
+    return added

@@ -9,6 +9,7 @@ from typing import Any
 from app.core.models import Delivery, Reason, State
 from app.core.replaying import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.outbox.adding import DEDUP_WINDOW_MS, FrozenDelivery, add_delivery, hash_dedup_key, see_key_again
+from app.outbox.suppressing import stops_delivery
 from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
 
 EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading connection
@@ -174,6 +175,8 @@ def _replay_delivery(
         return obstacle.verdict
     if it.deadline_at <= now:
         return Verdict.EXPIRED
+    if stops_delivery(db, it, frozen.person):
+        return Verdict.DEAD
     if not see_key_again(db, event[0], frozen):
         return Verdict.DUPLICATE
     return add_delivery(db, event[0], frozen, it.state, it.reason)

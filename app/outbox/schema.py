@@ -226,11 +226,20 @@ UPDATE deliveries -- what was wiped before keeps no number in an id, either
     WHERE recipient = '' AND provider_message_id IS NOT NULL;
 CREATE INDEX deliveries_created ON deliveries (created_at);
 CREATE INDEX deliveries_person ON deliveries (person) WHERE person IS NOT NULL;
+ALTER TABLE deliveries ADD COLUMN wamid TEXT; -- WhatsApp's own id, where the provider's is another one
+CREATE INDEX deliveries_wamid ON deliveries (wamid) WHERE wamid IS NOT NULL;
+ALTER TABLE early_receipts ADD COLUMN scope TEXT NOT NULL DEFAULT 'message';
+ALTER TABLE early_receipts ADD COLUMN wamid TEXT;
 
 CREATE TABLE suppressions ( -- who gets no marketing; hashes only, and never forgotten by themselves
     person BLOB NOT NULL PRIMARY KEY,
     reason TEXT NOT NULL,
     since INTEGER NOT NULL
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE lifted_suppressions ( -- who wants it again, and since when: an older wish that comes late is none
+    person BLOB NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL
 ) WITHOUT ROWID /*, strict*/;
 
 CREATE TABLE unreachable ( -- whose number WhatsApp said it cannot reach; nothing is withheld

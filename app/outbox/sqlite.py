@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.deciding import Decision
-from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, State
+from app.core.models import Attempt, Delivery, Event, Outcome, Receipt, Reply, State, Wish
 from app.core.rates import RECIPIENT_GAP_MS
 from app.errors import StoreBroken, StoreError
 from app.outbox import (
@@ -30,7 +30,9 @@ from app.outbox import (
     receiving,
     recording,
     replaying,
+    replying,
     shifting,
+    suppressing,
     sweeping,
     wiping,
 )
@@ -46,13 +48,17 @@ from app.outbox.values import (
     Erased,
     EventFilter,
     EventPage,
+    Heard,
     Hold,
     LaneState,
     LedgerQuery,
     LedgerRow,
+    Noted,
     Plan,
     Recording,
     StoreTime,
+    Suppression,
+    SuppressionCounts,
     Swept,
 )
 from app.outbox.writer import QUEUE_LIMIT, Writer
@@ -158,9 +164,37 @@ class SqliteOutbox:
             more = max(some, others) == sweeping.SWEEP_LIMIT
         return Swept(expired, resent, lost)
 
-    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
+    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
         """See Outbox."""
         return await self._writer.run(lambda db: receiving.apply_receipt(db, provider, receipt, now))
+
+    async def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
+        """See Outbox."""
+        key = self._people_key
+        return await self._writer.run(lambda db: replying.apply_reply(db, key, provider, reply, wish, now))
+
+    async def suppress_people(self, numbers: Collection[str], reason: str, now: int) -> int:
+        """See Outbox."""
+        hashes = people.hash_people(self._people_key, numbers)
+        return await self._writer.run(lambda db: suppressing.suppress_people(db, hashes, reason, now))
+
+    async def lift_suppressions(self, numbers: Collection[str]) -> int:
+        """See Outbox."""
+        hashes = people.hash_people(self._people_key, numbers)
+        return await self._writer.run(lambda db: suppressing.lift_people(db, hashes))
+
+    async def list_suppressions(self, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
+        """See Outbox."""
+        return await self._reader.run(lambda db: suppressing.list_suppressions(db, limit, cursor))
+
+    async def count_suppressions(self) -> SuppressionCounts:
+        """See Outbox."""
+        return await self._reader.run(suppressing.count_suppressions)
+
+    async def find_suppressed(self, deliveries: Sequence[Delivery]) -> Collection[str]:
+        """See Outbox."""
+        key = self._people_key
+        return await self._reader.run(lambda db: suppressing.find_suppressed(db, key, deliveries))
 
     async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
         """See Outbox."""

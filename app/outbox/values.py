@@ -64,14 +64,62 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What `close_attempt` came to. `hold_set`: the scope of a hold that stands now and did not before.
-
-    `holds_released`: those that the attempt probed and that ended with its success.
-    """
+    """What `close_attempt` came to. `holds_released`: those that the attempt probed and that ended with its success."""
 
     recorded: bool
-    hold_set: str | None = None
+    holds_set: tuple[NewHold, ...] = ()
     holds_released: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewHold:
+    """A hold that stands now and did not before."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What `apply_receipt` came to: of which delivery it was, all None while it is of none."""
+
+    delivery_id: str | None = None
+    event_id: str | None = None
+    route: str | None = None
+    holds_set: tuple[NewHold, ...] = ()
+
+    @property
+    def matched(self) -> bool:
+        """Whether there is such a delivery."""
+        return self.delivery_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What `apply_reply` came to: of which delivery it was (None: of none), and what is new by it."""
+
+    delivery_id: str | None = None
+    event_id: str | None = None
+    route: str | None = None
+    clicked: bool = False
+    changed: bool = False  # they get no marketing any more, or get it again
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Somebody who gets no marketing. `id` is the hash of their number, in hex."""
+
+    id: str
+    reason: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionCounts:
+    """How many people get no marketing, and how many WhatsApp could not reach."""
+
+    suppressed: int
+    unreachable: int
 
 
 @dataclass(frozen=True, slots=True)

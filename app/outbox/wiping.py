@@ -14,10 +14,11 @@ SELECT seq, received_at FROM events INDEXED BY events_unwiped
 WHERE body IS NOT NULL AND received_at < ?1 AND (received_at > ?2 OR (received_at = ?2 AND seq > ?3))
 ORDER BY received_at, seq LIMIT ?4
 """
-_HASHED_ID = HASH_ID.format("provider_message_id")
+_HASHED_ID, _HASHED_WAMID = HASH_ID.format("provider_message_id"), HASH_ID.format("wamid")
 # An unknown delivery long past its deadline is sent by nobody any more, so its message goes, too.
 _WIPE_DELIVERIES = f"""
-UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '', provider_message_id = {_HASHED_ID}
+UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '', provider_message_id = {_HASHED_ID},
+    wamid = {_HASHED_WAMID}
 WHERE event_seq = ?1 AND updated_at < ?2 AND (recipient <> '' OR message IS NOT NULL)
   AND (state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < ?2))
 """  # noqa: S608  # our own words only

@@ -1,7 +1,8 @@
 """The seam to a WhatsApp sender: pure functions of values, no network.
 
-A provider type is one module with a class that holds its settings and answers three questions: what
-request carries this message, what does that answer mean, what does this webhook report. The one
+A provider type is one module with a class that holds its settings and answers four questions: what
+request carries this message, what does that answer mean, what does this webhook report of our messages, and what of
+customers. The one
 retrying client (client.py) does the talking. To add a type: write the module, add its line to
 providers/__init__.py, and the contract suite (tests/providers/test_contract.py) says what is missing.
 """
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from app.core.config import ProviderSettings
-from app.core.models import Message, Outcome, Receipt, Request, Response
+from app.core.models import Message, Outcome, Receipt, Reply, Request, Response
 from app.core.templates import Template
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
@@ -35,6 +36,9 @@ class Provider(Protocol):
 
     def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return what a verified webhook reports; () where it reports nothing of ours. Never raises."""
+
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
+        """Return what customers sent back, () where a verified webhook holds nothing of them. Never raises."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.core.models import Message, Outcome, Receipt, Request, Response
+from app.core.models import Message, Outcome, Receipt, Reply, Request, Response
 from app.providers.json_api import (
     JsonApiSettings,
     build_mapped_request,
@@ -24,6 +24,7 @@ from app.providers.json_api import (
 )
 from app.providers.meta import failure_of, read_meta_statuses, read_status_word
 from app.providers.probing import as_items, as_mapping, first_text, parse_json, read_instant, read_path
+from app.providers.replies import is_of_somebody, read_meta_replies, read_sender
 from app.providers.signing import has_token
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {
@@ -36,6 +37,9 @@ DEFAULT_BODY: Mapping[str, JsonValue] = {
     "buttons": "$buttons",
 }
 _STATUS_EVENTS = frozenset({"message_created", "message_updated"})
+_INCOMING = ("incoming", 0)
+_SENDER_PATHS = ("conversation.meta.sender.phone_number", "sender.phone_number")
+_ANSWERED_PATHS = ("content_attributes.in_reply_to_external_id", "content_attributes.in_reply_to")
 _OUR_ID_PATHS = ("content_attributes.local_message_id", "content_attributes.delivery_id", "local_message_id")
 
 
@@ -91,14 +95,21 @@ class Bitespeed:
         chatwoot = [receipt for event in events for receipt in _read_event(as_mapping(event), secrets)]
         return (*chatwoot, *read_meta_statuses(value, secrets))
 
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:  # noqa: ARG002 - the seam
+        """Return what customers wrote, as Chatwoot tells of it. A tapped button is a text like any other there."""
+        value = parse_json(body)
+        replies = (_read_reply(as_mapping(event)) for event in as_items(value) or (value,))
+        said = (reply for reply in replies if reply is not None and is_of_somebody(reply))
+        return (*said, *read_meta_replies(value))
+
 
 def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Receipt]:
     # https://www.chatwoot.com/hc/user-guide/articles/1677693021-how-to-use-webhooks
     name, status = first_text(event, ("event",)), read_status_word(first_text(event, ("status",)))
     # The customer's own messages come by here as well (message_type incoming, or 0).
-    if name not in _STATUS_EVENTS or status is None or event.get("message_type") in ("incoming", 0):
+    if name not in _STATUS_EVENTS or status is None or event.get("message_type") in _INCOMING:
         return ()
-    reason, detail = failure_of(event.get("content_attributes"), status, secrets)
+    why = failure_of(event.get("content_attributes"), status, secrets)
     at = read_instant(read_path(event, "updated_at")) or read_instant(event.get("created_at"))
     delivery_id = first_text(event, _OUR_ID_PATHS)
     # Which of its ids the answer to our request named is not documented: one receipt for each. One that
@@ -106,4 +117,17 @@ def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Re
     ids: Sequence[str | None] = collect_texts(event, ("source_id", "id"))
     if delivery_id is not None:
         ids = (*ids, None)[:1]
-    return tuple(Receipt(status, delivery_id, message_id, at, reason, detail) for message_id in ids)
+    return tuple(Receipt(status, delivery_id, message_id, at, why.reason, why.detail, why.scope) for message_id in ids)
+
+
+def _read_reply(event: Mapping[str, Any]) -> Reply | None:
+    if first_text(event, ("event",)) != "message_created" or event.get("message_type") not in _INCOMING:
+        return None
+    if event.get("private") is True:  # a note of the merchant's own people
+        return None
+    return Reply(
+        read_sender(first_text(event, _SENDER_PATHS)),
+        first_text(event, ("content",)) or "",
+        provider_message_id=first_text(event, _ANSWERED_PATHS),
+        at=read_instant(event.get("created_at")),
+    )

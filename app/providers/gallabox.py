@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Request, Response
+from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Reply, Request, Response
 from app.core.templates import Template, TemplateButton
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
 from app.providers.base import LIST_LIMIT_BYTES
@@ -21,7 +21,8 @@ from app.providers.endpoint import RemoteSettings, build_json_request, check_hea
 from app.providers.mapping import name_variables
 from app.providers.meta import failure_of, read_meta_statuses, read_status_word
 from app.providers.probing import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
-from app.providers.signing import has_base64_signature
+from app.providers.replies import is_of_somebody, read_meta_replies, read_said, read_sender
+from app.providers.signing import has_base64_signature, has_hex_signature
 
 HeaderKind = Literal["none", "text", "image", "video", "document"]
 ButtonKind = Literal["url", "phone", "reply"]
@@ -29,11 +30,29 @@ ButtonKind = Literal["url", "phone", "reply"]
 # https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
 _STATUS_EVENTS = frozenset({"message.send", "message.wa.status.received", "broadcast.wa.message.status.received"})
 _FAILED_EVENTS = frozenset({"message.wa.status.failed", "broadcast.wa.message.status.failed"})
+_TAP_EVENT = "message.wa.interaction.received"
+_REPLY_EVENTS = frozenset({"message.received", _TAP_EVENT, "broadcast.wa.message.engaged.received"})
 # The body of a failed event is not documented, and the places differ from plan to plan.
 _OUR_ID_PATHS = ("localMessageId", "data.localMessageId", "message.localMessageId", "whatsapp.localMessageId")
 _ITS_ID_PATHS = ("id", "data.id", "data.messageId", "message.id", "messageId", "whatsapp.id")
+# Where an id of WhatsApp's own may stand beside Gallabox's; what it is shows in its form.
+_WAMID_PATHS = (
+    *("wamid", "whatsapp.wamid", "whatsapp.id", "whatsapp.messageId", "data.wamid", "data.whatsapp.id", "messageId"),
+    *("data.messageId", "message.id", "id"),
+)
 _STATUS_PATHS = ("whatsapp.status", "data.whatsapp.status", "data.status", "message.status", "status")
 _TIME_PATHS = ("whatsapp.time", "data.whatsapp.time", "whatsapp.timestamp", "data.timestamp", "timestamp")
+_SENDER_PATHS = (
+    "whatsapp.from",
+    "data.whatsapp.from",
+    "from",
+    "data.from",
+    "contact.phone[0]",
+    "data.contact.phone[0]",
+)
+# The message that a customer answers or tapped on.
+_ANSWERED_OUR_PATHS = ("whatsapp.context.localMessageId", "context.localMessageId", *_OUR_ID_PATHS)
+_ANSWERED_ITS_PATHS = ("whatsapp.context.id", "data.whatsapp.context.id", "context.id", "whatsapp.context.messageId")
 
 _HEADER_KINDS: Mapping[str, HeaderKind] = {
     "TEXT": "text",
@@ -64,6 +83,9 @@ class GallaboxSettings(RemoteSettings):
     )
     webhook_secret: SecretStr = Field(
         SecretStr(""), description="Only needed to take receipts.", examples=["${GALLABOX_WEBHOOK_SECRET:-}"]
+    )
+    webhook_signature: Literal["base64", "hex", "either"] = Field(
+        "base64", description="How x-gallabox-signature is written; Gallabox documents base64, and no other is taken."
     )
     base_url: str = Field("https://server.gallabox.com", description="Where the API stands.")
 
@@ -104,19 +126,30 @@ class Gallabox:
         return read_told_error(answer, response.status, secrets)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
-        """Tell whether `x-gallabox-signature` is the base64 HMAC-SHA256 of the raw body."""
+        """Tell whether `x-gallabox-signature` is the raw body's HMAC-SHA256, in base64 unless the YAML allows hex."""
         secret = self.settings.webhook_secret.get_secret_value()
-        return has_base64_signature(secret, headers.get("x-gallabox-signature", ""), body)
+        signature, form = headers.get("x-gallabox-signature", ""), self.settings.webhook_signature
+        in_base64 = form != "hex" and has_base64_signature(secret, signature, body)
+        return in_base64 or (form != "base64" and has_hex_signature(secret, signature, body))
 
     def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return the message statuses of a webhook, a batch of them included."""
-        event = headers.get("x-event-name", "").strip().lower()
+        event = _read_event_name(headers)
         if event and event not in _STATUS_EVENTS | _FAILED_EVENTS:
             return ()
         value, secrets = parse_json(body), secrets_of(self.settings)
         items = as_items(value) or (value,)
         receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
         return (*(receipt for receipt in receipts if receipt is not None), *read_meta_statuses(value, secrets))
+
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
+        """Return what customers wrote or tapped on. Without an event's name nothing: our own messages look alike."""
+        event = _read_event_name(headers)
+        if event not in _REPLY_EVENTS:
+            return ()
+        value = parse_json(body)
+        replies = (_read_reply(item, tapped=event == _TAP_EVENT) for item in as_items(value) or (value,))
+        return (*(reply for reply in replies if is_of_somebody(reply)), *read_meta_replies(value))
 
     def list_templates_request(self) -> Request | None:
         """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`, None without `account_id`; it may take 4 MiB."""
@@ -167,9 +200,44 @@ def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receip
     delivery_id, message_id = first_text(value, _OUR_ID_PATHS), first_text(value, _ITS_ID_PATHS)
     if status is None or (delivery_id is None and message_id is None):
         return None
-    reason, detail = failure_of(value, status, secrets)
-    at = next((at for path in _TIME_PATHS if (at := read_instant(read_path(value, path))) is not None), None)
-    return Receipt(status, delivery_id, message_id, at, reason, detail)
+    why = failure_of(value, status, secrets)
+    wamid = next((id_ for path in _WAMID_PATHS if (id_ := _read_wamid(value, path)) is not None), None)
+    return Receipt(
+        status,
+        delivery_id,
+        message_id,
+        _read_time(value),
+        why.reason,
+        why.detail,
+        why.scope,
+        wamid if wamid != message_id else None,
+    )
+
+
+def _read_reply(value: Any, *, tapped: bool) -> Reply:
+    said = as_mapping(read_path(value, "whatsapp")) or as_mapping(read_path(value, "data.whatsapp")) or value
+    text, on_button = read_said(said)
+    return Reply(
+        read_sender(first_text(value, _SENDER_PATHS)),
+        text,
+        tapped or on_button,
+        first_text(value, _ANSWERED_OUR_PATHS),
+        first_text(value, _ANSWERED_ITS_PATHS),
+        _read_time(value),
+    )
+
+
+def _read_event_name(headers: Mapping[str, str]) -> str:
+    return headers.get("x-event-name", "").strip().lower()
+
+
+def _read_time(value: Any) -> int | None:
+    return next((at for path in _TIME_PATHS if (at := read_instant(read_path(value, path))) is not None), None)
+
+
+def _read_wamid(value: Any, path: str) -> str | None:
+    text = first_text(value, (path,)) or ""
+    return text if text.startswith("wamid.") else None
 
 
 def _read_template(provider_name: str, value: Any) -> Template | None:

@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from app.core.models import Message, Outcome, Receipt, Request, Response
+from app.core.models import Message, Outcome, Receipt, Reply, Request, Response
 from app.providers.json_api import JsonApiSettings, build_mapped_request, mapped_secrets, read_mapped_response
 from app.providers.meta import read_meta_statuses
 from app.providers.probing import parse_json
+from app.providers.replies import read_meta_replies
 from app.providers.signing import has_hex_signature, has_token
 
 
@@ -52,3 +53,7 @@ class Http:
     def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:  # noqa: ARG002 - the seam
         """Return the statuses of a WhatsApp Cloud API webhook."""
         return read_meta_statuses(parse_json(body), mapped_secrets(self.settings))
+
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:  # noqa: ARG002 - the seam
+        """Return what a WhatsApp Cloud API webhook holds of customers."""
+        return read_meta_replies(parse_json(body))

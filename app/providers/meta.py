@@ -40,7 +40,6 @@ _BLOCKED = Meaning(Reason.ACCOUNT_BLOCKED, Scope.PROVIDER)
 _DOWN = Meaning(Reason.UNAVAILABLE, Scope.PROVIDER, retry=True)
 _BROKE = Meaning(Reason.SERVER_ERROR, Scope.MESSAGE, retry=True)
 _PARAMETERS = Meaning(Reason.PARAMETERS_REFUSED, Scope.MESSAGE)
-_UNREACHABLE = Meaning(Reason.RECIPIENT_UNREACHABLE, Scope.RECIPIENT)
 _NO_TEMPLATE = Meaning(Reason.TEMPLATE_REFUSED, Scope.TEMPLATE)
 _PAUSED = Meaning(Reason.TEMPLATE_PAUSED, Scope.TEMPLATE)
 
@@ -55,7 +54,8 @@ META_CODES: Mapping[int, Meaning] = {
     **dict.fromkeys((131016, 131057), _DOWN),
     **dict.fromkeys((100, 131008, 131009, 131021, 132005, 132008, 132012, 132018), _PARAMETERS),
     132000: Meaning(Reason.PARAMETERS_REFUSED, Scope.TEMPLATE),  # a wrong count: the mapping, not this message
-    **dict.fromkeys((130472, 131026, 131062), _UNREACHABLE),
+    131026: Meaning(Reason.RECIPIENT_UNREACHABLE, Scope.RECIPIENT),  # not on WhatsApp
+    **dict.fromkeys((130472, 131062), Meaning(Reason.REQUEST_REFUSED, Scope.RECIPIENT)),  # not now, or not this way
     131047: Meaning(Reason.REQUEST_REFUSED, Scope.MESSAGE),
     131049: Meaning(Reason.RECIPIENT_CAPPED, Scope.RECIPIENT, retry=True),
     131050: Meaning(Reason.RECIPIENT_OPTED_OUT, Scope.RECIPIENT),
@@ -156,12 +156,26 @@ def read_status_word(word: str | None) -> ReceiptStatus | None:
         return None
 
 
-def failure_of(value: Any, status: ReceiptStatus, secrets: Sequence[str]) -> tuple[Reason | None, str]:
-    """Return (reason, detail) of a failed receipt; (None, "") for any other status."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message failed after it was taken; empty for any other receipt."""
+
+    reason: Reason | None = None
+    detail: str = ""
+    scope: Scope = Scope.MESSAGE
+
+
+def failure_of(value: Any, status: ReceiptStatus, secrets: Sequence[str]) -> Failure:
+    """Return why a receipt says that its message failed.
+
+    What may pass by itself (a pace, a pause) holds nothing: so long after the request it says little of the next one.
+    """
     if status is not ReceiptStatus.FAILED:
-        return None, ""
+        return Failure()
     trouble = read_trouble(value)
-    return judge_trouble(trouble).reason, describe_trouble(trouble, secrets)
+    meaning = judge_trouble(trouble)
+    scope = Scope.MESSAGE if meaning.retry else meaning.scope
+    return Failure(meaning.reason, describe_trouble(trouble, secrets), scope)
 
 
 def read_meta_statuses(value: Any, secrets: Sequence[str]) -> tuple[Receipt, ...]:
@@ -184,5 +198,6 @@ def _read_meta_status(item: Any, secrets: Sequence[str]) -> Receipt | None:
     message_id = first_text(item, ("id",))
     if status is None or (delivery_id is None and message_id is None):
         return None
-    reason, detail = failure_of(item, status, secrets)
-    return Receipt(status, delivery_id, message_id, read_instant(read_path(item, "timestamp")), reason, detail)
+    why = failure_of(item, status, secrets)
+    at = read_instant(read_path(item, "timestamp"))
+    return Receipt(status, delivery_id, message_id, at, why.reason, why.detail, why.scope)

@@ -20,8 +20,8 @@ def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:
 
 
 def has_hex_signature(secret: str, signature: str, body: bytes) -> bool:
-    """Tell whether `signature` is `sha256=` and the hex HMAC-SHA256 of the raw body, as Meta sends it."""
-    return bool(secret) and _same(f"sha256={_sign(secret, body).hex()}", signature.strip())
+    """Tell whether `signature` is the hex HMAC-SHA256 of the raw body, after `sha256=` as Meta sends it, or bare."""
+    return bool(secret) and _same(_sign(secret, body).hex(), signature.strip().removeprefix("sha256=").lower())
 
 
 def _sign(secret: str, body: bytes) -> bytes:

@@ -23,6 +23,9 @@ PATHS = [
     ("POST", "/reload"),
     ("POST", "/erase"),
     ("POST", "/export"),
+    ("GET", "/suppressions"),
+    ("POST", "/suppressions"),
+    ("POST", "/suppressions/remove"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),
 ]

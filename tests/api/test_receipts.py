@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import hmac
+import io
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+ROOT = Path(__file__).parents[2]
+EXPIRY = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100", "expire": "2099-12-31T00:00:00Z"}
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 WEBHOOK_SECRET = "receipt-secret"
 
@@ -20,10 +25,17 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
     return {**environment, "GALLABOX_WEBHOOK_SECRET": WEBHOOK_SECRET, "BITESPEED_WEBHOOK_TOKEN": "receipt-token"}
 
 
-async def report(relay: Any, body: Any, *, secret: str = WEBHOOK_SECRET, sign: Callable[..., str] | None = None) -> Any:
+async def report(
+    relay: Any,
+    body: Any,
+    *,
+    secret: str = WEBHOOK_SECRET,
+    sign: Callable[..., str] | None = None,
+    event: str = "Message.WA.Status.Received",
+) -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     signature = (sign or sign_base64)(raw, secret)
-    headers = {"x-event-name": "Message.WA.Status.Received", "x-gallabox-signature": signature}
+    headers = {"x-event-name": event, "x-gallabox-signature": signature}
     answer: httpx2.Response = await relay.client.post("/webhooks/gallabox", content=raw, headers=headers)
     return answer
 
@@ -36,12 +48,40 @@ def sign_hex(body: bytes, secret: str) -> str:
     return hmac.new(secret.encode(), body, "sha256").hexdigest()
 
 
-def status_of(delivery_id: str, status: str) -> dict[str, Any]:
-    return {"id": "msg_1", "localMessageId": delivery_id, "whatsapp": {"status": status, "to": "919800000001"}}
+def status_of(delivery_id: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"id": "msg_1", "localMessageId": delivery_id, "whatsapp": {"status": status, "to": "919800000001"}, **more}
 
 
-async def accepted(relay: Any) -> str:
-    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+def failure_of(delivery_id: str, code: int) -> dict[str, Any]:
+    return status_of(delivery_id, "failed", errors=[{"code": code, "title": "no", "message": "to 919800000001"}])
+
+
+def reply_of(text: str, **whatsapp: Any) -> dict[str, Any]:
+    said = {"from": "919800000001", "type": "text", "text": {"body": text}, **whatsapp}
+    return {"id": "in_1", "contact": {"name": "Riya", "phone": ["919800000001"]}, "whatsapp": said}
+
+
+async def say(relay: Any, text: str, **whatsapp: Any) -> None:
+    assert (await report(relay, reply_of(text, **whatsapp), event="message.received")).status_code == 200
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What stands in for stdout while the relay is made: a test that wants it names it before `relay`."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    return stream
+
+
+def read_lines(printed: io.StringIO, name: str) -> list[dict[str, Any]]:
+    """Return the log lines of a name, oldest first; none may show a number."""
+    lines = [json.loads(line) for line in printed.getvalue().splitlines() if line.startswith("{")]
+    assert "98000" not in json.dumps(lines).replace("+91******0001", "")
+    return [line for line in lines if line["event"] == name]
+
+
+async def accepted(relay: Any, mobile: str = "9800000001") -> str:
+    (delivery,) = (await relay.post({**COINS, "user_mobile": mobile})).json()["deliveries"]
     await relay.wait_for(delivery["id"], "accepted")
     return str(delivery["id"])
 
@@ -110,6 +150,85 @@ async def test_a_genuine_webhook_that_says_nothing_of_ours_is_200(relay: Any, bo
     assert (await report(relay, body)).status_code == 200
 
 
+async def test_one_unknown_id_of_a_batch_does_not_lose_the_rest(relay: Any) -> None:
+    ids = [await accepted(relay, f"980000000{number}") for number in (1, 2)]
+    batch = [status_of(ids[0], "delivered"), status_of("not-ours", "read"), None, status_of(ids[1], "read")]
+    assert (await report(relay, batch)).status_code == 200
+    assert [(await relay.delivery(id_))["receipt"] for id_ in ids] == ["delivered", "read"]
+
+
+@pytest.mark.parametrize(
+    "event", ["message.wa.status.received", "MESSAGE.SEND", "Broadcast.wa.Message.STATUS.received"]
+)
+async def test_an_events_name_counts_in_any_case(relay: Any, event: str) -> None:
+    id_ = await accepted(relay)
+    await report(relay, status_of(id_, "delivered"), event=event)
+    assert (await relay.delivery(id_))["receipt"] == "delivered"
+
+
+async def test_a_hex_signature_is_taken_only_where_the_yaml_allows_it(
+    open_relay: Callable[..., Any], tmp_path: Path
+) -> None:
+    text = (ROOT / "config/relay.yaml").read_text()
+    allowed = text.replace(
+        "    webhook_secret: ${GALLABOX", "    webhook_signature: either\n    webhook_secret: ${GALLABOX"
+    )
+    assert allowed != text
+    (tmp_path / "templates.yaml").write_text((ROOT / "config/templates.yaml").read_text())
+    (tmp_path / "relay.yaml").write_text(allowed)
+    async with open_relay(RELAY_CONFIG=str(tmp_path / "relay.yaml")) as relay:
+        id_ = await accepted(relay)
+        assert (await report(relay, status_of(id_, "sent"), sign=sign_hex)).status_code == 200
+        assert (await report(relay, status_of(id_, "read"))).status_code == 200
+        assert (await relay.delivery(id_))["receipt"] == "read"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "hold"),
+    [
+        (131026, "recipient_unreachable", None),
+        (131049, "recipient_capped", None),
+        (131050, "recipient_opted_out", None),
+        (132001, "template_refused", "template:gallabox/coins_earned"),
+        (131042, "balance_empty", "provider:gallabox"),
+        (130429, "rate_limited", None),
+    ],
+)
+async def test_a_failed_receipt_says_why_and_holds_what_it_speaks_of_once(
+    printed: io.StringIO, relay: Any, code: int, reason: str, hold: str | None
+) -> None:
+    id_ = await accepted(relay)
+    for _ in range(2):
+        assert (await report(relay, failure_of(id_, code), event="Message.WA.Status.FAILED")).status_code == 200
+    shown = await relay.delivery(id_)
+    assert (shown["state"], shown["receipt"], shown["reason"]) == ("accepted", "failed", reason)
+    assert shown["next_attempt_at"] is None, "nothing is hurried"
+    holds = (await relay.ops("GET", "/holds")).json()["holds"]
+    assert [row["scope"] for row in holds] == ([hold] if hold else [])
+    lines = read_lines(printed, "hold.set")
+    assert [(line["scope"], line["reason"]) for line in lines] == ([(hold, reason)] if hold else [])
+
+
+async def test_every_receipts_line_has_our_ids_and_no_number(printed: io.StringIO, relay: Any) -> None:
+    id_ = await accepted(relay)
+    for ids in ({"localMessageId": id_}, {"localMessageId": "919800000001", "id": "919800000001"}):
+        await report(relay, {**ids, "whatsapp": {"status": "sent"}})
+    ours, other = read_lines(printed, "receipt.received")
+    assert (ours["delivery_id"], ours["route"], ours["matched"]) == (id_, "coins-earned", True)
+    assert ours["event_id"] == (await relay.delivery(id_))["event_id"]
+    assert (other["delivery_id"], other["event_id"], other["matched"]) == (None, None, False)
+
+
+async def test_a_webhook_of_which_nothing_can_be_read_shows_its_keys_alone(printed: io.StringIO, relay: Any) -> None:
+    await report(relay, {"outcome": {"919800000001": "ok", "state": "delivered to 919800000001"}})
+    (line,) = read_lines(printed, "receipt.unread")
+    assert line["paths"] == ["outcome", "outcome.state"]
+    metrics = (await relay.ops("GET", "/metrics")).text
+    assert 'relay_receipts_total{provider="gallabox",status="unread"} 1.0' in metrics
+    deep = b"[" + b'{"a":' * 500 + b"1" + b"}" * 500 + b"]"
+    assert (await report(relay, deep)).status_code == 200
+
+
 async def test_a_receipt_of_an_unknown_message_is_200(relay: Any) -> None:
     assert (await report(relay, status_of("not-ours", "delivered"))).status_code == 200
 
@@ -126,3 +245,75 @@ async def test_a_long_receipt_is_413(relay: Any) -> None:
 async def test_bitespeeds_receipts_carry_a_token(relay: Any, token: str, status: int) -> None:
     answer = await relay.client.post("/webhooks/bitespeed", params={"token": token}, json={"event": "message_updated"})
     assert answer.status_code == status
+
+
+# -- what customers send back ----------------------------------------------------------------------
+
+
+async def post_marketing(relay: Any) -> dict[str, Any]:
+    (delivery,) = (await relay.post(EXPIRY, "coinexpirynotify_create")).json()["deliveries"]
+    found: dict[str, Any] = delivery
+    return found
+
+
+async def test_a_stop_reply_silences_marketing_and_nothing_else(printed: io.StringIO, relay: Any) -> None:
+    await say(relay, "STOP!")
+    await say(relay, "stop")
+    assert (await post_marketing(relay))["state"] == "suppressed"
+    await accepted(relay)
+    lines = read_lines(printed, "reply.received")
+    assert [(line["kind"], line["changed"]) for line in lines] == [("stop", True), ("stop", False)]
+    assert 'relay_replies_total{kind="stop",provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text
+
+
+@pytest.mark.parametrize("text", ["please stop calling me at work, where is my order", "thanks", "", "1"])
+async def test_any_other_reply_silences_nothing(relay: Any, text: str) -> None:
+    await say(relay, text)
+    assert (await post_marketing(relay))["state"] == "pending"
+
+
+@pytest.mark.parametrize("given", [{"secret": "another"}, {"sign": sign_hex}, {"sign": lambda *_: ""}])
+async def test_a_forged_stop_silences_nobody(relay: Any, given: dict[str, Any]) -> None:
+    answer = await report(relay, reply_of("stop"), event="Message.Received", **given)
+    assert answer.status_code == 401
+    assert (await post_marketing(relay))["state"] == "pending"
+
+
+async def test_a_merchants_own_word_silences_too(open_relay: Callable[..., Any], tmp_path: Path) -> None:
+    text = (ROOT / "config/relay.yaml").read_text()
+    changed = text.replace("store:\n", "store:\n  stop_words: [band karo]\n", 1)
+    assert changed != text
+    (tmp_path / "templates.yaml").write_text((ROOT / "config/templates.yaml").read_text())
+    (tmp_path / "relay.yaml").write_text(changed)
+    async with open_relay(RELAY_CONFIG=str(tmp_path / "relay.yaml")) as relay:
+        await say(relay, "Band karo 🙏")
+        assert (await post_marketing(relay))["state"] == "suppressed"
+
+
+async def test_a_tap_is_a_click_of_its_message(printed: io.StringIO, relay: Any) -> None:
+    id_ = await accepted(relay)
+    await report(relay, status_of(id_, "delivered", wamid="wamid.1"))
+    tap = reply_of("", type="interactive", interactive={"button_reply": {"title": "Shop"}}, context={"id": "wamid.1"})
+    for _ in range(2):
+        assert (await report(relay, tap, event="Message.WA.Interaction.Received")).status_code == 200
+    shown = await relay.delivery(id_)
+    assert shown["receipt"] == "read"
+    assert [row["value"] for row in shown["timeline"] if row["kind"] == "reply"] == ["clicked"]
+    assert [line["kind"] for line in read_lines(printed, "reply.received")] == ["clicked", "other"]
+
+
+async def test_131050_in_a_receipt_silences_marketing(relay: Any) -> None:
+    id_ = await accepted(relay)
+    await report(relay, failure_of(id_, 131050))
+    assert (await post_marketing(relay))["state"] == "suppressed"
+    assert [row["reason"] for row in (await relay.ops("GET", "/suppressions")).json()["suppressions"]] == ["refused"]
+
+
+@pytest.mark.parametrize("choice", ["stop", "resume"])
+async def test_what_is_chosen_in_whatsapp_counts(relay: Any, choice: str) -> None:
+    first = {"wa_id": "919800000001", "category": "marketing_messages", "value": "stop", "timestamp": "1790000000"}
+    later = {**first, "value": choice, "timestamp": "1790000100"}
+    for chosen in (first, later):
+        body = {"entry": [{"changes": [{"value": {"user_preferences": [chosen]}}]}]}
+        await report(relay, body, event="Message.Received")
+    assert (await post_marketing(relay))["state"] == ("suppressed" if choice == "stop" else "pending")

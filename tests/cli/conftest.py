@@ -236,9 +236,9 @@ class Shop:
         """Return an example number that no delivery had yet: one number gets one message every 6 s."""
         return f"98000000{next(self._numbers):02}"
 
-    def call(self, method: str, path: str) -> httpx2.Response:
+    def call(self, method: str, path: str, body: Any = None) -> httpx2.Response:
         access = {"authorization": "Bearer sandbox-admin-token"}
-        return httpx2.request(method, self.url + path, headers=access, timeout=20, trust_env=False)
+        return httpx2.request(method, self.url + path, json=body, headers=access, timeout=20, trust_env=False)
 
     def post(self, payload: Any, topic: str = "walletreward_create") -> str:
         """Post an event; return its delivery's id."""

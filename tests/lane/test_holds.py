@@ -52,7 +52,7 @@ async def test_sixteen_open_sends_that_are_refused_for_the_account_make_one_line
 async def test_control_a_store_that_calls_every_hold_new_makes_a_line_of_each(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.closing.put_hold", lambda *_: True)
+    monkeypatch.setattr("app.outbox.holding.put_hold", lambda *_: True)
     async with bench.run():
         await refuse_many(bench, UNAUTHORISED)
     assert len(bench.log.of("hold.set")) == 16

@@ -50,6 +50,7 @@ def check_claim(model: OutboxModel, provider: str, found: Sequence[Attempt], now
         assert row.given.provider == provider
         assert row.state is State.PENDING
         assert row.sendable
+        assert not model.people.stops(row.given, row.state)
         assert row.due_at is not None
         assert row.due_at <= now < row.given.deadline_at
         assert model.free_at(row, now) <= now

@@ -35,17 +35,27 @@ OUTCOMES: tuple[Outcome, ...] = (
     Retryable(Reason.RATE_LIMITED, Scope.PROVIDER, 30_000),
     Rejected(Reason.REQUEST_REFUSED),
     Rejected(Reason.RECIPIENT_UNREACHABLE, Scope.RECIPIENT),
+    Rejected(Reason.RECIPIENT_OPTED_OUT, Scope.RECIPIENT),
     Rejected(Reason.TEMPLATE_REFUSED, Scope.TEMPLATE),
     Rejected(Reason.CREDENTIALS_REFUSED, Scope.PROVIDER),
     Uncertain(Reason.TIMED_OUT),
     Uncertain(Reason.PROCESS_DIED),
 )
 
+RECIPIENTS = [f"+91980000000{number}" for number in range(6)]
+FAILURES = (
+    (Reason.RECIPIENT_UNREACHABLE, Scope.RECIPIENT),
+    (Reason.RECIPIENT_OPTED_OUT, Scope.RECIPIENT),
+    (Reason.TEMPLATE_REFUSED, Scope.TEMPLATE),
+    (Reason.CREDENTIALS_REFUSED, Scope.PROVIDER),
+)
+
 numbers = st.sampled_from([0, 0, 1, 1, 2, 3, 4, 6, 9])  # how far back: what is new is picked most
 deliveries = st.fixed_dictionaries(
     {
         "route": st.sampled_from(ROUTES),
-        "recipient": st.sampled_from([f"+91980000000{number}" for number in range(6)]),
+        "recipient": st.sampled_from(RECIPIENTS),
+        "marketing": st.booleans(),
         "live_ms": st.sampled_from([MINUTE, HOUR, DAY, 40 * DAY, 40 * DAY]),
         "wait_ms": st.sampled_from([0, 0, 5 * MINUTE]),
         "dedup_key": st.sampled_from([None, None, "a", "b"]),
@@ -58,6 +68,7 @@ deliveries = st.fixed_dictionaries(
 USUAL: dict[str, Any] = {
     "route": ROUTES[0],
     "recipient": "+919800000008",
+    "marketing": True,
     "live_ms": 40 * DAY,
     "wait_ms": 0,
     "dedup_key": None,

@@ -27,11 +27,14 @@ from app.core.models import (
     Reason,
     Receipt,
     ReceiptStatus,
+    Reply,
+    Scope,
     State,
     Variable,
+    Wish,
 )
 from app.outbox.sqlite import SqliteOutbox
-from app.outbox.values import DeliveryFilter, LaneState, Plan
+from app.outbox.values import DeliveryFilter, LaneState, Plan, SuppressionCounts
 from tests.outbox.outbox_checks import (
     check_claim,
     find_oldest_due,
@@ -43,14 +46,17 @@ from tests.outbox.outbox_checks import (
 )
 from tests.outbox.outbox_givens import (
     DAY,
+    FAILURES,
     HOUR,
     LEASE,
     MEMORY,
     MINUTE,
     OUTCOMES,
     PROVIDERS,
+    RECIPIENTS,
     ROUTES,
     SCOPES,
+    SECOND,
     SETTLE,
     START,
     STEPS,
@@ -104,7 +110,7 @@ class OutboxMachine(RuleBasedStateMachine):
             f"dlv-{self.made}", event_id, route, provider, template, given["recipient"], None if dead else message,
             given["state"], Reason.VARIABLE_MISSING if dead else None, self.now, self.now + given["wait_ms"],
             self.now + given["live_ms"], dedup_key=given["dedup_key"], priority=given["priority"],
-            on_unknown=given["on_unknown"],
+            on_unknown=given["on_unknown"], marketing=given["marketing"],
         )  # fmt: skip
 
     def pick(self, number: int) -> Row | None:
@@ -148,6 +154,10 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert row.due_at <= self.now
                 assert row.given.deadline_at <= self.now
                 row.move(State.EXPIRED, Reason.DEADLINE_PASSED, None, self.now)
+            elif state == State.SUPPRESSED:
+                assert row.due_at <= self.now < row.given.deadline_at
+                assert self.model.people.stops(row.given, row.state)
+                row.move(State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT, None, self.now)
             elif due_at != row.due_at:
                 assert row.due_at <= self.now < due_at == self.model.free_at(row, self.now)
                 row.due_at = due_at
@@ -195,13 +205,17 @@ class OutboxMachine(RuleBasedStateMachine):
         by=st.sampled_from(["ours", "its", "early"]),
         message_id=st.sampled_from(["m-1", "m-2"]),
         status=st.sampled_from(ReceiptStatus),
+        failure=st.sampled_from(FAILURES),
     )
-    def apply_receipt(self, number: int, by: str, message_id: str, status: ReceiptStatus) -> None:
+    def apply_receipt(
+        self, number: int, by: str, message_id: str, status: ReceiptStatus, failure: tuple[Reason, Scope] = FAILURES[0]
+    ) -> None:
         row = self.pick(number)
         provider = PROVIDERS[number % 2] if row is None or by == "its" else row.given.provider
         delivery_id = f"dlv-{self.made + number}" if by == "early" or row is None else row.given.id
-        why = Reason.RECIPIENT_UNREACHABLE if status is ReceiptStatus.FAILED else None
-        receipt = Receipt(status, None if by == "its" else delivery_id, message_id if by == "its" else None, None, why)
+        why, scope = failure if status is ReceiptStatus.FAILED else (None, Scope.MESSAGE)
+        our_id, its_id = (None, message_id) if by == "its" else (delivery_id, None)
+        receipt = Receipt(status, our_id, its_id, None, why, "", scope, message_id if by == "ours" else None)
         applied = self.run(self.store.apply_receipt(provider, receipt, self.now))
         assert applied == self.model.apply_receipt(provider, receipt, self.now)
 
@@ -212,12 +226,41 @@ class OutboxMachine(RuleBasedStateMachine):
         self.run(self.store.save_lane(provider, state))
         self.model.save_lane(provider, state)
 
+    @rule(
+        number=numbers,
+        matched=st.booleans(),
+        tapped=st.booleans(),
+        wish=st.sampled_from([None, None, "stop", "resume"]),
+        ago=st.sampled_from([None, 0, SECOND, 2 * DAY]),
+        chosen=st.booleans(),
+    )
+    def apply_reply(
+        self, number: int, *, matched: bool, tapped: bool, wish: Wish | None, ago: int | None, chosen: bool
+    ) -> None:
+        row = self.pick(number)
+        provider = PROVIDERS[number % 2] if row is None else row.given.provider
+        sender = RECIPIENTS[number % len(RECIPIENTS)] if row is None or not matched else row.given.recipient
+        at = None if ago is None else self.now - ago
+        delivery_id = row.given.id if row is not None and matched else None
+        reply = Reply("" if tapped else sender, "", tapped, delivery_id, "m-1", at, wish if chosen else None)
+        heard = self.run(self.store.apply_reply(provider, reply, wish, self.now))
+        assert heard == self.model.apply_reply(provider, reply, wish, self.now)
+
     # -- what people do ----------------------------------------------------------------------------
 
     @rule(picked=st.lists(numbers, min_size=1, max_size=3))
     def retry_deliveries(self, picked: list[int]) -> None:
         ids = [row.given.id for number in picked if (row := self.pick(number))]
         assert self.run(self.store.retry_deliveries(ids, self.now)) == self.model.retry_deliveries(ids, self.now)
+
+    @rule(numbers=st.lists(st.sampled_from(RECIPIENTS), max_size=3), lift=st.booleans())
+    def change_suppressions(self, numbers: list[str], *, lift: bool) -> None:
+        if lift:
+            changed = self.run(self.store.lift_suppressions(numbers))
+            assert changed == self.model.people.lift_by_hand(numbers)
+        else:
+            changed = self.run(self.store.suppress_people(numbers, "by_hand", self.now))
+            assert changed == self.model.people.suppress_by_hand(numbers, self.now)
 
     @rule(scope=st.sampled_from(SCOPES), by_hand=st.booleans(), probe_ms=st.sampled_from([None, 0, 5 * MINUTE]))
     def put_hold(self, scope: str, *, by_hand: bool, probe_ms: int | None) -> None:
@@ -300,6 +343,11 @@ class OutboxMachine(RuleBasedStateMachine):
         shown = [pick_columns(row) for row in self.list_shown()]
         assert shown == [show_row(self.model, row) for row in self.model.rows]
         assert self.run(self.store.list_holds()) == list_holds(self.model)
+        people = self.model.people
+        counts = SuppressionCounts(len(people.suppressed), len(people.unreachable))
+        assert self.run(self.store.count_suppressions()) == counts
+        listed, _ = self.run(self.store.list_suppressions(100, None))
+        assert sorted((each.reason, each.since) for each in listed) == sorted(people.suppressed.values())
         counted = Counter((row.given.provider, row.state) for row in self.model.rows)
         assert self.run(self.store.count_deliveries()) == counted
         for provider in PROVIDERS:
@@ -318,6 +366,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert story is not None
             tried = [(each["outcome"], each["reason"]) for each in story["attempt_list"]]
             assert tried == [(each.outcome, each.reason) for each in row.tried]
+            assert [each["value"] for each in story["timeline"] if each["kind"] == "reply"] == ["clicked"] * row.clicked
             assert {each["status"]: each["reason"] for each in story["receipts"]} == row.receipts
             assert story["provider_message_id"] == (row.message_id if row.recipient else None)
             assert (story["message"] is not None) == row.sendable

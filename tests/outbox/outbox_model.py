@@ -20,11 +20,14 @@ from app.core.models import (
     Receipt,
     ReceiptStatus,
     Rejected,
+    Reply,
     Scope,
     State,
+    Wish,
 )
 from app.core.replaying import KEEP_PLAN_MS
-from app.outbox.values import Closed, Enqueued, LaneState, Plan, Swept
+from app.outbox.values import Closed, Enqueued, Heard, LaneState, NewHold, Noted, Plan, Swept
+from tests.outbox.outbox_optouts import OptOuts
 from tests.outbox.outbox_rows import (
     Kept,
     Row,
@@ -42,6 +45,7 @@ KEEP_EARLY_MS = 24 * 3_600_000
 DEDUP_MS = 30 * 24 * 3_600_000
 DEATHS, REFUSALS = 3, 5
 RANKS = {None: 0, ReceiptStatus.SENT: 1, ReceiptStatus.FAILED: 2, ReceiptStatus.DELIVERED: 3, ReceiptStatus.READ: 4}
+ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
 
 
 @dataclass
@@ -56,6 +60,7 @@ class OutboxModel:
     lanes: dict[str, LaneState] = field(default_factory=dict)
     refusals: dict[str, tuple[Reason, int]] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
+    people: OptOuts = field(default_factory=OptOuts)
     shifted_ms: int = 0
     _seq: int = 0
 
@@ -82,7 +87,9 @@ class OutboxModel:
         for each in deliveries:
             state, reason = each.state, each.reason
             key = key_of(each)
-            if key is not None and not self.see(key, each.created_at, event.id):
+            if self.people.stops(each, each.state):
+                state, reason = State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT
+            elif key is not None and not self.see(key, each.created_at, event.id):
                 state, reason = State.SUPPRESSED, Reason.DUPLICATE
             kept.rows.append(self.make(each, state, reason))
         return Enqueued(event.id, tuple(show_state(row) for row in kept.rows), duplicate=False)
@@ -113,7 +120,8 @@ class OutboxModel:
         """Tell whether nothing stands against an ordinary attempt now."""
         it = row.given
         due = row.state is State.PENDING and row.due_at is not None and row.due_at <= now < it.deadline_at
-        return due and row.sendable and not self.blocking(row) and self.free_at(row, now) <= now
+        wanted = not self.people.stops(it, row.state)
+        return due and wanted and row.sendable and not self.blocking(row) and self.free_at(row, now) <= now
 
     def open_attempt(self, attempt: Attempt, now: int, lease_ms: int) -> None:
         """Take over an attempt that a claim opened; the checks are `check_claim`'s."""
@@ -150,9 +158,11 @@ class OutboxModel:
         row.message_id = message_id or row.message_id
         why = None if isinstance(outcome, Accepted) else outcome.reason
         row.tried[-1] = Tried(why, type(outcome).__name__.lower())
-        self._apply_early(row, message_id, now)
+        if not isinstance(outcome, Accepted):
+            self.people.note_refusal(row.given.recipient, outcome.reason, now)
+        early = self._apply_early(row, message_id, now)
         released = tuple(scope for scope in attempt.probes if isinstance(outcome, Accepted) and self._end_probed(scope))
-        return Closed(True, self._hold_after(row, outcome, decision, now), released)
+        return Closed(True, (*self._hold_after(row, outcome, decision, now), *early), released)
 
     def _end_probed(self, scope: str) -> bool:
         if scope not in self.holds or self.holds[scope].by_hand:
@@ -160,11 +170,10 @@ class OutboxModel:
         del self.holds[scope]
         return True
 
-    def _hold_after(self, row: Row, outcome: Outcome, decision: Decision, now: int) -> str | None:
+    def _hold_after(self, row: Row, outcome: Outcome, decision: Decision, now: int) -> tuple[NewHold, ...]:
         route = row.given.route
         if decision.hold_scope is not None and not isinstance(outcome, Accepted):
-            new = self.put_hold(decision.hold_scope, outcome.reason, now, decision.hold_probe_at)
-            return decision.hold_scope if new else None
+            return self._put_new(decision.hold_scope, outcome.reason, now, decision.hold_probe_at)
         if isinstance(outcome, Accepted):
             self.refusals.pop(route, None)
         elif isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE:
@@ -172,9 +181,12 @@ class OutboxModel:
             count = count + 1 if before is outcome.reason else 1
             self.refusals[route] = (outcome.reason, count)
             scope = f"route:{route}"
-            if count >= REFUSALS and self.put_hold(scope, Reason.REFUSED_REPEATEDLY, now, now + probe_wait_ms(scope)):
-                return scope
-        return None
+            if count >= REFUSALS:
+                return self._put_new(scope, Reason.REFUSED_REPEATEDLY, now, now + probe_wait_ms(scope))
+        return ()
+
+    def _put_new(self, scope: str, reason: Reason, now: int, probe_at: int | None) -> tuple[NewHold, ...]:
+        return (NewHold(scope, reason.value),) if self.put_hold(scope, reason, now, probe_at) else ()
 
     def lose_attempts(self, now: int, settle_ms: int, *, leases_until: int | None) -> int:
         """Give up the open attempts; `leases_until`: only those whose lease ended by then."""
@@ -268,35 +280,76 @@ class OutboxModel:
 
     # -- receipts ----------------------------------------------------------------------------------
 
-    def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> bool:
-        row = self._match(provider, receipt)
+    def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
+        row = self._match(provider, receipt.delivery_id, (receipt.provider_message_id, receipt.wamid))
         if row is None:
-            key = (provider, receipt.provider_message_id or "", receipt.delivery_id or "", receipt.status)
+            its_id = receipt.provider_message_id or receipt.wamid or ""
+            key = (provider, its_id, receipt.delivery_id or "", receipt.status)
             if key[1] or key[2]:
                 self.early.setdefault(key, (now, receipt))
-            return False
+            return Noted()
         row.message_id = row.message_id or receipt.provider_message_id
+        row.wamid = row.wamid or receipt.wamid
+        holds = self._take_receipt(row, receipt, now)
+        return Noted(row.given.id, row.given.event_id, row.given.route, holds)
+
+    def _take_receipt(self, row: Row, receipt: Receipt, now: int) -> tuple[NewHold, ...]:
+        is_new, before = receipt.status not in row.receipts, row.receipt
         row.receipts.setdefault(receipt.status, receipt.reason)
         if RANKS[receipt.status] > RANKS[row.receipt]:
             row.receipt, row.updated_at = receipt.status, now
         if row.tried and settles(row.state, receipt.status):
             row.move(State.ACCEPTED, None, None, now)
-        return True
-
-    def _match(self, provider: str, receipt: Receipt) -> Row | None:
-        own = [row for row in self.rows if row.given.provider == provider]
-        by_id = [row for row in own if row.given.id == receipt.delivery_id]
-        by_message = [row for row in own if row.message_id and row.message_id == receipt.provider_message_id]
-        return next(iter([*by_id, *by_message[::-1]]), None)
-
-    def _apply_early(self, row: Row, message_id: str | None, now: int) -> None:
+        if not is_new:
+            return ()
         it = row.given
-        for key, (_, receipt) in list(self.early.items()):
+        if receipt.status in ARRIVED:
+            self.people.unreachable.pop(it.recipient, None)
+        if receipt.status is not ReceiptStatus.FAILED or receipt.reason is None:
+            return ()
+        if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or before not in ARRIVED:
+            self.people.note_refusal(it.recipient, receipt.reason, now, receipt.at)
+        scopes = {Scope.PROVIDER: row.scopes[0], Scope.TEMPLATE: row.scopes[2]}
+        scope = scopes.get(receipt.scope)
+        return self._put_new(scope, receipt.reason, now, now + probe_wait_ms(scope)) if scope else ()
+
+    def _match(self, provider: str, delivery_id: str | None, message_ids: Sequence[str | None]) -> Row | None:
+        own = [row for row in self.rows if row.given.provider == provider]
+        found = [row for row in own if row.given.id == delivery_id]
+        for id_ in filter(None, message_ids):
+            found += [row for row in own if row.message_id == id_][::-1]
+            found += [row for row in own if row.wamid == id_][::-1]
+        return found[0] if found else None
+
+    def _apply_early(self, row: Row, message_id: str | None, now: int) -> list[NewHold]:
+        it = row.given
+        holds: list[NewHold] = []
+        for key in sorted(self.early, key=lambda key: (key[1] != message_id, *key)):
             provider, its_id, our_id, status = key
             if provider == it.provider and ((its_id and its_id == message_id) or our_id == it.id):
-                del self.early[key]
-                why = receipt.reason
-                self.apply_receipt(provider, Receipt(status, it.id, its_id or None, receipt.at, why), now)
+                _, early = self.early.pop(key)
+                receipt = Receipt(
+                    status, it.id, its_id or None, early.at, early.reason, "", early.scope, early.wamid
+                )  # fmt: skip
+                holds += self.apply_receipt(provider, receipt, now).holds_set
+        return holds
+
+    def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
+        row = self._match(provider, reply.delivery_id, (reply.provider_message_id,))
+        at = now if reply.at is None else min(reply.at, now)
+        number = reply.sender or (row.given.recipient if row else "")
+        changed = False
+        if wish == "stop":
+            changed = self.people.suppress(number, "preference" if reply.wish else "stop_reply", reply.at, now)
+        elif wish == "resume":
+            changed = self.people.lift(number, reply.at, now)
+        if row is None:
+            return Heard(changed=changed)
+        clicked = reply.tapped and wish is None and not row.clicked
+        row.clicked = row.clicked or clicked
+        if reply.tapped:
+            self._take_receipt(row, Receipt(ReceiptStatus.READ, row.given.id, None, at), now)
+        return Heard(row.given.id, row.given.event_id, row.given.route, clicked, changed)
 
     # -- ends --------------------------------------------------------------------------------------
 
@@ -317,6 +370,7 @@ class OutboxModel:
             over = all(row.updated_at < before and row.is_over(before) for row in kept.rows)
             return kept.event.received_at < before and over
 
+        self.people.forget(before)
         gone = [kept for kept in self.events if is_over(kept)]
         self.events = [kept for kept in self.events if kept not in gone]
         return len(gone)

@@ -51,6 +51,8 @@ def find_verdict(model: OutboxModel, it: Delivery, now: int) -> Verdict | None:
         return obstacle.verdict
     if it.deadline_at <= now:
         return Verdict.EXPIRED
+    if model.people.stops(it, it.state):
+        return Verdict.DEAD
     key = key_of(it)
     if key is not None and not model.see(key, it.created_at, it.event_id, again=True):
         return Verdict.DUPLICATE

@@ -42,6 +42,8 @@ class Row:
     spent: int = 0
     lease_until: int | None = None
     message_id: str | None = None
+    wamid: str | None = None
+    clicked: bool = False
     tried: list[Tried] = field(default_factory=list)
     receipts: dict[ReceiptStatus, Reason | None] = field(default_factory=dict)
 
@@ -86,7 +88,9 @@ def settles(state: State, status: ReceiptStatus) -> bool:
     """Tell whether a receipt proves that a tried delivery in this state was taken."""
     if state is State.UNKNOWN:
         return True
-    return status is not ReceiptStatus.FAILED and state in {State.PENDING, State.DEAD, State.EXPIRED}
+    return status is not ReceiptStatus.FAILED and state in {
+        State.PENDING, State.DEAD, State.EXPIRED, State.SUPPRESSED,
+    }  # fmt: skip
 
 
 def key_of(it: Delivery) -> tuple[str, ...] | None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.core.deciding import Decision
-from app.core.models import Reason, ReceiptStatus, Rejected, State
+from app.core.models import Accepted, Reason, Receipt, ReceiptStatus, Rejected, Scope, State
+from app.outbox.values import Hold, NewHold, Noted
 
 SENT, DELIVERED, READ, FAILED = ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ, ReceiptStatus.FAILED
 HOUR = 3_600_000
@@ -162,3 +163,119 @@ async def test_a_receipt_teaches_the_providers_id(shop: Any) -> None:
     await shop.receive(SENT, delivery_id, "wamid-1")
     assert await shop.receive(READ, None, "wamid-1")
     assert await shop.show(delivery_id) == ("accepted", None, "read")
+
+
+# -- what a failed receipt holds -------------------------------------------------------------------
+
+TEMPLATE, ACCOUNT = "template:gallabox/coupon_ready", "provider:gallabox"
+
+
+async def note(
+    shop: Any,
+    delivery_id: str | None,
+    message_id: str | None = None,
+    *,
+    reason: Reason = Reason.TEMPLATE_REFUSED,
+    scope: Scope = Scope.TEMPLATE,
+) -> Noted:
+    failed = Receipt(FAILED, delivery_id, message_id, reason=reason, scope=scope)
+    noted: Noted = await shop.store.apply_receipt("gallabox", failed, shop.now)
+    return noted
+
+
+@pytest.mark.parametrize(
+    ("scope", "held", "wait_ms"),
+    [
+        (Scope.TEMPLATE, TEMPLATE, 900_000),
+        (Scope.PROVIDER, ACCOUNT, 300_000),
+        (Scope.MESSAGE, None, 0),
+        (Scope.RECIPIENT, None, 0),
+    ],
+)
+async def test_a_failed_receipt_holds_what_it_speaks_of_and_says_so_once(
+    shop: Any, scope: Scope, held: str | None, wait_ms: int
+) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    noted = await note(shop, delivery_id, scope=scope)
+    assert (noted.matched, noted.delivery_id, noted.route) == (True, delivery_id, "coupon-ready")
+    assert noted.event_id == (await shop.read(delivery_id))["event_id"]
+    assert [hold.scope for hold in noted.holds_set] == ([held] if held else [])
+    expected = [Hold(held, "template_refused", shop.now, 0, shop.now + wait_ms)] if held else []
+    assert list(await shop.store.list_holds()) == expected
+    assert (await note(shop, delivery_id, scope=scope)).holds_set == ()
+
+
+async def test_a_repeated_receipt_does_not_set_again_what_a_person_released(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    await note(shop, delivery_id)
+    await shop.store.release_hold(TEMPLATE, shop.now)
+    assert (await note(shop, delivery_id)).holds_set == ()
+    assert list(await shop.store.list_holds()) == []
+
+
+async def test_a_second_message_that_failed_alike_tells_of_no_new_hold(shop: Any) -> None:
+    await shop.add_many(2)
+    attempts = await shop.claim()
+    for number, attempt in enumerate(attempts):
+        await shop.accept(attempt)
+        assert len((await note(shop, attempt.delivery.id)).holds_set) == 1 - number
+
+
+async def test_a_receipt_never_changes_what_a_person_has_stopped(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    await shop.store.put_hold(TEMPLATE, "by_hand", shop.now, by_hand=True)
+    assert (await note(shop, delivery_id)).holds_set == ()
+    assert list(await shop.store.list_holds()) == [Hold(TEMPLATE, "by_hand", shop.now, 0)]
+
+
+async def test_a_receipt_of_nothing_of_ours_holds_nothing(shop: Any) -> None:
+    assert await note(shop, "of nobody") == Noted()
+    assert list(await shop.store.list_holds()) == []
+
+
+async def test_an_early_failure_holds_once_its_message_is_known(shop: Any) -> None:
+    delivery_id = await shop.add()
+    attempt = await shop.claim_one()
+    assert not (await note(shop, None, "wamid-1")).matched
+    assert list(await shop.store.list_holds()) == []
+    closed = await shop.store.close_attempt(attempt, Accepted("wamid-1"), Decision(State.ACCEPTED), shop.now, 1)
+    assert closed.holds_set == (NewHold(TEMPLATE, "template_refused"),)
+    assert await shop.show(delivery_id) == ("accepted", "template_refused", "failed")
+
+
+@pytest.mark.parametrize("reason", [Reason.RECIPIENT_CAPPED, Reason.RATE_LIMITED, Reason.SERVER_ERROR])
+async def test_what_might_pass_is_not_tried_again_for_a_late_receipt(shop: Any, reason: Reason) -> None:
+    delivery_id = await shop.add(on_unknown="resend")
+    await shop.accept(await shop.claim_one())
+    await note(shop, delivery_id, reason=reason, scope=Scope.MESSAGE)
+    assert await shop.show(delivery_id) == ("accepted", reason, "failed")
+    assert (await shop.store.sweep(shop.now + HOUR, 0)).resent == 0
+    assert await shop.claim(after_ms=23 * HOUR) == []
+
+
+# -- by which id -----------------------------------------------------------------------------------
+
+
+async def test_a_receipt_is_matched_by_our_id_then_the_providers_then_whatsapps(shop: Any) -> None:
+    ours, its, whatsapps = [await shop.add() for _ in range(3)]
+    for attempt, message_id in zip(await shop.claim(), ("g-1", "g-2", "g-3"), strict=True):
+        await shop.accept(attempt, message_id)
+    await shop.receive(SENT, None, "g-3", wamid="wamid.3")
+    assert await shop.receive(READ, None, None, wamid="wamid.3")
+    assert await shop.receive(READ, None, "g-2", wamid="wamid.3")
+    assert await shop.receive(READ, ours, "g-2", wamid="wamid.3")
+    assert [(await shop.show(id_))[2] for id_ in (ours, its, whatsapps)] == ["read", "read", "read"]
+    assert await shop.receive(DELIVERED, None, "wamid.3"), "some webhooks give it as the provider's own"
+    assert {row["status"] for row in (await shop.read(whatsapps))["receipts"]} == {"sent", "delivered", "read"}
+
+
+async def test_an_early_receipt_teaches_whatsapps_id_too(shop: Any) -> None:
+    delivery_id = await shop.add()
+    attempt = await shop.claim_one()
+    await shop.receive(SENT, None, "g-1", wamid="wamid.1")
+    await shop.accept(attempt, "g-1")
+    assert await shop.receive(READ, None, None, wamid="wamid.1")
+    assert (await shop.show(delivery_id))[2] == "read"

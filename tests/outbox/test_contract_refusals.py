@@ -19,13 +19,13 @@ async def refuse(
     shop: Any, times: int, reason: Reason = Reason.PARAMETERS_REFUSED, scope: Scope = Scope.MESSAGE, **fields: Any
 ) -> list[str | None]:
     """Have so many messages refused for good, one after the other; return the new hold of each, if any."""
-    holds = []
+    holds: list[str | None] = []
     for _ in range(times):
         await shop.add(**fields)
         closed = await shop.store.close_attempt(
             await shop.claim_one(), Rejected(reason, scope), Decision(State.DEAD, reason), shop.now, 1
         )
-        holds.append(closed.hold_set)
+        holds += [hold.scope for hold in closed.holds_set] or [None]
     return holds
 
 
@@ -41,7 +41,7 @@ async def test_what_was_open_when_the_route_was_held_sets_it_no_second_time(shop
     await shop.add_many(7)
     refused = Rejected(Reason.PARAMETERS_REFUSED)
     closed = [await shop.store.close_attempt(each, refused, DEAD, shop.now, 1) for each in await shop.claim()]
-    assert [each.hold_set for each in closed] == [None] * 4 + [ROUTE] + [None] * 2
+    assert [[hold.scope for hold in each.holds_set] for each in closed] == [[]] * 4 + [[ROUTE]] + [[]] * 2
 
 
 @pytest.mark.parametrize(
@@ -112,5 +112,5 @@ async def test_a_route_that_a_person_has_stopped_is_not_renamed_by_its_refusals(
     await shop.store.put_hold(ROUTE, "counting stock", shop.now, by_hand=True)
     refused = Rejected(Reason.PARAMETERS_REFUSED)
     closed = [await shop.store.close_attempt(each, refused, DEAD, shop.now, 1) for each in open_]
-    assert {each.hold_set for each in closed} == {None}
+    assert {each.holds_set for each in closed} == {()}
     assert list(await shop.store.list_holds()) == [Hold(ROUTE, "counting stock", shop.now, 0)]

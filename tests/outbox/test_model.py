@@ -89,6 +89,16 @@ def work_behind_a_hold(machine: OutboxMachine) -> None:
     machine.wait_and_work([None])
 
 
+def work_past_an_opt_out(machine: OutboxMachine) -> None:
+    machine.change_suppressions([USUAL["recipient"]], lift=False)
+    machine.wait_and_work([None])
+
+
+def add_past_an_opt_out(machine: OutboxMachine) -> None:
+    machine.change_suppressions([USUAL["recipient"]], lift=False)
+    machine.add_event(2, [USUAL])
+
+
 def repeat_receipts(machine: OutboxMachine) -> None:
     machine.wait_and_work([Accepted("m-1")])
     for status in (ReceiptStatus.READ, ReceiptStatus.SENT):
@@ -114,6 +124,8 @@ CONTROLS: Sequence[tuple[Callable[[OutboxMachine], None], Any, str, Any]] = (
     (close_a_stale_attempt, closing, "close_attempt", close_unfenced),
     (work_past_a_deadline, claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62")),
     (work_behind_a_hold, claiming, "list_blocking", lambda *_: ()),
+    (work_past_an_opt_out, claiming, "is_suppressed", lambda *_: False),
+    (add_past_an_opt_out, adding, "stops_delivery", lambda *_: False),
     (repeat_receipts, receiving, "_RANK", {None: 0, "sent": 4, "failed": 2, "delivered": 3, "read": 1}),
 )
 each_control = pytest.mark.parametrize(

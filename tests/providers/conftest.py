@@ -29,6 +29,8 @@ class Sample:
     prove: Callable[[bytes], Proof]
     unprovable: Mapping[str, Any]  # the same settings without a webhook secret
     describe_receipt: Callable[[str, str], Any]  # (provider's message id, status word) -> body
+    describe_reply: Callable[[str, str], Any]  # (the id of the message it answers, text) -> body, from 919800000001
+    reply_headers: Mapping[str, str]
 
 
 def sign_base64(secret: str, body: bytes) -> str:
@@ -38,6 +40,12 @@ def sign_base64(secret: str, body: bytes) -> str:
 def describe_meta_status(message_id: str, status: str) -> Any:
     statuses = [{"id": message_id, "status": status, "timestamp": "1790000000", "recipient_id": "919800000001"}]
     return {"entry": [{"changes": [{"field": "messages", "value": {"statuses": statuses}}]}]}
+
+
+def describe_meta_reply(message_id: str, text: str) -> Any:
+    said = {"from": "919800000001", "id": "wamid.in", "timestamp": "1790000000", "type": "text", "text": {"body": text}}
+    messages = [{**said, "context": {"from": "919800000099", "id": message_id}}]
+    return {"entry": [{"changes": [{"field": "messages", "value": {"messages": messages}}]}]}
 
 
 SAMPLES: Mapping[str, Sample] = {
@@ -58,6 +66,18 @@ SAMPLES: Mapping[str, Sample] = {
         ),
         unprovable={"webhook_secret": ""},
         describe_receipt=lambda message_id, status: {"id": message_id, "whatsapp": {"status": status}},
+        describe_reply=lambda message_id, text: {
+            "id": "in-1",
+            "contact": {"phone": ["919800000001"]},
+            "whatsapp": {
+                "from": "919800000001",
+                "type": "text",
+                "text": {"body": text},
+                "context": {"id": message_id},
+                "time": "1790000000",
+            },
+        },
+        reply_headers={"x-event-name": "Message.Received"},
     ),
     "bitespeed": Sample(
         settings={
@@ -78,6 +98,16 @@ SAMPLES: Mapping[str, Sample] = {
             "status": status,
             "message_type": "outgoing",
         },
+        describe_reply=lambda message_id, text: {
+            "event": "message_created",
+            "id": 4712,
+            "message_type": "incoming",
+            "content": text,
+            "content_attributes": {"in_reply_to_external_id": message_id},
+            "conversation": {"meta": {"sender": {"phone_number": "+919800000001"}}},
+            "created_at": 1_790_000_000,
+        },
+        reply_headers={},
     ),
     "http": Sample(
         settings={
@@ -102,6 +132,8 @@ SAMPLES: Mapping[str, Sample] = {
         ),
         unprovable={"webhook_secret": ""},
         describe_receipt=describe_meta_status,
+        describe_reply=describe_meta_reply,
+        reply_headers={},
     ),
 }
 

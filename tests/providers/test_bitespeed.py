@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.core.models import Accepted, Message, Reason, Receipt, ReceiptStatus, Rejected, Response, Uncertain
+from app.core.models import Accepted, Message, Reason, Receipt, ReceiptStatus, Rejected, Response, Scope, Uncertain
 from app.providers.base import Provider
 from app.providers.bitespeed import BitespeedSettings
 
@@ -138,6 +138,7 @@ def test_message_id_stands_where_the_settings_say(build_account: Callable[..., P
                     None,
                     Reason.RECIPIENT_UNREACHABLE,
                     "131026: cannot reach ***",
+                    Scope.RECIPIENT,
                 )
             ],
         ),

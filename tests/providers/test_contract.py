@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from app.core.models import (
     Receipt,
     ReceiptStatus,
     Rejected,
+    Reply,
     Response,
     Retryable,
     Scope,
@@ -27,6 +29,7 @@ from app.core.models import (
 )
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider
+from app.providers.meta import META_CODES
 
 TextsOf = Callable[[bytes], list[str]]
 
@@ -40,12 +43,16 @@ class Sample(Protocol):
     prove: Callable[[bytes], tuple[Mapping[str, str], Mapping[str, str]]]
     unprovable: Mapping[str, Any]
     describe_receipt: Callable[[str, str], Any]
+    describe_reply: Callable[[str, str], Any]
+    reply_headers: Mapping[str, str]
 
 
 TOO_LONG = b'{"id": "m-1", "status": "ACCEPTED", "pad": "' + b"x" * 65_536 + b'"}'
 OWN_KEYS = (
     *("status", "id", "error", "errors", "code", "message", "data", "whatsapp", "event", "entry", "changes"),
     *("value", "statuses", "timestamp", "localMessageId", "content_attributes", "external_error", "success"),
+    *("messages", "user_preferences", "category", "wa_id", "from", "text", "button", "interactive", "context"),
+    *("message_type", "content", "conversation", "phone_number", "contact", "phone", "type", "body"),
 )
 
 # The providers are values: a fixture that outlives one example changes nothing.
@@ -270,6 +277,10 @@ def test_no_webhook_whatever_its_bytes_raises(provider: Provider, body: bytes, h
     for receipts in (provider.read_receipts(headers, body), provider.read_receipts({}, body)):
         for receipt in receipts:
             assert receipt.delivery_id is not None or receipt.provider_message_id is not None
+    for name in (header, "Message.Received", "Message.WA.Interaction.Received"):
+        for reply in provider.read_replies({"x-event-name": name}, body):
+            assert reply.sender or reply.delivery_id or reply.provider_message_id
+            assert re.fullmatch(r"(\+[1-9][0-9]{7,14})?", reply.sender)
 
 
 def test_own_webhook_is_believed_and_a_forged_one_is_not(sample: Sample, provider: Provider) -> None:
@@ -302,6 +313,32 @@ def test_every_status_word_is_read_in_any_case(
     assert (receipt.reason is not None) is (status is ReceiptStatus.FAILED)
 
 
+def test_a_reply_is_read_with_who_sent_it_and_what_it_answers(sample: Sample, provider: Provider) -> None:
+    body = json.dumps(sample.describe_reply("m-1", "Stop")).encode()
+    expected = Reply("+919800000001", "Stop", tapped=False, provider_message_id="m-1", at=1_790_000_000_000)
+    assert tuple(provider.read_replies(sample.reply_headers, body)) == (expected,)
+    assert tuple(provider.read_receipts(sample.reply_headers, body)) == ()
+
+
+@pytest.mark.parametrize("status", list(ReceiptStatus))
+def test_a_receipt_is_no_reply(sample: Sample, provider: Provider, status: ReceiptStatus) -> None:
+    body = json.dumps(sample.describe_receipt("m-1", status.value)).encode()
+    assert tuple(provider.read_replies(sample.prove(body)[0], body)) == ()
+
+
+@pytest.mark.parametrize("code", sorted(META_CODES))
+def test_a_failed_receipt_speaks_of_what_its_code_speaks_of(sample: Sample, provider: Provider, code: int) -> None:
+    told = sample.describe_receipt("m-1", "failed")
+    place = told["entry"][0]["changes"][0]["value"]["statuses"][0] if "entry" in told else told
+    place["errors"] = [{"code": code, "title": "no", "error_data": {"details": "no"}}]
+    if "event" in told:
+        place["content_attributes"] = {"errors": place.pop("errors")}
+    (receipt,) = provider.read_receipts({}, json.dumps(told).encode())
+    meaning = META_CODES[code]
+    assert receipt.reason is meaning.reason
+    assert receipt.scope is (Scope.MESSAGE if meaning.retry else meaning.scope), "what may pass holds nothing"
+
+
 def test_the_order_of_webhooks_does_not_matter(sample: Sample, provider: Provider) -> None:
     bodies_ = [json.dumps(sample.describe_receipt("m-1", word)).encode() for word in ("sent", "read", "delivered")]
     read: dict[bytes, tuple[Receipt, ...]] = {body: tuple(provider.read_receipts({}, body)) for body in bodies_}
@@ -319,3 +356,4 @@ def test_the_order_of_webhooks_does_not_matter(sample: Sample, provider: Provide
 )
 def test_unknown_webhook_reports_nothing(provider: Provider, body: bytes) -> None:
     assert tuple(provider.read_receipts({}, body)) == ()
+    assert tuple(provider.read_replies({"x-event-name": "Message.Received"}, body)) == ()

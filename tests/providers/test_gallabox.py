@@ -21,6 +21,7 @@ from app.core.models import (
     Rejected,
     Response,
     Retryable,
+    Scope,
     Uncertain,
     Variable,
 )
@@ -146,6 +147,7 @@ def test_signature_is_base64_and_nothing_else(gallabox: Provider) -> None:
                 None,
                 Reason.RECIPIENT_UNREACHABLE,
                 "131026: undeliverable to ***",
+                Scope.RECIPIENT,
             ),
         ),
         (
@@ -163,7 +165,7 @@ def test_signature_is_base64_and_nothing_else(gallabox: Provider) -> None:
         (
             STATUS,
             {"id": "g-5", "whatsapp": {"status": "failed", "errors": [{"code": 131050}]}},
-            Receipt(ReceiptStatus.FAILED, None, "g-5", None, Reason.RECIPIENT_OPTED_OUT, "131050"),
+            Receipt(ReceiptStatus.FAILED, None, "g-5", None, Reason.RECIPIENT_OPTED_OUT, "131050", Scope.RECIPIENT),
         ),
         (
             FAILED,
@@ -289,3 +291,50 @@ def test_list_is_asked_for_with_the_account_id_and_the_keys(build_account: Calla
     assert (request.method, request.body) == ("GET", b"")
     assert request.url == "https://gallabox.example/devapi/accounts/acc%2F1/whatsappTemplates"
     assert request.headers == {"apiKey": "key-canary-1", "apiSecret": "secret-canary-1"}
+
+
+@pytest.mark.parametrize(
+    ("form", "taken"),
+    [("base64", {"base64"}), ("hex", {"hex", "HEX", "sha256"}), ("either", {"base64", "hex", "HEX", "sha256"})],
+)
+def test_a_signature_in_hex_is_taken_only_where_the_yaml_says_so(
+    build_account: Callable[..., Provider], form: str, taken: set[str]
+) -> None:
+    provider, body = build_account("gallabox", webhook_signature=form), b'{"id": "g-1"}'
+    digest = hmac.new(b"hook-canary-1", body, hashlib.sha256)
+    written = {
+        "base64": base64.b64encode(digest.digest()).decode(),
+        "hex": digest.hexdigest(),
+        "HEX": digest.hexdigest().upper(),
+        "sha256": f"sha256={digest.hexdigest()}",
+        "forged": "0" * 64,
+        "none": "",
+    }
+    found = {
+        name for name, text in written.items() if provider.verify_receipt({"x-gallabox-signature": text}, {}, body)
+    }
+    assert found == taken
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, lambda name: f" {name} "])
+@pytest.mark.parametrize("event", ["Message.Send", "Broadcast.WA.Message.Status.Received", "Message.WA.Status.Failed"])
+def test_an_events_name_is_read_in_any_case(gallabox: Provider, event: str, spell: Callable[[str], str]) -> None:
+    body = b'{"id": "g-1", "whatsapp": {"status": "failed"}}'
+    assert len(gallabox.read_receipts({"x-event-name": spell(event)}, body)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        ({"localMessageId": "d-1", "id": "g-1", "whatsapp": {"id": "wamid.1"}}, ("d-1", "g-1", "wamid.1")),
+        ({"id": "g-1", "wamid": "wamid.1"}, (None, "g-1", "wamid.1")),
+        ({"data": {"id": "g-1", "messageId": "wamid.1"}}, (None, "g-1", "wamid.1")),
+        ({"id": "wamid.1"}, (None, "wamid.1", None)),
+        ({"id": "g-1", "whatsapp": {"id": "another"}}, (None, "g-1", None)),
+    ],
+)
+def test_a_receipt_names_its_message_by_every_id_it_has(
+    gallabox: Provider, body: Any, ids: tuple[str | None, ...]
+) -> None:
+    (receipt,) = gallabox.read_receipts(FAILED, json.dumps(body).encode())
+    assert (receipt.delivery_id, receipt.provider_message_id, receipt.wamid) == ids

@@ -157,7 +157,7 @@ class Workload:
     async def receive(self, delivery: Delivery) -> None:
         for status in (ReceiptStatus.SENT, ReceiptStatus.DELIVERED)[: self.random.randrange(1, 3)]:
             receipt = Receipt(status, delivery.id, None, self.now)
-            if await self.store.apply_receipt(delivery.provider, receipt, self.tick()):
+            if (await self.store.apply_receipt(delivery.provider, receipt, self.tick())).matched:
                 self.tell("received", delivery.id, status)
 
     async def keep(self) -> None:

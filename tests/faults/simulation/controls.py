@@ -118,6 +118,16 @@ def keep_no_gap() -> Iterator[None]:
 
 
 @contextmanager
+def ask_nobody() -> Iterator[None]:
+    """Send to whoever has opted out."""
+    with (
+        patch("app.outbox.adding.stops_delivery", lambda *_: False),
+        patch("app.outbox.claiming.is_suppressed", lambda *_: False),
+    ):
+        yield
+
+
+@contextmanager
 def believe_the_clock() -> Iterator[None]:
     """Count waits on the machine's clock, while somebody sets it all the time."""
     with (
@@ -147,6 +157,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "nothing is counted": (patch("app.outbox.reading.count_deliveries", lambda _db: {}), ("I10",)),
     "the clock is what it is set to": (believe_the_clock(), WAITS),
     "resends without end": (patch("app.outbox.closing.RESENDS_LIMIT", 10**9), ("again",)),
+    "nobody is asked who opted out": (ask_nobody(), ("opted out",)),
     "holds hold nothing": (patch("app.outbox.claiming.list_blocking", lambda *_: ()), ("held",)),
 }
 """What is given up, how, and how the broken invariants begin that must be found."""

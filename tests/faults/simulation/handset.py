@@ -33,11 +33,32 @@ def draw_story(random: Random) -> tuple[tuple[float, str], ...]:
     return random.choice(_STORIES)
 
 
-def build_receipt(provider: str, delivery_id: str, message_id: str, status: str) -> Webhook:
+def draw_code(random: Random) -> int:
+    """Return why a message failed after it was taken: for this person, for its template, or for reasons of its own."""
+    return random.choice((131026, 131049, 131050, 132001, 131000))
+
+
+def build_receipt(provider: str, delivery_id: str, message_id: str, status: str, code: int) -> Webhook:
     """Return the webhook by which a provider reports a status; only the first sends our own id back."""
+    why = {"errors": [{"code": code}]} if status == "failed" else {}
     if provider == "main":
-        body = json.dumps({"localMessageId": delivery_id, "id": message_id, "whatsapp": {"status": status}}).encode()
-        signature = base64.b64encode(hmac.digest(SECRETS["WEBHOOK"].encode(), body, hashlib.sha256)).decode()
-        return {"x-event-name": "Message.WA.Status.Received", "x-gallabox-signature": signature}, {}, body
+        return _sign(
+            "Message.WA.Status.Received",
+            {"localMessageId": delivery_id, "id": message_id, "whatsapp": {"status": status}, **why},
+        )
     told = {"event": "message_updated", "status": status, "id": message_id, "message_type": "outgoing"}
-    return {}, {"token": SECRETS["WEBHOOK"]}, json.dumps(told).encode()
+    return {}, {"token": SECRETS["WEBHOOK"]}, json.dumps({**told, "content_attributes": why}).encode()
+
+
+def build_word(number: str, word: str, at_s: int) -> Webhook:
+    """Return the webhook by which the first provider tells what a customer wrote, or chose in WhatsApp ("resume")."""
+    if word == "resume":
+        chosen = {"wa_id": number[1:], "category": "marketing_messages", "value": word, "timestamp": str(at_s)}
+        return _sign("Message.Received", {"entry": [{"changes": [{"value": {"user_preferences": [chosen]}}]}]})
+    return _sign("message.received", {"whatsapp": {"from": number[1:], "text": {"body": word}, "time": str(at_s)}})
+
+
+def _sign(event: str, told: object) -> Webhook:
+    body = json.dumps(told).encode()
+    signature = base64.b64encode(hmac.digest(SECRETS["WEBHOOK"].encode(), body, hashlib.sha256)).decode()
+    return {"x-event-name": event, "x-gallabox-signature": signature}, {}, body

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.core.freezing import encode_message
 from app.core.models import Attempt, Message
+from app.outbox.people import hash_person, read_key
 from app.outbox.values import Enqueued
 
 GAP_MS = 6_000 - 250 - 600  # what a lane does not note, and the relay's clock catching up a drift of 10 %
@@ -23,12 +24,20 @@ UNCERTAIN = ("timed_out", "connection_lost", "gateway_failed", "answer_unreadabl
 LAST = ("accepted", "expired", "suppressed", "shadow", "dead")
 # From each state, where a delivery may go by itself; a person's retry leads from the last ones to pending.
 MOVES: Mapping[str, tuple[str, ...]] = {
-    "pending": ("sending", "expired", "dead", "accepted"),
+    "pending": ("sending", "expired", "dead", "suppressed", "accepted"),
     "sending": ("pending", "accepted", "unknown", "dead", "expired"),
     "unknown": ("pending", "accepted", "expired", "dead"),  # given up as lost, its attempt may end after all
     "dead": ("accepted",),
     "expired": ("accepted",),
+    "suppressed": ("accepted",),  # sent before they opted out, and it had arrived
 }
+# What a provider or a handset has said of a person, by the row that keeps it.
+_REFUSALS = """
+SELECT 'answer', a.delivery_seq, a.number FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
+WHERE a.reason = 'recipient_opted_out' AND d.person = ?1
+UNION ALL SELECT 'receipt', r.delivery_seq, 0 FROM receipts r JOIN deliveries d ON d.seq = r.delivery_seq
+WHERE r.reason = 'recipient_opted_out' AND d.person = ?1
+"""
 
 
 @dataclass
@@ -52,6 +61,10 @@ class Oracle:
     taken: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # by delivery: its episode each time
     frozen: dict[str, bytes] = field(default_factory=dict)
     requests: int = 0
+    stopped: dict[str, int] = field(default_factory=dict)  # by number: when the last stop that was heard was uttered
+    resumed: dict[str, int] = field(default_factory=dict)  # the same of what was uttered, heard or not
+    _uttered: set[str] = field(default_factory=set)  # who has ever said stop
+    _forgiven: set[tuple[Any, ...]] = field(default_factory=set)  # refusals before somebody wanted marketing again
     _coupons: set[Any] = field(default_factory=set)
     latest: int = 0  # that the machine's clock ever showed before it was set back
     restarted_at: int = 0
@@ -142,8 +155,41 @@ class Oracle:
         deadline_at = self._one("SELECT deadline_at FROM deliveries WHERE id = ?", it.id)[0]
         if attempt.started_at >= deadline_at:
             self.fail(f"I6: {it.id} was claimed after its deadline")
+        self._check_wanted(it.id, it.recipient)
         self._check_rate(it.provider, now)
         self._check_settled(attempt, now)
+
+    def note_wish(self, number: str, wish: str | None, uttered_at: int, *, heard: bool) -> None:
+        """A customer has uttered a wish, or the relay has answered 200 to it."""
+        if wish == "stop":
+            self._uttered.add(number)
+        if wish == "stop" and heard:
+            self.stopped[number] = max(self.stopped.get(number, 0), uttered_at)
+        if wish == "resume":  # from when it is uttered nobody can say any more which of the two came first
+            self.resumed[number] = max(self.resumed.get(number, 0), uttered_at)
+            self._forgiven |= self._list_refusals(self._hash(number))
+
+    def _check_wanted(self, delivery_id: str, number: str) -> None:
+        """No marketing is begun for somebody whose opt-out was committed."""
+        marketing, person = self._one("SELECT marketing, person FROM deliveries WHERE id = ?", delivery_id)
+        if marketing and self.stopped.get(number, 0) > self.resumed.get(number, 0):
+            self.fail(f"opted out: {delivery_id} goes to {number}, who had said stop")
+        if marketing and self._list_refusals(person) - self._forgiven:
+            self.fail(f"opted out: {delivery_id} goes to {number}, of whom WhatsApp had said so")
+
+    def check_withheld(self) -> None:
+        """Nothing is withheld but marketing, and only from who has opted out."""
+        said = {self._hash(number) for number in self._uttered}
+        query = "SELECT id, marketing, person FROM deliveries WHERE state = 'suppressed' AND reason <> 'duplicate'"
+        for id_, marketing, person in self.db.execute(query).fetchall():
+            if not marketing or (person not in said and not self._list_refusals(person)):
+                self.fail(f"withheld: {id_} was suppressed, and nobody had opted out of it")
+
+    def _hash(self, number: str) -> bytes | None:
+        return hash_person(read_key(self.db), number)
+
+    def _list_refusals(self, person: bytes | None) -> set[tuple[Any, ...]]:
+        return set(self.db.execute(_REFUSALS, (person,)))
 
     def _check_settled(self, attempt: Attempt, now: int) -> None:
         """What may have been sent is sent again after its settling time, no earlier."""

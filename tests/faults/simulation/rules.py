@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from app.core.config import parse_config
+from app.core.templates import Template
 from app.providers import settings_types
 from app.settings import Settings, read_settings
 from app.snapshot import Snapshot, build_snapshot
@@ -82,6 +83,8 @@ routes:
     priority: -5
 """
 TEMPLATES = ("coins", "big_coins", "coupon", "expiry", "review")
+# The one that is no marketing: who has opted out gets it all the same.
+REVIEW = Template("main", "review", "{{1}} {{2}}", ("1", "2"), category="UTILITY")
 ROUTES = ("coins", "big-coins", "coupon", "expiry", "review")
 _TOPICS = ("walletreward_create", "coupon_create", "coinexpirynotify_create", "reviewrequest_create", "order_create")
 _TOPIC_WEIGHTS = (6, 4, 4, 3, 0.5)
@@ -91,7 +94,13 @@ _TOPIC_WEIGHTS = (6, 4, 4, 3, 0.5)
 def load_rules(version: int) -> Snapshot:
     """Return a version of the rules as they are put in force."""
     text = _YAML.format(version=version, concurrency=(4, 2, 4)[version], timeout=("10s", "10s", "4s")[version])
-    parsed = parse_config(text, name="simulation", environment=SECRETS, provider_types=settings_types(), templates={})
+    parsed = parse_config(
+        text,
+        name="simulation",
+        environment=SECRETS,
+        provider_types=settings_types(),
+        templates={("main", "review"): REVIEW},
+    )
     assert parsed.config is not None, parsed.problems
     return build_snapshot(parsed.config, {})
 

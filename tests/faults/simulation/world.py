@@ -15,13 +15,14 @@ from app.errors import StoreError
 from app.intake import Answer
 from app.metrics import Metrics
 from app.refusal import Refusal
-from tests.faults.simulation.handset import build_receipt, draw_story
+from tests.faults.simulation.handset import Webhook as HandsetWebhook
+from tests.faults.simulation.handset import build_receipt, build_word, draw_code, draw_story
 from tests.faults.simulation.loop import VirtualLoop
 from tests.faults.simulation.nector import Nector
 from tests.faults.simulation.operating import Operator
 from tests.faults.simulation.oracle import Oracle
 from tests.faults.simulation.process import Process, Surroundings
-from tests.faults.simulation.rules import VERSIONS, Webhook, draw_webhooks, load_rules
+from tests.faults.simulation.rules import CUSTOMERS, VERSIONS, Webhook, draw_webhooks, load_rules
 from tests.faults.simulation.store import InlineWriter, MemoryOutbox, StoreFaults, open_memory
 from tests.faults.simulation.trace import Trace
 from tests.faults.simulation.vendor import Vendor
@@ -39,6 +40,7 @@ TROUBLES = {
     "hold": 2,
     "release": 3,
     "retry": 4,
+    "word": 6,
     "late end": 8,
     "storm": 4,
     "step": 4,
@@ -152,8 +154,11 @@ class World:
         self.oracle.check_events(self.nector.acknowledged)
         self.oracle.check_timelines()
         self.oracle.check_truth()
+        self.oracle.check_withheld()
         self.oracle.check_nothing_waits(self.read_true() - 1_800_000)
         query = "SELECT count(*) FROM timeline WHERE kind = 'state' AND value = 'unknown'"
+        withheld = "SELECT count(*) FROM timeline WHERE value = 'suppressed' AND reason = 'recipient_opted_out'"
+        self.tally["withheld"] = self.db.execute(withheld).fetchone()[0]
         self.tally["unknowns"] = self.db.execute(query).fetchone()[0]
 
     async def _keep_running(self) -> None:
@@ -219,6 +224,10 @@ class World:
             case "reload":
                 self._version = self.random.randrange(VERSIONS)
                 self._running().reload(self._version)
+            case "word":
+                number = f"+9198000000{self.random.randrange(CUSTOMERS):02}"
+                word = self.random.choice(("STOP", "Stop promotions", "resume", "where is my order?"))
+                self._start(self._say(number, word))
             case "late end":
                 self._operator.end_late()
             case "step":
@@ -261,8 +270,23 @@ class World:
         self, after_s: float, provider: str, delivery_id: str, message_id: str, status: str
     ) -> None:
         await asyncio.sleep(after_s)
-        webhook = build_receipt(provider, delivery_id, message_id, status)
+        webhook = build_receipt(provider, delivery_id, message_id, status, draw_code(self.random))
         self.oracle.receipts.add(delivery_id)
+        await self._insist(provider, webhook)
+
+    async def _say(self, number: str, word: str) -> None:
+        """A customer writes or chooses something; the provider may tell of it twice, and much later again."""
+        at_s = self.read_true() // 1000
+        webhook = build_word(number, word, at_s)
+        wish = "resume" if word == "resume" else "stop" if "top" in word.lower() else None
+        self.oracle.note_wish(number, wish, at_s * 1000, heard=False)
+        for after_s in (0, *self.random.choice(((), (1,), (30_000,)))):
+            await asyncio.sleep(after_s)
+            if await self._insist("main", webhook):
+                self.oracle.note_wish(number, wish, at_s * 1000, heard=True)
+
+    async def _insist(self, provider: str, webhook: HandsetWebhook) -> bool:
+        """Post a provider's webhook up to three times; return whether it was answered 200."""
         for _ in range(3):
             process = self._process
             if process is not None and process.listening:
@@ -270,9 +294,10 @@ class World:
                 await asyncio.wait({task})
                 if not task.cancelled() and not isinstance(task.exception(), StoreError):
                     if task.result() != 200:
-                        self.fail(f"a receipt of {provider} was answered {task.result()}")
-                    return
+                        self.fail(f"a webhook of {provider} was answered {task.result()}")
+                    return True
             await asyncio.sleep(60)
+        return False
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something outside every process."""
