@@ -10,6 +10,7 @@ from app.clock import Clock
 from app.core.models import Receipt, Reply
 from app.core.opting import read_wish
 from app.core.paths import list_paths
+from app.core.phone import mask_phone
 from app.logs import Log
 from app.metrics import FORGED, UNREAD, Metrics
 from app.outbox.base import Outbox
@@ -65,9 +66,11 @@ async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt,
         delivery_id=noted.delivery_id,
         event_id=noted.event_id,
         route=noted.route,
+        recipient=mask_phone(noted.recipient or "") or None,
         status=receipt.status.value,
         reason=receipt.reason.value if receipt.reason else None,
         matched=noted.matched,
+        age_ms=None if noted.created_at is None else max(now - noted.created_at, 0),
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from app.outbox.people import HASH_ID
 
 _FIND = """
-SELECT d.seq, d.id, e.id, d.route, d.template, d.state, d.receipt, d.attempts, d.provider_message_id, d.wamid, d.person
+SELECT d.seq, d.id, e.id, d.route, d.template, d.state, d.receipt, d.attempts, d.provider_message_id, d.wamid, d.person,
+    d.recipient, d.created_at
 FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq WHERE
 """
 _BY_ID = f"{_FIND} d.id = ?1 AND d.provider = ?2"
@@ -37,6 +38,8 @@ class Known:
     message_id: str | None
     wamid: str | None
     person: bytes | None
+    recipient: str
+    created_at: int
 
 
 def find_known(

@@ -49,7 +49,8 @@ def apply_receipt(db: sqlite3.Connection, provider: str, receipt: Receipt, now: 
         _keep_early(db, provider, receipt, now)
         return Noted()
     learn_ids(db, known, receipt.provider_message_id, receipt.wamid)
-    return Noted(known.id, known.event_id, known.route, take_receipt(db, provider, known, receipt, now))
+    holds_set = take_receipt(db, provider, known, receipt, now)
+    return Noted(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
 
 
 def take_receipt(

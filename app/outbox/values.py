@@ -81,11 +81,13 @@ class NewHold:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What `apply_receipt` came to: of which delivery it was, all None while it is of none."""
+    """What `apply_receipt` came to: of which delivery it was, all None while it is of none. `recipient`: in clear."""
 
     delivery_id: str | None = None
     event_id: str | None = None
     route: str | None = None
+    recipient: str | None = None
+    created_at: int | None = None
     holds_set: tuple[NewHold, ...] = ()
 
     @property

@@ -27,7 +27,7 @@ UVICORNS = {"Started server process", "Shutting down", "Finished server process"
 IDS = {
     "event.received": {"event_id", "deliveries", "routes", "providers", "recipients", "accept_ms"},
     "delivery.attempted": {"event_id", "delivery_id", "route", "provider", "recipient", "send_ms", "age_ms"},
-    "receipt.received": {"delivery_id", "provider", "status"},
+    "receipt.received": {"event_id", "delivery_id", "route", "provider", "recipient", "status", "age_ms"},
 }
 
 
@@ -171,8 +171,10 @@ def test_one_event_can_be_followed_through_its_lines(play: Callable[[str], Playe
     assert attempt["recipient"] == "+91******0081"
     assert 0 <= attempt["send_ms"] <= attempt["age_ms"] + 5
     assert 0 <= first["accept_ms"] < 20_000
-    statuses = [line["status"] for line in lines if line["event"] == "receipt.received" and line["delivery_id"] == id_]
-    assert set(statuses) >= {"delivered", "read"}
+    receipts = [line for line in lines if line["event"] == "receipt.received" and line["delivery_id"] == id_]
+    assert {line["status"] for line in receipts} >= {"delivered", "read"}
+    assert {(line["event_id"], line["recipient"]) for line in receipts} == {(first["event_id"], "+91******0081")}
+    assert all(line["age_ms"] >= 0 for line in receipts)
 
 
 def test_nothing_of_a_customer_and_no_secret_is_printed_at_any_level(played: Played) -> None:

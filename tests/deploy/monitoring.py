@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from ruamel.yaml import YAML
 
 from app.core.models import ReceiptStatus, State
-from app.metrics import FORGED, WORKS, Metrics
+from app.metrics import FORGED, REPLY_KINDS, UNREAD, WORKS, Metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/alerts.yml"
@@ -23,7 +23,8 @@ _OF_PROMETHEUS = {"up": set[str](), "relay:event_gap_seconds": set[str](), "ALER
 _EVERYWHERE = {"job", "instance", "le"}
 _VALUES: Mapping[str, set[str]] = {
     "state": {state.value for state in State},
-    "status": {*(status.value for status in ReceiptStatus), FORGED},
+    "status": {*(status.value for status in ReceiptStatus), FORGED, UNREAD},
+    "kind": {*REPLY_KINDS},
     "result": {
         "accepted", "unrouted", "duplicate", "failed", "refused", "unauthorised", "unavailable", "used",
     },

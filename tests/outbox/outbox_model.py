@@ -291,7 +291,8 @@ class OutboxModel:
         row.message_id = row.message_id or receipt.provider_message_id
         row.wamid = row.wamid or receipt.wamid
         holds = self._take_receipt(row, receipt, now)
-        return Noted(row.given.id, row.given.event_id, row.given.route, holds)
+        it = row.given
+        return Noted(it.id, it.event_id, it.route, row.recipient, it.created_at, holds)
 
     def _take_receipt(self, row: Row, receipt: Receipt, now: int) -> tuple[NewHold, ...]:
         is_new, before = receipt.status not in row.receipts, row.receipt
