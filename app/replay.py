@@ -75,7 +75,7 @@ async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refusal:
         return Refusal(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
     unknown = await _find_unknown(replayer.outbox, wanted.events)
     if unknown is not None:
-        return Refusal(422, f"events: no event has the id {unknown}")
+        return Refusal(422, f"events: no event has the id that is number {unknown} of those given")
     draft = Draft()
     async for events in _list_pages(replayer.outbox, wanted, snapshot):
         await _judge_events(replayer, snapshot, wanted, events, draft)
@@ -111,14 +111,12 @@ async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
 # -- which events ----------------------------------------------------------------------------------
 
 
-async def _find_unknown(outbox: Outbox, ids: Collection[str]) -> str | None:
-    """Return the first id that no event has."""
+async def _find_unknown(outbox: Outbox, ids: Collection[str]) -> int | None:
+    """Return which of the ids, from 1, is the first that no event has: what somebody typed may be a number."""
+    known: set[str] = set()
     for some in _cut(ids):
-        known = {event.id for event in (await outbox.find_events(EventFilter(ids=some))).events}
-        unknown = next((id_ for id_ in some if id_ not in known), None)
-        if unknown is not None:
-            return unknown
-    return None
+        known |= {event.id for event in (await outbox.find_events(EventFilter(ids=some))).events}
+    return next((number for number, id_ in enumerate(ids, 1) if id_ not in known), None)
 
 
 async def _list_pages(outbox: Outbox, wanted: Wanted, snapshot: Snapshot) -> AsyncIterator[Sequence[StoredEvent]]:

@@ -384,7 +384,7 @@ async def test_a_plan_ends_at_its_limit_and_the_next_one_goes_on(
         ({}, "say which events"),
         ({"events": []}, "say which events"),
         ({"apply": "x", "state": "dead"}, "apply: goes alone"),
-        ({"events": ["nothing"]}, "no event has the id nothing"),
+        ({"events": ["nothing"]}, "no event has the id that is number 1 of those given"),
         ({"events": ["x"], "since": "7d"}, "events: name events already"),
         ({"route": "nothing"}, "route: the YAML has no route of this name; it has coins"),
         ({"state": "lost"}, "state"),

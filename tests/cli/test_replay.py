@@ -78,7 +78,7 @@ def test_what_changed_since_the_plan_is_named(run: Callable[..., Any], shop: Any
         (("--state", "dead"), "--plan shows what would be sent"),
         (("--plan",), "say which events"),
         (("--apply", "x", "--event", "y", "--since", "7d"), "leave out --event, --since"),
-        (("--plan", "--event", "nothing"), "no event has the id nothing"),
+        (("--plan", "--event", "nothing"), "no event has the id that is number 1 of those given"),
         (("--plan", "--since", "yesterday"), "since: must be how long ago"),
         (("--plan", "--route", "nothing"), "it has coins-earned, "),
         (("--apply", "nothing"), "no plan has this id"),
