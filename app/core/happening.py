@@ -124,10 +124,12 @@ def _tell_change(row: Told, before: Told, stood: Told, at: int, after_ms: int) -
 
 
 def _tell_report(delivery: Told, row: Told, at: int) -> Step:
-    """Tell a receipt, with the provider's own time if that is another one, or whatever else a person did."""
+    """Tell a receipt, with the provider's own time if that is another one, or a reply."""
     kind, value = row["kind"], row["value"]
+    if kind == "reply":
+        return Step(at, "the customer tapped a button of it")
     text = append_reason(f"{kind}: {value}", row)
-    own = next((one["at"] for one in delivery["receipts"] if kind == "receipt" and one["status"] == value), None)
+    own = next((one["at"] for one in delivery["receipts"] if one["status"] == value), None)
     if own is not None and abs(read_at(own) - at) >= CLOCKS_APART_MS:
         text = f"{text}; {delivery['provider']} dates it {format_instant(read_at(own))}"
     return Step(at, text, value)

@@ -120,7 +120,7 @@ def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any]
     source_delivery_id, on_unknown, config_line, event_seq = row[24:]
     shown = _show_row(row)
     timeline = db.execute(_TIMELINE, (row[0],)).fetchall()
-    changes = list_changes(db, name_scopes(row[5], row[4], row[6]), row[12], _find_end(timeline))
+    changes = _list_met(db, name_scopes(row[5], row[4], row[6]), row[12], timeline)
     return {
         **shown,
         "detail": detail,
@@ -146,10 +146,13 @@ def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any]
     }
 
 
-def _find_end(timeline: Sequence[Any]) -> int:
-    """Return when a delivery came to its last state: no hold concerns it after that."""
+def _list_met(db: sqlite3.Connection, scopes: Sequence[str], created_at: int, timeline: Sequence[Any]) -> Sequence[Any]:
+    """Return the holds' changes until a delivery came to its last state, and what its failed receipt set later."""
     at, _, state, *_ = [row for row in timeline if row[1] == "state"][-1]
-    return _AFTER_ALL if state in (State.PENDING, State.SENDING, State.UNKNOWN) else at
+    end = _AFTER_ALL if state in (State.PENDING, State.SENDING, State.UNKNOWN) else at
+    failed_at = max((row[0] for row in timeline if row[1:3] == ("receipt", "failed")), default=end)
+    changes = list_changes(db, scopes, created_at, max(end, failed_at))
+    return [change for change in changes if change[2] <= end or change[2] == failed_at]
 
 
 def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:

@@ -325,8 +325,8 @@ CHANGES = [
     ),
     (
         "a tap on a button",
-        (report(5, "tapped", kind="reply"),),
-        [(5, "reply: tapped")],
+        (report(5, "clicked", kind="reply"),),
+        [(5, "the customer tapped a button of it")],
     ),
     (
         "a receipt with a reason",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.deciding import Decision
-from app.core.models import Reason, Rejected, Scope, State
+from app.core.models import Reason, ReceiptStatus, Rejected, Scope, State
 from app.outbox import hold_changes, holding
 from app.outbox.sqlite import SqliteOutbox
 
@@ -93,6 +93,17 @@ async def test_a_delivery_is_told_what_stood_when_it_came_and_nothing_before_or_
     assert await list_changes(shop, delivery_id) == [
         (SCOPE, "set", "credentials_refused", False, "12.000"),
         (SCOPE, "released", "credentials_refused", False, "22.000"),
+    ]
+
+
+async def test_what_its_failed_receipt_sets_is_told_though_it_had_been_accepted_long_before(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one(), "m-1", after_ms=1_000)
+    await shop.store.put_hold(SCOPE, "by_hand", shop.now + 2_000)
+    why = {"reason": Reason.TEMPLATE_PAUSED, "scope": Scope.TEMPLATE}
+    await shop.receive(ReceiptStatus.FAILED, delivery_id, after_ms=3_000, **why)
+    assert await list_changes(shop, delivery_id) == [
+        ("template:gallabox/coupon_ready", "set", "template_paused", False, "23.000")
     ]
 
 
