@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -32,6 +33,13 @@ class ListQuery(BaseModel, extra="forbid"):
     cursor: str | None = None
 
 
+def _check_reason(word: str) -> str:
+    # A word and no more: it is shown to everybody, and nobody's number or name belongs there.
+    if not re.fullmatch(r"[a-z][a-z_]{0,39}", word):
+        raise ValueError("must be one word of small letters, such as complaint")
+    return word
+
+
 class LiftOrder(BaseModel, extra="forbid", hide_input_in_errors=True):
     """Whose suppression to end."""
 
@@ -41,7 +49,7 @@ class LiftOrder(BaseModel, extra="forbid", hide_input_in_errors=True):
 class SuppressOrder(LiftOrder):
     """Who is to get no marketing, and why, in a word."""
 
-    reason: str = Field(default=OptOut.BY_HAND.value, pattern=r"^[a-z][a-z_]{0,39}$")
+    reason: Annotated[str, AfterValidator(_check_reason)] = OptOut.BY_HAND.value
 
 
 def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:

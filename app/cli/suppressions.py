@@ -31,9 +31,10 @@ Action = Literal["add", "remove", "list", "import"]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A number as it stands in a file or a command, and where: `line 7`, `number 2`."""
+    """A number as it stands in a file or a command, and where: line 7, number 2."""
 
-    place: str
+    kind: Literal["line", "number"]
+    place: int
     text: str
 
 
@@ -43,7 +44,13 @@ class Done:
 
     changed: int = 0
     unchanged: int = 0
-    invalid: list[str] = field(default_factory=list)
+    faults: list[tuple[Written, str]] = field(default_factory=list)
+
+    @property
+    def invalid(self) -> list[str]:
+        """What could not be read, in the order in which it stands there."""
+        told = sorted(self.faults, key=lambda fault: fault[0].place)
+        return [f"{each.kind} {each.place}: {why}" for each, why in told]
 
 
 def suppressions(
@@ -74,7 +81,7 @@ def suppressions(
         print(json.dumps({"changed": done.changed, "unchanged": done.unchanged, "invalid": done.invalid}, indent=2))
     else:
         _show(done, action)
-    return 1 if done.invalid else 0
+    return 1 if done.faults else 0
 
 
 _EXPECTED = {
@@ -89,7 +96,7 @@ _EXPECTED = {
 
 
 def _read_arguments(given: Sequence[str]) -> list[Written]:
-    return [Written(f"number {place}", text) for place, text in enumerate(given, 1)]
+    return [Written("number", place, text) for place, text in enumerate(given, 1)]
 
 
 def _read_file(path: Path) -> list[Written]:
@@ -112,7 +119,8 @@ def _read_file(path: Path) -> list[Written]:
     if column is None and any(len(row) > 1 for _, row in rows):
         raise RelayError(f"{path}: has several columns, and none is named {', '.join(COLUMNS)}: name it in line 1")
     rows = rows if column is None else rows[1:]
-    return [Written(f"line {line}", row[column or 0].strip() if len(row) > (column or 0) else "") for line, row in rows]
+    cells = [(line, row[column or 0].strip() if len(row) > (column or 0) else "") for line, row in rows]
+    return [Written("line", line, cell) for line, cell in cells]
 
 
 # -- what becomes of it ----------------------------------------------------------------------------
@@ -126,7 +134,7 @@ def _send(client: OpsClient, wanted: Sequence[Written], action: Action, reason: 
         if each.text and len(each.text) <= LONGEST_NUMBER:
             usable.append(each)
         else:
-            done.invalid.append(f"{each.place}: {'is too long for a number' if each.text else 'holds no number'}")
+            done.faults.append((each, "is too long for a number" if each.text else "holds no number"))
     path, more = ("/suppressions/remove", {}) if action == "remove" else ("/suppressions", {"reason": reason})
     with _show_progress(len(usable)) as advance:
         for start in range(0, len(usable), PAGE):
@@ -134,14 +142,14 @@ def _send(client: OpsClient, wanted: Sequence[Written], action: Action, reason: 
             answer = client.send("POST", path, {"phones": [each.text for each in page], **more}, _TIMEOUT_S)
             done.changed += answer["changed"]
             done.unchanged += answer["unchanged"]
-            done.invalid += [f"{page[each['place']].place}: {each['detail']}" for each in answer["invalid"]]
+            done.faults += [(page[each["place"]], each["detail"]) for each in answer["invalid"]]
             advance(len(page))
     return done
 
 
 def _show(done: Done, action: Action) -> None:
     word = "marketing again for" if action == "remove" else "no more marketing for"
-    print(f"{word} {count_nouns(done.changed, 'number')}; as before: {done.unchanged}; not read: {len(done.invalid)}")
+    print(f"{word} {count_nouns(done.changed, 'number')}; as before: {done.unchanged}; not read: {len(done.faults)}")
     for line in done.invalid:
         print(line)
 

@@ -249,3 +249,19 @@ def test_the_mode_of_the_file_arrives(
 
 def test_a_type_without_a_url_has_no_address() -> None:
     assert ProviderSettings(type="test").address == ""
+
+
+def test_a_store_may_name_its_own_stop_words(
+    parse: Callable[..., Parsed], config_of: Callable[[Parsed], Config], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: t", "store: {stop_words: [band karo, बंद करो]}\n")
+    assert config_of(parse(text)).store.stop_words == ("band karo", "बंद करो")
+
+
+@pytest.mark.parametrize("words", ['["!!"]', '[""]', f"[{'x' * 61}]", "[5]", "band karo"])
+def test_what_nobody_could_reply_is_no_stop_word(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], words: str
+) -> None:
+    parsed = parse(with_route("provider: bitespeed, template: t", f"store: {{stop_words: {words}}}\n"))
+    (problem,) = parsed.problems
+    assert "stop_words" in problem.message

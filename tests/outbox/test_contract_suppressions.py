@@ -302,3 +302,11 @@ async def test_a_tap_finds_its_message_by_the_id_that_only_a_receipt_told(shop: 
     await shop.accept(await shop.claim_one(), "gallabox-1")
     await shop.receive(ReceiptStatus.SENT, None, "gallabox-1", wamid="wamid.1")
     assert (await hear(shop, tapped=True, provider_message_id="wamid.1")).delivery_id == delivery_id
+
+
+async def test_a_tap_finds_its_message_after_its_ids_were_wiped(shop: Any) -> None:
+    delivery_id = await shop.add(recipient=RIYA)
+    await shop.accept(await shop.claim_one(), "gallabox-1")
+    await shop.receive(ReceiptStatus.SENT, None, "gallabox-1", wamid="wamid.1")
+    assert await shop.store.wipe_payloads(shop.now + 1) == 1
+    assert (await hear(shop, tapped=True, provider_message_id="wamid.1")).delivery_id == delivery_id
