@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.faults.canaries import Canaries
+from tests.faults.canaries import SHARED, Canaries
 
 ROOT = Path(__file__).parents[2]
 SECRETS = (
@@ -140,11 +140,11 @@ def write_bad(canaries: Canaries) -> Iterator[Post]:
     yield encode(), {"x-nector-webhook-hmac": code(), "x-nector-timestamp": name(), "x-source": code()}
     yield encode(), {}  # its number is none
     yield encode(user_mobile=f"{name()} {run()}"), {}
-    yield encode(user_mobile="9800000042", value=None), {}
-    yield encode(user_mobile="9800000042", value=[code()]), {}
-    yield encode(user_mobile="9800000042", user_name={"first": name()}), {}
-    yield encode(user_mobile="9800000042", expire=f"{name()} {run()}"), {}
-    yield encode(user_mobile="9800000042", fiat_value=f"{code()} {name()}"), {}
+    yield encode(user_mobile=SHARED, value=None), {}
+    yield encode(user_mobile=SHARED, value=[code()]), {}
+    yield encode(user_mobile=SHARED, user_name={"first": name()}), {}
+    yield encode(user_mobile=SHARED, expire=f"{name()} {run()}"), {}
+    yield encode(user_mobile=SHARED, fiat_value=f"{code()} {name()}"), {}
 
 
 async def refuse_events(wire: Wire, rounds: int) -> None:
@@ -158,10 +158,9 @@ async def refuse_events(wire: Wire, rounds: int) -> None:
 async def send_through_faults(wire: Wire, sandbox: Any, rounds: int) -> list[str]:
     """Send messages whose providers repeat all that they were given, and their own keys; return the deliveries' ids."""
     ids = []
-    numbers = iter(range(rounds * len(FAULTS)))
     for _ in range(rounds):
         for fault in FAULTS:
-            number = f"98000000{next(numbers) % 100:02}"
+            number = wire.canaries.new_number()
             for vendor, topic in TOPICS.items():
                 payload = write_coupon(wire.canaries, user_mobile=number)
                 words = list_words(wire, vendor, payload)
@@ -211,6 +210,7 @@ async def report_all(wire: Wire, delivery_id: str) -> None:
             "id": "msg-1",
             "localMessageId": delivery_id,
             "contact": {"name": canaries.new_name(), "phone": [canaries.new_run()]},
+            "wish": canaries.new_name(),
             "whatsapp": {
                 "status": status,
                 "to": canaries.new_run(),
@@ -248,6 +248,7 @@ async def operate_wrongly(wire: Wire) -> None:
             ("GET", f"/{word}"),
             (word, "/deliveries"),
             ("GET", f"/report?since={word}"),
+            ("GET", f"/suppressions?cursor={word}"),
         ):
             await wire.operate(method, path)
         # Which of the given ids were not retried, and why, is the answer itself.
@@ -263,6 +264,12 @@ async def operate_wrongly(wire: Wire) -> None:
             ("/send-test", {"route": word, "to": word}),
             ("/send-test", {"route": "coins-earned", "to": word}),
             ("/erase", {"phone": word}),
+            ("/erase", {"phone": [word]}),
+            ("/export", {"phone": word}),
+            ("/suppressions", {"phones": [word, 1]}),
+            ("/suppressions", {"phones": [word], "reason": word}),
+            ("/suppressions", {"phones": [SHARED, word]}),
+            ("/suppressions/remove", {"phones": [word]}),
         ):
             await wire.operate("POST", path, json=body)
         await wire.operate("POST", "/replay", content=f'{{"events": "{word}'.encode())
@@ -293,6 +300,9 @@ async def read_all(wire: Wire) -> None:
             break
     for path in ("/metrics", "/holds", "/openapi.json", "/docs", "/readyz", "/healthz", "/report"):
         await wire.operate("GET", path)
+    # What is kept of a person is shown to whoever may ask for it; erasing it tells nothing.
+    await wire.operate("POST", "/export", json={"phone": "9800000021"}, keep=False)
+    await wire.operate("POST", "/erase", json={"phone": "9800000021"})
     await wire.operate("POST", "/deliveries/retry", json={"state": "dead"})
     await wire.operate("POST", "/replay", json={"state": "dead"})
     await wire.operate("POST", "/reload")
@@ -339,8 +349,8 @@ async def test_a_relay_that_redacts_nothing_is_noticed(open_wire: Any, sandbox: 
 
 @pytest.mark.parametrize("shape", ["{}", "Dear {}!", "a{}b", "code={}\n"])
 def test_a_canary_is_found_wherever_it_stands(canaries: Canaries, shape: str) -> None:
-    given = [canaries.new_name().upper(), canaries.new_code().lower(), canaries.new_run()]
+    given = [canaries.new_name().upper(), canaries.new_code().lower(), canaries.new_run(), canaries.new_number()]
     spaced = " ".join(given[2][at : at + 4] for at in range(0, 12, 4))
-    assert len(canaries.find(shape.format(each) for each in given)) == 3
+    assert len(canaries.find(shape.format(each) for each in given)) == 4
     assert canaries.find([shape.format(spaced)]) == {given[2]}
     assert canaries.find(["nothing", "qzx", "000", "12345678901234"]) == set()
