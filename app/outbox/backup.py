@@ -28,7 +28,7 @@ UPDATE attempts SET ended_at = ?1, outcome = 'uncertain', reason = 'restored', d
 WHERE (delivery_seq, number) IN (SELECT seq, attempts FROM deliveries WHERE state = 'sending')
 """
 _NOTE_UNKNOWN = """
-INSERT INTO timeline SELECT seq, 1 + (SELECT max(n) FROM timeline WHERE delivery_seq = seq), ?1,
+INSERT INTO timeline SELECT seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = seq), 0), ?1,
     'state', 'unknown', 'restored', '' FROM deliveries WHERE state = 'unknown' AND due_at IS NOT NULL
 """
 _STOP_UNKNOWN = """

@@ -11,6 +11,7 @@ from app.core.instants import format_instant
 from app.core.models import TEST_SOURCE, State
 from app.core.phone import mask_phone
 from app.outbox.claiming import thaw_message
+from app.outbox.failures import read_state
 from app.outbox.hold_changes import list_changes
 from app.outbox.holding import name_scopes
 from app.outbox.people import HASH_ID, show_message_id
@@ -157,13 +158,13 @@ def _list_met(db: sqlite3.Connection, scopes: Sequence[str], created_at: int, ti
 
 def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
     """Return the counts that the triggers keep, and count what is under way."""
-    return {(provider, State(state)): count for provider, state, count in db.execute(_COUNTS)}
+    return {(provider, read_state(state)): count for provider, state, count in db.execute(_COUNTS)}
 
 
 def count_reached(db: sqlite3.Connection) -> Mapping[tuple[str, str, State], int]:
     """Return what the triggers have counted."""
     rows = db.execute("SELECT route, provider, state, n FROM reached")
-    return {(route, provider, State(state)): count for route, provider, state, count in rows}
+    return {(route, provider, read_state(state)): count for route, provider, state, count in rows}
 
 
 def read_last_events(db: sqlite3.Connection) -> Mapping[str, int]:

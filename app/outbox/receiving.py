@@ -33,7 +33,7 @@ _DROP_EARLY = (
 _ADD = "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _NOTE = """
 INSERT INTO timeline
-VALUES (?1, 1 + (SELECT max(n) FROM timeline WHERE delivery_seq = ?1), ?2, ?3, ?4, ?5, ?6)
+VALUES (?1, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = ?1), 0), ?2, ?3, ?4, ?5, ?6)
 """
 _MOVE = "UPDATE deliveries SET receipt = ?, updated_at = ? WHERE seq = ?"
 _SETTLE = """

@@ -275,6 +275,17 @@ CREATE INDEX hold_changes_scope ON hold_changes (scope, at);
 INSERT INTO hold_changes (scope, at, change, reason, by_hand)
     SELECT scope, since, 'set', reason, by_hand FROM holds ORDER BY since;
 
+DROP TRIGGER delivery_changed; -- damage that took a delivery's timeline away must not stop a whole lane
+CREATE TRIGGER delivery_changed AFTER UPDATE OF state ON deliveries WHEN OLD.state <> NEW.state BEGIN
+    INSERT INTO timeline VALUES (
+        NEW.seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = NEW.seq), 0),
+        NEW.updated_at, 'state', NEW.state, NEW.reason, NEW.detail);
+    UPDATE counts SET n = n - 1
+        WHERE OLD.state NOT IN ('pending', 'sending') AND provider = OLD.provider AND state = OLD.state;
+    INSERT INTO counts SELECT NEW.provider, NEW.state, 1 WHERE NEW.state NOT IN ('pending', 'sending')
+        ON CONFLICT (provider, state) DO UPDATE SET n = n + 1;
+END;
+
 CREATE TABLE reached ( -- how often a delivery came into a state, `sending` aside; only ever grows
     route TEXT NOT NULL,
     provider TEXT NOT NULL,

@@ -106,7 +106,7 @@ async def try_damages(database: Path, whole: dict[str, Message], draw: random.Ra
         try:
             claimed = await store.claim_due("gallabox", NOW, 10 * DELIVERIES, 30_000)
             dead += sum(n for (_, state), n in (await store.count_deliveries()).items() if state == "dead")
-        except StoreError:
+        except (StoreError, sqlite3.Error):  # also rows that contradict each other, and names that are none any more
             claimed = []  # the process ends, and nothing was sent
         sent = {encode_message(attempt.delivery.message) for attempt in claimed if attempt.delivery.message}
         assert sent <= frozen, f"{what}: a message that was never frozen"
@@ -183,6 +183,38 @@ async def test_a_text_that_is_none_any_more_stops_no_other_row(
     claimed = {attempt.delivery.id for attempt in await store.claim_due("gallabox", NOW, 10 * DELIVERIES, 30_000)}
     assert claimed >= set(whole) - {damaged}
     assert len((await store.list_deliveries(DeliveryFilter(limit=500)))[0]) == DELIVERIES
+    await store.close()
+
+
+@pytest.mark.parametrize("table", ["counts", "reached"])
+async def test_a_counter_of_no_state_is_damage_as_any_other(
+    table: str, database: Path, whole: dict[str, Message]
+) -> None:
+    del whole
+    db = sqlite3.connect(database)
+    columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+    values = {"state": "accep\x04ed", "n": 1}
+    db.execute(
+        f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})",  # noqa: S608  # our own names
+        [values.get(column, "x") for column in columns],
+    )
+    db.commit()
+    db.close()
+    store = SqliteOutbox(database)
+    count = store.count_deliveries if table == "counts" else store.count_reached
+    with pytest.raises(StoreBroken, match="is damaged; restore a backup"):
+        await count()
+    await store.close()
+
+
+async def test_a_delivery_that_lost_its_timeline_stops_no_other_one(database: Path, whole: dict[str, Message]) -> None:
+    db = sqlite3.connect(database)
+    db.execute("DELETE FROM timeline WHERE delivery_seq = (SELECT seq FROM deliveries WHERE id = ?)", (min(whole),))
+    db.commit()
+    db.close()
+    store = SqliteOutbox(database)
+    claimed = {attempt.delivery.id for attempt in await store.claim_due("gallabox", NOW, 10 * DELIVERIES, 30_000)}
+    assert claimed == set(whole)
     await store.close()
 
 
