@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.core.config import ProviderSettings
-from app.core.models import Response
+from app.core.exchange import Response
 from app.core.templates import Template, Templates
 from app.providers import build_provider
 from app.providers.answers import is_success

@@ -306,25 +306,3 @@ class Reply:
     provider_message_id: str | None = None
     at: int | None = None
     wish: Wish | None = None
-
-
-# -- what the provider client carries -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request to a provider, complete: nothing is added later but transport headers."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(repr=False)  # holds secrets
-    body: bytes = field(repr=False)  # holds the recipient
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A provider's whole answer. Header names are lower case; `body` is at most 64 KiB."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from app.core.models import Accepted, Outcome, Reason, Rejected, Response, Retryable, Scope, Uncertain
+from app.core.exchange import Response
+from app.core.models import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.meta import Trouble, describe_trouble, judge_trouble, outcome_of, read_trouble
 from app.providers.probing import as_mapping, parse_json
 from app.providers.redacting import MAX_DETAIL

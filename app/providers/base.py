@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from app.core.config import ProviderSettings
-from app.core.models import Message, Outcome, Receipt, Reply, Request, Response
+from app.core.exchange import Request, Response
+from app.core.models import Message, Outcome, Receipt, Reply
 from app.core.templates import Template
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024

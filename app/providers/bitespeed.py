@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.core.models import Message, Outcome, Receipt, Reply, Request, Response
+from app.core.exchange import Request, Response
+from app.core.models import Message, Outcome, Receipt, Reply
 from app.providers.json_api import (
     JsonApiSettings,
     build_mapped_request,

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
 
-from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Request, Response, Retryable, Scope, Uncertain
+from app.core.exchange import Request, Response
+from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.errors import find_place
 from app.providers.base import Provider
 from app.providers.probing import MAX_BYTES

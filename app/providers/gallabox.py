@@ -13,7 +13,8 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Reply, Request, Response
+from app.core.exchange import Request, Response
+from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Reply
 from app.core.templates import Template, TemplateButton
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
 from app.providers.base import LIST_LIMIT_BYTES

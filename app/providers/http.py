@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from app.core.models import Message, Outcome, Receipt, Reply, Request, Response
+from app.core.exchange import Request, Response
+from app.core.models import Message, Outcome, Receipt, Reply
 from app.providers.json_api import JsonApiSettings, build_mapped_request, mapped_secrets, read_mapped_response
 from app.providers.meta import read_meta_statuses
 from app.providers.probing import parse_json

@@ -16,7 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, field_validator
 
-from app.core.models import Accepted, Message, Outcome, Request, Response
+from app.core.exchange import Request, Response
+from app.core.models import Accepted, Message, Outcome
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
 from app.providers.endpoint import RemoteSettings, build_json_request, check_headers, secrets_of
 from app.providers.mapping import MESSAGE_NAMES, check_mapping, fill_mapping, message_values

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.core.models import Message, Outcome, Request, Response, Retryable, Uncertain
+from app.core.exchange import Request, Response
+from app.core.models import Message, Outcome, Retryable, Uncertain
 from app.providers import client
 from app.providers.base import Provider
 from app.providers.client import ProviderClient, Sent

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreInUse
-from app.outbox import opening, schema
+from app.outbox import migrations, opening, schema
 from app.outbox.sqlite import SqliteOutbox
 
 HOLDER = """
@@ -69,7 +69,7 @@ async def test_the_settings_that_durability_hangs_on_are_set(database: Path) -> 
         "busy_timeout": 3_000,
         "secure_delete": 1,
         "mmap_size": 0,
-        "user_version": len(schema.MIGRATIONS),
+        "user_version": len(migrations.MIGRATIONS),
     }
 
 
@@ -161,7 +161,7 @@ async def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
 ) -> None:
     await fill_and_close(database, wrap, 1)
     db = sqlite3.connect(database)
-    db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    db.execute(f"PRAGMA user_version = {len(migrations.MIGRATIONS) + 1}")
     db.close()
     before = database.read_bytes()
     with pytest.raises(StoreBroken, match="newer nector-relay"):
@@ -206,24 +206,24 @@ async def test_a_migration_that_fails_leaves_the_version_before_it(
     database: Path, wrap: Callable[..., Any], monkeypatch: Any
 ) -> None:
     await fill_and_close(database, wrap, 3)
-    broken = (*schema.MIGRATIONS, "CREATE TABLE extra (id INTEGER);\nCREATE TABLE extra (id INTEGER);\n")
+    broken = (*migrations.MIGRATIONS, "CREATE TABLE extra (id INTEGER);\nCREATE TABLE extra (id INTEGER);\n")
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", broken)
+        patch.setattr(migrations, "MIGRATIONS", broken)
         with pytest.raises(StoreBroken):
             SqliteOutbox(database)
-        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:-1], "CREATE TABLE extra (id INTEGER);\n"))
+        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS[:-1], "CREATE TABLE extra (id INTEGER);\n"))
     shop = wrap(SqliteOutbox(database))
     assert len(await shop.claim()) == 3
     await shop.store.close()
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE extra (id INTEGER);\n"))
+        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, "CREATE TABLE extra (id INTEGER);\n"))
         await SqliteOutbox(database).close()
     with pytest.raises(StoreBroken, match="newer"):
         SqliteOutbox(database)
 
 
 def test_an_older_sqlite_gets_the_same_tables_without_strict_types() -> None:
-    script = schema.MIGRATIONS[0]
+    script = migrations.MIGRATIONS[0]
     old, new = schema.make_strict(script, (3, 34, 1)), schema.make_strict(script, (3, 40, 1))
     for made in (old, new):
         db = sqlite3.connect(":memory:")
@@ -235,5 +235,5 @@ def test_an_older_sqlite_gets_the_same_tables_without_strict_types() -> None:
 
 
 def test_every_statement_of_the_schema_is_run() -> None:
-    statements = schema.split_statements(schema.MIGRATIONS[0])
-    assert "".join(statements).split() == schema.MIGRATIONS[0].split()
+    statements = schema.split_statements(migrations.MIGRATIONS[0])
+    assert "".join(statements).split() == migrations.MIGRATIONS[0].split()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Accepted, Outcome, Reason, Rejected, Response, Retryable, Scope, Uncertain
+from app.core.exchange import Response
+from app.core.models import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.answers import read_failure, read_retry_after
 
 AT = "Sun, 22 Nov 2026 04:30:00 GMT"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.core.models import Accepted, Message, Reason, Receipt, ReceiptStatus, Rejected, Response, Scope, Uncertain
+from app.core.exchange import Response
+from app.core.models import Accepted, Message, Reason, Receipt, ReceiptStatus, Rejected, Scope, Uncertain
 from app.providers.base import Provider
 from app.providers.bitespeed import BitespeedSettings
 

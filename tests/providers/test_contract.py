@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.core.exchange import Response
 from app.core.models import (
     Accepted,
     Message,
@@ -21,7 +22,6 @@ from app.core.models import (
     ReceiptStatus,
     Rejected,
     Reply,
-    Response,
     Retryable,
     Scope,
     Uncertain,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.core.exchange import Response
 from app.core.models import (
     Accepted,
     Header,
@@ -19,7 +20,6 @@ from app.core.models import (
     Receipt,
     ReceiptStatus,
     Rejected,
-    Response,
     Retryable,
     Scope,
     Uncertain,

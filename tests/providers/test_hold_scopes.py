@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.core.deciding import Decision, decide
-from app.core.models import Response, State
+from app.core.exchange import Response
+from app.core.models import State
 from app.providers.base import Provider
 from app.providers.meta import META_CODES
 

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.core.models import Accepted, Button, Header, Message, ReceiptStatus, Rejected, Response, Variable
+from app.core.exchange import Response
+from app.core.models import Accepted, Button, Header, Message, ReceiptStatus, Rejected, Variable
 from app.providers.bitespeed import Bitespeed, BitespeedSettings
 from app.providers.gallabox import Gallabox, GallaboxSettings
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from app.core.models import Message, Outcome, Reason, Response, Retryable, Uncertain
+from app.core.exchange import Response
+from app.core.models import Message, Outcome, Reason, Retryable, Uncertain
 from app.providers.base import Provider
 from app.providers.client import Sent
 from tests.faults.simulation.rules import TEMPLATES

@@ -18,7 +18,7 @@ import pytest
 
 from app.core.models import Delivery, Message, State, Variable
 from app.errors import StoreError
-from app.outbox import schema
+from app.outbox import migrations, schema
 from app.outbox.adding import freeze_delivery
 from app.outbox.backup import back_up
 from app.outbox.opening import open_writing
@@ -31,12 +31,12 @@ VERSION_1 = "8a4857a1cae355b01cd0bfff13e52415"
 MIGRATE = """
 import sys
 from pathlib import Path
-from app.outbox import opening, schema
+from app.outbox import migrations, opening, schema
 
 def migrate_without_transaction(db):
     schema.add_functions(db)
-    for version in range(schema.read_version(db), len(schema.MIGRATIONS)):
-        for statement in schema.split_statements(schema.make_strict(schema.MIGRATIONS[version], (3, 40))):
+    for version in range(schema.read_version(db), len(migrations.MIGRATIONS)):
+        for statement in schema.split_statements(schema.make_strict(migrations.MIGRATIONS[version], (3, 40))):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {version + 1}")
 
@@ -73,7 +73,7 @@ def build_version_1(path: Path) -> None:
     db = sqlite3.connect(made, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     schema.create_schema(db)
-    for statement in schema.split_statements(schema.make_strict(schema.MIGRATIONS[0], sqlite3.sqlite_version_info)):
+    for statement in schema.split_statements(schema.make_strict(migrations.MIGRATIONS[0], sqlite3.sqlite_version_info)):
         db.execute(statement)
     db.execute("PRAGMA user_version = 1")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -146,7 +146,7 @@ def copy_file(old: Path, folder: Path) -> Path:
 
 
 def test_the_script_of_the_first_release_is_what_it_was() -> None:
-    assert hashlib.sha256(schema.MIGRATIONS[0].encode()).hexdigest()[:32] == VERSION_1
+    assert hashlib.sha256(migrations.MIGRATIONS[0].encode()).hexdigest()[:32] == VERSION_1
 
 
 def test_the_old_file_holds_rows_in_every_table(old_file: Path) -> None:
@@ -160,7 +160,7 @@ async def test_every_row_of_an_old_file_is_there_after_its_migration(old_file: P
     open_writing(path).close()
     assert dump(path, columns) == before
     with read(path) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(migrations.MIGRATIONS),)
         made, migrated = open_new(tmp_path / "fresh.db"), list_schema(db)
     assert migrated == made, "as if it had been made today"
 
@@ -253,7 +253,7 @@ def judge_kills(kill_migration: Any, old_file: Path, points: list[int]) -> None:
         open_writing(path).close()
         assert dump(path, columns) == before
         with read(path) as db:
-            assert db.execute("PRAGMA user_version").fetchone()[0] == len(schema.MIGRATIONS)
+            assert db.execute("PRAGMA user_version").fetchone()[0] == len(migrations.MIGRATIONS)
     counted = {version: versions.count(version) for version in sorted(set(versions))}
     print(f"figures: migration killed {len(points)} times, schema found after it: {counted}; 0 rows lost")  # noqa: T201  # docs/guarantees.md quotes it
 

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Request, Retryable, Uncertain
+from app.core.exchange import Request
+from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Retryable, Uncertain
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
 

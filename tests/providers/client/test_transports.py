@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 
-from app.core.models import Accepted, Message, Outcome, Reason, Request, Retryable, Uncertain
+from app.core.exchange import Request
+from app.core.models import Accepted, Message, Outcome, Reason, Retryable, Uncertain
 from app.providers.base import Provider
 from app.providers.client import ProviderClient, Sent
 
