@@ -154,13 +154,15 @@ def send_again_unrecorded() -> None:
     """The known-bad control: what could not be recorded goes back into the queue."""
 
     async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> None:
+        ending = given[:4]  # how long the send took is for the log alone
+
         def put_back(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM recipient_turns")
             db.execute("UPDATE deliveries SET state = 'pending' WHERE id = ?", (attempt.delivery.id,))
 
         outbox: Any = self._parts.outbox
         try:
-            await outbox.close_attempt(attempt, *given)
+            await outbox.close_attempt(attempt, *ending)
         except StoreError:
             await outbox._writer.run(put_back)
             self._turns._left.clear()
