@@ -257,7 +257,7 @@ class Lane:
         """Return what the provider made of the message, and the requests it took."""
         message = attempt.delivery.message
         try:
-            await asyncio.sleep(self._turns.take(attempt.delivery.recipient, self._parts.clock()))
+            await self._wait_for_turn(attempt.delivery.recipient)
         except asyncio.CancelledError:
             return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
         left_ms = attempt.delivery.deadline_at - read_latest(self._parts.clock)
@@ -277,6 +277,12 @@ class Lane:
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
         return sent.outcome, sent.tries
+
+    async def _wait_for_turn(self, recipient: str) -> None:
+        wait_s = self._turns.take(recipient, self._parts.clock())
+        if wait_s:  # else nothing comes between the look and the send, as a stall might
+            await asyncio.sleep(wait_s)
+            self._turns.leave(recipient, self._parts.clock())
 
     async def _wait_for_clock(self) -> None:
         while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set

@@ -28,6 +28,10 @@ class Turns:
         self._left[recipient] = at
         return (at - now) / 1000
 
+    def leave(self, recipient: str, now: int) -> None:
+        """The message that had to wait leaves now, perhaps later than it was to."""
+        self._left[recipient] = max(self._left.get(recipient, now), now)
+
     def shift(self, by_ms: int) -> None:
         """The clock was set: what is remembered moves along."""
         self._left = {recipient: at + by_ms for recipient, at in self._left.items()}

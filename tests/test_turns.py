@@ -26,6 +26,21 @@ def test_messages_to_one_person_queue_up() -> None:
     assert [turns.take(PERSON, NOW) for _ in range(3)] == [0, 6, 12]
 
 
+def test_what_left_later_than_it_was_to_counts_from_then() -> None:
+    turns = Turns()
+    turns.take(PERSON, NOW)
+    assert turns.take(PERSON, NOW) == 6
+    turns.leave(PERSON, NOW + 8_000)  # the process stood still for 2 s
+    assert turns.take(PERSON, NOW + 8_000) == 6
+
+
+def test_one_that_leaves_lets_nobody_past_who_waits_behind_it() -> None:
+    turns = Turns()
+    assert [turns.take(PERSON, NOW) for _ in range(3)] == [0, 6, 12]
+    turns.leave(PERSON, NOW + 6_000)
+    assert turns.take(PERSON, NOW + 6_000) == 12
+
+
 def test_turns_move_along_when_the_clock_is_set() -> None:
     turns = Turns()
     turns.take(PERSON, NOW)
