@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.core.rates import RECIPIENT_GAP_MS
 
-MOST_TURNS = 1_000  # before those that are over are forgotten
+FORGET_FROM = 1_000  # turns; before that it is not worth the while
 
 
 class Turns:
@@ -17,11 +17,13 @@ class Turns:
 
     def __init__(self) -> None:
         self._left: dict[str, int] = {}
+        self._forget_at = FORGET_FROM  # twice as many as were left the last time: each is looked at a few times at most
 
     def take(self, recipient: str, now: int) -> float:
         """Return how many seconds a message has to wait for the one before it to the same person."""
-        if len(self._left) > MOST_TURNS:
+        if len(self._left) >= self._forget_at:
             self._left = {person: at for person, at in self._left.items() if at > now - RECIPIENT_GAP_MS}
+            self._forget_at = max(FORGET_FROM, 2 * len(self._left))
         last = self._left.get(recipient)
         # A clock that was set back must not silence anybody for longer than the gap.
         at = now if last is None else max(now, min(last, now + RECIPIENT_GAP_MS) + RECIPIENT_GAP_MS)

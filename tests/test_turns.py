@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.turns import Turns
@@ -50,6 +52,22 @@ def test_turns_move_along_when_the_clock_is_set() -> None:
 
 def test_turns_that_are_over_are_forgotten() -> None:
     turns = Turns()
-    for number in range(3_000):
+    for number in range(5_000):
         turns.take(f"person {number}", NOW + number * 10)
-    assert len(turns._left) < 1_700
+    assert len(turns._left) <= 2 * 6_000 / 10
+
+
+def test_a_crowd_is_not_looked_through_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    class Counted(dict[str, int]):
+        def items(self) -> Any:
+            nonlocal looked
+            looked += len(self)
+            return super().items()
+
+    turns = Turns()
+    for number in range(20_000):  # all within the gap
+        monkeypatch.setattr(turns, "_left", Counted(turns._left) if type(turns._left) is dict else turns._left)
+        turns.take(f"person {number}", NOW)
+    assert looked < 3 * 20_000
