@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from app.api import examples, health, ops, privacy, receipts, replay, report, sendtest, suppressions, webhooks
+from app.api import health, ops, receipts, webhooks
 from app.api.access import build_guard
 from app.api.late import LateApp
 from app.api.problems import problem
@@ -128,6 +128,9 @@ def _add_webhooks(app: FastAPI, relay: Relay) -> None:
 
 def _build_whole(relay: Relay) -> FastAPI:
     """Return every path there is, so that the API's description is whole, too."""
+    # Loaded when it is first asked for, as it is built: a start and an idle relay do without.
+    from app.api import examples, privacy, replay, report, sendtest, suppressions  # noqa: PLC0415
+
     guard = build_guard(relay.settings)
     app = _build_bare()
     _add_webhooks(app, relay)
