@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 from app.core.deciding import probe_wait_ms, scope_to_hold
 from app.core.models import Reason, Receipt, ReceiptStatus, Scope, State
+from app.core.striking import strike_message
+from app.outbox.claiming import thaw_message
 from app.outbox.holding import put_new
 from app.outbox.matching import Known, find_known, learn_ids
 from app.outbox.suppressing import clear_unreachable, note_refusal
@@ -30,6 +33,7 @@ SELECT {_EARLY} FROM early_receipts WHERE provider = ?1 AND delivery_id = ?3 AND
 _DROP_EARLY = (
     "DELETE FROM early_receipts WHERE provider = ? AND provider_message_id = ? AND delivery_id = ? AND status = ?"
 )
+_FIND_MESSAGE = "SELECT message, checksum FROM deliveries WHERE seq = ?"
 _ADD = "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _NOTE = """
 INSERT INTO timeline
@@ -57,10 +61,18 @@ def take_receipt(
     db: sqlite3.Connection, provider: str, known: Known, receipt: Receipt, now: int
 ) -> tuple[NewHold, ...]:
     """Record a receipt of a delivery that is known; return the hold that it set, if any."""
-    is_new = _record(db, known, receipt, now)
+    is_new = _record(db, known, _strike_detail(db, known, receipt), now)
     if known.attempts and settles(State(known.state), receipt.status):
         db.execute(_SETTLE, (now, known.seq))
     return _draw_conclusions(db, provider, known, receipt, now) if is_new else ()
+
+
+def _strike_detail(db: sqlite3.Connection, known: Known, receipt: Receipt) -> Receipt:
+    """Return the receipt without the message's values in its words; without words where the message was wiped."""
+    if not receipt.detail:
+        return receipt
+    message = thaw_message(*db.execute(_FIND_MESSAGE, (known.seq,)).fetchone())
+    return replace(receipt, detail="" if message is None else strike_message(receipt.detail, message))
 
 
 def _draw_conclusions(

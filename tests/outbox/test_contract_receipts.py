@@ -279,3 +279,44 @@ async def test_an_early_receipt_teaches_whatsapps_id_too(shop: Any) -> None:
     await shop.accept(attempt, "g-1")
     assert await shop.receive(READ, None, None, wamid="wamid.1")
     assert (await shop.show(delivery_id))[2] == "read"
+
+
+ECHO = "could not reach Riya with ACME-7Q2P: number gone"
+
+
+async def read_words(shop: Any, delivery_id: str) -> list[str]:
+    """Return the words of a delivery's failed receipt, wherever they are shown."""
+    row = await shop.read(delivery_id)
+    return [row["receipts"][-1]["detail"], row["timeline"][-1]["detail"]]
+
+
+async def test_what_a_failed_receipt_says_does_not_repeat_the_messages_values(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    await shop.receive(FAILED, delivery_id, reason=Reason.RECIPIENT_UNREACHABLE, detail=ECHO)
+    assert await read_words(shop, delivery_id) == ["could not reach *** with ***: number gone"] * 2
+
+
+async def test_nor_does_one_that_came_before_its_send_had_ended(shop: Any) -> None:
+    delivery_id = await shop.add()
+    attempt = await shop.claim_one()
+    assert not await shop.receive(FAILED, None, "wamid-1", reason=Reason.RECIPIENT_UNREACHABLE, detail=ECHO)
+    await shop.accept(attempt, "wamid-1")
+    assert await read_words(shop, delivery_id) == ["could not reach *** with ***: number gone"] * 2
+
+
+async def test_of_a_message_that_was_wiped_no_words_are_kept(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    await shop.store.wipe_payloads(shop.now + 1)
+    await shop.receive(FAILED, delivery_id, reason=Reason.RECIPIENT_UNREACHABLE, detail=ECHO)
+    assert await read_words(shop, delivery_id) == [""] * 2
+    assert await shop.show(delivery_id) == ("accepted", "recipient_unreachable", "failed")
+
+
+async def test_without_striking_the_words_would_be_seen(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.outbox.receiving.strike_message", lambda text, _message: text)
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    await shop.receive(FAILED, delivery_id, reason=Reason.RECIPIENT_UNREACHABLE, detail=ECHO)
+    assert await read_words(shop, delivery_id) == [ECHO] * 2
