@@ -155,9 +155,9 @@ async def refuse_events(wire: Wire, rounds: int) -> None:
 # -- sends ------------------------------------------------------------------------------------------
 
 
-async def send_through_faults(wire: Wire, sandbox: Any, rounds: int) -> list[str]:
-    """Send messages whose providers repeat all that they were given, and their own keys; return the deliveries' ids."""
-    ids = []
+async def send_through_faults(wire: Wire, sandbox: Any, rounds: int) -> dict[str, str]:
+    """Send messages whose providers repeat all that they were given, and their own keys; return who each is for."""
+    names: dict[str, str] = {}
     for _ in range(rounds):
         for fault in FAULTS:
             number = wire.canaries.new_number()
@@ -166,11 +166,11 @@ async def send_through_faults(wire: Wire, sandbox: Any, rounds: int) -> list[str
                 words = list_words(wire, vendor, payload)
                 await sandbox.set_fault(vendor, **fault, body=json.dumps({"error": {"message": " ".join(words)}}))
                 (delivery,) = (await wire.post(json.dumps(payload).encode(), topic)).json()["deliveries"]
-                ids.append(delivery["id"])
+                names[delivery["id"]] = payload["user_name"]
                 await wait_until_tried(wire, delivery["id"])
                 await sandbox.clear_faults()
             await let_go_on(wire)
-    return ids
+    return names
 
 
 def list_words(wire: Wire, vendor: str, payload: dict[str, Any]) -> list[str]:
@@ -202,7 +202,7 @@ async def wait_until_tried(wire: Wire, delivery_id: str, attempts: int = 1) -> N
 # -- receipts ---------------------------------------------------------------------------------------
 
 
-async def report_all(wire: Wire, delivery_id: str) -> None:
+async def report_all(wire: Wire, delivery_id: str, name: str) -> None:
     """Post receipts of all kinds, genuine and forged, that hold what a receipt may hold of its customer."""
     canaries = wire.canaries
     for status in ("sent", "failed", canaries.new_name()):
@@ -215,7 +215,9 @@ async def report_all(wire: Wire, delivery_id: str) -> None:
                 "status": status,
                 "to": canaries.new_run(),
                 "text": {"body": canaries.new_code()},
-                "errors": [{"code": 131026, "title": "Message undeliverable", "message": f"to {canaries.new_run()}"}],
+                "errors": [
+                    {"code": 131026, "title": "Message undeliverable", "message": f"to {name}, {canaries.new_run()}"}
+                ],
             },
         }
         raw = json.dumps(body).encode()
@@ -228,6 +230,7 @@ async def report_all(wire: Wire, delivery_id: str) -> None:
         for token in (wire.secrets["BITESPEED_WEBHOOK_TOKEN"], canaries.new_secret()):
             await wire.ask("POST", "/webhooks/bitespeed", params={"token": token}, content=raw)
         await wire.ask("POST", f"/webhooks/{canaries.new_name()}", content=raw)
+    await wire.operate("GET", f"/deliveries/{delivery_id}")
 
 
 # -- the ops API ------------------------------------------------------------------------------------
@@ -312,9 +315,9 @@ async def go_wrong(wire: Wire, sandbox: Any, *, bad: int, sends: int) -> set[str
     """Let everything go wrong; return the canaries that came out."""
     async with asyncio.TaskGroup() as group:
         group.create_task(refuse_events(wire, bad))
-        ids = await send_through_faults(wire, sandbox, sends)
-    for id_ in ids[:: len(FAULTS)]:
-        await report_all(wire, id_)
+        names = await send_through_faults(wire, sandbox, sends)
+    for delivery_id, name in list(names.items())[:: len(FAULTS)]:
+        await report_all(wire, delivery_id, name)
     for _ in range(3):
         await operate_wrongly(wire)
     await read_all(wire)
