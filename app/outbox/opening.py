@@ -19,6 +19,7 @@ BUSY_TIMEOUT_MS = 3_000
 CHECKPOINT_PAGES = 1_000  # 4 MB: small enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
+_MAGIC = b"SQLite format 3\0"
 HEADER_BYTES, WRITE_VERSION_AT, ROLLBACK = 100, 18, 1  # of a file in WAL mode the write version is 2
 
 # One damaged text must not keep a lane from its other rows; a message's checksum tells what is no longer as it was.
@@ -87,7 +88,7 @@ def check_file(path: Path) -> None:
     """Read the whole database for damage, through a connection that cannot change it. Raises StoreBroken."""
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreBroken("cannot be read and written; check its owner and mode")
-    _refuse_foreign_log(path, read_magic(path))
+    _refuse_foreign(path)
     db = _connect(path, "ro")
     try:
         version = read_version(db)
@@ -100,14 +101,18 @@ def check_file(path: Path) -> None:
 
 def read_magic(path: Path) -> bytes:
     """Return the header (https://www.sqlite.org/fileformat.html). Raises StoreBroken if it is no SQLite file."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-    except OSError as error:
-        raise StoreBroken(f"cannot be read: {error.strerror}") from error
-    if not header.startswith(b"SQLite format 3\0"):
+    header = _read_header(path)
+    if not header.startswith(_MAGIC):
         raise StoreBroken("is not an SQLite database; move it away or restore a backup")
     return header
+
+
+def _read_header(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEADER_BYTES)
+    except OSError as error:
+        raise StoreBroken(f"cannot be read: {error.strerror}") from error
 
 
 def check_damage(db: sqlite3.Connection) -> None:
@@ -128,10 +133,16 @@ def _roll_back(path: Path) -> None:
             db.execute("PRAGMA user_version").fetchone()
 
 
-def _refuse_foreign_log(path: Path, header: bytes) -> None:
-    """Refuse a restored backup beside the log of the file it replaced: SQLite would write that log into it."""
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what is no database, and a restored backup beside the log of the file it replaced.
+
+    SQLite would write that log into it.
+    """
     log = path.with_name(f"{path.name}-wal")
-    if header[WRITE_VERSION_AT] == ROLLBACK and log.exists() and log.stat().st_size:
+    has_log = log.exists() and log.stat().st_size > 0
+    if has_log and not _read_header(path).startswith(_MAGIC):
+        return  # torn while the log was written back: SQLite reads the first page from the log then, or refuses it
+    if read_magic(path)[WRITE_VERSION_AT] == ROLLBACK and has_log:
         raise StoreBroken(
             f"is a backup, but {log.name} beside it is the log of another file; move {log.name} and -shm away"
         )

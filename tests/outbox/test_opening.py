@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -237,3 +238,52 @@ def test_an_older_sqlite_gets_the_same_tables_without_strict_types() -> None:
 def test_every_statement_of_the_schema_is_run() -> None:
     statements = schema.split_statements(migrations.MIGRATIONS[0])
     assert "".join(statements).split() == migrations.MIGRATIONS[0].split()
+
+
+TORN = bytes(range(256)) * 2  # what a sector may hold that the power was cut in
+
+
+async def leave_behind(database: Path, wrap: Callable[..., Any], folder: Path, *, log: bool) -> Path:
+    """Return a copy of an outbox that was killed, whose first sector was torn while its log was written back."""
+    shop = wrap(SqliteOutbox(database))
+    await shop.add_many(200)
+    folder.mkdir()
+    copy = folder / database.name
+    for ending in ("", "-wal") if log else ("",):
+        shutil.copy(f"{database}{ending}", folder)
+    await shop.store.close()
+    copy.write_bytes(TORN + copy.read_bytes()[len(TORN) :])
+    return copy
+
+
+async def test_a_first_page_that_a_power_cut_has_torn_is_taken_from_the_log(
+    database: Path, wrap: Callable[..., Any], tmp_path: Path
+) -> None:
+    copy = await leave_behind(database, wrap, tmp_path / "killed", log=True)
+    store = SqliteOutbox(copy)
+    assert sum((await store.count_deliveries()).values()) == 200
+    assert await store.can_commit()
+    await store.close()
+    assert copy.read_bytes().startswith(b"SQLite format 3\0"), "mended when the log was written back"
+
+
+async def test_without_a_log_it_is_no_database_and_is_left_as_it_is(
+    database: Path, wrap: Callable[..., Any], tmp_path: Path
+) -> None:
+    copy = await leave_behind(database, wrap, tmp_path / "killed", log=False)
+    before = copy.read_bytes()
+    with pytest.raises(StoreBroken, match="is not an SQLite database"):
+        SqliteOutbox(copy)
+    assert copy.read_bytes() == before
+
+
+async def test_a_log_makes_no_database_of_what_is_none(
+    database: Path, wrap: Callable[..., Any], tmp_path: Path
+) -> None:
+    copy = await leave_behind(database, wrap, tmp_path / "killed", log=True)
+    log = copy.with_name(f"{copy.name}-wal")
+    log.write_bytes(TORN * 20)
+    before = copy.read_bytes(), log.read_bytes()
+    with pytest.raises(StoreBroken, match="is not a database"):
+        SqliteOutbox(copy)
+    assert (copy.read_bytes(), log.read_bytes()) == before
