@@ -14,6 +14,8 @@ RelayError                  root: always carries a message a person can act on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class RelayError(Exception):
     """Something a person has to know; the text says what, where and what to do."""
@@ -61,3 +63,11 @@ def find_place(error: BaseException) -> str:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     return f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}" if frame else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The HTTP status, and what is wrong with which field and the cure, never a value."""
+
+    http_status: int
+    detail: str

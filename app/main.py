@@ -20,11 +20,11 @@ from app.api.access import build_guard
 from app.api.late import LateApp
 from app.api.problems import problem
 from app.errors import ConfigError
-from app.logs import Log, configure_logs
-from app.relay import Relay
+from app.observe.logs import Log, configure_logs
+from app.observe.tracing import NoTracer, Tracer, wants_tracing
+from app.relay.relay import Relay
+from app.relay.snapshot import load_snapshot
 from app.settings import Settings, read_environment, read_settings, unknown_names
-from app.snapshot import load_snapshot
-from app.tracing import NoTracer, Tracer, wants_tracing
 
 
 def create_app(
@@ -84,7 +84,7 @@ def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:
     if not wants_tracing(environment):
         return NoTracer()
     try:
-        from app.otel import open_tracer  # noqa: PLC0415
+        from app.observe.otel import open_tracer  # noqa: PLC0415
     except ImportError:
         cure = "install the extra: pip install '.[otel]', or build the image with --build-arg EXTRAS=otel"
         log.warning("tracing.off", detail="a collector is set, and OpenTelemetry's SDK is not installed", cure=cure)
@@ -110,7 +110,7 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         # FastAPI's own puts query strings (BiteSpeed's token) into spans and exceptions' texts into logs, and one
-        # variable of the environment would switch it on. Ours: app/tracing.py.
+        # variable of the environment would switch it on. Ours: app/observe/tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_exception_handler(HTTPException, _show_http_error)

@@ -24,10 +24,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.core.durations import format_duration, parse_duration
-from app.core.signatures import list_schemes
 from app.errors import ConfigError
-from app.outbox.adding import DEDUP_WINDOW_MS
+from app.model.delivery import DEDUP_WINDOW_MS
+from app.sources.signature import list_schemes
+from app.values.duration import format_duration, parse_duration
 
 SECRETS_FOLDER = Path("/run/secrets")
 ENV_FILE = Path(".env")

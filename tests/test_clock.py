@@ -9,15 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.clock import (
-    TOLERANCE_MS,
-    SteadyClock,
-    is_adopting,
-    is_settled,
-    read_clock,
-    read_latest,
-    read_uptime,
-)
+from app.clock import TOLERANCE_MS, SteadyClock, is_adopting, is_settled, read_clock, read_latest, read_uptime
 
 BASE = 1_790_000_000_000
 HOUR = 3_600_000

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
-from app.core.config import Parsed, format_problem, parse_config
-from app.core.linting import run_examples
-from app.core.templates import Templates, parse_templates
+from app.authoring.lint import run_examples
+from app.mapping.parse import Parsed, parse_config
+from app.mapping.problems import format_problem
+from app.mapping.template import Templates, parse_templates
 from app.providers import settings_types
 
 ROOT = Path(__file__).parent.parent

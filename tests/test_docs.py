@@ -14,16 +14,17 @@ import typer.main
 from typer.core import TyperGroup
 
 from app.cli.commands import COMMANDS, build_commands
-from app.core.cleaning import write_scalar, write_value
-from app.core.durations import parse_duration
-from app.core.expressions import ExpressionCompiler, Failed, Missing
-from app.core.fields import RouteFields
-from app.core.models import Reason, ReceiptStatus, State
-from app.core.nector import parse_body
-from app.core.replaying import Verdict
-from app.metrics import Metrics
-from app.outbox.opening import open_writing
+from app.delivery.replay import Verdict
+from app.mapping.expression import ExpressionCompiler, Failed, Missing
+from app.mapping.fields import RouteFields
+from app.model.delivery import Reason, State
+from app.model.receipt import ReceiptStatus
+from app.observe.metrics import Metrics
+from app.outbox.sqlite.file import open_writing
 from app.settings import RETENTIONS, Settings, read_settings
+from app.sources.nector import parse_body
+from app.values.duration import parse_duration
+from app.values.text import write_scalar, write_value
 from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from app.clock import read_clock
-from app.core.models import Delivery, Event, Message, State
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Delivery, State
+from app.model.event import Event
+from app.model.message import Message
+from app.outbox.sqlite.store import SqliteOutbox
 
 
 @pytest.fixture

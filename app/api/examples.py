@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.core.instants import format_instant
-from app.outbox.base import Outbox
+from app.outbox.store import Outbox
+from app.values.instant import format_instant
 
 
 def build_router(outbox: Outbox, guard: Callable[[Request], None]) -> APIRouter:

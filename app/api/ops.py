@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query
@@ -14,16 +13,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from app.api.problems import problem
-from app.clock import Clock
-from app.core.instants import format_instant
-from app.core.models import Reason, State
-from app.core.replaying import explain_no_retry
-from app.dispatch import Dispatcher
-from app.logs import Log
-from app.metrics import Metrics
-from app.outbox.base import Outbox
+from app.delivery.replay import explain_no_retry
+from app.model.delivery import Reason, State
+from app.observe.metrics import Metrics
+from app.outbox.store import Outbox
 from app.outbox.values import DeliveryFilter, Hold
-from app.rules import Rules
+from app.relay.context import Context
+from app.relay.reload import Rules
+from app.values.instant import format_instant
 
 _PAGE = 500
 # For the description of the API: what api/problems.py answers with.
@@ -35,18 +32,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         422: "The request is wrong; the detail names the field",
     }.items()
 }
-
-
-@dataclass(frozen=True, slots=True)
-class OpsDesk:
-    """What the ops API needs."""
-
-    outbox: Outbox
-    dispatcher: Dispatcher
-    rules: Rules
-    clock: Clock
-    metrics: Metrics
-    log: Log
 
 
 class RetryOrder(BaseModel, extra="forbid"):
@@ -76,7 +61,7 @@ def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Call
     return router
 
 
-def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     """Return the paths about deliveries, holds and the YAML."""
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
     _add_deliveries(router, desk)
@@ -105,7 +90,7 @@ def add_docs(app: FastAPI, guard: Callable[[Request], None]) -> None:
         return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
 
 
-def _add_deliveries(router: APIRouter, desk: OpsDesk) -> None:
+def _add_deliveries(router: APIRouter, desk: Context) -> None:
     @router.get("/deliveries", summary="Deliveries, newest first")
     async def list_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
         try:
@@ -127,7 +112,7 @@ def _add_deliveries(router: APIRouter, desk: OpsDesk) -> None:
         return JSONResponse({**row, "config": _show_config(row, desk.rules)})
 
 
-def _add_retries(router: APIRouter, desk: OpsDesk) -> None:
+def _add_retries(router: APIRouter, desk: Context) -> None:
     @router.post("/deliveries/retry", summary="Send deliveries again as they are")
     async def retry_deliveries(order: RetryOrder) -> Response:
         if bool(order.ids) == bool(order.state):
@@ -171,7 +156,7 @@ class DeliveryQuery(BaseModel, extra="forbid"):
     cursor: str | None = None
 
 
-def _add_holds(router: APIRouter, desk: OpsDesk) -> None:
+def _add_holds(router: APIRouter, desk: Context) -> None:
     @router.get("/holds", summary="What is stopped, and why")
     async def list_holds() -> Response:
         return JSONResponse({"holds": [_show_hold(hold) for hold in await desk.outbox.list_holds()]})
@@ -195,7 +180,7 @@ def _add_holds(router: APIRouter, desk: OpsDesk) -> None:
         return Response(status_code=204)
 
 
-def _scope_fault(scope: str, desk: OpsDesk) -> str | None:
+def _scope_fault(scope: str, desk: Context) -> str | None:
     kind, _, name = scope.partition(":")
     config = desk.rules.current().config
     known: Mapping[str, set[str]] = {
@@ -241,7 +226,7 @@ async def _list_pages(outbox: Outbox, order: RetryOrder) -> AsyncIterator[Sequen
             return
 
 
-async def _retry(desk: OpsDesk, ids: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
+async def _retry(desk: Context, ids: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
     """Retry deliveries; return those that will be sent again, and why the others will not.
 
     Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.

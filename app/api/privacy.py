@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.ops import PROBLEMS, OpsDesk
+from app.api.ops import PROBLEMS
 from app.api.problems import problem
-from app.core.instants import format_instant
-from app.core.phone import PhoneFault, mask_phone, read_phone
+from app.relay.context import Context
+from app.values.instant import format_instant
+from app.values.phone import PhoneFault, mask_phone, read_phone
 
 _CURE = "write it with + and its country code"
 _NOT_KEPT = {"Cache-Control": "no-store"}  # by no proxy and no browser
@@ -24,7 +25,7 @@ class PersonOrder(BaseModel, extra="forbid"):
     phone: str = Field(max_length=40)
 
 
-def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     """Return the paths about one person's data."""
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
 
@@ -51,7 +52,7 @@ def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
     return router
 
 
-def _read_number(order: PersonOrder, desk: OpsDesk) -> str | PhoneFault:
+def _read_number(order: PersonOrder, desk: Context) -> str | PhoneFault:
     return read_phone(order.phone, desk.rules.current().config.store.country)
 
 

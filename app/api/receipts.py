@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.api.problems import problem, unauthorised, unavailable
 from app.api.reading import read_body
 from app.errors import StoreError
-from app.receipts import ReceiptDesk, accept_receipts
+from app.relay.receipts import ReceiptDesk, accept_receipts
 
 
 def build_router(desk: ReceiptDesk) -> APIRouter:

@@ -13,12 +13,10 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.ops import PROBLEMS
 from app.api.problems import problem, unavailable
-from app.core.drafting import Entry
-from app.core.instants import format_instant
-from app.core.replaying import read_bound
-from app.errors import StoreError
-from app.refusal import Refusal
-from app.replay import Planned, Replayed, Replayer, Wanted, apply_plan, make_plan
+from app.delivery.replay import Entry, read_bound
+from app.errors import Refusal, StoreError
+from app.relay.replay import Planned, Replayed, Replayer, Wanted, apply_plan, make_plan
+from app.values.instant import format_instant
 
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 

@@ -11,15 +11,16 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.ops import PROBLEMS, OpsDesk
+from app.api.ops import PROBLEMS
 from app.api.problems import problem, unavailable
-from app.core.acting import NOTE
-from app.core.durations import format_duration, parse_duration
-from app.core.instants import format_instant
-from app.core.replaying import read_bound
+from app.delivery.replay import read_bound
 from app.errors import StoreError
-from app.outbox.ledger import sum_rows
+from app.message.person import NOTE
+from app.outbox.report import sum_rows
 from app.outbox.values import LedgerQuery, LedgerRow
+from app.relay.context import Context
+from app.values.duration import format_duration, parse_duration
+from app.values.instant import format_instant
 
 
 class ReportQuery(BaseModel, extra="forbid"):
@@ -35,7 +36,7 @@ class ReportQuery(BaseModel, extra="forbid"):
     window: str = "7d"
 
 
-def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     """Return `GET /report`."""
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
 

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.ops import PROBLEMS
 from app.api.problems import problem
-from app.refusal import Refusal
-from app.sendtest import Tester, TestOrder, send_test
+from app.errors import Refusal
+from app.relay.trial import Tester, TestOrder, send_test
 
 
 class TestBody(BaseModel, extra="forbid"):

@@ -12,12 +12,13 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.ops import PROBLEMS, OpsDesk
+from app.api.ops import PROBLEMS
 from app.api.problems import problem
 from app.api.reading import read_body
-from app.core.instants import format_instant
-from app.core.opting import OptOut
-from app.core.phone import PhoneFault, read_phone
+from app.relay.context import Context
+from app.values.instant import format_instant
+from app.values.phone import PhoneFault, read_phone
+from app.values.stop_words import OptOut
 
 LONGEST = 1_000
 CURE = "write a mobile number with + and its country code, such as +919800000001"
@@ -52,7 +53,7 @@ class SuppressOrder(LiftOrder):
     reason: Annotated[str, AfterValidator(_check_reason)] = OptOut.BY_HAND.value
 
 
-def build_router(desk: OpsDesk, guard: Callable[[Request], None]) -> APIRouter:
+def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     """Return the paths about suppressions."""
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
 
@@ -107,7 +108,7 @@ async def _read_order(request: Request, model: type[Order]) -> Order | Response:
         raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from None
 
 
-def _read_phones(desk: OpsDesk, phones: Iterable[str]) -> tuple[list[str], list[dict[str, Any]]]:
+def _read_phones(desk: Context, phones: Iterable[str]) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the numbers that can be read, and by its place (from 0) what is wrong with each other one."""
     country = desk.rules.current().config.store.country
     numbers: list[str] = []

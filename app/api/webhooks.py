@@ -13,12 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.problems import problem, unauthorised, unavailable
 from app.api.reading import read_body
-from app.core.signatures import verify_secret
-from app.errors import StoreError
-from app.intake import Answer, Intake, accept_event, report_refusal
-from app.metrics import OTHER, topic_label
-from app.refusal import Refusal
-from app.tracing import Span
+from app.errors import Refusal, StoreError
+from app.observe.metrics import OTHER, topic_label
+from app.observe.tracing import Span
+from app.relay.intake import Answer, Intake, accept_event, report_refusal
+from app.sources.signature import verify_secret
 
 PATH = "/webhooks/nector"
 

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.wording import count_nouns
+from app.cli.tables import count_nouns
 from app.clock import read_clock
 from app.errors import StoreError
-from app.outbox.backup import back_up
+from app.outbox.sqlite.backup import back_up
 from app.settings import read_environment, read_settings
 
 

@@ -20,13 +20,13 @@ from rich.console import Console
 
 from app.cli.demo_events import DemoEvent, make_events, sign_event
 from app.cli.demo_relay import DemoRelay, Journey, start_relay
-from app.cli.report import print_report
+from app.cli.mapping.sources import read_config
+from app.cli.ops.report import print_report
 from app.cli.sandbox import make_settings
-from app.cli.sources import read_config
 from app.cli.tables import open_console, print_table
-from app.core.config import Config
-from app.core.templates import Templates
 from app.errors import ConfigError
+from app.mapping.rules import Config
+from app.mapping.template import Templates
 from app.sandbox.serving import serve_sandbox
 from app.settings import read_environment
 

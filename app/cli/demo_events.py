@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from app.cli.sources import make_event
+from app.cli.mapping.sources import make_event
 from app.clock import read_clock
-from app.core.config import Config
-from app.core.models import Message
-from app.core.rendering import render_message
-from app.core.routing import Route
-from app.core.templates import Templates, fill_template, print_message
 from app.errors import ConfigError
 from app.ids import new_uuid7
+from app.mapping.rules import Config, Route
+from app.mapping.template import Templates, fill_template, print_message
+from app.message.render import render_message
+from app.model.message import Message
 
 FIRST_NUMBER = 9_800_000_000  # 98000 00000 to 99: example numbers
 _DATE = re.compile(r"^(\d{4})(-\d\d-\d\d.*)$")

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from app.core.templates import Templates, parse_templates
 from app.errors import ConfigError
+from app.mapping.template import Templates, parse_templates
+from app.relay.snapshot import list_errors, list_template_problems
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import read_environment, read_settings
-from app.snapshot import list_errors, list_template_problems
 
 
 def sandbox(

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from app.errors import RelayError, StoreError
 from app.main import create_app
-from app.relay import Relay
+from app.relay.relay import Relay
 from app.settings import read_environment, read_settings
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.

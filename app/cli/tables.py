@@ -51,3 +51,8 @@ def print_table(console: Console, titles: Sequence[str], rows: Sequence[Sequence
 def paint_state(word: str) -> Text:
     """Return a cell; user text is never read as markup."""
     return Text(word, style=STATE_COLOURS.get(word, ""))
+
+
+def count_nouns(number: int, one: str, many: str = "") -> str:
+    """Return `1 route`, `2 routes`; `many` where an s does not make it."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from app.core.models import State
-from app.core.replaying import PastDelivery, Verdict
+from app.delivery.replay import PastDelivery, Verdict
+from app.model.delivery import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class LedgerQuery:
 class LedgerRow:
     """How many deliveries of one route, topic or day came so far; each is counted once in each column.
 
-    `acted`: their customer did what they are meant to bring about (core.acting.AIMS); `ordered`: placed an order.
+    `acted`: their customer did what they are meant to bring about (message.person.AIMS); `ordered`: placed an order.
     `delivered` includes `read`. `received` = `accepted` + `waiting` + `dead` + `expired` + `unknown` + `suppressed`.
     `reported`: of which any receipt came.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.core.config import ProviderSettings
+from app.mapping.provider import ProviderSettings
 from app.providers.base import Provider, ProviderType
 from app.providers.bitespeed import Bitespeed
 from app.providers.gallabox import Gallabox

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from app.core.exchange import Response
-from app.core.models import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
-from app.core.striking import MAX_DETAIL
-from app.providers.meta import Trouble, describe_trouble, judge_trouble, outcome_of, read_trouble
-from app.providers.probing import as_mapping, parse_json
+from app.message.redact import MAX_DETAIL
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.providers.base import Response
+from app.providers.json import as_mapping, parse_json
+from app.providers.whatsapp import Trouble, describe_trouble, judge_trouble, outcome_of, read_trouble
 
 # Statuses by which a server says that it did not do what was asked (RFC 9110). A 4xx of a gateway's own
 # making (444, 460, 499 …) is not among them: it may be about a request that went through.

@@ -9,13 +9,18 @@ providers/__init__.py, and the contract suite (tests/providers/test_contract.py)
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from app.core.config import ProviderSettings
-from app.core.exchange import Request, Response
-from app.core.models import Message, Outcome, Receipt, Reply
-from app.core.templates import Template
+from app.mapping.provider import ProviderSettings
+from app.mapping.template import Template
+from app.model.delivery import Outcome
+from app.model.message import Message
+from app.model.receipt import Receipt, Reply
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""
@@ -62,3 +67,47 @@ class ProviderType(Protocol):
 
     def __call__(self, settings: Any) -> Provider:
         """Return the account that the settings, an instance of `settings_type`, describe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to a provider, complete: nothing is added later but transport headers."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)  # holds secrets
+    body: bytes = field(repr=False)  # holds the recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A provider's whole answer. Header names are lower case; `body` is at most 64 KiB."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+def has_token(expected: str, query: Mapping[str, str]) -> bool:
+    """Tell whether `?token=` is the expected one."""
+    return _same(expected, query.get("token", ""))
+
+
+def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:
+    """Tell whether `signature` is the base64 HMAC-SHA256 of the raw body."""
+    expected = base64.b64encode(_sign(secret, body)).decode()
+    return bool(secret) and _same(expected, signature.strip())
+
+
+def has_hex_signature(secret: str, signature: str, body: bytes) -> bool:
+    """Tell whether `signature` is the hex HMAC-SHA256 of the raw body, after `sha256=` as Meta sends it, or bare."""
+    return bool(secret) and _same(_sign(secret, body).hex(), signature.strip().removeprefix("sha256=").lower())
+
+
+def _sign(secret: str, body: bytes) -> bytes:
+    return hmac.new(secret.encode(), body, hashlib.sha256).digest()
+
+
+def _same(expected: str, given: str) -> bool:
+    # As bytes: compare_digest refuses text that is not ASCII, and a forger may send just that.
+    return bool(expected) and hmac.compare_digest(expected.encode(), given.encode(errors="replace"))

@@ -14,19 +14,26 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.core.exchange import Request, Response
-from app.core.models import Message, Outcome, Receipt, Reply
-from app.providers.json_api import (
+from app.model.delivery import Outcome
+from app.model.message import Message
+from app.model.receipt import Receipt, Reply
+from app.providers.base import Request, Response, has_token
+from app.providers.http import (
     JsonApiSettings,
     build_mapped_request,
     collect_texts,
     mapped_secrets,
     read_mapped_response,
 )
-from app.providers.meta import failure_of, read_meta_statuses, read_status_word
-from app.providers.probing import as_items, as_mapping, first_text, parse_json, read_instant, read_path
-from app.providers.replies import is_of_somebody, read_meta_replies, read_sender
-from app.providers.signing import has_token
+from app.providers.json import as_items, as_mapping, first_text, parse_json, read_instant, read_path
+from app.providers.whatsapp import (
+    failure_of,
+    is_of_somebody,
+    read_meta_replies,
+    read_meta_statuses,
+    read_sender,
+    read_status_word,
+)
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {
     "channelId": "$channel_id",

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
 
-from app.core.exchange import Request, Response
-from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.errors import find_place
-from app.providers.base import Provider
-from app.providers.probing import MAX_BYTES
-from app.providers.redacting import strike_values
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.message import Message
+from app.observe.tracing import Attributes, NoTracer, Span, Tracer
+from app.providers.base import Provider, Request, Response
+from app.providers.json import MAX_BYTES
+from app.providers.redact import strike_values
 from app.providers.transport import WRITING, AiohttpTransport
-from app.tracing import Attributes, NoTracer, Span, Tracer
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2

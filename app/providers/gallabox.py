@@ -13,17 +13,23 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.core.exchange import Request, Response
-from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Reply
-from app.core.templates import Template, TemplateButton
+from app.mapping.template import Template, TemplateButton
+from app.model.delivery import Accepted, Outcome
+from app.model.message import Header, Message
+from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
-from app.providers.base import LIST_LIMIT_BYTES
-from app.providers.endpoint import RemoteSettings, build_json_request, check_header_secret, secrets_of
-from app.providers.mapping import name_variables
-from app.providers.meta import failure_of, read_meta_statuses, read_status_word
-from app.providers.probing import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
-from app.providers.replies import is_of_somebody, read_meta_replies, read_said, read_sender
-from app.providers.signing import has_base64_signature, has_hex_signature
+from app.providers.base import LIST_LIMIT_BYTES, Request, Response, has_base64_signature, has_hex_signature
+from app.providers.json import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
+from app.providers.request import RemoteSettings, build_json_request, check_header_secret, name_variables, secrets_of
+from app.providers.whatsapp import (
+    failure_of,
+    is_of_somebody,
+    read_meta_replies,
+    read_meta_statuses,
+    read_said,
+    read_sender,
+    read_status_word,
+)
 
 HeaderKind = Literal["none", "text", "image", "video", "document"]
 ButtonKind = Literal["url", "phone", "reply"]

@@ -1,20 +1,150 @@
-"""`type: http`: any JSON API of this kind, described in the YAML (json_api.py); receipts in Meta's form."""
+"""A JSON API described in the YAML: what `type: http` and `type: bitespeed` share.
+
+path: /v1/send                          after base_url; default: none
+method: POST
+headers: {authorization: "Bearer ${TOKEN}"}
+body: {to: $phone, templateId: $template, params: $variables}     mapping.py lists the placeholders
+accepted: {statuses: [200, 202], path: data.status, equals: queued, any_2xx: false}
+message_id: [data.id, messages[0].id]   the first that is there
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, SecretStr, field_validator
 
-from app.core.exchange import Request, Response
-from app.core.models import Message, Outcome, Receipt, Reply
-from app.providers.json_api import JsonApiSettings, build_mapped_request, mapped_secrets, read_mapped_response
-from app.providers.meta import read_meta_statuses
-from app.providers.probing import parse_json
-from app.providers.replies import read_meta_replies
-from app.providers.signing import has_hex_signature, has_token
+from app.model.delivery import Accepted, Outcome
+from app.model.message import Message
+from app.model.receipt import Receipt, Reply
+from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
+from app.providers.base import Request, Response, has_hex_signature, has_token
+from app.providers.json import first_text, parse_json, read_path
+from app.providers.request import (
+    MESSAGE_NAMES,
+    RemoteSettings,
+    build_json_request,
+    check_headers,
+    check_mapping,
+    fill_mapping,
+    message_values,
+    secrets_of,
+)
+from app.providers.whatsapp import read_meta_replies, read_meta_statuses
+
+MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
+
+_SHORTEST_KEY = 8
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+class AcceptedRule(BaseModel, extra="forbid", frozen=True):
+    """When an answer means that the provider took the message.
+
+    Always: a 2xx of `statuses` (empty: any). Then, unless `any_2xx` is set, a JSON object that tells of no
+    error, and, where `path` is given, holds `equals` there (texts are compared case-blind; without `equals`
+    anything that is not empty will do).
+    """
+
+    statuses: tuple[Annotated[int, Field(ge=200, le=299)], ...] = Field(
+        (), description="Only these statuses will do; default: any 2xx.", examples=[[200, 202]]
+    )
+    path: str = Field("", description="Where the answer says that it took the message.", examples=["data.status"])
+    equals: str | int | bool | None = Field(
+        None, description="What stands there then; default: anything that is not empty.", examples=["queued"]
+    )
+    any_2xx: bool = Field(default=False, description="true: any 2xx will do, whatever its body says.")
+
+
+class JsonApiSettings(RemoteSettings):
+    """The keys of a provider whose API is described in the YAML."""
+
+    constants: ClassVar[Collection[str]] = ()  # settings that the body may name, beside the message's own values
+
+    path: str = Field(
+        "", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.", examples=["/v1/send"]
+    )
+    method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="HTTP method of the request.")
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
+        default_factory=dict,
+        repr=False,
+        description="More headers; content-type is always application/json.",
+        examples=[{"authorization": "Bearer ${API_TOKEN}"}],
+    )
+    body: dict[str, JsonValue] = Field(
+        description="The JSON body; $phone and the like stand for the message's values.",
+        examples=[{"to": "$phone", "templateId": "$template", "params": "$variables"}],
+    )
+    accepted: AcceptedRule = Field(AcceptedRule(), description="When an answer means that the message was taken.")
+    message_id: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        MESSAGE_ID_PATHS,
+        description="Where the provider's id stands in its answer; the first that is there.",
+        examples=["data.id"],
+    )
+
+    @field_validator("body")
+    @classmethod
+    def _check_body(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        json.dumps(value, allow_nan=False)
+        check_mapping(value, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+
+def build_mapped_request(settings: JsonApiSettings, message: Message, delivery_id: str) -> Request:
+    """Return the request that the settings describe for this message."""
+    constants = {name: getattr(settings, name) for name in settings.constants}
+    payload = fill_mapping(settings.body, {**constants, **message_values(message, delivery_id)})
+    return build_json_request(settings.method, settings.base_url + settings.path, settings.headers, payload or {})
+
+
+def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outcome:
+    """Return what an answer means by the settings' `accepted` and `message_id`."""
+    secrets = mapped_secrets(settings)
+    if not is_success(response.status):
+        return read_failure(response, treat_500_as=settings.treat_500_as, secrets=secrets)
+    rule, answer = settings.accepted, parse_json(response.body)
+    if rule.statuses and response.status not in rule.statuses:
+        return unreadable(response.status)
+    if rule.any_2xx:
+        return Accepted(first_text(answer, settings.message_id))
+    if not isinstance(answer, dict):
+        return unreadable(response.status)
+    if has_error(answer):
+        return read_told_error(answer, response.status, secrets)
+    if rule.path and (value := read_path(answer, rule.path)) is None:
+        return unreadable(response.status)
+    if rule.path and not _holds(rule, value):
+        return read_told_error(answer, response.status, secrets)
+    return Accepted(first_text(answer, settings.message_id))
+
+
+def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
+    """Return what must be struck out of a provider's words: its secrets, its ids, the values of its headers."""
+    constants = (str(getattr(settings, name)) for name in settings.constants)
+    # "Bearer" alone is no secret, what follows it is.
+    words = (word for value in settings.headers.values() for word in value.split() if len(word) >= _SHORTEST_KEY)
+    return secrets_of(settings, [*constants, *settings.headers.values(), *words])
+
+
+def _holds(rule: AcceptedRule, value: Any) -> bool:
+    if rule.equals is None:
+        return value not in ("", False)
+    if isinstance(value, str) and isinstance(rule.equals, str):
+        return value.casefold() == rule.equals.casefold()
+    return type(value) is type(rule.equals) and bool(value == rule.equals)
+
+
+def collect_texts(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Return the distinct ids that stand under `names`."""
+    return list(dict.fromkeys(text for name in names if (text := first_text(fields, (name,))) is not None))
 
 
 class HttpSettings(JsonApiSettings):

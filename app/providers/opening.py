@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
-from app.core.config import ProviderSettings
-from app.core.models import Message
+from app.mapping.provider import ProviderSettings
+from app.model.message import Message
+from app.observe.tracing import Tracer
 from app.providers.base import Provider
-from app.tracing import Tracer
 
 if TYPE_CHECKING:
     from app.providers.client import ProviderClient, Sent

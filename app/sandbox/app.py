@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.clock import Clock, read_clock
-from app.core.templates import Templates, print_message
 from app.ids import NewId, new_uuid7
+from app.mapping.template import Templates, print_message
 from app.sandbox.bitespeed import FakeBiteSpeed
 from app.sandbox.breaking import Drip, HalfAnswer, Hang, Reset
 from app.sandbox.faults import FAULTS, Fault, FaultSwitch, parse_faults

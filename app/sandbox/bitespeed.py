@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from app.core.models import Button, Header, ReceiptStatus, Variable
-from app.core.templates import Templates
+from app.mapping.template import Templates
+from app.model.message import Button, Header, Variable
+from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.parameters import fill_order, find_template
 from app.sandbox.settings import SandboxSettings

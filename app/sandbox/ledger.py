@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.core.templates import print_message
+from app.mapping.template import print_message
 from app.sandbox.vendor import Order
 
 

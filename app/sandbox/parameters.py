@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from app.core.models import Button, Header, Variable
-from app.core.template_entries import find_placeholders
-from app.core.templates import BODY_LIMIT, FilledTemplate, Template, Templates, fill_template, total_length
+from app.mapping.template import BODY_LIMIT, FilledTemplate, Template, Templates, fill_template, total_length
+from app.mapping.template_entries import find_placeholders
+from app.model.message import Button, Header, Variable
 from app.sandbox.vendor import Refusal
 
 # Meta's text says more than 4 blanks; vendors differ on exactly 4, so the sandbox takes the stricter reading.

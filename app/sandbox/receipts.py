@@ -9,7 +9,7 @@ from typing import Self
 import httpx2
 
 from app.clock import Clock
-from app.core.models import ReceiptStatus
+from app.model.receipt import ReceiptStatus
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.vendor import Order, Report, Vendor
 

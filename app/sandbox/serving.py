@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from app.core.templates import Templates
 from app.errors import RelayError
+from app.mapping.template import Templates
 from app.sandbox.app import create_sandbox
 from app.sandbox.breaking import OpenProtocol
 from app.sandbox.settings import SandboxSettings

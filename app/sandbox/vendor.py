@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
-from app.core.models import ReceiptStatus
-from app.core.templates import FilledTemplate
+from app.mapping.template import FilledTemplate
+from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 
 

@@ -18,8 +18,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance
 
-from app.core.models import State
 from app.errors import StoreFull
+from app.model.delivery import State
 
 NECTOR = {
     "content-type": "application/json",

@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 
-from app import replay
-from app.core.drafting import Draft
-from app.core.replaying import Verdict
-from app.errors import StoreFull
-from app.outbox import replaying
-from app.refusal import Refusal
+from app.delivery.replay import Draft, Verdict
+from app.errors import Refusal, StoreFull
+from app.outbox import replay as replaying
+from app.relay import replay
 
 DAY = 86_400_000
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.core.acting import NOTE
+from app.message.person import NOTE
 
 COUPON = {
     "user_name": "Riya", "user_mobile": "9800000001", "user_customer_id": "shopify-1", "value": "ACME-7Q2P",

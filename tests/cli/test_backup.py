@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.sqlite.store import SqliteOutbox
 
 
 @pytest.fixture

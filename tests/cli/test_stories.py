@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.explain import print_story
+from app.cli.ops.explain import print_story
 
 ROOT = Path(__file__).parents[2]
 COINS = {"user_name": "Riya Canary", "user_mobile": "9800000001", "amount": "100"}
@@ -301,7 +301,7 @@ async def test_what_a_provider_repeats_of_its_message_is_not_told(relay: Any, sa
 async def test_control_an_unmasked_value_would_be_noticed(
     relay: Any, tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.reading._mask_value", lambda value: value)
+    monkeypatch.setattr("app.outbox.read._mask_value", lambda value: value)
     id_ = await post(relay)
     with pytest.raises(AssertionError, match="Canary"):
         tell(await relay.wait_for(id_, "accepted"))
@@ -314,7 +314,7 @@ async def test_on_a_terminal_each_line_fits_and_the_columns_stay_empty_below(
     id_ = await post(relay)
     delivery = await relay.wait_for(id_, "accepted")
     terminal = Console(force_terminal=True, no_color=True, width=width, highlight=False)
-    monkeypatch.setattr("app.cli.explain.open_console", lambda: terminal)
+    monkeypatch.setattr("app.cli.ops.explain.open_console", lambda: terminal)
     print_story(delivery)
     lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= width

@@ -11,8 +11,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector
 from ruamel.yaml import YAML
 
-from app.core.models import ReceiptStatus, State
-from app.metrics import FORGED, REPLY_KINDS, UNREAD, WORKS, Metrics
+from app.model.delivery import State
+from app.model.receipt import ReceiptStatus
+from app.observe.metrics import FORGED, REPLY_KINDS, UNREAD, WORKS, Metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/alerts.yml"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from app.metrics import Metrics
+from app.observe.metrics import Metrics
 from tests.deploy.monitoring import (
     DASHBOARD,
     RULES,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from app.core.config import parse_config
-from app.core.nector import TOPICS
-from app.core.schema import build_schema
+from app.authoring.schema import build_schema
+from app.mapping.parse import parse_config
 from app.providers import settings_types
+from app.sources.nector import TOPICS
 from tests.editor.language_server import Document, LanguageServer, run_language_server
 from tests.needing import find_program, leave_out, need_file
 

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
-from app.core.config import parse_config
-from app.core.models import Event
-from app.core.picturing import draw_page
-from app.core.previewing import preview_message
-from app.core.templates import parse_templates
+from app.authoring.page import draw_page
+from app.authoring.preview import preview_message
+from app.mapping.parse import parse_config
+from app.mapping.template import parse_templates
+from app.model.event import Event
 from app.providers import settings_types
 from tests.needing import find_program, leave_out
 

@@ -13,16 +13,19 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app import logs
 from app.cli.serve import RelayServer
-from app.core import phone
-from app.core.models import Attempt, Delivery, Event, State
 from app.errors import StoreError
-from app.intake import Answer, OutboxTaker
-from app.outbox import claiming, closing, reading
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Attempt, Delivery, State
+from app.model.event import Event
+from app.observe import logs
+from app.outbox import claim as claiming
+from app.outbox import close as closing
+from app.outbox import read as reading
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import Closed, DeliveryState
-from app.providers import redacting
+from app.providers import redact as redacting
+from app.relay.intake import Answer, OutboxTaker
+from app.values import phone
 
 
 def acknowledge_first() -> None:

@@ -15,19 +15,21 @@ from typing import Any, cast
 import structlog
 
 from app.clock import Clock, SteadyClock
-from app.core.config import parse_config
-from app.core.models import Accepted, Delivery, Event, Message, Outcome, State, Variable
-from app.core.rates import RECIPIENT_GAP_MS
-from app.dispatch import Dispatcher, Retention
 from app.errors import StoreFull
-from app.lane import LaneParts
-from app.metrics import Metrics
+from app.mapping.parse import parse_config
+from app.model.delivery import Accepted, Delivery, Outcome, State
+from app.model.event import Event
+from app.model.message import Message, Variable
+from app.observe.metrics import Metrics
 from app.outbox.people import read_key
-from app.outbox.schema import create_schema, migrate_schema
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.sqlite.schema import create_schema, migrate_schema
+from app.outbox.sqlite.store import SqliteOutbox
 from app.providers import settings_types
 from app.providers.client import Sent
-from app.snapshot import Snapshot, build_snapshot
+from app.relay.dispatcher import Dispatcher, Retention
+from app.relay.lane import LaneParts
+from app.relay.snapshot import Snapshot, build_snapshot
+from app.values.rate import RECIPIENT_GAP_MS
 
 BASE_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000

@@ -15,13 +15,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from app import dispatch, lane, relay, rules
-from app.core.models import Attempt, Message
 from app.errors import StoreBroken, StoreError
-from app.outbox import claiming, closing, sweeping
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Attempt
+from app.model.message import Message
+from app.outbox import claim as claiming
+from app.outbox import close as closing
+from app.outbox import sweep as sweeping
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import Closed
 from app.providers.client import ProviderClient, Sent
+from app.relay import dispatcher as dispatch
+from app.relay import lane, relay
+from app.relay import reload as rules
 
 POISON = "13"
 SECRET_TEXT = "+919800000013"  # an exception's text may hold a customer's number: no log may show it

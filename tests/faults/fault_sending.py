@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app.core.models import Accepted, Message, Outcome, Uncertain, Variable
+from app.model.delivery import Accepted, Outcome, Uncertain
+from app.model.message import Message, Variable
 from app.providers import PROVIDER_TYPES, build_provider
 from app.providers.base import Provider
 from app.providers.client import ProviderClient

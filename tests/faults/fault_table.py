@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.core.models import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.client import BUDGET_TIMEOUTS
 
 PATIENT_MS = 20_000  # where an answer comes: a busy machine must not make it a fault

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from app.clock import Clock
-from app.core.models import Outcome, Reason, Rejected, Retryable, Scope, Uncertain
-from app.dispatch import Dispatcher
-from app.outbox import shifting
+from app.model.delivery import Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.outbox import lanes as shifting
+from app.relay.dispatcher import Dispatcher
 from tests.faults.clock_world import DAY_MS, HOUR_MS, Answer, World, live, times
 
 EARLY_S = 0.01
@@ -233,8 +233,8 @@ def test_an_attempt_that_was_opened_before_the_clock_jumped_past_its_deadline_se
 
 
 def test_control_a_last_look_at_the_steady_clock_alone_sends_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lane.read_latest", lambda clock: clock())
-    monkeypatch.setattr("app.dispatch.FOLLOW_CLOCK_EVERY_S", 30.0)
+    monkeypatch.setattr("app.relay.lane.read_latest", lambda clock: clock())
+    monkeypatch.setattr("app.relay.dispatcher.FOLLOW_CLOCK_EVERY_S", 30.0)
     with pytest.raises(AssertionError):
         live(claim_while_the_clock_jumps)
 
@@ -293,7 +293,7 @@ def test_a_clock_that_was_set_back_while_the_relay_was_down_freezes_nothing(by_m
 
 
 def test_control_without_the_look_at_the_start_it_freezes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.timekeeping.BEHIND_MS", 100 * DAY_MS)
+    monkeypatch.setattr("app.relay.timekeeping.BEHIND_MS", 100 * DAY_MS)
     assert len(live(restart(-HOUR_MS)).arrivals) == 1
 
 

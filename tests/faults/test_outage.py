@@ -100,7 +100,7 @@ def test_a_hundred_thousand_wait_out_a_dead_hour(seed: int) -> None:
 
 
 def test_without_the_breaker_a_dead_provider_is_asked_too_often(seed: int) -> None:
-    with patch("app.core.recovery.OUTAGE_FAILURES", 10**9):
+    with patch("app.delivery.pace.OUTAGE_FAILURES", 10**9):
         drained = drain_queue(Queue(5_000, RATE, seed, stop_after=MOST_REQUESTS))
     assert drained.dead_requests > MOST_REQUESTS
     with pytest.raises(AssertionError):

@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.core.exchange import Request
-from app.core.models import Message
+from app.model.message import Message
+from app.providers.base import Request
 from app.providers.gallabox import Gallabox
 
 SCRIPT = "dying_relay.py"

@@ -20,7 +20,7 @@ from random import Random
 
 import pytest
 
-from app.outbox import opening
+from app.outbox.sqlite import file as opening
 from tests.faults.power.disk import Disk
 from tests.faults.power.recording import Record, compile_recorder, record_workload
 from tests.faults.power.replaying import Figures, Recording, Site, cut_once, draw_places, replay_cuts

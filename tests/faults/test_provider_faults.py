@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.core.exchange import Request, Response
-from app.core.models import Message, Outcome, Retryable, Uncertain
+from app.model.delivery import Outcome, Retryable, Uncertain
+from app.model.message import Message
 from app.providers import client
-from app.providers.base import Provider
+from app.providers.base import Provider, Request, Response
 from app.providers.client import ProviderClient, Sent
 from tests.faults.fault_sending import (
     MESSAGE,

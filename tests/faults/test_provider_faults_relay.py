@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Accepted, Outcome, Rejected, Retryable, Scope, Uncertain
+from app.model.delivery import Accepted, Outcome, Rejected, Retryable, Scope, Uncertain
 from tests.faults.fault_sending import FaultProcess, open_server
 from tests.faults.fault_server import ANSWERS, find_closed_port, open_fault
 from tests.faults.fault_table import ROWS, Row

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from app.core.config import ProviderSettings
-from app.core.models import Accepted, Delivery, Event, Message, Outcome, State
-from app.lane import Lane, LaneParts
-from app.metrics import Metrics
-from app.outbox.sqlite import SqliteOutbox
+from app.mapping.provider import ProviderSettings
+from app.model.delivery import Accepted, Delivery, Outcome, State
+from app.model.event import Event
+from app.model.message import Message
+from app.observe.metrics import Metrics
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter, LaneState
 from app.providers.client import Sent
-from app.turns import Turns
+from app.relay.lane import Lane, LaneParts, Turns
 
 START = 1_790_000_000_000
 DAY = 86_400_000
@@ -178,7 +179,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr("app.lane.RECORD_AGAIN_S", 0.01)
+    monkeypatch.setattr("app.relay.lane.RECORD_AGAIN_S", 0.01)
     outbox = SqliteOutbox(tmp_path / "relay.db")
     yield Bench(outbox)
     await outbox.close()

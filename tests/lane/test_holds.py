@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Accepted, Outcome, Reason, Rejected, Scope, State
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Scope, State
 
 MINUTE, HOUR = 60_000, 3_600_000
 OK = Accepted("m-1")
@@ -52,7 +52,7 @@ async def test_sixteen_open_sends_that_are_refused_for_the_account_make_one_line
 async def test_control_a_store_that_calls_every_hold_new_makes_a_line_of_each(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.holding.put_hold", lambda *_: True)
+    monkeypatch.setattr("app.outbox.holds.put_hold", lambda *_: True)
     async with bench.run():
         await refuse_many(bench, UNAUTHORISED)
     assert len(bench.log.of("hold.set")) == 16

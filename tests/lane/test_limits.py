@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Accepted, Reason, Retryable, Scope, State
 from app.errors import StoreFull
+from app.model.delivery import Accepted, Reason, Retryable, Scope, State
 from app.outbox.values import LaneState
 
 START = 1_790_000_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from app.core.models import Accepted, Reason, Retryable
+from app.model.delivery import Accepted, Reason, Retryable
 
 OK = Accepted("m-1")
 NOT_SENT = Retryable(Reason.CONNECT_FAILED)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Attempt
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Attempt
+from app.outbox.sqlite.store import SqliteOutbox
 
 
 class SlowClaims:
@@ -57,5 +57,5 @@ async def test_it_goes_later_and_the_provider_is_not_blamed(bench: Any) -> None:
 
 
 async def test_without_that_look_it_would_be_sent(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lane.LEASE_SPARE_MS", 10**9)
+    monkeypatch.setattr("app.relay.lane.LEASE_SPARE_MS", 10**9)
     assert await send_after_a_stall(bench, 3_600_000) == 1

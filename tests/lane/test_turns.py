@@ -6,8 +6,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from app.core.config import ProviderSettings
-from app.dispatch import Dispatcher, Retention
+from app.mapping.provider import ProviderSettings
+from app.relay.dispatcher import Dispatcher, Retention
 
 PERSON = "+919800000001"
 

@@ -10,23 +10,13 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import (
-    Accepted,
-    Attempt,
-    Delivery,
-    Event,
-    Message,
-    Outcome,
-    Receipt,
-    ReceiptStatus,
-    Retryable,
-    State,
-    Uncertain,
-    Variable,
-)
-from app.outbox.base import Outbox
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Retryable, State, Uncertain
+from app.model.event import Event
+from app.model.message import Message, Variable
+from app.model.receipt import Receipt, ReceiptStatus
+from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.store import Outbox
 from app.outbox.values import DeliveryFilter, Enqueued
 
 NOW = 1_790_000_000_000

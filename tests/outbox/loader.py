@@ -11,9 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Delivery, Event, Message, State
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Delivery, State
+from app.model.event import Event
+from app.model.message import Message
+from app.outbox.sqlite.store import SqliteOutbox
 
 NOW = 1_790_000_000_000
 

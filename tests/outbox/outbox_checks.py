@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.core.instants import format_instant
-from app.core.models import (
-    Attempt,
-    State,
-)
+from app.model.delivery import Attempt, State
 from app.outbox.values import Hold
+from app.values.instant import format_instant
 from tests.outbox.outbox_model import OutboxModel
 from tests.outbox.outbox_rows import Row
 

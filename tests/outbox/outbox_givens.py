@@ -7,16 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from app.core.models import (
-    Accepted,
-    Outcome,
-    Reason,
-    Rejected,
-    Retryable,
-    Scope,
-    State,
-    Uncertain,
-)
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # what a flush of the disk costs is not the subject here
 START = 1_790_000_000_000

@@ -17,23 +17,12 @@ from typing import Any, ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from app.core.deciding import decide
-from app.core.models import (
-    Attempt,
-    Delivery,
-    Event,
-    Message,
-    Outcome,
-    Reason,
-    Receipt,
-    ReceiptStatus,
-    Reply,
-    Scope,
-    State,
-    Variable,
-    Wish,
-)
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import decide
+from app.model.delivery import Attempt, Delivery, Outcome, Reason, Scope, State
+from app.model.event import Event
+from app.model.message import Message, Variable
+from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter, LaneState, Plan, SuppressionCounts
 from tests.outbox.outbox_checks import (
     check_claim,

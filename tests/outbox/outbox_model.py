@@ -1,4 +1,4 @@
-"""The contract of app/outbox/base.py in plain Python, to hold a store against: no SQL, no files, no time of its own.
+"""The contract of app/outbox/store.py in plain Python, to hold a store against: no SQL, no files, no time of its own.
 
 Where the contract leaves a store free (which of several due deliveries a claim takes), the model is told what the
 store did and says whether it was allowed to.
@@ -9,23 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from app.core.deciding import Decision, probe_wait_ms
-from app.core.models import (
-    Accepted,
-    Attempt,
-    Delivery,
-    Event,
-    Outcome,
-    Reason,
-    Receipt,
-    ReceiptStatus,
-    Rejected,
-    Reply,
-    Scope,
-    State,
-    Wish,
-)
-from app.core.replaying import KEEP_PLAN_MS
+from app.delivery.decide import Decision, probe_wait_ms
+from app.delivery.replay import KEEP_PLAN_MS
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State
+from app.model.event import Event
+from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.values import Closed, Enqueued, Heard, LaneState, NewHold, Noted, Plan, Swept
 from tests.outbox.outbox_optouts import OptOuts
 from tests.outbox.outbox_rows import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from app.core.models import Delivery, Reason, State
+from app.model.delivery import Delivery, Reason, State
 
 
 @dataclass

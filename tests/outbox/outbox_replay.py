@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from app.core.models import (
-    Delivery,
-)
-from app.core.replaying import KEEP_PLAN_MS, Verdict, find_obstacle
+from app.delivery.replay import KEEP_PLAN_MS, Verdict, find_obstacle
+from app.model.delivery import Delivery
 from app.outbox.values import DeliveryState, Plan
 from tests.outbox.outbox_model import OutboxModel
 from tests.outbox.outbox_rows import (

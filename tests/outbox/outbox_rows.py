@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from app.core.models import (
-    Delivery,
-    Event,
-    Reason,
-    ReceiptStatus,
-    State,
-)
-from app.core.replaying import PastDelivery
+from app.delivery.replay import PastDelivery
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Event
+from app.model.receipt import ReceiptStatus
 from app.outbox.values import DeliveryState
 
 LAST_STATES = frozenset({State.ACCEPTED, State.EXPIRED, State.SUPPRESSED, State.SHADOW, State.DEAD})

@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Reason, ReceiptStatus, State
 from app.errors import StoreBroken, StoreError
-from app.outbox import backup
-from app.outbox.backup import back_up
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Reason, State
+from app.model.receipt import ReceiptStatus
+from app.outbox.sqlite import backup
+from app.outbox.sqlite.backup import back_up
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import Plan
 
 DAY = 86_400_000

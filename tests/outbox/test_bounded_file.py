@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.core.models import ReceiptStatus
-from app.outbox import sweeping
-from app.outbox.sqlite import SqliteOutbox
+from app.model.receipt import ReceiptStatus
+from app.outbox import sweep as sweeping
+from app.outbox.sqlite.store import SqliteOutbox
 
 DAY = 86_400_000
 MONTHS = 9

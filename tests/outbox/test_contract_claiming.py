@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Attempt, State
+from app.model.delivery import Attempt, State
 
 SECOND = 1_000
 GAP = 6 * SECOND

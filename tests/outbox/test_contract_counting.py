@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.core.models import TEST_SOURCE, Reason, ReceiptStatus, State
-from app.outbox.base import Outbox
+from app.model.delivery import Reason, State
+from app.model.event import TEST_SOURCE
+from app.model.receipt import ReceiptStatus
+from app.outbox.store import Outbox
 
 SECOND, MINUTE, DAY = 1_000, 60_000, 86_400_000
 ROUTE = "coupon-ready"

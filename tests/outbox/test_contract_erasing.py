@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Act, Customer, Reason, Receipt, ReceiptStatus, State
+from app.model.delivery import Reason, State
+from app.model.event import Act, Customer
+from app.model.receipt import Receipt, ReceiptStatus
 from app.outbox.values import EventFilter, Recording
 
 HER, OTHER = "+919800000041", "+919800000042"

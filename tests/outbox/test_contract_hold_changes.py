@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Reason, ReceiptStatus, Rejected, Scope, State
-from app.outbox import hold_changes, holding
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import Decision
+from app.model.delivery import Reason, Rejected, Scope, State
+from app.model.receipt import ReceiptStatus
+from app.outbox import holds as hold_changes
+from app.outbox import holds as holding
+from app.outbox.sqlite.store import SqliteOutbox
 
 DAY = 86_400_000
 SCOPE = "provider:gallabox"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Reason, State, Uncertain
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Reason, State, Uncertain
 from app.outbox.values import Closed, Hold
 
 PROBE, SLOW_PROBE = 300_000, 900_000

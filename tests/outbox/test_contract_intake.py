@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Reason, State
+from app.model.delivery import Reason, State
 
 DAY = 86_400_000
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Outcome, Reason, ReceiptStatus, Rejected, Retryable, Scope, State, Uncertain
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
+from app.model.receipt import ReceiptStatus
 
 SETTLE = 900_000
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import TEST_SOURCE, Act, Customer, Reason, ReceiptStatus, Rejected, State
-from app.outbox import ledger
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import Decision
+from app.model.delivery import Reason, Rejected, State
+from app.model.event import TEST_SOURCE, Act, Customer
+from app.model.receipt import ReceiptStatus
+from app.outbox import report as ledger
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import LedgerQuery, LedgerRow
 
 RIYA, KABIR = Customer("+919800000001", "shopify-1"), Customer("+919800000002", "shopify-2")

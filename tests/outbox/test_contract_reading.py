@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Button, Header, Message, Reason, ReceiptStatus, State, Variable
+from app.model.delivery import Reason, State
+from app.model.message import Button, Header, Message, Variable
+from app.model.receipt import ReceiptStatus
 from app.outbox.values import DeliveryFilter
 
 KEYS = [

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Reason, Receipt, ReceiptStatus, Rejected, Scope, State
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Reason, Rejected, Scope, State
+from app.model.receipt import Receipt, ReceiptStatus
 from app.outbox.values import Hold, NewHold, Noted
 
 SENT, DELIVERED, READ, FAILED = ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ, ReceiptStatus.FAILED
@@ -315,7 +316,7 @@ async def test_of_a_message_that_was_wiped_no_words_are_kept(shop: Any) -> None:
 
 
 async def test_without_striking_the_words_would_be_seen(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.outbox.receiving.strike_message", lambda text, _message: text)
+    monkeypatch.setattr("app.outbox.receipts.strike_message", lambda text, _message: text)
     delivery_id = await shop.add()
     await shop.accept(await shop.claim_one())
     await shop.receive(FAILED, delivery_id, reason=Reason.RECIPIENT_UNREACHABLE, detail=ECHO)

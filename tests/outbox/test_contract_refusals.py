@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Reason, Rejected, Scope, State
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Reason, Rejected, Scope, State
 from app.outbox.values import Closed, Hold
 
 DEAD = Decision(State.DEAD, Reason.PARAMETERS_REFUSED)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Delivery, Event, Reason, Rejected, State
-from app.core.replaying import Verdict
+from app.delivery.decide import Decision
+from app.delivery.replay import Verdict
+from app.model.delivery import Delivery, Reason, Rejected, State
+from app.model.event import Event
 from app.outbox.values import Applied, EventFilter, Plan
 
 MINUTE = 60_000

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Outcome, Reason, ReceiptStatus, Rejected, Reply, Scope, State, Wish
-from app.core.replaying import Verdict
+from app.delivery.decide import Decision
+from app.delivery.replay import Verdict
+from app.model.delivery import Outcome, Reason, Rejected, Scope, State
+from app.model.receipt import ReceiptStatus, Reply, Wish
 from app.outbox.values import Heard, Plan, Suppression, SuppressionCounts
 
 RIYA, ARJUN = "+919800000001", "+919800000002"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Reason, ReceiptStatus, Rejected, State
+from app.delivery.decide import Decision
+from app.model.delivery import Reason, Rejected, State
+from app.model.receipt import ReceiptStatus
 from app.outbox.values import LaneState, Swept
 
 DAY = 86_400_000

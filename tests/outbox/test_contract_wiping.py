@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Reason, ReceiptStatus, Rejected, State
+from app.delivery.decide import Decision
 from app.errors import StoreError
+from app.model.delivery import Reason, Rejected, State
+from app.model.receipt import ReceiptStatus
 
 DAY = 86_400_000
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Reason
-from app.outbox import claiming, closing
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Reason
+from app.outbox import claim as claiming
+from app.outbox import close as closing
+from app.outbox.sqlite.store import SqliteOutbox
 
 DAMAGE = "UPDATE deliveries SET {column} = {flipped} WHERE id = '{id}'"
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from app.core.freezing import decode_message, encode_message
-from app.core.models import Message, Variable
 from app.errors import StoreBroken, StoreError
-from app.outbox import claiming
-from app.outbox.sqlite import SqliteOutbox
+from app.message.freeze import decode_message, encode_message
+from app.model.message import Message, Variable
+from app.outbox import claim as claiming
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter
 
 NOW = 1_790_000_000_000

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Delivery
-from app.outbox import adding
-from app.outbox.adding import FrozenDelivery
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Delivery
+from app.outbox import add as adding
+from app.outbox.add import FrozenDelivery
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import Enqueued
 
 SAME = {"recipient": "+919800000001", "dedup_key": "ACME-7Q2P"}

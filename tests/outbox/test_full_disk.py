@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Attempt, Reason, State, Uncertain
+from app.delivery.decide import Decision
 from app.errors import StoreFull
-from app.outbox.reserve import Reserve
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Attempt, Reason, State, Uncertain
+from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.store import SqliteOutbox
 
 BIG = 60_000  # a body, so that few fill the disk
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision
-from app.core.models import Reason, Rejected, State
-from app.outbox import closing, holding
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import Decision
+from app.model.delivery import Reason, Rejected, State
+from app.outbox import close as closing
+from app.outbox import holds as holding
+from app.outbox.sqlite.store import SqliteOutbox
 
 
 @pytest.fixture

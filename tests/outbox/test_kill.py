@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.sqlite.store import SqliteOutbox
 
 LOADER = Path(__file__).with_name("loader.py")
 

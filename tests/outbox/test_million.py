@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.core.models import State
-from app.outbox import adding, claiming, reading, sweeping
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import State
+from app.outbox import add as adding
+from app.outbox import claim as claiming
+from app.outbox import read as reading
+from app.outbox import sweep as sweeping
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter, LedgerQuery
 
 MILLION = 1_000_000

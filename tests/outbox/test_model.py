@@ -18,14 +18,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from app.core.models import (
-    Accepted,
-    Attempt,
-    Reason,
-    ReceiptStatus,
-    Retryable,
-)
-from app.outbox import adding, claiming, closing, receiving
+from app.model.delivery import Accepted, Attempt, Reason, Retryable
+from app.model.receipt import ReceiptStatus
+from app.outbox import add as adding
+from app.outbox import claim as claiming
+from app.outbox import close as closing
+from app.outbox import receipts as receiving
 from app.outbox.values import Closed, Enqueued
 from tests.outbox.outbox_givens import MINUTE, USUAL
 from tests.outbox.outbox_machine import OutboxMachine

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreInUse
-from app.outbox import migrations, opening, schema
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.sqlite import file as opening
+from app.outbox.sqlite import migrations, schema
+from app.outbox.sqlite.store import SqliteOutbox
 
 HOLDER = """
 import sys

@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Customer, Message, ReceiptStatus, Variable
-from app.outbox import erasing, finding, wiping
-from app.outbox.sqlite import SqliteOutbox
+from app.model.event import Customer
+from app.model.message import Message, Variable
+from app.model.receipt import ReceiptStatus
+from app.outbox import erase as erasing
+from app.outbox import find as finding
+from app.outbox import retention as wiping
+from app.outbox.sqlite.store import SqliteOutbox
 
 PEOPLE = 10_000
 DAY = 86_400_000

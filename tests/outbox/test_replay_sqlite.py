@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Event, State
-from app.outbox import adding, reading, replaying
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import State
+from app.model.event import Event
+from app.outbox import add as adding
+from app.outbox import read as reading
+from app.outbox import replay as replaying
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import EventFilter, Plan
 
 MANY = 20_000

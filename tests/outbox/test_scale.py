@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Receipt, ReceiptStatus
-from app.outbox import adding, claiming, forgetting, holding, reading, receiving, sweeping, wiping
-from app.outbox.sqlite import SqliteOutbox
+from app.model.receipt import Receipt, ReceiptStatus
+from app.outbox import add as adding
+from app.outbox import claim as claiming
+from app.outbox import holds as holding
+from app.outbox import read as reading
+from app.outbox import receipts as receiving
+from app.outbox import retention as forgetting
+from app.outbox import retention as wiping
+from app.outbox import sweep as sweeping
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter
 
 MANY = 20_000

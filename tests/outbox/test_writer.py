@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.outbox.failures import explain_failure
-from app.outbox.opening import open_writing, prepare_folder
-from app.outbox.reserve import Reserve
-from app.outbox.sqlite import SqliteOutbox
-from app.outbox.writer import Writer
+from app.outbox.sqlite.failures import explain_failure
+from app.outbox.sqlite.file import open_writing, prepare_folder
+from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.writer import Writer
 
 ADD = "INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms) VALUES (?, 'by_hand', 0, NULL, 0)"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Button, Header, Message, Variable
+from app.model.message import Button, Header, Message, Variable
 from app.providers import PROVIDER_TYPES, build_provider
 from app.providers.base import Provider
 

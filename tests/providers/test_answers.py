@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.exchange import Response
-from app.core.models import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.answers import read_failure, read_retry_after
+from app.providers.base import Response
 
 AT = "Sun, 22 Nov 2026 04:30:00 GMT"
 THROTTLED = Retryable(Reason.RATE_LIMITED, Scope.PROVIDER)

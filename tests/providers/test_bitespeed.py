@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.core.exchange import Response
-from app.core.models import Accepted, Message, Reason, Receipt, ReceiptStatus, Rejected, Scope, Uncertain
-from app.providers.base import Provider
+from app.model.delivery import Accepted, Reason, Rejected, Scope, Uncertain
+from app.model.message import Message
+from app.model.receipt import Receipt, ReceiptStatus
+from app.providers.base import Provider, Response
 from app.providers.bitespeed import BitespeedSettings
 
 

@@ -13,23 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.core.exchange import Response
-from app.core.models import (
-    Accepted,
-    Message,
-    Reason,
-    Receipt,
-    ReceiptStatus,
-    Rejected,
-    Reply,
-    Retryable,
-    Scope,
-    Uncertain,
-    Variable,
-)
+from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.message import Message, Variable
+from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers import PROVIDER_TYPES, settings_types
-from app.providers.base import Provider
-from app.providers.meta import META_CODES
+from app.providers.base import Provider, Response
+from app.providers.whatsapp import META_CODES
 
 TextsOf = Callable[[bytes], list[str]]
 

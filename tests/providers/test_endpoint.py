@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.config import ProviderSettings
-from app.providers.endpoint import check_base_url, secrets_of
+from app.mapping.provider import ProviderSettings
+from app.providers.request import check_base_url, secrets_of
 
 
 @pytest.mark.parametrize(

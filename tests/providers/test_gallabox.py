@@ -11,22 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.core.exchange import Response
-from app.core.models import (
-    Accepted,
-    Header,
-    Message,
-    Reason,
-    Receipt,
-    ReceiptStatus,
-    Rejected,
-    Retryable,
-    Scope,
-    Uncertain,
-    Variable,
-)
-from app.core.templates import Template, TemplateButton
-from app.providers.base import Provider
+from app.mapping.template import Template, TemplateButton
+from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.message import Header, Message, Variable
+from app.model.receipt import Receipt, ReceiptStatus
+from app.providers.base import Provider, Response
 from app.providers.gallabox import Gallabox
 
 STATUS = {"x-event-name": "Message.WA.Status.Received"}

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.core.deciding import Decision, decide
-from app.core.exchange import Response
-from app.core.models import State
-from app.providers.base import Provider
-from app.providers.meta import META_CODES
+from app.delivery.decide import Decision, decide
+from app.model.delivery import State
+from app.providers.base import Provider, Response
+from app.providers.whatsapp import META_CODES
 
 NOW = 1_790_000_000_000
 ACCOUNT, TEMPLATE, NONE = "provider:shop", "template:shop/coins_earned", None

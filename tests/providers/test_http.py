@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from app.core.models import Message, Reason, Receipt, ReceiptStatus
+from app.model.delivery import Reason
+from app.model.message import Message
+from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider
 
 

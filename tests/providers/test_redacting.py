@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.models import Accepted, Button, Header, Message, Outcome, Reason, Rejected, Retryable, Uncertain, Variable
-from app.providers.redacting import redact, strike_values
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain
+from app.model.message import Button, Header, Message, Variable
+from app.providers.redact import redact, strike_values
 
 
 @pytest.mark.parametrize(

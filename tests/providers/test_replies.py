@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Reply
+from app.model.receipt import Reply
 from app.providers.base import Provider
-from app.providers.replies import read_sender
+from app.providers.whatsapp import read_sender
 
 RIYA = "+919800000001"
 WROTE, TAPPED, ENGAGED = "Message.Received", "message.wa.INTERACTION.received", "Broadcast.WA.Message.Engaged.Received"

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 
-from app.core.templates import Template, TemplateButton, Templates
+from app.mapping.template import Template, TemplateButton, Templates
 from app.sandbox import SandboxSettings, serve_sandbox
 
 TEMPLATES: Templates = {

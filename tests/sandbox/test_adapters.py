@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.core.exchange import Response
-from app.core.models import Accepted, Button, Header, Message, ReceiptStatus, Rejected, Variable
+from app.model.delivery import Accepted, Rejected
+from app.model.message import Button, Header, Message, Variable
+from app.model.receipt import ReceiptStatus
+from app.providers.base import Response
 from app.providers.bitespeed import Bitespeed, BitespeedSettings
 from app.providers.gallabox import Gallabox, GallaboxSettings
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 import uvloop
 
-from app.core.templates import Template
 from app.errors import ConfigError, RelayError
+from app.mapping.template import Template
 from app.sandbox import SandboxSettings, serve_sandbox
 
 BODY = {"channelId": "c", "userId": "u", "templateId": "tpl_1", "phone": "919800000001", "variables": []}

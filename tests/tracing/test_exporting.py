@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from app.logs import configure_logs
-from app.otel import SAY_AGAIN_S, OtelTracer, RareHandler
-from app.tracing import wants_tracing
+from app.observe.logs import configure_logs
+from app.observe.otel import SAY_AGAIN_S, OtelTracer, RareHandler
+from app.observe.tracing import wants_tracing
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 SMALL = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}
@@ -78,7 +78,7 @@ async def test_a_collector_that_is_not_there_is_told_once(
 async def test_one_that_exports_where_it_stands_would_be_noticed(
     open_traced: Any, collector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.otel.BatchSpanProcessor", SimpleSpanProcessor)
+    monkeypatch.setattr("app.observe.otel.BatchSpanProcessor", SimpleSpanProcessor)
     collector.mood = "hang"
     async with open_traced() as relay:
         begun = time.monotonic()
@@ -119,7 +119,7 @@ async def stop_with_a_hanging_collector(open_traced: Any, collector: Any) -> flo
 async def test_a_hanging_collector_does_not_hold_up_the_end(
     open_traced: Any, collector: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("app.relay.FLUSH_S", 0.3)
+    monkeypatch.setattr("app.relay.relay.FLUSH_S", 0.3)
     assert await stop_with_a_hanging_collector(open_traced, collector) < 2
     out = capsys.readouterr().out
     assert len(read_lines(out, "tracing.cut")) == len(read_lines(out, "relay.stopped")) == 1
@@ -197,7 +197,7 @@ async def test_a_wrong_setting_is_named_and_stops_nothing(
 async def test_without_the_extra_one_line_says_how_to_get_it(
     open_traced: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "app.otel", raising=False)
+    monkeypatch.delitem(sys.modules, "app.observe.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     async with open_traced() as relay:
         answer = await relay.post(COINS)
@@ -206,7 +206,7 @@ async def test_without_the_extra_one_line_says_how_to_get_it(
     assert "[otel]" in line["cure"]
 
 
-HEAVY = ("opentelemetry.sdk", "opentelemetry.exporter", "google.protobuf", "requests", "urllib3", "app.otel")
+HEAVY = ("opentelemetry.sdk", "opentelemetry.exporter", "google.protobuf", "requests", "urllib3", "app.observe.otel")
 PROGRAM = """
 import sys
 from app.main import create_app

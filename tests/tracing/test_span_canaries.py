@@ -161,7 +161,7 @@ def tell_the_exception(step: Any, _kind: Any, error: BaseException | None, _plac
 @pytest.mark.parametrize(
     ("place", "worse", "found"),
     [
-        ("app.otel._Step.__exit__", tell_the_exception, {NAME, COUPON, NUMBER, "canary"}),
+        ("app.observe.otel._Step.__exit__", tell_the_exception, {NAME, COUPON, NUMBER, "canary"}),
         ("app.providers.client._read_host", str, {"devapi"}),
         ("app.api.webhooks.topic_label", str, {NAME, NUMBER}),
     ],

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.core.models import State
 from app.errors import StoreError
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import State
+from app.outbox.sqlite.store import SqliteOutbox
 from tests.faults.power.promises import Promises
 from tests.faults.power.stored import Stored, StoreReader
 from tests.faults.power.workload import DATABASE, LEASE_MS, NOW, PROVIDERS, build_event

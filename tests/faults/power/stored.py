@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from app.core.models import State
 from app.errors import StoreBroken
-from app.outbox import opening
-from app.outbox.adding import hash_dedup_key
+from app.model.delivery import State
+from app.outbox.add import hash_dedup_key
+from app.outbox.sqlite import file as opening
 from tests.faults.power.workload import build_event
 
 _CONTENTS_KEPT = 256

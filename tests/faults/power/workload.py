@@ -16,25 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from app.core.deciding import Decision
-from app.core.models import (
-    Accepted,
-    Attempt,
-    Delivery,
-    Event,
-    Message,
-    Outcome,
-    Reason,
-    Receipt,
-    ReceiptStatus,
-    Rejected,
-    Retryable,
-    State,
-    Uncertain,
-    Variable,
-)
-from app.outbox import opening
-from app.outbox.sqlite import SqliteOutbox
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Retryable, State, Uncertain
+from app.model.event import Event
+from app.model.message import Message, Variable
+from app.model.receipt import Receipt, ReceiptStatus
+from app.outbox.sqlite import file as opening
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import LaneState
 
 DATABASE = "relay.db"

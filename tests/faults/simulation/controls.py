@@ -11,12 +11,15 @@ from typing import Any
 from unittest.mock import patch
 
 from app.clock import Clock
-from app.core.deciding import Decision, decide
-from app.core.models import Accepted, Attempt, Delivery, Event, Message, Outcome, Retryable, Uncertain
+from app.delivery.decide import Decision, decide
 from app.errors import StoreError
-from app.intake import Answer, OutboxTaker
-from app.outbox import claiming, closing
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Retryable, Uncertain
+from app.model.event import Event
+from app.model.message import Message
+from app.outbox import claim as claiming
+from app.outbox import close as closing
 from app.outbox.values import Closed
+from app.relay.intake import Answer, OutboxTaker
 from tests.faults.simulation.store import MemoryOutbox, open_memory
 
 FAR = 2**62
@@ -104,8 +107,8 @@ class LateOutbox(MemoryOutbox):
 def never_expire() -> Iterator[None]:
     """Look at no deadline: not in the sweep, not at the claim, and so not before the request."""
     with (
-        patch("app.outbox.claiming._examine", examine_no_deadline),
-        patch("app.outbox.sweeping.expire_overdue", lambda *_: 0),
+        patch("app.outbox.claim._examine", examine_no_deadline),
+        patch("app.outbox.sweep.expire_overdue", lambda *_: 0),
     ):
         yield
 
@@ -113,7 +116,7 @@ def never_expire() -> Iterator[None]:
 @contextmanager
 def keep_no_gap() -> Iterator[None]:
     """Let the next message to a person go at once."""
-    with patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), patch("app.turns.RECIPIENT_GAP_MS", 0):
+    with patch("tests.faults.simulation.store.RECIPIENT_GAP_MS", 0), patch("app.relay.lane.RECIPIENT_GAP_MS", 0):
         yield
 
 
@@ -121,8 +124,8 @@ def keep_no_gap() -> Iterator[None]:
 def ask_nobody() -> Iterator[None]:
     """Send to whoever has opted out."""
     with (
-        patch("app.outbox.adding.stops_delivery", lambda *_: False),
-        patch("app.outbox.claiming.is_suppressed", lambda *_: False),
+        patch("app.outbox.add.stops_delivery", lambda *_: False),
+        patch("app.outbox.claim.is_suppressed", lambda *_: False),
     ):
         yield
 
@@ -139,25 +142,25 @@ def believe_the_clock() -> Iterator[None]:
 
 WAITS = ("gap", "rate", "early", "stuck", "I6")
 CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
-    "what was open is sent again": (patch("app.outbox.closing.recover_open_attempts", resend_open), ("I4",)),
+    "what was open is sent again": (patch("app.outbox.close.recover_open_attempts", resend_open), ("I4",)),
     "no look at the deadline": (never_expire(), ("I6",)),
     "no unique index": (patch("tests.faults.simulation.world.open_memory", open_without_index), ("I2",)),
-    "no fencing": (patch("app.outbox.closing.close_attempt", close_unfenced), ("I5", "I9")),
+    "no fencing": (patch("app.outbox.close.close_attempt", close_unfenced), ("I5", "I9")),
     "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
     "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
-    "uncertain is not sent": (patch("app.lane.decide", decide_hopefully), ("double", "early", "again")),
+    "uncertain is not sent": (patch("app.relay.lane.decide", decide_hopefully), ("double", "early", "again")),
     "no gap between messages": (keep_no_gap(), ("gap",)),
-    "no rate": (patch("app.core.pacing.take", lambda bucket, _now, wanted: (bucket, wanted)), ("rate",)),
-    "uncertain is sent": (patch("app.lane.decide", decide_carelessly), ("lost",)),
-    "every route resends": (patch("app.lane.decide", decide_to_resend), ("resent",)),
+    "no rate": (patch("app.delivery.pace.take", lambda bucket, _now, wanted: (bucket, wanted)), ("rate",)),
+    "uncertain is sent": (patch("app.relay.lane.decide", decide_carelessly), ("lost",)),
+    "every route resends": (patch("app.relay.lane.decide", decide_to_resend), ("resent",)),
     "unknown is settled at once": (patch("tests.faults.simulation.process.SETTLE_MS", 0), ("early",)),
-    "unknown is never settled": (patch("app.outbox.sweeping.resend_unknown", lambda *_: 0), ("stuck",)),
-    "the message is another one": (patch("app.outbox.claiming.thaw_message", thaw_other), ("I7",)),
-    "repeats are new": (patch("app.outbox.adding.hash_dedup_key", lambda _: None), ("dedup",)),
-    "nothing is counted": (patch("app.outbox.reading.count_deliveries", lambda _db: {}), ("I10",)),
+    "unknown is never settled": (patch("app.outbox.sweep.resend_unknown", lambda *_: 0), ("stuck",)),
+    "the message is another one": (patch("app.outbox.claim.thaw_message", thaw_other), ("I7",)),
+    "repeats are new": (patch("app.outbox.add.hash_dedup_key", lambda _: None), ("dedup",)),
+    "nothing is counted": (patch("app.outbox.read.count_deliveries", lambda _db: {}), ("I10",)),
     "the clock is what it is set to": (believe_the_clock(), WAITS),
-    "resends without end": (patch("app.outbox.closing.RESENDS_LIMIT", 10**9), ("again",)),
+    "resends without end": (patch("app.outbox.close.RESENDS_LIMIT", 10**9), ("again",)),
     "nobody is asked who opted out": (ask_nobody(), ("opted out",)),
-    "holds hold nothing": (patch("app.outbox.claiming.list_blocking", lambda *_: ()), ("held",)),
+    "holds hold nothing": (patch("app.outbox.claim.list_blocking", lambda *_: ()), ("held",)),
 }
 """What is given up, how, and how the broken invariants begin that must be found."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from app.errors import StoreError
-from app.intake import Answer
-from app.refusal import Refusal
+from app.errors import Refusal, StoreError
+from app.relay.intake import Answer
 from tests.faults.simulation.rules import Webhook
 from tests.faults.simulation.trace import Trace
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Attempt, State
+from app.delivery.decide import Decision
 from app.errors import StoreError
-from app.outbox import closing
+from app.model.delivery import Accepted, Attempt, State
+from app.outbox import close as closing
 from tests.faults.simulation.oracle import Oracle
 from tests.faults.simulation.process import Process
 from tests.faults.simulation.rules import ROUTES

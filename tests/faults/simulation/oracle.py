@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from app.core.freezing import encode_message
-from app.core.models import Attempt, Message
+from app.message.freeze import encode_message
+from app.model.delivery import Attempt
+from app.model.message import Message
 from app.outbox.people import hash_person, read_key
 from app.outbox.values import Enqueued
 

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, cast
 
-from app.core.config import ProviderSettings
-from app.core.models import Accepted, Delivery, Event, Message, Outcome, Reason, Retryable, Scope, State, Uncertain
-from app.dispatch import Dispatcher, Retention
-from app.lane import LaneParts
-from app.logs import Log
-from app.metrics import Metrics
+from app.mapping.provider import ProviderSettings
+from app.model.delivery import Accepted, Delivery, Outcome, Reason, Retryable, Scope, State, Uncertain
+from app.model.event import Event
+from app.model.message import Message
+from app.observe.logs import Log
+from app.observe.metrics import Metrics
 from app.providers.base import Provider
 from app.providers.client import Sent
-from app.snapshot import Snapshot
+from app.relay.dispatcher import Dispatcher, Retention
+from app.relay.lane import LaneParts
+from app.relay.snapshot import Snapshot
 from tests.faults.simulation.loop import VirtualLoop
 from tests.faults.simulation.store import InlineWriter, MemoryOutbox, StoreFaults, open_memory
 from tests.faults.simulation.trace import Trace, TraceLog

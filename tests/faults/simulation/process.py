@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from app.clock import Clock, SteadyClock
-from app.dispatch import Dispatcher, Retention
-from app.errors import StoreBroken
+from app.errors import Refusal, StoreBroken
 from app.ids import NewId
-from app.intake import Answer, Intake, OutboxTaker, accept_event
-from app.lane import LaneParts
-from app.logs import Log
-from app.metrics import Metrics
+from app.observe.logs import Log
+from app.observe.metrics import Metrics
+from app.observe.tracing import NoTracer
 from app.providers.opening import OpenSender
-from app.receipts import ReceiptDesk, accept_receipts
-from app.refusal import Refusal
-from app.tracing import NoTracer
+from app.relay.dispatcher import Dispatcher, Retention
+from app.relay.intake import Answer, Intake, OutboxTaker, accept_event
+from app.relay.lane import LaneParts
+from app.relay.receipts import ReceiptDesk, accept_receipts
 from tests.faults.simulation.handset import Webhook as ReceiptWebhook
 from tests.faults.simulation.loop import PROCESS, VirtualLoop
 from tests.faults.simulation.rules import Webhook, load_rules, load_settings

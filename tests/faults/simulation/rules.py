@@ -9,11 +9,11 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from app.core.config import parse_config
-from app.core.templates import Template
+from app.mapping.parse import parse_config
+from app.mapping.template import Template
 from app.providers import settings_types
+from app.relay.snapshot import Snapshot, build_snapshot
 from app.settings import Settings, read_settings
-from app.snapshot import Snapshot, build_snapshot
 
 SECRETS = {"KEY": "key-of-the-simulation", "WEBHOOK": "webhook-of-the-simulation"}
 VERSIONS = 3

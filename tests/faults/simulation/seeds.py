@@ -43,10 +43,10 @@ def play_seed(seed: int, days: float = DAYS) -> Played:
     """Play one world from its seed."""
     began = time.process_time()
     with (
-        patch("app.lane.LONGEST_NAP_S", NAP_S),
-        patch("app.dispatch.SWEEP_EVERY_S", SWEEP_S),
-        patch("app.dispatch.FOLLOW_CLOCK_EVERY_S", FOLLOW_CLOCK_S),
-        patch("app.dispatch.WIPE_EVERY_SWEEPS", WIPE_EVERY_SWEEPS),
+        patch("app.relay.lane.LONGEST_NAP_S", NAP_S),
+        patch("app.relay.dispatcher.SWEEP_EVERY_S", SWEEP_S),
+        patch("app.relay.dispatcher.FOLLOW_CLOCK_EVERY_S", FOLLOW_CLOCK_S),
+        patch("app.relay.dispatcher.WIPE_EVERY_SWEEPS", WIPE_EVERY_SWEEPS),
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
         world = runner.run(_play(seed, days))

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar, cast
 
-from app.core.rates import RECIPIENT_GAP_MS
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.people import read_key
-from app.outbox.reader import LateReader, Reader
-from app.outbox.schema import create_schema, migrate_schema
-from app.outbox.sqlite import SqliteOutbox
-from app.outbox.writer import Writer
+from app.outbox.sqlite.reader import LateReader, Reader
+from app.outbox.sqlite.schema import create_schema, migrate_schema
+from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.writer import Writer
+from app.values.rate import RECIPIENT_GAP_MS
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]

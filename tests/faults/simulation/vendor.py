@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from app.core.exchange import Response
-from app.core.models import Message, Outcome, Reason, Retryable, Uncertain
-from app.providers.base import Provider
+from app.model.delivery import Outcome, Reason, Retryable, Uncertain
+from app.model.message import Message
+from app.providers.base import Provider, Response
 from app.providers.client import Sent
 from tests.faults.simulation.rules import TEMPLATES
 from tests.faults.simulation.trace import Trace

@@ -10,11 +10,10 @@ from contextvars import copy_context
 from random import Random
 from typing import Any
 
-from app.core.config import ProviderSettings
-from app.errors import StoreError
-from app.intake import Answer
-from app.metrics import Metrics
-from app.refusal import Refusal
+from app.errors import Refusal, StoreError
+from app.mapping.provider import ProviderSettings
+from app.observe.metrics import Metrics
+from app.relay.intake import Answer
 from tests.faults.simulation.handset import Webhook as HandsetWebhook
 from tests.faults.simulation.handset import build_receipt, build_word, draw_code, draw_story
 from tests.faults.simulation.loop import VirtualLoop

@@ -10,10 +10,12 @@ import os
 import sys
 from pathlib import Path
 
-from app.core.deciding import Decision
-from app.core.models import Accepted, Attempt, Delivery, Event, Message, State
+from app.delivery.decide import Decision
 from app.errors import StoreBroken, StoreError
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Accepted, Attempt, Delivery, State
+from app.model.event import Event
+from app.model.message import Message
+from app.outbox.sqlite.store import SqliteOutbox
 
 NOW = 1_790_000_000_000
 EVENTS, TOGETHER = 100, 10

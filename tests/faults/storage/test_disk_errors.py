@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from app.core.models import State
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import State
+from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter
 
 SCRIPT = Path(__file__).with_name("script.py")

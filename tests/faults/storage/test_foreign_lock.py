@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from app.core.models import State
 from app.errors import StoreBusy
-from app.outbox import writer
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import State
+from app.outbox.sqlite import writer
+from app.outbox.sqlite.store import SqliteOutbox
 
 HOLDER = """
 import sqlite3, sys
@@ -178,7 +178,7 @@ async def time_refusals(path: Path, lock: Callable[[], sqlite3.Connection]) -> f
 
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.outbox import opening  # noqa: PLC0415  # the two names are of the same number
+    from app.outbox.sqlite import file as opening  # noqa: PLC0415  # the two names are of the same number
 
     monkeypatch.setattr(opening, "BUSY_TIMEOUT_MS", 120)
     monkeypatch.setattr(writer, "BUSY_TIMEOUT_MS", 120)

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Delivery, Message, State, Variable
 from app.errors import StoreError
-from app.outbox import migrations, schema
-from app.outbox.adding import freeze_delivery
-from app.outbox.backup import back_up
-from app.outbox.opening import open_writing
-from app.outbox.sqlite import SqliteOutbox
+from app.model.delivery import Delivery, State
+from app.model.message import Message, Variable
+from app.outbox.add import freeze_delivery
+from app.outbox.sqlite import migrations, schema
+from app.outbox.sqlite.backup import back_up
+from app.outbox.sqlite.file import open_writing
+from app.outbox.sqlite.store import SqliteOutbox
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.core.models import Accepted, Outcome, Rejected, Retryable, Uncertain
+from app.model.delivery import Accepted, Outcome, Rejected, Retryable, Uncertain
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
 from tests.faults.fault_server import ANSWERS, Server, find_closed_port, open_fault

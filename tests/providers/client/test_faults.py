@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 
-from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient, Sent
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import pytest
 
-from app.core.exchange import Request
-from app.core.models import Accepted, Message, Outcome, Reason, Rejected, Retryable, Uncertain
-from app.providers.base import Provider
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain
+from app.model.message import Message
+from app.providers.base import Provider, Request
 from app.providers.client import ProviderClient
 
 

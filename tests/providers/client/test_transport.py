@@ -21,7 +21,8 @@ import respx
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from app.core.models import Message, Outcome, Reason, Retryable, Uncertain
+from app.model.delivery import Outcome, Reason, Retryable, Uncertain
+from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
 from app.providers.transport import WRITING, AiohttpTransport

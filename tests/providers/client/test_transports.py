@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 
-from app.core.exchange import Request
-from app.core.models import Accepted, Message, Outcome, Reason, Retryable, Uncertain
-from app.providers.base import Provider
+from app.model.delivery import Accepted, Outcome, Reason, Retryable, Uncertain
+from app.model.message import Message
+from app.providers.base import Provider, Request
 from app.providers.client import ProviderClient, Sent
 
 

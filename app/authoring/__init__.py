@@ -1,0 +1,1 @@
+"""For who writes the YAML; the running relay imports none of it."""

@@ -1,0 +1,128 @@
+"""What a route would send for an event, for the people who write it: the message, and what was done to its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.mapping.expression import Expression
+from app.mapping.rules import Hit, Route, Source, Store, match_route
+from app.mapping.template import (
+    BODY_LIMIT,
+    FilledTemplate,
+    Template,
+    Templates,
+    fill_template,
+    print_message,
+    total_length,
+)
+from app.message.render import Unrendered, compute_deadline, render_message
+from app.model.event import Event
+from app.model.message import Message, Variable
+from app.values.path import look_up, read_path
+from app.values.text import clean_text, is_missing, write_scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One event's message on one route.
+
+    `filled` is None where templates.yaml does not hold the text, or nothing is sent; then `fault` says why.
+    `miss` says why the event does not hit the route, "" if it does. `notes` say what was done to the values.
+    """
+
+    route: Route
+    title: str
+    template: Template | None
+    recipient: str = ""
+    variables: tuple[Variable, ...] = ()
+    filled: FilledTemplate | None = None
+    fault: str = ""
+    miss: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether there is a message (the event may miss the route all the same)."""
+        return not self.fault
+
+
+def preview_message(route: Route, event: Event, store: Store, templates: Templates, title: str) -> Preview:
+    """Return what the customer would see."""
+    template = templates.get((route.provider, route.template))
+    miss = _describe_miss(route, event)
+    message = render_message(route, event, store)
+    deadline = compute_deadline(route, event, store)
+    fault = next((each for each in (message, deadline) if isinstance(each, Unrendered)), None)
+    if fault is not None or isinstance(message, Unrendered):
+        why = f"{fault.reason.value} ({fault.detail})" if fault else ""
+        return Preview(route, title, template, fault=why, miss=miss)
+    filled = None if template is None else fill_template(template, message.variables, message.header, message.buttons)
+    return Preview(
+        route=route,
+        title=title,
+        template=template,
+        recipient=message.recipient,
+        variables=message.variables,
+        filled=filled,
+        miss=miss,
+        notes=tuple(_list_notes(route, event, message, filled)),
+    )
+
+
+def print_preview(preview: Preview) -> str:
+    """Return a preview as plain text, the same for the same YAML: it is kept beside the YAML and reviewed with it."""
+    if preview.fault:
+        return f"not sent: {preview.fault}"
+    lines = [f"this event does not hit the route ({preview.miss}); if it did:"] if preview.miss else []
+    lines.append(f"to {preview.recipient}")
+    if preview.filled is None:
+        lines.append("config/templates.yaml does not hold this template's text; its variables are:")
+        lines += [f"  {variable.name or number}: {variable.value}" for number, variable in _number(preview.variables)]
+    else:
+        lines.append(print_message(preview.filled))
+    return "\n".join([*lines, *(f"note: {note}" for note in preview.notes)])
+
+
+def _number(variables: tuple[Variable, ...]) -> Iterator[tuple[int, Variable]]:
+    return enumerate(variables, 1)
+
+
+def _describe_miss(route: Route, event: Event) -> str:
+    match = match_route(route, event)
+    return "" if isinstance(match, Hit) else match.detail
+
+
+# -- what was done to the values ------------------------------------------------------------------
+
+
+def _list_notes(route: Route, event: Event, message: Message, filled: FilledTemplate | None) -> Iterator[str]:
+    for number, (item, variable) in enumerate(zip(route.variables, message.variables, strict=True), 1):
+        yield from _describe_value(f"variable {item.name or number}", item.source, event.payload, variable.value)
+    if route.header is not None and message.header is not None:
+        yield from _describe_value("the header", route.header.source, event.payload, message.header.value)
+    for source, button in zip(route.buttons, message.buttons, strict=True):
+        yield from _describe_default(f"button {button.index}", source.url, event.payload)
+    if filled is not None:
+        length = total_length(filled)
+        over = f", {length - BODY_LIMIT} too many" if length > BODY_LIMIT else ""
+        yield f"{length} of {BODY_LIMIT} characters{over}"
+
+
+def _describe_value(what: str, source: Source, payload: Mapping[str, Any], shown: str) -> Iterator[str]:
+    yield from _describe_default(what, source, payload)
+    raw = source.evaluate(payload) if isinstance(source, Expression) else source.text
+    text = write_scalar(raw) or ""
+    if len(clean_text(text)) > len(shown):
+        yield f"{what} was cut to {len(shown)} characters"
+    elif text != shown:
+        yield f"{what} was tidied (blanks, line breaks, signs that cannot be seen)"
+
+
+def _describe_default(what: str, source: Source, payload: Mapping[str, Any]) -> Iterator[str]:
+    """A value came out although something it reads is missing: a default stands there."""
+    if isinstance(source, Expression):
+        absent = [name for name in sorted(source.preferred) if is_missing(look_up(payload, read_path(name)))]
+        if absent:
+            yield f"{what} shows a default, since {' and '.join(f'`{name}`' for name in absent)} is missing"

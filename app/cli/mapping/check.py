@@ -1,0 +1,147 @@
+"""`nector-relay check`: everything that is wrong in the YAML, each with its line and its cure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app.authoring.drift import find_drift
+from app.authoring.examples import Recorded
+from app.authoring.lint import judge_recorded, run_examples
+from app.cli.mapping.live import LiveTemplates, fetch_templates
+from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
+from app.cli.tables import count_nouns
+from app.clock import read_clock
+from app.ids import new_uuid7
+from app.mapping.problems import Problem, format_problem
+from app.mapping.rules import Config
+from app.settings import read_environment
+
+
+def check(
+    path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Compare with the providers' approved templates.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for editors and CI.")] = False,
+    style: Annotated[
+        Literal["text", "github"], typer.Option("--format", help="github: annotations on the lines of a pull request.")
+    ] = "text",
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
+) -> int:
+    """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
+    checked = _check(path, live=live)
+    if as_json:
+        print(json.dumps(_as_json(checked), ensure_ascii=False, indent=2))
+    else:
+        show = format_problem if style == "text" else _annotate
+        for name, problem in checked.problems:
+            print(show(name, problem))
+        print(_sum_up(checked))
+    return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a file came to: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates.
+
+    `untried`: routes without an example.
+    """
+
+    name: str
+    problems: tuple[tuple[str, Problem], ...]  # (file, problem)
+    routes: int = 0
+    passed: int = 0
+    failed: int = 0
+    listed: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
+
+    def count(self, severity: str) -> int:
+        """Return how many problems are so bad."""
+        return sum(problem.severity == severity for _, problem in self.problems)
+
+
+def _check(path: Path | None, *, live: bool) -> Checked:
+    environment = read_environment()
+    read = read_yaml(path, environment)
+    found: list[tuple[str, Problem]] = []
+    answered = LiveTemplates({})
+    recorded = read_recordings(read.sources)
+    if live and read.parsed.config is not None:
+        answered = fetch_templates(read.parsed.config.providers)
+        drift = find_drift(read.templates, answered.templates, answered.listed)
+        found += [(read.sources.templates_name, problem) for problem in drift]
+        found += [_place_fault(read, name, fault) for name, fault in answered.faults]
+    if answered.listed or recorded:
+        read = read_again(read, environment, answered.templates, answered.listed, recorded)
+    config = read.parsed.config
+    found += read.list_problems()
+    if config is None:
+        return Checked(read.sources.name, tuple(_sort(found)), listed=answered.listed)
+    return _run(read, config, found, answered.listed, recorded)
+
+
+def _run(
+    read: Reading, config: Config, found: list[tuple[str, Problem]], listed: tuple[str, ...], recorded: Recorded
+) -> Checked:
+    name, now = read.sources.name, read_clock()
+    results = run_examples(config, read.templates.templates, now, new_uuid7)
+    failed = sum(bool(result.problems) for result in results)
+    found += [(name, problem) for result in results for problem in result.problems]
+    found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
+    untried = tuple(route.name for route in config.routes if not route.examples)
+    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed, untried)
+
+
+def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem]:
+    """Return what is wrong with asking a provider, at its entry."""
+    line, column = read.find_provider(provider)
+    return read.sources.name, Problem("error", line, column, f'provider "{provider}" {fault}')
+
+
+def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
+    """Return them file by file, each from its top."""
+    return sorted(dict.fromkeys(problems), key=lambda told: (told[0], told[1].line, told[1].column))
+
+
+def _annotate(name: str, problem: Problem) -> str:
+    """Return a workflow command, which GitHub shows at the line.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message
+    """
+    text = problem.message + (f"; {problem.hint}" if problem.hint else "")
+    place = f"file={_escape(name)},line={problem.line},col={problem.column}"
+    return f"::{problem.severity} {place}::{text.replace('%', '%25')}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+
+
+def _sum_up(checked: Checked) -> str:
+    told = f"{count_nouns(checked.count('error'), 'error')}, {count_nouns(checked.count('warning'), 'warning')}"
+    if checked.listed:
+        told += f"; compared with what {' and '.join(checked.listed)} lists now"
+    if not checked.routes:
+        return f"{checked.name}: {told}; nothing was run"
+    examples = f"{checked.passed} of {count_nouns(checked.passed + checked.failed, 'example')} right"
+    untried = f"; no example tries {', '.join(checked.untried)}" if checked.untried else ""
+    return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}{untried}"
+
+
+def _as_json(checked: Checked) -> dict[str, object]:
+    rows = [
+        {
+            "file": name,
+            "line": problem.line,
+            "column": problem.column,
+            "severity": problem.severity,
+            "message": problem.message,
+            "hint": problem.hint,
+        }
+        for name, problem in checked.problems
+    ]
+    return {"problems": rows, "examples": {"passed": checked.passed, "failed": checked.failed}}

@@ -1,0 +1,89 @@
+"""`nector-relay examples`: what the running relay's recorder has seen, as examples for the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from app.authoring.examples import write_example, write_recorded
+from app.cli.mapping.preview import choose_routes
+from app.cli.mapping.sources import find_recordings, read_config, read_yaml
+from app.cli.ops.client import open_client
+from app.cli.tables import count_nouns, open_console, print_table
+from app.clock import read_clock
+from app.errors import RelayError
+from app.sources.nector import canonical_topic
+from app.values.path import list_paths
+
+
+def examples(
+    action: Annotated[
+        Literal["list", "capture", "pull"],
+        typer.Argument(help="list: the topics. capture TOPIC: an entry for examples:. pull: all, for `check`."),
+    ],
+    topic: Annotated[str | None, typer.Argument(help="With capture: Nector's topic.")] = None,
+    route: Annotated[
+        str | None, typer.Option(help="With capture: for this route; else for every one of the topic.")
+    ] = None,
+    number: Annotated[int, typer.Option(min=1, help="With capture: the newest but so many (1: the newest).")] = 1,
+    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+) -> int:
+    """Show the events that the relay has recorded, with invented names, numbers and codes."""
+    if action == "capture" and topic is None:
+        raise RelayError("say which topic: `nector-relay examples capture TOPIC`; `examples list` shows them")
+    if action != "capture" and (topic is not None or route is not None):
+        raise RelayError(f"`examples {action}` takes neither a topic nor --route")
+    query = {"topic": canonical_topic(topic)} if topic is not None else {}
+    recorded: list[dict[str, Any]] = open_client().get("/examples", query)["examples"]
+    if action == "list":
+        return _list(recorded)
+    if action == "pull":
+        return _pull(recorded, config)
+    return _capture(canonical_topic(topic or ""), recorded, route, number, config)
+
+
+def _list(recorded: Sequence[dict[str, Any]]) -> int:
+    topics: dict[str, list[dict[str, Any]]] = {}
+    for row in recorded:
+        topics.setdefault(row["topic"], []).append(row)
+    console = open_console()
+    if not topics:
+        console.print("nothing recorded yet: no event has come")
+        return 0
+    rows = [[name, str(len(events)), events[0]["at"], _show_paths(events)] for name, events in topics.items()]
+    print_table(console, ("topic", "events", "newest", "properties"), rows)
+    return 0
+
+
+def _show_paths(events: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(sorted({path for row in events for path in list_paths(row["event"])}))
+
+
+def _capture(topic: str, recorded: Sequence[dict[str, Any]], name: str | None, number: int, path: Path | None) -> int:
+    if not recorded:
+        raise RelayError(f"no event of {topic} is recorded; `nector-relay examples list` shows what is")
+    if number > len(recorded):
+        raise RelayError(f"only {count_nouns(len(recorded), 'event')} of {topic} recorded: --number 1 is the newest")
+    rules, _ = read_config(path)
+    event = recorded[number - 1]["event"]
+    for route in choose_routes(rules, name, topic):
+        print(f"# of {recorded[number - 1]['at']}, with invented values; under `examples:` of route {route.name}:")
+        print(write_example(route, event, rules, read_clock()), end="")
+    return 0
+
+
+def _pull(recorded: Sequence[dict[str, Any]], config: Path | None) -> int:
+    """Write the events beside the YAML, where `check` holds every expression against them."""
+    by_topic: dict[str, list[dict[str, Any]]] = {}
+    for row in recorded:
+        by_topic.setdefault(row["topic"], []).append(row["event"])
+    path = find_recordings(read_yaml(config).sources)
+    try:
+        path.write_text(write_recorded(by_topic), encoding="utf-8")
+    except OSError as error:
+        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
+    print(f"{path}: {count_nouns(len(recorded), 'event')} of {count_nouns(len(by_topic), 'topic')}")
+    return 0

@@ -1,0 +1,75 @@
+"""The approved templates as the providers list them now, for `check --live` and `templates pull`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.mapping.provider import ProviderSettings
+from app.mapping.template import Template, Templates
+from app.providers import build_provider
+from app.providers.answers import is_success
+from app.providers.base import LIST_LIMIT_BYTES, Response, TemplateLister
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTemplates:
+    """What the providers answered: `templates` of those `listed`; `faults`: (provider, why there is no list)."""
+
+    templates: Templates
+    listed: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    cannot: tuple[str, ...] = ()  # providers whose type lists nothing: their templates are kept by hand
+
+
+def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:
+    """Ask every account that can list its templates."""
+    listers = {
+        name: lister
+        for name, settings in providers.items()
+        if isinstance(lister := build_provider(settings), TemplateLister)
+    }
+    answers = asyncio.run(_fetch_all({name: (providers[name], lister) for name, lister in listers.items()}))
+    found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
+    return LiveTemplates(
+        templates={(name, template.id): template for name, templates in found.items() for template in templates},
+        listed=tuple(found),
+        faults=tuple((name, answer) for name, answer in answers.items() if isinstance(answer, str)),
+        cannot=tuple(name for name in providers if name not in listers),
+    )
+
+
+async def _fetch_all(
+    listers: Mapping[str, tuple[ProviderSettings, TemplateLister]],
+) -> dict[str, list[Template] | str]:
+    answers = await asyncio.gather(*(_fetch_one(name, *lister) for name, lister in listers.items()))
+    return dict(zip(listers, answers, strict=True))
+
+
+async def _fetch_one(name: str, settings: ProviderSettings, lister: TemplateLister) -> list[Template] | str:
+    """Return the list, or why there is none and what to do."""
+    # The client's libraries take a fifth of a second to load, which `check` without --live need not wait for.
+    from app.providers.client import ProviderClient, open_trust  # noqa: PLC0415
+
+    request = lister.list_templates_request()
+    if request is None:
+        return "needs `account_id:` to list its templates; Gallabox shows it in the dashboard's address"
+    client = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=1, trust=open_trust(settings.address))
+    try:
+        response = await client.fetch(request, LIST_LIMIT_BYTES)
+    finally:
+        await client.close()
+    fault = _judge(response)
+    if fault is not None or response is None:
+        return fault or ""
+    templates = lister.read_templates(name, response.body)
+    return "answered with something that is no list of templates" if templates is None else list(templates)
+
+
+def _judge(response: Response | None) -> str | None:
+    if response is None:
+        return "could not be reached; check `base_url:` and the network"
+    if response.status in {401, 403}:
+        return f"answered {response.status}; check `api_key:`, `api_secret:` and `account_id:`"
+    return None if is_success(response.status) else f"answered {response.status}"

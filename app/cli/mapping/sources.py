@@ -1,0 +1,124 @@
+"""What the commands about the YAML share: reading it leniently (a warning stops nothing) and printing problems."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.authoring.drift import merge_live
+from app.authoring.examples import Recorded, read_recorded
+from app.errors import ConfigError, RelayError
+from app.mapping.document import read_document
+from app.mapping.parse import Parsed
+from app.mapping.problems import Problem, format_problem
+from app.mapping.rules import Config
+from app.mapping.template import ParsedTemplates, Templates
+from app.model.event import Event
+from app.relay.snapshot import Sources, list_template_problems, parse_sources, parse_text, read_sources, read_text
+from app.settings import Settings, read_environment, read_settings
+from app.sources.nector import BodyFault, parse_body
+from app.values.path import list_paths
+
+_LONGEST_RECORDED = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The YAML and its templates as read, with the problems of each."""
+
+    sources: Sources
+    parsed: Parsed
+    templates: ParsedTemplates
+
+    def list_problems(self) -> list[tuple[str, Problem]]:
+        """Return (file, problem) of all."""
+        of_templates = [(self.sources.templates_name, problem) for problem in list_template_problems(self.templates)]
+        return of_templates + [(self.sources.name, problem) for problem in self.parsed.problems]
+
+    def find_provider(self, name: str) -> tuple[int, int]:
+        """Return (line, column) of a provider's entry."""
+        mark = read_document(self.sources.text).find_place(("providers", name)).key
+        return mark.line, mark.column
+
+
+def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -> Reading:
+    """Return the YAML of `path`, else of the settings, whatever is wrong in it; raises ConfigError if unreadable."""
+    environment = read_environment() if environment is None else environment
+    sources = read_sources(_settings_for(path, environment))
+    return Reading(sources, *parse_sources(sources, environment))
+
+
+def read_again(
+    read: Reading, environment: Mapping[str, str], live: Templates, listed: Collection[str], recorded: Recorded
+) -> Reading:
+    """Return the same YAML held against the templates that the `listed` providers have now, and recorded events."""
+    merged = merge_live(read.templates.templates, live, listed)
+    templates = replace(read.templates, templates=merged)
+    seen = {topic: {path for event in events for path in list_paths(event)} for topic, events in recorded.items()}
+    return Reading(read.sources, parse_text(read.sources, environment, merged, listed, seen), templates)
+
+
+def read_recordings(sources: Sources) -> Recorded:
+    """Return the events in recorded.json beside the YAML, none if there is no such file; raises ConfigError."""
+    path = find_recordings(sources)
+    if not path.is_file():
+        return {}
+    recorded = read_recorded(read_text(path, longest=_LONGEST_RECORDED))
+    if recorded is None:
+        raise ConfigError(f"{path}: is not what `nector-relay examples pull` writes; pull again, or remove it")
+    return recorded
+
+
+def find_recordings(sources: Sources) -> Path:
+    """Return where recorded events are kept: beside the YAML, as the templates are."""
+    return Path(sources.templates_name).with_name("recorded.json")
+
+
+def read_config(path: Path | None, environment: Mapping[str, str] | None = None) -> tuple[Config, Templates]:
+    """Return a YAML file that has no error; raises ConfigError with all that it has."""
+    read = read_yaml(path, environment)
+    errors = [format_problem(name, problem) for name, problem in read.list_problems() if problem.severity == "error"]
+    if read.parsed.config is None or errors:
+        raise ConfigError(f"{read.sources.name} cannot be used:\n" + "\n".join(errors))
+    return read.parsed.config, read.templates.templates
+
+
+def read_event(source: str, topic: str | None, now: int) -> Event:
+    """Return the event in a JSON file, or on stdin for `-`; `topic` wins over the file's. Raises RelayError."""
+    named, payload = read_webhook(source)
+    if not (topic := topic or named):
+        raise RelayError(f"{source} holds a body without its topic: add --topic, e.g. --topic coupon_create")
+    return make_event(topic, payload, now)
+
+
+def read_webhook(source: str) -> tuple[str | None, Mapping[str, Any]]:
+    """Return (topic, body) of a JSON file, or of stdin for `-`.
+
+    The file holds the webhook's body, and no topic then; or `{"topic": …, "payload": {…}}`. Raises RelayError
+    saying what is wrong.
+    """
+    try:
+        body = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise RelayError(f"{source}: cannot be read ({error.strerror})") from None
+    payload = parse_body(body)
+    if isinstance(payload, BodyFault):
+        raise RelayError(f"{source}: {payload.detail}")
+    topic, inner = payload.get("topic"), payload.get("payload")
+    if isinstance(topic, str) and isinstance(inner, dict):
+        return topic, inner
+    return None, payload
+
+
+def make_event(topic: str, payload: Mapping[str, Any], now: int) -> Event:
+    """Return an event that never came over the wire."""
+    return Event("example", "nector", topic, None, json.dumps(payload, default=str).encode(), payload, now)
+
+
+def _settings_for(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    settings = read_settings(environment)
+    return settings if path is None else settings.model_copy(update={"config": path, "config_yaml": ""})

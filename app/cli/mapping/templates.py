@@ -1,0 +1,73 @@
+"""`nector-relay templates pull`: the approved texts as the providers have them, into the file beside the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app.authoring.drift import list_changes
+from app.cli.mapping.live import fetch_templates
+from app.cli.mapping.sources import read_yaml
+from app.cli.tables import count_nouns
+from app.errors import ConfigError, RelayError
+from app.mapping.problems import format_problem
+from app.mapping.template import Template, Templates, dump_templates
+
+
+def templates(
+    action: Annotated[Literal["pull"], typer.Argument(help="pull: write what the providers have.")],
+    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that are not approved (pending, paused, rejected).")
+    ] = False,
+) -> int:
+    """Write the approved templates into templates.yaml beside the YAML. Exit 1 if a provider gave no list."""
+    del action  # there is one
+    read = read_yaml(config)
+    if read.parsed.config is None:
+        faults = [format_problem(name, problem) for name, problem in read.list_problems()]
+        raise ConfigError(f"{read.sources.name} cannot be used:\n" + "\n".join(faults))
+    live = fetch_templates(read.parsed.config.providers)
+    path = Path(read.sources.templates_name)
+    for name, fault in live.faults:
+        print(f"provider {name} {fault}")
+    for name in live.cannot:
+        print(f"provider {name} lists no templates: keep its texts in {path} by hand")
+    if not live.listed:
+        raise RelayError(f"no provider gave a list; {path} is as it was")
+    taken = live.templates if everything else _take_approved(live.templates)
+    _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
+    for name in live.listed:
+        print(f"{path}: {_sum_up(name, read.templates.templates, taken, live.templates)}")
+    return 1 if live.faults else 0
+
+
+def _take_approved(live: Templates) -> Mapping[tuple[str, str], Template]:
+    return {key: template for key, template in live.items() if template.status == "approved"}
+
+
+def _write_file(path: Path, text: str) -> None:
+    """Replace the file whole: a relay that reads it meanwhile must not see half of it."""
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _sum_up(name: str, before: Templates, taken: Templates, live: Templates) -> str:
+    old = {id_: template for (provider, id_), template in before.items() if provider == name}
+    new = {id_: template for (provider, id_), template in taken.items() if provider == name}
+    added = [id_ for id_ in new if id_ not in old]
+    changed = [id_ for id_ in new if id_ in old and list_changes(old[id_], new[id_])]
+    gone = [id_ for id_ in old if id_ not in new]
+    told = [f"{name}: {count_nouns(len(new), 'template')}"]
+    told += [f"{word} {', '.join(sorted(ids))}" for word, ids in (("new", added), ("changed", changed)) if ids]
+    told += [f"gone {', '.join(sorted(gone))}"] if gone else []
+    left = [f"{id_} ({one.status})" for (provider, id_), one in live.items() if provider == name and id_ not in new]
+    told += [f"left out {', '.join(sorted(left))}"] if left else []
+    return "; ".join(told)

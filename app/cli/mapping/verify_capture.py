@@ -1,0 +1,78 @@
+"""`nector-relay verify-capture`: how one captured Nector request is signed, and the settings that follow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.authoring.capture import Capture, read_capture
+from app.errors import RelayError
+from app.settings import read_environment
+from app.sources.signature import list_schemes, list_signed, match_hmac, verify_secret
+
+
+def verify_capture(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The request: raw HTTP, or JSON with headers and body.")],
+    secret_env: Annotated[
+        str, typer.Option("--secret-env", help="The environment variable that holds Nector's webhook secret.")
+    ] = "RELAY_NECTOR_SECRETS",  # noqa: S107 - a variable's name
+) -> int:
+    """Try every likely recipe on one captured request of Nector's. Exit 0 if its HMAC is explained, else 1."""
+    secrets = _read_secrets(secret_env)
+    capture = read_capture(_read_file(file))
+    if isinstance(capture, str):
+        raise RelayError(f"{file}: {capture}")
+    for line in _judge_secret(capture.headers, secrets, secret_env):
+        print(line)
+    return _judge_hmac(capture, secrets)
+
+
+def _read_secrets(name: str) -> list[str]:
+    value = read_environment().get(name, "")
+    secrets = [secret.strip() for secret in value.split(",") if secret.strip()]
+    if not secrets:
+        raise RelayError(f"{name} is not set: put Nector's webhook secret into it, or name another with --secret-env")
+    return secrets
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RelayError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
+
+
+def _judge_secret(headers: Mapping[str, str], secrets: list[str], name: str) -> list[str]:
+    given = headers.get("x-nector-webhook-secret")
+    if given is None:
+        return [
+            "x-nector-webhook-secret: is not there, so the relay would answer 401: set the Webhook Secret at Nector"
+        ]
+    if verify_secret(given, secrets):
+        return ["x-nector-webhook-secret: holds (the hex SHA-256 of the secret)"]
+    return [f"x-nector-webhook-secret: does not fit, so the relay would answer 401: is {name} the one set at Nector?"]
+
+
+def _judge_hmac(capture: Capture, secrets: list[str]) -> int:
+    given = capture.headers.get("x-nector-webhook-hmac")
+    if given is None:
+        print("x-nector-webhook-hmac: is not there; write")
+        print("RELAY_NECTOR_HMAC=off")
+        return 1
+    for assumed, body in capture.bodies.items():
+        scheme = match_hmac(given, secrets, list_signed(body, capture.headers))
+        if scheme is not None:
+            told = "" if assumed == "as it is" else f" (the body taken {assumed})"
+            print(f"x-nector-webhook-hmac: {scheme} holds{told}; write")
+            print("RELAY_NECTOR_HMAC=enforce")
+            print(f"RELAY_NECTOR_HMAC_SCHEME={scheme}")
+            return 0
+    tried = len(list_schemes()) * len(capture.bodies)
+    print(f"x-nector-webhook-hmac: none of {tried} recipes holds. If the capture has the body's very bytes, keep")
+    print("RELAY_NECTOR_HMAC=log")
+    print("and ask Nector for key, encoding and content; the secret's hash goes on refusing strangers.")
+    return 1

@@ -1,0 +1,160 @@
+"""`nector-relay report`: did it work? How far messages came, and what their customers did after."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.cli.ops.client import open_client
+from app.cli.ops.deliveries import AsJson
+from app.cli.tables import STATE_COLOURS, open_console
+from app.errors import OpsError
+
+TIMEOUT_S = 120.0  # millions of deliveries, on a slow disk
+# Each step of the way with the one that it is a share of. A tap needs no read receipt, for those may be switched off;
+# and an act is counted from the acceptance on, whether or not a receipt came.
+STEPS: Mapping[str, str] = {
+    "received": "",
+    "accepted": "received",
+    "delivered": "accepted",
+    "read": "delivered",
+    "clicked": "delivered",
+    "acted": "accepted",
+    "ordered": "accepted",
+}
+LOSSES = ("failed", "dead", "expired", "unknown", "suppressed", "waiting")
+_BAR_CELLS, _EIGHTHS = 3, " ▏▎▍▌▋▊▉█"
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def report(
+    since: Annotated[str, typer.Option(help="Made since: 7d (ago), a date, an instant.")] = "7d",
+    until: Annotated[str | None, typer.Option(help="Made until: 12h (ago), a date, an instant.")] = None,
+    by: Annotated[Literal["route", "topic", "day"], typer.Option(help="What each row is.")] = "route",
+    window: Annotated[str, typer.Option(help="How long after a message what its customer does counts.")] = "7d",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV, for a spreadsheet.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show how far messages came, and what their customers did after: docs/reporting.md says what each number means."""
+    if as_csv and as_json:
+        raise OpsError("give either --csv or --json")
+    query = {"since": since, "until": until, "by": by, "window": window}
+    answer = open_client().get("/report", query, TIMEOUT_S)
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+    elif as_csv:
+        _print_csv(answer)
+    else:
+        print_report(open_console(), answer)
+    return 0
+
+
+def print_report(console: Console, answer: Mapping[str, Any]) -> None:
+    """Print the ops API's answer as tables, and what is to be known when reading them."""
+    span = f"from {_cut_seconds(answer['since'])} to {_cut_seconds(answer['until'])}"
+    if not answer["rows"]:
+        console.print(f"no deliveries were made {span}")
+        console.print("`--since 30d` looks further back; `nector-relay deliveries` lists what there is")
+        return
+    console.print(f"by {answer['by']}, {span}, acts within {answer['window']}", style="bold")
+    rows = [*answer["rows"], {"key": "total", **answer["total"]}]
+    console.print(_draw_steps(console, answer["by"], rows))
+    lost = [row for row in rows if any(row[name] for name in LOSSES)]
+    if lost:
+        console.print()
+        console.print(_draw_losses(answer["by"], lost))
+    console.print()
+    for line in (_find_unreported(answer), answer["note"]):
+        if line:
+            console.print(line)
+
+
+def _cut_seconds(instant: str) -> str:
+    """Return an instant to the minute: 2026-12-31T18:29Z."""
+    return f"{instant[:16]}Z"
+
+
+def _draw_steps(console: Console, by: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return each row's way: counts with their share of the step before, and on a terminal a small bar."""
+    table = _open_table(by, STEPS)
+    for row in rows:
+        cells = [_draw_step(console, row, name, whole) for name, whole in STEPS.items()]
+        table.add_row(Text(row["key"]), *cells, style="bold" if row is rows[-1] else "")
+    return table
+
+
+def _draw_step(console: Console, row: Mapping[str, Any], name: str, whole: str) -> Text:
+    if name in ("delivered", "read") and row["accepted"] and not row["reported"]:
+        return Text("-")  # not known, which is not none
+    count = Text(f"{row[name]:,}")
+    if not whole or not row[whole]:
+        return count
+    share = row[name] / row[whole]
+    if not console.is_terminal:
+        return count.append(f" {_write_percent(share)}")
+    bar = "" if console.options.ascii_only else _draw_bar(share)
+    return count.append("\n").append(bar, "green").append(f" {_write_percent(share):>4}", "not bold dim")
+
+
+def _write_percent(share: float) -> str:
+    """Return a share in whole percent; what is little is not nothing, and what is nearly all is not all."""
+    if 0 < share < 0.01:  # noqa: PLR2004  # one percent
+        return "<1%"
+    return f"{int(share * 100)}%" if 0.99 < share < 1 else f"{share:.0%}"  # noqa: PLR2004  # ninety-nine percent
+
+
+def _draw_bar(share: float) -> str:
+    """Return a bar of three cells, in eighths; anything above nothing is seen."""
+    eighths = min(max(round(share * _BAR_CELLS * 8), share > 0), _BAR_CELLS * 8)
+    cells = [min(max(eighths - 8 * cell, 0), 8) for cell in range(_BAR_CELLS)]
+    return "".join(_EIGHTHS[filled] for filled in cells)
+
+
+def _draw_losses(by: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what did not get through: refused by the handset side, or never accepted."""
+    table = _open_table(f"not through, by {by}", LOSSES)
+    for row in rows:
+        cells = [Text(f"{row[name]:,}", STATE_COLOURS.get(name, "") if row[name] else "dim") for name in LOSSES]
+        table.add_row(Text(row["key"]), *cells, style="bold" if row is rows[-1] else "")
+    return table
+
+
+def _open_table(first: str, columns: Sequence[str] | Mapping[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _find_unreported(answer: Mapping[str, Any]) -> str:
+    """Return what to do about receipts that never came; "" where some did."""
+    where = "see Receipts in docs/operating.md"
+    if answer["total"]["accepted"] and not answer["total"]["reported"]:
+        return "not one receipt came: they seem not to be set up, so what was delivered and read is not known; " + where
+    silent = [row["key"] for row in answer["rows"] if row["accepted"] and not row["reported"]]
+    if answer["by"] == "route" and silent:
+        return f"no receipt came for {', '.join(silent)}: are they set up at that provider? {where}"
+    return ""
+
+
+def _print_csv(answer: Mapping[str, Any]) -> None:
+    """Print the rows as RFC 4180 has it. The sum is left out: a spreadsheet would add it to itself."""
+    names = list(answer["total"])
+    writer = csv.writer(sys.stdout)
+    writer.writerow([answer["by"], *names])
+    for row in answer["rows"]:
+        writer.writerow([_defuse(row["key"]), *(row[name] for name in names)])
+
+
+def _defuse(text: str) -> str:
+    """Return a key that no spreadsheet runs as a formula: a topic is what somebody sent."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text

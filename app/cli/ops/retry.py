@@ -1,0 +1,39 @@
+"""`nector-relay retry`: the same frozen message again, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import typer
+
+from app.cli.ops.client import open_client
+from app.cli.tables import count_nouns
+from app.delivery.replay import explain_no_retry
+from app.errors import OpsError
+
+RetryState = Literal["dead", "unknown", "expired"]
+
+
+def retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Deliveries to send again.")] = None,
+    state: Annotated[RetryState | None, typer.Option(help="All that are in this state.")] = None,
+    route: Annotated[str | None, typer.Option(help="With --state: only this route's.")] = None,
+) -> int:
+    """Send deliveries again as they are. An unknown one may then arrive twice: that is why nobody but you does it.
+
+    Exit 1 if there is one that was asked for by its id and cannot be, or none at all.
+    """
+    if bool(ids) == bool(state):
+        raise OpsError("give either ids or --state dead|unknown|expired")
+    if route and not state:
+        raise OpsError("--route goes with --state; an id names one delivery already")
+    answer = open_client().send("POST", "/deliveries/retry", {"ids": ids or [], "state": state, "route": route})
+    retried = set(answer["retried"])
+    print(f"{count_nouns(len(retried), 'delivery', 'deliveries')} will be sent again")
+    why: Mapping[str, str] = answer["why"]
+    for id_, each in why.items():
+        print(f"{id_}: not sent again: {explain_no_retry(each)}")
+    for each, count in answer["skipped"].items() if state else ():
+        print(f"{count_nouns(count, 'delivery', 'deliveries')} not sent again: {explain_no_retry(each)}")
+    return 0 if retried and not why else 1

@@ -1,1 +1,0 @@
-"""The pure core: values in, values out. No await, clock, randomness, logging or network."""

@@ -1,0 +1,1 @@
+"""What follows what: pure rules of a delivery's life."""

@@ -1,0 +1,183 @@
+"""How fast a lane may go: its rate, its pause and its luck, in one value that outlasts a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from app.delivery.decide import LONGEST_PAUSE_MS
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.values.rate import RAMP_START_PER_S, Bucket, next_token_at, ramped_rate, take
+
+OUTAGE_FAILURES = 5
+"""So many failures in a row make an outage; fewer are the everyday noise of a network."""
+PROBE_EVERY_MS = 30_000
+
+# What a provider that is down, or that has enough of us, answers. What it says of one message or one recipient
+# shows that it is up.
+_TROUBLE = frozenset(
+    {
+        Reason.CONNECT_FAILED,
+        Reason.UNAVAILABLE,
+        Reason.RATE_LIMITED,
+        Reason.SERVER_ERROR,
+        Reason.TIMED_OUT,
+        Reason.CONNECTION_LOST,
+        Reason.GATEWAY_FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A lane's recent luck: failures in a row, and when the last outage ended (None: there was none).
+
+    `probe_at`: while the provider is down, when the next request may feel for it.
+    """
+
+    failures: int = 0
+    probe_at: int | None = None
+    resumed_at: int | None = None
+
+    @property
+    def down(self) -> bool:
+        """Whether the provider seems to be down."""
+        return self.failures >= OUTAGE_FAILURES
+
+
+def note_outcome(recovery: Recovery, outcome: Outcome, now: int) -> Recovery:
+    """Return the lane's luck after one more attempt."""
+    match outcome:
+        case Accepted() | Rejected() | Retryable(scope=Scope.RECIPIENT):
+            return Recovery(resumed_at=now) if recovery.down else replace(recovery, failures=0)
+        case Retryable(reason=reason) | Uncertain(reason=reason) if reason in _TROUBLE:
+            return _note_failure(recovery, now)
+        case _:
+            return recovery
+
+
+def note_probe(recovery: Recovery, now: int) -> Recovery:
+    """Return the lane's luck once a request leaves; while the provider is down it is the only one for 30 s."""
+    return replace(recovery, probe_at=now + PROBE_EVERY_MS) if recovery.down else recovery
+
+
+def count_places(recovery: Recovery, free: int, busy: int, now: int) -> int:
+    """Return how many of the `free` places may be used beside the `busy` ones.
+
+    While the provider is down: one, every 30 s, and nothing beside it.
+    """
+    if not recovery.down:
+        return max(free, 0)
+    return int(free > 0 and busy == 0 and now >= (recovery.probe_at or 0))
+
+
+def recall_recovery(recovery: Recovery, last_claim_at: int | None, now: int) -> Recovery:
+    """Return what is left of a lane's luck after a restart.
+
+    A probe that left just before the end counts, and no instant lies further ahead than it can, even if the
+    clock was set back meanwhile.
+    """
+    resumed_at = None if recovery.resumed_at is None else min(recovery.resumed_at, now)
+    if not recovery.down:
+        return Recovery(recovery.failures, resumed_at=resumed_at)
+    probe_at = max(recovery.probe_at or 0, (last_claim_at or 0) + PROBE_EVERY_MS)
+    return Recovery(recovery.failures, min(probe_at, now + PROBE_EVERY_MS), resumed_at)
+
+
+def allowed_rate(recovery: Recovery, full_per_s: float, now: int) -> float:
+    """Return how fast the lane may go now."""
+    if recovery.down:
+        return min(RAMP_START_PER_S, full_per_s)
+    return ramped_rate(full_per_s, recovery.resumed_at, now)
+
+
+def _note_failure(recovery: Recovery, now: int) -> Recovery:
+    failures = recovery.failures + 1
+    # Those that were open when the provider went down fail after it: they put no probe off.
+    probe_at = now + PROBE_EVERY_MS if failures == OUTAGE_FAILURES else recovery.probe_at
+    return replace(recovery, failures=failures, probe_at=probe_at)
+
+
+T = TypeVar("T")
+
+_INSTANTS = ("_at", "_until")  # so every field that holds ms since the epoch is named
+
+
+# What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message. Of the
+# rate allowed just now: a fast lane, too, begins again with single messages after an outage.
+BURST_S = 0.05
+_NO_TROUBLE = Recovery()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A lane's speed. `paused_until`: nothing before then (the provider said so)."""
+
+    full_per_s: float
+    bucket: Bucket
+    recovery: Recovery = _NO_TROUBLE
+    paused_until: int = 0
+
+
+def start_pace(full_per_s: float, now: int) -> Pace:
+    """Return the pace of a lane of which nothing is remembered."""
+    burst = _burst(full_per_s)
+    return Pace(full_per_s, Bucket(full_per_s, burst, burst, now))
+
+
+def recall_pace(full_per_s: float, recovery: Recovery, paused_until: int, last_claim_at: int | None, now: int) -> Pace:
+    """Return the pace of a lane after a restart: nothing goes that would not have gone without it.
+
+    What was saved up since the last claim is earned at the rate of then, which is never above today's.
+    """
+    fresh = start_pace(full_per_s, now)
+    recovery = recall_recovery(recovery, last_claim_at, now)
+    bucket = fresh.bucket
+    if last_claim_at is not None:
+        bucket = Bucket(allowed_rate(recovery, full_per_s, last_claim_at), bucket.burst, 0, last_claim_at)
+    return Pace(full_per_s, bucket, recovery, min(paused_until, now + LONGEST_PAUSE_MS))
+
+
+def grant(pace: Pace, free: int, busy: int, now: int) -> tuple[Pace, int]:
+    """Return the pace after up to `free` messages were let go beside the `busy` ones, and how many were."""
+    places = count_places(pace.recovery, free, busy, now) if now >= pace.paused_until else 0
+    rate = allowed_rate(pace.recovery, pace.full_per_s, now)
+    bucket = replace(pace.bucket.at_rate(rate, now), burst=_burst(rate))
+    bucket, granted = take(bucket, now, places)
+    return replace(pace, bucket=bucket), granted
+
+
+def settle_grant(pace: Pace, granted: int, used: int, now: int) -> Pace:
+    """Return the pace once it is known how many of the granted messages there were."""
+    recovery = note_probe(pace.recovery, now) if used else pace.recovery
+    return replace(pace, bucket=pace.bucket.give_back(granted - used), recovery=recovery)
+
+
+def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int) -> Pace:
+    """Return the pace after an attempt's end, which may pause the lane."""
+    paused_until = max(pace.paused_until, pause_until or 0)
+    return replace(pace, recovery=note_outcome(pace.recovery, outcome, now), paused_until=paused_until)
+
+
+def ready_at(pace: Pace, now: int) -> int:
+    """Return from when on `grant` lets a message go if nothing else is open: `now` or later."""
+    probe_at = (pace.recovery.probe_at or 0) if pace.recovery.down else 0
+    return max(next_token_at(pace.bucket, now), pace.paused_until, probe_at)
+
+
+def _burst(rate_per_s: float) -> float:
+    return max(rate_per_s * BURST_S, 1)
+
+
+def shift_instants(value: T, by_ms: int) -> T:
+    """Return a dataclass with every instant in it moved, in the dataclasses inside it too. None stays None."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    moved: dict[str, Any] = {}
+    for each in fields(value):
+        held = getattr(value, each.name)
+        if each.name.endswith(_INSTANTS) and held is not None:
+            moved[each.name] = held + by_ms
+        elif is_dataclass(held):
+            moved[each.name] = shift_instants(held, by_ms)
+    return replace(value, **moved)

@@ -1,0 +1,1 @@
+"""The YAML: read, checked and compiled into routes and templates."""

@@ -1,0 +1,274 @@
+"""What can be wrong between sections that are sound by themselves: routes, providers, templates, topics."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from app.mapping.expression import Expression
+from app.mapping.findings import Findings
+from app.mapping.problems import Path, ask_similar, find_similar, quote_all
+from app.mapping.rules import Hit, Route, match_route
+from app.mapping.template import Template, Templates
+from app.mapping.template_entries import find_placeholders
+from app.model.event import Event
+from app.sources.nector import KNOWN_PROPERTIES, TOPICS
+from app.values.path import list_paths
+
+# Two rewards of 100 coins are two.
+_NOT_UNIQUE = frozenset({"amount"})
+
+
+def check_routes(
+    routes: Sequence[Route],
+    templates: Templates,
+    findings: Findings,
+    listed: Collection[str] = (),
+    recorded: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Report what is wrong with routes that are each well written. `listed` and `recorded`: see parse_config."""
+    seen: dict[tuple[Any, ...], Route] = {}
+    for route in routes:
+        _check_topic(route, findings)
+        _check_reachable(route, findings)
+        _check_constants(route, findings)
+        _check_properties(route, (recorded or {}).get(route.topic, ()), findings)
+        check_template(route, templates, findings, listed)
+        key = (route.topic, _text(route.when), route.provider, route.template, _text(route.recipient))
+        if key in seen:
+            first = seen[key]
+            message = f'route "{route.name}" repeats route "{first.name}" of line {first.line}: both would send'
+            findings.error(("routes", route.name), message, "remove one, or give them a `when`", at="key")
+        seen.setdefault(key, route)
+    _check_doubles(routes, findings)
+
+
+def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
+    """Every route that hits sends: one with a condition repeats one of the same template without."""
+    always = {(*_describe_duty(route),): route for route in routes if route.when is None}
+    for route in routes:
+        other = always.get(_describe_duty(route))
+        if route.when is not None and other is not None:
+            message = (
+                f'whenever route "{route.name}" hits, route "{other.name}" of line {other.line} sends the same, too'
+            )
+            hint = "give that one the opposite `when`, or remove one"
+            findings.warn(("routes", route.name, "when"), message, hint, at="key")
+
+
+def _describe_duty(route: Route) -> tuple[Any, ...]:
+    return (route.topic, route.provider, route.template, _text(route.recipient))
+
+
+def check_providers(names: Iterable[str], used: Iterable[str], findings: Findings) -> None:
+    """Report accounts that no route uses."""
+    for name in set(names) - set(used):
+        findings.warn(("providers", name), f'no route uses provider "{name}"', at="key")
+
+
+def _text(expression: Expression | None) -> str | None:
+    return expression.source if expression else None
+
+
+def _check_topic(route: Route, findings: Findings) -> None:
+    if route.topic not in TOPICS:
+        similar = find_similar(route.topic, TOPICS)
+        hint = f'did you mean "{similar}"?' if similar else "fine for a trigger of your own; check its spelling"
+        path: Path = ("routes", route.name, "event")
+        findings.warn(path, f'"{route.topic}" is not in Nector\'s list of topics', hint)
+
+
+def _check_reachable(route: Route, findings: Findings) -> None:
+    """A condition that reads nothing of the event is the same for every event."""
+    if route.when is None or route.when.names:
+        return
+    if not isinstance(match_route(route, Event("", "nector", route.topic, None, b"{}", {}, 0)), Hit):
+        hint = "remove the route, or use mode: shadow to watch it"
+        findings.error(("routes", route.name, "when"), f'route "{route.name}" can never be hit', hint)
+
+
+def _check_constants(route: Route, findings: Findings) -> None:
+    """A recipient or a `dedup_by` that is the same for everybody is never what was meant."""
+    if route.recipient is not None and not route.recipient.names:
+        at = ("routes", route.name, "recipient")
+        where = at if at in findings.document.places else ("defaults", "recipient")
+        hint = "name a property, such as customer.mobile; to try a route with a number of yours, write only:"
+        findings.error(where, "every message would go to one and the same number", hint)
+    if route.dedup_by is not None and route.dedup_by.names <= _NOT_UNIQUE:
+        message = "two events of one customer often have the same value here: the second would not be sent"
+        hint = "name what the message is about, such as order_id or a coupon's code; or leave dedup_by out"
+        findings.warn(("routes", route.name, "dedup_by"), message, hint)
+
+
+def _check_properties(route: Route, recorded: Collection[str], findings: Findings) -> None:
+    """Report names that no event of the topic is likely to hold; `recorded`: those that events held so far."""
+    known = {*KNOWN_PROPERTIES.get(route.topic, ()), *recorded}
+    shown = {key for example in route.examples for key in list_paths(example.event)}
+    for path, expression in _list_expressions(route, findings):
+        for name in sorted(expression.names - shown - known):
+            if name[0].isupper() and name.isidentifier():
+                findings.warn(path, f'"{name}" is read as a property of the event', _cure_capital(name, expression))
+                continue
+            similar = find_similar(name, known, cutoff=0.85)
+            hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
+            if recorded:
+                findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
+            elif similar is not None:
+                findings.warn(path, f'"{name}" is not a property known from Nector', hint)
+            elif known and path[-1] in {"valid_until", "dedup_by"} and name not in expression.preferred:
+                # Anything else may be missing and is seen at once; this would make every single message dead.
+                findings.warn(path, f'"{name}" is not a property known from Nector: without it nothing is sent', hint)
+
+
+def _cure_capital(name: str, expression: Expression) -> str:
+    if expression.source.strip() == name:
+        return f"a fixed text is written {{text: {name}}}"
+    return f'a fixed text stands in quotes: "{name}"'
+
+
+def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, Expression]]:
+    path: Path = ("routes", route.name)
+    is_mapping = (*path, "variables", 0) not in findings.document.places
+    for key, expression in (
+        ("when", route.when),
+        ("recipient", route.recipient),
+        ("valid_until", route.valid_until),
+        ("dedup_by", route.dedup_by),
+    ):
+        if expression is not None:
+            yield (*path, key), expression
+    for place, variable in enumerate(route.variables):
+        if isinstance(variable.source, Expression):
+            yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
+    if route.header is not None and isinstance(route.header.source, Expression):
+        yield (*path, "header", route.header.kind), route.header.source
+    for place, button in enumerate(route.buttons):
+        if isinstance(button.url, Expression):
+            yield (*path, "buttons", place, "url"), button.url
+
+
+def check_template(route: Route, templates: Templates, findings: Findings, listed: Collection[str]) -> None:
+    """Report how a route does not fit its template. `listed`: providers of which every template is known."""
+    path: Path = ("routes", route.name)
+    known = [template_id for provider, template_id in templates if provider == route.provider]
+    is_listed = route.provider in listed
+    if not (known or is_listed) or findings.is_silenced((*path, "template")):
+        return
+    template = templates.get((route.provider, route.template))
+    if template is None:
+        if is_listed:
+            message = f'provider "{route.provider}" has no template "{route.template}"'
+            findings.error((*path, "template"), message, ask_similar(route.template, known))
+        else:
+            message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
+            findings.warn((*path, "template"), message, ask_similar(route.template, known))
+        return
+    _check_standing(route, template, findings, is_listed=is_listed)
+    for key, check in (("variables", _check_variables), ("header", _check_header), ("buttons", _check_buttons)):
+        if not findings.is_silenced((*path, key)):
+            check(route, template, findings)
+
+
+def _check_standing(route: Route, template: Template, findings: Findings, *, is_listed: bool) -> None:
+    """Whether WhatsApp would take it at all: approved, in this language, and for marketing, in time."""
+    path: Path = ("routes", route.name)
+    if (status := template.status.lower()) != "approved":
+        report = findings.error if is_listed else findings.warn
+        report((*path, "template"), f'template "{template.id}" is {status}, not approved')
+    if route.language is not None and route.language != template.language:
+        report = findings.error if is_listed else findings.warn
+        at = (*path, "language") if (*path, "language") in findings.document.places else ("defaults", "language")
+        report(at, f'template "{template.id}" is in "{template.language}", and the route asks for "{route.language}"')
+    if template.category == "MARKETING" and not _says_how_long(route, findings):
+        message = f'template "{template.id}" is marketing, and the route does not say how long it is worth sending'
+        hint = "add `valid_for:` (the default is 24h) or `valid_until:`; an offer that comes late is a complaint"
+        findings.warn((*path, "template"), message, hint)
+
+
+def _says_how_long(route: Route, findings: Findings) -> bool:
+    own: Path = ("routes", route.name, "valid_for")
+    return route.valid_until is not None or bool({own, ("defaults", "valid_for")} & findings.document.places.keys())
+
+
+def _check_variables(route: Route, template: Template, findings: Findings) -> None:
+    path: Path = ("routes", route.name, "variables")
+    body = find_placeholders(template.body)
+    needed = [name for name in template.variables if name in body]
+    wants = f'template "{template.id}" {f"wants {_brace(needed)}" if needed else "has no variables"}'
+    if (*path, 0) in findings.document.places or not route.variables:
+        _check_places(route, template, needed, wants, findings)
+        return
+    given = [variable.name or "" for variable in route.variables]
+    unknown = [name for name in given if name not in template.variables]
+    for name in unknown:
+        findings.error((*path, name), f'{wants}; it has no "{name}"', ask_similar(name, needed), at="key")
+    missing = [name for name in needed if name not in given]
+    if missing and not unknown:
+        findings.error(path, f"{wants}; {_lack(missing)}", at="key")
+
+
+def _check_places(route: Route, template: Template, needed: Sequence[str], wants: str, findings: Findings) -> None:
+    """Variables by position: as many as the template has, and none where another of that name belongs."""
+    path: Path = ("routes", route.name, "variables")
+    count = len(route.variables)
+    if not len(needed) <= count <= len(template.variables):
+        surplus = f"{count - len(template.variables)} too many"
+        wrong = f"so {_lack(needed[count:])}" if count < len(needed) else surplus
+        findings.error(path, f"{wants}; the route gives {count}, {wrong}", at="value" if count else "key")
+        return
+    for place, variable in enumerate(route.variables):
+        word = _read_last_word(variable.source)
+        if word in template.variables and template.variables.index(word) != place:
+            right = template.variables.index(word) + 1
+            message = f'"{word}" fills {{{{{template.variables[place]}}}}} of template "{template.id}"'
+            hint = f"its place is {right}; or write the variables by name"
+            findings.warn((*path, place), message, hint)
+
+
+def _read_last_word(source: object) -> str:
+    """Return `coins` of `wallet.coins`, "" of anything but a plain path."""
+    is_path = isinstance(source, Expression) and {source.source.strip()} == {*source.names}
+    return source.source.strip().rpartition(".")[2] if isinstance(source, Expression) and is_path else ""
+
+
+def _brace(names: Sequence[str]) -> str:
+    return "{" + ", ".join(names) + "}"
+
+
+def _lack(names: Sequence[str]) -> str:
+    return f"{quote_all(names)} {'is' if len(names) == 1 else 'are'} missing"
+
+
+def _check_header(route: Route, template: Template, findings: Findings) -> None:
+    kind = template.header_kind
+    if kind == "text" and not find_placeholders(template.header_text):
+        kind = "none"
+    if route.header is None:
+        if kind != "none":
+            message = f'template "{template.id}" has a variable {kind} header, and the route gives none'
+            findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: …}}")
+    elif route.header.kind != kind:
+        has = f"a variable {kind} header" if kind != "none" else "no variable header"
+        path: Path = ("routes", route.name, "header")
+        findings.error(
+            path, f'the route gives {_say_a(route.header.kind)} header; template "{template.id}" has {has}', at="key"
+        )
+
+
+def _say_a(kind: str) -> str:
+    return f"an {kind}" if kind == "image" else f"a {kind}"
+
+
+def _check_buttons(route: Route, template: Template, findings: Findings) -> None:
+    wanted = [place for place, button in enumerate(template.buttons) if find_placeholders(button.url)]
+    for place, button in enumerate(route.buttons):
+        if button.index not in wanted:
+            message = f'button {button.index} of template "{template.id}" has no variable URL'
+            hint = f"write index: {wanted[0]}" if len(wanted) == 1 else ""
+            findings.error(("routes", route.name, "buttons", place, "index"), message, hint)
+    missing = [str(place) for place in wanted if place not in {button.index for button in route.buttons}]
+    if missing:
+        message = (
+            f'template "{template.id}" has a variable URL in button {", ".join(missing)}, and the route gives none'
+        )
+        findings.error(("routes", route.name, "template"), message, "add buttons: [{index: …, url: …}]")

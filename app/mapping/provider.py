@@ -1,0 +1,55 @@
+"""The YAML file as values: what an entry may hold, and the whole once it is checked."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.values.duration import parse_duration, parse_rate
+
+
+def _check_rate(text: str) -> str:
+    parse_rate(text)
+    return text
+
+
+def _check_timeout(text: str) -> str:
+    if parse_duration(text) == 0:
+        raise ValueError("must be more than 0s")
+    return text
+
+
+class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
+    """What every `providers:` entry may hold, beside its type's own keys."""
+
+    named_variables: ClassVar[bool] = False  # True: its API wants template variables by name
+
+    type: str = Field(description="The provider's type.")
+    rate: Annotated[str, AfterValidator(_check_rate)] = Field(
+        "16/s", description="At most so many messages in a time: 16/s, 1000/min.", examples=["16/s", "1000/min"]
+    )
+    concurrency: int = Field(64, ge=1, le=1000, description="At most so many requests at once.")
+    timeout: Annotated[str, AfterValidator(_check_timeout)] = Field(
+        "10s",
+        description="How long a request may take; after that nobody knows whether it was sent.",
+        examples=["10s", "30s"],
+    )
+    treat_500_as: Literal["retry", "unknown"] = Field(
+        "retry", description="What an answer 500 means: surely not sent (retry), or perhaps sent (unknown)."
+    )
+
+    @property
+    def address(self) -> str:
+        """Where the provider's API stands, "" for a type that has no URL."""
+        return ""
+
+    @property
+    def rate_per_s(self) -> float:
+        """Messages per second."""
+        return parse_rate(self.rate)
+
+    @property
+    def timeout_ms(self) -> int:
+        """How long a request may take, in ms."""
+        return parse_duration(self.timeout)

@@ -1,0 +1,209 @@
+"""Routes: which of them an event hits, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.mapping.expression import Expression, Failed, Missing
+from app.mapping.provider import ProviderSettings
+from app.model.delivery import Mode, OnUnknown
+from app.model.event import Event
+from app.sources.nector import canonical_topic
+from app.values.path import look_up, read_path
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A fixed text in the YAML: `{text: Acme}`."""
+
+    text: str
+
+
+Source = Expression | Constant
+"""Where a value comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableSource:
+    """A template variable; `name` is None where the route lists them by position."""
+
+    name: str | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderSource:
+    """`header: {image: EXPR, filename: EXPR}`."""
+
+    kind: Literal["image", "video", "document", "text"]
+    source: Source
+    filename: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonSource:
+    """`buttons: [{index: 0, url: EXPR}]`."""
+
+    index: int
+    url: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One `examples:` entry: an event, and what should come of it.
+
+    `sends`: {to, variables, text, provider, …} as written, None if not given. `hits` False: the route must
+    not fire. `dead`: the reason it must die with.
+    """
+
+    event: Mapping[str, Any]
+    sends: Mapping[str, Any] | None
+    hits: bool
+    dead: str | None
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of `routes:`, compiled. Durations are ms; `live_from` is an instant."""
+
+    name: str
+    topic: str  # canonical, see sources.nector.canonical_topic
+    provider: str
+    template: str
+    variables: tuple[VariableSource, ...] = ()
+    when: Expression | None = None
+    recipient: Expression | None = None  # None: the usual places, see values.phone
+    language: str | None = None
+    header: HeaderSource | None = None
+    buttons: tuple[ButtonSource, ...] = ()
+    valid_for_ms: int = 86_400_000
+    valid_until: Expression | None = None
+    dedup_by: Expression | None = None
+    on_unknown: OnUnknown = "hold"
+    mode: Mode = "live"
+    live_from: int | None = None
+    only: frozenset[str] | None = None  # E.164; None: everybody
+    priority: int = 0
+    marketing: bool = True  # by its template's category; where that is not known, loyalty messages are
+    examples: tuple[Example, ...] = ()
+    line: int = 0
+    column: int = 0
+
+
+# -- which routes an event hits -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The event is for this route."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The event is not for this route; `detail` names fields, never values."""
+
+    route: Route
+    why: Literal["topic", "when"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Whether the event is for this route cannot be worked out."""
+
+    route: Route
+    detail: str
+
+
+Match = Hit | Miss | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One route's answer, for people. `reads`: what its condition read, (dotted path, value or None)."""
+
+    match: Match
+    condition: str
+    reads: tuple[tuple[str, Any], ...]
+
+
+class RouteTable:
+    """Routes by topic, built once for each version of the YAML; in the order of the file."""
+
+    __slots__ = ("_by_topic",)
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        by_topic: dict[str, tuple[Route, ...]] = {}
+        for route in routes:
+            topic = canonical_topic(route.topic)
+            by_topic[topic] = (*by_topic.get(topic, ()), route)
+        self._by_topic = by_topic
+
+    def for_topic(self, topic: str) -> tuple[Route, ...]:
+        """Return the routes that wait for a topic, under whichever of its names."""
+        return self._by_topic.get(canonical_topic(topic), ())
+
+
+def match_route(route: Route, event: Event) -> Match:
+    """Tell whether `event` is for `route`. A condition that reads something missing is false."""
+    if canonical_topic(event.topic) != canonical_topic(route.topic):
+        return Miss(route, "topic", f"it waits for {route.topic}")
+    if route.when is None:
+        return Hit(route)
+    value = route.when.evaluate(event.payload)
+    if isinstance(value, Failed):
+        return Broken(route, f"`when` cannot be worked out: {value.detail}")
+    if isinstance(value, Missing):
+        return Miss(route, "when", f"`when` is false, since `{value.name}` {value.why}")
+    return Hit(route) if _is_true(value) else Miss(route, "when", f"`when: {route.when.source}` is false")
+
+
+def _is_true(value: Any) -> bool:
+    """Numbers may come as texts, and so may truth: "false" and "0" are false here, too."""
+    if isinstance(value, str):
+        return value.strip().casefold() not in {"false", "0"}
+    return bool(value)
+
+
+def explain_routes(routes: Sequence[Route], event: Event) -> tuple[Explanation, ...]:
+    """Return for every route whether the event hits it, and what its condition read."""
+    return tuple(_explain_route(route, event) for route in routes)
+
+
+def _explain_route(route: Route, event: Event) -> Explanation:
+    match = match_route(route, event)
+    if route.when is None or (isinstance(match, Miss) and match.why == "topic"):
+        return Explanation(match, route.when.source if route.when else "", ())
+    reads = tuple((name, look_up(event.payload, read_path(name))) for name in sorted(route.when.names))
+    return Explanation(match, route.when.source, reads)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The merchant: how to read a number without a country code, and how to write money and dates."""
+
+    country: str = "IN"  # ISO 3166 alpha-2
+    timezone: str = "Asia/Kolkata"
+    locale: str = "en_IN"
+    stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked YAML file. `hash` names this version of it in deliveries, metrics and /readyz.
+
+    `only`: the numbers (E.164) that get messages; None: everybody.
+    """
+
+    mode: str
+    store: Store
+    providers: Mapping[str, ProviderSettings]
+    routes: tuple[Route, ...]
+    hash: str
+    only: frozenset[str] | None = None

@@ -1,0 +1,1 @@
+"""A route and an event become one message."""

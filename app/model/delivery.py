@@ -1,0 +1,186 @@
+"""The duty to get one message accepted: its states and reasons, its attempts, and what an attempt comes to.
+
+Every instant is an ``int``: milliseconds since the Unix epoch, UTC. Every duration is an ``int`` of
+milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossary.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from app.model.message import Message
+
+DEDUP_WINDOW_MS = 30 * 86_400_000
+"""For so long a `dedup_by` value is known for a route and a recipient."""
+
+
+class State(StrEnum):
+    """Where a delivery stands; exactly one at any time. `held` is a view of `pending`, not a state."""
+
+    PENDING = "pending"  # waits for its due time and a free place in its lane
+    SENDING = "sending"  # an attempt is open
+    ACCEPTED = "accepted"  # the provider took it
+    UNKNOWN = "unknown"  # the request may have arrived
+    EXPIRED = "expired"  # its deadline passed first
+    SUPPRESSED = "suppressed"  # deliberately not sent (a repeat)
+    SHADOW = "shadow"  # recorded only: the route is in shadow mode
+    DEAD = "dead"  # cannot be sent; the reason says why
+
+
+class Reason(StrEnum):
+    """Why a delivery, an attempt or a hold is as it is. The closed set: labels, rows and docs use these."""
+
+    # decided at intake, before anything is sent
+    VARIABLE_MISSING = "variable_missing"
+    VARIABLE_INVALID = "variable_invalid"
+    RECIPIENT_MISSING = "recipient_missing"
+    RECIPIENT_INVALID = "recipient_invalid"
+    EXPRESSION_FAILED = "expression_failed"
+    DEADLINE_INVALID = "deadline_invalid"
+    DUPLICATE = "duplicate"
+    NOT_LIVE = "not_live"  # before the route's live_from
+    NOT_CHOSEN = "not_chosen"  # not among the numbers of `only`
+    # decided in the lane
+    STALLED = "stalled"  # the relay stood still after the claim: not sent, for its attempt may count as lost
+    DEADLINE_PASSED = "deadline_passed"
+    MESSAGE_DAMAGED = "message_damaged"
+    REQUEST_UNBUILT = "request_unbuilt"  # a fault of ours: the message could not be made into a request
+    # surely not sent
+    CONNECT_FAILED = "connect_failed"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    SERVER_ERROR = "server_error"
+    # perhaps sent
+    TIMED_OUT = "timed_out"
+    CONNECTION_LOST = "connection_lost"
+    GATEWAY_FAILED = "gateway_failed"
+    ANSWER_UNREADABLE = "answer_unreadable"
+    PROCESS_DIED = "process_died"
+    # refused by the provider or by WhatsApp
+    CREDENTIALS_REFUSED = "credentials_refused"
+    BALANCE_EMPTY = "balance_empty"
+    ACCOUNT_BLOCKED = "account_blocked"
+    TEMPLATE_REFUSED = "template_refused"
+    TEMPLATE_PAUSED = "template_paused"
+    PARAMETERS_REFUSED = "parameters_refused"
+    RECIPIENT_UNREACHABLE = "recipient_unreachable"
+    RECIPIENT_OPTED_OUT = "recipient_opted_out"
+    RECIPIENT_CAPPED = "recipient_capped"  # WhatsApp's cap on marketing to one person
+    REQUEST_REFUSED = "request_refused"  # any other final refusal
+    REDIRECTED = "redirected"
+    REFUSED_REPEATEDLY = "refused_repeatedly"  # a hold: five of a route's messages in a row, for one reason
+    # everything of the recipient was erased
+    ERASED = "erased"
+    # a backup was put back: what had not ended in it may have been sent since
+    RESTORED = "restored"
+    # set by hand
+    BY_HAND = "by_hand"
+
+
+class Scope(StrEnum):
+    """How far a provider's answer reaches beyond the one message."""
+
+    MESSAGE = "message"
+    RECIPIENT = "recipient"
+    TEMPLATE = "template"
+    PROVIDER = "provider"
+
+
+OnUnknown = Literal["hold", "resend"]
+Mode = Literal["live", "shadow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The duty to get one message accepted, as intake hands it to the outbox.
+
+    `message` is None where it could not be rendered; then `state` is final and `reason` says why.
+    `dedup_key` is the route's `dedup_by` value, None where the route has none. `priority`: higher first.
+    `recipient` is E.164, or "" where none could be read. `deadline_at`: not sent from this instant on.
+    `marketing`: not sent to who has opted out. `config_line`: the route's, in the YAML of `config_hash`. `trace`: a W3C
+    traceparent, by which the send belongs to the webhook's trace.
+    """
+
+    id: str
+    event_id: str
+    route: str
+    provider: str
+    template: str
+    recipient: str
+    message: Message | None
+    state: State
+    reason: Reason | None
+    created_at: int
+    due_at: int
+    deadline_at: int
+    detail: str = ""  # what was wrong, naming fields and never values
+    dedup_key: str | None = None
+    priority: int = 0
+    on_unknown: OnUnknown = "hold"
+    config_hash: str = ""
+    config_line: int = 0
+    marketing: bool = True
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One claim of a delivery: committed before its request may leave. `number` is 1-based.
+
+    `spent`: how many attempts before this one count towards backing off. `probes`: the holds that this
+    attempt tries, () for an ordinary one; whoever sees it accepted releases them.
+    """
+
+    delivery: Delivery
+    number: int
+    started_at: int
+    spent: int = 0
+    probes: tuple[str, ...] = ()
+
+
+# -- what a provider's answer means ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message; `provider_message_id` is its own id, if it gave one."""
+
+    provider_message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retryable:
+    """Surely not sent: try again. `retry_after_ms` is the provider's wish, unclamped, None if unsaid."""
+
+    reason: Reason
+    scope: Scope = Scope.MESSAGE
+    retry_after_ms: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Refused for good as it stands; the scope says what else will be refused the same way."""
+
+    reason: Reason
+    scope: Scope = Scope.MESSAGE
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """Perhaps sent: only a receipt, the route's `on_unknown` or a person may settle it."""
+
+    reason: Reason
+    detail: str = ""
+
+
+Outcome = Accepted | Retryable | Rejected | Uncertain
+
+
+def describe_outcome(outcome: Outcome) -> tuple[str, str, str]:
+    """Return (word, reason, detail) of an outcome; "" for what it does not have."""
+    word = type(outcome).__name__.lower()
+    return (word, "", "") if isinstance(outcome, Accepted) else (word, outcome.reason.value, outcome.detail)

@@ -1,0 +1,49 @@
+"""What a source posted: one fact about a customer. Instants are ms since the Unix epoch, UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+TEST_SOURCE = "send-test"
+"""The source of events that `send-test` made of an example: they happened to no customer."""
+
+
+class Act(StrEnum):
+    """What a customer did, as a source tells of it: what a message may have been meant to bring about."""
+
+    COUPON_USED = "coupon_used"
+    COINS_SPENT = "coins_spent"
+    ORDER_PLACED = "order_placed"
+    REVIEW_WRITTEN = "review_written"
+    REFERRAL_DONE = "referral_done"
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Whom an event is about: E.164, "" where no number can be read; the source's own id, "" where it gives none."""
+
+    number: str = field(default="", repr=False)
+    id: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One verified fact from a source.
+
+    `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
+    the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
+    their text, see sources.nector). `customer`: None where nobody looked. `acts`: what the event tells that they did.
+    """
+
+    id: str
+    source: str
+    topic: str
+    delivery_id: str | None
+    body: bytes
+    payload: Mapping[str, Any]
+    received_at: int
+    customer: Customer | None = None
+    acts: tuple[Act, ...] = ()

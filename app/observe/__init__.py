@@ -1,0 +1,1 @@
+"""What is told of a running relay: logs, metrics, traces."""

@@ -1,0 +1,123 @@
+"""One wide line a step, with ids always, recipients masked and bodies never.
+
+Our own code masks what it knows to be a number (values.phone.mask_phone); the processor here is the net
+beneath: whatever still looks like a phone number in any line, uvicorn's and httpx2's own included, is
+struck out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Literal
+
+from app.errors import find_place
+
+# structlog imports rich, where it is there, for tracebacks that we never print: a tenth of our start-up time.
+# Told that there is none, it does without.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]  # how Python itself marks a module that must not be imported
+try:
+    import structlog
+finally:
+    if _rich is None:
+        del sys.modules["rich"]
+    else:
+        sys.modules["rich"] = _rich
+
+EventDict = structlog.typing.EventDict
+Log = structlog.typing.FilteringBoundLogger
+
+_LONGEST = 256
+# Ids hold digits, too: a run that touches a letter or a hyphen is part of an id, not a number.
+# With a + in front, or in India's two halves, a number may be written with gaps.
+_PHONE = re.compile(
+    r"(?<![0-9A-Za-z-])(?:\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}|[0-9]{10,15}|[0-9]{5} [0-9]{5})(?![0-9A-Za-z-])"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+def redact(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Strike phone numbers and control characters out of a line's texts, and cap their length."""
+    return {key: value if key == "_record" else _redact_value(value) for key, value in line.items()}
+
+
+def _redact_value(value: Any) -> Any:
+    match value:
+        case str():
+            return _CONTROL.sub(" ", _PHONE.sub("[number]", value))[:_LONGEST]
+        case dict():
+            return {_redact_value(key): _redact_value(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redact_value(item) for item in value]
+        case bool() | int() | float() | None:
+            return value
+        case _:
+            return _redact_value(str(value))
+
+
+def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
+    """Send our lines and the libraries' to stdout in one form; return the logger to pass on."""
+    shared: list[structlog.typing.Processor] = [
+        _cut_library_words,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _name_exception,
+        redact,
+        _put_first,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), timestamp_key="at", sort_keys=False)
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING))  # below that, libraries print requests and their bodies
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    log: Log = structlog.get_logger()
+    return log
+
+
+def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Keep the first line of what a library says: asyncio goes on with the text of the exception that it met."""
+    if "_record" in line:
+        line["event"] = str(line["event"]).partition("\n")[0].strip()
+    return line
+
+
+def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Begin with what people read first: when, how bad, what."""
+    head = {key: line.pop(key) for key in ("at", "level", "event") if key in line}
+    return {**head, **line}
+
+
+def _name_exception(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Replace a traceback by the exception's type and place: its text or its locals may hold a customer's data."""
+    info: Any = line.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        line["error_type"] = type(error).__name__
+        if place := find_place(error):
+            line["error_at"] = place
+    return line

@@ -1,0 +1,235 @@
+"""What is counted, under the field's usual names. Labels are bounded; no phone, name or code is ever one."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.errors import StoreError
+from app.model.delivery import State
+from app.model.receipt import ReceiptStatus
+from app.observe.logs import Log
+from app.outbox.store import Outbox
+from app.sources.nector import TOPICS, canonical_topic
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LONG_SECONDS = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
+OTHER = "other"
+FORGED = "forged"
+UNREAD = "unread"
+REPLY_KINDS = ("stop", "resume", "clicked", "other")
+WORKS = ("accept", "receipt", "claim", "record", "sweep", "scrape")
+"""What the relay may have wanted of the outbox when it could not."""
+
+
+class Tally(Collector):
+    """A counter that somebody else keeps: it shows what it was last given, and 0 for what is expected."""
+
+    def __init__(self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labelnames = labels
+        self._counts: dict[tuple[str, ...], int] = {}
+        registry.register(self)
+
+    def expect(self, *labels: str) -> None:
+        """Show 0 until there is more: the first of a kind is else no increase."""
+        self._counts.setdefault(labels, 0)
+
+    def put(self, count: int, *labels: str) -> None:
+        """Set a count."""
+        self._counts[labels] = count
+
+    def inc(self, *labels: str) -> None:
+        """Count one more, where nobody else counts."""
+        self._counts[labels] = self._counts.get(labels, 0) + 1
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the name without a sample, as the registry wants it."""
+        return [CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every count."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)
+        for labels, count in self._counts.items():
+            family.add_metric(labels, count)
+        yield family
+
+
+class Metrics:
+    """The relay's counters, in a registry of their own: two relays in one process do not mix."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.events = Counter("relay_events", "Webhooks received", ["topic", "result"], registry=registry)
+        self.deliveries = Tally(
+            "relay_deliveries", "Times that a delivery came into a state", ("route", "provider", "state"), registry
+        )
+        self.attempts = Counter(
+            "relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"], registry=registry
+        )
+        self.ambiguous = Tally("relay_ambiguous", "Sends that may have arrived", ("provider",), registry)
+        self.receipts = Counter("relay_receipts", "Receipts received", ["provider", "status"], registry=registry)
+        self.replies = Counter("relay_replies", "What customers sent back", ["provider", "kind"], registry=registry)
+        self.suppressions = Gauge("relay_suppressions", "People who get no marketing", registry=registry)
+        self.hmac = Counter(
+            "relay_nector_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"], registry=registry
+        )
+        self.reloads = Counter("relay_config_reloads", "Reloads of the YAML", ["result"], registry=registry)
+        self.reload_ok = Gauge(
+            "relay_config_last_reload_successful", "Whether the YAML on disk is the one in use", registry=registry
+        )
+        self.config_info = Gauge("relay_config_info", "The YAML in use", ["hash"], registry=registry)
+        self.build_info = Gauge("relay_build_info", "What runs", ["version", "python", "sqlite"], registry=registry)
+        self.outbox = Gauge("relay_outbox_deliveries", "Deliveries now", ["provider", "state"], registry=registry)
+        self.oldest_due = Gauge(
+            "relay_oldest_due_seconds", "How long the oldest that could go now waits", ["provider"], registry=registry
+        )
+        self.holds = Gauge("relay_holds", "Holds that stand", ["scope"], registry=registry)
+        self.held = Gauge("relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"], registry=registry)
+        self.store_errors = Counter(
+            "relay_store_errors", "Times that the outbox could not", ["work"], registry=registry
+        )
+        self.last_event = Gauge(
+            "relay_last_event_timestamp_seconds", "When a topic last came", ["topic"], registry=registry
+        )
+        self.clock_steps = Counter(
+            "relay_clock_steps", "Times that the machine's clock was set", ["direction"], registry=registry
+        )
+        self.accept_seconds = Histogram(
+            "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry
+        )
+        self.send_seconds = Histogram(
+            "relay_send_seconds", "One attempt at a provider", ["provider"], buckets=_SECONDS, registry=registry
+        )
+        self.event_to_accepted_seconds = Histogram(
+            "relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS, registry=registry
+        )
+        ProcessCollector(registry=registry)
+        self._expect_what_is_known()
+
+    def _expect_what_is_known(self) -> None:
+        """Show 0 for what an alert asks for: a first one that appears as 1 is no increase to Prometheus."""
+        for result in ("refused", "unauthorised", "unavailable"):
+            self.events.labels(OTHER, result)
+        for topic in (*TOPICS, OTHER):
+            self.events.labels(topic, "unrouted")
+        for result in ("used", "refused"):
+            self.reloads.labels(result)
+        for direction in ("forward", "backward"):
+            self.clock_steps.labels(direction)
+        for work in WORKS:
+            self.store_errors.labels(work)
+        self.reload_ok.set(1)
+
+    def expect_providers(self, providers: Iterable[str]) -> None:
+        """Show 0 for what these providers' series will count."""
+        for provider in providers:
+            self.ambiguous.expect(provider)
+            self.send_seconds.labels(provider)
+            for status in (*ReceiptStatus, FORGED, UNREAD):
+                self.receipts.labels(provider, str(status))
+            for kind in REPLY_KINDS:
+                self.replies.labels(provider, kind)
+
+    def expect_routes(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Show 0 for every state that a delivery of these (route, provider) can come into."""
+        for route, provider in routes:
+            for state in State:
+                if state is not State.SENDING:
+                    self.deliveries.expect(route, provider, state.value)
+
+    def set_config(self, config_hash: str) -> None:
+        """Show which YAML is in force."""
+        self.config_info.clear()
+        self.config_info.labels(config_hash).set(1)
+
+    def set_build(self) -> None:
+        """Show what runs."""
+        self.build_info.labels(version("nector-relay"), platform.python_version(), sqlite3.sqlite_version).set(1)
+
+    def set_reached(self, counts: Mapping[tuple[str, str, State], int]) -> None:
+        """Take over how often a delivery came into each state. What became `unknown` may have arrived."""
+        ambiguous: dict[str, int] = {}
+        for (route, provider, state), count in counts.items():
+            self.deliveries.put(count, route, provider, state.value)
+            if state is State.UNKNOWN:
+                ambiguous[provider] = ambiguous.get(provider, 0) + count
+        for provider, count in ambiguous.items():
+            self.ambiguous.put(count, provider)
+
+    def count_reached(self, route: str, provider: str, state: State) -> None:
+        """Count one, where there is no outbox that does."""
+        self.deliveries.inc(route, provider, state.value)
+        if state is State.UNKNOWN:
+            self.ambiguous.inc(provider)
+
+    def set_outbox(self, counts: Mapping[tuple[str, State], int]) -> None:
+        """Replace the gauge of deliveries by state."""
+        self.outbox.clear()
+        for (provider, state), count in counts.items():
+            self.outbox.labels(provider, state.value).set(count)
+
+    def set_oldest_due(self, waits_ms: Mapping[str, int]) -> None:
+        """Replace the gauge of how long each provider's oldest waits; 0: none does."""
+        self.oldest_due.clear()
+        for provider, wait_ms in waits_ms.items():
+            self.oldest_due.labels(provider).set(wait_ms / 1000)
+
+    def set_holds(self, waiting: Mapping[str, int]) -> None:
+        """Replace the gauges of holds: 1 for each scope that is stopped, and how many wait behind it."""
+        self.holds.clear()
+        self.held.clear()
+        for scope, count in waiting.items():
+            self.holds.labels(scope).set(1)
+            self.held.labels(scope).set(count)
+
+    def set_last_events(self, instants: Mapping[str, int]) -> None:
+        """Show when topics last came, as the outbox remembers it (ms)."""
+        for topic, at in sorted(instants.items(), key=lambda item: item[1]):
+            self.last_event.labels(topic_label(topic)).set(at / 1000)
+
+    def show(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def topic_label(topic: str) -> str:
+    """Return the topic if Nector documents it, else "other": strangers must not grow the label."""
+    name = canonical_topic(topic)
+    return name if name in TOPICS else OTHER
+
+
+# Prometheus gives up a scrape after 10 s: what else there is to show must not be lost with it.
+LONGEST_S = 3.0
+
+
+async def count_store(outbox: Outbox, providers: Collection[str], now: int, metrics: Metrics, log: Log) -> None:
+    """Bring what shows the outbox up to date, all at once; where it cannot say, the last is left and that is counted.
+
+    `providers`: those of the YAML, each of which has its oldest delivery shown.
+    """
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            standing = await outbox.count_deliveries()
+            reached = await outbox.count_reached()
+            holds = await outbox.list_holds()
+            people = await outbox.count_suppressions()
+            oldest = {provider: await outbox.find_oldest_due(provider, now) for provider in providers}
+    except (StoreError, TimeoutError) as error:
+        metrics.store_errors.labels("scrape").inc()
+        log.warning("metrics.stale", detail=str(error) or "the outbox did not answer in time")
+        return
+    # Without a pause in between, so that of two scrapes at once none sees the half of another.
+    metrics.set_outbox(standing)
+    metrics.set_reached(reached)
+    metrics.suppressions.set(people.suppressed)
+    metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
+    metrics.set_oldest_due({provider: 0 if due_at is None else now - due_at for provider, due_at in oldest.items()})

@@ -1,0 +1,218 @@
+"""Finding one person: every event that is about them, was sent to them, or names their number anywhere.
+
+Wiped events are found by the keyed hashes alone, the others by reading every body, some hundred at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sqlite3
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from app.outbox.people import hash_person
+from app.outbox.sqlite.reader import AnyReader
+from app.sources.nector import BodyFault, parse_body
+from app.values.phone import split_phone
+from app.values.text import clean_text
+
+PAGE = 2_000  # rows: lanes wait for the same reading connection
+BODIES_PAGE = 300  # each is read through
+
+_ABOUT = "SELECT seq, customer FROM events WHERE person = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+_SENT_TO = "SELECT seq, event_seq FROM deliveries WHERE person = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+# Who has another number is somebody else, whatever id the source gives them.
+_LINKED = "SELECT seq FROM events WHERE customer = ?1 AND person IS NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
+_BODIES = """
+SELECT seq, received_at, body FROM events INDEXED BY events_unwiped
+WHERE body IS NOT NULL AND received_at >= ?1 AND (received_at > ?1 OR seq > ?2) ORDER BY received_at, seq LIMIT ?3
+"""
+_BEFORE_ALL = (-(2**62), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whom to find: E.164, the keyed hash of it, and how to see it in a text."""
+
+    number: str
+    hash: bytes
+    sought: Sought
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a person is (seqs of events, each once): `linked` by a customer id alone, `named` or written to, `about`.
+
+    Those that are found only through another event come first: whoever erases in this order finds the rest again.
+    """
+
+    linked: tuple[int, ...]
+    named: tuple[int, ...]
+    about: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.linked
+        yield from self.named
+        yield from self.about
+
+
+def seek_person(key: bytes, number: str) -> Person:
+    """Return what a person is found by."""
+    return Person(number, hash_person(key, number) or b"", seek_number(number))
+
+
+async def find_person(reader: AnyReader, person: Person) -> Found:
+    """Return the events of a person. Raises StoreError."""
+    about, customers = await _find_about(reader, person)
+    linked = {seq for customer in customers for seq in await _find_linked(reader, customer)}
+    named = await _find_sent(reader, person) | await _find_named(reader, person)
+    return Found(*(tuple(sorted(each)) for each in (linked - named - about, named - about, about)))
+
+
+async def _find_about(reader: AnyReader, person: Person) -> tuple[set[int], set[bytes]]:
+    """Return the events about a person, and the hashes of the source's ids that those give them."""
+    about: set[int] = set()
+    customers: set[bytes] = set()
+    last = 0
+    while rows := await _read_page(reader, _ABOUT, (person.hash, last, PAGE)):
+        about |= {seq for seq, _ in rows}
+        customers |= {customer for _, customer in rows if customer is not None}
+        last = rows[-1][0]
+    return about, customers
+
+
+async def _find_linked(reader: AnyReader, customer: bytes) -> set[int]:
+    linked: set[int] = set()
+    while rows := await _read_page(reader, _LINKED, (customer, max(linked, default=0), PAGE)):
+        linked |= {seq for (seq,) in rows}
+    return linked
+
+
+async def _find_sent(reader: AnyReader, person: Person) -> set[int]:
+    sent: set[int] = set()
+    last = 0
+    while rows := await _read_page(reader, _SENT_TO, (person.hash, last, PAGE)):
+        sent |= {event_seq for _, event_seq in rows}
+        last = rows[-1][0]
+    return sent
+
+
+async def _find_named(reader: AnyReader, person: Person) -> set[int]:
+    named: set[int] = set()
+    after: tuple[int, int] | None = _BEFORE_ALL
+    while after is not None:
+        some, after = await _look_through(reader, person.sought, after)
+        named |= some
+    return named
+
+
+async def _look_through(
+    reader: AnyReader, sought: Sought, after: tuple[int, int]
+) -> tuple[set[int], tuple[int, int] | None]:
+    """Return the next bodies that name the number, and where to go on; None: those were the last."""
+
+    def look(db: sqlite3.Connection) -> tuple[set[int], tuple[int, int] | None]:
+        rows = db.execute(_BODIES, (*after, BODIES_PAGE)).fetchall()
+        named = {seq for seq, _, body in rows if mentions(sought, body)}
+        return named, (rows[-1][1], rows[-1][0]) if len(rows) == BODIES_PAGE else None
+
+    return await reader.run(look)
+
+
+async def _read_page(reader: AnyReader, query: str, values: tuple[object, ...]) -> list[Any]:
+    return await reader.run(lambda db: db.execute(query, values).fetchall())
+
+
+_BETWEEN = r"[\s().\-/\u2010-\u2015\u2212]{0,3}"
+_LEADING = re.compile(rf"(\+?)([0-9]*(?:{_BETWEEN}[0-9])*){_BETWEEN}\Z")
+_LONGEST_LEAD = 12  # characters: `+91 (0) ` and the like
+_NOT_DIGITS = bytes(sign for sign in range(256) if sign not in b"0123456789")
+_ESCAPES = (b"\\u", b"%")  # whose own digits would tear a number apart
+_LAST_DIGITS = re.compile(r"[0-9]*\Z")
+_PREFIX = "wamid."
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A number to look for: its calling code, the digits after it, and those as they may be grouped."""
+
+    code: str
+    national: str
+    grouped: re.Pattern[str]
+
+
+def seek_number(number: str) -> Sought:
+    """Return what to look for where an E.164 number may stand."""
+    code, national = split_phone(number)
+    return Sought(code, national, re.compile(rf"{_BETWEEN.join(national)}(?![0-9])"))
+
+
+def mentions(sought: Sought, body: bytes) -> bool:
+    """Tell whether a JSON body names the number in any of its keys and values; what is no JSON is read as a text.
+
+    Its digits may be grouped, with or without the calling code. With another country's code they are somebody else's.
+    """
+    is_plain = body.isascii() and not any(escape in body for escape in _ESCAPES)
+    # Most bodies are done with here: JSON need not be read to see that the digits are nowhere.
+    if is_plain and sought.national.encode() not in body.translate(None, _NOT_DIGITS):
+        return False
+    payload = parse_body(body)
+    texts = (body.decode("utf-8", "replace"),) if isinstance(payload, BodyFault) else _list_texts(payload)
+    return any(_names(sought, text) for text in texts)
+
+
+def is_told_by_id(sought: Sought, message_id: str) -> bool:
+    """Tell whether a provider's id of a message holds the number: WhatsApp's own (`wamid.…`) do, in base64."""
+    digits = f"{sought.code}{sought.national}"
+    if digits in message_id:
+        return True
+    coded = message_id.removeprefix(_PREFIX)
+    try:
+        return digits.encode() in base64.b64decode(coded + "=" * (-len(coded) % 4))
+    except ValueError:  # binascii.Error is one, and so is a sign beyond ASCII
+        return False
+
+
+def _list_texts(value: Any) -> Iterator[str]:
+    """Yield every key and value of a payload as text."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield name
+            yield from _list_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _list_texts(item)
+    else:
+        yield str(value)
+
+
+def _names(sought: Sought, text: str) -> bool:
+    plain = _plain_digits(text)
+    readings = {plain, unquote(plain)} if "%" in plain else {plain}
+    return any(
+        _is_theirs(sought, reading[: found.start()])
+        for reading in readings
+        for found in sought.grouped.finditer(reading)
+    )
+
+
+def _plain_digits(text: str) -> str:
+    """Return the text with every digit as one of ASCII, and nothing invisible between them."""
+    if text.isascii():
+        return text
+    folded = unicodedata.normalize("NFKC", clean_text(text))
+    return "".join(str(unicodedata.decimal(sign, sign)) for sign in folded)
+
+
+def _is_theirs(sought: Sought, before: str) -> bool:
+    """Tell by what stands before the national digits whether they are this number's and not the end of another's."""
+    lead = before[-_LONGEST_LEAD:]
+    code = sought.code
+    if (found := _LEADING.search(lead)) is not None and found[1]:
+        return re.sub("[^0-9]", "", found[2]) in (code, f"{code}0")
+    (touching,) = _LAST_DIGITS.findall(lead)[:1]
+    return touching in ("", "0", code, f"0{code}", f"00{code}")

@@ -1,0 +1,160 @@
+"""Copying the outbox while it is in use, and what an outbox must do when such a copy was put back.
+
+A copy turns time back: what was pending in it may have been sent since. So it carries a mark, and whoever
+opens a marked file sends nothing of it by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import StoreBroken, StoreError
+from app.outbox.sqlite.failures import explain_failure
+from app.outbox.sqlite.file import check_damage, flush_file, flush_folder, open_aside, open_reading, read_magic
+from app.outbox.sqlite.schema import read_version
+
+MARK = "backup"
+MARKED_SINCE = 2  # the schema's version
+STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
+
+# In this order each sees only what those before it left.
+_END_ATTEMPTS = """
+UPDATE attempts SET ended_at = ?1, outcome = 'uncertain', reason = 'restored', detail = ''
+WHERE (delivery_seq, number) IN (SELECT seq, attempts FROM deliveries WHERE state = 'sending')
+"""
+_NOTE_UNKNOWN = """
+INSERT INTO timeline SELECT seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = seq), 0), ?1,
+    'state', 'unknown', 'restored', '' FROM deliveries WHERE state = 'unknown' AND due_at IS NOT NULL
+"""
+_STOP_UNKNOWN = """
+UPDATE deliveries SET reason = 'restored', detail = '', due_at = NULL, updated_at = ?1
+WHERE state = 'unknown' AND due_at IS NOT NULL
+"""
+# A handset has reported on it, so it was sent.
+_ACCEPT_REPORTED = """
+UPDATE deliveries SET state = 'accepted', lease_until = NULL, due_at = NULL, updated_at = ?1
+WHERE state = 'sending' AND receipt IS NOT NULL
+"""
+_STOP_OTHERS = """
+UPDATE deliveries SET state = 'unknown', reason = 'restored', detail = '', due_at = NULL, lease_until = NULL,
+    updated_at = ?1 WHERE state IN ('pending', 'sending')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What was copied: how many events and deliveries, and the copy's bytes."""
+
+    events: int
+    deliveries: int
+    size: int
+
+
+def back_up(
+    source: Path, target: Path, now: int, report: Callable[[int, int], None] = lambda _done, _all: None
+) -> Backup:
+    """Copy the outbox at `source` to a new file, whether or not a relay runs on it. Marked, checked and flushed.
+
+    `report` is told the bytes written and expected now and then. Raises StoreError, and leaves no `target`.
+    """
+    aside = target.with_name(f"{target.name}.part")
+    _refuse_bad_places(source, target)
+    try:
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise StoreError(f"{aside} is there: another backup runs, or one was killed; then remove it") from None
+    except OSError as error:
+        raise StoreError(f"{aside}: {error.strerror}") from None
+    try:
+        done = _fill(source, aside, now, report)
+        if target.exists():  # it came meanwhile
+            raise StoreError(f"{target} is there already; a backup overwrites nothing")
+        aside.rename(target)
+        flush_folder(target.parent)
+    except (sqlite3.Error, OSError) as error:
+        raise _explain(error, source, target) from error
+    finally:
+        for left in (aside, aside.with_name(f"{aside.name}-journal")):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+    return done
+
+
+def settle_restored(db: sqlite3.Connection, now: int) -> int | None:
+    """If the file is a backup, stop what had not ended in it and clear the mark; None if it is none.
+
+    Everything pending, sending or waiting to be resent becomes `unknown`, reason `restored`, and is sent only by
+    hand. Plans are dropped, for they may have been applied since. Returns how many deliveries were stopped.
+    """
+    if not db.execute("DELETE FROM marks WHERE name = ?", (MARK,)).rowcount:
+        return None
+    db.execute("DELETE FROM reached")  # a count that went back would be taken for one that began again at 0
+    db.execute(_END_ATTEMPTS, (now,))
+    db.execute(_ACCEPT_REPORTED, (now,))
+    db.execute(_NOTE_UNKNOWN, (now,))
+    stopped = db.execute(_STOP_UNKNOWN, (now,)).rowcount
+    stopped += db.execute(_STOP_OTHERS, (now,)).rowcount
+    db.execute("DELETE FROM plans")
+    return stopped
+
+
+def _refuse_bad_places(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise StoreError(f"{source} is not there; RELAY_DATABASE_URL must name the relay's file")
+    if target.exists() or target.is_symlink():
+        raise StoreError(f"{target} is there already; a backup overwrites nothing")
+    try:
+        read_magic(source)
+    except StoreBroken as error:
+        raise StoreError(f"{source}: {error}") from None
+
+
+def _fill(source: Path, aside: Path, now: int, report: Callable[[int, int], None]) -> Backup:
+    _copy(source, aside, report)
+    db = open_aside(aside)
+    try:
+        db.execute("INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at", (MARK, now))
+        check_damage(db)
+        events, deliveries = db.execute(
+            "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries)"
+        ).fetchone()
+    finally:
+        db.close()
+    flush_file(aside)
+    return Backup(events, deliveries, aside.stat().st_size)
+
+
+def _copy(source: Path, aside: Path, report: Callable[[int, int], None]) -> None:
+    """Copy one snapshot through a connection that can neither write nor checkpoint the outbox."""
+    db = open_reading(source)
+    try:
+        if read_version(db) < MARKED_SINCE:
+            raise StoreError(
+                f"{source} is of an earlier release, which knows no restored backups: stop the relay, and copy "
+                f"{source.name} and {source.name}-wal together"
+            )
+        pages, page_size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+
+        def tell() -> int:
+            report(aside.stat().st_size, pages * page_size)
+            return 0
+
+        db.execute("PRAGMA query_only = OFF")  # it forbids VACUUM INTO, too; the connection stays mode=ro
+        db.set_progress_handler(tell, STEPS_BETWEEN_REPORTS)
+        db.execute("VACUUM INTO ?", (str(aside),))
+    finally:
+        db.close()
+
+
+def _explain(error: Exception, source: Path, target: Path) -> StoreError:
+    if isinstance(error, OSError):
+        return StoreError(f"{target}: {error.strerror}")
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(f"{target.parent} has no room for the backup")
+    return StoreError(f"{source}: {explain_failure(error) or error}")

@@ -1,0 +1,239 @@
+"""A request body as data: JSON in the YAML with placeholders for the message's values.
+
+A placeholder is `$` and a name. Where it is the whole text it stands for the value itself, list or object
+included; inside a longer text its text is put in; `$$` is a dollar sign. A key or list item whose whole
+text is a placeholder without a value is left out, and so is an object or list that ends up empty by it.
+`${NAME}` is the environment's, and was filled in before.
+
+E.g. {to: $phone, templateId: $template, params: $variables, ref: "relay-$delivery_id"}.
+
+| name                | value                                                                        |
+|---------------------|------------------------------------------------------------------------------|
+| template, language  | the template's id; the language (may be absent)                               |
+| phone, phone_plus   | digits with country code; the same with a plus sign                           |
+| name                | the recipient's name (may be absent)                                          |
+| delivery_id         | our id of the delivery, the same on every try                                 |
+| variables           | the values in order: ["Riya", "100"]                                          |
+| variables_by_name   | {"user_name": "Riya"}, or {"1": "Riya"} where the route counts them           |
+| text_parameters     | [{"type": "text", "text": "Riya"}], WhatsApp Cloud API's form                 |
+| header              | {"kind": "image", "url": …, "filename": …} or {"kind": "text", "text": …}      |
+| header_kind, header_value, header_filename | its parts (may be absent)                              |
+| buttons             | [{"index": 0, "url": …}] (absent if there are none)                           |
+
+A value is data: a `$` inside it means nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+
+from app.mapping.provider import ProviderSettings
+from app.model.message import Header, Message
+from app.providers.base import Request
+
+_PLACEHOLDER = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
+MESSAGE_NAMES = frozenset(
+    {"template", "language", "phone", "phone_plus", "name", "delivery_id", "header_kind", "header_value"}
+    | {"header_filename", "variables", "variables_by_name", "text_parameters", "header", "buttons"}
+)
+_STRUCTURED = frozenset({"variables", "variables_by_name", "text_parameters", "header", "buttons"})
+
+
+def check_mapping(mapping: Any, names: Collection[str]) -> None:
+    """Raise ValueError where a placeholder is not one of `names` or a list or object is put inside a text."""
+    match mapping:
+        case dict():
+            for value in mapping.values():
+                check_mapping(value, names)
+        case list() | tuple():
+            for value in mapping:
+                check_mapping(value, names)
+        case str():
+            _check_text(mapping, names)
+        case _:
+            pass
+
+
+def _check_text(text: str, names: Collection[str]) -> None:
+    for name in _PLACEHOLDER.findall(text):
+        if name != "$" and name not in names:
+            raise ValueError(f"${name} is not known; there are {', '.join(f'${known}' for known in sorted(names))}")
+        if name in _STRUCTURED and text != f"${name}":
+            raise ValueError(f"${name} is a list or an object: it has to be the whole value")
+
+
+def fill_mapping(mapping: Any, values: Mapping[str, Any]) -> Any:
+    """Return `mapping` with its placeholders filled; None if nothing of it has a value."""
+    match mapping:
+        case dict():
+            filled = {key: fill_mapping(value, values) for key, value in mapping.items()}
+            kept: Any = {key: value for key, value in filled.items() if value is not None or mapping[key] is None}
+        case list() | tuple():
+            items = [(source, fill_mapping(source, values)) for source in mapping]
+            kept = [value for source, value in items if value is not None or source is None]
+        case str():
+            return _fill_text(mapping, values)
+        case _:
+            return mapping
+    return kept if kept or not mapping else None
+
+
+def _fill_text(text: str, values: Mapping[str, Any]) -> Any:
+    whole = _PLACEHOLDER.fullmatch(text)
+    if whole is not None and whole[1] != "$":
+        return values.get(whole[1])
+
+    def put_in(found: re.Match[str]) -> str:
+        value = "$" if found[1] == "$" else values.get(found[1])
+        return "" if value is None else str(value)
+
+    return _PLACEHOLDER.sub(put_in, text)
+
+
+def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:
+    """Return what the placeholders stand for; None where a message has no such thing."""
+    header = message.header
+    return {
+        "template": message.template,
+        "language": message.language,
+        "phone": message.recipient.removeprefix("+"),
+        "phone_plus": message.recipient,
+        "name": message.recipient_name or None,
+        "delivery_id": delivery_id,
+        "variables": [variable.value for variable in message.variables],
+        "variables_by_name": name_variables(message),
+        "text_parameters": [
+            {"type": "text", **({"parameter_name": variable.name} if variable.name else {}), "text": variable.value}
+            for variable in message.variables
+        ],
+        "header": _describe_header(header) if header else None,
+        "header_kind": header.kind if header else None,
+        "header_value": header.value if header else None,
+        "header_filename": header.filename if header else None,
+        "buttons": [{"index": button.index, "url": button.url} for button in message.buttons] or None,
+    }
+
+
+def name_variables(message: Message) -> Mapping[str, str]:
+    """Return the variables as an object; one without a name goes by its place: "1", "2" and so on."""
+    return {variable.name or str(place): variable.value for place, variable in enumerate(message.variables, 1)}
+
+
+def _describe_header(header: Header) -> Mapping[str, str]:
+    if header.kind == "text":
+        return {"kind": "text", "text": header.value}
+    return {"kind": header.kind, "url": header.value, **({"filename": header.filename} if header.filename else {})}
+
+
+_URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
+# These belong to the client: a second opinion on length, framing or encoding is how requests get smuggled.
+_CLIENT_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def _read_switch(value: Any) -> Any:
+    # `allow_http: ${NAME:-false}` arrives as text.
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+class RemoteSettings(ProviderSettings):
+    """What every provider type reached over HTTP has in common: `https://` unless said otherwise."""
+
+    allow_http: Annotated[bool, BeforeValidator(_read_switch)] = Field(
+        default=False, description="Allow a plain http:// URL to another machine."
+    )
+    base_url: str = Field(description="Where the API stands: https://…")
+
+    @property
+    def address(self) -> str:
+        """The `base_url`."""
+        return self.base_url
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_base_url(cls, value: str, info: ValidationInfo) -> str:
+        return check_base_url(value, allow_http=bool(info.data.get("allow_http")))
+
+
+def check_base_url(value: str, *, allow_http: bool) -> str:
+    """Return the URL without its last slash, or raise ValueError that says what is wrong with it."""
+    url = _split_url(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.fragment:
+        raise ValueError("must be an https:// URL with a host, and without user, password or #fragment")
+    if url.scheme == "http" and not (allow_http or is_loopback(url.hostname)):
+        raise ValueError("must begin with https://; set allow_http: true if plain HTTP really is meant")
+    return value.rstrip("/")
+
+
+def _split_url(value: str) -> SplitResult:
+    if not _URL_TEXT.fullmatch(value):
+        raise ValueError("must be a URL of printable ASCII characters, without blanks")
+    try:
+        url = urlsplit(value)
+        _ = url.port
+    except ValueError:
+        raise ValueError("must be a URL; its host or port cannot be read") from None
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_header_value(value: str) -> str:
+    """Return the value if it can stand in a header, else raise ValueError without showing it."""
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError("must be printable ASCII without line breaks, for it goes into a header")
+    return value
+
+
+def check_header_secret(value: SecretStr) -> SecretStr:
+    """Return the secret if it can stand in a header, else raise ValueError without showing it."""
+    check_header_value(value.get_secret_value())
+    return value
+
+
+def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return configured headers if a request may carry them, else raise ValueError that names the culprit."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _CLIENT_HEADERS:
+            raise ValueError(f"the header {name[:40]!r} cannot be set")
+        check_header_value(value)
+    return headers
+
+
+def build_json_request(method: str, url: str, headers: Mapping[str, str], payload: Any) -> Request:
+    """Return a request with `payload` as its JSON body.
+
+    The JSON is plain ASCII: no value can be misread by a provider that takes it for another charset, and
+    even half a surrogate pair, which UTF-8 cannot carry, gets through.
+    """
+    body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
+    own = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+    return Request(method, url, {"content-type": "application/json", **own}, body)
+
+
+def secrets_of(settings: ProviderSettings, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return every secret text of the settings, longest first, and `more` with them."""
+    return tuple(sorted({*_secret_fields(settings), *more} - {""}, key=len, reverse=True))
+
+
+def _secret_fields(settings: ProviderSettings) -> Iterator[str]:
+    for value in settings.__dict__.values():
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()

@@ -1,0 +1,1 @@
+"""What moves: the way in, the lanes, the receipts."""

@@ -1,0 +1,354 @@
+"""The queue of one provider: claims what is due at the provider's rate, sends it, records what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from app.clock import Clock, is_adopting, is_settled, read_latest
+from app.delivery.decide import Decision, decide
+from app.delivery.pace import (
+    Recovery,
+    grant,
+    note_attempt,
+    ready_at,
+    recall_pace,
+    settle_grant,
+    shift_instants,
+    start_pace,
+)
+from app.errors import StoreBroken, StoreError
+from app.mapping.provider import ProviderSettings
+from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
+from app.observe.attempts import note_outcome, open_attempt_span, report_attempt, report_holds, report_outage
+from app.observe.logs import Log
+from app.observe.metrics import Metrics
+from app.observe.tracing import NoTracer, Span, Tracer
+from app.outbox.store import Outbox
+from app.outbox.values import LaneState
+from app.providers.base import Provider
+from app.providers.opening import OpenSender, Sender
+from app.values.rate import RECIPIENT_GAP_MS
+
+# What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
+# a single request.
+TRIES = 3
+# An attempt must have ended, one way or the other, before its lease has: the whole of the client's tries
+# (and their short waits) and the recording fit with room to spare. A send that begins later than that may have been
+# given up as lost already, and somebody may have had it sent again: it does not leave.
+LEASE_SPARE_MS = 60_000
+# With nothing due a lane looks again this often, whatever it has been told: a lost wake-up costs seconds, not for ever.
+LONGEST_NAP_S = 5.0
+# Loading what sending needs competes with the event loop for the interpreter: whoever already waits at the port when
+# the relay starts is answered first.
+HEAD_START_S = 0.05
+RECORD_AGAIN_S = 1.0
+ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
+
+
+@dataclass(frozen=True, slots=True)
+class LaneParts:
+    """What every lane shares."""
+
+    outbox: Outbox
+    clock: Clock
+    random: Callable[[], float]
+    metrics: Metrics
+    log: Log
+    settle_ms: int
+    open_sender: OpenSender
+    tracer: Tracer = field(default_factory=NoTracer)
+
+
+class Lane:
+    """One provider's queue. `wake()` says that something may have become due."""
+
+    def __init__(
+        self, name: str, settings: ProviderSettings, provider: Provider, parts: LaneParts, turns: Turns
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._provider = provider
+        self._sender: Sender | None = None
+        self._parts = parts
+        self._pace = start_pace(settings.rate_per_s, parts.clock())
+        self._saved: LaneState | None = None  # what the outbox remembers; None: not asked yet
+        self._open: set[asyncio.Task[None]] = set()
+        self._signal = asyncio.Event()
+        self._stopping = False
+        self._turns = turns
+        self._shifted_ms = 0  # how far the clock was set while this lane ran
+        self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
+
+    def wake(self) -> None:
+        """Look at the outbox now."""
+        self._signal.set()
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set: every instant that this lane has in mind moves along."""
+        self._shifted_ms += by_ms
+        self._pace = shift_instants(self._pace, by_ms)
+
+    async def run(self) -> None:
+        """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
+        await asyncio.sleep(HEAD_START_S)
+        self._sender = await self._parts.open_sender(self.settings)
+        try:
+            await self._claim_and_send()
+        finally:
+            await self._sender.close()
+
+    async def _claim_and_send(self) -> None:
+        async with asyncio.TaskGroup() as sends:
+            while not self._stopping:
+                self._signal.clear()
+                self.looked_at = asyncio.get_running_loop().time()
+                try:
+                    nap_s = await self._look(sends)
+                except StoreBroken:
+                    raise
+                except StoreError as error:
+                    self._tell_failed(error)
+                    await asyncio.sleep(RECORD_AGAIN_S)  # whoever wakes the lane: the store will not be faster for it
+                else:
+                    await self._nap(nap_s)
+        await self._remember_last()
+
+    async def _look(self, sends: asyncio.TaskGroup) -> float:
+        """Claim what may go and send it; return after how many seconds to look again."""
+        if self._saved is None:
+            self._saved = await self._recall()
+        await self._remember(self._saved)
+        claimed_at = self._read_steady()
+        claimed, more = await self._claim()
+        for attempt in claimed:
+            task = sends.create_task(self._send(attempt, claimed_at))
+            self._open.add(task)
+            task.add_done_callback(self._close)
+        return 0 if more else await self._seconds_to_next()
+
+    def stop(self) -> None:
+        """Claim nothing more; what is open goes on, and `run` returns when it has ended."""
+        self._stopping = True
+        self._signal.set()
+
+    def give_up_open(self) -> None:
+        """End the open sends (the grace period is over) and record each as `unknown`."""
+        for task in self._open:
+            task.cancel()
+
+    def _close(self, task: asyncio.Task[None]) -> None:
+        full = len(self._open) >= self.settings.concurrency
+        self._open.discard(task)
+        # There was no place, and now there is one: for anything, or for the one that feels for a provider that is down.
+        if full or (self._pace.recovery.down and not self._open):
+            self._signal.set()
+
+    async def _recall(self) -> LaneState:
+        """Go on where the last process left off, so that a restart is no way around a limit."""
+        shifted_ms = self._shifted_ms
+        state = await self._parts.outbox.read_lane(self.name)
+        state = shift_instants(state, self._shifted_ms - shifted_ms)
+        recovery = Recovery(state.failures, state.probe_at, state.resumed_at)
+        now = self._parts.clock()
+        self._pace = recall_pace(self.settings.rate_per_s, recovery, state.paused_until, state.last_claim_at, now)
+        return state
+
+    async def _remember(self, saved: LaneState) -> None:
+        """Keep what must outlast the process, if it changed; before the next claim, so that no limit is forgotten."""
+        pace, recovery = self._pace, self._pace.recovery
+        failures = recovery.failures if recovery.down else 0  # a few are everyday noise, and not worth a write
+        state = replace(
+            saved,
+            paused_until=pace.paused_until,
+            failures=failures,
+            probe_at=recovery.probe_at,
+            resumed_at=recovery.resumed_at,
+        )
+        if state != saved:
+            await self._parts.outbox.save_lane(self.name, state)
+            self._saved = state
+
+    async def _remember_last(self) -> None:
+        """Keep what the last open sends have shown; the end does not wait for a store that cannot."""
+        try:
+            if self._saved is not None:
+                await self._remember(self._saved)
+        except StoreBroken:
+            raise
+        except StoreError as error:
+            self._tell_failed(error)
+
+    def _tell_failed(self, error: StoreError) -> None:
+        self._parts.metrics.store_errors.labels("claim").inc()
+        self._parts.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
+
+    async def _claim(self) -> tuple[list[Attempt], bool]:
+        """Return the attempts that were opened, and whether more may be due."""
+        if not is_settled(self._parts.clock):
+            return [], False
+        now, busy = self._parts.clock(), len(self._open)
+        self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
+        if granted == 0:
+            return [], False
+        lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
+        claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
+        self._pace = settle_grant(self._pace, granted, len(claimed), self._parts.clock())
+        return claimed, len(claimed) == granted
+
+    async def _seconds_to_next(self) -> float:
+        """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
+        if not is_settled(self._parts.clock):
+            return RECORD_AGAIN_S
+        now = self._parts.clock()
+        ready = ready_at(self._pace, now)
+        if len(self._open) >= (1 if self._pace.recovery.down else self.settings.concurrency):
+            return LONGEST_NAP_S
+        if ready - now >= LONGEST_NAP_S * 1000:  # whatever is due
+            return LONGEST_NAP_S
+        due_at = await self._parts.outbox.next_due_at(self.name)
+        if due_at is None:
+            return LONGEST_NAP_S
+        return min(max(max(due_at, ready) - now, 1) / 1000, LONGEST_NAP_S)
+
+    async def _nap(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._signal.wait()
+        except TimeoutError:
+            pass
+
+    def _read_steady(self) -> int:
+        """Return now on a scale that no step of the clock moves, to tell how long something took."""
+        return self._parts.clock() - self._shifted_ms
+
+    async def _send(self, attempt: Attempt, claimed_at: int) -> None:
+        with open_attempt_span(self._parts.tracer, attempt.delivery, attempt.number) as span:
+            await self._carry(attempt, claimed_at, span)
+
+    async def _carry(self, attempt: Attempt, claimed_at: int, span: Span) -> None:
+        """Carry one attempt to its outcome and record it."""
+        delivery, parts = attempt.delivery, self._parts
+        started_at = self._read_steady()
+        outcome, tries = await self._ask(attempt, claimed_at)
+        await self._wait_for_clock()
+        now = parts.clock()
+        decision = decide(
+            outcome,
+            attempt_number=attempt.spent + 1,
+            now=now,
+            deadline_at=delivery.deadline_at,
+            on_unknown=delivery.on_unknown,
+            provider=delivery.provider,
+            template=delivery.template,
+            random=parts.random,
+            settle_ms=parts.settle_ms,
+            probes=attempt.probes,
+        )
+        note_outcome(span, outcome, decision.state)
+        self._note(outcome, decision, now)
+        took_ms = max(self._read_steady() - started_at, 0)
+        await self._record(attempt, outcome, decision, now, tries, took_ms)
+
+    def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
+        """Let the lane's pace follow what an attempt has shown of its provider."""
+        before, self._pace = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
+        report_outage(self._parts.log, self.name, before.recovery, self._pace.recovery, outcome)
+        if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
+            self._signal.set()  # the loop keeps it
+
+    async def _ask(self, attempt: Attempt, claimed_at: int) -> tuple[Outcome, int]:
+        """Return what the provider made of the message, and the requests it took."""
+        message = attempt.delivery.message
+        try:
+            await self._wait_for_turn(attempt.delivery.recipient)
+        except asyncio.CancelledError:
+            return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
+        left_ms = attempt.delivery.deadline_at - read_latest(self._parts.clock)
+        if left_ms <= 0 or message is None or self._sender is None:
+            # The third look at the deadline (planning and claim were before): a stalled process must not send late.
+            return Retryable(Reason.DEADLINE_PASSED), 0
+        if self._read_steady() - claimed_at >= LEASE_SPARE_MS:
+            return Retryable(Reason.STALLED), 0
+        try:
+            sent = await self._sender.send(
+                self._provider,
+                message,
+                attempt.delivery.id,
+                write_within_ms=left_ms,
+                tries=1 if self._pace.recovery.down else TRIES,
+            )
+        except asyncio.CancelledError:
+            return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
+        return sent.outcome, sent.tries
+
+    async def _wait_for_turn(self, recipient: str) -> None:
+        wait_s = self._turns.take(recipient, self._parts.clock())
+        if wait_s:  # else nothing comes between the look and the send, as a stall might
+            await asyncio.sleep(wait_s)
+            self._turns.leave(recipient, self._parts.clock())
+
+    async def _wait_for_clock(self) -> None:
+        while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set
+            await asyncio.sleep(ADOPTED_AGAIN_S)
+
+    async def _record(
+        self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int, took_ms: int
+    ) -> None:
+        """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
+        shifted_ms = self._shifted_ms
+        while True:
+            try:
+                closed = await self._parts.outbox.close_attempt(attempt, outcome, decision, now, tries)
+                break
+            except StoreBroken:
+                raise
+            except StoreError as error:
+                self._parts.metrics.store_errors.labels("record").inc()
+                self._parts.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
+                await asyncio.sleep(RECORD_AGAIN_S)
+                await self._wait_for_clock()
+                by_ms, shifted_ms = self._shifted_ms - shifted_ms, self._shifted_ms
+                decision, now = shift_instants(decision, by_ms), now + by_ms
+        if decision.state is State.PENDING or closed.holds_released:
+            self._signal.set()  # the next attempt may come before the lane means to look
+        report_holds(self._parts.log, closed.holds_set, closed.holds_released)
+        report_attempt(self._parts.log, self._parts.metrics, attempt, outcome, decision, now, tries, took_ms)
+
+
+FORGET_FROM = 1_000  # turns; before that it is not worth the while
+
+
+class Turns:
+    """When the last message of a provider to each person left, or will leave.
+
+    The claim has seen to the gap by the time at which it was asked for. This is for what came in between: a store
+    that took seconds, a process that stood still. One for each provider and not for each lane: while a reload replaces
+    a lane, the old one still sends what it has claimed.
+    """
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+        self._forget_at = FORGET_FROM  # twice as many as were left the last time: each is looked at a few times at most
+
+    def take(self, recipient: str, now: int) -> float:
+        """Return how many seconds a message has to wait for the one before it to the same person."""
+        if len(self._left) >= self._forget_at:
+            self._left = {person: at for person, at in self._left.items() if at > now - RECIPIENT_GAP_MS}
+            self._forget_at = max(FORGET_FROM, 2 * len(self._left))
+        last = self._left.get(recipient)
+        # A clock that was set back must not silence anybody for longer than the gap.
+        at = now if last is None else max(now, min(last, now + RECIPIENT_GAP_MS) + RECIPIENT_GAP_MS)
+        self._left[recipient] = at
+        return (at - now) / 1000
+
+    def leave(self, recipient: str, now: int) -> None:
+        """The message that had to wait leaves now, perhaps later than it was to."""
+        self._left[recipient] = max(self._left.get(recipient, now), now)
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set: what is remembered moves along."""
+        self._left = {recipient: at + by_ms for recipient, at in self._left.items()}

@@ -1,0 +1,265 @@
+"""Replay: stored events evaluated again with today's YAML. First a plan that sends nothing, then that plan, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from app.clock import Clock
+from app.delivery.plan import plan_deliveries
+from app.delivery.replay import (
+    KEEP_PLAN_MS,
+    Draft,
+    Entry,
+    Judgement,
+    Verdict,
+    judge_delivery,
+    read_sends,
+    write_entries,
+)
+from app.errors import Refusal
+from app.ids import NewId
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import TEST_SOURCE, Event
+from app.observe.logs import Log
+from app.outbox.store import Outbox
+from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
+from app.relay.snapshot import Snapshot
+from app.sources.nector import BodyFault, canonical_topic, parse_body
+
+_PAGE = 100  # events in memory at a time; a body may have 64 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Replayer:
+    """What replaying needs. `wake` tells a lane that something became due."""
+
+    snapshot: Callable[[], Snapshot]
+    outbox: Outbox
+    wake: Callable[[str], None]
+    clock: Clock
+    new_id: NewId
+    log: Log
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events to replay: these ids, or what the rest says. None = any.
+
+    `route`: judge this route alone. `state`: of a delivery (of that route) that the event has, or "unrouted".
+    """
+
+    events: Collection[str] = ()
+    topic: str | None = None
+    state: str | None = None
+    route: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A stored plan and what it says."""
+
+    plan: Plan
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """An applied plan: its deliveries with their event's id, and the entries that changed meanwhile."""
+
+    plan_id: str
+    deliveries: Sequence[tuple[str, DeliveryState]]
+    left_out: Sequence[Entry]
+
+
+async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refusal:
+    """Work out what a replay would send, and keep that as a plan. Sends nothing."""
+    snapshot, now = replayer.snapshot(), replayer.clock()
+    names = sorted(route.name for route in snapshot.config.routes)
+    if wanted.route is not None and wanted.route not in names:
+        return Refusal(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
+    unknown = await _find_unknown(replayer.outbox, wanted.events)
+    if unknown is not None:
+        return Refusal(422, f"events: no event has the id that is number {unknown} of those given")
+    draft = Draft()
+    async for events in _list_pages(replayer.outbox, wanted, snapshot):
+        await _judge_events(replayer, snapshot, wanted, events, draft)
+        if not draft.complete:
+            break
+    plan = Plan(replayer.new_id(now), now, snapshot.config.hash, write_entries(draft))
+    await replayer.outbox.save_plan(plan)
+    replayer.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
+    return Planned(plan, draft)
+
+
+async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
+    """Send what a plan says, once: all its deliveries are committed together with its being applied."""
+    snapshot, now = replayer.snapshot(), replayer.clock()
+    plan = await replayer.outbox.read_plan(plan_id)
+    if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
+        return Refusal(404, "no plan has this id; plans are kept for a day: plan again")
+    if plan.applied_at is not None:
+        return Refusal(409, "this plan was applied already, and none is applied twice: plan again to see what is left")
+    if plan.config_hash != snapshot.config.hash:
+        return Refusal(409, "the YAML has changed since this plan was made: plan again")
+    made, changed = await _remake_deliveries(replayer, snapshot, plan)
+    applied = await replayer.outbox.apply_plan(plan_id, list(made.values()), now)
+    if applied is None:
+        return Refusal(409, "this plan was applied by another request meanwhile: plan again to see what is left")
+    changed += [Entry(made[id_].event_id, "", made[id_].route, why) for id_, why in applied.left_out.items()]
+    for provider in {row.provider for row in applied.deliveries if row.state is State.PENDING}:
+        replayer.wake(provider)
+    replayer.log.info("replay.applied", plan_id=plan_id, sent=len(applied.deliveries), left_out=len(changed), by="ops")
+    return Replayed(plan_id, [(made[row.id].event_id, row) for row in applied.deliveries], changed)
+
+
+# -- which events ----------------------------------------------------------------------------------
+
+
+async def _find_unknown(outbox: Outbox, ids: Collection[str]) -> int | None:
+    """Return which of the ids, from 1, is the first that no event has: what somebody typed may be a number."""
+    known: set[str] = set()
+    for some in _cut(ids):
+        known |= {event.id for event in (await outbox.find_events(EventFilter(ids=some))).events}
+    return next((number for number, id_ in enumerate(ids, 1) if id_ not in known), None)
+
+
+async def _list_pages(outbox: Outbox, wanted: Wanted, snapshot: Snapshot) -> AsyncIterator[Sequence[StoredEvent]]:
+    """Yield the events, a bounded number at a time. What is `unrouted` has no delivery whose route could be asked."""
+    of_past = wanted.state not in (None, "unrouted")
+    asked = EventFilter(
+        topic=_pick_topic(wanted, snapshot),
+        state=wanted.state,
+        route=wanted.route if of_past else None,
+        since=wanted.since,
+        until=wanted.until,
+        limit=_PAGE,
+    )
+    for some in _cut(wanted.events):
+        yield (await outbox.find_events(replace(asked, ids=some))).events
+    after = None if wanted.events else 0
+    while after is not None:
+        page = await outbox.find_events(replace(asked, after=after))
+        yield page.events
+        after = page.next_after
+
+
+def _pick_topic(wanted: Wanted, snapshot: Snapshot) -> str | None:
+    """Return the topic to look for: the one asked for, else the route's own where nothing else narrows the search."""
+    if wanted.topic is not None:
+        return canonical_topic(wanted.topic)
+    if wanted.events or wanted.state not in (None, "unrouted"):
+        return None
+    return next((route.topic for route in snapshot.config.routes if route.name == wanted.route), None)
+
+
+def _cut(ids: Collection[str]) -> Iterator[Sequence[str]]:
+    left = iter(dict.fromkeys(ids))
+    while some := list(islice(left, _PAGE)):
+        yield some
+
+
+# -- what today's YAML makes of them ---------------------------------------------------------------
+
+
+async def _judge_events(
+    replayer: Replayer, snapshot: Snapshot, wanted: Wanted, events: Sequence[StoredEvent], draft: Draft
+) -> None:
+    """Add what comes of a page of events to the draft."""
+    now = replayer.clock()
+    judged: list[tuple[Delivery, Entry]] = []
+    for event in events:
+        await asyncio.sleep(0)  # rendering takes its time: webhooks are answered in between
+        planned = _evaluate(replayer, snapshot, event)
+        if isinstance(planned, Entry):
+            draft.add(planned)
+            continue
+        ours = [delivery for delivery in planned if wanted.route in (None, delivery.route)]
+        if not ours:
+            draft.add(Entry(event.id, event.topic, wanted.route or "", Verdict.UNROUTED))
+        for delivery in ours:
+            judgement = judge_delivery(delivery, event.deliveries, now, shadow_wanted=wanted.state == "shadow")
+            judged.append((delivery, _write_entry(event, delivery, judgement)))
+    sendable = [delivery for delivery, entry in judged if entry.verdict is Verdict.SEND]
+    taken = await replayer.outbox.find_duplicates(sendable, now)
+    stopped = await replayer.outbox.find_suppressed(sendable)
+    for delivery, entry in judged:
+        if delivery.id in stopped:
+            draft.add(replace(entry, verdict=Verdict.DEAD, reason=Reason.RECIPIENT_OPTED_OUT))
+        else:
+            draft.add_delivery(delivery, entry, taken=delivery.id in taken)
+
+
+def _evaluate(replayer: Replayer, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
+    """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
+    if event.source == TEST_SOURCE:
+        return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail="a test message, of no customer's event")
+    if event.body is None:
+        return Entry(event.id, event.topic, "", Verdict.WIPED)
+    payload = parse_body(event.body)
+    if isinstance(payload, BodyFault):
+        return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail=payload.detail)
+    again = Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
+    return plan_deliveries(again, snapshot.config, snapshot.table, replayer.new_id)
+
+
+def _write_entry(event: StoredEvent, delivery: Delivery, judgement: Judgement) -> Entry:
+    detail = delivery.detail if judgement.verdict is Verdict.DEAD else ""
+    return Entry(
+        event.id, event.topic, delivery.route, judgement.verdict, judgement.reason, judgement.delivery_id, detail
+    )
+
+
+def _count(draft: Draft) -> dict[str, int]:
+    return {verdict.value: count for verdict, count in draft.counts.items()}
+
+
+# -- applying --------------------------------------------------------------------------------------
+
+
+async def _remake_deliveries(
+    replayer: Replayer, snapshot: Snapshot, plan: Plan
+) -> tuple[dict[str, Delivery], list[Entry]]:
+    """Return a plan's deliveries by id, made anew (a plan keeps no values), and the entries that changed meanwhile."""
+    routes = read_sends(plan.entries)
+    made: dict[str, Delivery] = {}
+    changed: list[Entry] = []
+    for some in _cut(routes):
+        events = {event.id: event for event in (await replayer.outbox.find_events(EventFilter(ids=some))).events}
+        for event_id in some:
+            await asyncio.sleep(0)
+            event = events.get(event_id)
+            if event is None:  # forgotten or erased
+                changed += [Entry(event_id, "", route, Verdict.WIPED) for route in routes[event_id]]
+                continue
+            for each in _remake_event(replayer, snapshot, plan, event, routes[event_id]):
+                if isinstance(each, Entry):
+                    changed.append(each)
+                else:
+                    made[each.id] = each
+    return made, changed
+
+
+def _remake_event(
+    replayer: Replayer, snapshot: Snapshot, plan: Plan, event: StoredEvent, routes: Sequence[str]
+) -> Iterator[Delivery | Entry]:
+    """Yield a new delivery for each of the routes, or why there is none now."""
+    now = replayer.clock()
+    planned = _evaluate(replayer, snapshot, event)
+    if isinstance(planned, Entry):
+        yield from (replace(planned, route=route) for route in routes)
+        return
+    for delivery in planned:
+        if delivery.route not in routes:
+            continue
+        judgement = judge_delivery(delivery, event.deliveries, now, shadow_wanted=True)
+        if judgement.verdict is not Verdict.SEND:
+            yield _write_entry(event, delivery, judgement)
+        else:
+            yield replace(
+                delivery, id=replayer.new_id(now), created_at=now, due_at=now, detail=f"replayed by plan {plan.id}"
+            )

@@ -1,0 +1,166 @@
+"""The stateless mode: no outbox, so the source is answered only once the provider has the message.
+
+`RELAY_DATABASE_URL=none`. What cannot be sent inside 8 s is said to Nector (502, 503), which tries again.
+What this process already sent it does not send twice, but a restart forgets: the promise of the README
+needs the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app.model.delivery import (
+    Accepted,
+    Delivery,
+    Outcome,
+    Reason,
+    Rejected,
+    Retryable,
+    Scope,
+    State,
+    Uncertain,
+    describe_outcome,
+)
+from app.model.event import Event
+from app.observe.attempts import note_outcome, open_attempt_span
+from app.observe.logs import Log
+from app.observe.metrics import Metrics
+from app.observe.tracing import Tracer
+from app.outbox.values import DeliveryState
+from app.providers.opening import open_client
+from app.relay.intake import Answer
+from app.relay.snapshot import Snapshot
+from app.values.phone import mask_phone
+
+# Nector gives up after 10 s: answer before that, or it retries what may have been sent.
+LONGEST_S = 8.0
+REMEMBERED = 10_000
+
+if TYPE_CHECKING:
+    from app.providers.client import ProviderClient
+
+SendKey = tuple[str, str]
+"""(the source's delivery id, or ours where it sent none; route)"""
+
+
+class ProviderTaker:
+    """Sends an event's deliveries at once and answers with what the providers said."""
+
+    def __init__(self, snapshot: Snapshot, metrics: Metrics, log: Log, tracer: Tracer) -> None:
+        self._snapshot = snapshot
+        self._metrics = metrics
+        self._log = log
+        self._tracer = tracer
+        self._clients: dict[str, asyncio.Task[ProviderClient]] = {}
+        self._sends: OrderedDict[SendKey, asyncio.Task[Outcome]] = OrderedDict()
+
+    async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+        """Return 200 once every message is accepted (or can never be), else 502 or 503."""
+        if not deliveries:
+            return Answer(202, event.id, "unrouted", ())
+        pairs = await asyncio.gather(*(self._settle(event, delivery) for delivery in deliveries))
+        for delivery, (state, _) in zip(deliveries, pairs, strict=True):
+            self._metrics.count_reached(delivery.route, delivery.provider, state)
+        rows = tuple(
+            DeliveryState(row.id, row.route, row.provider, state)
+            for row, (state, _) in zip(deliveries, pairs, strict=True)
+        )
+        status = max(http_status for _, http_status in pairs)
+        return Answer(status, event.id, "accepted" if status == 200 else "failed", rows)  # noqa: PLR2004  # the status itself is the clearest name
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Take over new rules; a client whose account changed closes with the process."""
+        self._snapshot = snapshot
+
+    async def close(self) -> None:
+        """Let the open sends end, then close the connections."""
+        await asyncio.gather(*self._sends.values(), return_exceptions=True)
+        for client in self._clients.values():
+            await (await client).close()
+
+    async def _settle(self, event: Event, delivery: Delivery) -> tuple[State, int]:
+        """Return the delivery's state and the HTTP status it asks for."""
+        if delivery.state is not State.PENDING:
+            return delivery.state, 200
+        key = (event.delivery_id or event.id, delivery.route)
+        task = self._sends.get(key)
+        repeated = task is not None
+        if task is None:
+            task = self._sends[key] = asyncio.create_task(self._send(delivery))
+            self._forget_oldest()
+        # Shielded: a source that hangs up must not turn a send into an unknown one.
+        outcome = await asyncio.shield(task)
+        return self._judge(key, delivery, outcome, repeated=repeated)
+
+    def _judge(self, key: SendKey, delivery: Delivery, outcome: Outcome, *, repeated: bool) -> tuple[State, int]:
+        match outcome:
+            case Accepted():
+                return State.ACCEPTED, 200
+            case Rejected(scope=Scope.MESSAGE | Scope.RECIPIENT):
+                return State.DEAD, 200
+            case Uncertain() if delivery.on_unknown == "hold" and repeated:
+                # The route forbids a second send: tell the source to stop asking.
+                return State.UNKNOWN, 200
+            case Uncertain():
+                if delivery.on_unknown == "resend":
+                    self._sends.pop(key, None)
+                return State.UNKNOWN, 502
+            case Retryable() | Rejected():
+                self._sends.pop(key, None)
+                return State.PENDING, 503
+
+    async def _send(self, delivery: Delivery) -> Outcome:
+        with open_attempt_span(self._tracer, delivery, 1) as span:
+            outcome = await self._ask(delivery)
+            note_outcome(span, outcome)
+        return outcome
+
+    async def _ask(self, delivery: Delivery) -> Outcome:
+        outcome: Outcome
+        if delivery.message is None:
+            return Rejected(Reason.MESSAGE_DAMAGED)
+        started_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                provider = self._snapshot.providers[delivery.provider]
+                client = await asyncio.shield(self._open_client(delivery.provider))
+                sent = await client.send(provider, delivery.message, delivery.id)
+                outcome = sent.outcome
+        except TimeoutError:
+            outcome = Uncertain(Reason.TIMED_OUT, "no answer within 8 s")
+        self._report(delivery, outcome, asyncio.get_running_loop().time() - started_at)
+        return outcome
+
+    def _report(self, delivery: Delivery, outcome: Outcome, took_s: float) -> None:
+        """Tell what an attempt came to; it began when the event came, so that is its age, too."""
+        word, reason, detail = describe_outcome(outcome)
+        self._metrics.attempts.labels(delivery.provider, word, reason).inc()
+        self._metrics.send_seconds.labels(delivery.provider).observe(took_s)
+        if isinstance(outcome, Accepted):
+            self._metrics.event_to_accepted_seconds.observe(took_s)
+        self._log.info(
+            "delivery.attempted",
+            delivery_id=delivery.id,
+            event_id=delivery.event_id,
+            route=delivery.route,
+            provider=delivery.provider,
+            recipient=mask_phone(delivery.recipient),
+            outcome=word,
+            reason=reason or None,
+            detail=detail or None,
+            send_ms=round(took_s * 1000),
+            age_ms=round(took_s * 1000),
+        )
+
+    def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
+        if name not in self._clients:
+            settings = self._snapshot.config.providers[name]
+            self._clients[name] = asyncio.create_task(open_client(settings, tracer=self._tracer))
+        return self._clients[name]
+
+    def _forget_oldest(self) -> None:
+        while len(self._sends) > REMEMBERED and next(iter(self._sends.values())).done():
+            self._sends.popitem(last=False)

@@ -1,0 +1,1 @@
+"""The senders of events: one file each."""

@@ -1,0 +1,200 @@
+"""How fast a lane goes as a whole: through an outage, a pause, a restart and a clock that was set."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from app.delivery.decide import LONGEST_PAUSE_MS
+from app.delivery.pace import (
+    OUTAGE_FAILURES,
+    PROBE_EVERY_MS,
+    Pace,
+    Recovery,
+    grant,
+    note_attempt,
+    ready_at,
+    recall_pace,
+    settle_grant,
+    shift_instants,
+    start_pace,
+)
+from app.model.delivery import Accepted, Outcome, Reason, Retryable, Scope, Uncertain
+
+NOW = 1_790_000_000_000
+HOUR = 3_600_000
+PLACES = 64
+NOT_SENT = Retryable(Reason.CONNECT_FAILED)
+BUSY = Retryable(Reason.UNAVAILABLE, Scope.PROVIDER)
+LOST = Uncertain(Reason.TIMED_OUT)
+OK = Accepted()
+
+
+def run(
+    pace: Pace, start: int, end: int, answer: Callable[[int], tuple[Outcome, int]], pause_ms: int | None = None
+) -> tuple[Pace, list[int]]:
+    """Send without end from `start` until `end`; return the pace and when each message left.
+
+    `answer` gives what one that leaves now will come to, and after how many ms.
+    """
+    open_: list[tuple[int, int, Outcome]] = []
+    sent: list[int] = []
+    now = start
+    while now < end:
+        while open_ and open_[0][0] <= now:
+            at, _, outcome = heapq.heappop(open_)
+            paused = None if pause_ms is None or outcome is OK else at + pause_ms
+            pace = note_attempt(pace, outcome, paused, at)
+        pace, granted = grant(pace, PLACES - len(open_), len(open_), now)
+        pace = settle_grant(pace, granted, granted, now)
+        for _ in range(granted):
+            outcome, took_ms = answer(now)
+            heapq.heappush(open_, (now + took_ms, len(sent), outcome))
+            sent.append(now)
+        waits = [ready_at(pace, now)] if len(open_) < PLACES else []
+        now = max(min([*waits, *(at for at, _, _ in open_[:1])]), now + 1)
+    return pace, sent
+
+
+def fill_tries(sent: list[int], down_from: int) -> int:
+    """Return how many requests these were: three each, but for those that felt for a provider that was down."""
+    return sum(1 if at >= down_from else 3 for at in sent)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "took_ms", "pause_ms"),
+    [(NOT_SENT, 1, None), (NOT_SENT, 9_000, None), (BUSY, 50, 30_000), (BUSY, 50, 1_000), (LOST, 10_000, None)],
+)
+def test_a_provider_that_is_dead_for_an_hour_gets_at_most_500_requests(
+    outcome: Outcome, took_ms: int, pause_ms: int | None
+) -> None:
+    down, sent = run(start_pace(16, NOW), NOW, NOW + HOUR, lambda _: (outcome, took_ms), pause_ms)
+    assert down.recovery.down
+    assert len(sent) >= 100
+    assert fill_tries(sent, NOW + 30_000) <= 500
+    probes = [at for at in sent if at >= NOW + 30_000]
+    assert min(later - earlier for earlier, later in pairwise(probes)) >= PROBE_EVERY_MS
+
+
+def test_control_without_the_outage_rule_a_dead_provider_gets_500_in_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.delivery.pace.OUTAGE_FAILURES", 10**9)
+    _, sent = run(start_pace(16, NOW), NOW, NOW + HOUR // 60, lambda _: (NOT_SENT, 1))
+    assert fill_tries(sent, NOW + HOUR) > 500
+
+
+def test_once_it_is_back_the_lane_goes_at_one_a_second_and_at_its_rate_a_minute_later() -> None:
+    down, _ = run(start_pace(16, NOW), NOW, NOW + HOUR, lambda _: (NOT_SENT, 1))
+    _, sent = run(down, NOW + HOUR, NOW + HOUR + 180_000, lambda _: (OK, 20))
+    first = sent[0]
+    assert first <= NOW + HOUR + PROBE_EVERY_MS
+    assert sum(at < first + 5_000 for at in sent) <= 12
+    last_minute = [at for at in sent if first + 60_000 <= at < first + 120_000]
+    assert 0.95 * 960 <= len(last_minute) <= 961
+    for begin in sent:
+        assert sum(begin <= at < begin + 1_000 for at in sent[sent.index(begin) : sent.index(begin) + 20]) <= 17
+
+
+def test_a_fast_lane_too_begins_with_single_messages_after_an_outage() -> None:
+    down, _ = run(start_pace(900, NOW), NOW, NOW + HOUR // 60, lambda _: (NOT_SENT, 1))
+    _, sent = run(down, NOW + HOUR // 60, NOW + HOUR // 60 + PROBE_EVERY_MS + 1_000, lambda _: (OK, 1))
+    assert sum(at < sent[0] + 1_000 for at in sent) < 15  # the rate is at 16/s by then
+
+
+def test_a_pause_stops_everything_until_it_ends() -> None:
+    pace = note_attempt(start_pace(16, NOW), BUSY, NOW + 5_000, NOW)
+    assert note_attempt(pace, BUSY, NOW + 2_000, NOW).paused_until == NOW + 5_000
+    assert ready_at(pace, NOW) == NOW + 5_000
+    assert grant(pace, 9, 0, NOW + 4_999)[1] == 0
+    assert grant(pace, 9, 0, NOW + 5_000)[1] == 1
+
+
+def test_what_was_granted_and_not_used_can_be_used_next() -> None:
+    pace, granted = grant(start_pace(16, NOW), 9, 0, NOW)
+    assert granted == 1
+    assert grant(settle_grant(pace, 1, 1, NOW), 9, 0, NOW)[1] == 0
+    assert grant(settle_grant(pace, 1, 0, NOW), 9, 0, NOW)[1] == 1
+
+
+def test_a_claim_that_found_nothing_uses_up_no_probe() -> None:
+    down = Pace(16, start_pace(16, NOW).bucket, Recovery(OUTAGE_FAILURES, NOW))
+    assert settle_grant(down, 1, 0, NOW).recovery.probe_at == NOW
+    assert settle_grant(down, 1, 1, NOW).recovery.probe_at == NOW + PROBE_EVERY_MS
+
+
+# -- after a restart -------------------------------------------------------------------------------
+
+
+def recall(
+    *,
+    rate: float = 16,
+    recovery: Recovery | None = None,
+    paused_until: int = 0,
+    last_claim_at: int | None = None,
+    now: int = NOW,
+) -> Pace:
+    return recall_pace(rate, recovery or Recovery(), paused_until, last_claim_at, now)
+
+
+@pytest.mark.parametrize(
+    ("rate", "recovery", "ago_ms", "granted"),
+    [
+        (16, Recovery(), None, 1),
+        (100, Recovery(), None, 5),
+        (16, Recovery(), 0, 0),
+        (16, Recovery(), 62, 0),
+        (16, Recovery(), 63, 1),
+        (100, Recovery(), 20, 2),
+        (16, Recovery(), 10 * HOUR, 1),
+        (16, Recovery(), -HOUR, 0),  # the clock was set back while the relay was down
+        (1 / 60, Recovery(), 59_000, 0),
+        (1 / 60, Recovery(), 60_000, 1),
+        (16, Recovery(resumed_at=NOW - 900), 900, 0),  # a second after the outage's end it goes at one a second
+        (16, Recovery(resumed_at=NOW - 1_000), 1_000, 1),
+    ],
+)
+def test_a_restart_grants_no_message_that_would_not_have_gone_without_it(
+    rate: float, recovery: Recovery, ago_ms: int | None, granted: int
+) -> None:
+    pace = recall(rate=rate, recovery=recovery, last_claim_at=None if ago_ms is None else NOW - ago_ms)
+    assert grant(pace, 9, 0, NOW)[1] == granted
+
+
+def test_control_a_lane_that_forgets_sends_one_at_every_restart() -> None:
+    pace = replace(recall(last_claim_at=NOW), bucket=start_pace(16, NOW).bucket)
+    assert grant(pace, 9, 0, NOW)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("paused_until", "recalled"),
+    [
+        (NOW - 1, NOW - 1),
+        (NOW + 60_000, NOW + 60_000),
+        (NOW + 10 * HOUR, NOW + LONGEST_PAUSE_MS),  # no pause is that long: the clock was set back
+    ],
+)
+def test_a_pause_outlasts_a_restart(paused_until: int, recalled: int) -> None:
+    assert recall(paused_until=paused_until).paused_until == recalled
+
+
+def test_an_outage_outlasts_a_restart() -> None:
+    pace = recall(recovery=Recovery(OUTAGE_FAILURES, NOW + 20_000), last_claim_at=NOW - 10_000)
+    assert ready_at(pace, NOW) == NOW + 20_000
+    assert grant(pace, 9, 0, NOW + 19_999)[1] == 0
+    assert grant(pace, 9, 0, NOW + 20_000)[1] == 1
+
+
+# -- a clock that was set --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_ms", [-240 * HOUR, -HOUR, HOUR, 240 * HOUR])
+def test_every_wait_lasts_as_long_when_the_clock_is_set(by_ms: int) -> None:
+    paused = Pace(16, start_pace(16, NOW).bucket, Recovery(OUTAGE_FAILURES, NOW + 20_000, NOW), NOW + 30_000)
+    moved = shift_instants(paused, by_ms)
+    assert ready_at(moved, NOW + by_ms) - by_ms == ready_at(paused, NOW) == NOW + 30_000
+    assert moved.recovery == Recovery(OUTAGE_FAILURES, NOW + 20_000 + by_ms, NOW + by_ms)
+    empty, _ = grant(start_pace(1, NOW), 1, 0, NOW)
+    assert ready_at(shift_instants(empty, by_ms), NOW + by_ms) == NOW + by_ms + 1_000

@@ -1,0 +1,151 @@
+"""What an event leads to: one delivery a route, each in its first state."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from app.delivery.plan import plan_deliveries
+from app.mapping.parse import parse_config
+from app.mapping.rules import Config, RouteTable
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Event
+from app.providers import settings_types
+from app.values.instant import format_instant, parse_instant
+
+NOW = 1_800_000_000_000  # January 2027
+COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
+HEAD = """
+version: 1
+mode: {mode}
+providers:
+  gallabox: {{type: gallabox, channel_id: c, api_key: "${{K}}", api_secret: "${{S}}"}}
+routes:
+"""
+ROUTE = """
+  {name}:
+    event: walletreward_create
+    provider: gallabox
+    template: {name}
+    variables: [user_name, amount]
+    {more}
+"""
+
+
+def read_config(*routes: tuple[str, str], mode: str = "live") -> Config:
+    text = HEAD.format(mode=mode) + "".join(ROUTE.format(name=name, more=more) for name, more in routes)
+    parsed = parse_config(
+        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
+    )
+    assert parsed.config is not None, parsed.problems
+    return parsed.config
+
+
+def plan(config: Config, payload: dict[str, Any], received_at: int = NOW) -> tuple[Delivery, ...]:
+    event = Event("e-1", "nector", "walletreward_create", "d-1", b"", payload, received_at)
+    ids = itertools.count(1)
+    return plan_deliveries(event, config, RouteTable(config.routes), lambda _: f"id-{next(ids)}")
+
+
+def test_every_route_that_an_event_hits_gets_a_delivery_of_its_own() -> None:
+    config = read_config(("a", ""), ("b", "when: amount | float > 50"), ("c", "when: amount | float > 500"))
+    planned = plan(config, COINS)
+    assert [(row.id, row.route, row.template, row.state) for row in planned] == [
+        ("id-1", "a", "a", State.PENDING),
+        ("id-2", "b", "b", State.PENDING),
+    ]
+    assert {(row.event_id, row.recipient, row.due_at, row.config_hash) for row in planned} == {
+        ("e-1", "+919800000001", NOW, config.hash)
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "payload", "state", "reason"),
+    [
+        ("", "live", {}, State.PENDING, None),
+        ("", "shadow", {}, State.SHADOW, None),
+        ("mode: shadow", "live", {}, State.SHADOW, None),
+        ("live_from: 2099-01-01T00:00:00Z", "live", {}, State.SHADOW, Reason.NOT_LIVE),
+        ("live_from: 2020-01-01T00:00:00Z", "live", {}, State.PENDING, None),
+        ('only: ["+919800000001"]', "live", {}, State.PENDING, None),
+        ('only: ["+919800000002"]', "live", {}, State.SHADOW, Reason.NOT_CHOSEN),
+        ('only: ["+919800000002"]', "shadow", {}, State.SHADOW, None),
+        ("valid_until: expire", "live", {"expire": "2020-01-01"}, State.EXPIRED, Reason.DEADLINE_PASSED),
+        ("valid_until: expire", "live", {"expire": "soon"}, State.DEAD, Reason.DEADLINE_INVALID),
+        ("valid_until: expire", "live", {}, State.DEAD, Reason.DEADLINE_INVALID),
+        ("dedup_by: order", "live", {}, State.DEAD, Reason.VARIABLE_MISSING),
+        ("", "live", {"amount": None}, State.DEAD, Reason.VARIABLE_MISSING),
+        ("", "live", {"user_mobile": "12"}, State.DEAD, Reason.RECIPIENT_INVALID),
+        ("", "live", {"user_mobile": None}, State.DEAD, Reason.RECIPIENT_MISSING),
+        ("when: amount > 50", "live", {}, State.DEAD, Reason.EXPRESSION_FAILED),
+    ],
+)
+def test_a_delivery_begins_in_the_state_that_its_route_and_event_make(
+    more: str, mode: str, payload: dict[str, Any], state: State, reason: Reason | None
+) -> None:
+    (delivery,) = plan(read_config(("a", more), mode=mode), {**COINS, **payload})
+    assert (delivery.state, delivery.reason) == (state, reason)
+    assert (delivery.message is None) == (state is State.DEAD)
+    assert bool(delivery.detail) == (state is State.DEAD)
+
+
+def test_a_dead_delivery_keeps_neither_number_nor_value() -> None:
+    (delivery,) = plan(read_config(("a", "")), {**COINS, "user_mobile": "98000 00001 7"})
+    assert delivery.recipient == ""
+    assert "98000" not in delivery.detail
+
+
+def test_an_event_that_hits_nothing_leads_to_nothing() -> None:
+    assert plan(read_config(("a", "when: amount | float > 500")), COINS) == ()
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "state"),
+    [
+        ('only: ["+919800000001", "+919800000002"]', "", State.PENDING),
+        ('only: ["+919800000002"]', "", State.SHADOW),
+        ('only: ["+919800000001"]', 'only: ["+919800000002"]', State.SHADOW),
+        ('defaults: {only: ["+919800000002"]}', "", State.SHADOW),
+        ('defaults: {only: ["+919800000002"]}', 'only: ["+919800000001"]', State.PENDING),
+    ],
+)
+def test_only_the_chosen_numbers_get_a_message(head: str, more: str, state: State) -> None:
+    text = HEAD.format(mode="live").replace("providers:", f"{head}\nproviders:") + ROUTE.format(name="one", more=more)
+    parsed = parse_config(
+        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
+    )
+    assert parsed.config is not None, parsed.problems
+    assert [delivery.state for delivery in plan(parsed.config, COINS)] == [state]
+
+
+STORE = "store: {country: IN, timezone: %s, locale: en_IN}\n"
+
+
+@pytest.mark.parametrize(
+    ("zone", "payload", "deadline"),
+    [
+        ("Asia/Kolkata", {"expire": "2028-02-29"}, "2028-02-29T18:30:00.000Z"),
+        ("Europe/Berlin", {"expire": "2028-02-29"}, "2028-02-29T23:00:00.000Z"),
+        ("America/New_York", {"expire": "2028-11-05"}, "2028-11-06T05:00:00.000Z"),  # a day of 25 h
+        ("Asia/Kolkata", {"expire": "2028-02-29T10:00:00Z"}, "2028-02-29T10:00:00.000Z"),
+        # What zone a customer is in, or says to be in, is never asked: the shop's own counts.
+        ("Asia/Kolkata", {"expire": "2028-02-29", "timezone": "Mars/Base"}, "2028-02-29T18:30:00.000Z"),
+        ("Asia/Kolkata", {"expire": "2028-02-29", "timezone": "America/New_York"}, "2028-02-29T18:30:00.000Z"),
+    ],
+)
+def test_a_date_is_valid_until_its_day_is_over_in_the_zone_of_the_shop(
+    zone: str, payload: dict[str, Any], deadline: str
+) -> None:
+    text = HEAD.format(mode="live").replace("providers:", STORE % zone + "providers:")
+    text += ROUTE.format(name="a", more="valid_until: expire\n    valid_for: 30d")
+    parsed = parse_config(
+        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
+    )
+    assert parsed.config is not None, parsed.problems
+    received_at = parse_instant(deadline, "UTC", end_of_day=False)
+    assert received_at is not None
+    (delivery,) = plan(parsed.config, {**COINS, **payload}, received_at - 86_400_000)
+    assert delivery.state is State.PENDING
+    assert format_instant(delivery.deadline_at) == deadline

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.mapping.expression import ExpressionCompiler, Failed, Missing
+from app.values.number import SentFloat
+
+COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
+
+
+def evaluate(source: str, x: Any = None) -> Any:
+    return COMPILER.compile(source).evaluate({"x": x})
+
+
+@pytest.mark.parametrize(
+    ("source", "x", "value"),
+    [
+        ("x | upper", "riya", "RIYA"),
+        ("x | lower", "RIYA", "riya"),
+        ("x | title", "riya d'souza-rao", "Riya D'souza-Rao"),
+        ("x | capitalize", "rIYA", "Riya"),
+        ("x | trim", " riya ", "riya"),
+        ("x | string", 5, "5"),
+        ("x | string", SentFloat("5.00"), "5.00"),
+        ("x | upper", True, "TRUE"),
+        ("x | urlencode", "a b/ü&c", "a%20b%2F%C3%BC%26c"),
+        ("x | replace('a', 'b')", "aaa", "bbb"),
+        ("x | replace('a', 'b', 2)", "aaa", "bba"),
+        ("x | replace('a', 1)", "aaa", "111"),
+        ("x | truncate(9)", "Riya Sharma", "Riya…"),
+        ("x | truncate(8, true)", "Riya Sharma", "Riya Sh…"),
+        ("x | truncate(8, true, '')", "Riya Sharma", "Riya Sha"),
+        ("x | truncate(11)", "Riya Sharma", "Riya Sharma"),
+        ("x | truncate(1, end='...')", "Riya", "..."),
+        ("x | int", "100", 100),
+        ("x | int", "100.9", 100),
+        ("x | int", -1.5, -1),
+        ("x | int(7)", "abc", 7),
+        ("x | int(0)", None, 0),
+        ("x | float", "100.5", 100.5),
+        ("x | float", 5, 5.0),
+        ("x | float ~ ''", "100.50", "100.50"),
+        ("x | float ~ ''", "+100", "100"),
+        ("x | float ~ ''", SentFloat("7.10"), "7.10"),
+        ("x | float(0)", "1,000", 0),
+        ("x | round", "2.5", 3),
+        ("x | round", 2.4, 2),
+        ("x | round(1)", 2.25, 2.3),
+        ("x | round(1, 'floor')", 2.29, 2.2),
+        ("x | round(0, 'ceil')", 2.1, 3),
+        ("x | round(-2)", 151, 200),
+        ("x | round(40)", 1.5, 1.5),
+        ("x | round", 10**40, 10**40),
+        ("x | abs", "-5", 5),
+        ("x | abs", "-5.5", 5.5),
+        ("x | abs", -5, 5),
+        ("x | length", "riya", 4),
+        ("x | length", [1, 2], 2),
+        ("x | length", {"a": 1}, 1),
+        ("x | length", [], 0),
+        ("x | first", ["a", "b"], "a"),
+        ("x | last", ["a", "b"], "b"),
+        ("x | first", "riya", "r"),
+        ("x | join(', ')", ["a", 1, 2.0, True], "a, 1, 2, true"),
+        ("x | join", ["a", "b"], "ab"),
+    ],
+)
+def test_filter_comes_to(source: str, x: Any, value: Any) -> None:
+    assert evaluate(source, x) == value
+
+
+@pytest.mark.parametrize(
+    ("source", "x"),
+    [
+        ("x | int", "abc"),
+        ("x | int", "1,000"),
+        ("x | int", True),
+        ("x | float", "1e5"),
+        ("x | float", [1]),
+        ("x | number", "abc"),
+        ("x | money", "abc"),
+    ],
+)
+def test_what_is_no_number_is_missing(source: str, x: Any) -> None:
+    assert evaluate(source, x) == Missing("x", "is not a number")
+    assert evaluate(f"{source} | default('none')", x) == "none"
+
+
+@pytest.mark.parametrize(
+    "name", ["upper", "string", "int", "float", "round", "length", "first", "join", "number", "money", "date", "phone"]
+)
+def test_missing_value_goes_through_every_filter(name: str) -> None:
+    assert evaluate(f"x | {name}") == Missing("x")
+    assert evaluate(f"nobody | {name}") == Missing("nobody")
+    assert evaluate(f"'' | {name} | default('there')") == "there"
+
+
+@pytest.mark.parametrize(
+    ("source", "x"), [("x | first", []), ("x | last", []), ("x | first", [None]), ("x | last", ["", " "])]
+)
+def test_there_may_be_no_first_or_last(source: str, x: Any) -> None:
+    assert evaluate(source, x) == Missing("x")
+
+
+@pytest.mark.parametrize(
+    ("source", "x", "detail"),
+    [
+        ("x | upper", ["a"], "a list or an object is no text"),
+        ("x | length", 5, None),
+        ("x | abs", "abc", "this is not a number"),
+        ("x | round", "abc", "this is not a number"),
+        ("x | round(1, 'up')", 1, "round knows common, ceil and floor"),
+        ("x | join", "abc", "join needs a list"),
+        ("x | join", [["a"]], "a list or an object is no text"),
+        ("x | first", {"a": 1}, "an object has no first or last"),
+        ("x | replace('a', x)", "a" * 300, "replace would make the text too long"),
+        ("x | join('" + "-" * 100 + "')", ["a"] * 700, "join would make the text too long"),
+        ("x | join", ["a" * 700] * 100, "join would make the text too long"),
+    ],
+)
+def test_filter_refuses_what_it_cannot_work_on(source: str, x: Any, detail: str | None) -> None:
+    value = evaluate(source, x)
+    if detail is not None:
+        assert isinstance(value, Failed)
+        assert detail in value.detail
+
+
+@pytest.mark.parametrize(
+    ("test", "x", "expected"),
+    [
+        ("string", "a", True),
+        ("string", 1, False),
+        ("number", 1.5, True),
+        ("number", True, False),
+        ("number", "1", False),
+        ("integer", 1, True),
+        ("integer", True, False),
+        ("integer", 1.5, False),
+        ("float", 1.5, True),
+        ("float", 1, False),
+        ("boolean", False, True),
+        ("boolean", 0, False),
+        ("mapping", {}, True),
+        ("mapping", [], False),
+        ("sequence", [], True),
+        ("sequence", "a", False),
+        ("true", True, True),
+        ("true", 1, False),
+        ("false", False, True),
+        ("false", None, False),
+        ("defined", None, False),
+        ("undefined", None, True),
+        ("none", 0, False),
+        ("eq(1)", 1, True),
+        ("eq 1", 2, False),
+        ("equalto 1", 1, True),
+        ("ne 1", 1, False),
+        ("lt 2", 1, True),
+        ("le 1", 1, True),
+        ("gt 1", 1, False),
+        ("ge 1", 1, True),
+        ("greaterthan 0", 1, True),
+        ("lessthan 0", 1, False),
+        ("in ['a', 1]", 1, True),
+        ("in 'abc'", "b", True),
+        ("in 'abc'", "z", False),
+    ],
+)
+def test_test_comes_to(test: str, x: Any, expected: bool) -> None:
+    assert evaluate(f"x is {test}", x) is expected
+
+
+def test_key_of_an_object_is_a_text() -> None:
+    assert evaluate("'a' in x", {"a": 1}) is True
+    assert evaluate("1 in x", {"a": 1}) is False
+    assert evaluate("[1] in x", {"a": 1}) is False

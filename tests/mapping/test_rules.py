@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.mapping.expression import ExpressionCompiler
+from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, explain_routes, match_route
+from app.model.event import Event
+
+COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
+
+
+def make_route(name: str, topic: str = "coupon_create", when: str | None = None) -> Route:
+    condition = None if when is None else COMPILER.compile(when)
+    return Route(name=name, topic=topic, provider="gallabox", template="t", when=condition)
+
+
+def make_event(payload: dict[str, Any], topic: str = "coupon_create") -> Event:
+    return Event("e1", "nector", topic, "d1", b"{}", payload, 1_790_000_000_000)
+
+
+def test_table_finds_routes_by_topic_in_the_order_of_the_file() -> None:
+    first, second, third = make_route("a"), make_route("b", "wallettransaction_update"), make_route("c")
+    table = RouteTable([first, second, third])
+    assert table.for_topic("coupon_create") == (first, third)
+    assert table.for_topic("Coupon Is Created") == (first, third)
+    assert table.for_topic("wallettrasaction_update") == (second,)
+    assert table.for_topic("lead_create") == ()
+
+
+@pytest.mark.parametrize(
+    ("when", "payload"),
+    [
+        (None, {}),
+        ("fiat_value | float > 0", {"fiat_value": "200"}),
+        ("user_tier", {"user_tier": "Silver"}),
+        ("user_tier == 'Silver'", {"user_tier": "Silver"}),
+        ("flag", {"flag": True}),
+        ("flag", {"flag": "true"}),
+        ("flag", {"flag": 1}),
+        ("items", {"items": ["a"]}),
+        ("not flag", {"flag": False}),
+    ],
+)
+def test_event_hits_the_route(when: str | None, payload: dict[str, Any]) -> None:
+    route = make_route("r", when=when)
+    assert match_route(route, make_event(payload)) == Hit(route)
+
+
+@pytest.mark.parametrize(
+    ("when", "payload", "detail"),
+    [
+        ("fiat_value | float > 0", {"fiat_value": 0}, "`when: fiat_value | float > 0` is false"),
+        ("fiat_value | float > 0", {}, "`when` is false, since `fiat_value` is missing"),
+        ("fiat_value | float > 0", {"fiat_value": "lots"}, "`when` is false, since `fiat_value` is not a number"),
+        ("not flag", {}, "`when` is false, since `flag` is missing"),
+        ("flag", {"flag": False}, "`when: flag` is false"),
+        ("flag", {"flag": "false"}, "`when: flag` is false"),
+        ("flag", {"flag": " FALSE "}, "`when: flag` is false"),
+        ("flag", {"flag": "0"}, "`when: flag` is false"),
+        ("flag", {"flag": 0}, "`when: flag` is false"),
+        ("flag", {"flag": []}, "`when: flag` is false"),
+    ],
+)
+def test_event_misses_the_route_and_says_why(when: str, payload: dict[str, Any], detail: str) -> None:
+    route = make_route("r", when=when)
+    assert match_route(route, make_event(payload)) == Miss(route, "when", detail)
+
+
+def test_event_of_another_topic_misses() -> None:
+    route = make_route("r", "lead_create", "nonsense + 1")
+    assert match_route(route, make_event({})) == Miss(route, "topic", "it waits for lead_create")
+    spelt = make_route("r", "wallettrasaction_update")
+    assert match_route(spelt, make_event({}, "wallettransaction_update")) == Hit(spelt)
+
+
+def test_condition_that_cannot_be_worked_out_is_broken_and_names_no_value() -> None:
+    route = make_route("r", when="fiat_value > 0")
+    match = match_route(route, make_event({"fiat_value": "ACME-7Q2P"}))
+    assert isinstance(match, Broken)
+    assert match.detail.startswith("`when` cannot be worked out: `fiat_value > 0`")
+    assert "ACME" not in match.detail
+
+
+def test_explanation_shows_what_the_condition_read() -> None:
+    routes = [
+        make_route("hit", when="customer.tier == 'gold' and fiat_value | float > 0"),
+        make_route("plain"),
+        make_route("other", "lead_create", "secret"),
+        make_route("missing", when="nobody[0] == 1"),
+    ]
+    event = make_event({"customer": {"tier": "gold"}, "fiat_value": "5", "secret": "x"})
+    found = explain_routes(routes, event)
+    assert [(item.match.route.name, type(item.match), item.condition, item.reads) for item in found] == [
+        (
+            "hit",
+            Hit,
+            "customer.tier == 'gold' and fiat_value | float > 0",
+            (("customer.tier", "gold"), ("fiat_value", "5")),
+        ),
+        ("plain", Hit, "", ()),
+        ("other", Miss, "secret", ()),
+        ("missing", Miss, "nobody[0] == 1", (("nobody.0", None),)),
+    ]

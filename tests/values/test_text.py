@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.values.number import SentFloat
+from app.values.text import Unfit, clean_text, clean_value, is_link, is_missing, write_scalar, write_value, write_whole
+
+FAMILY = "👩\u200d👩\u200d👧"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Riya", "Riya"),
+        ("  Riya  ", "Riya"),
+        ("Riya\nSharma", "Riya Sharma"),
+        ("Riya\r\n\r\nSharma", "Riya Sharma"),
+        ("Riya\tSharma", "Riya Sharma"),
+        ("Riya     Sharma", "Riya Sharma"),
+        ("Riya\u2028\u2029Sharma", "Riya Sharma"),
+        ("Riya\u00a0\u3000\u2003Sharma", "Riya Sharma"),
+        ("Riya\x85\x0b\x0c\x1fSharma", "Riya Sharma"),
+        ("Ri\x00ya\x07\x1b\x7f\x9b", "Riya"),
+        ("\u202eRiya\u202c \u2066x\u2069\u200e\u200f\u061c", "Riya x"),
+        ("Ri\u200bya\u2060\ufeff\u00ad", "Riya"),
+        ("a \u200b b", "a b"),
+        ("Riya \ud800", "Riya"),
+        ("e\u0301", "é"),
+        ("रिया शर्मा 🎉", "रिया शर्मा 🎉"),
+        ("क्\u200dष", "क्\u200dष"),
+        (FAMILY, FAMILY),
+        (
+            "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+            "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        ),
+        ("{{1}} {{7*7}} {% x %} {0.__class__} %n", "{{1}} {{7*7}} {% x %} {0.__class__} %n"),
+        ("\u200d\u200c", ""),
+        ("\u200b", ""),
+        ("", ""),
+        (" \n ", ""),
+    ],
+)
+def test_value_is_cleaned(text: str, clean: str) -> None:
+    assert clean_value(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("x" * 256, "x" * 256),
+        ("x" * 257, "x" * 255 + "…"),
+        ("x" * 2000, "x" * 255 + "…"),
+        ("हि" * 1000, "हि" * 127 + "…"),
+        ("x" * 254 + " yz", "x" * 254 + "…"),
+        ("x" * 254 + "👍🏽🏽", "x" * 254 + "…"),
+        ("x" * 253 + FAMILY, "x" * 253 + "…"),
+        ("x" * 254 + "e\u0332\u0332", "x" * 254 + "…"),
+        ("x" * 253 + "क्षक", "x" * 253 + "…"),
+        ("x" + "\u0332" * 999, "x" + "\u0332" * 222 + "…"),
+        ("see https://acme.example/" + "r" * 300, "see…"),
+        ("x" * 200 + " https://acme.example/" + "r" * 60, "x" * 200 + "…"),
+        ("x" * 200 + " (https://acme.example/" + "r" * 60, "x" * 200 + "…"),
+        ("https://acme.example/ " + "x" * 300, "https://acme.example/ " + "x" * 233 + "…"),
+        ("https://acme.example/" + "r" * 300, "https://acme.example/" + "r" * 300),
+        ("HTTP://acme.example/" + "r" * 300, "HTTP://acme.example/" + "r" * 300),
+    ],
+)
+def test_long_value_is_cut_between_characters_and_before_links(text: str, clean: str) -> None:
+    assert clean_value(text) == clean
+
+
+def test_limit_may_be_another() -> None:
+    assert clean_value("x" * 70, 60) == "x" * 59 + "…"
+
+
+HOSTILE = st.text(st.characters() | st.sampled_from("\u200d\u200c\u0301\u094d\u202e\u2028\u00a0\ud800 🏽👩कषि"))
+
+
+@given(HOSTILE | HOSTILE.map(lambda text: text * 60))
+@example("\u0344" * 300)
+def test_cleaning_twice_changes_nothing_and_leaves_nothing_hidden(text: str) -> None:
+    clean = clean_value(text)
+    assert clean_value(clean) == clean
+    assert len(clean) <= 256
+    assert unicodedata.normalize("NFC", clean) == clean
+    assert clean == " ".join(clean.split())
+    assert not {unicodedata.category(sign) for sign in clean} & {"Cc", "Cs", "Zl", "Zp"}
+    assert not set(clean) & set(
+        "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\u061c"
+    )
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300))
+def test_quick_way_for_plain_text_does_the_same(text: str) -> None:
+    assert clean_text(text) == clean_text(text + "\u200b")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        " ",
+        "\t\n",
+        "\u00a0",
+        "\u200b",
+        "\u202e\ufeff",
+        "\x00",
+        "\u200d",
+        "null",
+        "undefined",
+        "NaN",
+        "nan",
+        " null ",
+        "nu\u200bll",
+        float("nan"),
+    ],
+)
+def test_these_values_are_missing(value: Any) -> None:
+    assert is_missing(value)
+
+
+@pytest.mark.parametrize(
+    "value", [0, False, "0", "false", "None", "Null", "-", [], {}, 0.0, "रिया", "a\nb", FAMILY, float("inf")]
+)
+def test_these_values_are_there(value: Any) -> None:
+    assert not is_missing(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Riya", "Riya"),
+        (True, "true"),
+        (False, "false"),
+        (100, "100"),
+        (SentFloat("199.50"), "199.50"),
+        (200.0, "200"),
+        (199.5, "199.5"),
+        (-0.0, "0"),
+        (1e300, "1e+300"),
+        (float("nan"), ""),
+        (float("inf"), ""),
+        (None, ""),
+        ("…", "…"),
+        ("https://acme.example/" + "r" * 979, "https://acme.example/" + "r" * 979),
+    ],
+)
+def test_value_is_written(value: Any, text: str) -> None:
+    assert write_value(value) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], ["a"], {}, {"a": 1}, "https://acme.example/" + "r" * 980, "https://acme.example/" + "r" * 400 + " x"],
+)
+def test_some_values_fit_no_message(value: Any) -> None:
+    fault = write_value(value)
+    assert isinstance(fault, Unfit)
+    assert "acme" not in fault.detail
+
+
+def test_whole_value_is_never_cut() -> None:
+    assert write_whole("x " * 500) == ("x " * 500).strip()
+    assert isinstance(write_whole("x" * 1001), Unfit)
+    assert isinstance(write_whole([]), Unfit)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://acme.example", True),
+        ("http://x", True),
+        ("ftp://x", False),
+        ("https://", False),
+        ("https://a b", False),
+    ],
+)
+def test_what_a_link_is(text: str, expected: bool) -> None:
+    assert is_link(text) is expected
+
+
+def test_lists_and_objects_have_no_text() -> None:
+    assert (write_scalar([]), write_scalar({}), write_scalar(None)) == (None, None, "")
