@@ -19,9 +19,12 @@ from app.api import health, ops, receipts, webhooks
 from app.api.access import build_guard
 from app.api.late import LateApp
 from app.api.problems import problem
+from app.clock import Clock, SteadyClock, read_clock
 from app.errors import ConfigError
 from app.observe.logs import Log, configure_logs
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
+from app.outbox.sqlite.store import SqliteStore
+from app.outbox.store import Store
 from app.relay.relay import Relay
 from app.relay.snapshot import load_snapshot
 from app.settings import Settings, read_environment, read_settings, unknown_names
@@ -63,7 +66,7 @@ def build_relay(
     *,
     on_dead: Callable[[BaseException], None] | None = None,
 ) -> Relay:
-    """Return the relay, not yet opened; raises ConfigError."""
+    """Return the relay, not yet started, its outbox opened; raises ConfigError, StoreInUse, StoreBroken."""
     environment = read_environment() if environment is None else environment
     settings = read_settings(environment) if settings is None else settings
     refuse_open_door(settings)
@@ -74,9 +77,26 @@ def build_relay(
     for warning in warnings:
         log.warning("config.warning", line=warning.line, detail=warning.message)
     tracer = _open_tracer(environment, log)
+    outbox, clock = _open_outbox(settings)
     return Relay(
-        settings, environment, snapshot, log, random=random.random, on_dead=on_dead or _do_nothing, tracer=tracer
+        settings,
+        environment,
+        snapshot,
+        log,
+        outbox,
+        clock,
+        random=random.random,
+        on_dead=on_dead or _do_nothing,
+        tracer=tracer,
     )
+
+
+def _open_outbox(settings: Settings) -> tuple[Store | None, Clock]:
+    """Return the store and the clock that goes with it. Raises StoreInUse, StoreBroken."""
+    if settings.stateless:
+        return None, read_clock  # nothing waits: each message's fate is known in seconds, by the wall clock
+    clock = SteadyClock()
+    return SqliteStore(settings.database_path, clock), clock
 
 
 def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:

@@ -12,7 +12,7 @@ from app.clock import read_clock
 from app.model.delivery import Delivery, State
 from app.model.event import Event
 from app.model.message import Message
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 
 @pytest.fixture

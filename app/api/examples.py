@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.outbox.store import Outbox
+from app.outbox.recordings import list_recordings
+from app.outbox.store import Store
 from app.values.instant import format_instant
 
 
-def build_router(outbox: Outbox, guard: Callable[[Request], None]) -> APIRouter:
+def build_router(outbox: Store, guard: Callable[[Request], None]) -> APIRouter:
     """Return `GET /examples`."""
     router = APIRouter(dependencies=[Depends(guard)])
 
@@ -21,7 +23,7 @@ def build_router(outbox: Outbox, guard: Callable[[Request], None]) -> APIRouter:
     async def list_examples(topic: str | None = None) -> Response:
         rows = [
             {"topic": row.topic, "at": format_instant(row.at), "event": json.loads(row.payload)}
-            for row in await outbox.list_recordings(topic)
+            for row in await outbox.read(partial(list_recordings, topic=topic))
         ]
         return JSONResponse({"examples": rows})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query
@@ -16,7 +17,10 @@ from app.api.problems import problem
 from app.delivery.replay import explain_no_retry
 from app.model.delivery import Reason, State
 from app.observe.metrics import Metrics
-from app.outbox.store import Outbox
+from app.outbox.holds import list_holds, put_hold, release_hold
+from app.outbox.read import count_reasons, list_deliveries, read_delivery
+from app.outbox.store import Store
+from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
 from app.relay.reload import Rules
@@ -92,21 +96,23 @@ def add_docs(app: FastAPI, guard: Callable[[Request], None]) -> None:
 
 def _add_deliveries(router: APIRouter, desk: Context) -> None:
     @router.get("/deliveries", summary="Deliveries, newest first")
-    async def list_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
+    async def show_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
         try:
-            rows, next_cursor = await desk.outbox.list_deliveries(DeliveryFilter(**wanted.model_dump()))
+            rows, next_cursor = await desk.outbox.read(
+                partial(list_deliveries, wanted=DeliveryFilter(**wanted.model_dump()))
+            )
         except ValueError as error:
             return problem(422, f"cursor: {error}")
         return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
 
     # Before the path that would take `reasons` for an id.
     @router.get("/deliveries/reasons", summary="Deliveries of a state by reason, the largest group first")
-    async def count_reasons(wanted: Annotated[ReasonQuery, Query()]) -> Response:
-        return JSONResponse({"reasons": list(await desk.outbox.count_reasons(wanted.state))})
+    async def show_reasons(wanted: Annotated[ReasonQuery, Query()]) -> Response:
+        return JSONResponse({"reasons": list(await desk.outbox.read(partial(count_reasons, state=wanted.state)))})
 
     @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
     async def show_delivery(delivery_id: str) -> Response:
-        row = await desk.outbox.read_delivery(delivery_id)
+        row = await desk.outbox.read(partial(read_delivery, delivery_id=delivery_id))
         if row is None:
             return problem(404, "no delivery has this id")
         return JSONResponse({**row, "config": _show_config(row, desk.rules)})
@@ -114,7 +120,7 @@ def _add_deliveries(router: APIRouter, desk: Context) -> None:
 
 def _add_retries(router: APIRouter, desk: Context) -> None:
     @router.post("/deliveries/retry", summary="Send deliveries again as they are")
-    async def retry_deliveries(order: RetryOrder) -> Response:
+    async def retry_some(order: RetryOrder) -> Response:
         if bool(order.ids) == bool(order.state):
             return problem(422, "give either ids or a state")
         retried: list[str] = []
@@ -130,7 +136,7 @@ def _add_retries(router: APIRouter, desk: Context) -> None:
 
     @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
     async def retry_delivery(delivery_id: str) -> Response:
-        if await desk.outbox.read_delivery(delivery_id) is None:
+        if await desk.outbox.read(partial(read_delivery, delivery_id=delivery_id)) is None:
             return problem(404, "no delivery has this id")
         retried, skipped = await _retry(desk, [delivery_id])
         if not retried:
@@ -158,22 +164,22 @@ class DeliveryQuery(BaseModel, extra="forbid"):
 
 def _add_holds(router: APIRouter, desk: Context) -> None:
     @router.get("/holds", summary="What is stopped, and why")
-    async def list_holds() -> Response:
-        return JSONResponse({"holds": [_show_hold(hold) for hold in await desk.outbox.list_holds()]})
+    async def show_holds() -> Response:
+        return JSONResponse({"holds": [_show_hold(hold) for hold in await desk.outbox.read(list_holds)]})
 
     @router.put("/holds/{scope:path}", summary="Stop a provider, a route or a template")
-    async def put_hold(scope: str, order: HoldOrder | None = None) -> Response:
+    async def set_hold(scope: str, order: HoldOrder | None = None) -> Response:
         if (fault := _scope_fault(scope, desk)) is not None:
             return problem(422, fault)
         reason = (order or HoldOrder()).reason
-        await desk.outbox.put_hold(scope, reason, desk.clock(), by_hand=True)
+        await desk.outbox.write(partial(put_hold, scope=scope, reason=reason, by_hand=True))
         desk.log.warning("hold.set", scope=scope, reason=reason, by="ops")
-        held = [hold for hold in await desk.outbox.list_holds() if hold.scope == scope]
+        held = [hold for hold in await desk.outbox.read(list_holds) if hold.scope == scope]
         return JSONResponse(_show_hold(held[0]) if held else {"scope": scope})
 
     @router.delete("/holds/{scope:path}", summary="Let it go on")
-    async def release_hold(scope: str) -> Response:
-        if not await desk.outbox.release_hold(scope, desk.clock()):
+    async def end_hold(scope: str) -> Response:
+        if not await desk.outbox.write(partial(release_hold, scope=scope)):
             return problem(404, "there is no such hold")
         desk.log.warning("hold.released", scope=scope, by="ops")
         desk.dispatcher.wake_all()
@@ -211,15 +217,18 @@ def _show_hold(hold: Hold) -> dict[str, Any]:
     }
 
 
-async def _list_pages(outbox: Outbox, order: RetryOrder) -> AsyncIterator[Sequence[str]]:
+async def _list_pages(outbox: Store, order: RetryOrder) -> AsyncIterator[Sequence[str]]:
     """Yield the ids to retry: those given, or those of a state, page by page so that intake never waits long."""
     if order.ids:
         yield order.ids
         return
     cursor: str | None = None
     while True:
-        rows, cursor = await outbox.list_deliveries(
-            DeliveryFilter(state=order.state, route=order.route, limit=_PAGE, cursor=cursor)
+        rows, cursor = await outbox.read(
+            partial(
+                list_deliveries,
+                wanted=DeliveryFilter(state=order.state, route=order.route, limit=_PAGE, cursor=cursor),
+            )
         )
         yield [row["id"] for row in rows]
         if cursor is None:
@@ -231,9 +240,8 @@ async def _retry(desk: Context, ids: Sequence[str]) -> tuple[Sequence[str], Mapp
 
     Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.
     """
-    now = desk.clock()
-    retried = await desk.outbox.retry_deliveries(ids, now)
-    skipped = await desk.outbox.explain_retry(set(ids).difference(retried), now)
+    retried = await desk.outbox.write(partial(retry_deliveries, ids=ids))
+    skipped = await desk.outbox.read(partial(explain_retry, ids=set(ids).difference(retried)))
     desk.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
     desk.dispatcher.wake_all()
     return retried, skipped

@@ -11,6 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.ops import PROBLEMS
 from app.api.problems import problem
+from app.outbox.erase import erase_person
+from app.outbox.export import export_person
 from app.relay.context import Context
 from app.values.instant import format_instant
 from app.values.phone import PhoneFault, mask_phone, read_phone
@@ -30,22 +32,22 @@ def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
 
     @router.post("/erase", summary="Erase what is kept of a person")
-    async def erase_person(order: PersonOrder) -> Response:
+    async def erase(order: PersonOrder) -> Response:
         number = _read_number(order, desk)
         if isinstance(number, PhoneFault):
             return _refuse(number)
-        erased = await desk.outbox.erase_person(number, desk.clock())
+        erased = await erase_person(desk.outbox, number)
         counts = {"events": erased.events, "deliveries": erased.deliveries, "open": erased.open}
         desk.log.warning("person.erased", phone=mask_phone(number), **counts, by="ops")
         answer = {"phone": mask_phone(number), **counts, "log_emptied": erased.log_emptied}
         return JSONResponse({**answer, "opt_out_kept": erased.opted_out})
 
     @router.post("/export", summary="Show what is kept of a person, unmasked")
-    async def export_person(order: PersonOrder) -> Response:
+    async def export(order: PersonOrder) -> Response:
         number = _read_number(order, desk)
         if isinstance(number, PhoneFault):
             return _refuse(number)
-        record = await desk.outbox.export_person(number)
+        record = await export_person(desk.outbox, number)
         desk.log.warning("person.exported", phone=mask_phone(number), events=len(record["events"]), by="ops")
         return JSONResponse({**record, "exported_at": format_instant(desk.clock())}, headers=_NOT_KEPT)
 

@@ -16,7 +16,7 @@ from app.api.problems import problem, unavailable
 from app.delivery.replay import read_bound
 from app.errors import StoreError
 from app.message.person import NOTE
-from app.outbox.report import sum_rows
+from app.outbox.report import read_ledger, sum_rows
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.relay.context import Context
 from app.values.duration import format_duration, parse_duration
@@ -47,7 +47,7 @@ def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
         except ValueError as error:
             return problem(422, str(error))
         try:
-            rows = await desk.outbox.read_ledger(wanted)
+            rows = await read_ledger(desk.outbox, wanted)
         except StoreError as error:
             return unavailable(str(error))
         return JSONResponse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.ops import PROBLEMS
 from app.api.problems import problem
 from app.api.reading import read_body
+from app.outbox.suppressions import count_suppressions, lift_suppressions, list_suppressions, suppress_people
 from app.relay.context import Context
 from app.values.instant import format_instant
 from app.values.phone import PhoneFault, read_phone
@@ -58,12 +60,14 @@ def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
 
     @router.get("/suppressions", summary="Who gets no marketing, as hashes")
-    async def list_suppressions(wanted: Annotated[ListQuery, Query()]) -> Response:
+    async def show_suppressions(wanted: Annotated[ListQuery, Query()]) -> Response:
         try:
-            rows, next_cursor = await desk.outbox.list_suppressions(wanted.limit, wanted.cursor)
+            rows, next_cursor = await desk.outbox.read(
+                partial(list_suppressions, limit=wanted.limit, cursor=wanted.cursor)
+            )
         except ValueError as error:
             return problem(422, f"cursor: {error}")
-        counts = await desk.outbox.count_suppressions()
+        counts = await desk.outbox.read(count_suppressions)
         shown = [{"id": row.id, "reason": row.reason, "since": format_instant(row.since)} for row in rows]
         return JSONResponse({"suppressions": shown, "unreachable": counts.unreachable, "next_cursor": next_cursor})
 
@@ -73,7 +77,7 @@ def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
         if isinstance(order, Response):
             return order
         numbers, invalid = _read_phones(desk, order.phones)
-        changed = await desk.outbox.suppress_people(numbers, order.reason, desk.clock())
+        changed = await desk.outbox.write(partial(suppress_people, numbers=numbers, reason=order.reason))
         counts = {"changed": changed, "unchanged": len(numbers) - changed}
         desk.log.info("suppressions.added", **counts, invalid=len(invalid), reason=order.reason, by="ops")
         return JSONResponse({**counts, "invalid": invalid})
@@ -84,7 +88,7 @@ def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
         if isinstance(order, Response):
             return order
         numbers, invalid = _read_phones(desk, order.phones)
-        changed = await desk.outbox.lift_suppressions(numbers)
+        changed = await desk.outbox.write(partial(lift_suppressions, numbers=numbers))
         counts = {"changed": changed, "unchanged": len(numbers) - changed}
         desk.log.info("suppressions.removed", **counts, invalid=len(invalid), by="ops")
         return JSONResponse({**counts, "invalid": invalid})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,44 +10,43 @@ from app.message.freeze import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.outbox.people import hash_customer, hash_person
+from app.outbox.store import Tx, first
 from app.outbox.suppressions import stops_delivery
 from app.outbox.values import DeliveryState, Enqueued
 
 _ADD_EVENT = """
 INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+VALUES (:id, :source, :delivery_id, :topic, :received_at, :body, :person, :customer) ON CONFLICT DO NOTHING
+RETURNING seq
 """
 _ADD_DELIVERY = """
 INSERT INTO deliveries (
     id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
     due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (
+    :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
+    :due_at, :deadline_at, :created_at, :created_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
+    :person
+)
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
 _SEE_KEY = """
-INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE
-SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE seen_at <= excluded.seen_at - ?
+INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (:hash, :now, :event_seq) ON CONFLICT (hash) DO UPDATE
+SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE dedup_keys.seen_at <= excluded.seen_at - :window_ms
 """
 # A replay of the event whose key it is: the message goes out now, so the window begins anew.
-_SEE_KEY_AGAIN = f"{_SEE_KEY} OR event_seq = excluded.event_seq"
-_ADD_ACT = "INSERT INTO acts (event_seq, act, at, person, customer) VALUES (?, ?, ?, ?, ?)"
-_FIND_BY_SOURCE = "SELECT seq, id FROM events WHERE source = ? AND source_delivery_id = ?"
-_FIND_BY_ID = "SELECT seq, id FROM events WHERE id = ?"
-_FIND_DELIVERIES = "SELECT id, route, provider, state FROM deliveries WHERE event_seq = ? ORDER BY seq"
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenEvent:
-    """An event with the hashes of whom it is about."""
-
-    event: Event
-    person: bytes | None
-    customer: bytes | None
+_SEE_KEY_AGAIN = f"{_SEE_KEY} OR dedup_keys.event_seq = excluded.event_seq"
+_ADD_ACT = """
+INSERT INTO acts (event_seq, act, at, person, customer) VALUES (:event_seq, :act, :at, :person, :customer)
+"""
+_FIND_BY_SOURCE = "SELECT seq, id FROM events WHERE source = :source AND source_delivery_id = :delivery_id"
+_FIND_BY_ID = "SELECT seq, id FROM events WHERE id = :id"
+_FIND_DELIVERIES = "SELECT id, route, provider, state FROM deliveries WHERE event_seq = :event_seq ORDER BY seq"
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenDelivery:
-    """A delivery with what can be worked out before the transaction: message bytes and hashes."""
+    """A delivery with what is made of it: message bytes and hashes."""
 
     delivery: Delivery
     message: bytes | None
@@ -85,65 +83,96 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     return total.digest()
 
 
-def freeze_event(event: Event, people_key: bytes) -> FrozenEvent:
-    """Hash whom the event is about."""
+def add_event(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
+    """Commit the event, its dedup row, its deliveries and their first timeline rows, all or nothing.
+
+    A known (source, delivery_id) changes nothing and answers with the first one's. A delivery whose
+    (route, recipient, dedup_key) was seen within 30 days is stored `suppressed`, reason `duplicate`.
+    """
     customer = event.customer or Customer()
-    return FrozenEvent(event, hash_person(people_key, customer.number), hash_customer(people_key, customer.id))
-
-
-def add_event(db: sqlite3.Connection, frozen: FrozenEvent, deliveries: Sequence[FrozenDelivery]) -> Enqueued:
-    """Insert an event with its deliveries, or find the first one with its (source, delivery_id) or its id."""
-    event = frozen.event
-    row = (event.id, event.source, event.delivery_id, event.topic, event.received_at, event.body)
-    cursor = db.execute(_ADD_EVENT, (*row, frozen.person, frozen.customer))
-    if not cursor.rowcount:
-        return _find_first(db, event)
-    seq = cursor.lastrowid
-    db.executemany(
-        _ADD_ACT, [(seq, act, event.received_at, frozen.person, frozen.customer) for act in dict.fromkeys(event.acts)]
+    hashes = {
+        "person": hash_person(tx.people_key, customer.number),
+        "customer": hash_customer(tx.people_key, customer.id),
+    }
+    added = first(
+        tx.rows(
+            _ADD_EVENT,
+            id=event.id,
+            source=event.source,
+            delivery_id=event.delivery_id,
+            topic=event.topic,
+            received_at=event.received_at,
+            body=event.body,
+            **hashes,
+        )
     )
-    return Enqueued(event.id, tuple(_take_delivery(db, seq, frozen) for frozen in deliveries), duplicate=False)
+    if added is None:
+        return _find_first(tx, event)
+    acts = [{"event_seq": added.seq, "act": act, "at": event.received_at} for act in dict.fromkeys(event.acts)]
+    if acts:
+        tx.run_many(_ADD_ACT, [{**act, **hashes} for act in acts])
+    frozen = (freeze_delivery(delivery, tx.people_key) for delivery in deliveries)
+    return Enqueued(event.id, tuple(_take_delivery(tx, added.seq, each) for each in frozen), duplicate=False)
 
 
-def see_key_again(db: sqlite3.Connection, event_seq: int, frozen: FrozenDelivery) -> bool:
+def see_key(tx: Tx, event_seq: int, frozen: FrozenDelivery, statement: str = _SEE_KEY) -> bool:
+    """Tell whether a delivery's key is new in its window, and remember it."""
+    if frozen.key_hash is None:
+        return True
+    now = frozen.delivery.created_at
+    return tx.run(statement, hash=frozen.key_hash, now=now, event_seq=event_seq, window_ms=DEDUP_WINDOW_MS) > 0
+
+
+def see_key_again(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> bool:
     """Tell whether a replayed delivery's key is new in its window or its own event's, and remember it."""
-    values = (frozen.key_hash, frozen.delivery.created_at, event_seq, DEDUP_WINDOW_MS)
-    return frozen.key_hash is None or db.execute(_SEE_KEY_AGAIN, values).rowcount > 0
+    return see_key(tx, event_seq, frozen, _SEE_KEY_AGAIN)
 
 
-def _take_delivery(db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery) -> DeliveryState:
+def _take_delivery(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> DeliveryState:
     it = frozen.delivery
-    if stops_delivery(db, it, frozen.person):  # before its key is seen: it silences nothing that may be sent later
-        return add_delivery(db, event_seq, frozen, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
-    values = (frozen.key_hash, it.created_at, event_seq, DEDUP_WINDOW_MS)
-    if frozen.key_hash is not None and not db.execute(_SEE_KEY, values).rowcount:
-        return add_delivery(db, event_seq, frozen, State.SUPPRESSED, Reason.DUPLICATE)
-    return add_delivery(db, event_seq, frozen, it.state, it.reason)
+    if stops_delivery(tx, it, frozen.person):  # before its key is seen: it silences nothing that may be sent later
+        return add_delivery(tx, event_seq, frozen, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
+    if not see_key(tx, event_seq, frozen):
+        return add_delivery(tx, event_seq, frozen, State.SUPPRESSED, Reason.DUPLICATE)
+    return add_delivery(tx, event_seq, frozen, it.state, it.reason)
 
 
-def add_delivery(
-    db: sqlite3.Connection, event_seq: int | None, frozen: FrozenDelivery, state: State, reason: Reason | None
-) -> DeliveryState:
+def add_delivery(tx: Tx, event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> DeliveryState:
     """Insert a delivery of an event; the trigger writes its first timeline row."""
     it = frozen.delivery
-    db.execute(
+    tx.run(
         _ADD_DELIVERY,
-        (
-            it.id, event_seq, it.route, it.provider, it.template, -it.priority, it.recipient,
-            frozen.message, frozen.checksum, state, reason, it.detail,
-            it.due_at, it.deadline_at, it.created_at, it.created_at, it.on_unknown, it.config_hash,
-            it.config_line, it.marketing, it.trace, frozen.person,
-        ),
-    )  # fmt: skip
+        id=it.id,
+        event_seq=event_seq,
+        route=it.route,
+        provider=it.provider,
+        template=it.template,
+        rank=-it.priority,
+        recipient=it.recipient,
+        message=frozen.message,
+        checksum=frozen.checksum,
+        state=state,
+        reason=reason,
+        detail=it.detail,
+        due_at=it.due_at,
+        deadline_at=it.deadline_at,
+        created_at=it.created_at,
+        on_unknown=it.on_unknown,
+        config_hash=it.config_hash,
+        config_line=it.config_line,
+        marketing=int(it.marketing),
+        trace=it.trace,
+        person=frozen.person,
+    )
     return DeliveryState(it.id, it.route, it.provider, state)
 
 
-def _find_first(db: sqlite3.Connection, event: Event) -> Enqueued:
+def _find_first(tx: Tx, event: Event) -> Enqueued:
     found = None
     if event.delivery_id is not None:
-        found = db.execute(_FIND_BY_SOURCE, (event.source, event.delivery_id)).fetchone()
+        found = first(tx.rows(_FIND_BY_SOURCE, source=event.source, delivery_id=event.delivery_id))
     if found is None:
-        found = db.execute(_FIND_BY_ID, (event.id,)).fetchone()
-    rows = db.execute(_FIND_DELIVERIES, (found[0],)).fetchall()
-    states = tuple(DeliveryState(id_, route, provider, State(state)) for id_, route, provider, state in rows)
-    return Enqueued(found[1], states, duplicate=True)
+        (found,) = tx.rows(_FIND_BY_ID, id=event.id)
+    rows = tx.rows(_FIND_DELIVERIES, event_seq=found.seq)
+    states = tuple(DeliveryState(row.id, row.route, row.provider, State(row.state)) for row in rows)
+    return Enqueued(found.id, states, duplicate=True)

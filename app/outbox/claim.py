@@ -7,7 +7,6 @@ on one route do not delay another's one.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,9 @@ from app.model.delivery import Attempt, Delivery, Reason, State
 from app.model.message import Message
 from app.outbox.holds import Group, Standing, find_start, list_blocking, move_probes, read_standing
 from app.outbox.lanes import note_claim
+from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import is_suppressed
+from app.values.rate import RECIPIENT_GAP_MS
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
@@ -29,32 +30,36 @@ EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do no
 # bytes, for a damaged one may be no text; `+` takes the cast's affinity away, without which only the first of the row
 # value would be sought by.
 _NEXT_GROUP = """
-SELECT route, template, rank, due_at, CAST(route AS BLOB), CAST(template AS BLOB)
-FROM deliveries INDEXED BY deliveries_pending
-WHERE state = 'pending' AND provider = ?
-  AND (route, template, rank, due_at) > (+CAST(? AS TEXT), +CAST(? AS TEXT), ?, 1 << 62)
+SELECT route, template, rank, due_at,
+    /*sqlite CAST(*/route/*sqlite  AS BLOB)*/ AS route_key, /*sqlite CAST(*/template/*sqlite  AS BLOB)*/ AS template_key
+FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
+WHERE state = 'pending' AND provider = :provider AND (route, template, rank, due_at) >
+    (/*sqlite +*/CAST(:route AS TEXT), /*sqlite +*/CAST(:template AS TEXT), :rank, :beyond)
 ORDER BY route, template, rank, due_at LIMIT 1
 """
-_FIRST = (b"", b"", -(2**62))
+_BEYOND = 2**62
+_FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
 _DUE = """
-SELECT d.seq, d.id, e.id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at, d.due_at,
-       d.deadline_at, -d.rank, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line, d.marketing, d.trace,
-       d.person
-FROM deliveries d INDEXED BY deliveries_pending CROSS JOIN events e ON e.seq = d.event_seq
-WHERE d.state = 'pending' AND d.provider = ? AND d.route = ? AND d.template = ? AND d.rank = ? AND d.due_at <= ?
-ORDER BY d.due_at, d.seq LIMIT ?
+SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at,
+       d.due_at, d.deadline_at, d.rank, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line, d.marketing,
+       d.trace, d.person
+FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
+WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.template = :template
+  AND d.rank = :rank AND d.due_at <= :now
+ORDER BY d.due_at, d.seq LIMIT :limit
 """
-_LAST_TURN = "SELECT last_at FROM recipient_turns WHERE provider = ? AND recipient = ?"
+_LAST_TURN = "SELECT last_at FROM recipient_turns WHERE provider = :provider AND recipient = :recipient"
 _SEND = """
-UPDATE deliveries SET state = 'sending', reason = NULL, detail = '', attempts = ?1, last_attempt_at = ?2,
-    lease_until = ?3, updated_at = ?2 WHERE seq = ?4
+UPDATE deliveries SET state = 'sending', reason = NULL, detail = '', attempts = :number, last_attempt_at = :now,
+    lease_until = :lease_until, updated_at = :now WHERE seq = :seq
 """
-_OPEN_ATTEMPT = "INSERT INTO attempts (delivery_seq, number, started_at) VALUES (?, ?, ?)"
+_OPEN_ATTEMPT = "INSERT INTO attempts (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
 _TAKE_TURN = """
-INSERT INTO recipient_turns VALUES (?, ?, ?) ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
+INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
+ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
 """
-_PUT_OFF = "UPDATE deliveries SET due_at = ? WHERE seq = ?"
-_END = "UPDATE deliveries SET state = ?, reason = ?, updated_at = ? WHERE seq = ?"
+_PUT_OFF = "UPDATE deliveries SET due_at = :due_at WHERE seq = :seq"
+_END = "UPDATE deliveries SET state = :state, reason = :reason, updated_at = :now WHERE seq = :seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Claim:
     now: int
     limit: int
     lease_ms: int
-    gap_ms: int
+    gap_ms: int = RECIPIENT_GAP_MS
     after: str | None = None
 
 
@@ -85,53 +90,58 @@ class _Harvest:
     attempts: list[Attempt] = field(default_factory=list)
     examined: int = 0
     free_at: dict[str, int] = field(default_factory=dict)
-    send: list[tuple[int, int, int, int]] = field(default_factory=list)
-    put_off: list[tuple[int, int]] = field(default_factory=list)
-    end: list[tuple[str, str, int, int]] = field(default_factory=list)
+    send: list[dict[str, Any]] = field(default_factory=list)
+    put_off: list[dict[str, Any]] = field(default_factory=list)
+    end: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_groups(db: sqlite3.Connection, provider: str) -> Sequence[Group]:
+def read_groups(tx: Tx, provider: str) -> Sequence[Group]:
     """Return the lane's pending groups, each with its earliest due time."""
     groups: list[Group] = []
-    last = _FIRST
-    while (row := db.execute(_NEXT_GROUP, (provider, *last)).fetchone()) is not None:
+    last: dict[str, Any] = _FIRST
+    while (row := first(tx.rows(_NEXT_GROUP, provider=provider, **last))) is not None:
         groups.append(Group(*row[:4]))
-        last = row[4], row[5], row[2]
+        last = {**last, "route": row.route_key, "template": row.template_key, "rank": row.rank}
     return groups
 
 
-def find_next_due(db: sqlite3.Connection, provider: str) -> int | None:
-    """Return when the lane's next delivery may start; None if nothing waits, or all behind holds by hand."""
-    standing = read_standing(db)
-    starts = [find_start(standing, provider, group) for group in read_groups(db, provider)]
+def find_next_due(tx: Tx, provider: str) -> int | None:
+    """Return when the lane's next delivery (or hold probe) may start; None: none waits, or all behind holds by hand."""
+    standing = read_standing(tx)
+    starts = [find_start(standing, provider, group) for group in read_groups(tx, provider)]
     return min((start for start in starts if start is not None), default=None)
 
 
-def find_oldest_due(db: sqlite3.Connection, provider: str, now: int) -> int | None:
+def find_oldest_due(tx: Tx, provider: str) -> int | None:
     """Return since when the lane's oldest delivery that could go now is due; what is held could not."""
-    standing = read_standing(db)
-    free = (group.due_at for group in read_groups(db, provider) if not list_blocking(standing, provider, group))
-    return min((due_at for due_at in free if due_at <= now), default=None)
+    standing = read_standing(tx)
+    free = (group.due_at for group in read_groups(tx, provider) if not list_blocking(standing, provider, group))
+    return min((due_at for due_at in free if due_at <= tx.now), default=None)
 
 
-def claim_due(db: sqlite3.Connection, claim: Claim) -> Sequence[Attempt]:
-    """Open up to `claim.limit` attempts: probes of holds first, then the routes in turn."""
-    standing = read_standing(db)
-    due = [group for group in read_groups(db, claim.provider) if group.due_at <= claim.now]
+def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
+    """Open up to `claim.limit` attempts: probes of holds first, then the routes in turn; their state becomes `sending`.
+
+    Within a route higher priority goes first, then the oldest. Puts off a recipient of this provider with an attempt
+    less than a gap ago. What is past its deadline becomes `expired` instead, what is damaged `dead`; since one call
+    does not do much of that, it may return nothing while `find_next_due` has come: call again.
+    """
+    standing = read_standing(tx)
+    due = [group for group in read_groups(tx, claim.provider) if group.due_at <= claim.now]
     harvest = _Harvest()
     for group in due if standing else ():
-        _claim_probe(db, claim, harvest, group, standing)
+        _claim_probe(tx, claim, harvest, group, standing)
     free = [group for group in due if not list_blocking(standing, claim.provider, group)]
     turns = _order_turns(free, claim.after)
     while turns and len(harvest.attempts) < claim.limit and harvest.examined < claim.limit + EXAMINE_LIMIT:
         route = turns.popleft()
-        if _take_turn(db, claim, harvest, route, ()):
+        if _take_turn(tx, claim, harvest, route, ()):
             turns.append(route)
-    _write(db, claim, harvest)
+    _write(tx, claim, harvest)
     return harvest.attempts
 
 
-def _claim_probe(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, group: Group, standing: Standing) -> None:
+def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: Standing) -> None:
     """Let one delivery of a held group try, if each of its holds may be probed now and none was in this claim."""
     scopes = list_blocking(standing, claim.provider, group)
     start = find_start(standing, claim.provider, group)
@@ -139,9 +149,9 @@ def _claim_probe(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, group:
     if not scopes or start is None or start > claim.now or len(harvest.attempts) >= claim.limit or tried & {*scopes}:
         return
     before = len(harvest.attempts)
-    _take_turn(db, claim, harvest, _Route(group.route, deque([group])), scopes)
+    _take_turn(tx, claim, harvest, _Route(group.route, deque([group])), scopes)
     if len(harvest.attempts) > before:
-        move_probes(db, scopes, claim.now)
+        move_probes(tx, scopes, claim.now)
 
 
 def _order_turns(groups: Sequence[Group], after: str | None) -> deque[_Route]:
@@ -152,64 +162,67 @@ def _order_turns(groups: Sequence[Group], after: str | None) -> deque[_Route]:
     return deque(routes[name] for name in sorted(routes, key=lambda name: (name <= (after or ""), name)))
 
 
-def _take_turn(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, route: _Route, probes: tuple[str, ...]) -> bool:
+def _take_turn(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route, probes: tuple[str, ...]) -> bool:
     """Open one attempt of a route, passing over what cannot go now. False if nothing more is due there."""
     for _ in range(EXAMINE_A_TURN):
-        row = _next_row(db, claim, harvest, route)
+        row = _next_row(tx, claim, harvest, route)
         if row is None:
             return False
         harvest.examined += 1
-        if _examine(db, claim, harvest, row, probes):
+        if _examine(tx, claim, harvest, row, probes):
             return True
     return True
 
 
-def _next_row(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
+def _next_row(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
     while not route.ahead:
         if not route.groups:
             return None
         # What was decided leaves the index once written, so the group's head is again what is still to do.
-        _write(db, claim, harvest)
+        _write(tx, claim, harvest)
         group = route.groups[0]
         wanted = min(EXAMINE_A_TURN, claim.limit - len(harvest.attempts))
-        place = (claim.provider, group.route, group.template, group.rank, claim.now, wanted)
-        route.ahead.extend(db.execute(_DUE, place).fetchall())
+        place = {"route": group.route, "template": group.template, "rank": group.rank}
+        route.ahead.extend(tx.rows(_DUE, provider=claim.provider, now=claim.now, limit=wanted, **place))
         if len(route.ahead) < wanted:
             route.groups.popleft()
     return route.ahead.popleft()
 
 
-def _examine(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, row: Any, probes: tuple[str, ...]) -> bool:
+def _examine(tx: Tx, claim: Claim, harvest: _Harvest, row: Row, probes: tuple[str, ...]) -> bool:
     """Open an attempt on a due row; False if it expired, is damaged, or its recipient opted out or had one just now."""
-    seq, recipient, deadline_at = row[0], row[6], row[11]
-    if deadline_at <= claim.now:
-        harvest.end.append((State.EXPIRED, Reason.DEADLINE_PASSED, claim.now, seq))
-        return False
-    if row[18] and is_suppressed(db, row[20]):  # marketing, and they have opted out since it was queued
-        harvest.end.append((State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT, claim.now, seq))
-        return False
-    free_at = _find_free(db, claim, harvest, recipient)
+    if row.deadline_at <= claim.now:
+        return _end(claim, harvest, row, State.EXPIRED, Reason.DEADLINE_PASSED)
+    if row.marketing and is_suppressed(tx, row.person):  # they have opted out since it was queued
+        return _end(claim, harvest, row, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
+    free_at = _find_free(tx, claim, harvest, row.recipient)
     if free_at > claim.now:
-        harvest.put_off.append((free_at, seq))  # all of theirs to one instant: equal due times go oldest first
+        # All of theirs to one instant: equal due times go oldest first.
+        harvest.put_off.append({"due_at": free_at, "seq": row.seq})
         return False
-    message = thaw_message(row[7], row[8])
+    message = thaw_message(row.message, row.checksum)
     if message is None:
-        harvest.end.append((State.DEAD, Reason.MESSAGE_DAMAGED, claim.now, seq))
-        return False
-    harvest.free_at[recipient] = claim.now + claim.gap_ms
-    number = row[15] + 1
-    harvest.send.append((number, claim.now, claim.now + claim.lease_ms, seq))
-    harvest.attempts.append(Attempt(_read_delivery(row, message), number, claim.now, spent=row[16], probes=probes))
+        return _end(claim, harvest, row, State.DEAD, Reason.MESSAGE_DAMAGED)
+    harvest.free_at[row.recipient] = claim.now + claim.gap_ms
+    number = row.attempts + 1
+    sent = {"number": number, "now": claim.now, "lease_until": claim.now + claim.lease_ms, "seq": row.seq}
+    harvest.send.append(sent)
+    harvest.attempts.append(Attempt(_read_delivery(row, message), number, claim.now, spent=row.spent, probes=probes))
     return True
 
 
-def _find_free(db: sqlite3.Connection, claim: Claim, harvest: _Harvest, recipient: str) -> int:
+def _end(claim: Claim, harvest: _Harvest, row: Row, state: State, reason: Reason) -> bool:
+    harvest.end.append({"state": state, "reason": reason, "now": claim.now, "seq": row.seq})
+    return False
+
+
+def _find_free(tx: Tx, claim: Claim, harvest: _Harvest, recipient: str) -> int:
     """Return from when on the recipient may be written to again."""
     free_at = harvest.free_at.get(recipient)
     if free_at is None:
-        found = db.execute(_LAST_TURN, (claim.provider, recipient)).fetchone()
+        found = first(tx.rows(_LAST_TURN, provider=claim.provider, recipient=recipient))
         # A clock that was set back must not silence anybody for longer than the gap.
-        free_at = min(found[0], claim.now) + claim.gap_ms if found else claim.now
+        free_at = min(found.last_at, claim.now) + claim.gap_ms if found else claim.now
     return free_at
 
 
@@ -223,40 +236,41 @@ def thaw_message(data: bytes | None, expected: str | None) -> Message | None:
         return None
 
 
-def _read_delivery(row: Any, message: Message) -> Delivery:
+def _read_delivery(row: Row, message: Message) -> Delivery:
     """The delivery as it was handed in; its dedup key is not kept, only a hash."""
     return Delivery(
-        id=row[1],
-        event_id=row[2],
-        route=row[3],
-        provider=row[4],
-        template=row[5],
-        recipient=row[6],
+        id=row.id,
+        event_id=row.event_id,
+        route=row.route,
+        provider=row.provider,
+        template=row.template,
+        recipient=row.recipient,
         message=message,
         state=State.SENDING,
         reason=None,
-        created_at=row[9],
-        due_at=row[10],
-        deadline_at=row[11],
-        priority=row[12],
-        on_unknown=row[13],
-        config_hash=row[14],
-        config_line=row[17],
-        marketing=bool(row[18]),
-        trace=row[19],
+        created_at=row.created_at,
+        due_at=row.due_at,
+        deadline_at=row.deadline_at,
+        priority=-row.rank,
+        on_unknown=row.on_unknown,
+        config_hash=row.config_hash,
+        config_line=row.config_line,
+        marketing=bool(row.marketing),
+        trace=row.trace,
     )
 
 
-def _write(db: sqlite3.Connection, claim: Claim, harvest: _Harvest) -> None:
+def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     """Write what was decided since the last time."""
     if harvest.send:
-        db.executemany(_SEND, harvest.send)
-        db.executemany(_OPEN_ATTEMPT, [(seq, number, now) for number, now, _, seq in harvest.send])
+        tx.run_many(_SEND, harvest.send)
+        tx.run_many(_OPEN_ATTEMPT, harvest.send)
         opened = harvest.attempts[-len(harvest.send) :]
-        note_claim(db, claim.provider, claim.now)
-        db.executemany(_TAKE_TURN, [(claim.provider, each.delivery.recipient, claim.now) for each in opened])
+        note_claim(tx, claim.provider, claim.now)
+        turn = {"provider": claim.provider, "now": claim.now}
+        tx.run_many(_TAKE_TURN, [{**turn, "recipient": each.delivery.recipient} for each in opened])
     if harvest.put_off:
-        db.executemany(_PUT_OFF, harvest.put_off)
+        tx.run_many(_PUT_OFF, harvest.put_off)
     if harvest.end:
-        db.executemany(_END, harvest.end)
+        tx.run_many(_END, harvest.end)
     harvest.send, harvest.put_off, harvest.end = [], [], []

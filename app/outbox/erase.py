@@ -6,57 +6,55 @@ found only by a link to another event goes first, and the links last.
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions
-from app.outbox.people import HASH_ID
-from app.outbox.retention import empty_log
-from app.outbox.sqlite.file import wait_for_lock
-from app.outbox.sqlite.reader import AnyReader
-from app.outbox.sqlite.writer import Writer
+from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
+from app.outbox.retention import hash_ids
+from app.outbox.store import Row, Store, Tx
 from app.outbox.values import Erased
 
 ERASE_LIMIT = 100  # events a transaction
 RECORDINGS_PAGE = 200
-# A backup or a report reads the log now and then: it is waited for, and not by the thread that writes.
-LOG_TRIES, LOG_WAIT_MS, LOG_AGAIN_S = 25, 100, 0.2
 
-_IS_SENDING = "SELECT count(*) FROM deliveries WHERE event_seq = ? AND state = 'sending'"
+_COUNT_SENDING = "SELECT count(*) AS n FROM deliveries WHERE event_seq = :seq AND state = 'sending'"
 _STOP = """
 UPDATE deliveries SET state = 'suppressed', reason = 'erased', detail = '', due_at = NULL, lease_until = NULL,
-    updated_at = ?2 WHERE event_seq = ?1 AND (state = 'pending' OR (state = 'unknown' AND due_at IS NOT NULL))
+    updated_at = :now WHERE event_seq = :seq AND (state = 'pending' OR (state = 'unknown' AND due_at IS NOT NULL))
 """
-# What an event of theirs led to for somebody else is wiped as well, and stays that one's.
-_WIPE = f"""
-UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '',
-    provider_message_id = iif(person IS NULL OR person = ?2, {HASH_ID.format("provider_message_id")},
-        provider_message_id),
-    wamid = iif(person IS NULL OR person = ?2, {HASH_ID.format("wamid")}, wamid),
-    person = iif(person = ?2, NULL, person)
-WHERE event_seq = ?1 AND state <> 'sending' AND (message IS NOT NULL OR recipient <> '' OR person = ?2)
-"""  # noqa: S608  # our own words only
-_WIPE_EVENT = "UPDATE events SET body = NULL WHERE seq = ?1 AND body IS NOT NULL"
+_FIND_DELIVERIES = """
+SELECT seq, person, provider_message_id, wamid FROM deliveries WHERE event_seq = :seq AND state <> 'sending'
+    AND (message IS NOT NULL OR recipient <> '' OR person = :person)
+"""
+_WIPE = """
+UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '', person = :person,
+    provider_message_id = :message_id, wamid = :wamid WHERE seq = :seq
+"""
+_WIPE_EVENT = "UPDATE events SET body = NULL WHERE seq = :seq AND body IS NOT NULL"
 _CUT_EVENT = """
 UPDATE events SET person = NULL, customer = NULL
-WHERE seq = ?1 AND (person = ?2 OR (person IS NULL AND customer IS NOT NULL))
+WHERE seq = :seq AND (person = :person OR (person IS NULL AND customer IS NOT NULL))
 """
-_CUT_ACTS = "UPDATE acts SET person = NULL, customer = NULL WHERE event_seq = ?1 AND (person = ?2 OR person IS NULL)"
+_CUT_ACTS = """
+UPDATE acts SET person = NULL, customer = NULL WHERE event_seq = :seq AND (person = :person OR person IS NULL)
+"""
 _EARLY = """
 SELECT provider, provider_message_id, delivery_id, status, wamid FROM early_receipts
-WHERE (provider, provider_message_id, delivery_id, status) > (?, ?, ?, ?)
-ORDER BY provider, provider_message_id, delivery_id, status LIMIT ?
+WHERE (provider, provider_message_id, delivery_id, status) > (:provider, :provider_message_id, :delivery_id, :status)
+ORDER BY provider, provider_message_id, delivery_id, status LIMIT :limit
 """
-_DROP_ONE_EARLY = """
-DELETE FROM early_receipts WHERE provider = ? AND provider_message_id = ? AND delivery_id = ? AND status = ?
+_EARLY_KEY = ("provider", "provider_message_id", "delivery_id", "status")
+_DROP_EARLY = """
+DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = :provider_message_id
+    AND delivery_id = :delivery_id AND status = :status
 """
-_RECORDINGS = "SELECT topic, n, payload FROM recordings WHERE (topic, n) > (?, ?) ORDER BY topic, n LIMIT ?"
-_DROP_RECORDING = "DELETE FROM recordings WHERE topic = ? AND n = ?"
-_OPTED_OUT = "SELECT EXISTS (SELECT 1 FROM suppressions WHERE person = ?)"
+_RECORDINGS = """
+SELECT topic, n, payload FROM recordings WHERE (topic, n) > (:topic, :n) ORDER BY topic, n LIMIT :limit
+"""
+_DROP_RECORDING = "DELETE FROM recordings WHERE topic = :topic AND n = :n"
+_OPTED_OUT = "SELECT 1 AS found FROM suppressions WHERE person = :person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,98 +69,99 @@ class _Step:
         return _Step(self.events + other.events, self.deliveries + other.deliveries, self.open + other.open)
 
 
-async def erase_person(writer: Writer, reader: AnyReader, person: Person, now: int) -> Erased:
-    """Erase a person; see Outbox. Raises StoreError."""
-    found = await find_person(reader, person)
-    done = await _erase_events(writer, found.linked, person, now, cut=True)
+async def erase_person(store: Store, number: str) -> Erased:
+    """Wipe every event of a person and make it nobody's, with its deliveries; in steps, so that no one waits long.
+
+    What may still be sent becomes `suppressed`, reason `erased`, but for what is being sent. Ids, times, states,
+    keys of dedup and an opt-out stay. No byte of what was erased is left in the store's files, if `log_emptied`.
+    """
+    person = await store.read(partial(seek_person, number=number))
+    found = await find_person(store, person)
+    done = await _erase_events(store, found.linked, person, cut=True)
     # While one of those is being sent, what leads to it must stay.
     cut = not done.open
-    done += await _erase_events(writer, found.named, person, now, cut=cut)
-    done += await _erase_events(writer, found.about, person, now, cut=cut)
-    await _erase_early(writer, reader, person.sought)
-    await _erase_recordings(writer, reader, person.sought)
-    await writer.run(lambda db: _erase_marks(db, person, is_over=not done.open))
-    opted_out = bool(await reader.run(lambda db: db.execute(_OPTED_OUT, (person.hash,)).fetchone()[0]))
-    return Erased(done.events, done.deliveries, done.open, opted_out, await _empty_log(writer))
+    done += await _erase_events(store, found.named, person, cut=cut)
+    done += await _erase_events(store, found.about, person, cut=cut)
+    await _erase_early(store, person.sought)
+    await _erase_recordings(store, person.sought)
+    await store.write(partial(_erase_marks, person=person, is_over=not done.open))
+    opted_out = bool(await store.read(lambda tx: tx.rows(_OPTED_OUT, person=person.hash), slow=True))
+    return Erased(done.events, done.deliveries, done.open, opted_out, await store.empty_log())
 
 
-async def _erase_events(writer: Writer, seqs: Sequence[int], person: Person, now: int, *, cut: bool) -> _Step:
+async def _erase_events(store: Store, seqs: Sequence[int], person: Person, *, cut: bool) -> _Step:
     done = _Step()
     for start in range(0, len(seqs), ERASE_LIMIT):
         some = seqs[start : start + ERASE_LIMIT]
-        done += await writer.run(partial(_erase_some, seqs=some, person=person, now=now, cut=cut))
+        done += await store.write(partial(_erase_some, seqs=some, person=person, cut=cut))
     return done
 
 
-def _erase_some(db: sqlite3.Connection, seqs: Sequence[int], person: Person, now: int, *, cut: bool) -> _Step:
-    return sum((_erase_event(db, seq, person, now, cut=cut) for seq in seqs), _Step())
+def _erase_some(tx: Tx, seqs: Sequence[int], person: Person, *, cut: bool) -> _Step:
+    return sum((_erase_event(tx, seq, person, cut=cut) for seq in seqs), _Step())
 
 
-def _erase_event(db: sqlite3.Connection, seq: int, person: Person, now: int, *, cut: bool) -> _Step:
+def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Step:
     """Erase one event with its deliveries. What is being sent stays, and with it what it is found by."""
-    (is_sending,) = db.execute(_IS_SENDING, (seq,)).fetchone()
-    db.execute(_STOP, (seq, now))
-    deliveries = db.execute(_WIPE, (seq, person.hash)).rowcount
-    if is_sending:
-        return _Step(0, deliveries, is_sending)
-    changed = db.execute(_WIPE_EVENT, (seq,)).rowcount
+    sending = tx.rows(_COUNT_SENDING, seq=seq)[0].n
+    tx.run(_STOP, seq=seq, now=tx.now)
+    deliveries = tx.rows(_FIND_DELIVERIES, seq=seq, person=person.hash)
+    if deliveries:
+        tx.run_many(_WIPE, [{"seq": row.seq, **_cut_delivery(tx, row, person)} for row in deliveries])
+    if sending:
+        return _Step(0, len(deliveries), sending)
+    changed = tx.run(_WIPE_EVENT, seq=seq)
     if cut:
-        changed += db.execute(_CUT_EVENT, (seq, person.hash)).rowcount
-        db.execute(_CUT_ACTS, (seq, person.hash))
-    return _Step(int(changed + deliveries > 0), deliveries)
+        changed += tx.run(_CUT_EVENT, seq=seq, person=person.hash)
+        tx.run(_CUT_ACTS, seq=seq, person=person.hash)
+    return _Step(int(changed + len(deliveries) > 0), len(deliveries))
 
 
-async def _erase_early(writer: Writer, reader: AnyReader, sought: Sought) -> None:
+def _cut_delivery(tx: Tx, row: Row, person: Person) -> dict[str, Any]:
+    """Return what is left of a delivery. One to somebody else, of an event of theirs, stays that one's."""
+    if row.person not in (None, person.hash):
+        return {"person": row.person, "message_id": row.provider_message_id, "wamid": row.wamid}
+    return {"person": None, **hash_ids(tx, row)}
+
+
+async def _erase_early(store: Store, sought: Sought) -> None:
     """Drop receipts of no delivery whose id tells the number."""
-    last: tuple[str, ...] | None = ("", "", "", "")
+    last: dict[str, str] | None = dict.fromkeys(_EARLY_KEY, "")
     while last is not None:
-        rows = await reader.run(partial(_read_rows, _EARLY, (*last, PAGE)))
-        theirs = [row[:4] for row in rows if any(is_told_by_id(sought, id_) for id_ in (row[1], row[4] or ""))]
+        rows = await store.read(partial(_read_rows, _EARLY, {**last, "limit": PAGE}), slow=True)
+        keys = [dict(zip(_EARLY_KEY, row, strict=False)) for row in rows]
+        theirs = [
+            key
+            for key, row in zip(keys, rows, strict=True)
+            if is_told_by_id(sought, row.provider_message_id) or is_told_by_id(sought, row.wamid or "")
+        ]
         if theirs:
-            await writer.run(partial(_drop_rows, _DROP_ONE_EARLY, theirs))
-        last = rows[-1][:4] if len(rows) == PAGE else None
+            await store.write(partial(_drop_rows, _DROP_EARLY, theirs))
+        last = keys[-1] if len(rows) == PAGE else None
 
 
-async def _erase_recordings(writer: Writer, reader: AnyReader, sought: Sought) -> None:
+async def _erase_recordings(store: Store, sought: Sought) -> None:
     """Drop recordings that name the number. Their values are invented, but for a few that are taken as harmless."""
-    last: tuple[str, int] | None = ("", 0)
+    last: dict[str, Any] | None = {"topic": "", "n": 0}
     while last is not None:
-        rows = await reader.run(partial(_read_rows, _RECORDINGS, (*last, RECORDINGS_PAGE)))
-        theirs = [row[:2] for row in rows if mentions(sought, row[2].encode())]
+        rows = await store.read(partial(_read_rows, _RECORDINGS, {**last, "limit": RECORDINGS_PAGE}), slow=True)
+        theirs = [{"topic": row.topic, "n": row.n} for row in rows if mentions(sought, row.payload.encode())]
         if theirs:
-            await writer.run(partial(_drop_rows, _DROP_RECORDING, theirs))
-        last = rows[-1][:2] if len(rows) == RECORDINGS_PAGE else None
+            await store.write(partial(_drop_rows, _DROP_RECORDING, theirs))
+        last = {"topic": rows[-1].topic, "n": rows[-1].n} if len(rows) == RECORDINGS_PAGE else None
 
 
-def _read_rows(query: str, values: tuple[str | int, ...], db: sqlite3.Connection) -> list[Any]:
-    return db.execute(query, values).fetchall()
+def _read_rows(query: str, values: dict[str, Any], tx: Tx) -> Sequence[Row]:
+    return tx.rows(query, **values)
 
 
-def _drop_rows(statement: str, rows: Sequence[tuple[str | int, ...]], db: sqlite3.Connection) -> None:
-    db.executemany(statement, rows)
+def _drop_rows(statement: str, rows: Sequence[dict[str, Any]], tx: Tx) -> None:
+    tx.run_many(statement, rows)
 
 
-def _erase_marks(db: sqlite3.Connection, person: Person, *, is_over: bool) -> None:
+def _erase_marks(tx: Tx, person: Person, *, is_over: bool) -> None:
     """Drop what is kept of the person apart from any event. Not that they opted out: it protects them."""
-    db.execute("DELETE FROM unreachable WHERE person = ?", (person.hash,))
-    db.execute("DELETE FROM lifted_suppressions WHERE person = ?", (person.hash,))
+    tx.run("DELETE FROM unreachable WHERE person = :person", person=person.hash)
+    tx.run("DELETE FROM lifted_suppressions WHERE person = :person", person=person.hash)
     if is_over:
-        db.execute("DELETE FROM recipient_turns WHERE recipient = ?", (person.number,))
-
-
-async def _empty_log(writer: Writer) -> bool:
-    """Empty the log, of which others may be reading; False if they go on for seconds."""
-    for _ in range(LOG_TRIES):
-        if await writer.run_alone(_empty_log_soon):
-            return True
-        await asyncio.sleep(LOG_AGAIN_S)
-    return False
-
-
-def _empty_log_soon(db: sqlite3.Connection) -> bool:
-    (usual_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    wait_for_lock(db, LOG_WAIT_MS)
-    try:
-        return empty_log(db)
-    finally:
-        wait_for_lock(db, usual_ms)
+        tx.run("DELETE FROM recipient_turns WHERE recipient = :number", number=person.number)

@@ -3,91 +3,87 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from app.outbox.find import Person, find_person
+from app.outbox.find import Person, find_person, seek_person
 from app.outbox.read import read_delivery
-from app.outbox.sqlite.reader import AnyReader
+from app.outbox.store import Row, Store, Tx, first
 from app.values.instant import format_instant
 from app.values.phone import mask_phone
 
 EXPORT_LIMIT = 100  # events a read
 
-_EVENT = "SELECT id, source, source_delivery_id, topic, received_at, body FROM events WHERE seq = ?"
-_ACTS = "SELECT act, at FROM acts WHERE event_seq = ? ORDER BY act"
+_EVENT = "SELECT seq, id, source, source_delivery_id, topic, received_at, body FROM events WHERE seq = :seq"
+_ACTS = "SELECT act, at FROM acts WHERE event_seq = :seq ORDER BY act"
 _DELIVERIES = """
-SELECT d.id, d.recipient, d.message, d.marketing, c.at FROM deliveries d LEFT JOIN clicks c ON c.delivery_seq = d.seq
-WHERE d.event_seq = ? ORDER BY d.seq
+SELECT d.id, d.recipient, d.message, d.marketing, c.at AS clicked_at
+FROM deliveries d LEFT JOIN clicks c ON c.delivery_seq = d.seq WHERE d.event_seq = :seq ORDER BY d.seq
 """
 _OF_EVENT = ("event", "event_id", "topic")
-_SUPPRESSED = "SELECT reason, since FROM suppressions WHERE person = ?"
-_UNREACHABLE = "SELECT since FROM unreachable WHERE person = ?"
+_SUPPRESSED = "SELECT reason, since FROM suppressions WHERE person = :person"
+_UNREACHABLE = "SELECT since FROM unreachable WHERE person = :person"
 
 
-async def export_person(reader: AnyReader, person: Person) -> Mapping[str, Any]:
-    """Return what is kept of a person; see Outbox. Raises StoreError."""
-    seqs = sorted(await find_person(reader, person))
+async def export_person(store: Store, number: str) -> Mapping[str, Any]:
+    """Return everything that is kept of a person (E.164), unmasked: exactly what `erase_person` would find.
+
+    `phone`, `marketing` {suppressed, reason, since}, `unreachable_since`, and `events`, oldest first: `id`,
+    `source`, `source_delivery_id`, `topic`, `received_at`, `body` (JSON; None: wiped), `acts`, and `deliveries` as
+    by `read_delivery`, with the whole `message`, `marketing` and `clicked_at`. Events are theirs that are about
+    them (by number, or by a customer id that an event of that number has), that led to a message to them, or that
+    name their number anywhere.
+    """
+    person = await store.read(partial(seek_person, number=number))
+    seqs = sorted(await find_person(store, person))
     events: list[Mapping[str, Any]] = []
     for start in range(0, len(seqs), EXPORT_LIMIT):
-        events += await reader.run(partial(_read_events, seqs=seqs[start : start + EXPORT_LIMIT], person=person))
-    return {"phone": person.number, **await reader.run(partial(_read_marks, person=person)), "events": events}
+        some = seqs[start : start + EXPORT_LIMIT]
+        events += await store.read(partial(_read_events, seqs=some, person=person), slow=True)
+    return {"phone": number, **await store.read(partial(_read_marks, person=person), slow=True), "events": events}
 
 
-def _read_marks(db: sqlite3.Connection, person: Person) -> dict[str, Any]:
-    suppressed = db.execute(_SUPPRESSED, (person.hash,)).fetchone()
-    unreachable = db.execute(_UNREACHABLE, (person.hash,)).fetchone()
+def _read_marks(tx: Tx, person: Person) -> dict[str, Any]:
+    suppressed = first(tx.rows(_SUPPRESSED, person=person.hash))
+    unreachable = first(tx.rows(_UNREACHABLE, person=person.hash))
     reason, since = suppressed or (None, None)
     return {
         "marketing": {"suppressed": suppressed is not None, "reason": reason, "since": _show_instant(since)},
-        "unreachable_since": _show_instant(unreachable[0] if unreachable else None),
+        "unreachable_since": _show_instant(unreachable.since if unreachable else None),
     }
 
 
-def _read_events(db: sqlite3.Connection, seqs: Sequence[int], person: Person) -> list[Mapping[str, Any]]:
-    return [_read_event(db, seq, *row, person=person) for seq in seqs for row in db.execute(_EVENT, (seq,))]
+def _read_events(tx: Tx, seqs: Sequence[int], person: Person) -> list[Mapping[str, Any]]:
+    return [_read_event(tx, row, person) for seq in seqs for row in tx.rows(_EVENT, seq=seq)]
 
 
-def _read_event(
-    db: sqlite3.Connection,
-    seq: int,
-    id_: str,
-    source: str,
-    source_delivery_id: str | None,
-    topic: str,
-    received_at: int,
-    body: bytes | None,
-    *,
-    person: Person,
-) -> Mapping[str, Any]:
+def _read_event(tx: Tx, row: Row, person: Person) -> Mapping[str, Any]:
     return {
-        "id": id_,
-        "source": source,
-        "source_delivery_id": source_delivery_id,
-        "topic": topic,
-        "received_at": format_instant(received_at),
-        "body": _read_json(body),
-        "acts": [{"act": act, "at": format_instant(at)} for act, at in db.execute(_ACTS, (seq,))],
-        "deliveries": [_read_delivery(db, person, row) for row in db.execute(_DELIVERIES, (seq,)).fetchall()],
+        "id": row.id,
+        "source": row.source,
+        "source_delivery_id": row.source_delivery_id,
+        "topic": row.topic,
+        "received_at": format_instant(row.received_at),
+        "body": _read_json(row.body),
+        "acts": [{"act": act, "at": format_instant(at)} for act, at in tx.rows(_ACTS, seq=row.seq)],
+        "deliveries": [_read_delivery(tx, person, each) for each in tx.rows(_DELIVERIES, seq=row.seq)],
     }
 
 
-def _read_delivery(db: sqlite3.Connection, person: Person, row: tuple[Any, ...]) -> Mapping[str, Any]:
+def _read_delivery(tx: Tx, person: Person, row: Row) -> Mapping[str, Any]:
     """Return a delivery as `explain` shows it, but unmasked."""
-    id_, recipient, frozen, marketing, clicked_at = row
-    message = _read_json(frozen)
+    recipient, message = row.recipient, _read_json(row.message)
     if recipient not in ("", person.number):  # somebody else's, whose event names this person
         recipient = mask_phone(recipient)
         message = message and {**message, "recipient": recipient, "recipient_name": "***"}
-    story = {name: value for name, value in (read_delivery(db, id_) or {}).items() if name not in _OF_EVENT}
+    story = {name: value for name, value in (read_delivery(tx, row.id) or {}).items() if name not in _OF_EVENT}
     return {
         **story,
         "recipient": recipient,
         "message": message,
-        "marketing": bool(marketing),
-        "clicked_at": _show_instant(clicked_at),
+        "marketing": bool(row.marketing),
+        "clicked_at": _show_instant(row.clicked_at),
     }
 
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import base64
 import re
-import sqlite3
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 from app.outbox.people import hash_person
-from app.outbox.sqlite.reader import AnyReader
+from app.outbox.store import Row, Store, Tx
 from app.sources.nector import BodyFault, parse_body
 from app.values.phone import split_phone
 from app.values.text import clean_text
@@ -23,13 +23,16 @@ from app.values.text import clean_text
 PAGE = 2_000  # rows: lanes wait for the same reading connection
 BODIES_PAGE = 300  # each is read through
 
-_ABOUT = "SELECT seq, customer FROM events WHERE person = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-_SENT_TO = "SELECT seq, event_seq FROM deliveries WHERE person = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+_ABOUT = "SELECT seq, customer FROM events WHERE person = :hash AND seq > :last ORDER BY seq LIMIT :limit"
+_SENT_TO = "SELECT seq, event_seq FROM deliveries WHERE person = :hash AND seq > :last ORDER BY seq LIMIT :limit"
 # Who has another number is somebody else, whatever id the source gives them.
-_LINKED = "SELECT seq FROM events WHERE customer = ?1 AND person IS NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
+_LINKED = """
+SELECT seq FROM events WHERE customer = :hash AND person IS NULL AND seq > :last ORDER BY seq LIMIT :limit
+"""
 _BODIES = """
-SELECT seq, received_at, body FROM events INDEXED BY events_unwiped
-WHERE body IS NOT NULL AND received_at >= ?1 AND (received_at > ?1 OR seq > ?2) ORDER BY received_at, seq LIMIT ?3
+SELECT seq, received_at, body FROM events /*sqlite INDEXED BY events_unwiped*/
+WHERE body IS NOT NULL AND received_at >= :since AND (received_at > :since OR seq > :last)
+ORDER BY received_at, seq LIMIT :limit
 """
 _BEFORE_ALL = (-(2**62), 0)
 
@@ -60,71 +63,47 @@ class Found:
         yield from self.about
 
 
-def seek_person(key: bytes, number: str) -> Person:
+def seek_person(tx: Tx, number: str) -> Person:
     """Return what a person is found by."""
-    return Person(number, hash_person(key, number) or b"", seek_number(number))
+    return Person(number, hash_person(tx.people_key, number) or b"", seek_number(number))
 
 
-async def find_person(reader: AnyReader, person: Person) -> Found:
+async def find_person(store: Store, person: Person) -> Found:
     """Return the events of a person. Raises StoreError."""
-    about, customers = await _find_about(reader, person)
-    linked = {seq for customer in customers for seq in await _find_linked(reader, customer)}
-    named = await _find_sent(reader, person) | await _find_named(reader, person)
-    return Found(*(tuple(sorted(each)) for each in (linked - named - about, named - about, about)))
+    about = await _read_all(store, _ABOUT, person.hash)
+    customers = {row.customer for row in about if row.customer is not None}
+    theirs = {row.seq for row in about}
+    linked = {row.seq for customer in customers for row in await _read_all(store, _LINKED, customer)}
+    named = {row.event_seq for row in await _read_all(store, _SENT_TO, person.hash)} | await _find_named(store, person)
+    return Found(*(tuple(sorted(each)) for each in (linked - named - theirs, named - theirs, theirs)))
 
 
-async def _find_about(reader: AnyReader, person: Person) -> tuple[set[int], set[bytes]]:
-    """Return the events about a person, and the hashes of the source's ids that those give them."""
-    about: set[int] = set()
-    customers: set[bytes] = set()
-    last = 0
-    while rows := await _read_page(reader, _ABOUT, (person.hash, last, PAGE)):
-        about |= {seq for seq, _ in rows}
-        customers |= {customer for _, customer in rows if customer is not None}
-        last = rows[-1][0]
-    return about, customers
-
-
-async def _find_linked(reader: AnyReader, customer: bytes) -> set[int]:
-    linked: set[int] = set()
-    while rows := await _read_page(reader, _LINKED, (customer, max(linked, default=0), PAGE)):
-        linked |= {seq for (seq,) in rows}
-    return linked
-
-
-async def _find_sent(reader: AnyReader, person: Person) -> set[int]:
-    sent: set[int] = set()
-    last = 0
-    while rows := await _read_page(reader, _SENT_TO, (person.hash, last, PAGE)):
-        sent |= {event_seq for _, event_seq in rows}
-        last = rows[-1][0]
-    return sent
-
-
-async def _find_named(reader: AnyReader, person: Person) -> set[int]:
+async def _find_named(store: Store, person: Person) -> set[int]:
     named: set[int] = set()
     after: tuple[int, int] | None = _BEFORE_ALL
     while after is not None:
-        some, after = await _look_through(reader, person.sought, after)
+        some, after = await store.read(partial(_look_through, sought=person.sought, after=after), slow=True)
         named |= some
     return named
 
 
-async def _look_through(
-    reader: AnyReader, sought: Sought, after: tuple[int, int]
-) -> tuple[set[int], tuple[int, int] | None]:
+def _look_through(tx: Tx, sought: Sought, after: tuple[int, int]) -> tuple[set[int], tuple[int, int] | None]:
     """Return the next bodies that name the number, and where to go on; None: those were the last."""
-
-    def look(db: sqlite3.Connection) -> tuple[set[int], tuple[int, int] | None]:
-        rows = db.execute(_BODIES, (*after, BODIES_PAGE)).fetchall()
-        named = {seq for seq, _, body in rows if mentions(sought, body)}
-        return named, (rows[-1][1], rows[-1][0]) if len(rows) == BODIES_PAGE else None
-
-    return await reader.run(look)
+    rows = tx.rows(_BODIES, since=after[0], last=after[1], limit=BODIES_PAGE)
+    named = {row.seq for row in rows if mentions(sought, row.body)}
+    return named, (rows[-1].received_at, rows[-1].seq) if len(rows) == BODIES_PAGE else None
 
 
-async def _read_page(reader: AnyReader, query: str, values: tuple[object, ...]) -> list[Any]:
-    return await reader.run(lambda db: db.execute(query, values).fetchall())
+async def _read_all(store: Store, query: str, hash_: bytes) -> Sequence[Row]:
+    """Return every row, read page by page in the order of `seq`."""
+    found: list[Row] = []
+    while page := await store.read(partial(_read_page, query, hash_, found[-1].seq if found else 0), slow=True):
+        found += page
+    return found
+
+
+def _read_page(query: str, hash_: bytes, last: int, tx: Tx) -> Sequence[Row]:
+    return tx.rows(query, hash=hash_, last=last, limit=PAGE)
 
 
 _BETWEEN = r"[\s().\-/\u2010-\u2015\u2212]{0,3}"

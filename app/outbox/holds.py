@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from app.delivery.decide import probe_wait_ms
 from app.model.delivery import Reason
+from app.outbox.store import Row, Tx, first
 from app.outbox.values import Hold, NewHold
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
 _PUT = """
-INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms, by_hand) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms, by_hand)
+VALUES (:scope, :reason, :now, :probe_at, :every_ms, :by_hand)
 ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at,
     probe_every_ms = excluded.probe_every_ms, by_hand = excluded.by_hand
-WHERE excluded.by_hand OR NOT holds.by_hand
+WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 """
-_RELEASE = "DELETE FROM holds WHERE scope = ?"
-_RELEASE_PROBED = "DELETE FROM holds WHERE scope = ? AND NOT by_hand"
+_STOOD = "SELECT reason, by_hand FROM holds WHERE scope = :scope"
+_RELEASE = "DELETE FROM holds WHERE scope = :scope"
+_RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
 _REFUSE = """
-INSERT INTO refusals VALUES (?, ?, 1)
-ON CONFLICT (route) DO UPDATE SET n = iif(reason = excluded.reason, n, 0) + 1, reason = excluded.reason
+INSERT INTO refusals VALUES (:route, :reason, 1) ON CONFLICT (route) DO UPDATE
+SET n = CASE WHEN refusals.reason = excluded.reason THEN refusals.n ELSE 0 END + 1, reason = excluded.reason
 """
 _READ = "SELECT scope, probe_at FROM holds"
-_MOVE_PROBE = "UPDATE holds SET probe_at = ? + probe_every_ms WHERE scope = ? AND probe_at IS NOT NULL"
+_MOVE_PROBE = "UPDATE holds SET probe_at = :now + probe_every_ms WHERE scope = :scope AND probe_at IS NOT NULL"
 _COUNT_PENDING = """
-SELECT provider, route, template, count(*) FROM deliveries INDEXED BY deliveries_pending
+SELECT provider, route, template, count(*) AS n FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
 WHERE state = 'pending' GROUP BY provider, route, template
 """
 _LIST = "SELECT scope, reason, since, probe_at FROM holds ORDER BY since, scope"
@@ -51,66 +53,72 @@ def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str
     return f"provider:{provider}", f"route:{route}", f"template:{provider}/{template}"
 
 
-def put_hold(
-    db: sqlite3.Connection, scope: str, reason: str, now: int, probe_at: int | None, *, by_hand: bool = False
-) -> bool:
+def put_hold(tx: Tx, scope: str, reason: str, probe_at: int | None = None, *, by_hand: bool = False) -> bool:
     """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand is never probed.
 
-    The one door: what passes it stands in the history, too.
+    Only a person changes what a person has set. The one door: what passes it stands in the history, too.
     """
-    stood = db.execute("SELECT reason, by_hand FROM holds WHERE scope = ?", (scope,)).fetchone()
+    stood = first(tx.rows(_STOOD, scope=scope))
     by_hand = by_hand or reason == Reason.BY_HAND
-    row = (scope, reason, now, None if by_hand else probe_at, probe_wait_ms(scope), by_hand)
-    if db.execute(_PUT, row).rowcount and stood != (reason, by_hand):
-        note_change(db, scope, now, "set", reason, by_hand=by_hand)
+    put = tx.run(
+        _PUT,
+        scope=scope,
+        reason=reason,
+        now=tx.now,
+        probe_at=None if by_hand else probe_at,
+        every_ms=probe_wait_ms(scope),
+        by_hand=int(by_hand),
+    )
+    if put and stood != (reason, by_hand):
+        note_change(tx, scope, "set", reason, by_hand=by_hand)
     return stood is None
 
 
-def put_new(db: sqlite3.Connection, scope: str, reason: Reason, now: int, probe_at: int | None) -> NewHold | None:
+def put_new(tx: Tx, scope: str, reason: Reason, probe_at: int | None) -> NewHold | None:
     """Set a hold that nobody asked for by hand; return it if none stood."""
-    return NewHold(scope, reason.value) if put_hold(db, scope, reason, now, probe_at) else None
+    return NewHold(scope, reason.value) if put_hold(tx, scope, reason, probe_at) else None
 
 
-def release_hold(db: sqlite3.Connection, scope: str, now: int) -> bool:
+def release_hold(tx: Tx, scope: str) -> bool:
     """End a hold, as a person wishes; False if there was none. A route's refusals are counted anew."""
     kind, _, name = scope.partition(":")
     if kind == "route":
-        forget_refusals(db, name)
-    return _end_hold(db, _RELEASE, scope, now, by_hand=True)
+        forget_refusals(tx, name)
+    return _end_hold(tx, _RELEASE, scope, by_hand=True)
 
 
-def release_probed(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> tuple[str, ...]:
+def release_probed(tx: Tx, scopes: Iterable[str]) -> tuple[str, ...]:
     """End the holds that a probe has found mended; return those that stood. What a person stopped meanwhile stays."""
-    return tuple(scope for scope in scopes if _end_hold(db, _RELEASE_PROBED, scope, now, by_hand=False))
+    return tuple(scope for scope in scopes if _end_hold(tx, _RELEASE_PROBED, scope, by_hand=False))
 
 
-def _end_hold(db: sqlite3.Connection, statement: str, scope: str, now: int, *, by_hand: bool) -> bool:
-    stood = db.execute("SELECT reason FROM holds WHERE scope = ?", (scope,)).fetchone()
-    if stood is None or not db.execute(statement, (scope,)).rowcount:
+def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool) -> bool:
+    stood = first(tx.rows(_STOOD, scope=scope))
+    if stood is None or not tx.run(statement, scope=scope):
         return False
-    note_change(db, scope, now, "released", stood[0], by_hand=by_hand)
+    note_change(tx, scope, "released", stood.reason, by_hand=by_hand)
     return True
 
 
-def count_refusal(db: sqlite3.Connection, route: str, reason: str) -> int:
+def count_refusal(tx: Tx, route: str, reason: str) -> int:
     """Note that one more message of a route was refused for good; return how many were, in a row, for this reason."""
-    db.execute(_REFUSE, (route, reason))
-    return int(db.execute("SELECT n FROM refusals WHERE route = ?", (route,)).fetchone()[0])
+    tx.run(_REFUSE, route=route, reason=reason)
+    return int(tx.rows("SELECT n FROM refusals WHERE route = :route", route=route)[0].n)
 
 
-def forget_refusals(db: sqlite3.Connection, route: str) -> None:
+def forget_refusals(tx: Tx, route: str) -> None:
     """Begin the count of a route's refusals again."""
-    db.execute("DELETE FROM refusals WHERE route = ?", (route,))
+    tx.run("DELETE FROM refusals WHERE route = :route", route=route)
 
 
-def read_standing(db: sqlite3.Connection) -> Standing:
+def read_standing(tx: Tx) -> Standing:
     """Return every hold and its probe time."""
-    return dict(db.execute(_READ).fetchall())
+    return {hold.scope: hold.probe_at for hold in tx.rows(_READ)}
 
 
-def move_probes(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> None:
+def move_probes(tx: Tx, scopes: Iterable[str], now: int) -> None:
     """A probe leaves now: put the next one of these holds off."""
-    db.executemany(_MOVE_PROBE, [(now, scope) for scope in scopes])
+    tx.run_many(_MOVE_PROBE, [{"now": now, "scope": scope} for scope in scopes])
 
 
 def list_blocking(standing: Standing, provider: str, group: Group) -> tuple[str, ...]:
@@ -129,53 +137,56 @@ def find_start(standing: Standing, provider: str, group: Group) -> int | None:
     return start
 
 
-def list_holds(db: sqlite3.Connection) -> Sequence[Hold]:
+def list_holds(tx: Tx) -> Sequence[Hold]:
     """Return every hold, oldest first, with how many pending deliveries it stops."""
-    holds = db.execute(_LIST).fetchall()
+    holds = tx.rows(_LIST)
     waiting: dict[str, int] = {}
     # Most of the time there is none, and then nothing to count among 100,000 pending.
-    for provider, route, template, count in db.execute(_COUNT_PENDING) if holds else ():
-        for scope in name_scopes(provider, route, template):
-            waiting[scope] = waiting.get(scope, 0) + count
-    return [Hold(scope, reason, since, waiting.get(scope, 0), probe_at) for scope, reason, since, probe_at in holds]
+    for row in tx.rows(_COUNT_PENDING) if holds else ():
+        for scope in name_scopes(row.provider, row.route, row.template):
+            waiting[scope] = waiting.get(scope, 0) + row.n
+    return [Hold(hold.scope, hold.reason, hold.since, waiting.get(hold.scope, 0), hold.probe_at) for hold in holds]
 
 
 Change = Literal["set", "released"]
 KEPT = 500  # changes of a scope: two faults that take turns at every probe must not fill the disk
 
-_ADD = "INSERT INTO hold_changes (scope, at, change, reason, by_hand) VALUES (?, ?, ?, ?, ?)"
+_ADD = """
+INSERT INTO hold_changes (scope, at, change, reason, by_hand) VALUES (:scope, :now, :change, :reason, :by_hand)
+"""
 _DROP_SURPLUS = """
-DELETE FROM hold_changes WHERE scope = ?1 AND n <= (SELECT n FROM hold_changes WHERE scope = ?1
-    ORDER BY n DESC LIMIT 1 OFFSET ?2)
+DELETE FROM hold_changes WHERE scope = :scope AND n <= (SELECT n FROM hold_changes WHERE scope = :scope
+    ORDER BY n DESC LIMIT 1 OFFSET :kept)
 """
 # What stood when the delivery came, then what changed until it had ended.
 _LIST_CHANGES = """
-SELECT scope, change, at, reason, by_hand, n FROM (SELECT * FROM hold_changes WHERE scope = ?1 AND at < ?2
-    ORDER BY at DESC, n DESC LIMIT 1) WHERE change = 'set'
-UNION ALL SELECT scope, change, at, reason, by_hand, n FROM hold_changes WHERE scope = ?1 AND at BETWEEN ?2 AND ?3
+SELECT scope, change, at, reason, by_hand, n FROM (SELECT * FROM hold_changes WHERE scope = :scope AND at < :since
+    ORDER BY at DESC, n DESC LIMIT 1) AS stood WHERE change = 'set'
+UNION ALL
+SELECT scope, change, at, reason, by_hand, n FROM hold_changes WHERE scope = :scope AND at BETWEEN :since AND :until
 """
 # Of a hold that still stands it stays known since when.
 _FORGET = """
-DELETE FROM hold_changes WHERE at < ?1 AND NOT (change = 'set' AND n IN
+DELETE FROM hold_changes WHERE at < :before AND NOT (change = 'set' AND n IN
     (SELECT max(n) FROM hold_changes GROUP BY scope))
 """
 
 
-def note_change(db: sqlite3.Connection, scope: str, now: int, change: Change, reason: str, *, by_hand: bool) -> None:
+def note_change(tx: Tx, scope: str, change: Change, reason: str, *, by_hand: bool) -> None:
     """Keep that a hold was set, or set for another reason, or released. `reason`: the hold's own, of either."""
-    db.execute(_ADD, (scope, now, change, reason, by_hand))
-    db.execute(_DROP_SURPLUS, (scope, KEPT))
+    tx.run(_ADD, scope=scope, now=tx.now, change=change, reason=reason, by_hand=int(by_hand))
+    tx.run(_DROP_SURPLUS, scope=scope, kept=KEPT)
 
 
-def list_changes(db: sqlite3.Connection, scopes: Sequence[str], since: int, until: int) -> Sequence[Any]:
-    """Return (scope, change, at, reason, by_hand) of what stood on these scopes at `since` or changed until `until`.
+def list_changes(tx: Tx, scopes: Sequence[str], since: int, until: int) -> Sequence[Row]:
+    """Return what stood on these scopes at `since` or changed until `until`, in the order in which it happened.
 
-    In the order in which it happened; both bounds included.
+    Both bounds included.
     """
-    rows = [row for scope in scopes for row in db.execute(_LIST_CHANGES, (scope, since, until))]
-    return [tuple(row[:5]) for row in sorted(rows, key=lambda row: row[5])]
+    rows = [row for scope in scopes for row in tx.rows(_LIST_CHANGES, scope=scope, since=since, until=until)]
+    return sorted(rows, key=lambda row: int(row.n))
 
 
-def forget_changes(db: sqlite3.Connection, before: int) -> int:
+def forget_changes(tx: Tx, before: int) -> int:
     """Delete what changed before `before`, but for what still stands. Return how many."""
-    return db.execute(_FORGET, (before,)).rowcount
+    return tx.run(_FORGET, before=before)

@@ -16,8 +16,6 @@ from app.errors import StoreBroken
 HASH_BYTES = 16
 KEYS_SINCE = 3  # the schema's version
 _HASHED = "hash:"
-HASH_ID = "hash_message_id((SELECT value FROM keys WHERE name = 'people'), {})"
-"""`hash_message_id` as SQL."""
 
 
 def read_key(db: sqlite3.Connection) -> bytes:

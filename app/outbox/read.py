@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.errors import StoreBroken
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.claim import thaw_message
 from app.outbox.holds import list_changes, name_scopes
-from app.outbox.people import HASH_ID, show_message_id
-from app.outbox.sqlite.failures import read_state
+from app.outbox.people import hash_message_id, show_message_id
+from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryFilter
 from app.values.instant import format_instant
 from app.values.phone import mask_phone
@@ -22,48 +22,49 @@ _HELD = """EXISTS (SELECT 1 FROM holds WHERE scope IN
 # A failed receipt says why an accepted message did not arrive.
 _VIEW = """
 SELECT d.seq, d.id, e.id AS event_id, e.topic, d.route, d.provider, d.template, d.recipient,
-    iif(d.state = 'pending' AND {held}, 'held', d.state) AS state,
-    iif(d.receipt = 'failed' AND d.reason IS NULL,
-        (SELECT r.reason FROM receipts r WHERE r.delivery_seq = d.seq AND r.status = 'failed'), d.reason) AS reason,
-    d.receipt, d.attempts, d.created_at, d.updated_at, d.due_at, {more}
-FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE {where}
+    CASE WHEN d.state = 'pending' AND {held} THEN 'held' ELSE d.state END AS state,
+    CASE WHEN d.receipt = 'failed' AND d.reason IS NULL
+        THEN (SELECT r.reason FROM receipts r WHERE r.delivery_seq = d.seq AND r.status = 'failed')
+        ELSE d.reason END AS reason,
+    d.receipt, d.attempts, d.created_at, d.updated_at, d.due_at{more}
+FROM deliveries d {index} JOIN events e ON e.seq = d.event_seq WHERE {where}
 """
 # Of what was wiped the id is kept as a hash.
-_BY_MESSAGE_ID = f"""d.provider_message_id IS NOT NULL
-    AND d.provider_message_id IN (:provider_message_id, {HASH_ID.format(":provider_message_id")})"""
-_LIST_MORE = "NULL"
-_READ_MORE = """d.detail, d.deadline_at, d.last_attempt_at, d.provider_message_id, d.config_hash, d.message, d.checksum,
-    e.source, e.received_at, e.source_delivery_id, d.on_unknown, nullif(d.config_line, 0), d.event_seq"""
+_BY_MESSAGE_ID = "d.provider_message_id IS NOT NULL AND d.provider_message_id IN (:message_id, :message_hash)"
+_READ_MORE = """, d.detail, d.deadline_at, d.last_attempt_at, d.provider_message_id, d.config_hash, d.message,
+    d.checksum, e.source, e.received_at, e.source_delivery_id, d.on_unknown, nullif(d.config_line, 0) AS config_line,
+    d.event_seq"""
 _ATTEMPTS = """
-SELECT number, started_at, ended_at, outcome, reason, detail, tries FROM attempts WHERE delivery_seq = ? ORDER BY number
+SELECT number, started_at, ended_at, outcome, reason, detail, tries FROM attempts
+WHERE delivery_seq = :seq ORDER BY number
 """
-_RECEIPTS = (
-    "SELECT status, at, received_at, reason, detail FROM receipts WHERE delivery_seq = ? ORDER BY received_at, at"
-)
-_TIMELINE = "SELECT at, kind, value, reason, detail FROM timeline WHERE delivery_seq = ? ORDER BY n"
+_RECEIPTS = """
+SELECT status, at, received_at, reason, detail FROM receipts WHERE delivery_seq = :seq ORDER BY received_at, at
+"""
+_TIMELINE = "SELECT at, kind, value, reason, detail FROM timeline WHERE delivery_seq = :seq ORDER BY n"
 # A handful; were there more, the story of this one would not be told by them.
 _SIBLINGS = """
-SELECT id, route, provider, template, state, created_at FROM deliveries INDEXED BY deliveries_event
-WHERE event_seq = ? AND seq <> ? ORDER BY seq LIMIT 100
+SELECT id, route, provider, template, state, created_at FROM deliveries /*sqlite INDEXED BY deliveries_event*/
+WHERE event_seq = :event_seq AND seq <> :seq ORDER BY seq LIMIT 100
 """
 _COUNTS = """
 SELECT provider, state, n FROM counts WHERE n > 0
-UNION ALL SELECT provider, 'pending', count(*) FROM deliveries INDEXED BY deliveries_pending
+UNION ALL SELECT provider, 'pending', count(*) FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
     WHERE state = 'pending' GROUP BY provider
-UNION ALL SELECT provider, 'sending', count(*) FROM deliveries INDEXED BY deliveries_sending
+UNION ALL SELECT provider, 'sending', count(*) FROM deliveries /*sqlite INDEXED BY deliveries_sending*/
     WHERE state = 'sending' GROUP BY provider
 """
 _LAST_EVENTS_LIMIT = 1_000
 _LAST_EVENTS = """
-SELECT topic, max(received_at) FROM
-    (SELECT topic, received_at FROM events WHERE source <> ? ORDER BY seq DESC LIMIT ?) GROUP BY topic
+SELECT topic, max(received_at) AS at FROM
+    (SELECT topic, received_at FROM events WHERE source <> :test ORDER BY seq DESC LIMIT :limit) AS newest
+GROUP BY topic
 """
-
-# With max() as the one aggregate, the other columns are of the row that has it (SQLite's own promise:
-# https://www.sqlite.org/lang_select.html#bare_columns_in_an_aggregate_query).
 _REASONS = """
-SELECT d.reason, d.route, d.provider, count(*) AS n, d.id, d.updated_at, max(d.seq)
-FROM deliveries d {index} WHERE {where} GROUP BY d.reason, d.route, d.provider ORDER BY n DESC, d.seq DESC
+SELECT g.reason, g.route, g.provider, g.n, newest.id, newest.updated_at FROM (
+    SELECT d.reason, d.route, d.provider, count(*) AS n, max(d.seq) AS newest_seq
+    FROM deliveries d {index} WHERE {where} GROUP BY d.reason, d.route, d.provider
+) AS g /*sqlite CROSS*/ JOIN deliveries newest ON newest.seq = g.newest_seq ORDER BY g.n DESC, g.newest_seq DESC
 """
 # A partial index is used only if its very condition stands in the query.
 _UNUSUAL = "d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state"
@@ -83,12 +84,15 @@ _LIST_LIMIT = 1_000
 _AFTER_ALL = 2**62  # beyond any row
 
 
-def list_deliveries(db: sqlite3.Connection, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    """Return a page, newest first, and the next one's cursor, None on the last. Raises ValueError on a bad cursor."""
+def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+    """Return a page, newest first (recipients masked), and the next one's cursor, None on the last.
+
+    Raises ValueError for a cursor that is not one of ours.
+    """
     limit = max(1, min(wanted.limit, _LIST_LIMIT))
     where = ["d.seq < :before"]
     if wanted.state is not None:
-        where.append(_BY_STATE.get(wanted.state, "0"))
+        where.append(_BY_STATE.get(wanted.state, "1 = 0"))
     for column, value in (("d.route", wanted.route), ("d.provider", wanted.provider)):
         if value is not None:
             where.append(f"{column} = :{column[2:]}")
@@ -96,134 +100,155 @@ def list_deliveries(db: sqlite3.Connection, wanted: DeliveryFilter) -> tuple[Seq
         where.append("d.event_seq = (SELECT seq FROM events WHERE id = :event_id)")
     if wanted.provider_message_id is not None:
         where.append(_BY_MESSAGE_ID)
-    values = {
-        "before": _read_cursor(wanted.cursor),
-        "state": wanted.state,
-        "route": wanted.route,
-        "provider": wanted.provider,
-        "event_id": wanted.event_id,
-        "provider_message_id": wanted.provider_message_id,
-        "limit": limit + 1,
-    }
-    query = _VIEW.format(held=_HELD, more=_LIST_MORE, index=_pick_index(wanted), where=" AND ".join(where))
-    rows = db.execute(query + _NEWEST_FIRST, values).fetchall()
-    more = _write_cursor(rows[limit - 1][0]) if len(rows) > limit else None
+    query = _VIEW.format(held=_HELD, more="", index=_pick_index(wanted), where=" AND ".join(where))
+    rows = tx.rows(
+        query + _NEWEST_FIRST,
+        before=_read_cursor(wanted.cursor),
+        state=wanted.state,
+        route=wanted.route,
+        provider=wanted.provider,
+        event_id=wanted.event_id,
+        message_id=wanted.provider_message_id,
+        message_hash=hash_message_id(tx.people_key, wanted.provider_message_id),
+        limit=limit + 1,
+    )
+    more = _write_cursor(rows[limit - 1].seq) if len(rows) > limit else None
     return [_show_row(row) for row in rows[:limit]], more
 
 
-def read_delivery(db: sqlite3.Connection, delivery_id: str) -> Mapping[str, Any] | None:
-    """Return one delivery's whole story; None if unknown."""
-    query = _VIEW.format(held=_HELD, more=_READ_MORE, index="", where="d.id = ?")
-    row = db.execute(query, (delivery_id,)).fetchone()
+def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
+    """Return one delivery as listed, and more; None if unknown.
+
+    Adds `detail`, `deadline_at`, `provider_message_id`, `on_unknown`, `config_hash`, `config_line` (None: not
+    known), `event` {id, source, topic, received_at, delivery_id (the source's)}, `message` {template, language,
+    header, variables [{name, value (masked)}], buttons (how many)} or None, and, each oldest first,
+    `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand}] (what stood on
+    its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
+    template, state, created_at}] (the event's other deliveries: of other routes, and of replays).
+    """
+    query = _VIEW.format(held=_HELD, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
+    row = first(tx.rows(query, id=delivery_id))
     if row is None:
         return None
-    detail, deadline_at, last_attempt_at, message_id, config_hash, message, total, source, received_at = row[15:24]
-    source_delivery_id, on_unknown, config_line, event_seq = row[24:]
-    shown = _show_row(row)
-    timeline = db.execute(_TIMELINE, (row[0],)).fetchall()
-    changes = _list_met(db, name_scopes(row[5], row[4], row[6]), row[12], timeline)
+    timeline = tx.rows(_TIMELINE, seq=row.seq)
+    changes = _list_met(tx, name_scopes(row.provider, row.route, row.template), row.created_at, timeline)
+    siblings = tx.rows(_SIBLINGS, event_seq=row.event_seq, seq=row.seq)
     return {
-        **shown,
-        "detail": detail,
-        "deadline_at": _show_instant(deadline_at),
-        "last_attempt_at": _show_instant(last_attempt_at),
-        "provider_message_id": show_message_id(message_id),
-        "on_unknown": on_unknown,
-        "config_hash": config_hash,
-        "config_line": config_line,
+        **_show_row(row),
+        "detail": row.detail,
+        "deadline_at": _show_instant(row.deadline_at),
+        "last_attempt_at": _show_instant(row.last_attempt_at),
+        "provider_message_id": show_message_id(row.provider_message_id),
+        "on_unknown": row.on_unknown,
+        "config_hash": row.config_hash,
+        "config_line": row.config_line,
         "event": {
-            "id": shown["event_id"],
-            "source": source,
-            "topic": shown["topic"],
-            "received_at": _show_instant(received_at),
-            "delivery_id": source_delivery_id,
+            "id": row.event_id,
+            "source": row.source,
+            "topic": row.topic,
+            "received_at": _show_instant(row.received_at),
+            "delivery_id": row.source_delivery_id,
         },
-        "message": _show_message(message, total),
-        "attempt_list": [_name_columns(_ATTEMPT_KEYS, each) for each in db.execute(_ATTEMPTS, (row[0],))],
-        "receipts": [_name_columns(_RECEIPT_KEYS, each) for each in db.execute(_RECEIPTS, (row[0],))],
-        "timeline": [_name_columns(_TIMELINE_KEYS, each) for each in timeline],
-        "hold_changes": [{**_name_columns(_CHANGE_KEYS, each), "by_hand": bool(each[4])} for each in changes],
-        "siblings": [_name_columns(_SIBLING_KEYS, each) for each in db.execute(_SIBLINGS, (event_seq, row[0]))],
+        "message": _show_message(row.message, row.checksum),
+        "attempt_list": [_name_columns(each) for each in tx.rows(_ATTEMPTS, seq=row.seq)],
+        "receipts": [_name_columns(each) for each in tx.rows(_RECEIPTS, seq=row.seq)],
+        "timeline": [_name_columns(each) for each in timeline],
+        "hold_changes": [_show_change(each) for each in changes],
+        "siblings": [_name_columns(each) for each in siblings],
     }
 
 
-def _list_met(db: sqlite3.Connection, scopes: Sequence[str], created_at: int, timeline: Sequence[Any]) -> Sequence[Any]:
+def _list_met(tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Row]) -> Sequence[Row]:
     """Return the holds' changes until a delivery came to its last state, and what its failed receipt set later."""
-    at, _, state, *_ = [row for row in timeline if row[1] == "state"][-1]
-    end = _AFTER_ALL if state in (State.PENDING, State.SENDING, State.UNKNOWN) else at
-    failed_at = max((row[0] for row in timeline if row[1:3] == ("receipt", "failed")), default=end)
-    changes = list_changes(db, scopes, created_at, max(end, failed_at))
-    return [change for change in changes if change[2] <= end or change[2] == failed_at]
+    last = [row for row in timeline if row.kind == "state"][-1]
+    end = _AFTER_ALL if last.value in (State.PENDING, State.SENDING, State.UNKNOWN) else last.at
+    failures = (row.at for row in timeline if (row.kind, row.value) == ("receipt", "failed"))
+    failed_at = max(failures, default=end)
+    changes = list_changes(tx, scopes, created_at, max(end, failed_at))
+    return [change for change in changes if change.at <= end or change.at == failed_at]
 
 
-def count_deliveries(db: sqlite3.Connection) -> Mapping[tuple[str, State], int]:
-    """Return the counts that the triggers keep, and count what is under way."""
-    return {(provider, read_state(state)): count for provider, state, count in db.execute(_COUNTS)}
+def count_deliveries(tx: Tx) -> Mapping[tuple[str, State], int]:
+    """Return how many deliveries stand in each (provider, state): kept counts, and a count of what is under way."""
+    return {(row.provider, read_state(row.state)): row.n for row in tx.rows(_COUNTS)}
 
 
-def count_reached(db: sqlite3.Connection) -> Mapping[tuple[str, str, State], int]:
-    """Return what the triggers have counted."""
-    rows = db.execute("SELECT route, provider, state, n FROM reached")
-    return {(route, provider, read_state(state)): count for route, provider, state, count in rows}
+def count_reached(tx: Tx) -> Mapping[tuple[str, str, State], int]:
+    """Return how often a delivery has come into each (route, provider, state), whoever moved it; not `sending`.
+
+    Counted since the store was made, or since it was put back as a backup.
+    """
+    rows = tx.rows("SELECT route, provider, state, n FROM reached")
+    return {(row.route, row.provider, read_state(row.state)): row.n for row in rows}
 
 
-def read_last_events(db: sqlite3.Connection) -> Mapping[str, int]:
-    """Return when each topic last came, as far back as a bounded look goes."""
-    return dict(db.execute(_LAST_EVENTS, (TEST_SOURCE, _LAST_EVENTS_LIMIT)).fetchall())
+def read_last_events(tx: Tx) -> Mapping[str, int]:
+    """Return when each topic among the newest 1,000 events last came; not those of `send-test`."""
+    return {row.topic: row.at for row in tx.rows(_LAST_EVENTS, test=TEST_SOURCE, limit=_LAST_EVENTS_LIMIT)}
 
 
-def count_reasons(db: sqlite3.Connection, state: str) -> Sequence[Mapping[str, Any]]:
-    """Return the deliveries of a state by reason, route and provider, the largest group first."""
-    query = _REASONS.format(index=_pick_index(DeliveryFilter(state=state)), where=_BY_STATE.get(state, "0"))
+def count_reasons(tx: Tx, state: str) -> Sequence[Mapping[str, Any]]:
+    """Return the deliveries of a state by reason, route and provider, the largest group first.
+
+    `state` as in DeliveryFilter.
+    """
+    index = _pick_index(DeliveryFilter(state=state)).replace(" CROSS", "")
+    query = _REASONS.format(index=index, where=_BY_STATE.get(state, "1 = 0"))
     return [
         {
-            "reason": reason,
-            "route": route,
-            "provider": provider,
-            "count": count,
-            "newest_id": newest_id,
-            "newest_at": format_instant(newest_at),
+            "reason": row.reason,
+            "route": row.route,
+            "provider": row.provider,
+            "count": row.n,
+            "newest_id": row.id,
+            "newest_at": format_instant(row.updated_at),
         }
-        for reason, route, provider, count, newest_id, newest_at, _ in db.execute(query, {"state": state})
+        for row in tx.rows(query, state=state)
     ]
+
+
+def read_state(text: str) -> State:
+    """Return the state of a counter. Raises StoreBroken where there is none such: a start sees not all damage."""
+    try:
+        return State(text)
+    except ValueError:
+        raise StoreBroken("the outbox's file is damaged; restore a backup") from None
 
 
 def _show_instant(at: int | None) -> str | None:
     return None if at is None else format_instant(at)
 
 
-_ATTEMPT_KEYS = ("number", "started_at", "ended_at", "outcome", "reason", "detail", "tries")
-_RECEIPT_KEYS = ("status", "at", "received_at", "reason", "detail")
-_TIMELINE_KEYS = ("at", "kind", "value", "reason", "detail")
-_CHANGE_KEYS = ("scope", "change", "at", "reason", "by_hand")
-_SIBLING_KEYS = ("id", "route", "provider", "template", "state", "created_at")
-
-
-def _name_columns(keys: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
+def _name_columns(row: Row) -> dict[str, Any]:
     return {
         key: _show_instant(value) if key == "at" or key.endswith("_at") else value
-        for key, value in zip(keys, row, strict=True)
+        for key, value in row._asdict().items()
     }
 
 
-def _show_row(row: Any) -> dict[str, Any]:
-    state = row[8]
+def _show_change(change: Row) -> dict[str, Any]:
+    named = _name_columns(change)
+    del named["n"]
+    return {**named, "by_hand": bool(change.by_hand)}
+
+
+def _show_row(row: Row) -> dict[str, Any]:
     return {
-        "id": row[1],
-        "event_id": row[2],
-        "topic": row[3],
-        "route": row[4],
-        "provider": row[5],
-        "template": row[6],
-        "recipient": mask_phone(row[7]) if row[7] else "",
-        "state": state,
-        "reason": row[9],
-        "receipt": row[10],
-        "attempts": row[11],
-        "created_at": _show_instant(row[12]),
-        "updated_at": _show_instant(row[13]),
+        "id": row.id,
+        "event_id": row.event_id,
+        "topic": row.topic,
+        "route": row.route,
+        "provider": row.provider,
+        "template": row.template,
+        "recipient": mask_phone(row.recipient) if row.recipient else "",
+        "state": row.state,
+        "reason": row.reason,
+        "receipt": row.receipt,
+        "attempts": row.attempts,
+        "created_at": _show_instant(row.created_at),
+        "updated_at": _show_instant(row.updated_at),
         # A held one waits for its hold, whatever its due time says.
-        "next_attempt_at": _show_instant(row[14]) if state in (State.PENDING, State.UNKNOWN) else None,
+        "next_attempt_at": _show_instant(row.due_at) if row.state in (State.PENDING, State.UNKNOWN) else None,
     }
 
 
@@ -247,14 +272,14 @@ def _mask_value(value: str) -> str:
 def _pick_index(wanted: DeliveryFilter) -> str:
     """Name the index that stays small; else rows are read newest first until the page is full."""
     if wanted.event_id is not None:
-        return "INDEXED BY deliveries_event"
+        return "/*sqlite INDEXED BY deliveries_event CROSS*/"
     if wanted.provider_message_id is not None:
-        return "INDEXED BY deliveries_message_id"
+        return "/*sqlite INDEXED BY deliveries_message_id CROSS*/"
     if wanted.state is not None and _BY_STATE.get(wanted.state) is _UNUSUAL:
-        return "INDEXED BY deliveries_unusual"
+        return "/*sqlite INDEXED BY deliveries_unusual CROSS*/"
     if wanted.state == State.SENDING:
-        return "INDEXED BY deliveries_sending"
-    return "NOT INDEXED"
+        return "/*sqlite INDEXED BY deliveries_sending CROSS*/"
+    return "/*sqlite NOT INDEXED CROSS*/"
 
 
 def _write_cursor(seq: int) -> str:

@@ -1,20 +1,24 @@
-"""Receipts: what the handset side reported, in any order, more than once, early or late."""
+"""Receipts and replies: what the handset side reported, in any order, more than once, early or late.
+
+Of what a customer sent back only a wish for less or more and the first tap on a button of ours are kept, no words.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.delivery.decide import probe_wait_ms, scope_to_hold
 from app.message.redact import strike_message
 from app.model.delivery import Reason, Scope, State
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.claim import thaw_message
 from app.outbox.holds import put_new
-from app.outbox.people import HASH_ID
-from app.outbox.suppressions import clear_unreachable, note_refusal
-from app.outbox.values import NewHold, Noted
+from app.outbox.people import hash_message_id, hash_person
+from app.outbox.store import Row, Tx
+from app.outbox.suppressions import clear_unreachable, lift, note_refusal, suppress
+from app.outbox.values import Heard, NewHold, Noted
+from app.values.stop_words import OptOut
 
 KEEP_EARLY_MS = 24 * 3_600_000
 
@@ -24,71 +28,106 @@ _ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
 
 _EARLY = "delivery_id, provider_message_id, status, at, reason, detail, scope, wamid"
 _KEEP_EARLY = f"""
-INSERT INTO early_receipts (provider, {_EARLY}, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO early_receipts (provider, {_EARLY}, received_at)
+VALUES (:provider, :delivery_id, :message_id, :status, :at, :reason, :detail, :scope, :wamid, :now)
 ON CONFLICT DO NOTHING
 """  # noqa: S608  # our own words only
 _FIND_EARLY = f"""
-SELECT {_EARLY} FROM early_receipts WHERE provider = ?1 AND provider_message_id = ?2 AND ?2 <> ''
+SELECT {_EARLY} FROM early_receipts
+WHERE provider = :provider AND provider_message_id = :message_id AND :message_id <> ''
 UNION ALL
-SELECT {_EARLY} FROM early_receipts WHERE provider = ?1 AND delivery_id = ?3 AND delivery_id <> ''
+SELECT {_EARLY} FROM early_receipts WHERE provider = :provider AND delivery_id = :delivery_id AND delivery_id <> ''
 """  # noqa: S608  # our own words only
-_DROP_EARLY = (
-    "DELETE FROM early_receipts WHERE provider = ? AND provider_message_id = ? AND delivery_id = ? AND status = ?"
-)
-_FIND_MESSAGE = "SELECT message, checksum FROM deliveries WHERE seq = ?"
-_ADD = "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_DROP_EARLY = """
+DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = :message_id
+    AND delivery_id = :delivery_id AND status = :status
+"""
+_FIND_MESSAGE = "SELECT message, checksum FROM deliveries WHERE seq = :seq"
+_ADD = "INSERT INTO receipts VALUES (:seq, :status, :at, :now, :reason, :detail) ON CONFLICT DO NOTHING"
 _NOTE = """
-INSERT INTO timeline
-VALUES (?1, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = ?1), 0), ?2, ?3, ?4, ?5, ?6)
+INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail) VALUES (
+    :seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = :seq), 0), :now, :kind, :value, :reason,
+    :detail)
 """
-_MOVE = "UPDATE deliveries SET receipt = ?, updated_at = ? WHERE seq = ?"
+_MOVE = "UPDATE deliveries SET receipt = :status, updated_at = :now WHERE seq = :seq"
 _SETTLE = """
-UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL, updated_at = ?
-WHERE seq = ?
+UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL,
+    updated_at = :now WHERE seq = :seq
 """
+_ADD_CLICK = "INSERT INTO clicks VALUES (:seq, :at) ON CONFLICT DO NOTHING"
 
 
-def apply_receipt(db: sqlite3.Connection, provider: str, receipt: Receipt, now: int) -> Noted:
-    """Record a receipt on its delivery; if there is none yet, it is kept aside."""
-    known = find_known(db, provider, receipt.delivery_id, (receipt.provider_message_id, receipt.wamid))
+def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> Noted:
+    """Record a receipt; one that matches no delivery yet is kept 24 h and applied when one appears.
+
+    Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`; one that says it
+    arrived also a tried one that is `pending`, `dead`, `expired` or `suppressed`. While `sending` the attempt's end
+    decides. A failed one that is new sets the hold that its scope asks for, suppresses whom it says has opted out
+    and marks whom it says cannot be reached, until a message arrives there.
+    """
+    known = find_known(tx, provider, receipt.delivery_id, (receipt.provider_message_id, receipt.wamid))
     if known is None:
-        _keep_early(db, provider, receipt, now)
+        _keep_early(tx, provider, receipt)
         return Noted()
-    learn_ids(db, known, receipt.provider_message_id, receipt.wamid)
-    holds_set = take_receipt(db, provider, known, receipt, now)
+    _learn_ids(tx, known, receipt.provider_message_id, receipt.wamid)
+    holds_set = _take_receipt(tx, provider, known, receipt)
     return Noted(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
 
 
-def take_receipt(
-    db: sqlite3.Connection, provider: str, known: Known, receipt: Receipt, now: int
-) -> tuple[NewHold, ...]:
+def apply_reply(tx: Tx, provider: str, reply: Reply, wish: Wish | None) -> Heard:
+    """Do what a customer wished, by the time at which they said it; note the first tap on a delivery's button.
+
+    A tap proves `read`. A reply that comes again, or after a newer wish, changes nothing.
+    """
+    known = find_known(tx, provider, reply.delivery_id, (reply.provider_message_id,))
+    person = hash_person(tx.people_key, reply.sender) or (known.person if known else None)
+    changed = False
+    if wish == "stop":
+        changed = suppress(tx, person, OptOut.PREFERENCE if reply.wish else OptOut.STOP_REPLY, reply.at)
+    elif wish == "resume":
+        changed = lift(tx, person, reply.at)
+    if known is None:
+        return Heard(changed=changed)
+    clicked = reply.tapped and _take_tap(tx, provider, known, reply, counts=wish is None)
+    return Heard(known.id, known.event_id, known.route, clicked=clicked, changed=changed)
+
+
+def _take_tap(tx: Tx, provider: str, known: Row, reply: Reply, *, counts: bool) -> bool:
+    """Note a tap, which proves that the message was read; one on "Stop" does not count as a click."""
+    said_at = tx.now if reply.at is None else min(reply.at, tx.now)
+    clicked = counts and tx.run(_ADD_CLICK, seq=known.seq, at=said_at) > 0
+    if clicked:
+        note_step(tx, known.seq, "reply", "clicked")
+    _take_receipt(tx, provider, known, Receipt(ReceiptStatus.READ, known.id, None, said_at))
+    return clicked
+
+
+def _take_receipt(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tuple[NewHold, ...]:
     """Record a receipt of a delivery that is known; return the hold that it set, if any."""
-    is_new = _record(db, known, _strike_detail(db, known, receipt), now)
+    is_new = _record(tx, known, _strike_detail(tx, known, receipt))
     if known.attempts and settles(State(known.state), receipt.status):
-        db.execute(_SETTLE, (now, known.seq))
-    return _draw_conclusions(db, provider, known, receipt, now) if is_new else ()
+        tx.run(_SETTLE, now=tx.now, seq=known.seq)
+    return _draw_conclusions(tx, provider, known, receipt) if is_new else ()
 
 
-def _strike_detail(db: sqlite3.Connection, known: Known, receipt: Receipt) -> Receipt:
+def _strike_detail(tx: Tx, known: Row, receipt: Receipt) -> Receipt:
     """Return the receipt without the message's values in its words; without words where the message was wiped."""
     if not receipt.detail:
         return receipt
-    message = thaw_message(*db.execute(_FIND_MESSAGE, (known.seq,)).fetchone())
+    message = thaw_message(*tx.rows(_FIND_MESSAGE, seq=known.seq)[0])
     return replace(receipt, detail="" if message is None else strike_message(receipt.detail, message))
 
 
-def _draw_conclusions(
-    db: sqlite3.Connection, provider: str, known: Known, receipt: Receipt, now: int
-) -> tuple[NewHold, ...]:
+def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tuple[NewHold, ...]:
     """Do what a receipt says beyond its message; a repeated one says nothing new."""
     if receipt.status in _ARRIVED:
-        clear_unreachable(db, known.person)
+        clear_unreachable(tx, known.person)
     if receipt.status is not ReceiptStatus.FAILED or receipt.reason is None:
         return ()
     if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in _ARRIVED:
-        note_refusal(db, known.person, receipt.reason, now, receipt.at)
+        note_refusal(tx, known.person, receipt.reason, receipt.at)
     scope = scope_to_hold(receipt.scope, provider, known.template)
-    hold = scope and put_new(db, scope, receipt.reason, now, now + probe_wait_ms(scope))
+    hold = scope and put_new(tx, scope, receipt.reason, tx.now + probe_wait_ms(scope))
     return (hold,) if hold else ()
 
 
@@ -104,98 +143,85 @@ def settles(state: State, status: ReceiptStatus) -> bool:
     return status is not ReceiptStatus.FAILED and state in wrong
 
 
-def apply_early(
-    db: sqlite3.Connection, provider: str, delivery_id: str, message_id: str | None, now: int
-) -> tuple[NewHold, ...]:
+def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str | None) -> tuple[NewHold, ...]:
     """Apply the receipts that came before the delivery could be told from its provider's id; return the new holds."""
     holds_set: list[NewHold] = []
-    rows = db.execute(_FIND_EARLY, (provider, message_id or "", delivery_id)).fetchall()
-    for our_id, its_id, status, at, reason, detail, scope, wamid in rows:
-        db.execute(_DROP_EARLY, (provider, its_id, our_id, status))
-        why = None if reason is None else Reason(reason)
-        receipt = Receipt(ReceiptStatus(status), delivery_id, its_id or None, at, why, detail, Scope(scope), wamid)
-        holds_set += apply_receipt(db, provider, receipt, now).holds_set
+    for row in tx.rows(_FIND_EARLY, provider=provider, message_id=message_id or "", delivery_id=delivery_id):
+        its_id, why = row.provider_message_id, None if row.reason is None else Reason(row.reason)
+        tx.run(_DROP_EARLY, provider=provider, message_id=its_id, delivery_id=row.delivery_id, status=row.status)
+        status, scope = ReceiptStatus(row.status), Scope(row.scope)
+        receipt = Receipt(status, delivery_id, its_id or None, row.at, why, row.detail, scope, row.wamid)
+        holds_set += apply_receipt(tx, provider, receipt).holds_set
     return tuple(holds_set)
 
 
-def note_step(
-    db: sqlite3.Connection, seq: int, now: int, kind: str, value: str, reason: Reason | None = None, detail: str = ""
-) -> None:
+def note_step(tx: Tx, seq: int, kind: str, value: str, reason: Reason | None = None, detail: str = "") -> None:
     """Add a row to a delivery's timeline that is no change of its state."""
-    db.execute(_NOTE, (seq, now, kind, value, reason, detail))
+    tx.run(_NOTE, seq=seq, now=tx.now, kind=kind, value=value, reason=reason, detail=detail)
 
 
-def _keep_early(db: sqlite3.Connection, provider: str, receipt: Receipt, now: int) -> None:
-    it = receipt
+def _keep_early(tx: Tx, provider: str, receipt: Receipt) -> None:
     # Without an id of the provider's own, WhatsApp's is what its answer may have named.
-    message_id = it.provider_message_id or it.wamid
-    if not (it.delivery_id or message_id):
+    message_id = receipt.provider_message_id or receipt.wamid
+    if not (receipt.delivery_id or message_id):
         return  # can never be matched
-    ids = (it.delivery_id or "", message_id or "")
-    db.execute(_KEEP_EARLY, (provider, *ids, it.status, it.at, it.reason, it.detail, it.scope, it.wamid, now))
+    tx.run(
+        _KEEP_EARLY,
+        provider=provider,
+        delivery_id=receipt.delivery_id or "",
+        message_id=message_id or "",
+        status=receipt.status,
+        at=receipt.at,
+        reason=receipt.reason,
+        detail=receipt.detail,
+        scope=receipt.scope,
+        wamid=receipt.wamid,
+        now=tx.now,
+    )
 
 
-def _record(db: sqlite3.Connection, known: Known, receipt: Receipt, now: int) -> bool:
+def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:
     """Keep a receipt once: as history, as a timeline row, and as the delivery's standing one if it rises."""
-    at = now if receipt.at is None else receipt.at
-    added = db.execute(_ADD, (known.seq, receipt.status, at, now, receipt.reason, receipt.detail)).rowcount > 0
+    it = receipt
+    at = tx.now if it.at is None else it.at
+    row = {"status": it.status, "at": at, "now": tx.now, "reason": it.reason, "detail": it.detail}
+    added = tx.run(_ADD, seq=known.seq, **row) > 0
     if added:
-        note_step(db, known.seq, now, "receipt", receipt.status, receipt.reason, receipt.detail)
-    if _RANK[receipt.status] > _RANK[known.receipt]:
-        db.execute(_MOVE, (receipt.status, now, known.seq))
+        note_step(tx, known.seq, "receipt", it.status, it.reason, it.detail)
+    if _RANK[it.status] > _RANK[known.receipt]:
+        tx.run(_MOVE, status=it.status, now=tx.now, seq=known.seq)
     return added
 
 
 _FIND = """
-SELECT d.seq, d.id, e.id, d.route, d.template, d.state, d.receipt, d.attempts, d.provider_message_id, d.wamid, d.person,
-    d.recipient, d.created_at
-FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq WHERE
+SELECT d.seq, d.id, e.id AS event_id, d.route, d.template, d.state, d.receipt, d.attempts, d.provider_message_id,
+    d.wamid, d.person, d.recipient, d.created_at
+FROM deliveries d /*sqlite CROSS*/ JOIN events e ON e.seq = d.event_seq WHERE
 """
-_BY_ID = f"{_FIND} d.id = ?1 AND d.provider = ?2"
-_NEWEST = "AND d.provider = ?2 ORDER BY d.seq DESC LIMIT 1"
+_BY_ID = f"{_FIND} d.id = :id AND d.provider = :provider"
+_NEWEST = "AND d.provider = :provider ORDER BY d.seq DESC LIMIT 1"
 # Of what was wiped the ids are kept as hashes.
-_ID, _KEPT_ID = f"(?1, {HASH_ID.format('?1')})", f"iif(recipient <> '', ?1, {HASH_ID.format('?1')})"
-_BY_MESSAGE_ID = f"{_FIND} d.provider_message_id IS NOT NULL AND d.provider_message_id IN {_ID} {_NEWEST}"
-_BY_WAMID = f"{_FIND} d.wamid IS NOT NULL AND d.wamid IN {_ID} {_NEWEST}"
-_LEARN_MESSAGE_ID = f"UPDATE deliveries SET provider_message_id = {_KEPT_ID} WHERE seq = ?2"  # noqa: S608  # our own words only
-_LEARN_WAMID = f"UPDATE deliveries SET wamid = {_KEPT_ID} WHERE seq = ?2"  # noqa: S608  # our own words only
+_BY_MESSAGE_ID = f"{_FIND} d.provider_message_id IS NOT NULL AND d.provider_message_id IN (:id, :hash) {_NEWEST}"
+_BY_WAMID = f"{_FIND} d.wamid IS NOT NULL AND d.wamid IN (:id, :hash) {_NEWEST}"
+_LEARN_MESSAGE_ID = "UPDATE deliveries SET provider_message_id = :id WHERE seq = :seq"
+_LEARN_WAMID = "UPDATE deliveries SET wamid = :id WHERE seq = :seq"
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A delivery that a webhook speaks of."""
-
-    seq: int
-    id: str
-    event_id: str
-    route: str
-    template: str
-    state: str
-    receipt: str | None
-    attempts: int
-    message_id: str | None
-    wamid: str | None
-    person: bytes | None
-    recipient: str
-    created_at: int
-
-
-def find_known(
-    db: sqlite3.Connection, provider: str, delivery_id: str | None, message_ids: Iterable[str | None]
-) -> Known | None:
+def find_known(tx: Tx, provider: str, delivery_id: str | None, message_ids: Iterable[str | None]) -> Row | None:
     """Return the delivery with our id, else the newest one with the first of the other ids that any has."""
     lookups = [(_BY_ID, delivery_id)]
     lookups += [(query, id_) for id_ in message_ids for query in (_BY_MESSAGE_ID, _BY_WAMID)]
     for query, id_ in lookups:
-        row = db.execute(query, (id_, provider)).fetchone() if id_ else None
-        if row is not None:
-            return Known(*row)
+        if id_ and (rows := tx.rows(query, id=id_, hash=hash_message_id(tx.people_key, id_), provider=provider)):
+            return rows[0]
     return None
 
 
-def learn_ids(db: sqlite3.Connection, known: Known, message_id: str | None, wamid: str | None) -> None:
+def _learn_ids(tx: Tx, known: Row, message_id: str | None, wamid: str | None) -> None:
     """Keep the ids by which later webhooks may speak of a delivery; one that is known stays."""
-    if known.message_id is None and message_id:
-        db.execute(_LEARN_MESSAGE_ID, (message_id, known.seq))
-    if known.wamid is None and wamid:
-        db.execute(_LEARN_WAMID, (wamid, known.seq))
+    for statement, kept, id_ in (
+        (_LEARN_MESSAGE_ID, known.provider_message_id, message_id),
+        (_LEARN_WAMID, known.wamid, wamid),
+    ):
+        if kept is None and id_:
+            tx.run(statement, id=id_ if known.recipient else hash_message_id(tx.people_key, id_), seq=known.seq)

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
+from app.outbox.store import Tx
 from app.outbox.values import Recording
 
 KEEP_PER_TOPIC = 20
 MOST_TOPICS = 200  # whoever may post events could invent topics for ever
 
-_IS_KNOWN = "SELECT 1 FROM recordings WHERE topic = ? LIMIT 1"
-_COUNT_TOPICS = "SELECT count(DISTINCT topic) FROM recordings"
+_IS_KNOWN = "SELECT 1 AS known FROM recordings WHERE topic = :topic LIMIT 1"
+_COUNT_TOPICS = "SELECT count(DISTINCT topic) AS n FROM recordings"
 _ADD = """
-INSERT INTO recordings SELECT ?1, 1 + coalesce(max(n), 0), ?2, ?3 FROM recordings WHERE topic = ?1
+INSERT INTO recordings (topic, n, at, payload)
+SELECT :topic, 1 + coalesce(max(n), 0), :at, :payload FROM recordings WHERE topic = :topic
 """
-_TRIM = "DELETE FROM recordings WHERE topic = ?1 AND n <= (SELECT max(n) FROM recordings WHERE topic = ?1) - ?2"
+_TRIM = """
+DELETE FROM recordings
+WHERE topic = :topic AND n <= (SELECT max(n) FROM recordings WHERE topic = :topic) - :kept
+"""
 _LIST = """
-SELECT topic, at, payload FROM recordings WHERE ?1 IS NULL OR topic = ?1 ORDER BY topic, n DESC
+SELECT topic, at, payload FROM recordings WHERE CAST(:topic AS TEXT) IS NULL OR topic = :topic ORDER BY topic, n DESC
 """
 
 
-def add_recording(db: sqlite3.Connection, recording: Recording) -> None:
+def record_event(tx: Tx, recording: Recording) -> None:
     """Keep an event as its topic's newest; the oldest beyond KEEP_PER_TOPIC goes."""
-    if not db.execute(_IS_KNOWN, (recording.topic,)).fetchone():
-        (topics,) = db.execute(_COUNT_TOPICS).fetchone()
-        if topics >= MOST_TOPICS:
-            return
-    db.execute(_ADD, (recording.topic, recording.at, recording.payload))
-    db.execute(_TRIM, (recording.topic, KEEP_PER_TOPIC))
+    topic = recording.topic
+    if not tx.rows(_IS_KNOWN, topic=topic) and tx.rows(_COUNT_TOPICS)[0].n >= MOST_TOPICS:
+        return
+    tx.run(_ADD, topic=topic, at=recording.at, payload=recording.payload)
+    tx.run(_TRIM, topic=topic, kept=KEEP_PER_TOPIC)
 
 
-def list_recordings(db: sqlite3.Connection, topic: str | None) -> Sequence[Recording]:
-    """Return what is kept, topic by topic, newest first."""
-    return [Recording(*row) for row in db.execute(_LIST, (topic,))]
+def list_recordings(tx: Tx, topic: str | None) -> Sequence[Recording]:
+    """Return what is kept of a topic, or of all; topic by topic, newest first."""
+    return [Recording(*row) for row in tx.rows(_LIST, topic=topic)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
-from app.outbox.add import FrozenDelivery, add_delivery, hash_dedup_key, see_key_again
+from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, see_key_again
+from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import stops_delivery
 from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
 
@@ -18,8 +18,8 @@ UNROUTED = "unrouted"
 _EVENT = "e.seq, e.id, e.source, e.topic, e.source_delivery_id, e.received_at, e.body"
 _PAST = """
 SELECT d.id, d.route, d.provider, d.template, d.recipient, d.state, d.reason,
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND a.outcome = 'uncertain')
-FROM deliveries d INDEXED BY deliveries_event WHERE d.event_seq = ? ORDER BY d.seq
+    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND a.outcome = 'uncertain') AS ambiguous
+FROM deliveries d /*sqlite INDEXED BY deliveries_event*/ WHERE d.event_seq = :seq ORDER BY d.seq
 """
 # Events in the order they came, or those of a rare state by the index that stays small. A partial index is used
 # only if its very condition stands in the query; `at` is what a page is continued by.
@@ -28,27 +28,38 @@ _RARE_STATES = (State.UNKNOWN, State.EXPIRED, State.SUPPRESSED, State.SHADOW, St
 _IN_STATE = """d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state
     AND d.seq > :after"""
 _RARE = (
-    "deliveries d INDEXED BY deliveries_unusual CROSS JOIN events e ON e.seq = d.event_seq",
+    "deliveries d /*sqlite INDEXED BY deliveries_unusual CROSS*/ JOIN events e ON e.seq = d.event_seq",
     "d.seq",
-    "deliveries d INDEXED BY deliveries_unusual",
+    "deliveries d /*sqlite INDEXED BY deliveries_unusual*/",
     _IN_STATE,
 )
-_HAS_DELIVERY = """EXISTS (SELECT 1 FROM deliveries o INDEXED BY deliveries_event WHERE o.event_seq = e.seq
-    AND (:state IS NULL OR o.state = :state) AND (:route IS NULL OR o.route = :route))"""
-_HAS_NONE = "NOT EXISTS (SELECT 1 FROM deliveries o INDEXED BY deliveries_event WHERE o.event_seq = e.seq)"
+_HAS_DELIVERY = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/
+    WHERE o.event_seq = e.seq AND (CAST(:state AS TEXT) IS NULL OR o.state = :state)
+    AND (CAST(:route AS TEXT) IS NULL OR o.route = :route))"""
+_HAS_NONE = "NOT EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/ WHERE o.event_seq = e.seq)"
 # An event with several such deliveries is listed at the first of them.
-_IS_FIRST = """(:route IS NULL OR d.route = :route) AND NOT EXISTS (
-    SELECT 1 FROM deliveries o INDEXED BY deliveries_event WHERE o.event_seq = d.event_seq AND o.seq < d.seq
-    AND o.state = d.state AND (:route IS NULL OR o.route = :route))"""
+_IS_FIRST = """(CAST(:route AS TEXT) IS NULL OR d.route = :route) AND NOT EXISTS (
+    SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/ WHERE o.event_seq = d.event_seq AND o.seq < d.seq
+    AND o.state = d.state AND (CAST(:route AS TEXT) IS NULL OR o.route = :route))"""
 
-_HAS_OTHER_KEY = "SELECT 1 FROM dedup_keys WHERE hash = ? AND seen_at > ? AND event_seq IS NOT ?"
-_SAVE_PLAN = "INSERT INTO plans (id, created_at, config_hash, entries) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_READ_PLAN = "SELECT id, created_at, config_hash, entries, applied_at FROM plans WHERE id = ?"
-_MARK_APPLIED = "UPDATE plans SET applied_at = ?1 WHERE id = ?2 AND applied_at IS NULL AND created_at > ?3"
+_FIND_SEQ = "SELECT seq FROM events WHERE id = :id"
+_FIND_UNWIPED = "SELECT seq FROM events WHERE id = :id AND body IS NOT NULL"
+# A key from before schema 2 is nobody's, so another's.
+_HAS_OTHER_KEY = """
+SELECT 1 AS found FROM dedup_keys WHERE hash = :hash AND seen_at > :since AND coalesce(event_seq, 0) <> :event_seq
+"""
+_SAVE_PLAN = """
+INSERT INTO plans (id, created_at, config_hash, entries) VALUES (:id, :created_at, :config_hash, :entries)
+ON CONFLICT DO NOTHING
+"""
+_READ_PLAN = "SELECT id, created_at, config_hash, entries, applied_at FROM plans WHERE id = :id"
+_MARK_APPLIED = """
+UPDATE plans SET applied_at = :now WHERE id = :id AND applied_at IS NULL AND created_at > :since
+"""
 
 
-def find_events(db: sqlite3.Connection, wanted: EventFilter) -> EventPage:
-    """Return a page of stored events; looks at no more than EXAMINE_LIMIT rows."""
+def find_events(tx: Tx, wanted: EventFilter) -> EventPage:
+    """Return a page of stored events, oldest first; looks at no more than EXAMINE_LIMIT rows."""
     values: dict[str, Any] = {
         "after": wanted.after,
         "topic": wanted.topic,
@@ -59,27 +70,27 @@ def find_events(db: sqlite3.Connection, wanted: EventFilter) -> EventPage:
         "limit": wanted.limit,
     }
     if wanted.ids is not None:
-        return _find_named(db, wanted, values)
+        return _find_named(tx, wanted, values)
     tables, at, alone, start = _RARE if wanted.state in _RARE_STATES else _ALL
-    last = f"SELECT max(at) FROM (SELECT {at} AS at FROM {alone} WHERE {start} ORDER BY {at} LIMIT {EXAMINE_LIMIT})"  # noqa: S608  # our own words only
-    (values["last"],) = db.execute(last, values).fetchone()
+    some = f"SELECT {at} AS at FROM {alone} WHERE {start} ORDER BY {at} LIMIT {EXAMINE_LIMIT}"  # noqa: S608  # our own words only
+    values["last"] = tx.rows(f"SELECT max(at) AS last FROM ({some}) AS some", **values)[0].last  # noqa: S608  # our own words only
     if values["last"] is None:
         return EventPage((), None)
     where = " AND ".join([start, f"{at} <= :last", *_list_conditions(wanted)])
-    query = f"SELECT {at}, {_EVENT} FROM {tables} WHERE {where} ORDER BY {at} LIMIT :limit"  # noqa: S608  # our own words only
-    rows = db.execute(query, values).fetchall()
-    next_after = rows[-1][0] if len(rows) == wanted.limit else values["last"]
-    return EventPage(tuple(_read_event(db, row[1:]) for row in rows), next_after)
+    query = f"SELECT {at} AS at, {_EVENT} FROM {tables} WHERE {where} ORDER BY {at} LIMIT :limit"  # noqa: S608  # our own words only
+    rows = tx.rows(query, **values)
+    next_after = rows[-1].at if len(rows) == wanted.limit else values["last"]
+    return EventPage(tuple(_read_event(tx, row) for row in rows), next_after)
 
 
-def _find_named(db: sqlite3.Connection, wanted: EventFilter, values: dict[str, Any]) -> EventPage:
+def _find_named(tx: Tx, wanted: EventFilter, values: dict[str, Any]) -> EventPage:
     """Return those of the ids that are there and meet the other conditions, all in one page."""
     named = EventFilter(topic=wanted.topic, since=wanted.since, until=wanted.until)
     conditions = [*_list_conditions(named), *_list_relations(wanted)]
     query = f"SELECT {_EVENT} FROM events e WHERE {' AND '.join(['e.id = :id', *conditions])}"  # noqa: S608  # our own words only
-    found = (db.execute(query, {**values, "id": id_}).fetchone() for id_ in dict.fromkeys(wanted.ids or ()))
-    rows = sorted((row for row in found if row is not None), key=lambda row: row[0])
-    return EventPage(tuple(_read_event(db, row) for row in rows), None)
+    found = (tx.rows(query, **values, id=id_) for id_ in dict.fromkeys(wanted.ids or ()))
+    rows = sorted((row for rows in found for row in rows), key=lambda row: int(row.seq))
+    return EventPage(tuple(_read_event(tx, row) for row in rows), None)
 
 
 def _list_conditions(wanted: EventFilter) -> list[str]:
@@ -99,84 +110,94 @@ def _list_relations(wanted: EventFilter) -> list[str]:
     return [_HAS_DELIVERY] if wanted.state is not None or wanted.route is not None else []
 
 
-def _read_event(db: sqlite3.Connection, row: Any) -> StoredEvent:
-    seq, id_, source, topic, source_delivery_id, received_at, body = row
-    return StoredEvent(seq, id_, source, topic, source_delivery_id, received_at, body, tuple(_read_past(db, seq)))
+def _read_event(tx: Tx, row: Row) -> StoredEvent:
+    past = tuple(_read_past(tx, row.seq))
+    return StoredEvent(row.seq, row.id, row.source, row.topic, row.source_delivery_id, row.received_at, row.body, past)
 
 
-def _read_past(db: sqlite3.Connection, event_seq: int) -> Sequence[PastDelivery]:
-    return [_make_past(*row) for row in db.execute(_PAST, (event_seq,))]
+def _read_past(tx: Tx, event_seq: int) -> Sequence[PastDelivery]:
+    return [
+        PastDelivery(
+            row.id,
+            row.route,
+            row.provider,
+            row.template,
+            row.recipient,
+            State(row.state),
+            None if row.reason is None else Reason(row.reason),
+            bool(row.ambiguous),
+        )
+        for row in tx.rows(_PAST, seq=event_seq)
+    ]
 
 
-def _make_past(
-    id_: str, route: str, provider: str, template: str, recipient: str, state: str, reason: str | None, ambiguous: int
-) -> PastDelivery:
-    known = None if reason is None else Reason(reason)
-    return PastDelivery(id_, route, provider, template, recipient, State(state), known, bool(ambiguous))
-
-
-def find_duplicates(db: sqlite3.Connection, deliveries: Sequence[Delivery], now: int) -> Collection[str]:
-    """Return the ids of those whose key another event has; a key from before schema 2 is nobody's, so another's."""
+def find_duplicates(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
+    """Return the ids of those whose dedup key another event has; a key of nobody known counts as another's."""
     found = set()
     for delivery in deliveries:
         key_hash = hash_dedup_key(delivery)
-        row = db.execute("SELECT seq FROM events WHERE id = ?", (delivery.event_id,)).fetchone()
-        values = (key_hash, now - DEDUP_WINDOW_MS, row and row[0])
-        if key_hash is not None and db.execute(_HAS_OTHER_KEY, values).fetchone():
+        if key_hash is None:
+            continue
+        event = first(tx.rows(_FIND_SEQ, id=delivery.event_id))
+        event_seq, since = event.seq if event else 0, tx.now - DEDUP_WINDOW_MS
+        if tx.rows(_HAS_OTHER_KEY, hash=key_hash, since=since, event_seq=event_seq):
             found.add(delivery.id)
     return found
 
 
-def save_plan(db: sqlite3.Connection, plan: Plan) -> None:
-    """Keep a plan; one that is there already stays as it is."""
-    db.execute(_SAVE_PLAN, (plan.id, plan.created_at, plan.config_hash, plan.entries))
+def save_plan(tx: Tx, plan: Plan) -> None:
+    """Keep a plan for a day; one that is there already stays as it is."""
+    tx.run(_SAVE_PLAN, id=plan.id, created_at=plan.created_at, config_hash=plan.config_hash, entries=plan.entries)
 
 
-def read_plan(db: sqlite3.Connection, plan_id: str) -> Plan | None:
-    """Return a plan."""
-    row = db.execute(_READ_PLAN, (plan_id,)).fetchone()
+def read_plan(tx: Tx, plan_id: str) -> Plan | None:
+    """Return a plan; None if there is none (any more)."""
+    row = first(tx.rows(_READ_PLAN, id=plan_id))
     return None if row is None else Plan(*row)
 
 
-def drop_plans(db: sqlite3.Connection, now: int) -> None:
+def drop_plans(tx: Tx, now: int) -> None:
     """Forget plans that are too old to be applied."""
-    db.execute("DELETE FROM plans WHERE created_at <= ?", (now - KEEP_PLAN_MS,))
+    tx.run("DELETE FROM plans WHERE created_at <= :before", before=now - KEEP_PLAN_MS)
 
 
-def apply_plan(db: sqlite3.Connection, plan_id: str, deliveries: Sequence[FrozenDelivery], now: int) -> Applied | None:
-    """Mark a plan applied, and only then add its deliveries: of two that apply it, one finds it marked."""
-    if not db.execute(_MARK_APPLIED, (now, plan_id, now - KEEP_PLAN_MS)).rowcount:
+def apply_plan(tx: Tx, plan_id: str, deliveries: Sequence[Delivery]) -> Applied | None:
+    """Add a plan's deliveries to their events, all in one transaction, and mark the plan applied.
+
+    Marked first: of two that apply it, one finds it marked. Left out: what meanwhile has an obstacle
+    (delivery.replay.find_obstacle), passed its deadline, is another event's duplicate, whose recipient has opted out
+    of it, or whose event was wiped. None, and no change, if the plan is gone or was applied.
+    """
+    if not tx.run(_MARK_APPLIED, now=tx.now, id=plan_id, since=tx.now - KEEP_PLAN_MS):
         return None
     added: list[DeliveryState] = []
     left_out: dict[str, Verdict] = {}
-    ours = {frozen.delivery.id for frozen in deliveries}
-    for frozen in deliveries:
-        done = _replay_delivery(db, frozen, now, ours)
+    ours = {delivery.id for delivery in deliveries}
+    for delivery in deliveries:
+        done = _replay_delivery(tx, freeze_delivery(delivery, tx.people_key), ours)
         if isinstance(done, Verdict):
-            left_out[frozen.delivery.id] = done
+            left_out[delivery.id] = done
         else:
             added.append(done)
     return Applied(tuple(added), left_out)
 
 
-def _replay_delivery(
-    db: sqlite3.Connection, frozen: FrozenDelivery, now: int, ours: Collection[str]
-) -> DeliveryState | Verdict:
+def _replay_delivery(tx: Tx, frozen: FrozenDelivery, ours: Collection[str]) -> DeliveryState | Verdict:
     """Add one delivery to its event, or say what is in its way now; those of the same plan (`ours`) are not.
 
     A wiped event gets none: what hangs on it is not looked at by the next wipe.
     """
     it = frozen.delivery
-    event = db.execute("SELECT seq FROM events WHERE id = ? AND body IS NOT NULL", (it.event_id,)).fetchone()
+    event = first(tx.rows(_FIND_UNWIPED, id=it.event_id))
     if event is None:
         return Verdict.WIPED
-    obstacle = find_obstacle(it, [past for past in _read_past(db, event[0]) if past.id not in ours])
+    obstacle = find_obstacle(it, [past for past in _read_past(tx, event.seq) if past.id not in ours])
     if obstacle is not None:
         return obstacle.verdict
-    if it.deadline_at <= now:
+    if it.deadline_at <= tx.now:
         return Verdict.EXPIRED
-    if stops_delivery(db, it, frozen.person):
+    if stops_delivery(tx, it, frozen.person):
         return Verdict.DEAD
-    if not see_key_again(db, event[0], frozen):
+    if not see_key_again(tx, event.seq, frozen):
         return Verdict.DUPLICATE
-    return add_delivery(db, event[0], frozen, it.state, it.reason)
+    return add_delivery(tx, event.seq, frozen, it.state, it.reason)

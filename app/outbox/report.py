@@ -6,12 +6,13 @@ nothing has to be sorted at large, and no long read keeps the write-ahead log fr
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
+from functools import partial
 
 from app.message.person import AIMS, OTHER_AIM
 from app.model.event import TEST_SOURCE, Act
+from app.outbox.store import Store, Tx, first
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.values.instant import name_day
 
@@ -27,7 +28,8 @@ _ACCEPTED_AT = """(SELECT min(t.at) FROM timeline t
     WHERE t.delivery_seq = d.seq AND t.kind = 'state' AND t.value = 'accepted')"""
 # 1: did what the message is for, 2: ordered, 3: both. When the message was accepted is looked up only where that
 # person has acted at all since the delivery was made, which few have; the plus sign keeps the index to that.
-_DONE = f"""coalesce((SELECT max(a.act = {_AIM}) + 2 * max(a.act = {Act.ORDER_PLACED.value!r}) FROM acts a
+_DONE = f"""coalesce((SELECT max(CASE WHEN a.act = {_AIM} THEN 1 ELSE 0 END)
+        + 2 * max(CASE WHEN a.act = {Act.ORDER_PLACED.value!r} THEN 1 ELSE 0 END) FROM acts a
     WHERE {{same}} AND a.at > d.created_at AND +a.at - {_ACCEPTED_AT} BETWEEN 1 AND :window), 0)"""  # noqa: S608  # of constants of ours
 # The number tells who it was; the source's own id of the customer only where the act's event named no number.
 _DONE_BY_ANY = " | ".join(
@@ -36,38 +38,54 @@ _DONE_BY_ANY = " | ".join(
 )
 # With a LIMIT the inner query is not merged into the outer one, which would work `done` out once for each column.
 _COUNT = f"""
-SELECT key, count(*), count(*) FILTER (WHERE state = 'accepted'),
-    count(*) FILTER (WHERE receipt IN ('delivered', 'read')), count(*) FILTER (WHERE receipt = 'read'),
-    total(clicked), total(done & 1), total(done >> 1), count(*) FILTER (WHERE receipt = 'failed'),
-    count(*) FILTER (WHERE state IN ('pending', 'sending')), count(*) FILTER (WHERE state = 'dead'),
-    count(*) FILTER (WHERE state = 'expired'), count(*) FILTER (WHERE state = 'unknown'),
-    count(*) FILTER (WHERE state = 'suppressed'), count(receipt)
+SELECT key, count(*) AS received, count(*) FILTER (WHERE state = 'accepted') AS accepted,
+    count(*) FILTER (WHERE receipt IN ('delivered', 'read')) AS delivered,
+    count(*) FILTER (WHERE receipt = 'read') AS read, count(*) FILTER (WHERE clicked) AS clicked,
+    sum(done & 1) AS acted, sum(done >> 1) AS ordered, count(*) FILTER (WHERE receipt = 'failed') AS failed,
+    count(*) FILTER (WHERE state IN ('pending', 'sending')) AS waiting,
+    count(*) FILTER (WHERE state = 'dead') AS dead, count(*) FILTER (WHERE state = 'expired') AS expired,
+    count(*) FILTER (WHERE state = 'unknown') AS unknown,
+    count(*) FILTER (WHERE state = 'suppressed') AS suppressed, count(receipt) AS reported
 FROM (
     SELECT {{key}} AS key, d.state, d.receipt,
         EXISTS (SELECT 1 FROM clicks c WHERE c.delivery_seq = d.seq) AS clicked,
-        iif(d.state = 'accepted', {_DONE_BY_ANY}, 0) AS done
-    FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq
+        CASE WHEN d.state = 'accepted' THEN {_DONE_BY_ANY} ELSE 0 END AS done
+    FROM deliveries d /*sqlite CROSS*/ JOIN events e ON e.seq = d.event_seq
     WHERE d.created_at >= :since AND d.created_at < :until AND d.state <> 'shadow' AND e.source <> :test
-    LIMIT -1
-) GROUP BY key
+    LIMIT {2**62}
+) AS made GROUP BY key
 """  # noqa: S608  # of constants of ours
-_NEXT_STEP = (
-    "SELECT created_at FROM deliveries WHERE created_at > ? AND created_at < ? ORDER BY created_at LIMIT 1 OFFSET ?"
-)
+_NEXT_STEP = """
+SELECT created_at FROM deliveries WHERE created_at > :since AND created_at < :until
+ORDER BY created_at LIMIT 1 OFFSET :step
+"""
 
 
-def cut_steps(db: sqlite3.Connection, since: int, until: int, step: int = STEP) -> Iterator[tuple[int, int]]:
+async def read_ledger(store: Store, wanted: LedgerQuery) -> Sequence[LedgerRow]:
+    """Count what became of deliveries, and what their customers did after; a row for each key that has any.
+
+    Days in order, else the most received first. Shadows and test messages are left out. An act counts for a
+    delivery if it is the same person's (the same number; the source's id where the act's event named no number),
+    later than its acceptance and within the window. Takes seconds for a million, and holds nothing up.
+    """
+    rows: list[LedgerRow] = []
+    for span in await store.read(lambda tx: list(cut_steps(tx, wanted.since, wanted.until)), slow=True):
+        rows += await store.read(partial(count_step, wanted=wanted, span=span), slow=True)
+    return add_up(rows, wanted.by)
+
+
+def cut_steps(tx: Tx, since: int, until: int, step: int = STEP) -> Iterator[tuple[int, int]]:
     """Yield spans of time, from the one instant on and before the other, of about `step` deliveries each."""
-    while (found := db.execute(_NEXT_STEP, (since, until, step)).fetchone()) is not None:
-        yield since, found[0]
-        (since,) = found
+    while (found := first(tx.rows(_NEXT_STEP, since=since, until=until, step=step))) is not None:
+        yield since, found.created_at
+        since = found.created_at
     yield since, until
 
 
-def count_step(db: sqlite3.Connection, wanted: LedgerQuery, span: tuple[int, int]) -> Sequence[LedgerRow]:
+def count_step(tx: Tx, wanted: LedgerQuery, span: tuple[int, int]) -> Sequence[LedgerRow]:
     """Return what was made in a span of time, by route, topic or day."""
-    values = {"since": span[0], "until": span[1], "window": wanted.window_ms, "test": TEST_SOURCE}
-    rows = db.execute(_COUNT.format(key=_KEYS[wanted.by]), values).fetchall()
+    query = _COUNT.format(key=_KEYS[wanted.by])
+    rows = tx.rows(query, since=span[0], until=span[1], window=wanted.window_ms, test=TEST_SOURCE)
     return [LedgerRow(_name_key(key, wanted), *map(int, counts)) for key, *counts in rows]
 
 

@@ -1,35 +1,40 @@
-"""Forgetting: events whose deliveries have all ended go, with all that hangs on them: the file stays bounded."""
+"""Forgetting: events whose deliveries have all ended go, with all that hangs on them: the file stays bounded.
+
+Before that, their personal data is wiped.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
+from functools import partial
 
 from app.outbox.holds import forget_changes
-from app.outbox.people import HASH_ID
+from app.outbox.people import hash_message_id
+from app.outbox.store import Row, Store, Tx
 
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it
 
-_NEXT = "SELECT seq, received_at FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+_NEXT = "SELECT seq, received_at FROM events WHERE seq > :after ORDER BY seq LIMIT :limit"
 # What a person, a receipt or a replay touched lately is kept with its event, however old that is.
 _IS_KEPT = """
-SELECT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = ?1 AND (updated_at >= ?2 OR NOT (
-    state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < ?2))))
+SELECT 1 AS kept FROM deliveries WHERE event_seq = :seq AND (updated_at >= :before OR NOT (
+    state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < :before)))
+LIMIT 1
 """
 # What hangs on no event: invented values, and that a number was not on WhatsApp.
 _FORGET_OTHERS = (
-    "DELETE FROM recordings WHERE at < ?",
-    "DELETE FROM unreachable WHERE since < ?",
-    "DELETE FROM lifted_suppressions WHERE at < ?",
+    "DELETE FROM recordings WHERE at < :before",
+    "DELETE FROM unreachable WHERE since < :before",
+    "DELETE FROM lifted_suppressions WHERE at < :before",
 )
 _FORGET = (
-    "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
-    "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
-    "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
-    "DELETE FROM clicks WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = ?)",
-    "DELETE FROM deliveries WHERE event_seq = ?",
-    "DELETE FROM acts WHERE event_seq = ?",
-    "DELETE FROM events WHERE seq = ?",
+    "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
+    "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
+    "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
+    "DELETE FROM clicks WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
+    "DELETE FROM deliveries WHERE event_seq = :seq",
+    "DELETE FROM acts WHERE event_seq = :seq",
+    "DELETE FROM events WHERE seq = :seq",
 )
 
 
@@ -41,52 +46,72 @@ class Forgotten:
     after: int | None
 
 
-def forget_events(db: sqlite3.Connection, before: int, after: int) -> Forgotten:
+async def forget_records(store: Store, before: int) -> int:
+    """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
+
+    And only if each was last changed before `before`, too. An `unknown` one counts as in a last state once its
+    deadline is before `before`. What changed with the holds before then goes, but for what still stands; so do
+    recordings, and who was unreachable. Returns how many events.
+    """
+    await store.write(partial(forget_others, before=before))
+    total = 0
+    after: int | None = 0
+    while after is not None:
+        forgotten = await store.write(partial(forget_events, before=before, after=after))
+        total, after = total + forgotten.events, forgotten.after
+    return total
+
+
+def forget_events(tx: Tx, before: int, after: int) -> Forgotten:
     """Delete what may be forgotten of the next FORGET_LIMIT events.
 
     Events lie in the order they came in: the first step that finds none so old is the last. (Where a clock was
     set back they are not quite in order; what is passed over goes once its neighbours are old enough, too.)
     """
-    found = db.execute(_NEXT, (after, FORGET_LIMIT)).fetchall()
-    old = [seq for seq, received_at in found if received_at < before]
-    forgotten = sum(_forget_event(db, seq, before) for seq in old)
-    return Forgotten(forgotten, found[-1][0] if old and len(found) == FORGET_LIMIT else None)
+    found = tx.rows(_NEXT, after=after, limit=FORGET_LIMIT)
+    old = [event.seq for event in found if event.received_at < before]
+    forgotten = sum(_forget_event(tx, seq, before) for seq in old)
+    return Forgotten(forgotten, found[-1].seq if old and len(found) == FORGET_LIMIT else None)
 
 
-def forget_others(db: sqlite3.Connection, before: int) -> None:
+def forget_others(tx: Tx, before: int) -> None:
     """Delete what hangs on no event and is older."""
-    forget_changes(db, before)
+    forget_changes(tx, before)
     for statement in _FORGET_OTHERS:
-        db.execute(statement, (before,))
+        tx.run(statement, before=before)
 
 
-def _forget_event(db: sqlite3.Connection, seq: int, before: int) -> bool:
+def _forget_event(tx: Tx, seq: int, before: int) -> bool:
     """Delete one event with its deliveries, unless one of them is not over."""
-    if db.execute(_IS_KEPT, (seq, before)).fetchone()[0]:
+    if tx.rows(_IS_KEPT, seq=seq, before=before):
         return False
     for statement in _FORGET:
-        db.execute(statement, (seq,))
+        tx.run(statement, seq=seq)
     return True
 
 
 WIPE_LIMIT = 500  # events a transaction
 
 _FIND = """
-SELECT seq, received_at FROM events INDEXED BY events_unwiped
-WHERE body IS NOT NULL AND received_at < ?1 AND (received_at > ?2 OR (received_at = ?2 AND seq > ?3))
-ORDER BY received_at, seq LIMIT ?4
+SELECT seq, received_at FROM events /*sqlite INDEXED BY events_unwiped*/
+WHERE body IS NOT NULL AND received_at < :before
+    AND (received_at > :received_at OR (received_at = :received_at AND seq > :seq))
+ORDER BY received_at, seq LIMIT :limit
 """
-_HASHED_ID, _HASHED_WAMID = HASH_ID.format("provider_message_id"), HASH_ID.format("wamid")
 # An unknown delivery long past its deadline is sent by nobody any more, so its message goes, too.
-_WIPE_DELIVERIES = f"""
-UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '', provider_message_id = {_HASHED_ID},
-    wamid = {_HASHED_WAMID}
-WHERE event_seq = ?1 AND updated_at < ?2 AND (recipient <> '' OR message IS NOT NULL)
-  AND (state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < ?2))
-"""  # noqa: S608  # our own words only
+_FIND_DELIVERIES = """
+SELECT seq, provider_message_id, wamid FROM deliveries
+WHERE event_seq = :seq AND updated_at < :before AND (recipient <> '' OR message IS NOT NULL) AND
+    (state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < :before))
+"""
+WIPE_DELIVERY = """
+UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '', provider_message_id = :message_id, wamid = :wamid
+WHERE seq = :seq
+"""
 _WIPE_EVENT = """
-UPDATE events SET body = NULL WHERE seq = ?1 AND NOT EXISTS (
-    SELECT 1 FROM deliveries WHERE event_seq = ?1 AND (recipient <> '' OR message IS NOT NULL OR updated_at >= ?2))
+UPDATE events SET body = NULL WHERE seq = :seq AND NOT EXISTS (
+    SELECT 1 FROM deliveries
+    WHERE event_seq = :seq AND (recipient <> '' OR message IS NOT NULL OR updated_at >= :before))
 """
 
 
@@ -98,17 +123,35 @@ class Wiped:
     after: tuple[int, int] | None
 
 
-def wipe_events(db: sqlite3.Connection, before: int, after: tuple[int, int]) -> Wiped:
+async def wipe_payloads(store: Store, before: int) -> int:
+    """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.
+
+    An `unknown` one whose deadline passed before `before` counts as in a last state. Returns how many deliveries.
+    What was wiped stays readable in no log.
+    """
+    total = 0
+    after: tuple[int, int] | None = (-(2**62), 0)
+    while after is not None:
+        wiped = await store.write(partial(wipe_events, before=before, after=after))
+        total, after = total + wiped.deliveries, wiped.after
+    await store.empty_log()
+    return total
+
+
+def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> Wiped:
     """Wipe what may be wiped of the next WIPE_LIMIT events."""
-    events = db.execute(_FIND, (before, *after, WIPE_LIMIT)).fetchall()
-    deliveries = 0
-    for seq, _ in events:
-        deliveries += db.execute(_WIPE_DELIVERIES, (seq, before)).rowcount
-        db.execute(_WIPE_EVENT, (seq, before))
-    return Wiped(deliveries, (events[-1][1], events[-1][0]) if len(events) == WIPE_LIMIT else None)
+    events = tx.rows(_FIND, before=before, received_at=after[0], seq=after[1], limit=WIPE_LIMIT)
+    steps = [{"seq": event.seq, "before": before} for event in events]
+    deliveries = [row for rows in tx.rows_many(_FIND_DELIVERIES, steps) for row in rows]
+    if deliveries:
+        tx.run_many(WIPE_DELIVERY, [{"seq": row.seq, **hash_ids(tx, row)} for row in deliveries])
+    if events:
+        tx.run_many(_WIPE_EVENT, steps)
+    last = events[-1] if len(events) == WIPE_LIMIT else None
+    return Wiped(len(deliveries), last and (last.received_at, last.seq))
 
 
-def empty_log(db: sqlite3.Connection) -> bool:
-    """Write the log back and truncate it: what was wiped must not stay readable there. False while it is being read."""
-    (is_busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not is_busy
+def hash_ids(tx: Tx, row: Row) -> dict[str, str | None]:
+    """Return what stands for a delivery's ids of its message once they are wiped."""
+    key = tx.people_key
+    return {"message_id": hash_message_id(key, row.provider_message_id), "wamid": hash_message_id(key, row.wamid)}

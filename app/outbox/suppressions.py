@@ -7,105 +7,108 @@ clock may be set; where that is not possible, a "stop" wins.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from app.model.delivery import Delivery, Reason, State
-from app.outbox.people import hash_person
+from app.outbox.people import hash_people, hash_person
+from app.outbox.store import Tx
 from app.outbox.values import Suppression, SuppressionCounts
 from app.values.stop_words import OptOut
 
 _SUPPRESS = """
-INSERT INTO suppressions SELECT ?1, ?2, coalesce(?3, ?4)
-WHERE ?3 IS NULL OR NOT EXISTS (SELECT 1 FROM lifted_suppressions WHERE person = ?1 AND at > ?3)
+INSERT INTO suppressions SELECT :person, :reason, coalesce(CAST(:said_at AS BIGINT), :now)
+WHERE CAST(:said_at AS BIGINT) IS NULL
+    OR NOT EXISTS (SELECT 1 FROM lifted_suppressions WHERE person = :person AND at > :said_at)
 ON CONFLICT (person) DO NOTHING
 """
-_RENEW = "UPDATE suppressions SET since = ?2 WHERE person = ?1 AND since < ?2"
-_LIFT = "DELETE FROM suppressions WHERE person = ? AND since < ?"
-_LIFT_BY_HAND = "DELETE FROM suppressions WHERE person = ?"
+_RENEW = "UPDATE suppressions SET since = :since WHERE person = :person AND since < :since"
+_LIFT = "DELETE FROM suppressions WHERE person = :person AND since < :at"
+_LIFT_BY_HAND = "DELETE FROM suppressions WHERE person = :person"
 _NOTE_LIFTED = """
-INSERT INTO lifted_suppressions VALUES (?, ?) ON CONFLICT (person) DO UPDATE SET at = max(at, excluded.at)
+INSERT INTO lifted_suppressions VALUES (:person, :at) ON CONFLICT (person) DO UPDATE SET at = excluded.at
+WHERE lifted_suppressions.at < excluded.at
 """
-_IS_SUPPRESSED = "SELECT 1 FROM suppressions WHERE person = ?"
-_LIST = "SELECT person, reason, since FROM suppressions WHERE person > ? ORDER BY person LIMIT ?"
-_COUNT = "SELECT (SELECT count(*) FROM suppressions), (SELECT count(*) FROM unreachable)"
-_MARK = "INSERT INTO unreachable VALUES (?, ?) ON CONFLICT DO NOTHING"
-_CLEAR = "DELETE FROM unreachable WHERE person = ?"
+_IS_SUPPRESSED = "SELECT 1 AS found FROM suppressions WHERE person = :person"
+_LIST = "SELECT person, reason, since FROM suppressions WHERE person > :after ORDER BY person LIMIT :limit"
+_COUNT = """
+SELECT (SELECT count(*) FROM suppressions) AS suppressed, (SELECT count(*) FROM unreachable) AS unreachable
+"""
+_MARK = "INSERT INTO unreachable VALUES (:person, :now) ON CONFLICT DO NOTHING"
+_CLEAR = "DELETE FROM unreachable WHERE person = :person"
 
 
-def suppress(db: sqlite3.Connection, person: bytes | None, reason: str, said_at: int | None, now: int) -> bool:
+def suppress(tx: Tx, person: bytes | None, reason: str, said_at: int | None) -> bool:
     """Send this person no marketing; True if that is new. No change if they wanted it again since `said_at`."""
     if person is None:
         return False
-    if db.execute(_SUPPRESS, (person, reason, said_at, now)).rowcount:
+    if tx.run(_SUPPRESS, person=person, reason=reason, said_at=said_at, now=tx.now):
         return True
-    db.execute(_RENEW, (person, now if said_at is None else said_at))
+    tx.run(_RENEW, person=person, since=tx.now if said_at is None else said_at)
     return False
 
 
-def lift(db: sqlite3.Connection, person: bytes | None, said_at: int | None, now: int) -> bool:
+def lift(tx: Tx, person: bytes | None, said_at: int | None) -> bool:
     """Let this person have marketing again, as they wished; False if nothing stood, or something newer does."""
     if person is None:
         return False
-    at = now if said_at is None else min(said_at, now)  # one from the future would silence every stop until then
+    at = tx.now if said_at is None else min(said_at, tx.now)  # from the future it would silence every stop until then
     if said_at is not None:
-        db.execute(_NOTE_LIFTED, (person, at))
-    return db.execute(_LIFT, (person, at)).rowcount > 0
+        tx.run(_NOTE_LIFTED, person=person, at=at)
+    return tx.run(_LIFT, person=person, at=at) > 0
 
 
-def suppress_people(db: sqlite3.Connection, people: Iterable[bytes], reason: str, now: int) -> int:
-    """Suppress whom a person names, whatever they wished before; return how many were not."""
-    return sum(suppress(db, person, reason, None, now) for person in people)
+def suppress_people(tx: Tx, numbers: Collection[str], reason: str) -> int:
+    """Send no marketing to these E.164 numbers, whatever they wished before; return how many that is new for.
+
+    From then on `add_event` stores their marketing deliveries as `suppressed`, reason `recipient_opted_out`, and
+    `claim_due` makes those that wait so. Only hashes of the numbers are kept.
+    """
+    return sum(suppress(tx, person, reason, None) for person in hash_people(tx.people_key, numbers))
 
 
-def lift_people(db: sqlite3.Connection, people: Iterable[bytes]) -> int:
-    """End the suppressions of whom a person names; return how many there were."""
-    return sum(db.execute(_LIFT_BY_HAND, (person,)).rowcount for person in people)
+def lift_suppressions(tx: Tx, numbers: Collection[str]) -> int:
+    """Let these numbers have marketing again; return how many were suppressed."""
+    return sum(tx.run(_LIFT_BY_HAND, person=person) for person in hash_people(tx.people_key, numbers))
 
 
-def is_suppressed(db: sqlite3.Connection, person: bytes | None) -> bool:
+def is_suppressed(tx: Tx, person: bytes | None) -> bool:
     """Tell whether a person gets no marketing."""
-    return person is not None and db.execute(_IS_SUPPRESSED, (person,)).fetchone() is not None
+    return person is not None and bool(tx.rows(_IS_SUPPRESSED, person=person))
 
 
-def stops_delivery(db: sqlite3.Connection, delivery: Delivery, person: bytes | None) -> bool:
+def stops_delivery(tx: Tx, delivery: Delivery, person: bytes | None) -> bool:
     """Tell whether a delivery that would go out, or would in live mode, must not, since its recipient opted out."""
-    return delivery.marketing and delivery.state in (State.PENDING, State.SHADOW) and is_suppressed(db, person)
+    return delivery.marketing and delivery.state in (State.PENDING, State.SHADOW) and is_suppressed(tx, person)
 
 
-def find_suppressed(db: sqlite3.Connection, key: bytes, deliveries: Sequence[Delivery]) -> Collection[str]:
-    """Return the ids of those that must not go out."""
-    return {it.id for it in deliveries if stops_delivery(db, it, hash_person(key, it.recipient))}
+def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
+    """Return the ids of those that are marketing to somebody who has opted out."""
+    return {it.id for it in deliveries if stops_delivery(tx, it, hash_person(tx.people_key, it.recipient))}
 
 
-def note_refusal(
-    db: sqlite3.Connection, person: bytes | None, reason: Reason, now: int, said_at: int | None = None
-) -> None:
+def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:
     """Remember what a refusal says of a person beyond its message. `said_at`: where it is a receipt that says when."""
     if reason is Reason.RECIPIENT_OPTED_OUT:
-        suppress(db, person, OptOut.REFUSED, said_at, now)
+        suppress(tx, person, OptOut.REFUSED, said_at)
     if reason is Reason.RECIPIENT_UNREACHABLE and person is not None:
-        db.execute(_MARK, (person, now))
+        tx.run(_MARK, person=person, now=tx.now)
 
 
-def clear_unreachable(db: sqlite3.Connection, person: bytes | None) -> None:
+def clear_unreachable(tx: Tx, person: bytes | None) -> None:
     """A message arrived: the number can be reached."""
-    db.execute(_CLEAR, (person,))
+    tx.run(_CLEAR, person=person)
 
 
-def list_suppressions(
-    db: sqlite3.Connection, limit: int, cursor: str | None
-) -> tuple[Sequence[Suppression], str | None]:
+def list_suppressions(tx: Tx, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
     """Return a page in the order of the hashes, and the next one's cursor; raises ValueError on a bad cursor."""
-    after = _read_cursor(cursor)
-    rows = db.execute(_LIST, (after, limit + 1)).fetchall()
-    page = [Suppression(person.hex(), reason, since) for person, reason, since in rows[:limit]]
+    rows = tx.rows(_LIST, after=_read_cursor(cursor), limit=limit + 1)
+    page = [Suppression(row.person.hex(), row.reason, row.since) for row in rows[:limit]]
     return page, page[-1].id if len(rows) > limit else None
 
 
-def count_suppressions(db: sqlite3.Connection) -> SuppressionCounts:
+def count_suppressions(tx: Tx) -> SuppressionCounts:
     """Return how many people are suppressed, and how many unreachable."""
-    return SuppressionCounts(*db.execute(_COUNT).fetchone())
+    return SuppressionCounts(*tx.rows(_COUNT)[0])
 
 
 def _read_cursor(cursor: str | None) -> bytes:

@@ -2,76 +2,106 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from app.model.delivery import DEDUP_WINDOW_MS
 from app.outbox.close import recover_lost_attempts
 from app.outbox.lanes import note_time
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
+from app.outbox.store import Store, Tx
+from app.outbox.values import Swept
+from app.values.rate import RECIPIENT_GAP_MS
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
 SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long behind a sweep
 
 _EXPIRE = """
-UPDATE deliveries SET state = 'expired', reason = 'deadline_passed', due_at = NULL, updated_at = ?1
-WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'pending' AND deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2)
+UPDATE deliveries SET state = 'expired', reason = 'deadline_passed', due_at = NULL, updated_at = :now
+WHERE seq IN
+    (SELECT seq FROM deliveries WHERE state = 'pending' AND deadline_at <= :now ORDER BY deadline_at LIMIT :limit)
 """
 _DROP_SURPLUS = """
 DELETE FROM early_receipts WHERE received_at <
-    (SELECT received_at FROM early_receipts ORDER BY received_at DESC LIMIT 1 OFFSET ?)
+    (SELECT received_at FROM early_receipts ORDER BY received_at DESC LIMIT 1 OFFSET :kept)
 """
 # Past its deadline an unknown one waits for a receipt or a person only, so it leaves the index of what is due.
-_LEAVE_UNKNOWN = "UPDATE deliveries SET due_at = NULL WHERE state = 'unknown' AND due_at <= ?1 AND deadline_at <= ?1"
+_LEAVE_UNKNOWN = """
+UPDATE deliveries SET due_at = NULL WHERE state = 'unknown' AND due_at <= :now AND deadline_at <= :now
+"""
 _RESEND = """
-UPDATE deliveries SET state = 'pending', updated_at = ?1
-WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'unknown' AND due_at <= ?1 ORDER BY due_at LIMIT ?2)
+UPDATE deliveries SET state = 'pending', updated_at = :now
+WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'unknown' AND due_at <= :now ORDER BY due_at LIMIT :limit)
 """
 # A replay made the event's message anew: while that is open or arrived, the old one is not sent beside it.
-_REPLAYED = """EXISTS (SELECT 1 FROM deliveries o INDEXED BY deliveries_event WHERE o.event_seq = deliveries.event_seq
-    AND o.created_at <> deliveries.created_at AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
+_REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/
+    WHERE o.event_seq = deliveries.event_seq AND o.created_at <> deliveries.created_at
+    AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
 _RETRY = f"""
-UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?1, spent = 0, updated_at = ?1,
-    detail = iif(state = 'unknown', 'retried by hand, though it may have arrived', 'retried by hand')
-WHERE id = ?2 AND state IN ('dead', 'unknown', 'expired') AND message IS NOT NULL AND deadline_at > ?1
+UPDATE deliveries SET state = 'pending', reason = NULL, due_at = :now, spent = 0, updated_at = :now,
+    detail = CASE state WHEN 'unknown' THEN 'retried by hand, though it may have arrived' ELSE 'retried by hand' END
+WHERE id = :id AND state IN ('dead', 'unknown', 'expired') AND message IS NOT NULL AND deadline_at > :now
   AND NOT {_REPLAYED}
 """  # noqa: S608  # our own words only
 _EXPLAIN_RETRY = f"""
 SELECT CASE WHEN state NOT IN ('dead', 'unknown', 'expired') THEN state WHEN message IS NULL THEN 'payload_gone'
-    WHEN deadline_at <= ?1 THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed' END FROM deliveries WHERE id = ?2
+    WHEN deadline_at <= :now THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed' END AS why
+FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
 
 
-def expire_overdue(db: sqlite3.Connection, now: int) -> int:
+async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> Swept:
+    """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
+
+    Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
+    whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
+    """
+    lost = await store.write(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms))
+    expired = resent = 0
+    more = True
+    while more:
+        some = await store.write(partial(expire_overdue, now=now))
+        others = await store.write(partial(resend_unknown, now=now))
+        expired, resent = expired + some, resent + others
+        more = max(some, others) == SWEEP_LIMIT
+    return Swept(expired, resent, lost)
+
+
+def expire_overdue(tx: Tx, now: int) -> int:
     """Expire pending deliveries past their deadline, held ones too. Return how many: call again while SWEEP_LIMIT."""
-    return db.execute(_EXPIRE, (now, SWEEP_LIMIT)).rowcount
+    return tx.run(_EXPIRE, now=now, limit=SWEEP_LIMIT)
 
 
-def resend_unknown(db: sqlite3.Connection, now: int) -> int:
+def resend_unknown(tx: Tx, now: int) -> int:
     """Make unknown deliveries that are due pending again. Return how many: call again while SWEEP_LIMIT."""
-    db.execute(_LEAVE_UNKNOWN, (now,))
-    return db.execute(_RESEND, (now, SWEEP_LIMIT)).rowcount
+    tx.run(_LEAVE_UNKNOWN, now=now)
+    return tx.run(_RESEND, now=now, limit=SWEEP_LIMIT)
 
 
-def tidy(db: sqlite3.Connection, now: int, gap_ms: int, settle_ms: int) -> int:
+def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
     """Drop what has served its time; make attempts whose lease ran out unknown. Return how many of those."""
-    db.execute("DELETE FROM early_receipts WHERE received_at <= ?", (now - KEEP_EARLY_MS,))
-    db.execute(_DROP_SURPLUS, (EARLY_LIMIT - 1,))
-    db.execute("DELETE FROM dedup_keys WHERE seen_at <= ?", (now - DEDUP_WINDOW_MS,))
-    drop_plans(db, now)
-    db.execute("DELETE FROM recipient_turns WHERE last_at <= ?", (now - gap_ms,))
-    note_time(db, now)
-    return recover_lost_attempts(db, now, settle_ms)
+    tx.run("DELETE FROM early_receipts WHERE received_at <= :before", before=now - KEEP_EARLY_MS)
+    tx.run(_DROP_SURPLUS, kept=EARLY_LIMIT - 1)
+    tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
+    drop_plans(tx, now)
+    tx.run("DELETE FROM recipient_turns WHERE last_at <= :before", before=now - gap_ms)
+    note_time(tx, now)
+    return recover_lost_attempts(tx, now, settle_ms)
 
 
-def retry_deliveries(db: sqlite3.Connection, ids: Collection[str], now: int) -> Sequence[str]:
-    """Make what a person picked pending again; return the ids that changed, in the order given."""
-    return [id_ for id_ in dict.fromkeys(ids) if db.execute(_RETRY, (now, id_)).rowcount]
+def retry_deliveries(tx: Tx, ids: Collection[str]) -> Sequence[str]:
+    """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
+    return [id_ for id_ in dict.fromkeys(ids) if tx.run(_RETRY, now=tx.now, id=id_)]
 
 
-def explain_retry(db: sqlite3.Connection, ids: Collection[str], now: int) -> Mapping[str, str]:
-    """Return why each of these that cannot be retried cannot."""
-    found = {id_: db.execute(_EXPLAIN_RETRY, (now, id_)).fetchone() or ("not_found",) for id_ in ids}
-    return {id_: row[0] for id_, row in found.items() if row[0] is not None}
+def explain_retry(tx: Tx, ids: Collection[str]) -> Mapping[str, str]:
+    """Return, for each of these deliveries that cannot be retried, why.
+
+    `not_found`, `deadline_passed`, `payload_gone`, `replayed` (a later delivery of its event does its work),
+    or the state in which there is nothing to retry.
+    """
+    found = {id_: tx.rows(_EXPLAIN_RETRY, now=tx.now, id=id_) for id_ in ids}
+    whys = {id_: rows[0].why if rows else "not_found" for id_, rows in found.items()}
+    return {id_: why for id_, why in whys.items() if why is not None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.clock import Clock
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.outbox.store import Outbox
+from app.outbox.store import Store
 from app.relay.dispatcher import Dispatcher
 from app.relay.reload import Rules
 
@@ -16,7 +16,7 @@ from app.relay.reload import Rules
 class Context:
     """What every path of the ops API is given."""
 
-    outbox: Outbox
+    outbox: Store
     dispatcher: Dispatcher
     rules: Rules
     clock: Clock

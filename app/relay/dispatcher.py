@@ -12,6 +12,8 @@ from typing import Any
 from app.clock import is_settled
 from app.errors import RelayError, StoreBroken, StoreError
 from app.observe.logs import Log
+from app.outbox.retention import forget_records, wipe_payloads
+from app.outbox.sweep import sweep
 from app.relay.lane import Lane, LaneParts, Turns
 from app.relay.snapshot import Snapshot
 from app.relay.timekeeping import Timekeeper
@@ -153,16 +155,16 @@ class Dispatcher:
             if not is_settled(self._parts.clock):
                 return  # until the waits have moved along, nothing is known to be over
             now = self._parts.clock()
-            swept = await outbox.sweep(now, self._parts.settle_ms)
+            swept = await sweep(outbox, now, self._parts.settle_ms)
         if swept.expired or swept.resent or swept.lost:
             self._parts.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
         if swept.resent:
             self.wake_all()
         if wipe:
-            forgotten = await outbox.forget_records(now - self._retention.record_ms)
+            forgotten = await forget_records(outbox, now - self._retention.record_ms)
             self._parts.log.info("outbox.forgotten", events=forgotten)
             # Last, for it empties the log: what was forgotten must not stay readable there, either.
-            wiped = await outbox.wipe_payloads(now - self._retention.payload_ms)
+            wiped = await wipe_payloads(outbox, now - self._retention.payload_ms)
             self._parts.log.info("outbox.wiped", payloads=wiped)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 from app.clock import Clock
@@ -16,7 +17,8 @@ from app.model.event import Event
 from app.observe.logs import Log
 from app.observe.metrics import OTHER, Metrics, topic_label
 from app.observe.tracing import NoTracer, Tracer
-from app.outbox.store import Outbox
+from app.outbox.add import add_event
+from app.outbox.store import Store
 from app.outbox.values import DeliveryState
 from app.relay.snapshot import Snapshot
 from app.settings import Settings
@@ -62,7 +64,7 @@ class Intake:
 class OutboxTaker:
     """Commits an event with its deliveries, then wakes their lanes."""
 
-    def __init__(self, outbox: Outbox, wake: Callable[[str], None], tracer: Tracer) -> None:
+    def __init__(self, outbox: Store, wake: Callable[[str], None], tracer: Tracer) -> None:
         self._outbox = outbox
         self._wake = wake
         self._tracer = tracer
@@ -70,7 +72,7 @@ class OutboxTaker:
     async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
         """Return after the commit; the first answer's ids again where the event is known."""
         with self._tracer.open_span("outbox.commit", {"relay.deliveries": len(deliveries)}):
-            enqueued = await self._outbox.add_event(event, deliveries)
+            enqueued = await self._outbox.write(partial(add_event, event=event, deliveries=deliveries))
         if enqueued.duplicate:
             return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
         for provider in sorted({row.provider for row in enqueued.deliveries if row.state is State.PENDING}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from app.clock import Clock, is_adopting, is_settled, read_latest
 from app.delivery.decide import Decision, decide
@@ -25,7 +26,10 @@ from app.observe.attempts import note_outcome, open_attempt_span, report_attempt
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Span, Tracer
-from app.outbox.store import Outbox
+from app.outbox.claim import Claim, claim_due, find_next_due
+from app.outbox.close import Ending, close_attempt
+from app.outbox.lanes import read_lane, save_lane
+from app.outbox.store import Store
 from app.outbox.values import LaneState
 from app.providers.base import Provider
 from app.providers.opening import OpenSender, Sender
@@ -51,7 +55,7 @@ ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outco
 class LaneParts:
     """What every lane shares."""
 
-    outbox: Outbox
+    outbox: Store
     clock: Clock
     random: Callable[[], float]
     metrics: Metrics
@@ -148,7 +152,7 @@ class Lane:
     async def _recall(self) -> LaneState:
         """Go on where the last process left off, so that a restart is no way around a limit."""
         shifted_ms = self._shifted_ms
-        state = await self._parts.outbox.read_lane(self.name)
+        state = await self._parts.outbox.write(partial(read_lane, provider=self.name))
         state = shift_instants(state, self._shifted_ms - shifted_ms)
         recovery = Recovery(state.failures, state.probe_at, state.resumed_at)
         now = self._parts.clock()
@@ -167,7 +171,7 @@ class Lane:
             resumed_at=recovery.resumed_at,
         )
         if state != saved:
-            await self._parts.outbox.save_lane(self.name, state)
+            await self._parts.outbox.write(partial(save_lane, provider=self.name, state=state), essential=True)
             self._saved = state
 
     async def _remember_last(self) -> None:
@@ -193,7 +197,10 @@ class Lane:
         if granted == 0:
             return [], False
         lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
-        claimed = list(await self._parts.outbox.claim_due(self.name, now, granted, lease_ms))
+        claim = Claim(self.name, now, granted, lease_ms, RECIPIENT_GAP_MS, self._turns.served)
+        claimed = list(await self._parts.outbox.write(partial(claim_due, claim=claim)))
+        if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
+            self._turns.served = ordinary[-1]
         self._pace = settle_grant(self._pace, granted, len(claimed), self._parts.clock())
         return claimed, len(claimed) == granted
 
@@ -207,7 +214,7 @@ class Lane:
             return LONGEST_NAP_S
         if ready - now >= LONGEST_NAP_S * 1000:  # whatever is due
             return LONGEST_NAP_S
-        due_at = await self._parts.outbox.next_due_at(self.name)
+        due_at = await self._parts.outbox.read(partial(find_next_due, provider=self.name))
         if due_at is None:
             return LONGEST_NAP_S
         return min(max(max(due_at, ready) - now, 1) / 1000, LONGEST_NAP_S)
@@ -302,7 +309,8 @@ class Lane:
         shifted_ms = self._shifted_ms
         while True:
             try:
-                closed = await self._parts.outbox.close_attempt(attempt, outcome, decision, now, tries)
+                job = partial(close_attempt, attempt=attempt, ending=Ending(outcome, decision, tries))
+                closed = await self._parts.outbox.write(job, essential=True)
                 break
             except StoreBroken:
                 raise
@@ -323,7 +331,7 @@ FORGET_FROM = 1_000  # turns; before that it is not worth the while
 
 
 class Turns:
-    """When the last message of a provider to each person left, or will leave.
+    """When the last message of a provider to each person left, or will leave; and which route was served last.
 
     The claim has seen to the gap by the time at which it was asked for. This is for what came in between: a store
     that took seconds, a process that stood still. One for each provider and not for each lane: while a reload replaces
@@ -331,6 +339,7 @@ class Turns:
     """
 
     def __init__(self) -> None:
+        self.served: str | None = None  # forgotten at a restart, which hurts nobody
         self._left: dict[str, int] = {}
         self._forget_at = FORGET_FROM  # twice as many as were left the last time: each is looked at a few times at most
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from app.clock import Clock
@@ -11,7 +12,8 @@ from app.model.receipt import Receipt, Reply
 from app.observe.attempts import report_holds
 from app.observe.logs import Log
 from app.observe.metrics import FORGED, UNREAD, Metrics
-from app.outbox.store import Outbox
+from app.outbox.receipts import apply_receipt, apply_reply
+from app.outbox.store import Store
 from app.providers.json import as_items, parse_json
 from app.relay.snapshot import Snapshot
 from app.values.path import list_paths
@@ -26,7 +28,7 @@ class ReceiptDesk:
     """What the receipt endpoint needs."""
 
     snapshot: Callable[[], Snapshot]
-    outbox: Outbox
+    outbox: Store
     clock: Clock
     metrics: Metrics
     log: Log
@@ -50,14 +52,14 @@ async def accept_receipts(
     for receipt in receipts:
         await _take_receipt(desk, provider_name, receipt, now)
     for reply in replies:
-        await _take_reply(desk, provider_name, reply, now)
+        await _take_reply(desk, provider_name, reply)
     if not (receipts or replies):
         _report_unread(desk, provider_name, body)
     return 200
 
 
 async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, now: int) -> None:
-    noted = await desk.outbox.apply_receipt(provider_name, receipt, now)
+    noted = await desk.outbox.write(partial(apply_receipt, provider=provider_name, receipt=receipt))
     desk.metrics.receipts.labels(provider_name, receipt.status.value).inc()
     report_holds(desk.log, noted.holds_set)
     desk.log.info(
@@ -74,10 +76,10 @@ async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt,
     )
 
 
-async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply, now: int) -> None:
+async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
     wish = read_wish(reply, desk.snapshot().config.store.stop_words)
-    heard = await desk.outbox.apply_reply(provider_name, reply, wish, now)
+    heard = await desk.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
     kind = wish or ("clicked" if heard.clicked else "other")
     desk.metrics.replies.labels(provider_name, kind).inc()
     desk.log.info(

@@ -8,12 +8,14 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import StoreError
 from app.model.event import Event
-from app.outbox.store import Outbox
+from app.outbox.recordings import record_event
+from app.outbox.store import Store
 from app.outbox.values import Recording
 from app.values.rate import Bucket, take
 from app.values.text import is_missing
@@ -27,7 +29,7 @@ MOST_TOPICS = 200
 class Recorder:
     """Notes events. What it keeps cannot be traced back: the key is made from secrets that the outbox does not hold."""
 
-    def __init__(self, outbox: Outbox, secrets: Sequence[str]) -> None:
+    def __init__(self, outbox: Store, secrets: Sequence[str]) -> None:
         self._outbox = outbox
         self._key = hmac.digest("\0".join(secrets).encode("utf-8", "replace"), b"recordings", hashlib.sha256)
         self._buckets: dict[str, Bucket] = {}
@@ -53,7 +55,9 @@ class Recorder:
     async def _keep(self, event: Event) -> None:
         payload = json.dumps(fake_payload(event.payload, self._key), ensure_ascii=True)
         try:
-            await self._outbox.record_event(Recording(event.topic, event.received_at, payload))
+            await self._outbox.write(
+                partial(record_event, recording=Recording(event.topic, event.received_at, payload))
+            )
         except StoreError:
             return  # a convenience: the event itself is safe, and whoever waits for space needs it more
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 
-from app.clock import Clock, SteadyClock, read_clock
+from app.clock import Clock
 from app.ids import NewId, new_uuid7
 from app.observe.logs import Log
 from app.observe.metrics import Metrics, count_store
 from app.observe.tracing import NoTracer, Tracer
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.close import recover_open_attempts, settle_restored
+from app.outbox.read import count_reached, read_last_events
+from app.outbox.store import Store
 from app.providers.opening import open_client
 from app.relay.context import Context
 from app.relay.dispatcher import Dispatcher, Retention, report_death
@@ -35,7 +38,7 @@ FLUSH_S = 2.0
 
 
 class Relay:
-    """Everything that runs, without HTTP. Opens its outbox when made: raises StoreInUse or StoreBroken.
+    """Everything that runs, without HTTP.
 
     Without an outbox (`RELAY_DATABASE_URL=none`) there are no lanes, receipts or ops: `receipt_desk`, `ops_desk`
     and `replayer` are None.
@@ -47,10 +50,11 @@ class Relay:
         environment: Mapping[str, str],
         snapshot: Snapshot,
         log: Log,
+        outbox: Store | None,
+        clock: Clock,
         *,
         random: Callable[[], float],
         on_dead: Callable[[BaseException], None],
-        clock: Clock | None = None,
         new_id: NewId = new_uuid7,
         tracer: Tracer | None = None,
     ) -> None:
@@ -65,17 +69,15 @@ class Relay:
         self._recorder: Recorder | None = None
         self._on_dead = on_dead
         tracer = self._tracer = tracer or NoTracer()
-        # Without an outbox nothing waits: each message's fate is known in seconds, by the wall clock.
-        clock = self._clock = clock or (read_clock if settings.stateless else SteadyClock())
+        self._clock = clock
         self._watching: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
-        self._outbox: SqliteOutbox | None = None
+        self._outbox = outbox
         self._dispatcher: Dispatcher | None = None
-        if settings.stateless:
+        if outbox is None:
             self._forwarder = ProviderTaker(snapshot, self.metrics, log, tracer)
             taker: ProviderTaker | OutboxTaker = self._forwarder
         else:
-            outbox = self._outbox = SqliteOutbox(settings.database_path)
             open_sender = partial(open_client, tracer=tracer)
             parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_sender, tracer)
             retention = Retention(settings.payload_retention, settings.record_retention)
@@ -95,14 +97,15 @@ class Relay:
         """Settle what the last process left open, then start the lanes."""
         if self._outbox is not None and self._dispatcher is not None:
             await self._dispatcher.settle_clock()
-            restored = await self._outbox.settle_restored(self._clock())
+            restored = await self._outbox.write(settle_restored, essential=True)
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
-            unknown = await self._outbox.recover_open_attempts(self._clock(), self.settings.settle_after)
-            self.metrics.set_last_events(await self._outbox.read_last_events())
-            self.metrics.set_reached(await self._outbox.count_reached())  # else the first scrape may show 0 again
+            recover = partial(recover_open_attempts, settle_ms=self.settings.settle_after)
+            unknown = await self._outbox.write(recover, essential=True)
+            self.metrics.set_last_events(await self._outbox.read(read_last_events))
+            self.metrics.set_reached(await self._outbox.read(count_reached))  # else the first scrape may show 0 again
             self._dispatcher.start()
-            self.log.info("outbox.opened", sqlite=self._outbox.sqlite_version, unknown_after_restart=unknown)
+            self.log.info("outbox.opened", sqlite=sqlite3.sqlite_version, unknown_after_restart=unknown)
         self.use(self.rules.current())
         self._warming = asyncio.create_task(_load_numbering(), name="warm-up")
         self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")

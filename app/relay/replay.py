@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from app.clock import Clock
@@ -24,7 +25,9 @@ from app.ids import NewId
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import TEST_SOURCE, Event
 from app.observe.logs import Log
-from app.outbox.store import Outbox
+from app.outbox import replay as stored
+from app.outbox.store import Store
+from app.outbox.suppressions import find_suppressed
 from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
 from app.relay.snapshot import Snapshot
 from app.sources.nector import BodyFault, canonical_topic, parse_body
@@ -37,7 +40,7 @@ class Replayer:
     """What replaying needs. `wake` tells a lane that something became due."""
 
     snapshot: Callable[[], Snapshot]
-    outbox: Outbox
+    outbox: Store
     wake: Callable[[str], None]
     clock: Clock
     new_id: NewId
@@ -91,7 +94,7 @@ async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refusal:
         if not draft.complete:
             break
     plan = Plan(replayer.new_id(now), now, snapshot.config.hash, write_entries(draft))
-    await replayer.outbox.save_plan(plan)
+    await replayer.outbox.write(partial(stored.save_plan, plan=plan))
     replayer.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
     return Planned(plan, draft)
 
@@ -99,7 +102,7 @@ async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refusal:
 async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
     """Send what a plan says, once: all its deliveries are committed together with its being applied."""
     snapshot, now = replayer.snapshot(), replayer.clock()
-    plan = await replayer.outbox.read_plan(plan_id)
+    plan = await replayer.outbox.read(partial(stored.read_plan, plan_id=plan_id))
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
         return Refusal(404, "no plan has this id; plans are kept for a day: plan again")
     if plan.applied_at is not None:
@@ -107,7 +110,7 @@ async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
     if plan.config_hash != snapshot.config.hash:
         return Refusal(409, "the YAML has changed since this plan was made: plan again")
     made, changed = await _remake_deliveries(replayer, snapshot, plan)
-    applied = await replayer.outbox.apply_plan(plan_id, list(made.values()), now)
+    applied = await replayer.outbox.write(partial(stored.apply_plan, plan_id=plan_id, deliveries=list(made.values())))
     if applied is None:
         return Refusal(409, "this plan was applied by another request meanwhile: plan again to see what is left")
     changed += [Entry(made[id_].event_id, "", made[id_].route, why) for id_, why in applied.left_out.items()]
@@ -120,15 +123,19 @@ async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
 # -- which events ----------------------------------------------------------------------------------
 
 
-async def _find_unknown(outbox: Outbox, ids: Collection[str]) -> int | None:
+async def _find_unknown(outbox: Store, ids: Collection[str]) -> int | None:
     """Return which of the ids, from 1, is the first that no event has: what somebody typed may be a number."""
     known: set[str] = set()
     for some in _cut(ids):
-        known |= {event.id for event in (await outbox.find_events(EventFilter(ids=some))).events}
+        known |= {event.id for event in await _find_events(outbox, some)}
     return next((number for number, id_ in enumerate(ids, 1) if id_ not in known), None)
 
 
-async def _list_pages(outbox: Outbox, wanted: Wanted, snapshot: Snapshot) -> AsyncIterator[Sequence[StoredEvent]]:
+async def _find_events(outbox: Store, ids: Collection[str]) -> Sequence[StoredEvent]:
+    return (await outbox.read(partial(stored.find_events, wanted=EventFilter(ids=ids)))).events
+
+
+async def _list_pages(outbox: Store, wanted: Wanted, snapshot: Snapshot) -> AsyncIterator[Sequence[StoredEvent]]:
     """Yield the events, a bounded number at a time. What is `unrouted` has no delivery whose route could be asked."""
     of_past = wanted.state not in (None, "unrouted")
     asked = EventFilter(
@@ -140,10 +147,10 @@ async def _list_pages(outbox: Outbox, wanted: Wanted, snapshot: Snapshot) -> Asy
         limit=_PAGE,
     )
     for some in _cut(wanted.events):
-        yield (await outbox.find_events(replace(asked, ids=some))).events
+        yield (await outbox.read(partial(stored.find_events, wanted=replace(asked, ids=some)))).events
     after = None if wanted.events else 0
     while after is not None:
-        page = await outbox.find_events(replace(asked, after=after))
+        page = await outbox.read(partial(stored.find_events, wanted=replace(asked, after=after)))
         yield page.events
         after = page.next_after
 
@@ -185,8 +192,8 @@ async def _judge_events(
             judgement = judge_delivery(delivery, event.deliveries, now, shadow_wanted=wanted.state == "shadow")
             judged.append((delivery, _write_entry(event, delivery, judgement)))
     sendable = [delivery for delivery, entry in judged if entry.verdict is Verdict.SEND]
-    taken = await replayer.outbox.find_duplicates(sendable, now)
-    stopped = await replayer.outbox.find_suppressed(sendable)
+    taken = await replayer.outbox.read(partial(stored.find_duplicates, deliveries=sendable))
+    stopped = await replayer.outbox.read(partial(find_suppressed, deliveries=sendable))
     for delivery, entry in judged:
         if delivery.id in stopped:
             draft.add(replace(entry, verdict=Verdict.DEAD, reason=Reason.RECIPIENT_OPTED_OUT))
@@ -229,7 +236,7 @@ async def _remake_deliveries(
     made: dict[str, Delivery] = {}
     changed: list[Entry] = []
     for some in _cut(routes):
-        events = {event.id: event for event in (await replayer.outbox.find_events(EventFilter(ids=some))).events}
+        events = {event.id: event for event in await _find_events(replayer.outbox, some)}
         for event_id in some:
             await asyncio.sleep(0)
             event = events.get(event_id)

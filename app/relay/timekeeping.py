@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from app.clock import Clock, SteadyClock
 from app.errors import StoreBroken, StoreError
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.outbox.store import Outbox
+from app.outbox.lanes import read_time, shift_waits
+from app.outbox.store import Store
 
 BEHIND_MS = 5_000
 
@@ -16,7 +18,7 @@ BEHIND_MS = 5_000
 class Timekeeper:
     """Moves the outbox's waits with the clock. A clock that is not steady is taken as it is."""
 
-    def __init__(self, clock: Clock, outbox: Outbox, metrics: Metrics, log: Log) -> None:
+    def __init__(self, clock: Clock, outbox: Store, metrics: Metrics, log: Log) -> None:
         self._clock = clock
         self._outbox = outbox
         self._metrics = metrics
@@ -28,14 +30,14 @@ class Timekeeper:
 
         Raises StoreError.
         """
-        time = await self._outbox.read_time()
+        time = await self._outbox.write(read_time)
         self._shifted_ms = time.shifted_ms
         by_ms = self._clock() - (time.newest or 0)
         if by_ms < -BEHIND_MS:
             self._log.warning("clock.behind_store", by_s=-by_ms / 1000)
             self._count(by_ms)
             self._shifted_ms += by_ms
-            await self._outbox.shift_waits(self._shifted_ms)
+            await self._shift_waits(self._shifted_ms)
 
     async def follow(self, tell: Callable[[int], None]) -> None:
         """Adopt a step of the wall clock, if there was one. `tell` is given by how many ms what is in memory moves.
@@ -47,12 +49,12 @@ class Timekeeper:
         if not isinstance(clock, SteadyClock) or clock.is_settled:
             return
         if self._shifted_ms is None:
-            self._shifted_ms = (await self._outbox.read_time()).shifted_ms
+            self._shifted_ms = (await self._outbox.write(read_time)).shifted_ms
         by_ms = clock.begin_step()
         # Told before the commit is waited for: what anybody writes from here on comes behind it, in the new time.
         tell(by_ms)
         try:
-            await self._outbox.shift_waits(self._shifted_ms + by_ms)
+            await self._shift_waits(self._shifted_ms + by_ms)
         except StoreBroken:
             raise
         except StoreError as error:
@@ -65,6 +67,9 @@ class Timekeeper:
         if by_ms:
             self._count(by_ms)
             self._log.warning("clock.stepped", by_s=by_ms / 1000)
+
+    async def _shift_waits(self, total_ms: int) -> None:
+        await self._outbox.write(partial(shift_waits, total_ms=total_ms), essential=True)
 
     def _count(self, by_ms: int) -> None:
         self._metrics.clock_steps.labels("forward" if by_ms > 0 else "backward").inc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from app.clock import Clock
 from app.delivery.plan import make_delivery
@@ -16,7 +17,8 @@ from app.model.delivery import State
 from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message
 from app.observe.logs import Log
-from app.outbox.store import Outbox
+from app.outbox.add import add_event
+from app.outbox.store import Store
 from app.outbox.values import DeliveryState
 from app.relay.snapshot import Snapshot
 from app.values.phone import PhoneFault, mask_phone, read_phone
@@ -29,7 +31,7 @@ class Tester:
     """What a test message needs. `numbers`: those that may get one, as written in the settings."""
 
     snapshot: Callable[[], Snapshot]
-    outbox: Outbox
+    outbox: Store
     wake: Callable[[str], None]
     clock: Clock
     new_id: NewId
@@ -75,7 +77,8 @@ async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | Refusal
         reason=None,
         deadline_at=now + VALID_MS,
     )
-    (queued,) = (await tester.outbox.add_event(test.event, [delivery])).deliveries
+    enqueued = await tester.outbox.write(partial(add_event, event=test.event, deliveries=[delivery]))
+    (queued,) = enqueued.deliveries
     recipient = mask_phone(test.message.recipient)
     tester.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
     tester.wake(test.route.provider)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from app.outbox.retention import wipe_payloads
+
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 COUPON = {
     "user_name": "Riya",
@@ -73,7 +75,7 @@ async def test_a_replayed_capture_sends_nothing_also_after_a_wipe_and_a_restart(
         expected = {"event_id": first.json()["event_id"], "id": first.json()["deliveries"][0]["id"]}
         await settle(relay)
         statuses = Counter(answer.status_code for answer in await post_captured(relay, CAPTURED))
-        await relay.relay._outbox.wipe_payloads(relay.relay._clock() + DAY)
+        await wipe_payloads(relay.relay._outbox, relay.relay._clock() + DAY)
         wiped = await relay.delivery(expected["id"])
         assert (wiped["message"], wiped["recipient"]) == (None, "")
         statuses += Counter(answer.status_code for answer in await post_captured(relay, COPIES))

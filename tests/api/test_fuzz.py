@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance
 
 from app.errors import StoreFull
 from app.model.delivery import State
+from tests.outbox.methods import break_store
 
 NECTOR = {
     "content-type": "application/json",
@@ -132,7 +133,7 @@ async def test_control_an_answer_outside_the_contract_is_noticed(relay: Any, mon
     async def fail(*_: Any) -> None:
         raise StoreFull("no space")
 
-    monkeypatch.setattr(type(relay.relay._outbox), "add_event", fail)
+    break_store(monkeypatch, relay.relay._outbox, fail, "add_event")
     with pytest.raises(AssertionError):
         await post(relay, b"{}")
 

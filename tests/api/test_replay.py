@@ -17,7 +17,9 @@ import pytest
 from app.delivery.replay import Draft, Verdict
 from app.errors import Refusal, StoreFull
 from app.outbox import replay as replaying
+from app.outbox.retention import wipe_payloads
 from app.relay import replay
+from tests.outbox.methods import break_store, keep_no_gap
 
 DAY = 86_400_000
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
@@ -57,11 +59,11 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_shop(open_relay: Callable[..., Any], config: Path) -> Open:
+def open_shop(open_relay: Callable[..., Any], config: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     @asynccontextmanager
     async def open_one() -> AsyncIterator[Any]:
         async with open_relay(RELAY_CONFIG=str(config)) as relay:
-            relay.relay._outbox._gap_ms = 0  # the pause between two messages to one person is not the subject
+            keep_no_gap(monkeypatch)  # the pause between two messages to one person is not the subject
             yield relay
 
     return open_one
@@ -180,7 +182,9 @@ async def test_a_plan_that_is_not_marked_applied_would_send_twice(
     shop: Any, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The known-bad control: neither the mark nor the look at what is there."""
-    monkeypatch.setattr(replaying, "_MARK_APPLIED", "UPDATE plans SET applied_at = ?1 WHERE id = ?2 AND ?3 < ?1")
+    monkeypatch.setattr(
+        replaying, "_MARK_APPLIED", "UPDATE plans SET applied_at = :now WHERE id = :id AND :since < :now"
+    )
     monkeypatch.setattr(replaying, "find_obstacle", lambda *_: None)
     await change(shop, config, write_route(event="order_create"))
     await post(shop)
@@ -267,7 +271,7 @@ async def test_every_verdict_is_told_and_counted(shop: Any, sandbox: Any, config
     await shop.wait_for(applied["deliveries"][0]["id"], "accepted")
     assert len(await sandbox.messages()) == before + 1
     later = replace(shop.relay.replayer, clock=lambda: shop.relay._clock() + 9 * DAY)
-    await shop.relay._outbox.wipe_payloads(later.clock())
+    await wipe_payloads(shop.relay._outbox, later.clock())
     planned = await replay.make_plan(later, replay.Wanted(events=list(expected)))
     assert isinstance(planned, replay.Planned)
     assert planned.draft.counts[Verdict.WIPED] > 5
@@ -322,15 +326,15 @@ async def test_what_changes_while_a_plan_is_applied_is_left_out_by_the_commit(
     event_id = (await post(shop))["event_id"]
     await change(shop, config, write_route())
     plan = await make_plan(shop, state="unrouted")
-    monkeypatch.setattr(replaying, "_MARK_APPLIED", f"{replaying._MARK_APPLIED} AND created_at < ?1")
-    find = type(shop.relay._outbox).find_events
+    monkeypatch.setattr(replaying, "_MARK_APPLIED", f"{replaying._MARK_APPLIED} AND created_at < :now")
+    find = type(shop.relay._outbox).read
 
-    async def find_then_wipe(store: Any, wanted: Any) -> Any:
-        page = await find(store, wanted)
-        await store.wipe_payloads(shop.relay._clock() + DAY)
+    async def find_then_wipe(store: Any, query: Any) -> Any:
+        page = await find(store, query)
+        await wipe_payloads(store, shop.relay._clock() + DAY)
         return page
 
-    monkeypatch.setattr(type(shop.relay._outbox), "find_events", find_then_wipe)
+    break_store(monkeypatch, shop.relay._outbox, find_then_wipe, "find_events")
     applied = (await apply(shop, plan)).json()
     assert [(entry["event_id"], entry["route"], entry["verdict"]) for entry in applied["left_out"]] == [
         (event_id, "coins", "wiped")
@@ -343,7 +347,7 @@ async def test_a_plan_keeps_and_shows_no_value(shop: Any, config: Path) -> None:
     await post(shop, user_name="Zubeida")
     await change(shop, config, write_route())
     plan = await make_plan(shop, since="1d", until="2099-01-01")
-    kept = await shop.relay._outbox.read_plan(plan["plan_id"])
+    kept = await shop.relay._outbox.read(lambda tx: replaying.read_plan(tx, plan["plan_id"]))
     assert not {"Zubeida", "9800000001", "100"} & set(json.dumps([plan, kept.entries]).replace('"', " ").split())
     assert json.loads(kept.entries)[0][1:4] == ["coins", "send", "variable_missing"]
 
@@ -411,8 +415,7 @@ async def test_a_store_that_cannot_commit_is_503_and_the_plan_can_be_applied_lat
         raise StoreFull("the disk is full")
 
     with monkeypatch.context() as broken:
-        for name in ("apply_plan", "save_plan"):
-            broken.setattr(type(shop.relay._outbox), name, fail)
+        break_store(broken, shop.relay._outbox, fail, "apply_plan", "save_plan")
         refused = await apply(shop, plan)
         assert refused.status_code == 503
         assert "Retry-After" in refused.headers

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from app.api.webhooks import WebhookDoor
+from tests.outbox.methods import break_store
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 SECRET_HASH = hashlib.sha256(b"test-secret").hexdigest()
@@ -262,7 +263,7 @@ async def test_a_store_that_cannot_commit_is_503_with_retry_after(relay: Any, mo
     async def fail(*_: Any) -> None:
         raise StoreFull("no space")
 
-    monkeypatch.setattr(type(relay.relay._outbox), "add_event", fail)
+    break_store(monkeypatch, relay.relay._outbox, fail, "add_event")
     answer = await post(relay)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import pytest
 from rich.console import Console
 
 from app.cli.ops.explain import print_story
+from app.outbox.retention import wipe_payloads
+from tests.outbox.methods import keep_no_gap
 
 ROOT = Path(__file__).parents[2]
 COINS = {"user_name": "Riya Canary", "user_mobile": "9800000001", "amount": "100"}
@@ -193,9 +195,11 @@ async def test_unknown_and_settled_by_a_receipt(relay: Any, sandbox: Any, tell: 
     ]
 
 
-async def test_unknown_and_sent_again(open_relay: Callable[..., Any], sandbox: Any, tell: Tell) -> None:
+async def test_unknown_and_sent_again(
+    open_relay: Callable[..., Any], sandbox: Any, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_relay(RELAY_SETTLE_AFTER="1s") as relay:
-        relay.relay._outbox._gap_ms = 0
+        keep_no_gap(monkeypatch)
         await sandbox.set_fault("gallabox", fault="reset_after", times=1)
         id_ = await post(relay)
         lines = tell(await relay.wait_for(id_, "accepted", seconds=20))
@@ -264,9 +268,11 @@ async def test_shadow(open_relay: Callable[..., Any], tell: Tell) -> None:
     assert tell(delivery)[1:] == ["shadow: only recorded, nothing is sent", "now: shadow", "do:  nothing"]
 
 
-async def test_refused_and_retried_by_hand(relay: Any, sandbox: Any, tell: Tell) -> None:
+async def test_refused_and_retried_by_hand(
+    relay: Any, sandbox: Any, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await sandbox.set_fault("gallabox", fault="status", status=422, times=1)
-    relay.relay._outbox._gap_ms = 0
+    keep_no_gap(monkeypatch)
     id_ = await post(relay)
     refused = "attempt 1: rejected in N: request_refused (HTTP 422: Switched on as a fault) → dead"
     assert tell(await relay.wait_for(id_, "dead")) == [
@@ -284,7 +290,7 @@ async def test_refused_and_retried_by_hand(relay: Any, sandbox: Any, tell: Tell)
 async def test_after_its_payload_was_wiped_the_story_stays(relay: Any, tell: Tell) -> None:
     id_ = await post(relay)
     await relay.wait_for(id_, "accepted")
-    assert await relay.relay._outbox.wipe_payloads(2**60) == 1
+    assert await wipe_payloads(relay.relay._outbox, 2**60) == 1
     gone = "message of template coins_earned; its values were wiped since, or cannot be read"
     # The provider's id went along: of WhatsApp's own the number can be read.
     ends = ["now: accepted by gallabox, no receipt yet", "do:  nothing"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,12 +17,15 @@ from app.errors import StoreError
 from app.model.delivery import Attempt, Delivery, State
 from app.model.event import Event
 from app.observe import logs
-from app.outbox import claim as claiming
-from app.outbox import close as closing
 from app.outbox import read as reading
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.claim import Claim
+from app.outbox.close import Ending
+from app.outbox.sqlite.store import SqliteStore
+from app.outbox.store import Tx
 from app.outbox.values import Closed, DeliveryState
 from app.providers import redact as redacting
+from app.relay import lane
+from app.relay import relay as relaying
 from app.relay.intake import Answer, OutboxTaker
 from app.values import phone
 
@@ -48,38 +50,36 @@ def acknowledge_first() -> None:
 def resend_open() -> None:
     """At start, send again whatever was in flight, as a queue with at-least-once delivery does."""
 
-    def recover(db: sqlite3.Connection, now: int, settle_ms: int) -> int:
+    def recover_open_attempts(tx: Tx, settle_ms: int) -> int:
         del settle_ms
-        return db.execute(
-            "UPDATE deliveries SET state = 'pending', due_at = ? WHERE state = 'sending'", (now,)
-        ).rowcount
+        return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
-    closing.recover_open_attempts = recover
+    relaying.recover_open_attempts = recover_open_attempts
 
 
 def commit_after_send() -> None:
     """Send first and write the attempt down when it has ended: the request leaves with nothing to show for it."""
-    claim_due, close = claiming.claim_due, closing.close_attempt
+    claim_due, close = lane.claim_due, lane.close_attempt
     begun: set[str] = set()
 
-    def claim_unseen(db: sqlite3.Connection, claim: claiming.Claim) -> Sequence[Attempt]:
-        db.execute("SAVEPOINT unseen")
-        attempts = claim_due(db, claim)
-        db.execute("ROLLBACK TO unseen")
+    def claim_unseen(tx: Tx, claim: Claim) -> Sequence[Attempt]:
+        tx.run("SAVEPOINT unseen")
+        attempts = claim_due(tx, claim)
+        tx.run("ROLLBACK TO unseen")
         fresh = [attempt for attempt in attempts if attempt.delivery.id not in begun]
         begun.update(attempt.delivery.id for attempt in fresh)
         return fresh
 
-    def close_late(db: sqlite3.Connection, attempt: Attempt, ending: closing.Ending) -> Closed:
+    def close_late(tx: Tx, attempt: Attempt, ending: Ending) -> Closed:
         begun.discard(attempt.delivery.id)
-        row = (attempt.number, attempt.delivery.id)
-        db.execute("UPDATE deliveries SET state = 'sending', attempts = ? WHERE id = ?", row)
-        db.execute("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, ?, 0 FROM deliveries "
-                   "WHERE id = ?", row)  # fmt: skip
-        return close(db, attempt, ending)
+        row = {"number": attempt.number, "id": attempt.delivery.id}
+        tx.run("UPDATE deliveries SET state = 'sending', attempts = :number WHERE id = :id", **row)
+        tx.run("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, :number, 0 FROM deliveries "
+               "WHERE id = :id", **row)  # fmt: skip
+        return close(tx, attempt, ending)
 
-    claiming.claim_due = claim_unseen
-    closing.close_attempt = close_late
+    lane.claim_due = claim_unseen
+    lane.close_attempt = close_late
 
 
 def exit_at_once() -> None:
@@ -94,15 +94,17 @@ def exit_at_once() -> None:
 
 def drop_outcomes() -> None:
     """Try once to record what an attempt came to."""
-    close = SqliteOutbox.close_attempt
+    write = SqliteStore.write
 
-    async def close_once(self: SqliteOutbox, *given: Any) -> Closed:
+    async def write_once(self: SqliteStore, job: Any, **how: Any) -> Any:
         try:
-            return await close(self, *given)
+            return await write(self, job, **how)
         except StoreError:
+            if getattr(job, "func", job) is not lane.close_attempt:
+                raise
             return Closed(recorded=False)
 
-    SqliteOutbox.close_attempt = close_once  # type: ignore[method-assign,assignment]  # the fault itself
+    SqliteStore.write = write_once  # type: ignore[method-assign]  # the fault itself
 
 
 def show_everything() -> None:

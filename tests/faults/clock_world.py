@@ -10,6 +10,7 @@ import selectors
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -21,15 +22,16 @@ from app.model.delivery import Accepted, Delivery, Outcome, State
 from app.model.event import Event
 from app.model.message import Message, Variable
 from app.observe.metrics import Metrics
+from app.outbox.close import recover_open_attempts
 from app.outbox.people import read_key
 from app.outbox.sqlite.schema import create_schema, migrate_schema
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.providers import settings_types
 from app.providers.client import Sent
 from app.relay.dispatcher import Dispatcher, Retention
 from app.relay.lane import LaneParts
 from app.relay.snapshot import Snapshot, build_snapshot
-from app.values.rate import RECIPIENT_GAP_MS
+from tests.outbox.methods import SqliteOutbox
 
 BASE_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
@@ -73,15 +75,19 @@ class _Inline:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self.full = False
+        self.clock: Clock = lambda: 0
         self.answer_after_s = 0.0
 
-    async def run(self, job: Callable[[sqlite3.Connection], Any], *, essential: bool = False) -> Any:
+    def read_clock(self) -> int:
+        return self.clock()
+
+    async def run(self, job: Callable[[SqliteTx], Any], *, essential: bool = False) -> Any:
         del essential
         await asyncio.sleep(0)
         if self.full:
             raise StoreFull("simulated: no space")
         self.db.execute("BEGIN IMMEDIATE")
-        result = job(self.db)
+        result = job(SqliteTx(self.db, self.clock(), read_key(self.db)))
         self.db.execute("COMMIT")
         await asyncio.sleep(self.answer_after_s)
         return result
@@ -91,15 +97,23 @@ class _Inline:
         return job(self.db)
 
 
+class _Reader:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    async def run(self, query: Callable[[sqlite3.Connection], Any]) -> Any:
+        await asyncio.sleep(0)
+        return query(self.db)
+
+
 class _Outbox(SqliteOutbox):
     """The real one without files and threads."""
 
     def __init__(self, writer: _Inline) -> None:
-        self._gap_ms = RECIPIENT_GAP_MS
-        self._served = {}
+        self._clock = writer.read_clock
         self._people_key = read_key(writer.db)
         self._writer = cast(Any, writer)
-        self._reader = cast(Any, _Inline(writer.db))
+        self._reader = cast(Any, _Reader(writer.db))
 
 
 _ACCEPTED = Accepted("m-1")
@@ -152,14 +166,14 @@ class World:
 
     async def start(self) -> None:
         """Start the relay, as relay.Relay.open does."""
-        self.clock = self.make_clock(self)
+        self.clock = self.writer.clock = self.make_clock(self)
         log = structlog.wrap_logger(None, processors=[self._note], wrapper_class=structlog.BoundLogger)
         parts = LaneParts(
             self.outbox, self.clock, lambda: 0.5, self.metrics, cast(Any, log), SETTLE_MS, cast(Any, self._open_sender)
         )
         self.dispatcher = Dispatcher(parts, Retention(400 * DAY_MS, 400 * DAY_MS), self.deaths.append)
         await self.dispatcher.settle_clock()
-        await self.outbox.recover_open_attempts(self.clock(), SETTLE_MS)
+        await self.outbox.write(partial(recover_open_attempts, settle_ms=SETTLE_MS))
         self.dispatcher.start()
         self.dispatcher.use(_load_rules(self.rate))
 

@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,10 +17,11 @@ from typing import Any
 from app.errors import StoreBroken, StoreError
 from app.model.delivery import Attempt
 from app.model.message import Message
-from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox import sweep as sweeping
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.claim import Claim, claim_due
+from app.outbox.sqlite.store import SqliteStore
+from app.outbox.store import Tx
 from app.outbox.values import Closed
 from app.providers.client import ProviderClient, Sent
 from app.relay import dispatcher as dispatch
@@ -39,21 +39,23 @@ def put(owner: Any, **parts: Any) -> None:
 
 
 def claim_raises() -> None:
-    def claim_due(_db: sqlite3.Connection, _claim: claiming.Claim) -> Sequence[Attempt]:
+    def claim_due(_tx: Tx, claim: Claim) -> Sequence[Attempt]:
+        del claim
         raise LookupError(SECRET_TEXT)
 
-    put(claiming, claim_due=claim_due)
+    put(lane, claim_due=claim_due)
 
 
 def store_breaks() -> None:
-    def claim_due(_db: sqlite3.Connection, _claim: claiming.Claim) -> Sequence[Attempt]:
+    def claim_due(_tx: Tx, claim: Claim) -> Sequence[Attempt]:
+        del claim
         raise StoreBroken("the disk under the outbox fails")
 
-    put(claiming, claim_due=claim_due)
+    put(lane, claim_due=claim_due)
 
 
 def sweep_raises() -> None:
-    def tidy(*_given: Any) -> int:
+    def tidy(*_given: Any, **_named: Any) -> int:
         raise LookupError(SECRET_TEXT)
 
     put(sweeping, tidy=tidy)
@@ -80,7 +82,6 @@ def unwatched() -> None:
 def short_limits() -> None:
     """No fault: what takes a minute takes two seconds, and what takes seconds a fraction of one."""
     lane.LONGEST_NAP_S = dispatch.SWEEP_EVERY_S = 0.2
-    put(relay, SqliteOutbox=partial(SqliteOutbox, recipient_gap_ms=100))
     put(lane, RECIPIENT_GAP_MS=100)
     relay.STUCK_S = 2.0
 
@@ -108,11 +109,14 @@ def deaf_start() -> None:
 
 
 def claim_blocks() -> None:
-    async def claim_due(*_given: Any) -> Sequence[Attempt]:
-        await asyncio.Event().wait()
-        raise AssertionError
+    write = SqliteStore.write
 
-    put(SqliteOutbox, claim_due=claim_due)
+    async def write_but_no_claim(self: SqliteStore, job: Any, **how: Any) -> Any:
+        if getattr(job, "func", job) is claim_due:
+            await asyncio.Event().wait()
+        return await write(self, job, **how)
+
+    put(SqliteStore, write=write_but_no_claim)
 
 
 def replace_send(meet: Callable[[], None]) -> None:
@@ -147,29 +151,29 @@ def record_fails() -> None:
     lane.RECORD_AGAIN_S = 0.1
     close, tries = closing.close_attempt, itertools.count()
 
-    def close_later(db: sqlite3.Connection, attempt: Attempt, ending: closing.Ending) -> Closed:
+    def close_later(tx: Tx, attempt: Attempt, ending: closing.Ending) -> Closed:
         if next(tries) < 4:
             raise StoreError("the disk does not answer")
-        return close(db, attempt, ending)
+        return close(tx, attempt, ending)
 
-    put(closing, close_attempt=close_later)
+    put(lane, close_attempt=close_later)
 
 
 def send_again_unrecorded() -> None:
     """The known-bad control: what could not be recorded goes back into the queue."""
 
     async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> None:
-        ending = given[:4]  # how long the send took is for the log alone
+        outcome, decision, _now, tries, _took_ms = given
 
-        def put_back(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM recipient_turns")
-            db.execute("UPDATE deliveries SET state = 'pending' WHERE id = ?", (attempt.delivery.id,))
+        def put_back(tx: Tx) -> None:
+            tx.run("DELETE FROM recipient_turns")
+            tx.run("UPDATE deliveries SET state = 'pending' WHERE id = :id", id=attempt.delivery.id)
 
-        outbox: Any = self._parts.outbox
+        ending = closing.Ending(outcome, decision, tries)
         try:
-            await outbox.close_attempt(attempt, *ending)
+            await self._parts.outbox.write(partial(lane.close_attempt, attempt=attempt, ending=ending), essential=True)
         except StoreError:
-            await outbox._writer.run(put_back)
+            await self._parts.outbox.write(put_back)
             self._turns._left.clear()
             self.wake()
 

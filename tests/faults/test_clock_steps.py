@@ -141,8 +141,8 @@ def test_control_with_the_plain_wall_clock_a_step_disturbs(name: str) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        "SET due_at = due_at + ?1 WHERE state = 'pending'",
-        "SET due_at = due_at + ?1 WHERE state = 'unknown'",
+        "SET due_at = due_at + :by_ms WHERE state = 'pending'",
+        "SET due_at = due_at + :by_ms WHERE state = 'unknown'",
         "SET lease_until",
         "UPDATE holds SET probe_at",
         "UPDATE recipient_turns",
@@ -205,7 +205,7 @@ def test_what_is_past_its_deadline_by_the_wall_never_leaves_and_may_be_retried_o
 
 
 def test_control_moving_deadlines_too_lets_it_leave_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = (*shifting._SHIFTS, "UPDATE deliveries SET deadline_at = deadline_at + ?1 WHERE state = 'pending'")
+    wrong = (*shifting._SHIFTS, "UPDATE deliveries SET deadline_at = deadline_at + :by_ms WHERE state = 'pending'")
     monkeypatch.setattr(shifting, "_SHIFTS", wrong)
     with pytest.raises(AssertionError):
         live(meet_deadline((WAITING["retry"],), HOUR_MS))

@@ -17,10 +17,10 @@ from app.model.delivery import Accepted, Delivery, Outcome, State
 from app.model.event import Event
 from app.model.message import Message
 from app.observe.metrics import Metrics
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter, LaneState
 from app.providers.client import Sent
 from app.relay.lane import Lane, LaneParts, Turns
+from tests.outbox.methods import SqliteOutbox
 
 START = 1_790_000_000_000
 DAY = 86_400_000
@@ -180,6 +180,7 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr("app.relay.lane.RECORD_AGAIN_S", 0.01)
-    outbox = SqliteOutbox(tmp_path / "relay.db")
-    yield Bench(outbox)
-    await outbox.close()
+    found = Bench(None)
+    found.outbox = SqliteOutbox(tmp_path / "relay.db", clock=found.read_clock)
+    yield found
+    await found.outbox.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from app.errors import StoreFull
 from app.model.delivery import Accepted, Reason, Retryable, Scope, State
 from app.outbox.values import LaneState
+from tests.outbox.methods import Stand, name_job
 
 START = 1_790_000_000_000
 OK = Accepted("m-1")
@@ -42,35 +44,29 @@ async def test_restarting_again_and_again_sends_no_faster_than_the_rate(bench: A
 
 
 async def test_control_a_lane_that_remembers_nothing_sends_one_at_every_restart(bench: Any) -> None:
-    class Forgetful:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(bench.outbox, name)
-
-        async def read_lane(self, _provider: str) -> LaneState:
-            return LaneState()
+    class Forgetful(Stand):
+        async def write(self, job: Callable[..., Any], **how: Any) -> Any:
+            return LaneState() if name_job(job) == "read_lane" else await self.store.write(job, **how)
 
     await bench.add(20)
     for _ in range(6):
-        async with bench.run("6/min", outbox=Forgetful()):
+        async with bench.run("6/min", outbox=Forgetful(bench.outbox)):
             await bench.pass_time(4_000)
     assert len(bench.desk.asked) == 6
 
 
-class Refusing:
+class Refusing(Stand):
     """A store that cannot save a lane's state for the first few times."""
 
     def __init__(self, outbox: Any, times: int) -> None:
-        self._outbox = outbox
+        super().__init__(outbox)
         self.left = times
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._outbox, name)
-
-    async def save_lane(self, provider: str, state: LaneState) -> None:
-        if self.left:
+    async def write(self, job: Callable[..., Any], **how: Any) -> Any:
+        if self.left and name_job(job) == "save_lane":
             self.left -= 1
             raise StoreFull("the disk under the outbox is full")
-        await self._outbox.save_lane(provider, state)
+        return await self.store.write(job, **how)
 
 
 async def test_a_pause_that_cannot_be_saved_at_once_costs_neither_the_outcome_nor_the_lane(bench: Any) -> None:

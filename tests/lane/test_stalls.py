@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from app.model.delivery import Attempt
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import Stand, name_job
 
 
-class SlowClaims:
+class SlowClaims(Stand):
     """An outbox whose first claim that finds something takes so long to come back."""
 
     def __init__(self, bench: Any, stall_ms: int) -> None:
+        super().__init__(bench.outbox)
         self._bench = bench
         self._stall_ms = stall_ms
-        self._outbox: SqliteOutbox = bench.outbox
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._outbox, name)
-
-    async def claim_due(self, *asked: Any) -> Sequence[Attempt]:
-        claimed = await self._outbox.claim_due(*asked)
-        if claimed:
+    async def write(self, job: Callable[..., Any], **how: Any) -> Any:
+        done = await self.store.write(job, **how)
+        if name_job(job) == "claim_due" and done:
             self._bench.now += self._stall_ms
             self._stall_ms = 0
-        return claimed
+        return done
 
 
 async def send_after_a_stall(bench: Any, stall_ms: int) -> int:

@@ -6,8 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from app.mapping.provider import ProviderSettings
 from app.relay.dispatcher import Dispatcher, Retention
+from tests.outbox.methods import keep_no_gap
 
 PERSON = "+919800000001"
 
@@ -22,8 +25,10 @@ async def count_states(bench: Any) -> dict[str, int]:
     return {state.value: n for state, n in (await bench.states()).items()}
 
 
-async def test_a_message_waits_its_turn_and_a_stop_meanwhile_is_no_doubt(bench: Any) -> None:
-    bench.outbox._gap_ms = 0  # the claim sees to no gap: as if the process had stood still after it
+async def test_a_message_waits_its_turn_and_a_stop_meanwhile_is_no_doubt(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_no_gap(monkeypatch)  # the claim sees to no gap: as if the process had stood still after it
     await bench.add(2, recipient=PERSON)
     bench.desk.gate.clear()
     async with asyncio.timeout(20), bench.run(concurrency=1):
@@ -36,8 +41,10 @@ async def test_a_message_waits_its_turn_and_a_stop_meanwhile_is_no_doubt(bench: 
     assert len(bench.desk.asked) == 1
 
 
-async def test_the_lane_that_a_reload_puts_in_place_waits_behind_what_the_old_one_still_sends(bench: Any) -> None:
-    bench.outbox._gap_ms = 0
+async def test_the_lane_that_a_reload_puts_in_place_waits_behind_what_the_old_one_still_sends(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_no_gap(monkeypatch)
     await bench.add(1, recipient=PERSON)
     bench.desk.gate.clear()
     async with asyncio.timeout(20), bench.run():

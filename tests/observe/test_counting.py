@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreError
+from tests.outbox.methods import break_store
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 
@@ -171,7 +172,7 @@ async def test_a_store_that_cannot_answer_costs_no_scrape(
     monkeypatch.setattr("app.observe.metrics.LONGEST_S", 0.1)
     await relay.post({"user_mobile": "123", "amount": 1, "user_name": "Riya"})
     before = await scrape(relay)
-    monkeypatch.setattr(type(relay.relay._outbox), method, broken)
+    break_store(monkeypatch, relay.relay._outbox, broken, method)
     await relay.post({"x": 1}, topic="strange")
     after = await scrape(relay)
     assert after['relay_store_errors_total{work="scrape"}'] == 1
@@ -195,8 +196,7 @@ async def test_many_scrapes_at_once_see_the_same(relay: Any) -> None:
 async def test_a_store_that_cannot_commit_is_counted_by_what_it_was_wanted_for(
     relay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(relay.relay._outbox), "add_event", fail)
-    monkeypatch.setattr(type(relay.relay._outbox), "claim_due", fail)
+    break_store(monkeypatch, relay.relay._outbox, fail, "add_event", "claim_due")
     assert (await relay.post(COINS)).status_code == 503
     relay.relay._dispatcher.wake_all()
     async with asyncio.timeout(10):

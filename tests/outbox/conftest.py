@@ -15,9 +15,9 @@ from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Retryable, 
 from app.model.event import Event
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
-from app.outbox.sqlite.store import SqliteOutbox
-from app.outbox.store import Outbox
 from app.outbox.values import DeliveryFilter, Enqueued
+from tests.outbox.methods import Methods as Outbox
+from tests.outbox.methods import SqliteOutbox
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000

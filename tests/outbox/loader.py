@@ -1,6 +1,6 @@
 """The child of test_kill.py: adds, claims and closes without end, and prints the id of each event once added.
 
-Run as `python loader.py DATABASE honest|"acknowledge first"`.
+Run as `python -m tests.outbox.loader DATABASE honest|"acknowledge first"`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Delivery, State
 from app.model.event import Event
 from app.model.message import Message
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 NOW = 1_790_000_000_000
 

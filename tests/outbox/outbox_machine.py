@@ -22,8 +22,8 @@ from app.model.delivery import Attempt, Delivery, Outcome, Reason, Scope, State
 from app.model.event import Event
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter, LaneState, Plan, SuppressionCounts
+from tests.outbox.methods import SqliteOutbox
 from tests.outbox.outbox_checks import (
     check_claim,
     find_oldest_due,

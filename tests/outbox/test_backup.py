@@ -24,19 +24,20 @@ from app.model.delivery import Reason, State
 from app.model.receipt import ReceiptStatus
 from app.outbox.sqlite import backup
 from app.outbox.sqlite.backup import back_up
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import Plan
+from tests.outbox.methods import SqliteOutbox
 
 DAY = 86_400_000
 SETTLER = """
 import asyncio, sys
 from pathlib import Path
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.close import settle_restored
+from app.outbox.sqlite.store import SqliteStore
 
 async def settle():
-    store = SqliteOutbox(Path(sys.argv[1]))
+    store = SqliteStore(Path(sys.argv[1]), lambda: 1_790_000_000_001)
     print("open", flush=True)
-    print(await store.settle_restored(1_790_000_000_001), flush=True)
+    print(await store.write(settle_restored), flush=True)
 
 asyncio.run(settle())
 """

@@ -12,7 +12,7 @@ import pytest
 
 from app.model.receipt import ReceiptStatus
 from app.outbox import sweep as sweeping
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 DAY = 86_400_000
 MONTHS = 9

@@ -12,7 +12,7 @@ from app.model.delivery import Reason, Rejected, Scope, State
 from app.model.receipt import ReceiptStatus
 from app.outbox import holds as hold_changes
 from app.outbox import holds as holding
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 DAY = 86_400_000
 SCOPE = "provider:gallabox"

@@ -13,8 +13,8 @@ from app.model.delivery import Reason, Rejected, State
 from app.model.event import TEST_SOURCE, Act, Customer
 from app.model.receipt import ReceiptStatus
 from app.outbox import report as ledger
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import LedgerQuery, LedgerRow
+from tests.outbox.methods import SqliteOutbox
 
 RIYA, KABIR = Customer("+919800000001", "shopify-1"), Customer("+919800000002", "shopify-2")
 HOUR, DAY = 3_600_000, 86_400_000

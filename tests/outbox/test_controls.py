@@ -13,7 +13,7 @@ import pytest
 from app.model.delivery import Reason
 from app.outbox import claim as claiming
 from app.outbox import close as closing
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 DAMAGE = "UPDATE deliveries SET {column} = {flipped} WHERE id = '{id}'"
 
@@ -45,7 +45,7 @@ async def test_without_the_fencing_a_stale_attempt_closes_the_next_one(
     stale = await sqlite_shop.claim_one()
     await sqlite_shop.retry_later(stale, 8_000, why=Reason.UNAVAILABLE)
     await sqlite_shop.claim_one(after_ms=8_000)
-    monkeypatch.setattr(closing, "_FIND", closing._FIND.replace("attempts", str(stale.number)))
+    monkeypatch.setattr(closing, "_FIND", closing._FIND.replace("attempts", f"{stale.number} AS attempts"))
     assert await sqlite_shop.accept(stale)
 
 
@@ -53,7 +53,7 @@ async def test_without_the_deadline_check_what_is_no_longer_true_is_claimed(
     sqlite_shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sqlite_shop.add(deadline_at=sqlite_shop.now)
-    monkeypatch.setattr(claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62"))
+    monkeypatch.setattr(claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62 AS deadline_at"))
     assert len(await sqlite_shop.claim()) == 1
 
 

@@ -20,8 +20,8 @@ from app.errors import StoreBroken, StoreError
 from app.message.freeze import decode_message, encode_message
 from app.model.message import Message, Variable
 from app.outbox import claim as claiming
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter
+from tests.outbox.methods import SqliteOutbox
 
 NOW = 1_790_000_000_000
 DELIVERIES = 200
@@ -324,8 +324,8 @@ async def test_a_scan_that_goes_on_from_what_rows_say_would_not_end(
     database: Path, wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The known-bad control of the test above."""
-    of_rows = claiming._NEXT_GROUP.replace("SELECT route, template", "SELECT +route, template").replace(
-        "FROM deliveries INDEXED BY deliveries_pending",
+    of_rows = claiming._NEXT_GROUP.replace("SELECT route, template", "SELECT +route AS route, template").replace(
+        "FROM deliveries /*sqlite INDEXED BY deliveries_pending*/",
         "FROM deliveries NOT INDEXED WHERE seq = (SELECT seq FROM deliveries INDEXED BY deliveries_pending",
     )
     monkeypatch.setattr(claiming, "_NEXT_GROUP", of_rows.rstrip() + ")")

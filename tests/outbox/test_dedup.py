@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from app.model.delivery import Delivery
+from app.model.event import Event
 from app.outbox import add as adding
-from app.outbox.add import FrozenDelivery
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.values import Enqueued
+from tests.outbox.methods import SqliteOutbox
 
 SAME = {"recipient": "+919800000001", "dedup_key": "ACME-7Q2P"}
 
@@ -38,16 +39,17 @@ def read_state(path: Path) -> tuple[int, int, int]:
     return events, deliveries, keys
 
 
-def add_in_two_transactions(
-    db: sqlite3.Connection, frozen: adding.FrozenEvent, deliveries: Sequence[FrozenDelivery]
-) -> Enqueued:
+def add_in_two_transactions(tx: SqliteTx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
     """The control: first it is seen, then it is queued."""
-    event = frozen.event
-    db.execute(adding._ADD_EVENT, (event.id, event.source, event.delivery_id, event.topic, 0, event.body, None, None))
-    (seq,) = db.execute("SELECT seq FROM events WHERE id = ?", (event.id,)).fetchone()
-    db.execute("COMMIT")
-    db.execute("BEGIN IMMEDIATE")
-    return Enqueued(event.id, tuple(adding._take_delivery(db, seq, each) for each in deliveries), duplicate=False)
+    add_alone(tx, event, [])
+    (seq,) = tx.execute("SELECT seq FROM events WHERE id = ?", (event.id,)).fetchone()
+    tx.execute("COMMIT")
+    tx.execute("BEGIN IMMEDIATE")
+    frozen = [adding.freeze_delivery(each, tx.people_key) for each in deliveries]
+    return Enqueued(event.id, tuple(adding._take_delivery(tx, seq, each) for each in frozen), duplicate=False)
+
+
+add_alone = adding.add_event
 
 
 async def test_no_kill_leaves_an_event_seen_and_not_queued(shop: Any, keep_kills: Callable[..., Any]) -> None:

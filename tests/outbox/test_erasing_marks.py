@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.outbox.people import hash_person
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 HER, OTHER = "+919800000041", "+919800000042"
 

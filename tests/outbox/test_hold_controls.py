@@ -11,7 +11,7 @@ from app.delivery.decide import Decision
 from app.model.delivery import Reason, Rejected, State
 from app.outbox import close as closing
 from app.outbox import holds as holding
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def shop(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any]) -> 
 async def test_without_its_look_at_who_set_it_a_probe_ends_what_a_person_stopped(
     shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_RELEASE_PROBED", "DELETE FROM holds WHERE scope = ?")
+    monkeypatch.setattr(holding, "_RELEASE_PROBED", "DELETE FROM holds WHERE scope = :scope")
     await shop.add()
     await shop.store.put_hold("provider:gallabox", "balance_empty", shop.now, shop.now)
     probe = await shop.claim_one()

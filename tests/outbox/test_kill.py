@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
-LOADER = Path(__file__).with_name("loader.py")
+ROOT = Path(__file__).parents[2]
 
 
 def run_and_kill(database: Path, mode: str, acknowledged: int) -> list[str]:
     """Let a child add events from 20 tasks, kill it after so many lines, return every id it acknowledged."""
     with subprocess.Popen(
-        [sys.executable, str(LOADER), str(database), mode], stdout=subprocess.PIPE, text=True, bufsize=1
+        [sys.executable, "-m", "tests.outbox.loader", str(database), mode],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     ) as child:
         assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(acknowledged)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +14,9 @@ from app.outbox import add as adding
 from app.outbox import claim as claiming
 from app.outbox import read as reading
 from app.outbox import sweep as sweeping
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.values import DeliveryFilter, LedgerQuery
+from tests.outbox.methods import SqliteOutbox
 
 MILLION = 1_000_000
 BATCH = 50_000
@@ -42,10 +42,10 @@ SELECT seq, iif(seq % 2, 'coupon_used', 'order_placed'), received_at + 60000, pe
 """
 
 
-def count_steps(work: Callable[[sqlite3.Connection], Any]) -> Callable[[sqlite3.Connection], int]:
+def count_steps(work: Callable[[SqliteTx], Any]) -> Callable[[SqliteTx], int]:
     """Return a job that does `work`, undoes it, and says how many tens of steps SQLite's machine took."""
 
-    def run(db: sqlite3.Connection) -> int:
+    def run(db: SqliteTx) -> int:
         steps = 0
 
         def count() -> int:
@@ -54,11 +54,11 @@ def count_steps(work: Callable[[sqlite3.Connection], Any]) -> Callable[[sqlite3.
             return 0
 
         db.execute("SAVEPOINT looked")
-        db.set_progress_handler(count, 10)
+        db.db.set_progress_handler(count, 10)
         try:
             work(db)
         finally:
-            db.set_progress_handler(None, 0)
+            db.db.set_progress_handler(None, 0)
             db.execute("ROLLBACK TO looked")
             db.execute("RELEASE looked")
         return steps
@@ -66,14 +66,14 @@ def count_steps(work: Callable[[sqlite3.Connection], Any]) -> Callable[[sqlite3.
     return run
 
 
-def list_page(wanted: DeliveryFilter) -> Callable[[sqlite3.Connection], Any]:
+def list_page(wanted: DeliveryFilter) -> Callable[[SqliteTx], Any]:
     return lambda db: reading.list_deliveries(db, wanted)
 
 
 async def fill(shop: Any) -> None:
     for first in range(1_000, 1_000 + MILLION, BATCH):
 
-        def fill_some(db: sqlite3.Connection, first: int = first) -> None:
+        def fill_some(db: SqliteTx, first: int = first) -> None:
             db.execute(FILL, (first, BATCH, shop.now - HOUR))
             db.execute(FILL_DELIVERIES, (shop.now - 1, first))
 
@@ -84,12 +84,11 @@ async def fill(shop: Any) -> None:
 async def measure(shop: Any) -> dict[str, int]:
     """Return the steps of everything that is done all day."""
     event = shop.event()
-    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id), b"key")]
-    frozen_event = adding.freeze_event(event, b"key")
+    deliveries = [shop.delivery(event, dedup_key=event.id)]
     asked = claiming.Claim("gallabox", shop.now, 10, 30_000, 0)
     wanted = {state: DeliveryFilter(state=state) for state in ("dead", "unknown", "accepted", None)}
-    work: dict[str, Callable[[sqlite3.Connection], Any]] = {
-        "add": lambda db: adding.add_event(db, frozen_event, frozen),
+    work: dict[str, Callable[[SqliteTx], Any]] = {
+        "add": lambda db: adding.add_event(db, event, deliveries),
         "claim": lambda db: claiming.claim_due(db, asked),
         "next due": lambda db: claiming.find_next_due(db, "gallabox"),
         "sweep": lambda db: (sweeping.expire_overdue(db, shop.now), sweeping.resend_unknown(db, shop.now)),

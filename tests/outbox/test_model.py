@@ -6,7 +6,6 @@ Hypothesis thinks up the calls; `RELAY_TEST_SEED` chooses which.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,12 +17,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from app.model.delivery import Accepted, Attempt, Reason, Retryable
+from app.model.delivery import Accepted, Attempt, Delivery, Reason, Retryable
+from app.model.event import Event
 from app.model.receipt import ReceiptStatus
 from app.outbox import add as adding
 from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox import receipts as receiving
+from app.outbox.store import Tx
 from app.outbox.values import Closed, Enqueued
 from tests.outbox.outbox_givens import MINUTE, USUAL
 from tests.outbox.outbox_machine import OutboxMachine
@@ -104,23 +105,21 @@ def repeat_receipts(machine: OutboxMachine) -> None:
     machine.both_hold_the_same()
 
 
-def close_unfenced(db: sqlite3.Connection, attempt: Attempt, ending: closing.Ending) -> Closed:
-    found = db.execute("SELECT attempts FROM deliveries WHERE id = ?", (attempt.delivery.id,)).fetchone()
-    return close_fenced(db, replace(attempt, number=found[0]) if found else attempt, ending)
+def close_unfenced(tx: Tx, attempt: Attempt, ending: closing.Ending) -> Closed:
+    found = tx.rows("SELECT attempts FROM deliveries WHERE id = :id", id=attempt.delivery.id)
+    return close_fenced(tx, replace(attempt, number=found[0].attempts) if found else attempt, ending)
 
 
-def add_unindexed(
-    db: sqlite3.Connection, event: adding.FrozenEvent, frozen: Sequence[adding.FrozenDelivery]
-) -> Enqueued:
-    db.execute("DROP INDEX IF EXISTS events_source")
-    return add_indexed(db, event, frozen)
+def add_unindexed(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
+    tx.run("DROP INDEX IF EXISTS events_source")
+    return add_indexed(tx, event, deliveries)
 
 
 close_fenced, add_indexed = closing.close_attempt, adding.add_event
 CONTROLS: Sequence[tuple[Callable[[OutboxMachine], None], Any, str, Any]] = (
     (add_a_copy, adding, "add_event", add_unindexed),
     (close_a_stale_attempt, closing, "close_attempt", close_unfenced),
-    (work_past_a_deadline, claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62")),
+    (work_past_a_deadline, claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62 AS deadline_at")),
     (work_behind_a_hold, claiming, "list_blocking", lambda *_: ()),
     (work_past_an_opt_out, claiming, "is_suppressed", lambda *_: False),
     (add_past_an_opt_out, adding, "stops_delivery", lambda *_: False),

@@ -15,8 +15,9 @@ from app.model.event import Event
 from app.outbox import add as adding
 from app.outbox import read as reading
 from app.outbox import replay as replaying
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.values import EventFilter, Plan
+from tests.outbox.methods import SqliteOutbox
 
 MANY = 20_000
 CROWD = """
@@ -39,17 +40,17 @@ def shop(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any]) -> 
 async def fill(shop: Any, state: str) -> None:
     """Add so many events with a delivery each."""
 
-    def run(db: sqlite3.Connection) -> None:
+    def run(db: SqliteTx) -> None:
         db.execute(CROWD, (MANY, shop.now))
         db.execute(ENDED, (state,))
 
     await shop.store._writer.run(run)
 
 
-async def count_steps(shop: Any, work: Callable[[sqlite3.Connection], Any]) -> int:
+async def count_steps(shop: Any, work: Callable[[SqliteTx], Any]) -> int:
     """Return how many tens of steps of SQLite's machine some reading took."""
 
-    def run(db: sqlite3.Connection) -> int:
+    def run(tx: SqliteTx) -> int:
         steps = 0
 
         def count() -> int:
@@ -57,14 +58,14 @@ async def count_steps(shop: Any, work: Callable[[sqlite3.Connection], Any]) -> i
             steps += 1
             return 0
 
-        db.set_progress_handler(count, 10)
+        tx.db.set_progress_handler(count, 10)
         try:
-            work(db)
+            work(tx)
         finally:
-            db.set_progress_handler(None, 0)
+            tx.db.set_progress_handler(None, 0)
         return steps
 
-    return int(await shop.store._reader.run(run))
+    return int(await shop.store.read(run))
 
 
 @pytest.mark.parametrize("state", ["dead", "unknown", "expired", "shadow"])
@@ -119,7 +120,7 @@ async def test_two_who_apply_a_plan_at_once_make_its_messages_once(shop: Any) ->
 
 async def test_a_plan_that_is_not_marked_would_be_applied_twice(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        replaying, "_MARK_APPLIED", replaying._MARK_APPLIED.replace("applied_at IS NULL", "?1 IS NOT NULL")
+        replaying, "_MARK_APPLIED", replaying._MARK_APPLIED.replace("applied_at IS NULL", ":now IS NOT NULL")
     )
     assert await apply_twice(shop) == 2
 
@@ -134,14 +135,14 @@ def read_killed(path: Path) -> tuple[bool, int]:
         db.close()
 
 
-def commit_between(db: sqlite3.Connection, plan_id: str, deliveries: Sequence[Any], now: int) -> Any:
+def commit_between(tx: SqliteTx, plan_id: str, deliveries: Sequence[Any]) -> Any:
     """The control: first the deliveries, then the mark."""
-    event = db.execute("SELECT seq FROM events").fetchone()
+    event = tx.execute("SELECT seq FROM events").fetchone()
     for each in deliveries:
-        adding.add_delivery(db, event[0], each, State.PENDING, None)
-    db.execute("COMMIT")
-    db.execute("BEGIN IMMEDIATE")
-    db.execute(replaying._MARK_APPLIED, (now, plan_id, 0))
+        adding.add_delivery(tx, event[0], adding.freeze_delivery(each, tx.people_key), State.PENDING, None)
+    tx.execute("COMMIT")
+    tx.execute("BEGIN IMMEDIATE")
+    tx.run(replaying._MARK_APPLIED, now=tx.now, id=plan_id, since=0)
 
 
 @pytest.mark.parametrize("honest", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,8 +18,9 @@ from app.outbox import receipts as receiving
 from app.outbox import retention as forgetting
 from app.outbox import retention as wiping
 from app.outbox import sweep as sweeping
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.values import DeliveryFilter
+from tests.outbox.methods import SqliteOutbox
 
 MANY = 20_000
 
@@ -34,10 +34,10 @@ FROM deliveries, counted WHERE id = ?
 """
 
 
-def count_steps(work: Callable[[sqlite3.Connection], Any]) -> Callable[[sqlite3.Connection], int]:
+def count_steps(work: Callable[[SqliteTx], Any]) -> Callable[[SqliteTx], int]:
     """Return a job that does `work` and says how many tens of steps it took."""
 
-    def run(db: sqlite3.Connection) -> int:
+    def run(db: SqliteTx) -> int:
         steps = 0
 
         def count() -> int:
@@ -45,11 +45,11 @@ def count_steps(work: Callable[[sqlite3.Connection], Any]) -> Callable[[sqlite3.
             steps += 1
             return 0
 
-        db.set_progress_handler(count, 10)
+        db.db.set_progress_handler(count, 10)
         try:
             work(db)
         finally:
-            db.set_progress_handler(None, 0)
+            db.db.set_progress_handler(None, 0)
         return steps
 
     return run
@@ -66,7 +66,7 @@ def shop(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any]) -> 
     return wrap(open_sqlite(recipient_gap_ms=0))
 
 
-def claim(shop: Any, limit: int) -> Callable[[sqlite3.Connection], int]:
+def claim(shop: Any, limit: int) -> Callable[[SqliteTx], int]:
     asked = claiming.Claim("gallabox", shop.now, limit, 30_000, 0)
     return count_steps(lambda db: claiming.claim_due(db, asked))
 
@@ -123,7 +123,7 @@ async def test_the_next_due_time_costs_the_same_however_many_wait(shop: Any) -> 
 
 
 async def test_the_oldest_due_costs_the_same_however_many_wait(shop: Any) -> None:
-    find = count_steps(lambda db: claiming.find_oldest_due(db, "gallabox", shop.now))
+    find = count_steps(lambda db: claiming.find_oldest_due(db, "gallabox"))
     await fill(shop, "pending", 200)
     few = await shop.store._writer.run(find)
     await fill(shop, "pending")
@@ -154,20 +154,19 @@ async def test_listing_a_rare_state_passes_over_no_crowd(shop: Any, state: str) 
     assert await shop.store._writer.run(listing) < 50
 
 
-def add(shop: Any) -> Callable[[sqlite3.Connection], int]:
+def add(shop: Any) -> Callable[[SqliteTx], int]:
     event = shop.event()
-    frozen = [adding.freeze_delivery(shop.delivery(event, dedup_key=event.id), b"key")]
-    frozen_event = adding.freeze_event(event, b"key")
-    return count_steps(lambda db: adding.add_event(db, frozen_event, frozen))
+    deliveries = [shop.delivery(event, dedup_key=event.id)]
+    return count_steps(lambda db: adding.add_event(db, event, deliveries))
 
 
-def receive(shop: Any) -> Callable[[sqlite3.Connection], int]:
+def receive(_shop: Any) -> Callable[[SqliteTx], int]:
     receipt = Receipt(ReceiptStatus.SENT, "nobody's", "wamid-of-nobody")
-    return count_steps(lambda db: receiving.apply_receipt(db, "gallabox", receipt, shop.now))
+    return count_steps(lambda db: receiving.apply_receipt(db, "gallabox", receipt))
 
 
-def sweep(shop: Any) -> Callable[[sqlite3.Connection], int]:
-    def run(db: sqlite3.Connection) -> None:
+def sweep(shop: Any) -> Callable[[SqliteTx], int]:
+    def run(db: SqliteTx) -> None:
         sweeping.tidy(db, shop.now, 0, 0)
         sweeping.expire_overdue(db, shop.now)
         sweeping.resend_unknown(db, shop.now)
@@ -175,19 +174,19 @@ def sweep(shop: Any) -> Callable[[sqlite3.Connection], int]:
     return count_steps(run)
 
 
-def forget(shop: Any) -> Callable[[sqlite3.Connection], int]:
+def forget(shop: Any) -> Callable[[SqliteTx], int]:
     """Look for what may be forgotten where nothing is old enough, as nearly every hour."""
     return count_steps(lambda db: forgetting.forget_events(db, shop.now - 1, 0))
 
 
-def wipe(shop: Any) -> Callable[[sqlite3.Connection], int]:
+def wipe(shop: Any) -> Callable[[SqliteTx], int]:
     return count_steps(lambda db: wiping.wipe_events(db, shop.now - 1, (-(2**62), 0)))
 
 
 @pytest.mark.parametrize("work", [add, receive, sweep, forget, wipe])
 @pytest.mark.parametrize("state", ["accepted", "dead"])
 async def test_other_work_costs_the_same_however_many_are_finished(
-    shop: Any, state: str, work: Callable[[Any], Callable[[sqlite3.Connection], int]]
+    shop: Any, state: str, work: Callable[[Any], Callable[[SqliteTx], int]]
 ) -> None:
     await fill(shop, state, 200)
     few = await shop.store._writer.run(work(shop))

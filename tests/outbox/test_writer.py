@@ -16,8 +16,9 @@ from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.sqlite.failures import explain_failure
 from app.outbox.sqlite.file import open_writing, prepare_folder
 from app.outbox.sqlite.reserve import Reserve
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.sqlite.writer import Writer
+from tests.outbox.methods import SqliteOutbox
 
 ADD = "INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms) VALUES (?, 'by_hand', 0, NULL, 0)"
 
@@ -64,7 +65,7 @@ async def stopped(writer: Writer) -> AsyncIterator[None]:
     """Keep the writer busy meanwhile, so that what is submitted waits and shares the next commit."""
     begun, go = threading.Event(), threading.Event()
 
-    def wait(_: sqlite3.Connection) -> bool:
+    def wait(_: SqliteTx) -> bool:
         begun.set()
         return go.wait(10)
 
@@ -75,16 +76,20 @@ async def stopped(writer: Writer) -> AsyncIterator[None]:
     await asyncio.wait([first])
 
 
-def add(name: str) -> Callable[[sqlite3.Connection], int]:
+def begin(db: sqlite3.Connection) -> SqliteTx:
+    return SqliteTx(db, 0, b"")
+
+
+def add(name: str) -> Callable[[SqliteTx], int]:
     return lambda db: db.execute(ADD, (name,)).rowcount
 
 
-def names(db: sqlite3.Connection) -> set[str]:
+def names(db: SqliteTx) -> set[str]:
     return {row[0] for row in db.execute("SELECT scope FROM holds")}
 
 
 async def test_all_that_wait_share_one_commit(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
     async with stopped(writer):
         jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(100)]
         await asyncio.sleep(0)
@@ -94,7 +99,7 @@ async def test_all_that_wait_share_one_commit(db: Commits, reserve: Reserve) -> 
 
 
 async def test_a_batch_is_limited(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve, batch_limit=10)
+    writer = Writer(db, reserve, begin, batch_limit=10)
     async with stopped(writer):
         jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(100)]
         await asyncio.sleep(0)
@@ -104,11 +109,11 @@ async def test_a_batch_is_limited(db: Commits, reserve: Reserve) -> None:
 
 
 async def test_a_bad_job_hurts_nobody_beside_it(db: Commits, reserve: Reserve) -> None:
-    def fail(db: sqlite3.Connection) -> None:
+    def fail(db: SqliteTx) -> None:
         db.execute(ADD, ("half done",))
         raise LookupError("a bug")
 
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
     async with stopped(writer):
         jobs = [asyncio.create_task(writer.run(job)) for job in (add("before"), fail, add("after"), add("after"))]
         await asyncio.sleep(0)
@@ -121,7 +126,7 @@ async def test_a_bad_job_hurts_nobody_beside_it(db: Commits, reserve: Reserve) -
 
 
 async def test_a_caller_that_gave_up_hurts_nobody(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
     async with stopped(writer):
         jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(3)]
         await asyncio.sleep(0)
@@ -133,7 +138,7 @@ async def test_a_caller_that_gave_up_hurts_nobody(db: Commits, reserve: Reserve)
 
 
 async def test_over_the_limit_the_store_is_busy_at_once_but_outcomes_are_taken(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve, queue_limit=5)
+    writer = Writer(db, reserve, begin, queue_limit=5)
     async with stopped(writer):
         jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(5)]
         await asyncio.sleep(0)
@@ -148,14 +153,14 @@ async def test_over_the_limit_the_store_is_busy_at_once_but_outcomes_are_taken(d
 
 
 async def test_callers_of_different_loops_all_get_their_answer(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
     elsewhere = asyncio.to_thread(lambda: asyncio.run(writer.run(add("in another loop"))))
     assert list(await asyncio.gather(writer.run(add("here")), elsewhere)) == [1, 1]
     await writer.close()
 
 
 async def test_a_loop_that_has_ended_is_no_trouble(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
 
     async def give_up() -> None:
         with pytest.raises(TimeoutError):
@@ -184,7 +189,7 @@ async def test_a_loop_that_has_ended_is_no_trouble(db: Commits, reserve: Reserve
 async def test_a_failed_commit_fails_all_with_the_right_error(
     code: int, kind: type[StoreError], db: Commits, reserve: Reserve
 ) -> None:
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
     async with stopped(writer):
         jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(3)]
         await asyncio.sleep(0)
@@ -224,7 +229,7 @@ async def test_a_writer_elsewhere_makes_the_store_busy_and_not_broken(
 
 
 async def test_a_job_alone_runs_outside_a_transaction_and_its_failure_is_its_own(db: Commits, reserve: Reserve) -> None:
-    writer = Writer(db, reserve)
+    writer = Writer(db, reserve, begin)
     assert await writer.run_alone(lambda db: db.in_transaction) is False
     with pytest.raises(sqlite3.OperationalError):
         await writer.run_alone(lambda db: db.execute("nonsense"))

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import app.main
 from app.errors import StoreFull
 from app.providers.gallabox import Gallabox
+from tests.outbox.methods import break_store
 
 ROOT = Path(__file__).parents[2]
 NAME, COUPON, NUMBER = "Canaria", "CANARY-7Q2P", "9800000071"
@@ -65,6 +66,13 @@ def find_canaries(bodies: Sequence[bytes]) -> set[str]:
 
 def fail(error: BaseException) -> Callable[..., Any]:
     def raise_it(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raise_it
+
+
+def refuse(error: BaseException) -> Callable[..., Any]:
+    async def raise_it(*_: Any, **__: Any) -> Any:
         raise error
 
     return raise_it
@@ -130,10 +138,10 @@ async def go_wrong(open_traced: Any, sandbox: Any, given: dict[str, str], faults
             patch.setattr(Gallabox, "read_response", fail(error))
             await post_and_wait(relay, sandbox, 91, {})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(relay.relay._outbox, "add_event", fail(StoreFull(str(error))))
+            break_store(patch, relay.relay._outbox, refuse(StoreFull(str(error))), "add_event")
             secret = SECRETS["RELAY_NECTOR_SECRETS"]
             assert (await relay.post({**EVENT, "user_mobile": NUMBER}, secret=secret)).status_code == 503
-            patch.setattr(relay.relay._outbox, "add_event", fail(error))
+            break_store(patch, relay.relay._outbox, refuse(error), "add_event")
             with pytest.raises(RuntimeError):
                 await relay.post({**EVENT, "user_mobile": NUMBER}, secret=secret)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreFull
+from tests.outbox.methods import break_store
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 SERVER, COMMIT, ATTEMPT, REQUEST = "POST /webhooks/nector", "outbox.commit", "delivery.attempt", "POST gallabox"
@@ -197,7 +198,7 @@ async def test_what_could_not_be_committed_is_a_span_that_failed(
         raise StoreFull("no space for +919800000001")
 
     async with open_traced() as relay:
-        monkeypatch.setattr(relay.relay._outbox, "add_event", fail)
+        break_store(monkeypatch, relay.relay._outbox, fail, "add_event")
         assert (await relay.post(COINS)).status_code == 503
     (server,), (commit,) = map(collector.wait_for, (SERVER, COMMIT))
     assert (commit.failed, commit.attributes["error.type"]) == (True, "StoreFull")

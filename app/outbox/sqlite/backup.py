@@ -14,36 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import StoreBroken, StoreError
+from app.outbox.close import BACKUP_MARK
 from app.outbox.sqlite.failures import explain_failure
 from app.outbox.sqlite.file import check_damage, flush_file, flush_folder, open_aside, open_reading, read_magic
 from app.outbox.sqlite.schema import read_version
 
-MARK = "backup"
 MARKED_SINCE = 2  # the schema's version
 STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
-
-# In this order each sees only what those before it left.
-_END_ATTEMPTS = """
-UPDATE attempts SET ended_at = ?1, outcome = 'uncertain', reason = 'restored', detail = ''
-WHERE (delivery_seq, number) IN (SELECT seq, attempts FROM deliveries WHERE state = 'sending')
-"""
-_NOTE_UNKNOWN = """
-INSERT INTO timeline SELECT seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = seq), 0), ?1,
-    'state', 'unknown', 'restored', '' FROM deliveries WHERE state = 'unknown' AND due_at IS NOT NULL
-"""
-_STOP_UNKNOWN = """
-UPDATE deliveries SET reason = 'restored', detail = '', due_at = NULL, updated_at = ?1
-WHERE state = 'unknown' AND due_at IS NOT NULL
-"""
-# A handset has reported on it, so it was sent.
-_ACCEPT_REPORTED = """
-UPDATE deliveries SET state = 'accepted', lease_until = NULL, due_at = NULL, updated_at = ?1
-WHERE state = 'sending' AND receipt IS NOT NULL
-"""
-_STOP_OTHERS = """
-UPDATE deliveries SET state = 'unknown', reason = 'restored', detail = '', due_at = NULL, lease_until = NULL,
-    updated_at = ?1 WHERE state IN ('pending', 'sending')
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +62,6 @@ def back_up(
     return done
 
 
-def settle_restored(db: sqlite3.Connection, now: int) -> int | None:
-    """If the file is a backup, stop what had not ended in it and clear the mark; None if it is none.
-
-    Everything pending, sending or waiting to be resent becomes `unknown`, reason `restored`, and is sent only by
-    hand. Plans are dropped, for they may have been applied since. Returns how many deliveries were stopped.
-    """
-    if not db.execute("DELETE FROM marks WHERE name = ?", (MARK,)).rowcount:
-        return None
-    db.execute("DELETE FROM reached")  # a count that went back would be taken for one that began again at 0
-    db.execute(_END_ATTEMPTS, (now,))
-    db.execute(_ACCEPT_REPORTED, (now,))
-    db.execute(_NOTE_UNKNOWN, (now,))
-    stopped = db.execute(_STOP_UNKNOWN, (now,)).rowcount
-    stopped += db.execute(_STOP_OTHERS, (now,)).rowcount
-    db.execute("DELETE FROM plans")
-    return stopped
-
-
 def _refuse_bad_places(source: Path, target: Path) -> None:
     if not source.exists():
         raise StoreError(f"{source} is not there; RELAY_DATABASE_URL must name the relay's file")
@@ -118,7 +77,9 @@ def _fill(source: Path, aside: Path, now: int, report: Callable[[int, int], None
     _copy(source, aside, report)
     db = open_aside(aside)
     try:
-        db.execute("INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at", (MARK, now))
+        db.execute(
+            "INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at", (BACKUP_MARK, now)
+        )
         check_damage(db)
         events, deliveries = db.execute(
             "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.model.delivery import State
 
 _DAMAGED = "the outbox's file is damaged; restore a backup"
 _PRIMARY_CODE = 0xFF  # extended codes keep the primary one in the low byte
@@ -34,11 +33,3 @@ def explain_failure(error: Exception) -> StoreError | None:
         return None
     kind, text = meaning
     return kind(f"{text} ({getattr(error, 'sqlite_errorname', '')})")
-
-
-def read_state(text: str) -> State:
-    """Return the state of a counter. Raises StoreBroken where there is none such: a start sees not all damage."""
-    try:
-        return State(text)
-    except ValueError:
-        raise StoreBroken(_DAMAGED) from None

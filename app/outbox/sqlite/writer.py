@@ -1,7 +1,7 @@
 """The one thread that writes: what waits while a commit runs goes together into the next one.
 
 A commit costs a flush of the disk; shared by all that wait, durability is nearly free. A job is a function
-of the connection. It must be safe to run again: if one job of a batch raises, the batch is rolled back
+of the transaction. It must be safe to run again: if one job of a batch raises, the batch is rolled back
 and each job is run in a transaction of its own, so that a bad one hurts nobody else.
 """
 
@@ -20,9 +20,10 @@ from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.sqlite.failures import explain_failure
 from app.outbox.sqlite.file import BUSY_TIMEOUT_MS, wait_for_lock
 from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.tx import SqliteTx
 
 T = TypeVar("T")
-Job = Callable[[sqlite3.Connection], T]
+Job = Callable[[SqliteTx], T]
 
 # While another program keeps the file locked: once the first batch has waited in vain, the others only look.
 IMPATIENT_MS = 100
@@ -34,7 +35,7 @@ BATCH_LIMIT = 500
 class _Waiting:
     """A submitted job, who waits for it, and then its answer."""
 
-    job: Job[Any]
+    job: Callable[[Any], Any]
     essential: bool
     alone: bool
     loop: asyncio.AbstractEventLoop
@@ -47,10 +48,19 @@ class Writer:
     """Owns the writing connection from construction to `close`."""
 
     def __init__(
-        self, db: sqlite3.Connection, reserve: Reserve, queue_limit: int = QUEUE_LIMIT, batch_limit: int = BATCH_LIMIT
+        self,
+        db: sqlite3.Connection,
+        reserve: Reserve,
+        begin: Callable[[sqlite3.Connection], SqliteTx],
+        queue_limit: int = QUEUE_LIMIT,
+        batch_limit: int = BATCH_LIMIT,
     ) -> None:
-        """Start the thread. `db` must allow use from another thread and have no transaction open."""
+        """Start the thread. `db` must allow use from another thread and have no transaction open.
+
+        `begin` returns what the jobs of a transaction are given.
+        """
         self._db = db
+        self._open_tx = begin
         self._reserve = reserve
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
@@ -69,7 +79,7 @@ class Writer:
         """
         return await self._submit(job, essential=essential, alone=False)
 
-    async def run_alone(self, job: Job[T]) -> T:
+    async def run_alone(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run `job` outside any transaction (a checkpoint)."""
         return await self._submit(job, essential=False, alone=True)
 
@@ -80,7 +90,7 @@ class Writer:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def _submit(self, job: Job[T], *, essential: bool, alone: bool) -> T:
+    async def _submit(self, job: Callable[[Any], T], *, essential: bool, alone: bool) -> T:
         if self.broken is not None:
             raise StoreBroken(str(self.broken))
         if self._closed:
@@ -166,7 +176,8 @@ class Writer:
         db = self._db
         self._begin()
         try:
-            results = [waiting.job(db) for waiting in batch]
+            tx = self._open_tx(db)
+            results = [waiting.job(tx) for waiting in batch]
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:  # SQLite has rolled back by itself after some errors

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from app.errors import StoreError
 from app.model.delivery import State
-from app.outbox.sqlite.store import SqliteOutbox
 from tests.faults.power.promises import Promises
 from tests.faults.power.stored import Stored, StoreReader
 from tests.faults.power.workload import DATABASE, LEASE_MS, NOW, PROVIDERS, build_event
+from tests.outbox.methods import SqliteOutbox
 
 LATER = NOW + 3_600_000  # after anything that a workload has put off
 NEW_EVENT = 999_999

@@ -22,8 +22,8 @@ from app.model.event import Event
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.outbox.sqlite import file as opening
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import LaneState
+from tests.outbox.methods import SqliteOutbox
 
 DATABASE = "relay.db"
 ACKS = "acks"

@@ -124,7 +124,11 @@ async def _drain(queue: Queue) -> Drained:
     random = Random(queue.seed)  # noqa: S311 - to be repeated, not to be secret
     drained = Drained(queue)
     db = open_memory()
-    writer = InlineWriter(db, StoreFaults(random), lambda *_: None, lambda: None)
+
+    def read_clock() -> int:
+        return BASE_MS + int(loop.time() * 1000)
+
+    writer = InlineWriter(db, StoreFaults(random), lambda *_: None, lambda: None, read_clock)
     outbox = MemoryOutbox(db, writer)
     for event, deliveries in _make_events(queue, random, drained):
         await outbox.add_event(event, deliveries)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from app.clock import Clock, SteadyClock
@@ -14,6 +15,7 @@ from app.ids import NewId
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer
+from app.outbox import close
 from app.providers.opening import OpenSender
 from app.relay.dispatcher import Dispatcher, Retention
 from app.relay.intake import Answer, Intake, OutboxTaker, accept_event
@@ -60,7 +62,7 @@ class Process:
         self._context = copy_context()
         self._context.run(PROCESS.set, number)
         log = cast(Log, TraceLog(around.trace))
-        clock = self._clock = SteadyClock(around.read_wall, around.read_uptime)
+        clock = outbox.inline.clock = SteadyClock(around.read_wall, around.read_uptime)
         parts = LaneParts(outbox, clock, around.draw, around.metrics, log, SETTLE_MS, around.open_sender)
         self.dispatcher = Dispatcher(parts, Retention(PAYLOADS_MS, RECORDS_MS), self._die)
         taker = OutboxTaker(outbox, self.dispatcher.wake, NoTracer())
@@ -82,7 +84,7 @@ class Process:
     async def open(self) -> None:
         """As relay.Relay.open: settle what the last one left open, then start the lanes, then listen."""
         await self.dispatcher.settle_clock()
-        await self.outbox.recover_open_attempts(self._clock(), SETTLE_MS)
+        await self.outbox.write(partial(close.recover_open_attempts, settle_ms=SETTLE_MS), essential=True)
         self.dispatcher.start()
         self.dispatcher.use(load_rules(self._version))
 

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar, cast
 
+from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.people import read_key
 from app.outbox.sqlite.reader import LateReader, Reader
 from app.outbox.sqlite.schema import create_schema, migrate_schema
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.sqlite.writer import Writer
-from app.values.rate import RECIPIENT_GAP_MS
+from tests.outbox.methods import SqliteOutbox
 
 T = TypeVar("T")
-Job = Callable[[sqlite3.Connection], T]
+Job = Callable[[SqliteTx], T]
 
 FAULTS = ("busy", "full", "before", "after", "broken before", "broken after", "slow")
 WEIGHTS = (6, 3, 6, 6, 0.5, 0.5, 8)
@@ -57,8 +58,11 @@ class InlineWriter:
         faults: StoreFaults,
         observe: Callable[[Any, float], None],
         on_broken: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._db = db
+        self.clock = clock
+        self._people_key = read_key(db)
         self._faults = faults
         self._observe = observe
         self._on_broken = on_broken
@@ -86,11 +90,19 @@ class InlineWriter:
             raise StoreBroken(str(self.broken))
         return result
 
-    async def run_alone(self, job: Job[T]) -> T:
+    async def run_alone(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """As the real one."""
         await asyncio.sleep(0)
         self._check_alive()
         return job(self._db)
+
+    def read_clock(self) -> int:
+        """Return the time of the process."""
+        return self.clock()
+
+    def begin(self) -> SqliteTx:
+        """Return what a job is given."""
+        return SqliteTx(self._db, self.clock(), self._people_key)
 
     def try_out(self, job: Job[T]) -> T:
         """Return what a job would come to; nothing is committed."""
@@ -111,7 +123,7 @@ class InlineWriter:
     def _transact(self, job: Job[T], *, commit: bool) -> T:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            result = job(self._db)
+            result = job(self.begin())
             self._db.execute("COMMIT" if commit else "ROLLBACK")
         except BaseException:
             if self._db.in_transaction:
@@ -131,7 +143,7 @@ class InlineReader:
         self._db = db
         self._writer = writer
 
-    async def run(self, query: Job[T]) -> T:
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """As the real one."""
         await asyncio.sleep(0)
         if self._writer.dead:
@@ -146,17 +158,16 @@ class MemoryOutbox(SqliteOutbox):
     """Every method is the real one; only what opens files and threads is left out."""
 
     def __init__(self, db: sqlite3.Connection, writer: InlineWriter) -> None:
-        self._gap_ms = RECIPIENT_GAP_MS
-        self._served = {}
+        self._clock = writer.read_clock
         self._people_key = read_key(db)
-        self._inline = writer
+        self.inline = writer
         self._writer = cast(Writer, writer)
         self._reader = cast(Reader, InlineReader(db, writer))
         self._late_reader = cast(LateReader, InlineReader(db, writer))
 
     def kill(self) -> None:
         """Take nothing more from the process, which is dead."""
-        self._inline.dead = True
+        self.inline.dead = True
 
 
 def open_memory() -> sqlite3.Connection:

@@ -163,7 +163,7 @@ class World:
     async def _keep_running(self) -> None:
         """Start a process, and another one whenever it has ended."""
         for number in itertools.count(1):
-            writer = InlineWriter(self.db, self.faults, self.oracle.observe, self._on_broken)
+            writer = InlineWriter(self.db, self.faults, self.oracle.observe, self._on_broken, self.read_wall)
             process = self._process = Process(number, self._version, MemoryOutbox(self.db, writer), self._around)
             were_open = self.oracle.list_open()
             opening = process.run(process.open())

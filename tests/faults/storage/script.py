@@ -1,6 +1,6 @@
 """The child of test_disk_errors.py: 100 events in, sent and recorded, and a line for each thing that is promised.
 
-Run as `python script.py DATABASE honest|careless`. Ends with 74 where the store broke, as `serve` does.
+Run as `python -m tests.faults.storage.script DATABASE honest|careless`. Ends with 74 where the store broke.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from app.errors import StoreBroken, StoreError
 from app.model.delivery import Accepted, Attempt, Delivery, State
 from app.model.event import Event
 from app.model.message import Message
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 NOW = 1_790_000_000_000
 EVENTS, TOGETHER = 100, 10

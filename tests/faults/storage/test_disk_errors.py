@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from app.model.delivery import State
-from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.values import DeliveryFilter
+from tests.outbox.methods import SqliteOutbox
 
-SCRIPT = Path(__file__).with_name("script.py")
+ROOT = Path(__file__).parents[3]
 NOW = 1_790_000_000_000
 FOR_EVER = 2**62
 
@@ -35,8 +35,8 @@ class Ran:
 
 def run_script(path: Path, disk: Any, how: str = "honest") -> Ran:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(path), how], env={**os.environ, **disk.environment}, capture_output=True,
-        text=True, check=False, timeout=60,
+        [sys.executable, "-m", "tests.faults.storage.script", str(path), how], cwd=ROOT,
+        env={**os.environ, **disk.environment}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     words = [line.split() for line in done.stdout.splitlines()]
     said = {

@@ -17,7 +17,7 @@ import pytest
 from app.errors import StoreBusy
 from app.model.delivery import State
 from app.outbox.sqlite import writer
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 HOLDER = """
 import sqlite3, sys

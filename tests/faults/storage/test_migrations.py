@@ -23,7 +23,7 @@ from app.outbox.add import freeze_delivery
 from app.outbox.sqlite import migrations, schema
 from app.outbox.sqlite.backup import back_up
 from app.outbox.sqlite.file import open_writing
-from app.outbox.sqlite.store import SqliteOutbox
+from tests.outbox.methods import SqliteOutbox
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000
