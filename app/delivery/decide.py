@@ -33,6 +33,7 @@ class Decision:
     hold_probe_at: int | None = None
     lane_pause_until: int | None = None  # nothing of this lane before then (429, 503)
     attempt_spent: bool = True  # False: the attempt does not count towards backing off
+    hold_reason: Reason | None = None  # of `hold_scope`; transitions.end_attempt fills it in
 
 
 def probe_wait_ms(scope: str) -> int:

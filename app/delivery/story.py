@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from app.delivery.holds import (
@@ -16,6 +16,7 @@ from app.delivery.holds import (
     read_at,
     tell_changes,
 )
+from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
 from app.values.duration import round_duration
@@ -98,6 +99,13 @@ def _tell_siblings(delivery: Told, created_at: int) -> Iterator[Step]:
 SHORTEST_WAIT_MS = 1_000  # what is shorter is how the relay works, and nobody's question
 CLOCKS_APART_MS = 5_000  # a provider's time of a receipt is told where it differs so much from ours
 _BY_HAND = "retried by hand"  # how the outbox's detail of a retry begins
+_ENDS = (Cause.ENDED, Cause.ENDED_LATE)  # what comes of an attempt's own end, whoever else may have given it up
+_SENTENCES: Mapping[str, str] = {
+    Cause.RECEIPT: "this receipt settles it",
+    Cause.ENDED_LATE: "what the attempt came to was known late",
+    Cause.DEADLINE: "its deadline passed",
+    Cause.RESTORED: "a backup was put back, so it may have been sent since",
+}
 
 
 def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
@@ -126,7 +134,12 @@ def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedSt
 
 
 def _ends(attempt: Told | None, row: Told) -> bool:
-    return attempt is not None and attempt["ended_at"] == row["at"]
+    """Tell whether an attempt ended so. One that was given up as lost may have ended after all."""
+    if attempt is None:
+        return False
+    if row.get("cause") in _ENDS:
+        return bool(attempt["number"] == row["attempt"])
+    return bool(attempt["ended_at"] == row["at"])
 
 
 # -- attempts ---------------------------------------------------------------------------------------
@@ -175,13 +188,13 @@ def _tell_wait(delivery: Told, pending: Told, since: int, until: int, holds: Seq
 
 def explain_wait(delivery: Told, pending: Told) -> str:
     """Return why a delivery that nothing holds waits, by the timeline's row that made it pending."""
-    ends = {attempt["ended_at"] for attempt in delivery["attempt_list"]}
+    was_tried = any(_ends(attempt, pending) for attempt in delivery["attempt_list"])
     match pending["reason"]:
-        case Reason.RECIPIENT_CAPPED if pending["at"] in ends:
+        case Reason.RECIPIENT_CAPPED if was_tried:
             return "for WhatsApp's cap on marketing to one person to pass"
-        case Reason.RATE_LIMITED | Reason.UNAVAILABLE if pending["at"] in ends:
+        case Reason.RATE_LIMITED | Reason.UNAVAILABLE if was_tried:
             return "while its lane paused or backed off"
-        case reason if reason is not None and pending["at"] in ends:
+        case reason if reason is not None and was_tried:
             return "backing off"
         case _:
             return "for its turn: the rate, an outage, or 6 s between two messages to one person"
@@ -193,18 +206,28 @@ def explain_wait(delivery: Told, pending: Told) -> str:
 def _tell_change(row: Told, before: Told, stood: Told, at: int, after_ms: int) -> Step:
     """Tell a change of state. `before`: the row before; `stood`: the row of the state before, so long ago."""
     state, was = row["value"], stood["value"]
-    if state == State.PENDING:
-        if row["detail"].startswith(_BY_HAND):
-            return Step(at, row["detail"])
+    cause = row.get("cause") or _guess_cause(row, before)
+    if cause == Cause.RETRIED:
+        return Step(at, row["detail"])
+    if cause == Cause.RESENT:
         return Step(at, f"due again (on_unknown: resend): nothing had settled it in {round_duration(after_ms)}")
-    if state == State.ACCEPTED:
-        why = "this receipt settles it" if before["kind"] == "receipt" else "what the attempt came to was known late"
-        return Step(at, f"{was} → accepted: {why}", state)
-    if state == State.EXPIRED:
-        return Step(at, f"{was} → expired: its deadline passed", state)
-    if row["reason"] == Reason.RESTORED:
-        return Step(at, f"{was} → unknown: a backup was put back, so it may have been sent since", state)
-    return Step(at, append_reason(f"{was} → {state}", row), state)
+    why = _SENTENCES.get(cause) if cause else None
+    if why is None or (cause == Cause.ENDED_LATE and row["reason"]):
+        return Step(at, append_reason(f"{was} → {state}", row), state)
+    return Step(at, f"{was} → {state}: {why}", state)
+
+
+def _guess_cause(row: Told, before: Told) -> Cause | None:
+    """Return why a state was come into, of a row that a release before causes were kept has written."""
+    match row["value"]:
+        case State.PENDING:
+            return Cause.RETRIED if row["detail"].startswith(_BY_HAND) else Cause.RESENT
+        case State.ACCEPTED:
+            return Cause.RECEIPT if before["kind"] == "receipt" else Cause.ENDED_LATE
+        case State.EXPIRED:
+            return Cause.DEADLINE
+        case _:
+            return Cause.RESTORED if row["reason"] == Reason.RESTORED else None
 
 
 def _tell_report(delivery: Told, row: Told, at: int) -> Step:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from app.delivery.transitions import Cause
 from app.message.freeze import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
+from app.outbox.move import begin
 from app.outbox.people import hash_customer, hash_person
 from app.outbox.store import Tx, first
 from app.outbox.suppressions import stops_delivery
@@ -27,7 +30,7 @@ INSERT INTO deliveries (
     :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
     :due_at, :deadline_at, :created_at, :created_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
     :person
-)
+) RETURNING seq
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
 _SEE_KEY = """
@@ -137,34 +140,47 @@ def _take_delivery(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> DeliverySt
     return add_delivery(tx, event_seq, frozen, it.state, it.reason)
 
 
-def add_delivery(tx: Tx, event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> DeliveryState:
-    """Insert a delivery of an event; the trigger writes its first timeline row."""
+def add_delivery(
+    tx: Tx,
+    event_seq: int,
+    frozen: FrozenDelivery,
+    state: State,
+    reason: Reason | None,
+    cause: Cause = Cause.MADE,
+) -> DeliveryState:
+    """Insert a delivery of an event, with its first timeline row."""
     it = frozen.delivery
-    tx.run(
-        _ADD_DELIVERY,
-        id=it.id,
-        event_seq=event_seq,
-        route=it.route,
-        provider=it.provider,
-        template=it.template,
-        rank=-it.priority,
-        recipient=it.recipient,
-        message=frozen.message,
-        checksum=frozen.checksum,
-        state=state,
-        reason=reason,
-        detail=it.detail,
-        due_at=it.due_at,
-        deadline_at=it.deadline_at,
-        created_at=it.created_at,
-        on_unknown=it.on_unknown,
-        config_hash=it.config_hash,
-        config_line=it.config_line,
-        marketing=int(it.marketing),
-        trace=it.trace,
-        person=frozen.person,
-    )
+    row = _list_columns(event_seq, frozen, state, reason)
+    (made,) = tx.rows(_ADD_DELIVERY, **row)
+    begin(tx, made.seq, row, cause)
     return DeliveryState(it.id, it.route, it.provider, state)
+
+
+def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:
+    it = frozen.delivery
+    return {
+        "id": it.id,
+        "event_seq": event_seq,
+        "route": it.route,
+        "provider": it.provider,
+        "template": it.template,
+        "rank": -it.priority,
+        "recipient": it.recipient,
+        "message": frozen.message,
+        "checksum": frozen.checksum,
+        "state": state,
+        "reason": reason,
+        "detail": it.detail,
+        "due_at": it.due_at,
+        "deadline_at": it.deadline_at,
+        "created_at": it.created_at,
+        "on_unknown": it.on_unknown,
+        "config_hash": it.config_hash,
+        "config_line": it.config_line,
+        "marketing": int(it.marketing),
+        "trace": it.trace,
+        "person": frozen.person,
+    }
 
 
 def _find_first(tx: Tx, event: Event) -> Enqueued:

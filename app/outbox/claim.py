@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.delivery.policy import DAMAGED, Candidate, End, Go, Wait, find_free, judge_candidate
+from app.delivery.transitions import Cause, Move
 from app.message.freeze import checksum, decode_message
-from app.model.delivery import Attempt, Delivery, Reason, State
+from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
 from app.outbox.holds import Group, Standing, find_start, list_blocking, move_probes, read_standing
 from app.outbox.lanes import note_claim
+from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import is_suppressed
 from app.values.rate import RECIPIENT_GAP_MS
@@ -41,25 +44,20 @@ _BEYOND = 2**62
 _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
 _DUE = """
 SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at,
-       d.due_at, d.deadline_at, d.rank, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line, d.marketing,
-       d.trace, d.person
+       d.due_at, d.deadline_at, d.rank, d.detail, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line,
+       d.marketing, d.trace, d.person
 FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
 WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.template = :template
   AND d.rank = :rank AND d.due_at <= :now
 ORDER BY d.due_at, d.seq LIMIT :limit
 """
 _LAST_TURN = "SELECT last_at FROM recipient_turns WHERE provider = :provider AND recipient = :recipient"
-_SEND = """
-UPDATE deliveries SET state = 'sending', reason = NULL, detail = '', attempts = :number, last_attempt_at = :now,
-    lease_until = :lease_until, updated_at = :now WHERE seq = :seq
-"""
 _OPEN_ATTEMPT = "INSERT INTO attempts (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
 """
 _PUT_OFF = "UPDATE deliveries SET due_at = :due_at WHERE seq = :seq"
-_END = "UPDATE deliveries SET state = :state, reason = :reason, updated_at = :now WHERE seq = :seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +88,9 @@ class _Harvest:
     attempts: list[Attempt] = field(default_factory=list)
     examined: int = 0
     free_at: dict[str, int] = field(default_factory=dict)
-    send: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[Attempt] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     put_off: list[dict[str, Any]] = field(default_factory=list)
-    end: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_groups(tx: Tx, provider: str) -> Sequence[Group]:
@@ -190,39 +188,48 @@ def _next_row(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
 
 
 def _examine(tx: Tx, claim: Claim, harvest: _Harvest, row: Row, probes: tuple[str, ...]) -> bool:
-    """Open an attempt on a due row; False if it expired, is damaged, or its recipient opted out or had one just now."""
-    if row.deadline_at <= claim.now:
-        return _end(claim, harvest, row, State.EXPIRED, Reason.DEADLINE_PASSED)
-    if row.marketing and is_suppressed(tx, row.person):  # they have opted out since it was queued
-        return _end(claim, harvest, row, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
+    """Open an attempt on a due row; False if it must wait or end instead."""
+    opted_out = bool(row.marketing) and is_suppressed(tx, row.person)
     free_at = _find_free(tx, claim, harvest, row.recipient)
-    if free_at > claim.now:
-        # All of theirs to one instant: equal due times go oldest first.
-        harvest.put_off.append({"due_at": free_at, "seq": row.seq})
-        return False
-    message = thaw_message(row.message, row.checksum)
-    if message is None:
-        return _end(claim, harvest, row, State.DEAD, Reason.MESSAGE_DAMAGED)
-    harvest.free_at[row.recipient] = claim.now + claim.gap_ms
-    number = row.attempts + 1
-    sent = {"number": number, "now": claim.now, "lease_until": claim.now + claim.lease_ms, "seq": row.seq}
-    harvest.send.append(sent)
-    harvest.attempts.append(Attempt(_read_delivery(row, message), number, claim.now, spent=row.spent, probes=probes))
-    return True
-
-
-def _end(claim: Claim, harvest: _Harvest, row: Row, state: State, reason: Reason) -> bool:
-    harvest.end.append({"state": state, "reason": reason, "now": claim.now, "seq": row.seq})
+    verdict = judge_candidate(Candidate(row.deadline_at, opted_out, free_at), claim.now)
+    message = thaw_message(row.message, row.checksum) if isinstance(verdict, Go) else None
+    match verdict:
+        case Wait(until=until):
+            # All of theirs to one instant: equal due times go oldest first.
+            harvest.put_off.append({"due_at": until, "seq": row.seq})
+        case End():
+            harvest.moves.append(_end(row, verdict))
+        case Go() if message is None:
+            harvest.moves.append(_end(row, DAMAGED))
+        case Go() if message is not None:
+            _open(claim, harvest, row, message, probes)
+            return True
     return False
+
+
+def _open(claim: Claim, harvest: _Harvest, row: Row, message: Message, probes: tuple[str, ...]) -> None:
+    harvest.free_at[row.recipient] = claim.now + claim.gap_ms
+    number, lease_until = row.attempts + 1, claim.now + claim.lease_ms
+    harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, lease_until=lease_until, due_at=row.due_at))
+    attempt = Attempt(_read_delivery(row, message), number, claim.now, spent=row.spent, probes=probes)
+    harvest.attempts.append(attempt)
+    harvest.opened.append(attempt)
+
+
+def _end(row: Row, end: End) -> Move:
+    return _move(row, end.state, end.cause, row.attempts, reason=end.reason, detail=row.detail)
+
+
+def _move(row: Row, state: State, cause: Cause, attempt: int, **more: Any) -> Move:
+    return Move(row.seq, row.route, row.provider, State.PENDING, state, cause, attempt, **more)
 
 
 def _find_free(tx: Tx, claim: Claim, harvest: _Harvest, recipient: str) -> int:
     """Return from when on the recipient may be written to again."""
     free_at = harvest.free_at.get(recipient)
     if free_at is None:
-        found = first(tx.rows(_LAST_TURN, provider=claim.provider, recipient=recipient))
-        # A clock that was set back must not silence anybody for longer than the gap.
-        free_at = min(found.last_at, claim.now) + claim.gap_ms if found else claim.now
+        last = first(tx.rows(_LAST_TURN, provider=claim.provider, recipient=recipient))
+        free_at = find_free(last and last.last_at, claim.gap_ms, claim.now)
     return free_at
 
 
@@ -262,15 +269,13 @@ def _read_delivery(row: Row, message: Message) -> Delivery:
 
 def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     """Write what was decided since the last time."""
-    if harvest.send:
-        tx.run_many(_SEND, harvest.send)
-        tx.run_many(_OPEN_ATTEMPT, harvest.send)
-        opened = harvest.attempts[-len(harvest.send) :]
+    move(tx, harvest.moves, claim.now)
+    if harvest.opened:
+        place = {"provider": claim.provider, "now": claim.now}
+        numbers = {each.seq: each.attempt for each in harvest.moves if each.state is State.SENDING}
+        tx.run_many(_OPEN_ATTEMPT, [{**place, "seq": seq, "number": number} for seq, number in numbers.items()])
         note_claim(tx, claim.provider, claim.now)
-        turn = {"provider": claim.provider, "now": claim.now}
-        tx.run_many(_TAKE_TURN, [{**turn, "recipient": each.delivery.recipient} for each in opened])
+        tx.run_many(_TAKE_TURN, [{**place, "recipient": each.delivery.recipient} for each in harvest.opened])
     if harvest.put_off:
         tx.run_many(_PUT_OFF, harvest.put_off)
-    if harvest.end:
-        tx.run_many(_END, harvest.end)
-    harvest.send, harvest.put_off, harvest.end = [], [], []
+    harvest.opened, harvest.moves, harvest.put_off = [], [], []

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from app.delivery.transitions import Cause, Move
+from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
+from app.outbox.move import move
 from app.outbox.retention import hash_ids
 from app.outbox.store import Row, Store, Tx
 from app.outbox.values import Erased
@@ -20,9 +23,9 @@ ERASE_LIMIT = 100  # events a transaction
 RECORDINGS_PAGE = 200
 
 _COUNT_SENDING = "SELECT count(*) AS n FROM deliveries WHERE event_seq = :seq AND state = 'sending'"
-_STOP = """
-UPDATE deliveries SET state = 'suppressed', reason = 'erased', detail = '', due_at = NULL, lease_until = NULL,
-    updated_at = :now WHERE event_seq = :seq AND (state = 'pending' OR (state = 'unknown' AND due_at IS NOT NULL))
+_FIND_WAITING = """
+SELECT seq, route, provider, state, attempts FROM deliveries
+WHERE event_seq = :seq AND (state = 'pending' OR (state = 'unknown' AND due_at IS NOT NULL))
 """
 _FIND_DELIVERIES = """
 SELECT seq, person, provider_message_id, wamid FROM deliveries WHERE event_seq = :seq AND state <> 'sending'
@@ -104,7 +107,7 @@ def _erase_some(tx: Tx, seqs: Sequence[int], person: Person, *, cut: bool) -> _S
 def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Step:
     """Erase one event with its deliveries. What is being sent stays, and with it what it is found by."""
     sending = tx.rows(_COUNT_SENDING, seq=seq)[0].n
-    tx.run(_STOP, seq=seq, now=tx.now)
+    move(tx, [_stop(row) for row in tx.rows(_FIND_WAITING, seq=seq)])
     deliveries = tx.rows(_FIND_DELIVERIES, seq=seq, person=person.hash)
     if deliveries:
         tx.run_many(_WIPE, [{"seq": row.seq, **_cut_delivery(tx, row, person)} for row in deliveries])
@@ -115,6 +118,11 @@ def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Step:
         changed += tx.run(_CUT_EVENT, seq=seq, person=person.hash)
         tx.run(_CUT_ACTS, seq=seq, person=person.hash)
     return _Step(int(changed + len(deliveries) > 0), len(deliveries))
+
+
+def _stop(row: Row) -> Move:
+    was, state, reason = State(row.state), State.SUPPRESSED, Reason.ERASED
+    return Move(row.seq, row.route, row.provider, was, state, Cause.ERASED, row.attempts, reason)
 
 
 def _cut_delivery(tx: Tx, row: Row, person: Person) -> dict[str, Any]:

@@ -41,7 +41,9 @@ WHERE delivery_seq = :seq ORDER BY number
 _RECEIPTS = """
 SELECT status, at, received_at, reason, detail FROM receipts WHERE delivery_seq = :seq ORDER BY received_at, at
 """
-_TIMELINE = "SELECT at, kind, value, reason, detail FROM timeline WHERE delivery_seq = :seq ORDER BY n"
+_TIMELINE = """
+SELECT at, kind, value, reason, detail, cause, attempt FROM timeline WHERE delivery_seq = :seq ORDER BY n
+"""
 # A handful; were there more, the story of this one would not be told by them.
 _SIBLINGS = """
 SELECT id, route, provider, template, state, created_at FROM deliveries /*sqlite INDEXED BY deliveries_event*/

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from app.delivery.decide import probe_wait_ms, scope_to_hold
+from app.delivery.transitions import Cause, Move, settles
 from app.message.redact import strike_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.claim import thaw_message
 from app.outbox.holds import put_new
+from app.outbox.move import move, note_step
 from app.outbox.people import hash_message_id, hash_person
 from app.outbox.store import Row, Tx
 from app.outbox.suppressions import clear_unreachable, lift, note_refusal, suppress
@@ -44,16 +46,7 @@ DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = 
 """
 _FIND_MESSAGE = "SELECT message, checksum FROM deliveries WHERE seq = :seq"
 _ADD = "INSERT INTO receipts VALUES (:seq, :status, :at, :now, :reason, :detail) ON CONFLICT DO NOTHING"
-_NOTE = """
-INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail) VALUES (
-    :seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = :seq), 0), :now, :kind, :value, :reason,
-    :detail)
-"""
-_MOVE = "UPDATE deliveries SET receipt = :status, updated_at = :now WHERE seq = :seq"
-_SETTLE = """
-UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL,
-    updated_at = :now WHERE seq = :seq
-"""
+_RAISE = "UPDATE deliveries SET receipt = :status, updated_at = :now WHERE seq = :seq"
 _ADD_CLICK = "INSERT INTO clicks VALUES (:seq, :at) ON CONFLICT DO NOTHING"
 
 
@@ -106,7 +99,8 @@ def _take_receipt(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tuple[
     """Record a receipt of a delivery that is known; return the hold that it set, if any."""
     is_new = _record(tx, known, _strike_detail(tx, known, receipt))
     if known.attempts and settles(State(known.state), receipt.status):
-        tx.run(_SETTLE, now=tx.now, seq=known.seq)
+        was = State(known.state)
+        move(tx, [Move(known.seq, known.route, provider, was, State.ACCEPTED, Cause.RECEIPT, known.attempts)])
     return _draw_conclusions(tx, provider, known, receipt) if is_new else ()
 
 
@@ -131,18 +125,6 @@ def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tu
     return (hold,) if hold else ()
 
 
-def settles(state: State, status: ReceiptStatus) -> bool:
-    """Tell whether a receipt proves that the provider took the message of a delivery that was tried.
-
-    While an attempt is open its own end decides. A failed receipt proves it only where nothing else is
-    known; a pending one may go out again, since the handset has nothing.
-    """
-    if state is State.UNKNOWN:
-        return True
-    wrong = (State.PENDING, State.DEAD, State.EXPIRED, State.SUPPRESSED)
-    return status is not ReceiptStatus.FAILED and state in wrong
-
-
 def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str | None) -> tuple[NewHold, ...]:
     """Apply the receipts that came before the delivery could be told from its provider's id; return the new holds."""
     holds_set: list[NewHold] = []
@@ -153,11 +135,6 @@ def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str | None)
         receipt = Receipt(status, delivery_id, its_id or None, row.at, why, row.detail, scope, row.wamid)
         holds_set += apply_receipt(tx, provider, receipt).holds_set
     return tuple(holds_set)
-
-
-def note_step(tx: Tx, seq: int, kind: str, value: str, reason: Reason | None = None, detail: str = "") -> None:
-    """Add a row to a delivery's timeline that is no change of its state."""
-    tx.run(_NOTE, seq=seq, now=tx.now, kind=kind, value=value, reason=reason, detail=detail)
 
 
 def _keep_early(tx: Tx, provider: str, receipt: Receipt) -> None:
@@ -189,7 +166,7 @@ def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:
     if added:
         note_step(tx, known.seq, "receipt", it.status, it.reason, it.detail)
     if _RANK[it.status] > _RANK[known.receipt]:
-        tx.run(_MOVE, status=it.status, now=tx.now, seq=known.seq)
+        tx.run(_RAISE, status=it.status, now=tx.now, seq=known.seq)
     return added
 
 

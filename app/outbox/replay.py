@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
+from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, see_key_again
 from app.outbox.store import Row, Tx, first
@@ -200,4 +201,4 @@ def _replay_delivery(tx: Tx, frozen: FrozenDelivery, ours: Collection[str]) -> D
         return Verdict.DEAD
     if not see_key_again(tx, event.seq, frozen):
         return Verdict.DUPLICATE
-    return add_delivery(tx, event.seq, frozen, it.state, it.reason)
+    return add_delivery(tx, event.seq, frozen, it.state, it.reason, Cause.REPLAYED)

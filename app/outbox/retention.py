@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from app.model.delivery import State
 from app.outbox.holds import forget_changes
 from app.outbox.people import hash_message_id
 from app.outbox.store import Row, Store, Tx
@@ -32,10 +33,12 @@ _FORGET = (
     "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM clicks WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
-    "DELETE FROM deliveries WHERE event_seq = :seq",
     "DELETE FROM acts WHERE event_seq = :seq",
     "DELETE FROM events WHERE seq = :seq",
 )
+
+
+_FORGET_DELIVERIES = "DELETE FROM deliveries WHERE event_seq = :seq RETURNING route, provider, state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ def _forget_event(tx: Tx, seq: int, before: int) -> bool:
         return False
     for statement in _FORGET:
         tx.run(statement, seq=seq)
+    for row in tx.rows(_FORGET_DELIVERIES, seq=seq):
+        tx.left[row.route, row.provider, State(row.state)] += 1
     return True
 
 

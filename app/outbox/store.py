@@ -6,8 +6,11 @@ of an index, or the order of a join.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
+
+from app.model.delivery import State
 
 T = TypeVar("T")
 Row = Any
@@ -24,6 +27,14 @@ class Tx(Protocol):
     @property
     def people_key(self) -> bytes:
         """The key by which this store knows people, see people.py."""
+
+    @property
+    def tally(self) -> Counter[tuple[str, str, State]]:
+        """How often a delivery came into each (route, provider, state): written just before the commit, once a key."""
+
+    @property
+    def left(self) -> Counter[tuple[str, str, State]]:
+        """The same of those that left it, or were forgotten in it."""
 
     def run(self, sql: str, /, **values: Any) -> int:
         """Change something; return how many rows. Not for RETURNING."""

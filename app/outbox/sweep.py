@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from app.model.delivery import DEDUP_WINDOW_MS
+from app.delivery.transitions import Cause, Move
+from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import recover_lost_attempts
 from app.outbox.lanes import note_time
+from app.outbox.move import move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
-from app.outbox.store import Store, Tx
+from app.outbox.store import Row, Store, Tx, first
 from app.outbox.values import Swept
 from app.values.rate import RECIPIENT_GAP_MS
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
 SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long behind a sweep
 
-_EXPIRE = """
-UPDATE deliveries SET state = 'expired', reason = 'deadline_passed', due_at = NULL, updated_at = :now
-WHERE seq IN
-    (SELECT seq FROM deliveries WHERE state = 'pending' AND deadline_at <= :now ORDER BY deadline_at LIMIT :limit)
-"""
+_COLUMNS = "seq, route, provider, state, reason, detail, due_at, attempts, spent"
+_FIND_OVERDUE = f"""
+SELECT {_COLUMNS} FROM deliveries WHERE state = 'pending' AND deadline_at <= :now ORDER BY deadline_at LIMIT :limit
+"""  # noqa: S608  # our own words only
 _DROP_SURPLUS = """
 DELETE FROM early_receipts WHERE received_at <
     (SELECT received_at FROM early_receipts ORDER BY received_at DESC LIMIT 1 OFFSET :kept)
@@ -30,20 +32,17 @@ DELETE FROM early_receipts WHERE received_at <
 _LEAVE_UNKNOWN = """
 UPDATE deliveries SET due_at = NULL WHERE state = 'unknown' AND due_at <= :now AND deadline_at <= :now
 """
-_RESEND = """
-UPDATE deliveries SET state = 'pending', updated_at = :now
-WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'unknown' AND due_at <= :now ORDER BY due_at LIMIT :limit)
-"""
+_FIND_DUE = f"""
+SELECT {_COLUMNS} FROM deliveries WHERE state = 'unknown' AND due_at <= :now ORDER BY due_at LIMIT :limit
+"""  # noqa: S608  # our own words only
 # A replay made the event's message anew: while that is open or arrived, the old one is not sent beside it.
 _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/
     WHERE o.event_seq = deliveries.event_seq AND o.created_at <> deliveries.created_at
     AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
-_RETRY = f"""
-UPDATE deliveries SET state = 'pending', reason = NULL, due_at = :now, spent = 0, updated_at = :now,
-    detail = CASE state WHEN 'unknown' THEN 'retried by hand, though it may have arrived' ELSE 'retried by hand' END
-WHERE id = :id AND state IN ('dead', 'unknown', 'expired') AND message IS NOT NULL AND deadline_at > :now
-  AND NOT {_REPLAYED}
+_FIND_RETRIED = f"""
+SELECT {_COLUMNS} FROM deliveries WHERE id = :id AND state IN ('dead', 'unknown', 'expired')
+  AND message IS NOT NULL AND deadline_at > :now AND NOT {_REPLAYED}
 """  # noqa: S608  # our own words only
 _EXPLAIN_RETRY = f"""
 SELECT CASE WHEN state NOT IN ('dead', 'unknown', 'expired') THEN state WHEN message IS NULL THEN 'payload_gone'
@@ -71,13 +70,27 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
 
 def expire_overdue(tx: Tx, now: int) -> int:
     """Expire pending deliveries past their deadline, held ones too. Return how many: call again while SWEEP_LIMIT."""
-    return tx.run(_EXPIRE, now=now, limit=SWEEP_LIMIT)
+    rows = tx.rows(_FIND_OVERDUE, now=now, limit=SWEEP_LIMIT)
+    reason = Reason.DEADLINE_PASSED
+    moves = [_make_move(row, State.EXPIRED, Cause.DEADLINE, reason=reason, detail=row.detail) for row in rows]
+    return move(tx, moves, now)
 
 
 def resend_unknown(tx: Tx, now: int) -> int:
     """Make unknown deliveries that are due pending again. Return how many: call again while SWEEP_LIMIT."""
     tx.run(_LEAVE_UNKNOWN, now=now)
-    return tx.run(_RESEND, now=now, limit=SWEEP_LIMIT)
+    rows = tx.rows(_FIND_DUE, now=now, limit=SWEEP_LIMIT)
+    moves = [_resend(row) for row in rows]
+    return move(tx, moves, now)
+
+
+def _resend(row: Row) -> Move:
+    kept = {"reason": row.reason, "detail": row.detail, "due_at": row.due_at}
+    return _make_move(row, State.PENDING, Cause.RESENT, **kept)
+
+
+def _make_move(row: Row, state: State, cause: Cause, **more: Any) -> Move:
+    return Move(row.seq, row.route, row.provider, State(row.state), state, cause, row.attempts, **more)
 
 
 def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
@@ -93,7 +106,16 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
 
 def retry_deliveries(tx: Tx, ids: Collection[str]) -> Sequence[str]:
     """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
-    return [id_ for id_ in dict.fromkeys(ids) if tx.run(_RETRY, now=tx.now, id=id_)]
+    # One after the other: what the first one becomes may be in the way of the next.
+    return [id_ for id_ in dict.fromkeys(ids) if _retry(tx, id_)]
+
+
+def _retry(tx: Tx, id_: str) -> int:
+    row = first(tx.rows(_FIND_RETRIED, now=tx.now, id=id_))
+    if row is None:
+        return 0
+    detail = f"retried by hand{', though it may have arrived' if row.state == State.UNKNOWN else ''}"
+    return move(tx, [_make_move(row, State.PENDING, Cause.RETRIED, detail=detail, due_at=tx.now, spent=-row.spent)])
 
 
 def explain_retry(tx: Tx, ids: Collection[str]) -> Mapping[str, str]:

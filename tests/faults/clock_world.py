@@ -87,7 +87,9 @@ class _Inline:
         if self.full:
             raise StoreFull("simulated: no space")
         self.db.execute("BEGIN IMMEDIATE")
-        result = job(SqliteTx(self.db, self.clock(), read_key(self.db)))
+        tx = SqliteTx(self.db, self.clock(), read_key(self.db))
+        result = job(tx)
+        tx.settle()
         self.db.execute("COMMIT")
         await asyncio.sleep(self.answer_after_s)
         return result

@@ -18,6 +18,7 @@ from app.model.receipt import Receipt, ReceiptStatus
 from app.outbox.values import DeliveryFilter, Enqueued
 from tests.outbox.methods import Methods as Outbox
 from tests.outbox.methods import SqliteOutbox
+from tests.outbox.recording_triggers import find_faults, record_states
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
@@ -138,8 +139,23 @@ class Shop:
         return [row["id"] for row in rows]
 
 
+class WatchedOutbox(SqliteOutbox):
+    """One that at its end holds what it tells against what triggers have recorded."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        super().__init__(path, **options)
+        record_states(self._writer._db)
+        self._is_checked = False
+
+    async def close(self) -> None:
+        if not self._is_checked:
+            self._is_checked = True
+            assert await self._writer.run_alone(find_faults) == []
+        await super().close()
+
+
 def _open_sqlite(folder: Path, **options: Any) -> Outbox:
-    return SqliteOutbox(folder / "data" / "relay.db", **options)
+    return WatchedOutbox(folder / "data" / "relay.db", **options)
 
 
 _STORES: dict[str, Callable[..., Outbox]] = {"sqlite": _open_sqlite}

@@ -1,9 +1,8 @@
 """The tables of the SQLite outbox and how they came to be, one version a step.
 
-Triggers keep what must never be forgotten: every change of a delivery's state is a timeline row, moves the
-counts and is counted in `reached`, whoever makes it. (What is pending or sending is not in `counts`: their
-indexes are small enough to count, and this spares most of the writes.) Indexes on work still to do are partial,
-so that a million finished deliveries cost a claim nothing (https://www.sqlite.org/partialindex.html).
+Indexes on work still to do are partial, so that a million finished deliveries cost a claim nothing
+(https://www.sqlite.org/partialindex.html). What is pending or sending is not in `counts`: their indexes are small
+enough to count. Until version 4 triggers kept the timeline and the counts; since then app/outbox/move.py does.
 """
 
 from __future__ import annotations
@@ -296,5 +295,15 @@ WHEN OLD.state <> NEW.state AND NEW.state <> 'sending' BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+DROP TRIGGER delivery_added;
+DROP TRIGGER delivery_changed;
+DROP TRIGGER delivery_forgotten;
+DROP TRIGGER first_state_reached;
+DROP TRIGGER state_reached;
+ALTER TABLE timeline ADD COLUMN cause TEXT; -- why it came into the state; NULL of a row from before, or of no state
+ALTER TABLE timeline ADD COLUMN attempt INTEGER; -- the delivery's last attempt then
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""

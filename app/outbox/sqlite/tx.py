@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections import namedtuple
+from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from app.model.delivery import State
 from app.outbox.store import Row
 
+_REACH = """
+INSERT INTO reached VALUES (?, ?, ?, ?)
+ON CONFLICT (route, provider, state) DO UPDATE SET n = reached.n + excluded.n
+"""
+_STAND = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (provider, state) DO UPDATE SET n = counts.n + excluded.n"
+_UNCOUNTED = (State.SENDING,)
+_INDEXED = (State.PENDING, State.SENDING)  # their indexes are small enough to count, which spares most of the writes
 _ONLY_HERE = re.compile(r"/\*sqlite (.*?)\*/")
 _shapes: dict[str, Callable[[Iterable[Any]], Row]] = {}
 
@@ -18,7 +26,7 @@ _shapes: dict[str, Callable[[Iterable[Any]], Row]] = {}
 class SqliteTx:
     """A `Tx`. `db` and its two methods are for what only SQLite understands."""
 
-    __slots__ = ("db", "execute", "executemany", "now", "people_key")
+    __slots__ = ("db", "execute", "executemany", "left", "now", "people_key", "tally")
 
     def __init__(self, db: sqlite3.Connection, now: int, people_key: bytes) -> None:
         self.db = db
@@ -26,6 +34,8 @@ class SqliteTx:
         self.executemany = db.executemany
         self.now = now
         self.people_key = people_key
+        self.tally: Counter[tuple[str, str, State]] = Counter()
+        self.left: Counter[tuple[str, str, State]] = Counter()
 
     def run(self, sql: str, /, **values: Any) -> int:
         """See Tx."""
@@ -42,6 +52,22 @@ class SqliteTx:
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
         """See Tx. SQLite has no round trips to spare."""
         return [self.rows(sql, **values) for values in rows]
+
+    def settle(self) -> None:
+        """Write what was counted: the last thing before the commit, so that a rollback drops it."""
+        reached = [(*key, n) for key, n in self.tally.items() if key[2] not in _UNCOUNTED]
+        if reached:
+            self.executemany(_REACH, reached)
+        standing: Counter[tuple[str, State]] = Counter()
+        for counter, sign in ((self.tally, 1), (self.left, -1)):
+            for (_, provider, state), n in counter.items():
+                if state not in _INDEXED:
+                    standing[provider, state] += sign * n
+        changed = [(*key, n) for key, n in standing.items() if n]
+        if changed:
+            self.executemany(_STAND, changed)
+        self.tally.clear()
+        self.left.clear()
 
 
 @lru_cache(maxsize=1_000)
@@ -67,7 +93,7 @@ def _read(cursor: sqlite3.Cursor, sql: str) -> Sequence[Row]:
     return list(map(make, found))
 
 
-def _shape(columns: Sequence[str]) -> Callable[[Iterable[Any]], Row]:
+def _shape(columns: list[str]) -> Callable[[Iterable[Any]], Row]:
     """Return what makes a row of an answer with these columns."""
     row: Any = namedtuple("Row", columns)  # noqa: PYI024  # the columns are the statement's
     make: Callable[[Iterable[Any]], Row] = row._make

@@ -178,6 +178,7 @@ class Writer:
         try:
             tx = self._open_tx(db)
             results = [waiting.job(tx) for waiting in batch]
+            tx.settle()
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:  # SQLite has rolled back by itself after some errors

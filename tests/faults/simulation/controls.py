@@ -167,7 +167,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "repeats are new": (patch("app.outbox.add.hash_dedup_key", lambda _: None), ("dedup",)),
     "nothing is counted": (patch("app.outbox.read.count_deliveries", lambda _tx: {}), ("I10",)),
     "the clock is what it is set to": (believe_the_clock(), WAITS),
-    "resends without end": (patch("app.outbox.close.RESENDS_LIMIT", 10**9), ("again",)),
+    "resends without end": (patch("app.delivery.transitions.RESENDS_LIMIT", 10**9), ("again",)),
     "nobody is asked who opted out": (ask_nobody(), ("opted out",)),
     "holds hold nothing": (patch("app.outbox.claim.list_blocking", lambda *_: ()), ("held",)),
 }

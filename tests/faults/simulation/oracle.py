@@ -32,6 +32,31 @@ MOVES: Mapping[str, tuple[str, ...]] = {
     "expired": ("accepted",),
     "suppressed": ("accepted",),  # sent before they opted out, and it had arrived
 }
+# Why; the oracle's own table, which a test holds against the relay's.
+CAUSES: Mapping[tuple[str, str], set[str]] = {
+    ("pending", "sending"): {"claimed"},
+    ("pending", "expired"): {"deadline"},
+    ("pending", "dead"): {"damaged"},
+    ("pending", "suppressed"): {"opted_out", "erased"},
+    ("pending", "accepted"): {"receipt"},
+    ("pending", "unknown"): {"restored"},
+    ("sending", "pending"): {"ended"},
+    ("sending", "accepted"): {"ended", "receipt", "lost", "restored"},
+    ("sending", "unknown"): {"ended", "lost", "restored"},
+    ("sending", "dead"): {"ended"},
+    ("sending", "expired"): {"ended"},
+    ("unknown", "pending"): {"resent", "retried", "ended_late"},
+    ("unknown", "accepted"): {"receipt", "ended_late"},
+    ("unknown", "unknown"): {"restored", "ended_late"},
+    ("unknown", "expired"): {"ended_late"},
+    ("unknown", "dead"): {"ended_late"},
+    ("unknown", "suppressed"): {"erased"},
+    ("dead", "pending"): {"retried"},
+    ("dead", "accepted"): {"receipt"},
+    ("expired", "pending"): {"retried"},
+    ("expired", "accepted"): {"receipt"},
+    ("suppressed", "accepted"): {"receipt"},
+}
 # What a provider or a handset has said of a person, by the row that keeps it.
 _REFUSALS = """
 SELECT 'answer', a.delivery_seq, a.number FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
@@ -39,6 +64,10 @@ WHERE a.reason = 'recipient_opted_out' AND d.person = ?1
 UNION ALL SELECT 'receipt', r.delivery_seq, 0 FROM receipts r JOIN deliveries d ON d.seq = r.delivery_seq
 WHERE r.reason = 'recipient_opted_out' AND d.person = ?1
 """
+
+
+_RECORDED = "SELECT state FROM recorded WHERE seq = ? ORDER BY n"
+_REACHED = "SELECT route, provider, state, count(*) FROM recorded WHERE state <> 'sending' GROUP BY 1, 2, 3"
 
 
 @dataclass
@@ -241,6 +270,11 @@ class Oracle:
         """I10: the counters equal the table."""
         rows = self.db.execute("SELECT provider, state, count(*) FROM deliveries GROUP BY 1, 2")
         table = {(provider, state): n for provider, state, n in rows}
+        query = "SELECT route, provider, state, n FROM reached"
+        reached = {(route, provider, state): n for route, provider, state, n in self.db.execute(query)}
+        recorded = {(route, provider, state): n for route, provider, state, n in self.db.execute(_REACHED)}
+        if reached != recorded:
+            self.fail(f"I10: {recorded} were reached, counted are {reached}")
         if table != {(provider, str(state)): n for (provider, state), n in counted.items() if n}:
             self.fail(f"I10: the table holds {table}, counted are {counted}")
 
@@ -259,9 +293,15 @@ class Oracle:
     def check_timelines(self) -> None:
         """I9 and I10: each delivery went only where it may go, and stands where its timeline ends."""
         for seq, id_, state in self.db.execute("SELECT seq, id, state FROM deliveries").fetchall():
-            steps = self._read_states(seq)
+            told = self._read_told(seq)
+            steps = [step for step, _ in told]
             if steps[-1] != state:
                 self.fail(f"I10: {id_} is {state}, its timeline ends with {steps[-1]}")
+            if [step for (step,) in self.db.execute(_RECORDED, (seq,))] != steps:
+                self.fail(f"I10: {id_} went another way than its timeline tells: {steps}")
+            for (one, _), (other, cause) in pairwise(told):
+                if cause not in CAUSES.get((one, other), ()):
+                    self.fail(f"I9: {id_} went from {one} to {other} because of {cause}: {steps}")
             for one, other in pairwise(steps):
                 by_hand = other == "pending" and one in ("dead", "expired") and id_ in self.retried
                 if other not in MOVES.get(one, ()) and not by_hand:
@@ -335,6 +375,10 @@ class Oracle:
         )
         deaths, silences = self._one(query, delivery_id)
         return deaths, silences
+
+    def _read_told(self, seq: int) -> list[tuple[str, str | None]]:
+        query = "SELECT value, cause FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n"
+        return self.db.execute(query, (seq,)).fetchall()
 
     def _read_states(self, seq: int) -> list[str]:
         query = "SELECT value FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n"

@@ -21,6 +21,7 @@ from app.outbox.sqlite.schema import create_schema, migrate_schema
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.sqlite.writer import Writer
 from tests.outbox.methods import SqliteOutbox
+from tests.outbox.recording_triggers import record_states
 
 T = TypeVar("T")
 Job = Callable[[SqliteTx], T]
@@ -123,7 +124,9 @@ class InlineWriter:
     def _transact(self, job: Job[T], *, commit: bool) -> T:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            result = job(self.begin())
+            tx = self.begin()
+            result = job(tx)
+            tx.settle()
             self._db.execute("COMMIT" if commit else "ROLLBACK")
         except BaseException:
             if self._db.in_transaction:
@@ -175,4 +178,5 @@ def open_memory() -> sqlite3.Connection:
     db = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
     create_schema(db)
     migrate_schema(db)
+    record_states(db)
     return db

@@ -1,0 +1,179 @@
+"""The state machine: from which state a delivery may come into which, and why. The outbox only executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from app.delivery.decide import Decision, probe_wait_ms
+from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Scope, State
+from app.model.receipt import ReceiptStatus
+
+
+class Cause(StrEnum):
+    """Why a delivery came into a state. The closed set."""
+
+    MADE = "made"  # of an event
+    REPLAYED = "replayed"  # of a stored event, by a plan
+    CLAIMED = "claimed"  # its attempt was opened
+    ENDED = "ended"  # its attempt ended so
+    ENDED_LATE = "ended_late"  # its attempt, given up as lost, ended after all
+    LOST = "lost"  # its attempt was left open by a process that died or stood still
+    RECEIPT = "receipt"  # a handset has reported on it
+    RESENT = "resent"  # `on_unknown: resend`: nothing had settled it
+    RETRIED = "retried"  # a person wants it sent again
+    DEADLINE = "deadline"  # it passed while the delivery waited
+    OPTED_OUT = "opted_out"  # its recipient did, while it waited
+    DAMAGED = "damaged"  # the message is not the one that was frozen
+    ERASED = "erased"  # everything of its recipient was
+    RESTORED = "restored"  # a backup was put back
+
+
+BORN: Mapping[State, frozenset[Cause]] = {
+    state: frozenset({Cause.MADE, Cause.REPLAYED})
+    for state in (State.PENDING, State.SHADOW, State.SUPPRESSED, State.EXPIRED, State.DEAD)
+}
+"""The states in which a delivery may begin."""
+
+ALLOWED: Mapping[State, Mapping[State, frozenset[Cause]]] = {
+    State.PENDING: {
+        State.SENDING: frozenset({Cause.CLAIMED}),
+        State.ACCEPTED: frozenset({Cause.RECEIPT}),
+        State.EXPIRED: frozenset({Cause.DEADLINE}),
+        State.SUPPRESSED: frozenset({Cause.OPTED_OUT, Cause.ERASED}),
+        State.DEAD: frozenset({Cause.DAMAGED}),
+        State.UNKNOWN: frozenset({Cause.RESTORED}),
+    },
+    State.SENDING: {
+        State.PENDING: frozenset({Cause.ENDED}),
+        State.ACCEPTED: frozenset({Cause.ENDED, Cause.RECEIPT, Cause.LOST, Cause.RESTORED}),
+        State.UNKNOWN: frozenset({Cause.ENDED, Cause.LOST, Cause.RESTORED}),
+        State.EXPIRED: frozenset({Cause.ENDED}),
+        State.DEAD: frozenset({Cause.ENDED}),
+    },
+    State.UNKNOWN: {
+        State.PENDING: frozenset({Cause.RESENT, Cause.RETRIED, Cause.ENDED_LATE}),
+        State.ACCEPTED: frozenset({Cause.RECEIPT, Cause.ENDED_LATE}),
+        State.UNKNOWN: frozenset({Cause.RESTORED, Cause.ENDED_LATE}),
+        State.EXPIRED: frozenset({Cause.ENDED_LATE}),
+        State.SUPPRESSED: frozenset({Cause.ERASED}),
+        State.DEAD: frozenset({Cause.ENDED_LATE}),
+    },
+    State.EXPIRED: {State.PENDING: frozenset({Cause.RETRIED}), State.ACCEPTED: frozenset({Cause.RECEIPT})},
+    State.DEAD: {State.PENDING: frozenset({Cause.RETRIED}), State.ACCEPTED: frozenset({Cause.RECEIPT})},
+    State.SUPPRESSED: {State.ACCEPTED: frozenset({Cause.RECEIPT})},
+    State.ACCEPTED: {},
+    State.SHADOW: {},
+}
+"""From each state, the states that may follow it, and the causes that may lead there."""
+
+DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
+RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes
+REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the outbox knows of a delivery whose attempt ends.
+
+    `silences`: earlier attempts that were uncertain. `refusals`: how many of its route's messages in a row, this one
+    included, were refused for this reason. `deaths`: in how many dead processes it was open, this one included.
+    """
+
+    route: str
+    receipt: ReceiptStatus | None = None
+    silences: int = 0
+    refusals: int = 0
+    deaths: int = 0
+
+
+def end_attempt(outcome: Outcome, decision: Decision, standing: Standing, now: int) -> Decision:
+    """Return what follows from an attempt's end, given what was decided from its outcome alone.
+
+    A receipt that came meanwhile says that it was sent. What may have been sent is sent again by itself only once.
+    The fifth message of a route in a row that is refused for the same reason holds the route.
+    """
+    if standing.receipt is not None and settles(decision.state, standing.receipt):
+        decision = replace(decision, state=State.ACCEPTED, reason=None, due_at=None)
+    if decision.state is State.PENDING and decision.due_at is None:
+        decision = replace(decision, due_at=now)  # without a due time it would wait for ever
+    if decision.state is State.UNKNOWN and standing.silences >= RESENDS_LIMIT:
+        decision = replace(decision, due_at=None)  # it waits for its receipt, or a person
+    if decision.hold_scope is not None:
+        # Not the decision's reason: that may be that the message expired.
+        why = Reason.REQUEST_REFUSED if isinstance(outcome, Accepted) else outcome.reason
+        return replace(decision, hold_reason=why)
+    if standing.refusals >= REFUSALS_LIMIT:
+        scope = f"route:{standing.route}"
+        probe_at = now + probe_wait_ms(scope)
+        return replace(decision, hold_scope=scope, hold_reason=Reason.REFUSED_REPEATEDLY, hold_probe_at=probe_at)
+    return decision
+
+
+def lose_attempt(standing: Standing, on_unknown: OnUnknown, now: int, settle_ms: int) -> Decision:
+    """Return what follows for a delivery whose attempt nobody will end any more."""
+    if standing.receipt is not None:
+        return Decision(State.ACCEPTED)
+    resends = on_unknown == "resend" and standing.deaths < DEATHS_LIMIT
+    return Decision(State.UNKNOWN, Reason.PROCESS_DIED, now + settle_ms if resends else None)
+
+
+def is_refusal(outcome: Outcome) -> bool:
+    """Tell whether a message was refused for what it is, which its route may be to blame for."""
+    return isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE
+
+
+def settles(state: State, status: ReceiptStatus) -> bool:
+    """Tell whether a receipt proves that the provider took the message of a delivery that was tried.
+
+    While an attempt is open its own end decides. A failed receipt proves it only where nothing else is
+    known; a pending one may go out again, since the handset has nothing.
+    """
+    if state is State.UNKNOWN:
+        return True
+    wrong = (State.PENDING, State.DEAD, State.EXPIRED, State.SUPPRESSED)
+    return status is not ReceiptStatus.FAILED and state in wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One delivery's way from a state to the next. `attempt`: the number of its last attempt, this one included.
+
+    `spent`: by how much the number of attempts grows that count towards backing off.
+    """
+
+    seq: int
+    route: str
+    provider: str
+    was: State
+    state: State
+    cause: Cause
+    attempt: int
+    reason: str | None = None
+    detail: str = ""
+    due_at: int | None = None
+    lease_until: int | None = None
+    spent: int = 0
+    message_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no rule allows: a fault of ours must not become a fact."""
+        if self.cause not in ALLOWED[self.was].get(self.state, ()):
+            raise ValueError(f"no delivery goes from {self.was} to {self.state} because of: {self.cause}")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it belongs into the timeline: a restored backup does, even where the state stays."""
+        return self.state is not self.was or self.cause is Cause.RESTORED
+
+
+def draw_diagram() -> str:
+    """Return the table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2"]
+    lines += [f"    [*] --> {state}" for state in BORN]
+    for state, nexts in ALLOWED.items():
+        for following, causes in nexts.items():
+            lines.append(f"    {state} --> {following}: {', '.join(sorted(causes))}")
+    lines += [f"    {state} --> [*]" for state, nexts in ALLOWED.items() if set(nexts) <= {State.ACCEPTED}]
+    return "\n".join(lines)

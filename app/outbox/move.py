@@ -1,0 +1,63 @@
+"""Every change of a delivery's state: the one statement that makes it, its timeline row, and what is counted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from app.delivery.transitions import Cause, Move
+from app.errors import StoreError
+from app.outbox.store import Tx
+
+_MOVE = """
+UPDATE deliveries SET state = :state, reason = :reason, detail = :detail, due_at = :due_at, lease_until = :lease_until,
+    spent = spent + :spent, attempts = :attempt, updated_at = :now,
+    last_attempt_at = CASE WHEN :state = 'sending' THEN :now ELSE last_attempt_at END,
+    provider_message_id = coalesce(CAST(:message_id AS TEXT), provider_message_id)
+WHERE seq = :seq AND state = :was
+"""
+_TELL = """
+INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail, cause, attempt) VALUES (
+    :seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = :seq), 0), :now, :kind, :value, :reason,
+    :detail, :cause, :attempt)
+"""
+_OF_STATE = {"kind": "state"}
+_COLUMNS = tuple(field.name for field in fields(Move))
+
+
+def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
+    """Move deliveries from one state to the next; return how many.
+
+    Raises StoreError, so that all is rolled back, if one is not any more where it was read to be.
+    """
+    if not moves:
+        return 0
+    at = tx.now if now is None else now
+    if tx.run_many(_MOVE, [{**_list_values(each), "now": at} for each in moves]) != len(moves):
+        raise StoreError("a delivery was moved by somebody else meanwhile")
+    told = [each for each in moves if each.is_told]
+    if told:
+        tx.run_many(_TELL, [{**_list_values(each), "now": at, **_OF_STATE, "value": each.state} for each in told])
+    for each in moves:
+        if each.state is not each.was:
+            tx.left[each.route, each.provider, each.was] += 1
+            tx.tally[each.route, each.provider, each.state] += 1
+    return len(moves)
+
+
+def begin(tx: Tx, seq: int, row: Mapping[str, Any], cause: Cause) -> None:
+    """Note the state in which a delivery was made. `row`: its columns."""
+    first = {"kind": "state", "value": row["state"], "reason": row["reason"], "detail": row["detail"]}
+    tx.run(_TELL, seq=seq, now=row["created_at"], **first, cause=cause, attempt=None)
+    tx.tally[row["route"], row["provider"], row["state"]] += 1
+
+
+def note_step(tx: Tx, seq: int, kind: str, value: str, reason: str | None = None, detail: str = "") -> None:
+    """Add a row to a delivery's timeline that is no change of its state."""
+    row = {"kind": kind, "value": value, "reason": reason, "detail": detail}
+    tx.run(_TELL, seq=seq, now=tx.now, **row, cause=None, attempt=None)
+
+
+def _list_values(made: Move) -> dict[str, Any]:
+    return {name: getattr(made, name) for name in _COLUMNS}
