@@ -31,7 +31,7 @@ DAY = 86_400_000
 SETTLER = """
 import asyncio, sys
 from pathlib import Path
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.sqlite.store import SqliteOutbox
 
 async def settle():
     store = SqliteOutbox(Path(sys.argv[1]))

@@ -24,7 +24,7 @@ from app.outbox.sqlite.store import SqliteOutbox
 HOLDER = """
 import sys
 from pathlib import Path
-from app.outbox.sqlite import SqliteOutbox
+from app.outbox.sqlite.store import SqliteOutbox
 store = SqliteOutbox(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()
