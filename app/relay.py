@@ -12,6 +12,7 @@ from app.clock import Clock, SteadyClock, read_clock
 from app.core.durations import format_duration
 from app.counting import count_store
 from app.dispatch import Dispatcher, Retention, report_death
+from app.errors import is_passing
 from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
@@ -33,6 +34,7 @@ from app.tracing import NoTracer, Tracer
 STUCK_S = 60.0
 # The last spans may take this long, of what is left of the grace period.
 FLUSH_S = 2.0
+LOAD_AGAIN_S = 1.0
 
 
 class Relay:
@@ -135,6 +137,7 @@ class Relay:
         grace_s = (self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000
         ends_at = asyncio.get_running_loop().time() + grace_s
         if self._warming is not None:
+            self._warming.cancel()
             await asyncio.wait([self._warming])
         if self._watching is not None:
             self._watching.cancel()
@@ -182,4 +185,12 @@ class Relay:
 async def _load_numbering() -> None:
     """Load what reads phone numbers before the first event needs it."""
     await asyncio.sleep(HEAD_START_S)
-    await asyncio.to_thread(import_module, "app.core.numbering")
+    while True:
+        try:
+            await asyncio.to_thread(import_module, "app.core.numbering")
+        except (OSError, ImportError) as error:
+            if not is_passing(error):
+                raise
+            await asyncio.sleep(LOAD_AGAIN_S)
+        else:
+            return

@@ -26,6 +26,7 @@ LONGEST_HEADERS = 16_384
 LONGEST_URL = 8_192
 HEAD_SPARE = 64  # what stands around the headers in a head: the method, the version, the empty line
 FRAMING_SHARE = 8  # how many bytes of chunk sizes and extensions may come for each byte of a body
+SMALL_PART = 4_096  # of a body: not worth to wake anybody for, before the body ends
 LONGEST_DROPPED = 1_048_576  # of a body that nobody wants: a client may read its answer only when all is sent
 MOST_CONNECTIONS = 4_096  # 28 KiB of head each: 115 MB when strangers have taken all of them
 MOST_FILES = 65_536  # some containers allow 2^30
@@ -61,8 +62,9 @@ class Phase(Enum):
 
 
 def derive_limits(files: int) -> Limits:
-    """Return the limits that leave half of the open files to the outbox, the providers and what is loaded late."""
-    connections = max(min(files // 2, MOST_CONNECTIONS), 16)
+    """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
+    kept = max(files // 4, min(files // 2, 512))
+    connections = max(min(files - kept, MOST_CONNECTIONS), 16)
     return Limits(connections, connections // 4)
 
 
@@ -264,9 +266,12 @@ class Connection(HttpToolsProtocol):
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Take a part of the body; whoever reads it is not woken for every byte."""
         self._spare += len(body) * FRAMING_SHARE
-        super().on_body(body)
+        if len(self.cycle.body) + len(body) < SMALL_PART:
+            self.cycle.body += body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""

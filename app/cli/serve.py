@@ -27,6 +27,7 @@ from app.settings import read_environment, read_settings
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
 OPEN_REQUESTS_MS = 3_000
 ANSWERING_S = 0.3
+WAITING = 4_096  # connections that are not accepted yet; the kernel may allow fewer (net.core.somaxconn)
 EX_SOFTWARE, EX_IOERR = 70, 74
 
 
@@ -159,6 +160,7 @@ def build_server_config(app: FastAPI, grace_ms: int, gate: Gate) -> uvicorn.Conf
         app,
         http=partial(Connection, gate),  # type: ignore[arg-type]  # it is only ever called
         ws="none",
+        backlog=WAITING,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -180,6 +182,6 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "not a host's name"
         raise RelayError(f"cannot listen on {host}:{port} ({reason}); choose another --host or --port") from None
-    listener.listen(2048)
+    listener.listen(WAITING)
     listener.set_inheritable(True)
     return listener
