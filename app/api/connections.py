@@ -96,7 +96,7 @@ class Gate:
             Phase.HEAD: limits.head_s,
             Phase.BODY: limits.body_s,
             Phase.WHOLE: limits.blocked_s,
-            Phase.IDLE: float("inf"),  # uvicorn ends these
+            Phase.IDLE: limits.blocked_s,  # uvicorn closes it sooner, if the client reads
             Phase.ENDING: limits.ending_s,
         }
         self._log = log
@@ -210,8 +210,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of what holds on to this connection."""
         self._gate.leave(self)
-        super().connection_lost(exc)
         self._door.close = self._real.close
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, in pieces, so that too much is noticed before it is taken."""
@@ -312,11 +312,14 @@ class Connection(HttpToolsProtocol):
 
     def expire(self) -> None:
         """End because it took too long; whoever has sent a part of a request is told."""
-        if self._deaf or self.phase is Phase.WHOLE or self._spare == LONGEST_HEADERS + HEAD_SPARE:
+        begun = self.phase is Phase.BODY or (self.phase is Phase.HEAD and self._spare < LONGEST_HEADERS + HEAD_SPARE)
+        if self._deaf:
+            self.abort()
+        elif begun:
+            self.refuse(408, "late")
+        else:
             self._gate.count("late")
             self.abort()
-        else:
-            self.refuse(408, "late")
 
     def refuse(self, status: int, reason: str) -> None:
         """Read no further; answer, unless that of another request of this connection is open."""
@@ -357,6 +360,7 @@ class Connection(HttpToolsProtocol):
     def _close(self) -> None:
         """Close; before a client that still sends, in two steps: a reset might overtake the answer (RFC 9112, 9.6)."""
         if self._real.is_closing() or self._gate.stopping or not (self._deaf or self.phase is Phase.BODY):
+            self._wait_in(Phase.WHOLE)  # for the client to read
             self._real.close()
             return
         self._deaf, self._spare = True, LONGEST_DROPPED
