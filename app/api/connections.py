@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Limits:
     unfinished_per_address: int
     head_s: float = 5.0
     body_s: float = 10.0
-    blocked_s: float = 30.0  # until a client reads its answer
+    blocked_s: float = 30.0  # within which a client must read some of its answer
     ending_s: float = 2.0
 
 
@@ -194,6 +195,7 @@ class Connection(HttpToolsProtocol):
         self._gate = gate
         self._names = self._size = 0  # of the headers
         self._spare = 0  # how many bytes may still come that are neither whole headers nor body
+        self._unread = sys.maxsize  # bytes of an answer when it was last looked at
         self._status = 400  # of the answer when the parser stops
         self._keep_alive = False  # after the answer, if the request is whole by then
         self._deaf = False  # nothing is parsed any more
@@ -313,10 +315,13 @@ class Connection(HttpToolsProtocol):
     def expire(self) -> None:
         """End because it took too long; whoever has sent a part of a request is told."""
         begun = self.phase is Phase.BODY or (self.phase is Phase.HEAD and self._spare < LONGEST_HEADERS + HEAD_SPARE)
+        unread = self._real.get_write_buffer_size()
         if self._deaf:
             self.abort()
         elif begun:
             self.refuse(408, "late")
+        elif 0 < unread < self._unread:  # it reads, if slowly
+            self._unread, self.since = unread, self.loop.time()
         else:
             self._gate.count("late")
             self.abort()
@@ -343,7 +348,7 @@ class Connection(HttpToolsProtocol):
         self._spare = LONGEST_HEADERS + HEAD_SPARE
 
     def _wait_in(self, phase: Phase) -> None:
-        self.phase, self.since = phase, self.loop.time()
+        self.phase, self.since, self._unread = phase, self.loop.time(), sys.maxsize
         self._gate.put_last(self)
 
     def _stop(self, status: int) -> None:

@@ -7,6 +7,7 @@ Run as a program: PORT KIND COUNT. It says "holding" once it has tried each conn
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import select
 import socket
@@ -43,7 +44,7 @@ class Attacker:
                 drip_at += 1
                 self._drip()
             if self.opened >= self._count:
-                print("holding", self.opened, flush=True)
+                os.write(1, b"holding\n")
                 self.opened = -(10**12)
 
     def _open(self) -> None:
@@ -73,7 +74,7 @@ class Attacker:
         for one in self._held.values() if self._opening else ():
             try:
                 one.send(b"x")
-            except OSError:  # noqa: PERF203  # it is closed at the next look
+            except OSError:  # it is closed at the next look
                 continue
 
 

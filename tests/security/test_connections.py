@@ -182,8 +182,8 @@ async def test_the_control_waits_for_ever(parts: tuple[bytes, ...]) -> None:
 
 
 async def test_a_client_that_does_not_read_its_answers_is_ended() -> None:
-    async with open_edge(Limits(100, 100, blocked_s=0.3)) as edge:
-        asking = asyncio.create_task(talk(edge.port, b"GET /long HTTP/1.1\r\n\r\n", pause_s=2))
+    async with open_edge(Limits(100, 100, blocked_s=0.5)) as edge:
+        asking = asyncio.create_task(talk(edge.port, b"GET /long HTTP/1.1\r\n\r\n", pause_s=4))
         assert len((await asking).answer) < 10_000_000
         assert edge.ended == {"late": 1}
         assert len((await talk(edge.port, b"GET /long HTTP/1.1\r\nconnection: close\r\n\r\n")).answer) > 10_000_000
