@@ -15,7 +15,7 @@ def open_stock(_gate: connections.Gate, **given: Any) -> HttpToolsProtocol:
 
 
 if __name__ == "__main__":
-    serve.Connection = open_stock  # type: ignore[attr-defined]  # imported there
+    serve.Connection = open_stock  # type: ignore[assignment, attr-defined]  # imported there
     from app.__main__ import main
 
     main()
