@@ -18,8 +18,8 @@ from starlette.types import Lifespan
 from app.api import health, ops, receipts, webhooks
 from app.api.access import build_guard
 from app.api.late import LateApp
-from app.api.problems import problem
-from app.errors import ConfigError
+from app.api.problems import problem, unavailable
+from app.errors import ConfigError, is_passing
 from app.observe.logs import Log, configure_logs
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.relay.relay import Relay
@@ -165,5 +165,7 @@ async def _show_invalid(_request: Request, error: Exception) -> Response:
     return problem(422, "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults))
 
 
-async def _show_failure(_request: Request, _error: Exception) -> Response:
+async def _show_failure(_request: Request, error: Exception) -> Response:
+    if is_passing(error):
+        return unavailable("too many files are open; try again")
     return problem(500, "an unexpected failure; the log has its place")

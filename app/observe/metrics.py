@@ -103,6 +103,9 @@ class Metrics:
         self.clock_steps = Counter(
             "relay_clock_steps", "Times that the machine's clock was set", ["direction"], registry=registry
         )
+        self.connections_ended = Counter(
+            "relay_connections_ended", "Connections ended before their time", ["reason"], registry=registry
+        )
         self.accept_seconds = Histogram(
             "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry
         )
@@ -127,7 +130,13 @@ class Metrics:
             self.clock_steps.labels(direction)
         for work in WORKS:
             self.store_errors.labels(work)
+        for reason in ("full", "address", "late", "refused"):
+            self.connections_ended.labels(reason)
         self.reload_ok.set(1)
+
+    def note_ended_connection(self, reason: str) -> None:
+        """Count a connection that was ended before its time."""
+        self.connections_ended.labels(reason).inc()
 
     def expect_providers(self, providers: Iterable[str]) -> None:
         """Show 0 for what these providers' series will count."""

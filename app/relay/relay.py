@@ -8,18 +8,19 @@ from functools import partial
 from importlib import import_module
 
 from app.clock import Clock, SteadyClock, read_clock
+from app.errors import is_passing
 from app.ids import NewId, new_uuid7
 from app.observe.logs import Log
 from app.observe.metrics import Metrics, count_store
 from app.observe.tracing import NoTracer, Tracer
 from app.outbox.sqlite.store import SqliteOutbox
 from app.providers.opening import open_client
-from app.relay.context import Context
 from app.relay.dispatcher import Dispatcher, Retention, report_death
 from app.relay.intake import Intake, OutboxTaker
 from app.relay.lane import HEAD_START_S, LaneParts
 from app.relay.receipts import ReceiptDesk
 from app.relay.recorder import Recorder
+from app.relay.context import Context
 from app.relay.reload import Rules
 from app.relay.replay import Replayer
 from app.relay.snapshot import Snapshot
@@ -32,6 +33,7 @@ from app.values.duration import format_duration
 STUCK_S = 60.0
 # The last spans may take this long, of what is left of the grace period.
 FLUSH_S = 2.0
+LOAD_AGAIN_S = 1.0
 
 
 class Relay:
@@ -134,6 +136,7 @@ class Relay:
         grace_s = (self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000
         ends_at = asyncio.get_running_loop().time() + grace_s
         if self._warming is not None:
+            self._warming.cancel()
             await asyncio.wait([self._warming])
         if self._watching is not None:
             self._watching.cancel()
@@ -181,4 +184,12 @@ class Relay:
 async def _load_numbering() -> None:
     """Load what reads phone numbers before the first event needs it."""
     await asyncio.sleep(HEAD_START_S)
-    await asyncio.to_thread(import_module, "app.values.numbering")
+    while True:
+        try:
+            await asyncio.to_thread(import_module, "app.values.numbering")
+        except (OSError, ImportError) as error:
+            if not is_passing(error):
+                raise
+            await asyncio.sleep(LOAD_AGAIN_S)
+        else:
+            return
