@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = ACCEPT
         if answer == HANG:
             provider.ended.wait()
-        if answer in {HANG, RESET}:
+        if answer in (HANG, RESET):  # others cannot be hashed
             self.close_connection = True
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
@@ -115,8 +115,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def handle_error(self, *_: Any) -> None:
-        """A relay that was killed goes away without a word."""
+    def handle_error(self, *arguments: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a relay that was killed goes away without a word
+            super().handle_error(*arguments)
 
 
 @contextmanager
@@ -183,9 +184,10 @@ class Running:
     process: subprocess.Popen[bytes]
     folder: Path
     url: str
+    client: httpx2.Client
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        return httpx2.request(method, self.url + path, timeout=30, trust_env=False, **options)
+        return self.client.request(method, self.url + path, **options)
 
     def post(self, topic: str, payload: Any, source_id: str | None = None) -> list[str]:
         """Post an event; return its deliveries' ids."""
@@ -211,13 +213,18 @@ class Running:
         ends_at = time.monotonic() + seconds
         while (delivery := dict(self.ops("GET", f"/deliveries/{delivery_id}")))[key] not in values:
             assert time.monotonic() < ends_at, f"not {values}: {delivery}"
-            time.sleep(0.05)
+            time.sleep(0.2)
         return delivery
 
     def cli(self, *arguments: str) -> str:
         """Return what a command prints."""
         with mock.patch.dict(os.environ, {"RELAY_URL": self.url, "RELAY_ADMIN_TOKEN": TOKEN}):
             return run_cli(*arguments)
+
+    def backup(self, path: Path) -> None:
+        """Copy the outbox while the relay runs."""
+        with mock.patch.dict(os.environ, build_environment(self.folder)):
+            run_cli("backup", str(path))
 
     def change(self, statement: str, *values: Any) -> None:
         """Let time pass: change the file behind the relay's back."""
@@ -270,7 +277,8 @@ def run_relay(folder: Path, **settings: str) -> Iterator[Running]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < ends_at, log.read_text()
             time.sleep(0.02)
-        yield Running(process, folder, f"http://127.0.0.1:{found[1]}")
+        with httpx2.Client(timeout=30, trust_env=False) as client:
+            yield Running(process, folder, f"http://127.0.0.1:{found[1]}", client)
     finally:
         if process.poll() is None:
             process.terminate()
