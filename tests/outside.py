@@ -254,13 +254,17 @@ def run_cli(*arguments: str) -> str:
 
 def start_relay(folder: Path, log: Path, **settings: str) -> subprocess.Popen[bytes]:
     """Start `serve` on a free port in a folder that holds a relay.yaml."""
+    return start_program(folder, log, "serve", "--host", "127.0.0.1", "--port", "0", **settings)
+
+
+def start_program(folder: Path, log: Path, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+    """Start a command in a folder, with nothing of the environment but what is set here."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "COVERAGE_PROCESS_START") if name in os.environ}
-    environment = {**kept, "PYTHONPATH": str(ROOT), **build_environment(folder), **settings}
     with log.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "app", "serve", "--host", "127.0.0.1", "--port", "0"],
+            [sys.executable, "-m", "app", *arguments],
             cwd=folder,
-            env=environment,
+            env={**kept, "PYTHONPATH": str(ROOT), **build_environment(folder), **settings},
             stdout=out,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -296,18 +300,7 @@ def read_rows(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return db.execute(query, values).fetchall()
 
 
-def compare_text(path: Path, text: str, *, rewrite: bool) -> None:
-    """Compare a text with the recorded one, or record it."""
-    if rewrite:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text(), f"{path.name} tells something else"
-
-
-Wait: TypeAlias = Callable[[], bool]
-
-
-def wait_until(is_so: Wait, what: str, seconds: float = 40) -> None:
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 40) -> None:
     """Return once it is so."""
     ends_at = time.monotonic() + seconds
     while not is_so():

@@ -20,11 +20,28 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.outside import ROOT, TOKEN, build_environment, describe_account, run_cli
+from tests.outside import ROOT, START_S, TOKEN, build_environment, describe_account, run_cli, start_program
 
 PATH = Path(__file__).with_name("surface.json")
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 ENUMS = {"Reason": "reasons", "State": "states", "ReceiptStatus": "receipt_states", "Scope": "scopes", "Act": "acts"}
+
+DAMAGED = {"RELAY_DATABASE_URL": "sqlite:///damaged.db"}
+NOBODY = {"RELAY_URL": "http://127.0.0.1:9"}
+ENDINGS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
+    "check: no error": (("check", "relay.yaml"), {}),
+    "check: no file": (("check", "missing.yaml"), {}),
+    "check --strict: a warning": (("check", "warned.yaml", "--strict"), {}),
+    "route: a hit": (("route", "event.json", "--topic", "coupon_create"), {}),
+    "route: no hit": (("route", "event.json", "--topic", "lead_create"), {}),
+    "schema": (("schema",), {}),
+    "serve: no such option": (("serve", "--nothing"), {}),
+    "serve: a wrong setting": (("serve",), {"RELAY_LOG_LEVEL": "loud"}),
+    "serve: no YAML": (("serve",), {"RELAY_CONFIG": "missing.yaml"}),
+    "serve: a damaged file": (("serve", "--port", "0"), DAMAGED),
+    "deliveries: no relay": (("deliveries",), NOBODY),
+    "backup: a damaged file": (("backup", "copy.db"), DAMAGED),
+}
 
 
 def describe_surface() -> dict[str, Any]:
@@ -40,6 +57,7 @@ def describe_surface() -> dict[str, Any]:
         "settings": describe_settings(),
         "commands": describe_commands(),
         "exit_codes": list_exit_codes(),
+        "exits_seen": see_exits(),
         "paths": paths,
         "yaml_keys": list_yaml_keys(json.loads(run_cli("schema"))),
         "metrics": describe_metrics(nodes, types),
@@ -84,12 +102,30 @@ def list_exit_codes() -> list[int]:
     return [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
 
 
+def see_exits() -> dict[str, int]:
+    """Return how some commands end, each in a process of its own, all at once."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "relay.yaml").write_text(write_yaml())
+        (folder / "warned.yaml").write_text(write_yaml().replace("coupon_create", "coupon_creates"))
+        (folder / "event.json").write_text("{}")
+        (folder / "damaged.db").write_bytes(b"no database" * 1000)
+        running = {
+            case: start_program(folder, folder / f"log-{number}", *arguments, **settings)
+            for number, (case, (arguments, settings)) in enumerate(ENDINGS.items())
+        }
+        return {case: process.wait(START_S) for case, process in running.items()}
+
+
+def write_yaml() -> str:
+    yaml = f"version: 1\nproviders:\n{describe_account('shop', 'http://127.0.0.1:9')}"
+    return f"{yaml}routes:\n  one: {{event: coupon_create, provider: shop, template: one}}\n"
+
+
 def ask_relay() -> tuple[dict[str, Any], dict[str, str]]:
     """Return the paths with their answers, and each metric's type, as a running relay tells them."""
     with tempfile.TemporaryDirectory() as folder:
-        yaml = f"version: 1\nproviders:\n{describe_account('shop', 'http://127.0.0.1:9')}"
-        yaml += "routes:\n  one: {event: coupon_create, provider: shop, template: one}\n"
-        environment = build_environment(Path(folder), RELAY_CONFIG_YAML=yaml, RELAY_LOG_LEVEL="error")
+        environment = build_environment(Path(folder), RELAY_CONFIG_YAML=write_yaml(), RELAY_LOG_LEVEL="error")
         access = {"authorization": f"Bearer {TOKEN}"}
         with TestClient(create_app(None, environment)) as client:
             described = client.get("/openapi.json", headers=access).json()["paths"]

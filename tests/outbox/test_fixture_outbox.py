@@ -72,6 +72,21 @@ def test_the_fixture_comes_to_the_end_that_it_came_to_by_the_release_that_made_i
     assert (opened.replayed, dict(sorted(opened.counts.items()))) == (TOLD["replayed"], TOLD["counts_after"])
 
 
+@pytest.mark.timeout(180)
+def test_twenty_minutes_later_what_waited_for_its_time_goes_out_too(tmp_path: Path) -> None:
+    unpack(tmp_path / "it", TOLD["made_at"] + 20 * 60_000)
+    waited = ("lost-resend", "template-held", "account-held", "refused")
+    late = {
+        id_ for id_, told in DELIVERIES.items() if told["route"] in waited and told["state"] in {"pending", "unknown"}
+    }
+    sends = TOLD["replayed"] + sum(told["fate"][3] for told in DELIVERIES.values()) + len(late)
+    opened = open_and_drain(tmp_path / "it", TOLD["plan"], sends)
+    came_to = {id_: (opened.states[id_][0], len(opened.requests.get(id_, ()))) for id_ in late}
+    assert came_to == dict.fromkeys(late, ("accepted", 1))
+    others = {id_: told["fate"][:3] for id_, told in DELIVERIES.items() if id_ not in late}
+    assert {id_: opened.states[id_] for id_ in others} == others
+
+
 def test_control_a_message_sent_twice_or_sent_though_it_was_open_would_be_noticed(tmp_path: Path) -> None:
     path = unpack(tmp_path / "it", TOLD["made_at"])
     with closing(sqlite3.connect(path)) as db, db:
