@@ -15,12 +15,12 @@ from app.observe.metrics import Metrics, count_store
 from app.observe.tracing import NoTracer, Tracer
 from app.outbox.sqlite.store import SqliteOutbox
 from app.providers.opening import open_client
+from app.relay.context import Context
 from app.relay.dispatcher import Dispatcher, Retention, report_death
 from app.relay.intake import Intake, OutboxTaker
 from app.relay.lane import HEAD_START_S, LaneParts
 from app.relay.receipts import ReceiptDesk
 from app.relay.recorder import Recorder
-from app.relay.context import Context
 from app.relay.reload import Rules
 from app.relay.replay import Replayer
 from app.relay.snapshot import Snapshot
