@@ -1,8 +1,8 @@
 """The seam to a WhatsApp sender: pure functions of values, no network.
 
-A provider type is one module with a class that holds its settings and answers four questions: what
-request carries this message, what does that answer mean, what does this webhook report of our messages, and what of
-customers. The one
+A provider type is one module with a class that holds its settings and answers five questions: what
+request carries this message, what does that answer mean, is this webhook worth reading, what does it report of our
+messages, and what of customers. The one
 retrying client (client.py) does the talking. To add a type: write the module, add its line to
 providers/__init__.py, and the contract suite (tests/providers/test_contract.py) says what is missing.
 """
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from app.core.config import ProviderSettings
 from app.core.exchange import Request, Response
 from app.core.models import Message, Outcome, Receipt, Reply
+from app.core.signatures import Mistake
 from app.core.templates import Template
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
@@ -31,6 +32,9 @@ class Provider(Protocol):
 
     def read_response(self, response: Response) -> Outcome:
         """Say what the provider's answer means. Never raises, whatever the bytes."""
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
+        """Return why no body could make a webhook of this genuine, None where it is for `verify_receipt` to say."""
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
         """Tell, in constant time, whether a webhook really comes from the provider. Header names are lower case."""

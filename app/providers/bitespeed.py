@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, SecretStr
 
 from app.core.exchange import Request, Response
 from app.core.models import Message, Outcome, Receipt, Reply
+from app.core.signatures import Mistake
 from app.providers.json_api import (
     JsonApiSettings,
     build_mapped_request,
@@ -26,7 +27,7 @@ from app.providers.json_api import (
 from app.providers.meta import failure_of, read_meta_statuses, read_status_word
 from app.providers.probing import as_items, as_mapping, first_text, parse_json, read_instant, read_path
 from app.providers.replies import is_of_somebody, read_meta_replies, read_sender
-from app.providers.signing import has_token
+from app.providers.signing import find_token_mistake, has_token
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {
     "channelId": "$channel_id",
@@ -84,6 +85,10 @@ class Bitespeed:
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means by the settings' `accepted` and `message_id`."""
         return read_mapped_response(self.settings, response)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
+        """Return what is wrong with `?token=`."""
+        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
         """Tell whether the webhook carries `?token=`: its sender signs nothing."""

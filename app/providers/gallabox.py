@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from app.core.exchange import Request, Response
 from app.core.models import Accepted, Header, Message, Outcome, Receipt, ReceiptStatus, Reply
+from app.core.signatures import Mistake
 from app.core.templates import Template, TemplateButton
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
 from app.providers.base import LIST_LIMIT_BYTES
@@ -23,7 +24,7 @@ from app.providers.mapping import name_variables
 from app.providers.meta import failure_of, read_meta_statuses, read_status_word
 from app.providers.probing import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
 from app.providers.replies import is_of_somebody, read_meta_replies, read_said, read_sender
-from app.providers.signing import has_base64_signature, has_hex_signature
+from app.providers.signing import find_signature_mistake, has_base64_signature, has_hex_signature
 
 HeaderKind = Literal["none", "text", "image", "video", "document"]
 ButtonKind = Literal["url", "phone", "reply"]
@@ -125,6 +126,11 @@ class Gallabox:
             if status.casefold() == "accepted":
                 return Accepted(first_text(answer, ("id",)))
         return read_told_error(answer, response.status, secrets)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
+        """Return why `x-gallabox-signature` can sign nothing."""
+        secret, signature = self.settings.webhook_secret.get_secret_value(), headers.get("x-gallabox-signature", "")
+        return find_signature_mistake(secret, signature, self.settings.webhook_signature)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
         """Tell whether `x-gallabox-signature` is the raw body's HMAC-SHA256, in base64 unless the YAML allows hex."""

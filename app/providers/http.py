@@ -10,11 +10,12 @@ from pydantic import Field, SecretStr
 
 from app.core.exchange import Request, Response
 from app.core.models import Message, Outcome, Receipt, Reply
+from app.core.signatures import Mistake
 from app.providers.json_api import JsonApiSettings, build_mapped_request, mapped_secrets, read_mapped_response
 from app.providers.meta import read_meta_statuses
 from app.providers.probing import parse_json
 from app.providers.replies import read_meta_replies
-from app.providers.signing import has_hex_signature, has_token
+from app.providers.signing import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
 
 
 class HttpSettings(JsonApiSettings):
@@ -43,6 +44,13 @@ class Http:
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means by the settings' `accepted` and `message_id`."""
         return read_mapped_response(self.settings, response)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
+        """Return why the signature can sign nothing, or, without a `webhook_secret`, what is wrong with the token."""
+        secret = self.settings.webhook_secret.get_secret_value()
+        if secret:
+            return find_signature_mistake(secret, headers.get("x-hub-signature-256", ""), "hex")
+        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
         """Tell whether the webhook is signed, or, without a `webhook_secret`, carries the token."""

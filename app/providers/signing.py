@@ -5,7 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
+from typing import Literal
+
+from app.core.signatures import Mistake
+
+_FORMS = {
+    "base64": re.compile(r"[A-Za-z0-9+/]{43}="),
+    "hex": re.compile(r"(sha256=)?[0-9A-Fa-f]{64}"),
+    "either": re.compile(r"[A-Za-z0-9+/]{43}=|(sha256=)?[0-9A-Fa-f]{64}"),
+}
 
 
 def has_token(expected: str, query: Mapping[str, str]) -> bool:
@@ -22,6 +32,24 @@ def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:
 def has_hex_signature(secret: str, signature: str, body: bytes) -> bool:
     """Tell whether `signature` is the hex HMAC-SHA256 of the raw body, after `sha256=` as Meta sends it, or bare."""
     return bool(secret) and _same(_sign(secret, body).hex(), signature.strip().removeprefix("sha256=").lower())
+
+
+def find_token_mistake(expected: str, query: Mapping[str, str]) -> Mistake | None:
+    """Return what is wrong with `?token=`, None if it is the expected one."""
+    if has_token(expected, query):
+        return None
+    if not expected:
+        return Mistake.UNSET
+    return Mistake.OTHER if query.get("token") else Mistake.MISSING
+
+
+def find_signature_mistake(secret: str, signature: str, form: Literal["base64", "hex", "either"]) -> Mistake | None:
+    """Return why `signature` can be no body's HMAC-SHA256, None where the body decides."""
+    if not secret:
+        return Mistake.UNSET
+    if not signature.strip():
+        return Mistake.MISSING
+    return None if _FORMS[form].fullmatch(signature.strip()) else Mistake.MALFORMED
 
 
 def _sign(secret: str, body: bytes) -> bytes:
