@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from app.core.models import Message, Reason, Receipt, ReceiptStatus
+from app.core.signatures import Mistake
 from app.providers.base import Provider
 
 
@@ -83,8 +84,10 @@ def test_a_token_does_where_no_signing_secret_is_set(
 ) -> None:
     provider = build_account("http", webhook_secret="", webhook_token="hook-canary-4")
     assert provider.verify_receipt({}, {"token": token}, b"{}") is believed
+    assert (provider.find_receipt_mistake({}, {"token": token}) is None) is believed
 
 
 def test_a_token_does_not_stand_in_for_a_signature(build_account: Callable[..., Provider]) -> None:
     provider = build_account("http", webhook_token="hook-canary-4")
     assert not provider.verify_receipt({}, {"token": "hook-canary-4"}, b"{}")
+    assert provider.find_receipt_mistake({}, {"token": "hook-canary-4"}) is Mistake.MISSING
