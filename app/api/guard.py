@@ -80,7 +80,7 @@ class Admission:
         self._find_provider = find_provider
         self._is_ops = is_ops
         self._clock = clock
-        self._metrics = metrics
+        self.metrics = metrics
         self._log = log
         self._failures = FailureLimit()
         self._lines = LineLimit()
@@ -101,7 +101,7 @@ class Admission:
         peer = scope.get("client")
         client = find_client(peer[0], list_header(scope, b"x-forwarded-for"), self._trusted) if peer else None
         address = name_customer(client) if client else None
-        self._metrics.requests_refused.labels(kind, mistake).inc()
+        self.metrics.requests_refused.labels(kind, mistake).inc()
         if (untold := self._lines.count((kind, mistake), now)) is not None:
             cure = CURES[kind, mistake]
             said = {**of, "kind": kind, "reason": mistake.value, "cure": cure, "address": address, "untold": untold}
@@ -109,15 +109,11 @@ class Admission:
         # Only who has failed is counted, and only what fails is limited: nobody can shut out a right secret.
         return too_many() if address is not None and self._failures.count(address, now) else unauthorised()
 
-    def count_body(self, kind: str, reason: str) -> None:
-        """Count a body that was not read on."""
-        self._metrics.requests_refused.labels(kind, reason).inc()
-
     def _check_webhook(self, scope: Scope) -> Pass | Response:
         if self._secrets and scope["method"] == "POST":
             mistake = find_secret_mistake(find_header(scope, b"x-nector-webhook-secret"), self._secrets)
             if mistake is not None:
-                self._metrics.events.labels(OTHER, "unauthorised").inc()
+                self.metrics.events.labels(OTHER, "unauthorised").inc()
                 return self.refuse(scope, WEBHOOK, mistake)
         return _PASSES[WEBHOOK]
 
@@ -129,7 +125,7 @@ class Admission:
         if scope["method"] == "POST":
             mistake = provider.find_receipt_mistake(read_headers(scope), QueryParams(scope["query_string"]))
             if mistake is not None:
-                self._metrics.receipts.labels(name, FORGED).inc()
+                self.metrics.receipts.labels(name, FORGED).inc()
                 return self.refuse(scope, RECEIPT, mistake, provider=name)
         return _PASSES[RECEIPT]
 
@@ -174,4 +170,4 @@ class Guard:
         finally:
             body.release()
             if body.refused:
-                self._admission.count_body(kind, body.refused)
+                self._admission.metrics.requests_refused.labels(kind, body.refused).inc()

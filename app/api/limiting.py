@@ -27,9 +27,6 @@ class FailureLimit:
         self._left[address] = (left - 1 if left >= 1 else left, now)
         return left < 1
 
-    def __len__(self) -> int:
-        return len(self._left)
-
 
 class LineLimit:
     """One line a minute for each kind. `count` returns how many were left out since the last one, None for no line."""

@@ -91,4 +91,4 @@ def list_header(scope: Scope, name: bytes) -> list[str]:
 
 def find_header(scope: Scope, name: bytes) -> str | None:
     """Return the first value of one header."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    return next(iter(list_header(scope, name)), None)

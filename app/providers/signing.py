@@ -11,11 +11,8 @@ from typing import Literal
 
 from app.core.signatures import Mistake
 
-_FORMS = {
-    "base64": re.compile(r"[A-Za-z0-9+/]{43}="),
-    "hex": re.compile(r"(sha256=)?[0-9A-Fa-f]{64}"),
-    "either": re.compile(r"[A-Za-z0-9+/]{43}=|(sha256=)?[0-9A-Fa-f]{64}"),
-}
+_BASE64, _HEX = r"[A-Za-z0-9+/]{43}=", r"(sha256=)?[0-9A-Fa-f]{64}"
+_FORMS = {"base64": _BASE64, "hex": _HEX, "either": f"{_BASE64}|{_HEX}"}
 
 
 def has_token(expected: str, query: Mapping[str, str]) -> bool:
@@ -49,7 +46,7 @@ def find_signature_mistake(secret: str, signature: str, form: Literal["base64", 
         return Mistake.UNSET
     if not signature.strip():
         return Mistake.MISSING
-    return None if _FORMS[form].fullmatch(signature.strip()) else Mistake.MALFORMED
+    return None if re.fullmatch(_FORMS[form], signature.strip()) else Mistake.MALFORMED
 
 
 def _sign(secret: str, body: bytes) -> bytes:

@@ -267,10 +267,7 @@ async def test_three_hundred_megabytes_without_a_token_leave_the_memory_as_it_wa
             await asyncio.to_thread(flood, port, f"{head}{DECLARED}\r\n", fill(LENGTH))
         before = read_rss(pid)
         for framing, frame in ((DECLARED, iter), (CHUNKED, chunk)):
-            told = [
-                await asyncio.to_thread(flood, port, f"{head}{framing}\r\n", frame(fill(LENGTH)))  # type: ignore[operator]  # two kinds of function
-                for head in heads
-            ]
+            told = [await asyncio.to_thread(flood, port, f"{head}{framing}\r\n", frame(fill(LENGTH))) for head in heads]
             assert all(status in {0, right} for (status, _), right in zip(told, statuses, strict=True))
             # What the sockets of both sides hold, which is the kernel's; 300 MB it is not.
             assert max(taken for _, taken in told) < 30 * MEGABYTE
@@ -342,7 +339,7 @@ async def test_a_request_that_is_not_http_is_passed_by(relay: Any) -> None:
 def test_admission_refuses_with_an_answer(relay: Any) -> None:
     """What the guard hands on is never both."""
     admission: Admission = find_app(relay).user_middleware[0].args[0]
-    scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": [], "client": None}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/metrics", "headers": [], "client": None}
     refused = admission.check(scope)
     assert isinstance(refused, Response)
     assert json.loads(bytes(refused.body))["status"] == 401
