@@ -26,10 +26,7 @@ WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
 CURES: Mapping[tuple[str, Mistake], str] = {
-    (
-        WEBHOOK,
-        Mistake.MISSING,
-    ): "no x-nector-webhook-secret: set a secret in Nector's dashboard, let proxies pass it on",
+    (WEBHOOK, Mistake.MISSING): "no x-nector-webhook-secret: set it in Nector's dashboard, let proxies pass it on",
     (WEBHOOK, Mistake.PLAIN): "the secret itself came: send its SHA-256 in hex, as Nector does",
     (WEBHOOK, Mistake.OTHER): "another secret's hash: put that of Nector's dashboard into RELAY_NECTOR_SECRETS",
     (OPS, Mistake.MISSING): "send Authorization: Bearer and the value of RELAY_ADMIN_TOKEN",
@@ -102,7 +99,7 @@ class Admission:
         client = find_client(peer[0], list_header(scope, b"x-forwarded-for"), self._trusted) if peer else None
         address = name_customer(client) if client else None
         self.metrics.requests_refused.labels(kind, mistake).inc()
-        if (untold := self._lines.count((kind, mistake), now)) is not None:
+        if (untold := self._lines.count((kind, mistake, *of.values()), now)) is not None:
             cure = CURES[kind, mistake]
             said = {**of, "kind": kind, "reason": mistake.value, "cure": cure, "address": address, "untold": untold}
             self._log.warning("request.refused", **said)
@@ -154,9 +151,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         path = scope["path"]
-        if path.endswith("/") and path.startswith(
-            RECEIPTS
-        ):  # a dashboard's field may add it, and nothing is redirected
+        # A dashboard's field may add a slash, and nothing is redirected.
+        if path.endswith("/") and path.startswith(RECEIPTS):
             scope = {**scope, "path": path[:-1]}
         admitted = self._admission.check(scope)
         if isinstance(admitted, Response):
