@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from app.errors import ConfigError
 from app.model.delivery import DEDUP_WINDOW_MS
 from app.sources.signature import list_schemes
+from app.values.address import Network, read_networks
 from app.values.duration import format_duration, parse_duration
 
 SECRETS_FOLDER = Path("/run/secrets")
@@ -72,6 +73,10 @@ def _read_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _read_networks(value: object) -> object:
+    return read_networks(map(str.strip, value.split(","))) if isinstance(value, str) and value.strip() else value
+
+
 Duration = Annotated[int, BeforeValidator(_read_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
 
@@ -102,6 +107,9 @@ class Settings(BaseSettings):
     )
     insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
     admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_networks)] = Field(
+        (), description="proxies whose X-Forwarded-For is believed, as CIDRs, comma-separated"
+    )
     test_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         (), description="the only numbers that `send-test` sends to, comma-separated"
     )

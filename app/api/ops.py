@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel, Field
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from app.api.problems import problem
@@ -48,9 +47,9 @@ class HoldOrder(BaseModel, extra="forbid"):
     reason: str = Field(default=Reason.BY_HAND.value, max_length=200)
 
 
-def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Callable[[Request], None]) -> APIRouter:
+def build_metrics_router(metrics: Metrics, count: Callable[[], Any]) -> APIRouter:
     """Return `GET /metrics`, which the stateless mode has, too."""
-    router = APIRouter(dependencies=[Depends(guard)])
+    router = APIRouter()
     metrics.set_build()
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
@@ -61,9 +60,9 @@ def build_metrics_router(metrics: Metrics, count: Callable[[], Any], guard: Call
     return router
 
 
-def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
+def build_router(desk: Context) -> APIRouter:
     """Return the paths about deliveries, holds and the YAML."""
-    router = APIRouter(dependencies=[Depends(guard)], responses=PROBLEMS)
+    router = APIRouter(responses=PROBLEMS)
     _add_deliveries(router, desk)
     _add_retries(router, desk)
     _add_holds(router, desk)
@@ -78,14 +77,14 @@ def build_router(desk: Context, guard: Callable[[Request], None]) -> APIRouter:
     return router
 
 
-def add_docs(app: FastAPI, guard: Callable[[Request], None]) -> None:
+def add_docs(app: FastAPI) -> None:
     """Serve `/docs` and `/openapi.json` behind the token, too: they tell a stranger where to knock."""
 
-    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard)])
+    @app.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
         return JSONResponse(app.openapi())
 
-    @app.get("/docs", include_in_schema=False, dependencies=[Depends(guard)])
+    @app.get("/docs", include_in_schema=False)
     async def show_docs() -> HTMLResponse:
         return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
 

@@ -76,6 +76,9 @@ class Metrics:
             "relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"], registry=registry
         )
         self.ambiguous = Tally("relay_ambiguous", "Sends that may have arrived", ("provider",), registry)
+        self.requests_refused = Counter(
+            "relay_requests_refused", "Requests refused before they were read", ["kind", "reason"], registry=registry
+        )
         self.receipts = Counter("relay_receipts", "Receipts received", ["provider", "status"], registry=registry)
         self.replies = Counter("relay_replies", "What customers sent back", ["provider", "kind"], registry=registry)
         self.suppressions = Gauge("relay_suppressions", "People who get no marketing", registry=registry)
@@ -147,6 +150,11 @@ class Metrics:
                 self.receipts.labels(provider, str(status))
             for kind in REPLY_KINDS:
                 self.replies.labels(provider, kind)
+
+    def expect_refusals(self, refusals: Iterable[tuple[str, str]]) -> None:
+        """Show 0 for every (kind, reason) for which a request can be refused."""
+        for kind, reason in refusals:
+            self.requests_refused.labels(kind, reason)
 
     def expect_routes(self, routes: Iterable[tuple[str, str]]) -> None:
         """Show 0 for every state that a delivery of these (route, provider) can come into."""

@@ -203,7 +203,7 @@ class ProviderClient:
         )
         answer = await self._http.send(outgoing, stream=True)
         try:
-            return Response(answer.status_code, dict(answer.headers), await _read_body(answer, max_bytes))
+            return Response(answer.status_code, dict(answer.headers.items()), await _read_body(answer, max_bytes))
         finally:
             await answer.aclose()
 

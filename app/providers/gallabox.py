@@ -18,9 +18,10 @@ from app.model.delivery import Accepted, Outcome
 from app.model.message import Header, Message
 from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
-from app.providers.base import LIST_LIMIT_BYTES, Request, Response, has_base64_signature, has_hex_signature
+from app.providers.base import LIST_LIMIT_BYTES, Request, Response
 from app.providers.json import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
 from app.providers.request import RemoteSettings, build_json_request, check_header_secret, name_variables, secrets_of
+from app.providers.signature import find_signature_mistake, has_base64_signature, has_hex_signature
 from app.providers.whatsapp import (
     failure_of,
     is_of_somebody,
@@ -30,6 +31,7 @@ from app.providers.whatsapp import (
     read_sender,
     read_status_word,
 )
+from app.sources.signature import Mistake
 
 HeaderKind = Literal["none", "text", "image", "video", "document"]
 ButtonKind = Literal["url", "phone", "reply"]
@@ -131,6 +133,11 @@ class Gallabox:
             if status.casefold() == "accepted":
                 return Accepted(first_text(answer, ("id",)))
         return read_told_error(answer, response.status, secrets)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
+        """Return why `x-gallabox-signature` can sign nothing."""
+        secret, signature = self.settings.webhook_secret.get_secret_value(), headers.get("x-gallabox-signature", "")
+        return find_signature_mistake(secret, signature, self.settings.webhook_signature)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
         """Tell whether `x-gallabox-signature` is the raw body's HMAC-SHA256, in base64 unless the YAML allows hex."""

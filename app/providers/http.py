@@ -21,7 +21,7 @@ from app.model.delivery import Accepted, Outcome
 from app.model.message import Message
 from app.model.receipt import Receipt, Reply
 from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
-from app.providers.base import Request, Response, has_hex_signature, has_token
+from app.providers.base import Request, Response
 from app.providers.json import first_text, parse_json, read_path
 from app.providers.request import (
     MESSAGE_NAMES,
@@ -33,7 +33,9 @@ from app.providers.request import (
     message_values,
     secrets_of,
 )
+from app.providers.signature import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
+from app.sources.signature import Mistake
 
 MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
 
@@ -173,6 +175,13 @@ class Http:
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means by the settings' `accepted` and `message_id`."""
         return read_mapped_response(self.settings, response)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
+        """Return why the signature can sign nothing, or, without a `webhook_secret`, what is wrong with the token."""
+        secret = self.settings.webhook_secret.get_secret_value()
+        if secret:
+            return find_signature_mistake(secret, headers.get("x-hub-signature-256", ""), "hex")
+        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
         """Tell whether the webhook is signed, or, without a `webhook_secret`, carries the token."""

@@ -9,6 +9,7 @@ from app.model.delivery import Reason
 from app.model.message import Message
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider
+from app.sources.signature import Mistake
 
 
 def test_any_json_api_can_be_described(build_account: Callable[..., Provider], message: Message) -> None:
@@ -85,8 +86,10 @@ def test_a_token_does_where_no_signing_secret_is_set(
 ) -> None:
     provider = build_account("http", webhook_secret="", webhook_token="hook-canary-4")
     assert provider.verify_receipt({}, {"token": token}, b"{}") is believed
+    assert (provider.find_receipt_mistake({}, {"token": token}) is None) is believed
 
 
 def test_a_token_does_not_stand_in_for_a_signature(build_account: Callable[..., Provider]) -> None:
     provider = build_account("http", webhook_token="hook-canary-4")
     assert not provider.verify_receipt({}, {"token": "hook-canary-4"}, b"{}")
+    assert provider.find_receipt_mistake({}, {"token": "hook-canary-4"}) is Mistake.MISSING
