@@ -108,7 +108,12 @@ def serve(
 async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], told_early: Sequence[int]) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
     relay: Relay = app.state.relay
-    gate = Gate(derive_limits(raise_file_limit()), relay.log, relay.metrics.note_ended_connection)
+    gate = Gate(
+        derive_limits(raise_file_limit()),
+        relay.log,
+        relay.metrics.note_ended_connection,
+        relay.settings.trusted_proxies,
+    )
     server = RelayServer(build_server_config(app, relay.settings.shutdown_grace, gate), relay, gate)
     servers.append(server)
     try:
