@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
+from app.log_stream import LogStream
 
-# structlog imports rich, where it is there, for tracebacks that we never print: a tenth of our start-up time.
-# Told that there is none, it does without.
+# structlog imports rich, where it is there, for tracebacks that we never print: 11 % of the processor time of a start,
+# and there is no way to import structlog without that. Told that there is none, it does without.
 _rich = sys.modules.get("rich")
 sys.modules["rich"] = None  # type: ignore[assignment]  # how Python itself marks a module that must not be imported
 try:
@@ -70,10 +71,10 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), timestamp_key="at", sort_keys=False)
+        else structlog.dev.ConsoleRenderer(colors=_is_terminal(sys.stdout), timestamp_key="at", sort_keys=False)
     )
     number = logging.getLevelNamesMapping()[level.upper()]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(_open_stream(sys.stdout))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -81,6 +82,8 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
         )
     )
     root = logging.getLogger()
+    for before in _list_handlers():
+        before.close()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))  # below that, libraries print requests and their bodies
     for name in ("uvicorn", "uvicorn.error"):
@@ -89,12 +92,66 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
         logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        wrapper_class=_keep_failures(structlog.make_filtering_bound_logger(number), handler),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", handler.stream)),
         cache_logger_on_first_use=True,
     )
     log: Log = structlog.get_logger()
     return log
+
+
+def count_dropped() -> int:
+    """Return how many lines this process has lost."""
+    return sum(handler.stream.dropped for handler in _list_handlers() if isinstance(handler.stream, LogStream))
+
+
+class _Handler(logging.StreamHandler[LogStream | TextIO]):
+    """Writes the libraries' lines. logging closes it at the exit of the process."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  # logging's own name
+        """Count a line that could not be made or written, and go on."""
+        if isinstance(self.stream, LogStream):
+            self.stream.drop()
+
+    def close(self) -> None:
+        """Write what waits."""
+        if isinstance(self.stream, LogStream):
+            self.stream.close()
+        super().close()
+
+
+def _list_handlers() -> list[_Handler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
+
+
+def _open_stream(stdout: TextIO | None) -> LogStream | TextIO:
+    """Return what keeps nobody waiting; a stream in memory, as a test may have in place of stdout, never does."""
+    try:
+        descriptor = -1 if stdout is None else stdout.fileno()  # None: closed before we started; all is dropped then
+    except OSError:
+        return cast("TextIO", stdout)
+    return LogStream(descriptor, _tell_dropped)
+
+
+def _tell_dropped(lines: int) -> None:
+    log: Log = structlog.get_logger()
+    log.warning("log.dropped", lines=lines)
+
+
+def _is_terminal(stdout: TextIO | None) -> bool:
+    return stdout is not None and stdout.isatty()
+
+
+def _keep_failures(logger: type[Log], handler: _Handler) -> type[Log]:
+    """Return a logger whose lines, whatever is wrong with them, reach nobody who logs."""
+
+    def write(self: Any, method: str, event: str | None = None, *args: Any, **line: Any) -> Any:
+        try:
+            return logger._proxy_to_logger(self, method, event, *args, **line)  # type: ignore[attr-defined]  # noqa: SLF001  # as structlog documents for wrapper classes
+        except Exception:  # noqa: BLE001  # a value that cannot be shown, a stream that is closed
+            handler.handleError(logging.makeLogRecord({}))
+
+    return type("KeepingLogger", (logger,), {"_proxy_to_logger": write})
 
 
 def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventDict:

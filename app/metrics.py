@@ -98,6 +98,8 @@ class Metrics:
         self.clock_steps = Counter(
             "relay_clock_steps", "Times that the machine's clock was set", ["direction"], registry=registry
         )
+        self.log_dropped = Tally("relay_log_lines_dropped", "Log lines that nobody took", (), registry)
+        self.log_dropped.expect()
         self.accept_seconds = Histogram(
             "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry
         )

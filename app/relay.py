@@ -16,7 +16,7 @@ from app.forwarding import ProviderTaker
 from app.ids import NewId, new_uuid7
 from app.intake import Intake, OutboxTaker
 from app.lane import HEAD_START_S, LaneParts
-from app.logs import Log
+from app.logs import Log, count_dropped
 from app.metrics import Metrics
 from app.outbox.sqlite import SqliteOutbox
 from app.providers.opening import open_client
@@ -165,7 +165,8 @@ class Relay:
         return self._outbox is None or await self._outbox.can_commit()
 
     async def count(self) -> None:
-        """Bring what the metrics show of the outbox up to date."""
+        """Bring what the metrics show of the outbox and of the log up to date."""
+        self.metrics.log_dropped.put(count_dropped())
         if self._outbox is not None:
             providers = self.rules.current().config.providers
             await count_store(self._outbox, providers, self._clock(), self.metrics, self.log)
