@@ -96,6 +96,9 @@ class Relay:
         """Settle what the last process left open, then start the lanes."""
         if self._outbox is not None and self._dispatcher is not None:
             await self._dispatcher.settle_clock()
+            if self._outbox.was_missing:
+                cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
+                self.log.warning("outbox.missing", place=str(self._outbox.path), cure=cure)
             restored = await self._outbox.settle_restored(self._clock())
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
