@@ -7,6 +7,7 @@ struck out.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import sys
@@ -68,13 +69,18 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
         redact,
         _put_first,
     ]
+    colours = sys.stdout is not None and sys.stdout.isatty()
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=_is_terminal(sys.stdout), timestamp_key="at", sort_keys=False)
+        else structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="at", sort_keys=False)
     )
     number = logging.getLevelNamesMapping()[level.upper()]
-    handler = _Handler(_open_stream(sys.stdout))
+    for before in _list_streams():
+        before.close()
+    stream = _open_stream(sys.stdout)
+    handler = logging.StreamHandler(stream)
+    logging.raiseExceptions = False  # what a library cannot say is not worth a traceback on stderr
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -82,8 +88,6 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
         )
     )
     root = logging.getLogger()
-    for before in _list_handlers():
-        before.close()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))  # below that, libraries print requests and their bodies
     for name in ("uvicorn", "uvicorn.error"):
@@ -92,8 +96,8 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
         logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=_keep_failures(structlog.make_filtering_bound_logger(number), handler),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", handler.stream)),
+        wrapper_class=_keep_failures(structlog.make_filtering_bound_logger(number)),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     log: Log = structlog.get_logger()
@@ -102,35 +106,23 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
 
 def count_dropped() -> int:
     """Return how many lines this process has lost."""
-    return sum(handler.stream.dropped for handler in _list_handlers() if isinstance(handler.stream, LogStream))
+    return sum(stream.dropped for stream in _list_streams())
 
 
-class _Handler(logging.StreamHandler[LogStream | TextIO]):
-    """Writes the libraries' lines. logging closes it at the exit of the process."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  # logging's own name
-        """Count a line that could not be made or written, and go on."""
-        if isinstance(self.stream, LogStream):
-            self.stream.drop()
-
-    def close(self) -> None:
-        """Write what waits."""
-        if isinstance(self.stream, LogStream):
-            self.stream.close()
-        super().close()
+def _list_streams() -> list[LogStream]:
+    streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)
+    return [stream for stream in streams if isinstance(stream, LogStream)]
 
 
-def _list_handlers() -> list[_Handler]:
-    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
-
-
-def _open_stream(stdout: TextIO | None) -> LogStream | TextIO:
+def _open_stream(stdout: TextIO | None) -> TextIO:
     """Return what keeps nobody waiting; a stream in memory, as a test may have in place of stdout, never does."""
     try:
         descriptor = -1 if stdout is None else stdout.fileno()  # None: closed before we started; all is dropped then
     except OSError:
         return cast("TextIO", stdout)
-    return LogStream(descriptor, _tell_dropped)
+    stream = LogStream(descriptor, _tell_dropped)
+    atexit.register(stream.close)
+    return cast("TextIO", stream)  # of a stream loggers use what it has
 
 
 def _tell_dropped(lines: int) -> None:
@@ -138,18 +130,15 @@ def _tell_dropped(lines: int) -> None:
     log.warning("log.dropped", lines=lines)
 
 
-def _is_terminal(stdout: TextIO | None) -> bool:
-    return stdout is not None and stdout.isatty()
-
-
-def _keep_failures(logger: type[Log], handler: _Handler) -> type[Log]:
+def _keep_failures(logger: type[Log]) -> type[Log]:
     """Return a logger whose lines, whatever is wrong with them, reach nobody who logs."""
 
     def write(self: Any, method: str, event: str | None = None, *args: Any, **line: Any) -> Any:
         try:
             return logger._proxy_to_logger(self, method, event, *args, **line)  # type: ignore[attr-defined]  # noqa: SLF001  # as structlog documents for wrapper classes
         except Exception:  # noqa: BLE001  # a value that cannot be shown, a stream that is closed
-            handler.handleError(logging.makeLogRecord({}))
+            for stream in _list_streams():
+                stream.drop()
 
     return type("KeepingLogger", (logger,), {"_proxy_to_logger": write})
 

@@ -11,15 +11,11 @@ from app.errors import StoreBroken, StoreInUse
 
 
 class ProcessLock:
-    """Keeps every other relay from the database at `path`, by its name and, once it is there, by its inode.
+    """Keeps other relays from the database at `path`, by its name and, once it is there, by its inode.
 
-    The name says who holds it, guards the creation, and keeps out a relay of an earlier release, which knows no
-    other lock. The inode stays the same by whichever name somebody comes.
-
-    POSIX drops all of SQLite's own locks when any descriptor of the database is closed in its process
-    (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_), so
-    the one that is opened here is opened before SQLite's connections and closed after them, and nobody else opens
-    the file. flock itself is apart from SQLite's locks, except on NFS.
+    The name guards the creation, says who holds it, and keeps out an earlier release, which knows no other lock.
+    POSIX drops SQLite's locks when any descriptor of the database is closed in its process, so the one opened here
+    outlives SQLite's, and nobody else opens the file (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
 
     def __init__(self, path: Path) -> None:
