@@ -17,7 +17,8 @@ from itertools import chain
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.problems import problem, unavailable
 from app.logs import Log
@@ -114,6 +115,10 @@ class Gate:
         if len(peers) > self._limits.unfinished_per_address:
             self._shed(peers, "address")
 
+    def is_crowded(self) -> bool:
+        """Tell whether more than a quarter of the places are taken."""
+        return len(self._open) * 4 > self._limits.connections
+
     def trusts(self, host: str) -> bool:
         """Tell whether a peer is a proxy, behind whose address there are many senders."""
         return any(ip_address(host) in network for network in self._trusted)
@@ -193,6 +198,7 @@ class Connection(HttpToolsProtocol):
         self._unread = sys.maxsize  # bytes of an answer when it was last looked at
         self._status = 400  # of the answer when the parser stops
         self._keep_alive = False  # after the answer, if the request is whole by then
+        self._held: ASGI3Application | None = None  # what is to answer the request, if it is worth it
         self._deaf = False  # nothing is parsed any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
@@ -259,9 +265,9 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() not in {"1.1", "1.0"}:
             self._stop(400)
         self._count_headers(self.headers)
+        self.phase, self.since = BODY, self.loop.time()
         super().on_headers_complete()
         self._spare += self._size
-        self.phase, self.since = BODY, self.loop.time()
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
@@ -270,6 +276,7 @@ class Connection(HttpToolsProtocol):
         if len(self.cycle.body) + len(body) < SMALL_PART:
             self.cycle.body += body
         else:
+            self._start_held()
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -278,6 +285,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = self._keep_alive
         self.phase = WHOLE
         self._gate.finish(self)
+        self._start_held()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -338,6 +346,18 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         self._real.write(_render_refusal(status))
         self._close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start to answer; in a crowd, only once enough of the body has come to be worth the work."""
+        if self.phase == BODY and cycle is self.cycle and self._gate.is_crowded() and not self.expect_100_continue:
+            self._held = app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_held(self) -> None:
+        if self._held is not None:
+            super()._start_asgi_task(self.cycle, self._held)
+            self._held = None
 
     def _count_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._names += len(headers)
