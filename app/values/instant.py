@@ -30,13 +30,11 @@ _END_OF_TIME = 253_402_300_800_000  # shops write 9999-12-31 for "never"
 
 
 def read_epoch(number: float) -> int | None:
-    """Return ms since the epoch for a Unix time in seconds, ms or µs, judged by its magnitude; None if none."""
+    """Return ms since the epoch for a Unix time in seconds or ms, judged by its magnitude; None if neither."""
     if _FIRST_S <= number < _LAST_S:
         return int(number * 1000)
     if _FIRST_S * 1000 <= number < _LAST_S * 1000:
         return int(number)
-    if _FIRST_S * 1_000_000 <= number < _LAST_S * 1_000_000:
-        return int(number / 1000)
     return None
 
 
@@ -48,6 +46,8 @@ def read_moment(value: Any, timezone: str) -> datetime | date | None:
     if isinstance(value, str) and (found := _IN_BRACKETS.fullmatch(value.strip())) is not None:
         value = found[1]
     number = read_decimal(value)
+    if number is not None and number >= _FIRST_S * 1_000_000:
+        number /= 1000  # microseconds
     epoch = read_epoch(float(number)) if number is not None else None
     if epoch is not None:
         return (_EPOCH + epoch * _MILLISECOND).astimezone(ZoneInfo(timezone))
