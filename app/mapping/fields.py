@@ -196,6 +196,7 @@ class StoreFields(Fields):
         "",
         description="When a valid_until without a time is over. Where written, midnight counts as no time, too.",
         examples=["24:00", "22:00"],
+        json_schema_extra={"pattern": r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"},
     )
     stop_words: list[Annotated[str, AfterValidator(_check_stop_word)]] = Field(
         default_factory=list,

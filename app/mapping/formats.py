@@ -52,7 +52,7 @@ def _make_number(locale: Locale) -> Filter:
 
 def _make_money(locale: Locale, country: str) -> Filter:
     """`event_currency` is put there by the compiler: the event's own `business_currency_code`."""
-    usual = next(iter(get_territory_currencies(country)), "")
+    usual = find_usual_currency(country)
     whole = locale.currency_formats["standard"].pattern.replace(".00", "")
 
     def money(value: Any, currency: Any = None, *, event_currency: Any = None) -> Any:
@@ -67,6 +67,11 @@ def _make_money(locale: Locale, country: str) -> Filter:
         return _write_money(exact, code, locale, whole)
 
     return money
+
+
+def find_usual_currency(country: str) -> str:
+    """Return the ISO 4217 code of a country's money."""
+    return next(iter(get_territory_currencies(country)), "")
 
 
 def _write_money(amount: Decimal, code: str, locale: Locale, whole: str) -> str:
