@@ -50,7 +50,8 @@ def build_router(desk: Context) -> APIRouter:
 
 
 def _read_number(order: PersonOrder, desk: Context) -> str | PhoneFault:
-    return read_phone(order.phone, desk.rules.current().config.store.country)
+    store = desk.rules.current().config.store
+    return read_phone(order.phone, store.country, landlines=store.landlines)
 
 
 def _refuse(fault: PhoneFault) -> Response:

@@ -110,11 +110,11 @@ async def _read_order(request: Request, model: type[Order]) -> Order | Response:
 
 def _read_phones(desk: Context, phones: Iterable[str]) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the numbers that can be read, and by its place (from 0) what is wrong with each other one."""
-    country = desk.rules.current().config.store.country
+    store = desk.rules.current().config.store
     numbers: list[str] = []
     invalid: list[dict[str, Any]] = []
     for place, phone in enumerate(phones):
-        number = read_phone(phone, country)
+        number = read_phone(phone, store.country, landlines=store.landlines)
         if isinstance(number, PhoneFault):
             invalid.append({"place": place, "detail": f"{number.detail}; {CURE}"})
         else:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
 from app.mapping.problems import Problem
 from app.mapping.rules import Broken, Config, Example, Miss, Route, match_route
 from app.mapping.template import (
@@ -43,6 +44,8 @@ class ExampleResult:
     number: int  # 1-based among the route's examples
     message: Message | None
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def run_examples(
@@ -94,7 +97,12 @@ def _run_example(
         f'example {number} of route "{route.name}": {text}' for text in _compare(route, example, came_to, templates)
     ]
     problems = tuple(Problem("error", example.line, example.column, text) for text in texts)
-    return ExampleResult(route.name, number, came_to if isinstance(came_to, Message) else None, problems)
+    if not isinstance(came_to, Message):
+        return ExampleResult(route.name, number, None, problems)
+    told = [f'example {number} of route "{route.name}": {text}' for text in remark_on_money(route, event, config.store)]
+    warnings = tuple(Problem("warning", example.line, example.column, text) for text in told)
+    remarks = (*remark_on_number(route, event, config.store), *remark_on_day(route, event, config.store))
+    return ExampleResult(route.name, number, came_to, problems, warnings, remarks)
 
 
 def _render_example(route: Route, event: Event, config: Config) -> Message | Unrendered | Miss | Broken:

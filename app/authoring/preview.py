@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
 from app.mapping.expression import Expression
 from app.mapping.rules import Hit, Route, Source, Store, match_route
 from app.mapping.template import (
@@ -67,7 +68,7 @@ def preview_message(route: Route, event: Event, store: Store, templates: Templat
         variables=message.variables,
         filled=filled,
         miss=miss,
-        notes=tuple(_list_notes(route, event, message, filled)),
+        notes=tuple(_list_notes(route, event, store, message, filled)),
     )
 
 
@@ -97,7 +98,11 @@ def _describe_miss(route: Route, event: Event) -> str:
 # -- what was done to the values ------------------------------------------------------------------
 
 
-def _list_notes(route: Route, event: Event, message: Message, filled: FilledTemplate | None) -> Iterator[str]:
+def _list_notes(
+    route: Route, event: Event, store: Store, message: Message, filled: FilledTemplate | None
+) -> Iterator[str]:
+    for remark in (remark_on_number, remark_on_day, remark_on_money):
+        yield from remark(route, event, store)
     for number, (item, variable) in enumerate(zip(route.variables, message.variables, strict=True), 1):
         yield from _describe_value(f"variable {item.name or number}", item.source, event.payload, variable.value)
     if route.header is not None and message.header is not None:

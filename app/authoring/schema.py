@@ -166,6 +166,10 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "hold": "Wait for a receipt or for a person: never twice, perhaps not at all.",
         "resend": "Send it once more by itself: perhaps twice.",
     },
+    "landlines": {
+        "refuse": "A number that is certainly a landline gets no message.",
+        "allow": "A landline may be on WhatsApp, too, and gets messages like a mobile.",
+    },
     "webhook_signature": {
         "base64": "As Gallabox documents it.",
         "hex": "As some handlers in use read it.",

@@ -22,8 +22,8 @@ from pydantic import (
 from app.mapping.problems import ask_similar, find_similar
 from app.mapping.wording import CONSTANT, EXPRESSION, LIST, MAP
 from app.model.delivery import Mode, OnUnknown, Reason
+from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
-from app.values.phone import to_country
 from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 LONGEST_VALID_MS = parse_duration("30d")  # WhatsApp itself gives up then
@@ -88,6 +88,12 @@ def _check_language(code: str) -> str:
     return code
 
 
+def _check_day_ends(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00", text) or text == "00:00":
+        raise ValueError('must be a time of day in quotes, such as "22:00"; "24:00" is the end of the day')
+    return text
+
+
 def _check_live_from(text: str) -> str:
     parse_live_from(text)
     return text
@@ -112,6 +118,10 @@ def _read_switch(value: Any) -> Any:
 
 def _name_source(value: Any) -> str | None:
     return EXPRESSION if isinstance(value, str) else CONSTANT if isinstance(value, dict | ConstantFields) else None
+
+
+def _name_recipient(value: Any) -> str | None:
+    return EXPRESSION if isinstance(value, str) else MAP if isinstance(value, dict | RecipientFields) else None
 
 
 def _name_collection(value: Any) -> str | None:
@@ -179,12 +189,36 @@ class StoreFields(Fields):
     locale: Annotated[str, AfterValidator(_check_locale)] = Field(
         "en_IN", description="How numbers, money and dates are written.", examples=["en_IN", "hi_IN"]
     )
+    landlines: Literal["refuse", "allow"] = Field(
+        "refuse", description="allow: a landline may be on WhatsApp, too; it gets messages like a mobile."
+    )
+    day_ends: Annotated[str, AfterValidator(_check_day_ends)] = Field(
+        "",
+        description="When a valid_until without a time is over. Where written, midnight counts as no time, too.",
+        examples=["24:00", "22:00"],
+        json_schema_extra={"pattern": r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"},
+    )
     stop_words: list[Annotated[str, AfterValidator(_check_stop_word)]] = Field(
         default_factory=list,
         max_length=50,
         description="Replies that end marketing for whoever sends just that, beside stop, unsubscribe and the like.",
         examples=[["band karo"]],
     )
+
+
+class RecipientFields(Fields):
+    """The recipient in two parts; what is left out is looked for in the usual places."""
+
+    number: ExpressionText = Field("", description="The mobile number.", examples=["customer.phone"])
+    country: SourceFields | None = Field(
+        None, description="Its country, for a number without one.", examples=["customer.country_code"]
+    )
+
+    @model_validator(mode="after")
+    def _check_fixed(self) -> RecipientFields:
+        if isinstance(self.country, ConstantFields) and read_country(self.country.text) is None:
+            raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
+        return self
 
 
 class HeaderFields(Fields):
@@ -249,7 +283,14 @@ class SharedFields(Fields):
     language: Language = Field(
         "", description="Language of the template, as at WhatsApp.", examples=["en", "hi", "en_US"]
     )
-    recipient: ExpressionText = Field(
+    recipient: Annotated[
+        Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
+        Discriminator(
+            _name_recipient,
+            custom_error_type="source",
+            custom_error_message="must be an expression, or {number: …, country: …}",
+        ),
+    ] = Field(
         "",
         description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
         examples=["customer.mobile"],

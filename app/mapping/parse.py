@@ -17,6 +17,7 @@ from app.mapping.fields import (
     DefaultsFields,
     FileFields,
     HeaderFields,
+    RecipientFields,
     RouteFields,
     StoreFields,
 )
@@ -36,8 +37,9 @@ from app.mapping.rules import (
 )
 from app.mapping.template import Templates
 from app.sources.nector import canonical_topic
+from app.values.country import to_country
 from app.values.duration import parse_duration, parse_live_from
-from app.values.phone import to_country
+from app.values.phone import to_one_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _read_file(
     if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
         check_providers(providers, used, findings)
     mode = file.mode if file else "live"
-    only = frozenset(file.only) if file and file.only is not None else None
+    only = _read_only(file.only) if file else None
     return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash, only=only)
 
 
@@ -124,7 +126,14 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
     fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
     country = to_country(fields.country) or "IN"
-    return Store(country, fields.timezone, fields.locale, tuple(fields.stop_words))
+    return Store(
+        country=country,
+        timezone=fields.timezone,
+        locale=fields.locale,
+        landlines=fields.landlines == "allow",
+        day_ends=fields.day_ends,
+        stop_words=tuple(fields.stop_words),
+    )
 
 
 # -- providers ------------------------------------------------------------------------------------
@@ -187,7 +196,7 @@ def _read_routes(
     entries = _section(data, "routes")
     if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
-    context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale))}
+    context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines))}
     context["providers"] = tuple(_section(data, "providers"))
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
     named = {name: settings.named_variables for name, settings in providers.items()}
@@ -246,6 +255,8 @@ def compile_route(
     place = findings.document.find_place(path).key
     template = around.templates.get((provider, fields.template))
     live_from = _pick(fields, around.defaults, "live_from")
+    recipient = _pick(fields, around.defaults, "recipient")
+    whose = recipient if isinstance(recipient, RecipientFields) else RecipientFields.model_construct(number=recipient)
     return Route(
         name=name,
         topic=canonical_topic(fields.event),
@@ -253,7 +264,8 @@ def compile_route(
         template=fields.template,
         variables=_compile_variables(fields, provider, around),
         when=_compile_optional(fields.when, around),
-        recipient=_compile_optional(_pick(fields, around.defaults, "recipient"), around),
+        recipient=_compile_optional(whose.number, around),
+        country=_compile_source(whose.country, around) if whose.country is not None else None,
         language=_pick(fields, around.defaults, "language") or None,
         header=_compile_header(fields.header, around) if fields.header else None,
         buttons=tuple(ButtonSource(button.index, _compile_source(button.url, around)) for button in fields.buttons),
@@ -263,13 +275,17 @@ def compile_route(
         on_unknown=_pick(fields, around.defaults, "on_unknown"),
         mode=_pick(fields, around.defaults, "mode"),
         live_from=parse_live_from(live_from) if live_from else None,
-        only=frozenset(only) if (only := _pick(fields, around.defaults, "only")) is not None else None,
+        only=_read_only(_pick(fields, around.defaults, "only")),
         priority=_pick(fields, around.defaults, "priority"),
         marketing=template is None or template.category == "MARKETING",
         examples=tuple(_read_examples(fields, data, path, findings)),
         line=place.line,
         column=place.column,
     )
+
+
+def _read_only(numbers: Sequence[str] | None) -> frozenset[str] | None:
+    return None if numbers is None else frozenset(map(to_one_form, numbers))
 
 
 def _pick(fields: RouteFields, defaults: DefaultsFields, key: str) -> Any:

@@ -76,7 +76,8 @@ class Route:
     template: str
     variables: tuple[VariableSource, ...] = ()
     when: Expression | None = None
-    recipient: Expression | None = None  # None: the usual places, see values.phone
+    recipient: Expression | None = None  # None: the usual places, see message.recipient
+    country: Source | None = None  # the recipient's; None: the nearest in the event, else the store's
     language: str | None = None
     header: HeaderSource | None = None
     buttons: tuple[ButtonSource, ...] = ()
@@ -151,7 +152,7 @@ class RouteTable:
 
 
 def match_route(route: Route, event: Event) -> Match:
-    """Tell whether `event` is for `route`. A condition that reads something missing is false."""
+    """Tell whether `event` is for `route`. One that reads something missing is false; unreadable is not missing."""
     if canonical_topic(event.topic) != canonical_topic(route.topic):
         return Miss(route, "topic", f"it waits for {route.topic}")
     if route.when is None:
@@ -159,6 +160,8 @@ def match_route(route: Route, event: Event) -> Match:
     value = route.when.evaluate(event.payload)
     if isinstance(value, Failed):
         return Broken(route, f"`when` cannot be worked out: {value.detail}")
+    if isinstance(value, Missing) and value.unreadable:
+        return Broken(route, f"`when` cannot be worked out: `{value.name}` {value.why}")
     if isinstance(value, Missing):
         return Miss(route, "when", f"`when` is false, since `{value.name}` {value.why}")
     return Hit(route) if _is_true(value) else Miss(route, "when", f"`when: {route.when.source}` is false")
@@ -191,6 +194,8 @@ class Store:
     country: str = "IN"  # ISO 3166 alpha-2
     timezone: str = "Asia/Kolkata"
     locale: str = "en_IN"
+    landlines: bool = False  # whether they get messages, too
+    day_ends: str = ""  # when a date without a time is over ("22:00"); "": with the day
     stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
 
 

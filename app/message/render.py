@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from app.mapping.expression import Failed, Missing
 from app.mapping.rules import ButtonSource, Constant, HeaderSource, Route, Source, Store
 from app.message.freeze import checksum
-from app.message.person import find_recipient
+from app.message.recipient import find_recipient
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Button, Header, Message, Variable
@@ -41,7 +41,7 @@ class Unrendered:
 def render_message(route: Route, event: Event, store: Store) -> Message | Unrendered:
     """Fill `route`'s template from `event`. The recipient is looked at first, then the variables, all of them."""
     payload = event.payload
-    recipient = find_recipient(payload, store.country, route.recipient)
+    recipient = find_recipient(payload, store, route.recipient, route.country)
     if isinstance(recipient, PhoneFault):
         return Unrendered(recipient.reason, recipient.detail)
     variables = _render_variables(route, payload)
@@ -53,7 +53,7 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     buttons = [_render_button(button, payload) for button in route.buttons]
     fault = next((button for button in buttons if isinstance(button, Unrendered)), None)
     return fault or Message(
-        recipient=recipient,
+        recipient=recipient.number,
         template=route.template,
         recipient_name=_find_name(payload),
         language=route.language,
@@ -161,7 +161,7 @@ def compute_deadline(route: Route, event: Event, store: Store) -> int | Unrender
         return Unrendered(Reason.DEADLINE_INVALID, f"valid_until {value}")
     if isinstance(value, Failed):
         return Unrendered(Reason.DEADLINE_INVALID, f"valid_until cannot be worked out: {value.detail}")
-    until = parse_instant(value, store.timezone, end_of_day=True)
+    until = parse_instant(value, store.timezone, end_of_day=True, day_ends=store.day_ends)
     if until is None:
         return Unrendered(Reason.DEADLINE_INVALID, f"valid_until (`{route.valid_until.source}`) is not a date")
     return min(deadline, until)

@@ -12,7 +12,7 @@ from app.outbox.find import Person, find_person
 from app.outbox.read import read_delivery
 from app.outbox.sqlite.reader import AnyReader
 from app.values.instant import format_instant
-from app.values.phone import mask_phone
+from app.values.phone import mask_phone, to_one_form
 
 EXPORT_LIMIT = 100  # events a read
 
@@ -78,7 +78,7 @@ def _read_delivery(db: sqlite3.Connection, person: Person, row: tuple[Any, ...])
     """Return a delivery as `explain` shows it, but unmasked."""
     id_, recipient, frozen, marketing, clicked_at = row
     message = _read_json(frozen)
-    if recipient not in ("", person.number):  # somebody else's, whose event names this person
+    if to_one_form(recipient) not in ("", person.number):  # somebody else's, whose event names this person
         recipient = mask_phone(recipient)
         message = message and {**message, "recipient": recipient, "recipient_name": "***"}
     story = {name: value for name, value in (read_delivery(db, id_) or {}).items() if name not in _OF_EVENT}

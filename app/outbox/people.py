@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from app.errors import StoreBroken
+from app.values.phone import find_other_form, to_one_form
 
 HASH_BYTES = 16
 KEYS_SINCE = 3  # the schema's version
@@ -29,8 +30,30 @@ def read_key(db: sqlite3.Connection) -> bytes:
 
 
 def hash_person(key: bytes, number: str) -> bytes | None:
-    """Return the hash of an E.164 number, None of ""."""
-    return _hash(key, "number", number)
+    """Return the hash of an E.164 number in its one form, None of ""."""
+    return _hash(key, "number", to_one_form(number))
+
+
+def hash_other_form(key: bytes, number: str) -> bytes | None:
+    """Return the hash under which an earlier release may have kept a person, None for most."""
+    return _hash(key, "number", find_other_form(to_one_form(number)))
+
+
+def adopt_people(db: sqlite3.Connection, key: bytes, numbers: Iterable[str]) -> None:
+    """Bring what an earlier release kept of people under their other form to the one by which they go now."""
+    for number in numbers:
+        adopt_person(db, hash_person(key, number), hash_other_form(key, number))
+
+
+def adopt_person(db: sqlite3.Connection, person: bytes | None, former: bytes | None) -> None:
+    """Make what is kept under one hash that of another."""
+    if person is None or former is None:
+        return
+    for table in ("suppressions", "lifted_suppressions", "unreachable"):
+        db.execute(f"UPDATE OR IGNORE {table} SET person = ? WHERE person = ?", (person, former))  # noqa: S608 - ours
+        db.execute(f"DELETE FROM {table} WHERE person = ?", (former,))  # noqa: S608 - ours
+    for table in ("events", "deliveries", "acts"):
+        db.execute(f"UPDATE {table} SET person = ? WHERE person = ?", (person, former))  # noqa: S608 - ours
 
 
 def hash_people(key: bytes, numbers: Iterable[str]) -> Sequence[bytes]:

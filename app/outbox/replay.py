@@ -8,7 +8,7 @@ from typing import Any
 
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
-from app.outbox.add import FrozenDelivery, add_delivery, hash_dedup_key, see_key_again
+from app.outbox.add import FrozenDelivery, add_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.suppressions import stops_delivery
 from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
 
@@ -119,10 +119,10 @@ def find_duplicates(db: sqlite3.Connection, deliveries: Sequence[Delivery], now:
     """Return the ids of those whose key another event has; a key from before schema 2 is nobody's, so another's."""
     found = set()
     for delivery in deliveries:
-        key_hash = hash_dedup_key(delivery)
+        keys = [key for key in (hash_dedup_key(delivery), hash_former_key(delivery)) if key is not None]
         row = db.execute("SELECT seq FROM events WHERE id = ?", (delivery.event_id,)).fetchone()
-        values = (key_hash, now - DEDUP_WINDOW_MS, row and row[0])
-        if key_hash is not None and db.execute(_HAS_OTHER_KEY, values).fetchone():
+        since = now - DEDUP_WINDOW_MS
+        if any(db.execute(_HAS_OTHER_KEY, (key, since, row and row[0])).fetchone() for key in keys):
             found.add(delivery.id)
     return found
 

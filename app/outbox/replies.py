@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
-from app.outbox.people import hash_person
+from app.outbox.people import adopt_people, hash_person
 from app.outbox.receipts import Known, find_known, note_step, take_receipt
 from app.outbox.suppressions import lift, suppress
 from app.outbox.values import Heard
@@ -17,6 +17,7 @@ _ADD_CLICK = "INSERT INTO clicks VALUES (?, ?) ON CONFLICT DO NOTHING"
 def apply_reply(db: sqlite3.Connection, key: bytes, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
     """Do what a customer wished, and note what they tapped on; a reply that comes again changes nothing."""
     known = find_known(db, provider, reply.delivery_id, (reply.provider_message_id,))
+    adopt_people(db, key, (reply.sender,))
     person = hash_person(key, reply.sender) or (known.person if known else None)
     changed = False
     if wish == "stop":

@@ -42,7 +42,7 @@ class Outbox(Protocol):
     async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
         """Commit the event, its dedup row, its deliveries and their first timeline rows in one transaction.
 
-        A known (source, delivery_id) changes nothing and answers with the first one's. A delivery whose
+        A known (source, delivery_id, topic) changes nothing and answers with the first one's. A delivery whose
         (route, recipient, dedup_key) was seen within 30 days is stored `suppressed`, reason `duplicate`.
         """
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
 from app.model.delivery import Delivery, Reason, State
-from app.outbox.people import hash_person
+from app.outbox.people import hash_other_form, hash_person
 from app.outbox.values import Suppression, SuppressionCounts
 from app.values.stop_words import OptOut
 
@@ -75,7 +75,8 @@ def stops_delivery(db: sqlite3.Connection, delivery: Delivery, person: bytes | N
 
 def find_suppressed(db: sqlite3.Connection, key: bytes, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those that must not go out."""
-    return {it.id for it in deliveries if stops_delivery(db, it, hash_person(key, it.recipient))}
+    forms = (hash_person, hash_other_form)
+    return {it.id for it in deliveries if any(stops_delivery(db, it, form(key, it.recipient)) for form in forms)}
 
 
 def note_refusal(

@@ -67,7 +67,11 @@ class OutboxModel:
     def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
         for kept in self.events:
             it = kept.event
-            same = event.delivery_id is not None and (it.source, it.delivery_id) == (event.source, event.delivery_id)
+            same = event.delivery_id is not None and (it.source, it.delivery_id, it.topic) == (
+                event.source,
+                event.delivery_id,
+                event.topic,
+            )
             if same or it.id == event.id:
                 return Enqueued(it.id, tuple(show_state(row) for row in kept.rows), duplicate=True)
         kept = Kept(event, [])

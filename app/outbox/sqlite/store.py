@@ -177,13 +177,21 @@ class SqliteOutbox:
 
     async def suppress_people(self, numbers: Collection[str], reason: str, now: int) -> int:
         """See Outbox."""
-        hashes = people.hash_people(self._people_key, numbers)
+        hashes = await self._adopt(numbers)
         return await self._writer.run(lambda db: suppressing.suppress_people(db, hashes, reason, now))
 
     async def lift_suppressions(self, numbers: Collection[str]) -> int:
         """See Outbox."""
-        hashes = people.hash_people(self._people_key, numbers)
+        hashes = await self._adopt(numbers)
         return await self._writer.run(lambda db: suppressing.lift_people(db, hashes))
+
+    async def _adopt(self, numbers: Collection[str]) -> Sequence[bytes]:
+        """Return the hashes of numbers, after what an earlier release kept under another is theirs."""
+        key = self._people_key
+        former = [number for number in numbers if people.hash_other_form(key, number) is not None]
+        if former:
+            await self._writer.run(lambda db: people.adopt_people(db, key, former))
+        return people.hash_people(key, numbers)
 
     async def list_suppressions(self, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
         """See Outbox."""
@@ -308,10 +316,12 @@ class SqliteOutbox:
 
     async def export_person(self, number: str) -> Mapping[str, Any]:
         """See Outbox."""
+        await self._adopt([number])
         return await exporting.export_person(self._late_reader, finding.seek_person(self._people_key, number))
 
     async def erase_person(self, number: str, now: int) -> Erased:
         """See Outbox."""
+        await self._adopt([number])
         person = finding.seek_person(self._people_key, number)
         return await erasing.erase_person(self._writer, self._late_reader, person, now)
 
