@@ -15,14 +15,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, field_validator
 
-from app.model.delivery import Accepted, Outcome
+from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Receipt, Reply
-from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
+from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
 from app.providers.base import Request, Response, has_hex_signature, has_token
-from app.providers.json import first_text, parse_json, read_path
+from app.providers.json import first_text, parse_json
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
@@ -35,8 +35,6 @@ from app.providers.request import (
 )
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
 
-MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
-
 _SHORTEST_KEY = 8
 
 
@@ -44,24 +42,6 @@ def _as_tuple(value: Any) -> Any:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
-
-
-class AcceptedRule(BaseModel, extra="forbid", frozen=True):
-    """When an answer means that the provider took the message.
-
-    Always: a 2xx of `statuses` (empty: any). Then, unless `any_2xx` is set, a JSON object that tells of no
-    error, and, where `path` is given, holds `equals` there (texts are compared case-blind; without `equals`
-    anything that is not empty will do).
-    """
-
-    statuses: tuple[Annotated[int, Field(ge=200, le=299)], ...] = Field(
-        (), description="Only these statuses will do; default: any 2xx.", examples=[[200, 202]]
-    )
-    path: str = Field("", description="Where the answer says that it took the message.", examples=["data.status"])
-    equals: str | int | bool | None = Field(
-        None, description="What stands there then; default: anything that is not empty.", examples=["queued"]
-    )
-    any_2xx: bool = Field(default=False, description="true: any 2xx will do, whatever its body says.")
 
 
 class JsonApiSettings(RemoteSettings):
@@ -83,7 +63,7 @@ class JsonApiSettings(RemoteSettings):
         description="The JSON body; $phone and the like stand for the message's values.",
         examples=[{"to": "$phone", "templateId": "$template", "params": "$variables"}],
     )
-    accepted: AcceptedRule = Field(AcceptedRule(), description="When an answer means that the message was taken.")
+    accepted: AcceptedRule = Field(ANY_RULE, description="When an answer means that the message was taken.")
     message_id: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         MESSAGE_ID_PATHS,
         description="Where the provider's id stands in its answer; the first that is there.",
@@ -107,23 +87,13 @@ def build_mapped_request(settings: JsonApiSettings, message: Message, delivery_i
 
 def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outcome:
     """Return what an answer means by the settings' `accepted` and `message_id`."""
-    secrets = mapped_secrets(settings)
-    if not is_success(response.status):
-        return read_failure(response, treat_500_as=settings.treat_500_as, secrets=secrets)
-    rule, answer = settings.accepted, parse_json(response.body)
-    if rule.statuses and response.status not in rule.statuses:
-        return unreadable(response.status)
-    if rule.any_2xx:
-        return Accepted(first_text(answer, settings.message_id))
-    if not isinstance(answer, dict):
-        return unreadable(response.status)
-    if has_error(answer):
-        return read_told_error(answer, response.status, secrets)
-    if rule.path and (value := read_path(answer, rule.path)) is None:
-        return unreadable(response.status)
-    if rule.path and not _holds(rule, value):
-        return read_told_error(answer, response.status, secrets)
-    return Accepted(first_text(answer, settings.message_id))
+    return read_answer(
+        response,
+        treat_500_as=settings.treat_500_as,
+        secrets=mapped_secrets(settings),
+        rule=settings.accepted,
+        id_paths=settings.message_id,
+    )
 
 
 def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
@@ -132,14 +102,6 @@ def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
     # "Bearer" alone is no secret, what follows it is.
     words = (word for value in settings.headers.values() for word in value.split() if len(word) >= _SHORTEST_KEY)
     return secrets_of(settings, [*constants, *settings.headers.values(), *words])
-
-
-def _holds(rule: AcceptedRule, value: Any) -> bool:
-    if rule.equals is None:
-        return value not in ("", False)
-    if isinstance(value, str) and isinstance(rule.equals, str):
-        return value.casefold() == rule.equals.casefold()
-    return type(value) is type(rule.equals) and bool(value == rule.equals)
 
 
 def collect_texts(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
