@@ -7,7 +7,7 @@ acceptance is never a reason to send again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -20,7 +20,7 @@ from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, S
 from app.providers.base import Response
 from app.providers.json import first_text, parse_json, read_instant, read_path
 from app.providers.redact import redact
-from app.providers.signs import is_plain_acceptance, read_signs
+from app.providers.signs import is_plain, read_signs
 from app.providers.trouble import (
     REFUSED,
     THROTTLED,
@@ -95,31 +95,41 @@ def read_answer(
     response: Response,
     *,
     treat_500_as: Literal["retry", "unknown"],
-    secrets: Sequence[str],
+    list_secrets: Callable[[], Sequence[str]],
     rule: AcceptedRule = ANY_RULE,
     id_paths: Sequence[str] = MESSAGE_ID_PATHS,
 ) -> Outcome:
-    """Return what an answer means, whatever its bytes."""
+    """Return what an answer means, whatever its bytes. `list_secrets`: what its words may not show."""
+    answer = parse_json(response.body)
     if is_success(response.status):
-        return _read_success(response, rule, id_paths, secrets)
-    outcome = _read_failure(response, treat_500_as, secrets)
-    message_id = read_signs(parse_json(response.body)).message_id or ""
+        outcome = _read_acceptance(response.status, answer, rule, id_paths)
+        return outcome or _read_success(response, answer, rule, id_paths, list_secrets())
+    outcome = _read_failure(response, answer, treat_500_as, list_secrets())
+    message_id = read_signs(answer).message_id or ""
     # An id of a message has a digit; a word there is an error's name.
     return _keep_taken(outcome, message_id if re.search(r"\d", message_id) else None)
 
 
-def _read_success(response: Response, rule: AcceptedRule, id_paths: Sequence[str], secrets: Sequence[str]) -> Outcome:
-    status, answer = response.status, parse_json(response.body)
+def _read_acceptance(status: int, answer: Any, rule: AcceptedRule, id_paths: Sequence[str]) -> Outcome | None:
+    """Return what nearly every answer means, None where it takes a closer look to tell."""
     if rule.statuses and status not in rule.statuses:
         return Uncertain(Reason.ANSWER_UNREADABLE, f"HTTP {status}: not one of `accepted.statuses`")
-    if rule.any_2xx or (rule is ANY_RULE and isinstance(answer, dict) and is_plain_acceptance(answer)):
-        return Accepted(first_text(answer, id_paths))
+    if not (rule.any_2xx or is_plain(answer)):
+        return None
+    message_id = first_text(answer, id_paths)
+    said = rule.holds(answer) if rule.path else message_id is not None
+    return Accepted(message_id) if rule.any_2xx or said else None
+
+
+def _read_success(
+    response: Response, answer: Any, rule: AcceptedRule, id_paths: Sequence[str], secrets: Sequence[str]
+) -> Outcome:
+    status = response.status
     if not isinstance(answer, dict | list):
         told = _describe_page(response, secrets) or "the body is not the JSON we expect"
         return Uncertain(Reason.ANSWER_UNREADABLE, f"HTTP {status}: {told}"[:MAX_DETAIL])
-    signs = read_signs(answer)
+    signs, trouble = read_signs(answer), read_trouble(answer)
     message_id = first_text(answer, id_paths) or signs.message_id
-    trouble = read_trouble(answer)
     if signs.error:
         wait_ms = read_wait(response.headers, trouble.words)
         outcome = outcome_of(judge_trouble(trouble), _describe(status, trouble, secrets), wait_ms)
@@ -157,13 +167,15 @@ def _keep_taken(outcome: Outcome, message_id: str | None) -> Outcome:
     return Uncertain(Reason.ANSWER_UNREADABLE, outcome.detail, message_id)
 
 
-def _read_failure(response: Response, treat_500_as: Literal["retry", "unknown"], secrets: Sequence[str]) -> Outcome:
+def _read_failure(
+    response: Response, answer: Any, treat_500_as: Literal["retry", "unknown"], secrets: Sequence[str]
+) -> Outcome:
     """Return what an answer other than 2xx means, whatever its bytes.
 
     A WhatsApp error code in a field of its own says more than a refusing status or a 500, and so do words of being
     asked to wait.
     """
-    status, trouble = response.status, _read_failure_trouble(response)
+    status, trouble = response.status, _read_failure_trouble(response.body, answer)
     page = _describe_page(response, secrets)
     detail = f"HTTP {status}: {page}"[:MAX_DETAIL] if page else _describe(status, trouble, secrets)
     meaning = judge_trouble(trouble)
@@ -187,11 +199,10 @@ def _read_failure(response: Response, treat_500_as: Literal["retry", "unknown"],
             return _read_refusal(status, trouble, meaning, detail)
 
 
-def _read_failure_trouble(response: Response) -> Trouble:
-    value = parse_json(response.body)
-    text = response.body[:_LONGEST_WORDS].decode(errors="replace").strip()
+def _read_failure_trouble(body: bytes, answer: Any) -> Trouble:
+    text = body[:_LONGEST_WORDS].decode(errors="replace").strip()
     # Prose of a gateway ("error code: 1020"), no page and no half of a JSON.
-    return Trouble(text) if value is None and text.isprintable() and text[:1] not in "<{[" else read_trouble(value)
+    return Trouble(text) if answer is None and text.isprintable() and text[:1] not in "<{[" else read_trouble(answer)
 
 
 def _read_refusal(status: int, trouble: Trouble, meaning: Meaning, detail: str) -> Outcome:

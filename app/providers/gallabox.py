@@ -120,8 +120,8 @@ class Gallabox:
 
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means: a plain acceptance is `{id, status: ACCEPTED, message}`."""
-        secrets = secrets_of(self.settings)
-        return read_answer(response, treat_500_as=self.settings.treat_500_as, secrets=secrets)
+        settings = self.settings
+        return read_answer(response, treat_500_as=settings.treat_500_as, list_secrets=lambda: secrets_of(settings))
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
         """Tell whether `x-gallabox-signature` is the raw body's HMAC-SHA256, in base64 unless the YAML allows hex."""

@@ -90,7 +90,7 @@ def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outco
     return read_answer(
         response,
         treat_500_as=settings.treat_500_as,
-        secrets=mapped_secrets(settings),
+        list_secrets=lambda: mapped_secrets(settings),
         rule=settings.accepted,
         id_paths=settings.message_id,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +33,11 @@ _ID_KEYS = frozenset({"messageid", "msgid", "wamid", "messageuuid", "messagesid"
 _ID_PLACES = frozenset(
     {"message", "messages", "msg", "data", "result", "results", "response", "whatsapp", "payload", "body"}
 )
+
+
+_PLAIN_KEYS = frozenset({"id", "message_id", "messageId", "message", "messaging_product", "input", "wa_id"})
+_STATUS_KEYS = frozenset({"status", "message_status"})
+_PLAIN_HOLDERS = frozenset({"contacts", "messages", "data"})
 
 
 @dataclass(slots=True)
@@ -111,11 +115,21 @@ def _fold(value: Any) -> str:
     return re.sub(r"[\s_-]+", " ", text[:200]).strip(" .!").casefold()
 
 
-def is_plain_acceptance(answer: Mapping[str, Any]) -> bool:
-    """Tell whether an answer is what nearly all are, without a look at every corner of it."""
-    text = answer.get("message", "")
-    return (
-        answer.keys() <= {"id", "status", "message"}
-        and answer.get("status") in ("ACCEPTED", "accepted")
-        and (text is None or (isinstance(text, str) and "{" not in text))
-    )
+def is_plain(value: Any) -> bool:
+    """Tell whether an answer is of the few keys of nearly every acceptance: then no corner of it has to be searched.
+
+    Whether it names an id or a word of acceptance is another question.
+    """
+    if isinstance(value, list):
+        return len(value) == 1 and is_plain(value[0])
+    return isinstance(value, dict) and all(_is_plain_field(key, item) for key, item in value.items())
+
+
+def _is_plain_field(key: str, item: Any) -> bool:
+    match item:
+        case str():
+            return (key in _PLAIN_KEYS and "{" not in item) or (key in _STATUS_KEYS and item.lower() in _TAKEN)
+        case dict() | list():
+            return key in _PLAIN_HOLDERS and is_plain(item)
+        case _:
+            return item is True and key in _OUTCOMES

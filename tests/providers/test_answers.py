@@ -18,7 +18,7 @@ REFUSED = Rejected(Reason.REQUEST_REFUSED)
 
 def read(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Outcome:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_answer(Response(status, headers or {}, raw), treat_500_as="retry", secrets=())
+    return read_answer(Response(status, headers or {}, raw), treat_500_as="retry", list_secrets=tuple)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_wish_to_wait_is_handed_on(status: int) -> None:
 
 
 def test_500_may_be_declared_uncertain() -> None:
-    outcome = read_answer(Response(500, {}, b""), treat_500_as="unknown", secrets=())
+    outcome = read_answer(Response(500, {}, b""), treat_500_as="unknown", list_secrets=tuple)
     assert outcome == Uncertain(Reason.GATEWAY_FAILED, "HTTP 500")
 
 

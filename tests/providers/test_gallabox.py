@@ -94,9 +94,7 @@ def test_header_goes_by_its_kind(
         ({}, Uncertain),
     ],
 )
-def test_what_says_that_it_was_taken_is_accepted(
-    gallabox: Provider, answer: Mapping[str, Any], kind: type
-) -> None:
+def test_what_says_that_it_was_taken_is_accepted(gallabox: Provider, answer: Mapping[str, Any], kind: type) -> None:
     assert type(gallabox.read_response(Response(202, {}, json.dumps(answer).encode()))) is kind
 
 
