@@ -1,9 +1,11 @@
 """A JSON API described in the YAML: what `type: http` and `type: bitespeed` share.
 
 path: /v1/send                          after base_url; default: none
+query: {whatsappNumber: $phone}
 method: POST
-headers: {authorization: "Bearer ${TOKEN}"}
-body: {to: $phone, templateId: $template, params: $variables}     mapping.py lists the placeholders
+headers: {authorization: "Bearer ${TOKEN}", idempotency-key: $delivery_id}
+body: {to: $phone, templateId: $template, params: $variables}     request.py lists the placeholders
+form: {To: $phone_plus, Vars: $variables_by_name}                 instead of body
 accepted: {statuses: [200, 202], path: data.status, equals: queued, any_2xx: false}
 message_id: [data.id, messages[0].id]   the first that is there
 """
@@ -15,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
 
 from app.model.delivery import Outcome
 from app.model.message import Message
@@ -26,10 +28,18 @@ from app.providers.json import first_text, parse_json
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
+    build_form_request,
     build_json_request,
+    check_fields,
     check_headers,
     check_mapping,
+    check_path,
+    encode_fields,
+    fill_fields,
+    fill_headers,
     fill_mapping,
+    fill_path,
+    is_literal,
     message_values,
     secrets_of,
 )
@@ -59,9 +69,23 @@ class JsonApiSettings(RemoteSettings):
         description="More headers; content-type is always application/json.",
         examples=[{"authorization": "Bearer ${API_TOKEN}"}],
     )
-    body: dict[str, JsonValue] = Field(
+    query: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Added to the address, encoded.",
+        examples=[{"whatsappNumber": "$phone"}],
+    )
+    body: dict[str, JsonValue] | None = Field(
+        None,
         description="The JSON body; $phone and the like stand for the message's values.",
         examples=[{"to": "$phone", "templateId": "$template", "params": "$variables"}],
+    )
+    form: dict[str, JsonValue] | None = Field(
+        None,
+        validate_default=True,
+        repr=False,
+        description="Instead of `body`: the fields of a form (application/x-www-form-urlencoded).",
+        examples=[{"To": "whatsapp:$phone_plus", "ContentSid": "$template", "ContentVariables": "$variables_by_name"}],
     )
     accepted: AcceptedRule = Field(ANY_RULE, description="When an answer means that the message was taken.")
     message_id: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
@@ -70,19 +94,51 @@ class JsonApiSettings(RemoteSettings):
         examples=["data.id"],
     )
 
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str) -> str:
+        check_path(value, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        check_fields(value, MESSAGE_NAMES | set(cls.constants), texts_only=True)
+        return value
+
     @field_validator("body")
     @classmethod
-    def _check_body(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _check_body(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
         json.dumps(value, allow_nan=False)
         check_mapping(value, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+    @field_validator("query", "form")
+    @classmethod
+    def _check_fields(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        json.dumps(value, allow_nan=False)
+        check_fields(value or {}, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+    @field_validator("form")
+    @classmethod
+    def _check_one_of_two(cls, value: dict[str, JsonValue] | None, info: ValidationInfo) -> Any:
+        if "body" in info.data and (info.data["body"] is None) == (value is None):
+            raise ValueError("is sent instead of `body:`; write one of the two")
         return value
 
 
 def build_mapped_request(settings: JsonApiSettings, message: Message, delivery_id: str) -> Request:
     """Return the request that the settings describe for this message."""
     constants = {name: getattr(settings, name) for name in settings.constants}
-    payload = fill_mapping(settings.body, {**constants, **message_values(message, delivery_id)})
-    return build_json_request(settings.method, settings.base_url + settings.path, settings.headers, payload or {})
+    values = {**constants, **message_values(message, delivery_id)}
+    url = settings.base_url + fill_path(settings.path, values)
+    if query := encode_fields(fill_fields(settings.query, values)):
+        url += f"{'&' if '?' in url else '?'}{query}"
+    headers = fill_headers(settings.headers, values)
+    if settings.form is None:
+        return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
+    return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
 
 
 def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outcome:
@@ -99,9 +155,11 @@ def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outco
 def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
     """Return what must be struck out of a provider's words: its secrets, its ids, the values of its headers."""
     constants = (str(getattr(settings, name)) for name in settings.constants)
+    fields = [*settings.query.items(), *(settings.form or {}).items()]
+    hidden = (str(value) for name, value in fields if is_literal(name, value, MESSAGE_NAMES))
     # "Bearer" alone is no secret, what follows it is.
     words = (word for value in settings.headers.values() for word in value.split() if len(word) >= _SHORTEST_KEY)
-    return secrets_of(settings, [*constants, *settings.headers.values(), *words])
+    return secrets_of(settings, [*constants, *settings.headers.values(), *words, *hidden])
 
 
 def collect_texts(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
