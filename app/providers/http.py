@@ -46,6 +46,10 @@ from app.providers.request import (
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
 
 _SHORTEST_KEY = 8
+_NO_RULE = (
+    "does not say by what an answer means that the message was taken",
+    "write accepted: {path: data.status, equals: queued} as `answer.shape` in the log shows it, or accepted: {}",
+)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -93,6 +97,15 @@ class JsonApiSettings(RemoteSettings):
         description="Where the provider's id stands in its answer; the first that is there.",
         examples=["data.id"],
     )
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the file does not say how an answer tells that the message was taken."""
+        return not (self.accepted.path or self.accepted.any_2xx)
+
+    def list_doubts(self) -> Sequence[tuple[str, str]]:
+        """Return what `check` should warn of, and the cure of each."""
+        return () if "accepted" in self.model_fields_set else (_NO_RULE,)
 
     @field_validator("path")
     @classmethod
