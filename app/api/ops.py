@@ -119,13 +119,12 @@ def _add_retries(router: APIRouter, desk: Context) -> None:
         retried: list[str] = []
         skipped: dict[str, str] = {}
         async for ids in _list_pages(desk.outbox, order):
-            done, left = await _retry(desk, ids)
+            done, left = await _retry(desk, ids, careful=not order.ids)
             retried += done
             skipped |= left
-        # Of a whole state it would be a long list: there the counts say enough.
-        return JSONResponse(
-            {"retried": retried, "skipped": Counter(skipped.values()), "why": skipped if order.ids else {}}
-        )
+        # Of a whole state it would be a long list: there the counts say enough, but for what a person has to look at.
+        why = {id_: why for id_, why in skipped.items() if order.ids or why == "perhaps_taken"}
+        return JSONResponse({"retried": retried, "skipped": Counter(skipped.values()), "why": why})
 
     @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
     async def retry_delivery(delivery_id: str) -> Response:
@@ -225,13 +224,15 @@ async def _list_pages(outbox: Outbox, order: RetryOrder) -> AsyncIterator[Sequen
             return
 
 
-async def _retry(desk: Context, ids: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
+async def _retry(
+    desk: Context, ids: Sequence[str], *, careful: bool = False
+) -> tuple[Sequence[str], Mapping[str, str]]:
     """Retry deliveries; return those that will be sent again, and why the others will not.
 
     Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.
     """
     now = desk.clock()
-    retried = await desk.outbox.retry_deliveries(ids, now)
+    retried = await desk.outbox.retry_deliveries(ids, now, careful=careful)
     skipped = await desk.outbox.explain_retry(set(ids).difference(retried), now)
     desk.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
     desk.dispatcher.wake_all()

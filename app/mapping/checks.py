@@ -8,6 +8,7 @@ from typing import Any
 from app.mapping.expression import Expression
 from app.mapping.findings import Findings
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
+from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, match_route
 from app.mapping.template import Template, Templates
 from app.mapping.template_entries import find_placeholders
@@ -60,9 +61,12 @@ def _describe_duty(route: Route) -> tuple[Any, ...]:
     return (route.topic, route.provider, route.template, _text(route.recipient))
 
 
-def check_providers(names: Iterable[str], used: Iterable[str], findings: Findings) -> None:
-    """Report accounts that no route uses."""
-    for name in set(names) - set(used):
+def check_providers(providers: Mapping[str, ProviderSettings], used: Iterable[str], findings: Findings) -> None:
+    """Report accounts that no route uses, and what is doubtful about the others."""
+    for name, settings in providers.items():
+        for message, hint in settings.list_doubts():
+            findings.warn(("providers", name), f'provider "{name}" {message}', hint, at="key")
+    for name in set(providers) - set(used):
         findings.warn(("providers", name), f'no route uses provider "{name}"', at="key")
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from app.delivery.decide import Decision, probe_wait_ms
-from app.model.delivery import Accepted, Attempt, Outcome, Reason, Rejected, Scope, State
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State, Uncertain
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusal, forget_refusals, put_new, release_probed
 from app.outbox.people import HASH_ID
@@ -17,6 +17,7 @@ from app.outbox.values import Closed, NewHold
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
 RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes
 REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
+UNREADABLE_LIMIT = 5  # answers in a row: each may be a message that nobody gets, or one that everybody gets
 
 _FIND = "SELECT seq, state, attempts, receipt, reason, person FROM deliveries WHERE id = ?"
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
@@ -55,6 +56,8 @@ WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= ?2
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = max(last_at, excluded.last_at)
 """
 _ALL_LEASES = 2**62
+# Of an attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the same.
+PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND a.detail GLOB 'HTTP 2[0-9][0-9]*'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,15 @@ def close_attempt(db: sqlite3.Connection, attempt: Attempt, ending: Ending) -> C
     late = state == State.UNKNOWN and reason == Reason.PROCESS_DIED and _was_lost(db, seq, attempt.number)
     if state != State.SENDING and not late:
         return Closed(recorded=False)
-    message_id = ending.outcome.provider_message_id if isinstance(ending.outcome, Accepted) else None
+    outcome = ending.outcome
+    message_id = outcome.provider_message_id if isinstance(outcome, Accepted | Uncertain) else None
     _move_delivery(db, seq, attempt.number, receipt, ending, message_id, late=late)
     _end_attempt(db, seq, attempt.number, ending)
     if not isinstance(ending.outcome, Accepted):
         note_refusal(db, person, ending.outcome.reason, ending.now)
     early = apply_early(db, attempt.delivery.provider, attempt.delivery.id, message_id, ending.now)
     released = release_probed(db, attempt.probes, ending.now) if isinstance(ending.outcome, Accepted) else ()
-    hold_set = _set_hold(db, ending) or _hold_route(db, attempt.delivery.route, ending)
+    hold_set = _set_hold(db, ending) or _hold_repeated(db, attempt.delivery, ending)
     return Closed(True, early if hold_set is None else (hold_set, *early), released)
 
 
@@ -101,15 +105,21 @@ def _set_hold(db: sqlite3.Connection, ending: Ending) -> NewHold | None:
     return put_new(db, scope, reason, ending.now, ending.decision.hold_probe_at)
 
 
-def _hold_route(db: sqlite3.Connection, route: str, ending: Ending) -> NewHold | None:
-    """Count a route's refusals in a row, and hold it at the fifth; return that hold if it is new."""
+def _hold_repeated(db: sqlite3.Connection, delivery: Delivery, ending: Ending) -> NewHold | None:
+    """Count a route's refusals and a provider's unreadable answers in a row; return the hold that the fifth sets."""
+    of_route, of_provider = f"route:{delivery.route}", f"provider:{delivery.provider}"
     match ending.outcome:
         case Accepted():
-            forget_refusals(db, route)
-        case Rejected(reason=reason, scope=Scope.MESSAGE) if count_refusal(db, route, reason) >= REFUSALS_LIMIT:
-            scope = f"route:{route}"
-            probe_at = ending.now + probe_wait_ms(scope)
-            return put_new(db, scope, Reason.REFUSED_REPEATEDLY, ending.now, probe_at)
+            forget_refusals(db, delivery.route, of_provider)
+        case Rejected(reason=reason, scope=Scope.MESSAGE):
+            forget_refusals(db, "", of_provider)
+            if count_refusal(db, delivery.route, reason) >= REFUSALS_LIMIT:
+                probe_at = ending.now + probe_wait_ms(of_route)
+                return put_new(db, of_route, Reason.REFUSED_REPEATEDLY, ending.now, probe_at)
+        case Uncertain(reason=Reason.ANSWER_UNREADABLE as reason):
+            if count_refusal(db, of_provider, reason) >= UNREADABLE_LIMIT:
+                probe_at = ending.now + probe_wait_ms(of_provider)
+                return put_new(db, of_provider, Reason.ANSWERS_UNREADABLE, ending.now, probe_at)
         case _:
             pass
     return None

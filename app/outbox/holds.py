@@ -72,10 +72,8 @@ def put_new(db: sqlite3.Connection, scope: str, reason: Reason, now: int, probe_
 
 
 def release_hold(db: sqlite3.Connection, scope: str, now: int) -> bool:
-    """End a hold, as a person wishes; False if there was none. A route's refusals are counted anew."""
-    kind, _, name = scope.partition(":")
-    if kind == "route":
-        forget_refusals(db, name)
+    """End a hold, as a person wishes; False if there was none. What it was set for is counted anew."""
+    forget_refusals(db, scope.removeprefix("route:"))
     return _end_hold(db, _RELEASE, scope, now, by_hand=True)
 
 
@@ -93,14 +91,17 @@ def _end_hold(db: sqlite3.Connection, statement: str, scope: str, now: int, *, b
 
 
 def count_refusal(db: sqlite3.Connection, route: str, reason: str) -> int:
-    """Note that one more message of a route was refused for good; return how many were, in a row, for this reason."""
+    """Note that one more message of a route was refused for good; return how many were, in a row, for this reason.
+
+    Answers that say nothing are counted in the same way, for `provider:NAME`, which is no name of a route.
+    """
     db.execute(_REFUSE, (route, reason))
     return int(db.execute("SELECT n FROM refusals WHERE route = ?", (route,)).fetchone()[0])
 
 
-def forget_refusals(db: sqlite3.Connection, route: str) -> None:
-    """Begin the count of a route's refusals again."""
-    db.execute("DELETE FROM refusals WHERE route = ?", (route,))
+def forget_refusals(db: sqlite3.Connection, route: str, provider_scope: str = "") -> None:
+    """Begin the count of a route's refusals again, and of a provider's unreadable answers."""
+    db.execute("DELETE FROM refusals WHERE route IN (?, ?)", (route, provider_scope))
 
 
 def read_standing(db: sqlite3.Connection) -> Standing:

@@ -9,6 +9,7 @@ from typing import Any
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, hash_dedup_key, hash_former_key, see_key_again
+from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.suppressions import stops_delivery
 from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
 
@@ -16,11 +17,11 @@ EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading c
 UNROUTED = "unrouted"
 
 _EVENT = "e.seq, e.id, e.source, e.topic, e.source_delivery_id, e.received_at, e.body"
-_PAST = """
+_PAST = f"""
 SELECT d.id, d.route, d.provider, d.template, d.recipient, d.state, d.reason,
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND a.outcome = 'uncertain')
+    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND {PERHAPS_TAKEN})
 FROM deliveries d INDEXED BY deliveries_event WHERE d.event_seq = ? ORDER BY d.seq
-"""
+"""  # noqa: S608  # our own words only
 # Events in the order they came, or those of a rare state by the index that stays small. A partial index is used
 # only if its very condition stands in the query; `at` is what a page is continued by.
 _ALL = ("events e", "e.seq", "events e", "e.seq > :after")

@@ -135,14 +135,17 @@ class Outbox(Protocol):
     async def find_suppressed(self, deliveries: Sequence[Delivery]) -> Collection[str]:
         """Return the ids of those that are marketing to somebody who has opted out."""
 
-    async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
-        """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
+    async def retry_deliveries(self, ids: Collection[str], now: int, *, careful: bool = False) -> Sequence[str]:
+        """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed.
+
+        `careful`: not those `dead` or `expired` whose provider may have taken the message all the same.
+        """
 
     async def explain_retry(self, ids: Collection[str], now: int) -> Mapping[str, str]:
         """Return, for each of these deliveries that cannot be retried, why.
 
         `not_found`, `deadline_passed`, `payload_gone`, `replayed` (a later delivery of its event does its work),
-        or the state in which there is nothing to retry.
+        `perhaps_taken`, or the state in which there is nothing to retry.
         """
 
     async def find_events(self, wanted: EventFilter) -> EventPage:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
 from app.model.delivery import DEDUP_WINDOW_MS
-from app.outbox.close import recover_lost_attempts
+from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.lanes import note_time
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
@@ -32,15 +32,17 @@ WHERE seq IN (SELECT seq FROM deliveries WHERE state = 'unknown' AND due_at <= ?
 _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o INDEXED BY deliveries_event WHERE o.event_seq = deliveries.event_seq
     AND o.created_at <> deliveries.created_at AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
+_PERHAPS_TAKEN = f"EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN})"  # noqa: S608  # our own words only
 _RETRY = f"""
 UPDATE deliveries SET state = 'pending', reason = NULL, due_at = ?1, spent = 0, updated_at = ?1,
     detail = iif(state = 'unknown', 'retried by hand, though it may have arrived', 'retried by hand')
 WHERE id = ?2 AND state IN ('dead', 'unknown', 'expired') AND message IS NOT NULL AND deadline_at > ?1
-  AND NOT {_REPLAYED}
+  AND NOT {_REPLAYED} AND NOT (?3 AND state <> 'unknown' AND {_PERHAPS_TAKEN})
 """  # noqa: S608  # our own words only
 _EXPLAIN_RETRY = f"""
 SELECT CASE WHEN state NOT IN ('dead', 'unknown', 'expired') THEN state WHEN message IS NULL THEN 'payload_gone'
-    WHEN deadline_at <= ?1 THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed' END FROM deliveries WHERE id = ?2
+    WHEN deadline_at <= ?1 THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed'
+    WHEN {_PERHAPS_TAKEN} THEN 'perhaps_taken' END FROM deliveries WHERE id = ?2
 """  # noqa: S608  # our own words only
 
 
@@ -66,9 +68,12 @@ def tidy(db: sqlite3.Connection, now: int, gap_ms: int, settle_ms: int) -> int:
     return recover_lost_attempts(db, now, settle_ms)
 
 
-def retry_deliveries(db: sqlite3.Connection, ids: Collection[str], now: int) -> Sequence[str]:
-    """Make what a person picked pending again; return the ids that changed, in the order given."""
-    return [id_ for id_ in dict.fromkeys(ids) if db.execute(_RETRY, (now, id_)).rowcount]
+def retry_deliveries(db: sqlite3.Connection, ids: Collection[str], now: int, *, careful: bool) -> Sequence[str]:
+    """Make what a person picked pending again; return the ids that changed, in the order given.
+
+    `careful`: leave out what has ended and may have been taken all the same.
+    """
+    return [id_ for id_ in dict.fromkeys(ids) if db.execute(_RETRY, (now, id_, careful)).rowcount]
 
 
 def explain_retry(db: sqlite3.Connection, ids: Collection[str], now: int) -> Mapping[str, str]:

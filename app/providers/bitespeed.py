@@ -72,7 +72,7 @@ class BitespeedSettings(JsonApiSettings):
         description="Only needed to take receipts: ?token= of their URL.",
         examples=["${BITESPEED_WEBHOOK_TOKEN:-}"],
     )
-    body: dict[str, JsonValue] = Field(
+    body: dict[str, JsonValue] | None = Field(
         default_factory=lambda: dict(DEFAULT_BODY),
         description="The JSON body; $phone and the like stand for the message's values.",
     )

@@ -14,10 +14,10 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from app.mapping.template import Template, TemplateButton
-from app.model.delivery import Accepted, Outcome
+from app.model.delivery import Outcome
 from app.model.message import Header, Message
 from app.model.receipt import Receipt, ReceiptStatus, Reply
-from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
+from app.providers.answers import read_answer
 from app.providers.base import LIST_LIMIT_BYTES, Request, Response
 from app.providers.json import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
 from app.providers.request import RemoteSettings, build_json_request, check_header_secret, name_variables, secrets_of
@@ -121,18 +121,9 @@ class Gallabox:
         return build_json_request("POST", url, self._headers(), payload)
 
     def read_response(self, response: Response) -> Outcome:
-        """Say what the answer means: only a 2xx whose status is ACCEPTED is one, as in Gallabox's own plug-in."""
-        secrets = secrets_of(self.settings)
-        if not is_success(response.status):
-            return read_failure(response, treat_500_as=self.settings.treat_500_as, secrets=secrets)
-        answer = as_mapping(parse_json(response.body))
-        status = as_text(answer.get("status"))
-        if not has_error(answer):
-            if status is None:
-                return unreadable(response.status)
-            if status.casefold() == "accepted":
-                return Accepted(first_text(answer, ("id",)))
-        return read_told_error(answer, response.status, secrets)
+        """Say what the answer means: a plain acceptance is `{id, status: ACCEPTED, message}`."""
+        settings = self.settings
+        return read_answer(response, treat_500_as=settings.treat_500_as, list_secrets=lambda: secrets_of(settings))
 
     def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
         """Return why `x-gallabox-signature` can sign nothing."""

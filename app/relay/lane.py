@@ -298,6 +298,8 @@ class Lane:
             )
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
+        if sent.keys and self.settings.is_guessed:
+            self._parts.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
         return sent.outcome, sent.tries
 
     async def _wait_for_turn(self, recipient: str) -> None:

@@ -74,11 +74,11 @@ class Relay:
         self._outbox: SqliteOutbox | None = None
         self._dispatcher: Dispatcher | None = None
         if settings.stateless:
-            self._forwarder = ProviderTaker(snapshot, self.metrics, log, tracer)
+            self._forwarder = ProviderTaker(snapshot, self.metrics, log, tracer, settings.way)
             taker: ProviderTaker | OutboxTaker = self._forwarder
         else:
             outbox = self._outbox = SqliteOutbox(settings.database_path)
-            open_sender = partial(open_client, tracer=tracer)
+            open_sender = partial(open_client, tracer=tracer, way=settings.way)
             parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_sender, tracer)
             retention = Retention(settings.payload_retention, settings.record_retention)
             dispatcher = Dispatcher(parts, retention, on_dead)

@@ -21,7 +21,7 @@ templates:
 CONFIG = """version: 1
 providers:
   gallabox: {type: gallabox, channel_id: c, api_key: "${KEY}", api_secret: "${KEY}"}
-  bitespeed: {type: bitespeed, base_url: https://b.example, channel_id: c, user_id: u}
+  bitespeed: {type: bitespeed, base_url: https://b.example, channel_id: c, user_id: u, accepted: {}}
 routes:
   coins:
     event: walletreward_create

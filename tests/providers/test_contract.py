@@ -18,7 +18,7 @@ from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider, Response
-from app.providers.whatsapp import META_CODES
+from app.providers.trouble import META_CODES
 from app.sources.signature import Mistake
 
 TextsOf = Callable[[bytes], list[str]]

@@ -85,14 +85,16 @@ def test_header_goes_by_its_kind(
         ({"id": "g-1", "status": "ACCEPTED"}, Accepted),
         ({"id": "g-1", "status": "accepted", "warnings": ["slow"]}, Accepted),
         ({"status": "Accepted"}, Accepted),
-        ({"id": "g-1", "status": "QUEUED"}, Rejected),
+        ({"id": "g-1", "status": "QUEUED"}, Accepted),
         ({"id": "g-1", "status": "FAILED", "message": "no"}, Rejected),
         ({"status": "ACCEPTED", "error": "no"}, Rejected),
-        ({"id": "g-1"}, Uncertain),
+        ({"id": "g-1"}, Accepted),
+        ({"id": "g-1", "status": "ACCEPTED", "message": 7}, Accepted),
+        ({"id": "g-1", "status": "IN_LIMBO"}, Uncertain),
         ({}, Uncertain),
     ],
 )
-def test_only_accepted_is_accepted(gallabox: Provider, answer: Mapping[str, Any], kind: type) -> None:
+def test_what_says_that_it_was_taken_is_accepted(gallabox: Provider, answer: Mapping[str, Any], kind: type) -> None:
     assert type(gallabox.read_response(Response(202, {}, json.dumps(answer).encode()))) is kind
 
 

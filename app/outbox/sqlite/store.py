@@ -206,9 +206,9 @@ class SqliteOutbox:
         key = self._people_key
         return await self._reader.run(lambda db: suppressing.find_suppressed(db, key, deliveries))
 
-    async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
+    async def retry_deliveries(self, ids: Collection[str], now: int, *, careful: bool = False) -> Sequence[str]:
         """See Outbox."""
-        return await self._writer.run(lambda db: sweeping.retry_deliveries(db, ids, now))
+        return await self._writer.run(lambda db: sweeping.retry_deliveries(db, ids, now, careful=careful))
 
     async def explain_retry(self, ids: Collection[str], now: int) -> Mapping[str, str]:
         """See Outbox."""
