@@ -7,9 +7,10 @@ from typing import Any
 
 from app.mapping.expression import Expression
 from app.mapping.findings import Findings
+from app.mapping.parts import HEADER_KINDS, ButtonKind, Source, find_button_kind
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.rules import Hit, Route, match_route
-from app.mapping.template import Template, Templates
+from app.mapping.template import Template, TemplateButton, Templates, find_language
 from app.mapping.template_entries import find_placeholders
 from app.model.event import Event
 from app.sources.nector import KNOWN_PROPERTIES, TOPICS
@@ -128,23 +129,31 @@ def _cure_capital(name: str, expression: Expression) -> str:
 
 def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, Expression]]:
     path: Path = ("routes", route.name)
-    is_mapping = (*path, "variables", 0) not in findings.document.places
     for key, expression in (
         ("when", route.when),
         ("recipient", route.recipient),
+        ("language", route.language),
+        ("limited_time_offer", route.offer),
         ("valid_until", route.valid_until),
         ("dedup_by", route.dedup_by),
     ):
-        if expression is not None:
+        if isinstance(expression, Expression):
             yield (*path, key), expression
+    for at, source in list_sources(route, findings):
+        if isinstance(source, Expression):
+            yield at, source
+
+
+def list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
+    """Yield what fills the variables and parts of a route's template, with its place."""
+    path: Path = ("routes", route.name)
+    is_mapping = (*path, "variables", 0) not in findings.document.places
     for place, variable in enumerate(route.variables):
-        if isinstance(variable.source, Expression):
-            yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
-    if route.header is not None and isinstance(route.header.source, Expression):
-        yield (*path, "header", route.header.kind), route.header.source
+        yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
+    for keys, source in route.header.list_sources() if route.header else ():
+        yield (*path, "header", *keys), source
     for place, button in enumerate(route.buttons):
-        if isinstance(button.url, Expression):
-            yield (*path, "buttons", place, "url"), button.url
+        yield (*path, "buttons", place, button.kind), button.source
 
 
 def check_template(route: Route, templates: Templates, findings: Findings, listed: Collection[str]) -> None:
@@ -163,22 +172,38 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
             message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
             findings.warn((*path, "template"), message, ask_similar(route.template, known))
         return
-    _check_standing(route, template, findings, is_listed=is_listed)
-    for key, check in (("variables", _check_variables), ("header", _check_header), ("buttons", _check_buttons)):
+    language = None if isinstance(route.language, Expression) else route.language
+    version = find_language(template, language) or template
+    _check_standing(route, version, language, findings, is_listed=is_listed)
+    for key, check in (
+        ("variables", _check_variables),
+        ("header", _check_header),
+        ("buttons", _check_buttons),
+        ("limited_time_offer", _check_offer),
+    ):
         if not findings.is_silenced((*path, key)):
-            check(route, template, findings)
+            check(route, version, findings)
+    others = [f"a {name.replace('_', ' ')}" for name in version.others]
+    others += [f"a {version.header_kind} header"] if version.header_kind not in {"none", *HEADER_KINDS} else []
+    kinds = [(place, find_button_kind(button.kind)) for place, button in enumerate(version.buttons)]
+    others += [f"a button of the kind {kind.listed} ({place})" for place, kind in kinds if kind.needs == "more"]
+    if others:
+        what = f'template "{version.id}" has {" and ".join(others)}, which the relay cannot fill'
+        findings.warn((*path, "template"), what, "WhatsApp refuses it without, unless the part needs nothing")
 
 
-def _check_standing(route: Route, template: Template, findings: Findings, *, is_listed: bool) -> None:
+def _check_standing(
+    route: Route, template: Template, language: str | None, findings: Findings, *, is_listed: bool
+) -> None:
     """Whether WhatsApp would take it at all: approved, in this language, and for marketing, in time."""
     path: Path = ("routes", route.name)
     if (status := template.status.lower()) != "approved":
         report = findings.error if is_listed else findings.warn
         report((*path, "template"), f'template "{template.id}" is {status}, not approved')
-    if route.language is not None and route.language != template.language:
+    if language is not None and language != template.language:
         report = findings.error if is_listed else findings.warn
         at = (*path, "language") if (*path, "language") in findings.document.places else ("defaults", "language")
-        report(at, f'template "{template.id}" is in "{template.language}", and the route asks for "{route.language}"')
+        report(at, f'template "{template.id}" is in "{template.language}", and the route asks for "{language}"')
     if template.category == "MARKETING" and not _says_how_long(route, findings):
         message = f'template "{template.id}" is marketing, and the route does not say how long it is worth sending'
         hint = "add `valid_for:` (the default is 24h) or `valid_until:`; an offer that comes late is a complaint"
@@ -241,12 +266,13 @@ def _lack(names: Sequence[str]) -> str:
 
 def _check_header(route: Route, template: Template, findings: Findings) -> None:
     kind = template.header_kind
-    if kind == "text" and not find_placeholders(template.header_text):
+    if kind not in HEADER_KINDS or (kind == "text" and not find_placeholders(template.header_text)):
         kind = "none"
     if route.header is None:
         if kind != "none":
             message = f'template "{template.id}" has a variable {kind} header, and the route gives none'
-            findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: …}}")
+            what = "{latitude: …, longitude: …, name: …, address: …}" if kind == "location" else "…"
+            findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: {what}}}")
     elif route.header.kind != kind:
         has = f"a variable {kind} header" if kind != "none" else "no variable header"
         path: Path = ("routes", route.name, "header")
@@ -259,16 +285,41 @@ def _say_a(kind: str) -> str:
     return f"an {kind}" if kind == "image" else f"a {kind}"
 
 
+def _check_offer(route: Route, template: Template, findings: Findings) -> None:
+    path: Path = ("routes", route.name)
+    if template.offer_expires and route.offer is None:
+        message = f'template "{template.id}" has a limited-time offer, and the route does not say when it ends'
+        findings.error((*path, "template"), message, "add limited_time_offer: with the date, such as expire")
+    elif route.offer is not None and not template.offer_expires:
+        message = f'template "{template.id}" has no limited-time offer that ends'
+        findings.error((*path, "limited_time_offer"), message, "remove the key", at="key")
+
+
 def _check_buttons(route: Route, template: Template, findings: Findings) -> None:
-    wanted = [place for place, button in enumerate(template.buttons) if find_placeholders(button.url)]
+    """A button is filled by its place among all of the template's, whatever their kinds."""
+    kinds = [find_button_kind(button.kind) for button in template.buttons]
+    wanted = [place for place, kind in enumerate(kinds) if _wants_value(kind, template.buttons[place])]
+    takes = {at: kind.filled_by for at, kind in enumerate(kinds) if at in wanted or kind.needs == "choice"}
     for place, button in enumerate(route.buttons):
-        if button.index not in wanted:
-            message = f'button {button.index} of template "{template.id}" has no variable URL'
-            hint = f"write index: {wanted[0]}" if len(wanted) == 1 else ""
-            findings.error(("routes", route.name, "buttons", place, "index"), message, hint)
-    missing = [str(place) for place in wanted if place not in {button.index for button in route.buttons}]
+        path: Path = ("routes", route.name, "buttons", place)
+        there = takes.get(button.index)
+        fits = [at for at, key in takes.items() if key == button.kind]
+        if there is not None and there != button.kind:
+            what = f"is filled with {there}, not with {button.kind}"
+            findings.error((*path, button.kind), f'button {button.index} of template "{template.id}" {what}', at="key")
+        elif there is None:
+            what = "has no variable URL" if button.kind == "url" else f"takes no {button.kind}"
+            hint = f"write index: {fits[0]}" if len(fits) == 1 else ""
+            findings.error((*path, "index"), f'button {button.index} of template "{template.id}" {what}', hint)
+    missing = [at for at in wanted if at not in {button.index for button in route.buttons}]
     if missing:
-        message = (
-            f'template "{template.id}" has a variable URL in button {", ".join(missing)}, and the route gives none'
-        )
-        findings.error(("routes", route.name, "template"), message, "add buttons: [{index: …, url: …}]")
+        urls = [str(at) for at in missing if takes[at] == "url"]
+        has = [f"a variable URL in button {', '.join(urls)}"] if urls else []
+        has += [f"a button {at} that needs {takes[at]}" for at in missing if takes[at] != "url"]
+        message = f'template "{template.id}" has {" and ".join(has)}, and the route gives none'
+        hint = "…, url: …" if urls else f"{missing[0]}, {takes[missing[0]]}: …"
+        findings.error(("routes", route.name, "template"), message, f"add buttons: [{{index: {hint}}}]")
+
+
+def _wants_value(kind: ButtonKind, button: TemplateButton) -> bool:
+    return kind.needs == "value" or (kind.needs == "variable" and bool(find_placeholders(button.url)))

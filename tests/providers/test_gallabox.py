@@ -250,6 +250,7 @@ def test_templates_of_the_channel_are_read_from_the_list(build_account: Callable
                 TemplateButton("url", "Shop", "https://shop.example/{{1}}"),
                 TemplateButton("phone", "Call", "180000"),
                 TemplateButton("reply", "Stop"),
+                TemplateButton("flow", "flow"),
             ),
             language="en_US",
             category="MARKETING",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from app.cli.mapping.sources import read_yaml
 from app.cli.tables import count_nouns
 from app.errors import ConfigError, RelayError
 from app.mapping.problems import format_problem
-from app.mapping.template import Template, Templates, dump_templates
+from app.mapping.template import Templates, dump_templates, gather_languages
 
 
 def templates(
@@ -45,8 +44,9 @@ def templates(
     return 1 if live.faults else 0
 
 
-def _take_approved(live: Templates) -> Mapping[tuple[str, str], Template]:
-    return {key: template for key, template in live.items() if template.status == "approved"}
+def _take_approved(live: Templates) -> Templates:
+    versions = (version for template in live.values() for version in template.versions)
+    return gather_languages(version for version in versions if version.status == "approved")
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -68,6 +68,12 @@ def _sum_up(name: str, before: Templates, taken: Templates, live: Templates) -> 
     told = [f"{name}: {count_nouns(len(new), 'template')}"]
     told += [f"{word} {', '.join(sorted(ids))}" for word, ids in (("new", added), ("changed", changed)) if ids]
     told += [f"gone {', '.join(sorted(gone))}"] if gone else []
-    left = [f"{id_} ({one.status})" for (provider, id_), one in live.items() if provider == name and id_ not in new]
+    kept = {(id_, version.language) for id_, template in new.items() for version in template.versions}
+    left = [
+        f"{id_} ({version.status})" if id_ not in new else f"{id_} in {version.language} ({version.status})"
+        for (provider, id_), template in live.items()
+        for version in template.versions
+        if provider == name and (id_, version.language) not in kept
+    ]
     told += [f"left out {', '.join(sorted(left))}"] if left else []
     return "; ".join(told)
