@@ -174,7 +174,7 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
         return
     language = None if isinstance(route.language, Expression) else route.language
     version = find_language(template, language) or template
-    _check_standing(route, version, language, findings, is_listed=is_listed)
+    _check_standing(route, template, language, findings, is_listed=is_listed)
     for key, check in (
         ("variables", _check_variables),
         ("header", _check_header),
@@ -197,13 +197,15 @@ def _check_standing(
 ) -> None:
     """Whether WhatsApp would take it at all: approved, in this language, and for marketing, in time."""
     path: Path = ("routes", route.name)
-    if (status := template.status.lower()) != "approved":
+    version = find_language(template, language) or template
+    if (status := version.status.lower()) != "approved":
         report = findings.error if is_listed else findings.warn
         report((*path, "template"), f'template "{template.id}" is {status}, not approved')
-    if language is not None and language != template.language:
+    if language is not None and find_language(template, language) is None:
         report = findings.error if is_listed else findings.warn
         at = (*path, "language") if (*path, "language") in findings.document.places else ("defaults", "language")
-        report(at, f'template "{template.id}" is in "{template.language}", and the route asks for "{language}"')
+        known = quote_all(version.language for version in template.versions)
+        report(at, f'template "{template.id}" is in {known}, and the route asks for "{language}"')
     if template.category == "MARKETING" and not _says_how_long(route, findings):
         message = f'template "{template.id}" is marketing, and the route does not say how long it is worth sending'
         hint = "add `valid_for:` (the default is 24h) or `valid_until:`; an offer that comes late is a complaint"

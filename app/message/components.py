@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from app.mapping.parts import MEDIA_KINDS
-from app.model.message import Button, Header, Location, Message
+from app.model.message import Button, Header, Location, Message, Variable
 from app.values.number import read_decimal
 from app.values.text import Unfit, is_link, write_value, write_whole
 
@@ -150,12 +150,15 @@ def describe_place(place: Location) -> Mapping[str, str]:
     }
 
 
-def list_texts(message: Message) -> list[dict[str, str]]:
+def list_texts(message: Message) -> list[Mapping[str, str]]:
     """Return the variables as Cloud API's text parameters."""
-    return [
-        {"type": "text", **({"parameter_name": variable.name} if variable.name else {}), "text": variable.value}
-        for variable in message.variables
-    ]
+    return [_to_text_parameter(variable) for variable in message.variables]
+
+
+def _to_text_parameter(variable: Variable) -> Mapping[str, str]:
+    # One that is called by its number goes by its place.
+    named = {"parameter_name": variable.name} if variable.name and not variable.name.isdecimal() else {}
+    return {"type": "text", **named, "text": variable.value}
 
 
 def list_components(message: Message) -> list[Mapping[str, Any]]:

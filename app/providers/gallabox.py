@@ -253,8 +253,7 @@ def _read_wamid(value: Any, path: str) -> str | None:
 
 def _read_template(provider_name: str, value: Any) -> Template | None:
     name, components = first_text(value, ("name",)), _index_components(read_path(value, "components"))
-    body = components.get("BODY", {}).get("text")
-    if name is None or not isinstance(body, str):
+    if name is None:
         return None
     header = components.get("HEADER", {})
     kind = (first_text(header, ("format",)) or "none").lower()
@@ -262,7 +261,7 @@ def _read_template(provider_name: str, value: Any) -> Template | None:
     return Template(
         provider=provider_name,
         id=name,
-        body=body,
+        body=str(components.get("BODY", {}).get("text") or ""),  # one without a text is told of, not kept
         variables=tuple(text for item in as_items(read_path(value, "variables")) if (text := as_text(item))),
         header_kind=kind,
         header_text=str(header.get("text", "")) if kind == "text" else "",

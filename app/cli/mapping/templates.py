@@ -37,16 +37,19 @@ def templates(
         print(f"provider {name} lists no templates: keep its texts in {path} by hand")
     if not live.listed:
         raise RelayError(f"no provider gave a list; {path} is as it was")
-    taken = live.templates if everything else _take_approved(live.templates)
+    taken = _take(live.templates, everything=everything)
     _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
     for name in live.listed:
         print(f"{path}: {_sum_up(name, read.templates.templates, taken, live.templates)}")
     return 1 if live.faults else 0
 
 
-def _take_approved(live: Templates) -> Templates:
+def _take(live: Templates, *, everything: bool) -> Templates:
+    """Return what the file can hold: texts, in each of their languages."""
     versions = (version for template in live.values() for version in template.versions)
-    return gather_languages(version for version in versions if version.status == "approved")
+    return gather_languages(
+        version for version in versions if version.body and (everything or version.status == "approved")
+    )
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -70,7 +73,7 @@ def _sum_up(name: str, before: Templates, taken: Templates, live: Templates) -> 
     told += [f"gone {', '.join(sorted(gone))}"] if gone else []
     kept = {(id_, version.language) for id_, template in new.items() for version in template.versions}
     left = [
-        f"{id_} ({version.status})" if id_ not in new else f"{id_} in {version.language} ({version.status})"
+        f"{id_}{f' in {version.language}' if id_ in new else ''} ({version.status if version.body else 'no text'})"
         for (provider, id_), template in live.items()
         for version in template.versions
         if provider == name and (id_, version.language) not in kept
