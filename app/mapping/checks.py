@@ -9,19 +9,23 @@ from app.mapping.expression import Expression
 from app.mapping.findings import Findings
 from app.mapping.parts import HEADER_KINDS, ButtonKind, Source, find_button_kind
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
-from app.mapping.rules import Hit, Route, match_route
+from app.mapping.rules import Hit, Route, Store, match_route
+from app.mapping.slips import check_slips
 from app.mapping.template import Template, TemplateButton, Templates, find_language
 from app.mapping.template_entries import find_placeholders
 from app.model.event import Event
 from app.sources.nector import KNOWN_PROPERTIES, TOPICS
 from app.values.path import list_paths
 
+# What an event may hold though it is not known of its topic.
+_ANYWHERE = frozenset({"name", "customer", "lead"}).union(*KNOWN_PROPERTIES.values())
 # Two rewards of 100 coins are two.
 _NOT_UNIQUE = frozenset({"amount"})
 
 
 def check_routes(
     routes: Sequence[Route],
+    store: Store,
     templates: Templates,
     findings: Findings,
     listed: Collection[str] = (),
@@ -30,10 +34,13 @@ def check_routes(
     """Report what is wrong with routes that are each well written. `listed` and `recorded`: see parse_config."""
     seen: dict[tuple[Any, ...], Route] = {}
     for route in routes:
+        known = {*KNOWN_PROPERTIES.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
+        shown = {key for example in route.examples for key in list_paths(example.event)}
+        check_slips(_list_all(route, findings), known | shown | _ANYWHERE, store, findings)
         _check_topic(route, findings)
         _check_reachable(route, findings)
         _check_constants(route, findings)
-        _check_properties(route, (recorded or {}).get(route.topic, ()), findings)
+        _check_properties(route, known, shown, findings, is_recorded=bool((recorded or {}).get(route.topic)))
         check_template(route, templates, findings, listed)
         key = (route.topic, _text(route.when), route.provider, route.template, _text(route.recipient))
         if key in seen:
@@ -101,18 +108,20 @@ def _check_constants(route: Route, findings: Findings) -> None:
         findings.warn(("routes", route.name, "dedup_by"), message, hint)
 
 
-def _check_properties(route: Route, recorded: Collection[str], findings: Findings) -> None:
-    """Report names that no event of the topic is likely to hold; `recorded`: those that events held so far."""
-    known = {*KNOWN_PROPERTIES.get(route.topic, ()), *recorded}
-    shown = {key for example in route.examples for key in list_paths(example.event)}
+def _check_properties(
+    route: Route, known: Collection[str], shown: Collection[str], findings: Findings, *, is_recorded: bool
+) -> None:
+    """Report names that no event of the topic is likely to hold; `shown`: those that an example holds."""
     for path, expression in _list_expressions(route, findings):
-        for name in sorted(expression.names - shown - known):
+        if findings.is_silenced(path):
+            continue
+        for name in sorted(expression.names.difference(shown, known)):
             if name[0].isupper() and name.isidentifier():
                 findings.warn(path, f'"{name}" is read as a property of the event', _cure_capital(name, expression))
                 continue
             similar = find_similar(name, known, cutoff=0.85)
             hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
-            if recorded:
+            if is_recorded:
                 findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
             elif similar is not None:
                 findings.warn(path, f'"{name}" is not a property known from Nector', hint)
@@ -139,13 +148,19 @@ def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, 
     ):
         if isinstance(expression, Expression):
             yield (*path, key), expression
-    for at, source in list_sources(route, findings):
+    for at, source in _list_sources(route, findings):
         if isinstance(source, Expression):
             yield at, source
 
 
-def list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
-    """Yield what fills the variables and parts of a route's template, with its place."""
+def _list_all(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
+    yield from _list_expressions(route, findings)
+    for at, source in _list_sources(route, findings):
+        if not isinstance(source, Expression):
+            yield at, source
+
+
+def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
     path: Path = ("routes", route.name)
     is_mapping = (*path, "variables", 0) not in findings.document.places
     for place, variable in enumerate(route.variables):
@@ -243,19 +258,28 @@ def _check_places(route: Route, template: Template, needed: Sequence[str], wants
         wrong = f"so {_lack(needed[count:])}" if count < len(needed) else surplus
         findings.error(path, f"{wants}; the route gives {count}, {wrong}", at="value" if count else "key")
         return
-    for place, variable in enumerate(route.variables):
-        word = _read_last_word(variable.source)
-        if word in template.variables and template.variables.index(word) != place:
-            right = template.variables.index(word) + 1
-            message = f'"{word}" fills {{{{{template.variables[place]}}}}} of template "{template.id}"'
-            hint = f"its place is {right}; or write the variables by name"
+    names = template.variables
+    words = [_read_words(variable.source) for variable in route.variables]
+    for place, own in enumerate(words):
+        better = [at for at in range(len(names)) if _fits(own, names[at]) and at != place]
+        free = [at for at in better if at >= len(words) or not _fits(words[at], names[at])]
+        if free and not _fits(own, names[place]):
+            message = f'"{own[0]}" fills {{{{{names[place]}}}}} of template "{template.id}"'
+            hint = f"its place is {free[0] + 1}, {{{{{names[free[0]]}}}}}; or write the variables by name"
             findings.warn((*path, place), message, hint)
 
 
-def _read_last_word(source: object) -> str:
-    """Return `coins` of `wallet.coins`, "" of anything but a plain path."""
-    is_path = isinstance(source, Expression) and {source.source.strip()} == {*source.names}
-    return source.source.strip().rpartition(".")[2] if isinstance(source, Expression) and is_path else ""
+def _read_words(source: object) -> tuple[str, ...]:
+    """Return `coins` of `wallet.coins | number`, in the order in which the paths are written; () of a fixed text."""
+    if not isinstance(source, Expression):
+        return ()
+    written = sorted(source.names, key=source.source.find)
+    return tuple(name.rpartition(".")[2] for name in written)
+
+
+def _fits(words: Sequence[str], name: str) -> bool:
+    """Tell whether one of the words is the name, or has it among its parts: `user_name` fits `name`."""
+    return any(name == word or name in word.split("_") or word in name.split("_") for word in words)
 
 
 def _brace(names: Sequence[str]) -> str:

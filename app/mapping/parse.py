@@ -87,7 +87,7 @@ def _read_file(
     store = _read_store(_section(data, "store"), findings)
     providers = _read_providers(data, provider_types, findings)
     routes = _read_routes(data, store, providers, templates, findings)
-    check_routes(routes, templates, findings, listed, recorded)
+    check_routes(routes, store, templates, findings, listed, recorded)
     used = {route.provider for route in routes} | _list_named_providers(data)
     if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
         check_providers(providers, used, findings)

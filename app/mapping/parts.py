@@ -22,6 +22,11 @@ from app.mapping.wording import CONSTANT, EXPRESSION
 HEADER_KINDS = ("text", "image", "video", "document", "location")
 """Headers that a route can fill; their names in WhatsApp's lists are the same in capitals."""
 MEDIA_KINDS = frozenset({"image", "video", "document"})
+LIMITS = {"text": 60, "filename": 100, "copy_code": 20, "otp": 20, "payload": 256, "flow": 256}
+"""The longest value of each part that has a limit of its own, in characters.
+
+https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
+"""
 
 
 @dataclass(frozen=True, slots=True)

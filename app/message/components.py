@@ -12,17 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from app.mapping.parts import MEDIA_KINDS
+from app.mapping.parts import LIMITS, MEDIA_KINDS
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.number import read_decimal
 from app.values.text import Unfit, is_link, write_value, write_whole
 
-# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
-HEADER_LIMIT = 60
 URL_LIMIT = 2000  # of a button's whole address
-_FILENAME_LIMIT = 100
-_PAYLOAD_LIMIT = 256
-_CODE_LIMIT = 20
 _POLES, _DATE_LINE = 90, 180
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -53,7 +48,9 @@ def _write_suffix(value: Any) -> str | Unfit:
     return text if isinstance(text, Unfit) else encode_suffix(text)
 
 
-def _write_within(limit: int) -> Write:
+def _write_within(key: str) -> Write:
+    limit = LIMITS[key]
+
     def write(value: Any) -> str | Unfit:
         text = write_whole(value)
         return text if isinstance(text, Unfit) or len(text) <= limit else Unfit(f"is longer than {limit} characters")
@@ -66,18 +63,16 @@ BUTTONS: Mapping[str, ButtonPart] = {
     "url": ButtonPart("url", _write_suffix, lambda value: {"type": "text", "text": value}),
     # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/coupon-templates
     "copy_code": ButtonPart(
-        "copy_code", _write_within(_CODE_LIMIT), lambda value: {"type": "coupon_code", "coupon_code": value}
+        "copy_code", _write_within("copy_code"), lambda value: {"type": "coupon_code", "coupon_code": value}
     ),
     # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/interactive-message-templates
-    "payload": ButtonPart(
-        "quick_reply", _write_within(_PAYLOAD_LIMIT), lambda value: {"type": "payload", "payload": value}
-    ),
+    "payload": ButtonPart("quick_reply", _write_within("payload"), lambda value: {"type": "payload", "payload": value}),
     # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/auth-otp-template-messages
-    "otp": ButtonPart("url", _write_within(_CODE_LIMIT), lambda value: {"type": "text", "text": value}),
+    "otp": ButtonPart("url", _write_within("otp"), lambda value: {"type": "text", "text": value}),
     # https://developers.facebook.com/docs/whatsapp/flows/guides/sendingaflow#template
     "flow": ButtonPart(
         "flow",
-        _write_within(_PAYLOAD_LIMIT),
+        _write_within("flow"),
         lambda value: {"type": "action", "action": {"flow_token": value}},
     ),
 }
@@ -89,13 +84,13 @@ BUTTONS: Mapping[str, ButtonPart] = {
 
 def write_header_text(value: Any) -> str | Unfit:
     """Return the variable of a text header, cut to WhatsApp's length."""
-    text = write_value(value, HEADER_LIMIT)
-    return text if isinstance(text, Unfit) or len(text) <= HEADER_LIMIT else Unfit("is a link too long for a header")
+    text = write_value(value, LIMITS["text"])
+    return text if isinstance(text, Unfit) or len(text) <= LIMITS["text"] else Unfit("is a link too long for a header")
 
 
 def write_filename(value: Any) -> str | Unfit:
     """Return the name that is shown for a document."""
-    return write_value(value, _FILENAME_LIMIT)
+    return write_value(value, LIMITS["filename"])
 
 
 def write_address(value: Any) -> str | Unfit:
