@@ -50,7 +50,7 @@ _WORDS: Mapping[str, bool | float | None] = {
 
 
 _NO_COMMENT = re.compile(r"[ \t]+#[0-9{$]")
-_CUT_TEXT = re.compile(r"[ \t]+#\w")
+_CUT_TEXT = re.compile(r"[ \t]+#[\w{$]")
 _QUOTE = "put the whole value in quotes"
 
 
@@ -194,8 +194,8 @@ class _Walk:
         """Report a ` #` that can hardly begin a comment: one before a number, or before a word of a fixed text."""
         if event.style is not None or not event.value:
             return
-        rest = self._text[event.end_mark.index :].partition("\n")[0]
-        if _NO_COMMENT.match(rest) or (path[-1:] == ("text",) and _CUT_TEXT.match(rest)):
+        sign = _CUT_TEXT if path[-1:] == ("text",) else _NO_COMMENT
+        if sign.match(self._text, event.end_mark.index):
             self._report(_mark(event), "` #` begins a comment: what follows it is cut off", _QUOTE)
 
     def _read_scalar(self, event: ScalarEvent, mark: Mark) -> Any:

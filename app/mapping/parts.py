@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Discriminator, Field, GetPydanticSchema, Tag, ValidationInfo, model_validator
 from pydantic_core import core_schema
@@ -76,6 +76,9 @@ class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, 
     """A section of the file: nothing is guessed, an unknown key is a fault."""
 
 
+Part = TypeVar("Part", bound=Fields)
+
+
 class Constant(Fields):
     """A fixed text instead of an expression: `{text: Acme}`."""
 
@@ -123,6 +126,15 @@ class VariableSource:
     source: Source
 
 
+def _check_one(part: Part, rule: str, beside: str) -> Part:
+    """Return a part that has one key and perhaps `beside`; raises ValueError for any other number of them."""
+    kinds = sorted(part.model_fields_set - {beside})
+    if len(kinds) != 1:
+        found = f"{' and '.join(kinds)} are given" if kinds else "none is given"
+        raise ValueError(f"{rule}, and here {found}; keep one")
+    return part
+
+
 class LocationSource(Fields):
     """The place that a location header shows."""
 
@@ -149,12 +161,7 @@ class HeaderSource(Fields):
 
     @model_validator(mode="after")
     def _check_kind(self) -> HeaderSource:
-        kinds = sorted(self.model_fields_set - {"filename"})
-        if len(kinds) != 1:
-            found = f"{' and '.join(kinds)} are given" if kinds else "none is given"
-            choices = "image, video, document, text, location"
-            raise ValueError(f"a header has exactly one of {choices}, and here {found}; keep one")
-        return self
+        return _check_one(self, "a header has exactly one of image, video, document, text, location", "filename")
 
     @property
     def kind(self) -> str:
@@ -187,12 +194,7 @@ class ButtonSource(Fields, json_schema_extra={"minProperties": 2, "maxProperties
 
     @model_validator(mode="after")
     def _check_kind(self) -> ButtonSource:
-        kinds = sorted(self.model_fields_set - {"index"})
-        if len(kinds) != 1:
-            found = f"{' and '.join(kinds)} are given" if kinds else "none is given"
-            choices = "url, copy_code, payload, otp, flow"
-            raise ValueError(f"a button is filled with exactly one of {choices}, and here {found}; keep one")
-        return self
+        return _check_one(self, "a button is filled with exactly one of url, copy_code, payload, otp, flow", "index")
 
     @property
     def kind(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -127,22 +127,12 @@ def describe_header(header: Header | Location) -> Mapping[str, str]:
     """Return a header as an object of its parts."""
     match header:
         case Location():
-            return {"kind": header.kind, **describe_place(header)}
+            return {"kind": header.kind, **asdict(header)}
         case Header(kind="text"):
             return {"kind": "text", "text": header.value}
         case _:
             named = {"filename": header.filename} if header.filename else {}
             return {"kind": header.kind, "url": header.value, **named}
-
-
-def describe_place(place: Location) -> Mapping[str, str]:
-    """Return a location as WhatsApp writes it."""
-    return {
-        "latitude": place.latitude,
-        "longitude": place.longitude,
-        "name": place.name,
-        "address": place.address,
-    }
 
 
 def list_texts(message: Message) -> list[Mapping[str, str]]:
@@ -176,7 +166,7 @@ def list_components(message: Message) -> list[Mapping[str, Any]]:
 
 def _to_header_parameter(header: Header | Location) -> Mapping[str, Any]:
     if isinstance(header, Location):
-        return {"type": "location", "location": describe_place(header)}
+        return {"type": "location", "location": asdict(header)}
     if header.kind not in MEDIA_KINDS:
         return {"type": "text", "text": header.value}
     named = {"filename": header.filename} if header.filename and header.kind == "document" else {}

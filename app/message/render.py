@@ -56,7 +56,8 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     header = None if route.header is None else _render_header(route.header, payload)
     if isinstance(header, Unrendered):
         return header
-    ends_at = None if route.offer is None else _render_offer(route.offer, payload, store)
+    why = Reason.VARIABLE_INVALID
+    ends_at = _read_instant("limited_time_offer", route.offer, payload, store, why) if route.offer else None
     if isinstance(ends_at, Unrendered):
         return ends_at
     buttons = [_render_button(button, payload) for button in route.buttons]
@@ -179,10 +180,6 @@ def _render_location(location: LocationSource, payload: Mapping[str, Any]) -> Lo
     }
     fault = next((part for part in parts.values() if isinstance(part, Unrendered)), None)
     return fault or Location(**{key: part for key, part in parts.items() if isinstance(part, str)})
-
-
-def _render_offer(offer: Expression, payload: Mapping[str, Any], store: Store) -> int | Unrendered:
-    return _read_instant("limited_time_offer", offer, payload, store, Reason.VARIABLE_INVALID)
 
 
 def _render_button(button: ButtonSource, payload: Mapping[str, Any]) -> Button | Unrendered:

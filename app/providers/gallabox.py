@@ -7,7 +7,7 @@ Sources: https://developers.gallabox.com/gallabox-api/whatsapp-templates and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from app.mapping.parts import find_listed_kind
 from app.mapping.template import Template, TemplateButton
-from app.message.components import BUTTONS, describe_place
+from app.message.components import BUTTONS
 from app.model.delivery import Accepted, Outcome
 from app.model.message import Button, Header, Location, Message
 from app.model.receipt import Receipt, ReceiptStatus, Reply
@@ -199,7 +199,7 @@ def _describe_button(button: Button) -> Mapping[str, Any]:
 
 def _describe_header(header: Header | Location) -> Mapping[str, str]:
     if isinstance(header, Location):
-        return describe_place(header)  # undocumented, too
+        return asdict(header)  # undocumented, too
     if header.kind == "text":
         return {"1": header.value}  # undocumented; by analogy with bodyValues, and a text header has one variable
     name = header.filename or urlsplit(header.value).path.rsplit("/", 1)[-1] or header.kind

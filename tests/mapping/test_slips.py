@@ -49,7 +49,7 @@ def read(parse: Callable[..., Parsed], providers_text: str, lines: str) -> list[
         # an instant that is none
         (
             "valid_until: 2026-12-31",
-            "2:14 error `2026-12-31` is not a date: nothing would ever be sent; name a property, such as expire; a fixed",
+            "2:14 error `2026-12-31` is not a date: nothing would ever be sent; name a property, such as expire",
         ),
         ("valid_until: '\"31/12/2026\"'", '2:14 error `"31/12/2026"` is not a date'),
         ("limited_time_offer: '\"soon\"'", '2:21 error `"soon"` is not a date'),

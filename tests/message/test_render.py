@@ -15,7 +15,7 @@ from app.message.components import encode_suffix
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.delivery import Reason
 from app.model.event import Event
-from app.model.message import Button, Header, Message, Variable
+from app.model.message import Button, Header, Location, Message, Variable
 from app.sources.nector import parse_body
 
 STORE = Store()
@@ -176,9 +176,11 @@ def test_recipient_name_is_found_or_empty(payload: dict[str, Any], name: str) ->
 # -- header and buttons ---------------------------------------------------------------------------
 
 
-def render_header(kind: Any, source: str, filename: str | None = None, **payload: Any) -> Header | Unrendered | None:
-    named = {} if filename is None else {"filename": read_source(filename)}
-    header = HeaderSource.model_construct(**{kind: read_source(source)}, **named)
+def render_header(
+    kind: Any, source: str, filename: str | None = None, **payload: Any
+) -> Header | Location | Unrendered | None:
+    parts: dict[str, Any] = {kind: read_source(source)}
+    header = HeaderSource.model_construct(**parts | ({} if filename is None else {"filename": read_source(filename)}))
     message = render_message(make_route(header=header), make_event(**PHONE, **payload), STORE)
     return message if isinstance(message, Unrendered) else message.header
 
