@@ -125,6 +125,12 @@ def find_pattern_fault(pattern: Any) -> str | None:
     for field in fields:
         if field in _MISTAKEN:
             return _MISTAKEN[field]
+    letters = {field[0] for field in fields}
+    has_hour = not letters.isdisjoint("hHkK")
+    if "m" in letters and not has_hour:
+        return "`m` is the minute; the month is `M`: dd/MM/y"
+    if has_hour and "M" in letters and letters.isdisjoint("mdE"):
+        return "`M` is the month; the minute is `m`: HH:mm"
     try:
         parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
     except (ValueError, KeyError, AttributeError):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.rules import Constant, Source, Store
+from app.mapping.parts import Constant, Source
+from app.mapping.rules import Store
 from app.message.country import Named, find_country, name_country
 from app.model.delivery import Reason
 from app.values.path import Path, look_up, write_path

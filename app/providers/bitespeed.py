@@ -45,6 +45,7 @@ DEFAULT_BODY: Mapping[str, JsonValue] = {
     "variables": "$variables",
     "header": "$header",
     "buttons": "$buttons",
+    "offerEndsAt": "$offer_ends_at",
 }
 _STATUS_EVENTS = frozenset({"message_created", "message_updated"})
 _INCOMING = ("incoming", 0)

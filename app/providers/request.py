@@ -17,9 +17,12 @@ E.g. {to: $phone, templateId: $template, params: $variables, ref: "relay-$delive
 | variables_by_name   | {"user_name": "Riya"}, or {"1": "Riya"} where the route counts them           |
 | named_values        | [{"name": "user_name", "value": "Riya"}]                                      |
 | text_parameters     | [{"type": "text", "text": "Riya"}], WhatsApp Cloud API's form                 |
-| header              | {"kind": "image", "url": …, "filename": …} or {"kind": "text", "text": …}      |
+| header              | {"kind": "image", "url": …, "filename": …}, {"kind": "text", "text": …} or     |
+|                     | {"kind": "location", "latitude": …, "longitude": …, "name": …, "address": …}   |
 | header_kind, header_value, header_filename | its parts (may be absent)                              |
-| buttons             | [{"index": 0, "url": …}] (absent if there are none)                           |
+| offer_ends_at       | the end of a limited-time offer, in ms since 1970 (may be absent)             |
+| buttons             | [{"index": 0, "url": …}], or copy_code, payload, otp, flow (absent if none)    |
+| components          | all of it as WhatsApp Cloud API's `components` (absent if there are none)     |
 
 A value is data: a `$` inside it means nothing. In a path, a query, a form or a header it is encoded for its place;
 a list or an object is its JSON in a query or a form, and cannot stand in the other two.
@@ -38,15 +41,19 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_va
 
 from app.mapping.environment import is_secret_key
 from app.mapping.provider import ProviderSettings
-from app.model.message import Header, Message
+from app.message.components import describe_header, list_components, list_texts
+from app.model.message import Message
 from app.providers.base import Request
 
 _PLACEHOLDER = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
 MESSAGE_NAMES = frozenset(
     {"template", "language", "phone", "phone_plus", "name", "delivery_id", "header_kind", "header_value"}
     | {"header_filename", "variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons"}
+    | {"components", "offer_ends_at"}
 )
-_STRUCTURED = frozenset({"variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons"})
+_STRUCTURED = frozenset(
+    {"variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons", "components"}
+)
 _ALWAYS = frozenset({"template", "phone", "phone_plus", "delivery_id"})
 
 
@@ -169,27 +176,20 @@ def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:
         "variables": [variable.value for variable in message.variables],
         "variables_by_name": name_variables(message),
         "named_values": [{"name": name, "value": value} for name, value in name_variables(message).items()],
-        "text_parameters": [
-            {"type": "text", **({"parameter_name": variable.name} if variable.name else {}), "text": variable.value}
-            for variable in message.variables
-        ],
-        "header": _describe_header(header) if header else None,
+        "text_parameters": list_texts(message),
+        "components": list_components(message) or None,
+        "offer_ends_at": message.offer_ends_at,
+        "header": describe_header(header) if header else None,
         "header_kind": header.kind if header else None,
         "header_value": header.value if header else None,
         "header_filename": header.filename if header else None,
-        "buttons": [{"index": button.index, "url": button.url} for button in message.buttons] or None,
+        "buttons": [{"index": button.index, button.kind: button.value} for button in message.buttons] or None,
     }
 
 
 def name_variables(message: Message) -> Mapping[str, str]:
     """Return the variables as an object; one without a name goes by its place: "1", "2" and so on."""
     return {variable.name or str(place): variable.value for place, variable in enumerate(message.variables, 1)}
-
-
-def _describe_header(header: Header) -> Mapping[str, str]:
-    if header.kind == "text":
-        return {"kind": "text", "text": header.value}
-    return {"kind": header.kind, "url": header.value, **({"filename": header.filename} if header.filename else {})}
 
 
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash

@@ -9,7 +9,8 @@ import pytest
 
 from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
 from app.mapping.expression import ExpressionCompiler
-from app.mapping.rules import Constant, Route, Store, VariableSource
+from app.mapping.parts import Constant, VariableSource
+from app.mapping.rules import Route, Store
 from app.model.event import Event
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
@@ -83,5 +84,5 @@ USD = "variable 1 shows INR, and the event's `currency` names USD; write money(c
     ],
 )  # fmt: skip
 def test_sum_in_another_currency_than_the_events_is_told(source: str, payload: dict[str, Any], told: list[str]) -> None:
-    variables = (VariableSource(None, COMPILER.compile(source)), VariableSource(None, Constant("x")))
+    variables = (VariableSource(None, COMPILER.compile(source)), VariableSource(None, Constant(text="x")))
     assert tell(remark_on_money, payload, variables=variables) == told

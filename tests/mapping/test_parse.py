@@ -11,9 +11,10 @@ from pydantic import Field, SecretStr, model_validator
 
 from app.mapping.expression import Expression
 from app.mapping.parse import Parsed, parse_config
+from app.mapping.parts import Constant
 from app.mapping.problems import Problem, format_problem
 from app.mapping.provider import ProviderSettings
-from app.mapping.rules import Config, Constant, Store
+from app.mapping.rules import Config, Store
 from app.mapping.template import Templates
 
 ROOT = Path(__file__).parents[2]
@@ -280,7 +281,7 @@ ROUTE = "provider: bitespeed, template: t, variables: [a], "
         ("{number: customer.phone}", "customer.phone", None),
         ("{number: customer.phone, country: customer.cc}", "customer.phone", "customer.cc"),
         ("{country: customer.cc}", None, "customer.cc"),
-        ("{number: customer.phone, country: {text: UAE}}", "customer.phone", Constant("UAE")),
+        ("{number: customer.phone, country: {text: UAE}}", "customer.phone", Constant(text="UAE")),
     ],
 )
 def test_a_recipient_may_have_its_country(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from app.mapping.expression import Expression, ExpressionCompiler
-from app.mapping.rules import Constant, Source, Store
+from app.mapping.parts import Constant, Source
+from app.mapping.rules import Store
 from app.message.recipient import Recipient, find_recipient
 from app.model.delivery import Reason
 from app.values.phone import PhoneFault
@@ -185,7 +186,7 @@ def test_country_is_the_one_beside_the_value_that_was_used(source: str, number: 
         ("order.cc", "+919175550143"),
         ('order.nothing | default("US")', "+19175550143"),
         ("order.nothing", "+19175550143"),  # as without `country:`
-        (Constant("IN"), "+919175550143"),
+        (Constant(text="IN"), "+919175550143"),
         (
             "order.strange",
             PhoneFault("the recipient (`billing.phone`) cannot be read: `order.strange` is not a country"),

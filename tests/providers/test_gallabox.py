@@ -252,12 +252,73 @@ def test_templates_of_the_channel_are_read_from_the_list(build_account: Callable
                 TemplateButton("url", "Shop", "https://shop.example/{{1}}"),
                 TemplateButton("phone", "Call", "180000"),
                 TemplateButton("reply", "Stop"),
+                TemplateButton("flow", "flow"),
             ),
             language="en_US",
             category="MARKETING",
             status="approved",
         ),
         Template(provider="main", id="banner", body="Look", header_kind="image", status=""),
+        Template(provider="main", id="no body", body="", status=""),
+        Template(provider="main", id="odd", body="", status=""),
+    ]
+
+
+COUPON = {
+    "name": "coupon",
+    "status": "approved",
+    "components": [
+        {"type": "HEADER", "format": "LOCATION"},
+        {"type": "LIMITED_TIME_OFFER", "limited_time_offer": {"text": "Only now", "has_expiration": True}},
+        {"type": "BODY", "text": "Hurry."},
+        {"type": "CAROUSEL", "cards": [{"components": []}]},
+        {
+            "type": "BUTTONS",
+            "buttons": [
+                {"type": "COPY_CODE", "example": "25OFF"},
+                {"type": "OTP", "otp_type": "COPY_CODE", "text": "Copy"},
+                {
+                    "type": "URL",
+                    "text": "Copy",
+                    "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}",
+                },
+                {"type": "CATALOG"},
+                {"type": "MPM", "text": "View items"},
+                {"type": "SPM"},
+                {"type": "ORDER_DETAILS", "text": "Pay"},
+                {"text": "Odd"},
+                {"type": "URL", "text": "Shop", "url": "https://shop.example/{{1}}"},
+            ],
+        },
+    ],
+}
+
+
+def test_every_part_of_a_listed_template_is_kept_in_its_place(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("gallabox")
+    assert isinstance(provider, Gallabox)
+    assert provider.read_templates("main", json.dumps([COUPON]).encode()) == [
+        Template(
+            provider="main",
+            id="coupon",
+            body="Hurry.",
+            header_kind="location",
+            offer="Only now",
+            offer_expires=True,
+            others=("carousel",),
+            buttons=(
+                TemplateButton("copy_code", "Copy offer code"),
+                TemplateButton("otp", "Copy"),
+                TemplateButton("otp", "Copy"),
+                TemplateButton("catalog", "View catalog"),
+                TemplateButton("mpm", "View items"),
+                TemplateButton("spm", "View"),
+                TemplateButton("order_details", "Pay"),
+                TemplateButton("unknown", "Odd"),
+                TemplateButton("url", "Shop", "https://shop.example/{{1}}"),
+            ),
+            status="approved",
+        )
     ]
 
 

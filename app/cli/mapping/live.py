@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.mapping.provider import ProviderSettings
-from app.mapping.template import Template, Templates
+from app.mapping.template import Template, Templates, gather_languages
 from app.providers import build_provider
 from app.providers.answers import is_success
 from app.providers.base import LIST_LIMIT_BYTES, Response, TemplateLister
@@ -34,7 +34,7 @@ def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:
     answers = asyncio.run(_fetch_all({name: (providers[name], lister) for name, lister in listers.items()}))
     found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
     return LiveTemplates(
-        templates={(name, template.id): template for name, templates in found.items() for template in templates},
+        templates=gather_languages(template for templates in found.values() for template in templates),
         listed=tuple(found),
         faults=tuple((name, answer) for name, answer in answers.items() if isinstance(answer, str)),
         cannot=tuple(name for name in providers if name not in listers),

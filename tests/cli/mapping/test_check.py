@@ -165,8 +165,12 @@ def test_a_route_that_no_example_tries_is_named(run: Callable[..., Any], folder:
     path.write_text(
         path.read_text() + "  mine: {event: lead_create, template: review_thanks, variables: [user_name]}\n"
     )
+    line = path.read_text().count("\n")
+    cure = "add one below `examples:`; `nector-relay examples` writes them"
     done = run("check")
-    assert (done.code, done.out.endswith(" 0 errors, 6 warnings; no example tries mine\n")) == (0, True)
+    assert (done.code, done.out.endswith(" 0 errors, 7 warnings\n")) == (0, True)
+    assert f'config/relay.yaml:{line}:3: warning: no example tries route "mine"; {cure}\n' in done.out
+    assert run("check", "--strict").code == 1
 
 
 ABROAD = """\
