@@ -172,7 +172,8 @@ def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Sour
     for keys, source in route.header.list_sources() if route.header else ():
         yield (*path, "header", *keys), source
     for place, button in enumerate(route.buttons):
-        yield (*path, "buttons", place, button.kind), button.source
+        if button.source is not None:  # an empty place, reported where it stands
+            yield (*path, "buttons", place, button.kind), button.source
 
 
 def check_template(route: Route, templates: Templates, findings: Findings, listed: Collection[str]) -> None:

@@ -174,7 +174,7 @@ class HeaderSource(Fields):
             given = getattr(self, key)
             if isinstance(given, LocationSource):
                 yield from (((key, name), source) for name, source in given.list_sources())
-            else:
+            elif given is not None:  # None: an empty place, reported where it stands
                 yield (key,), given
 
 
@@ -203,7 +203,7 @@ class ButtonSource(Fields, json_schema_extra={"minProperties": 2, "maxProperties
 
     @property
     def source(self) -> Source:
-        """The value's source."""
+        """The value's source; in a file with faults perhaps None."""
         source: Source = getattr(self, self.kind)
         return source
 
