@@ -19,6 +19,7 @@ _WRITTEN = re.compile(r"\(?\+? ?[0-9][0-9 ().\-\u2010-\u2015]*")
 _AROUND = re.compile(r"^=?[\"'\u2018\u2019`]*(?:(?:whatsapp|tel):)? ?|[\"'\u2019;, ]*$", re.IGNORECASE)
 _CODE_TWICE = re.compile(r"\+([0-9]{1,3}) ?\+(?=\1)")
 _BETWEEN = re.compile(r" *[^0-9 +][^0-9]*(?=[0-9])")  # what separates digits, where it is more than blanks
+_MOBILES, _LANDLINES = frozenset({"mobile"}), frozenset({"mobile", "landline"})
 _FEWEST_BEFORE = 5  # digits; what is before a note is no mere prefix such as +91
 _NOT_DIGITS = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
@@ -57,9 +58,11 @@ def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str
         text = _CODE_TWICE.sub("+", _AROUND.sub("", text).replace("\uff0b", "+"), count=1)
     if _WRITTEN.fullmatch(text) is None:
         return PhoneFault("holds something beside digits, blanks, brackets, dots, hyphens and one leading +")
-    lines = {"mobile", "landline"} if landlines else {"mobile"}
-    number = _choose(_list_readings(text, country), lines, _describe_invalid(text, country))
-    if isinstance(number, PhoneFault) or text.isdigit() or not _has_note(text, country, lines):
+    lines = _LANDLINES if landlines else _MOBILES
+    number = _choose(_list_readings(text, country), lines)
+    if number is None:
+        return PhoneFault(_describe_invalid(text, country))
+    if isinstance(number, PhoneFault) or not _has_note(text, country, lines):
         return number
     return PhoneFault("has something behind it that may not belong to it; write the number alone")
 
@@ -91,8 +94,8 @@ def find_other_form(number: str) -> str:
 def _list_readings(text: str, country: str | None) -> set[tuple[str, Line]]:
     """Return every reading of a written number, the invalid ones included."""
     plans = _open_plans()
-    digits = _NOT_DIGITS.sub("", text)
-    if is_international(text):
+    digits = text if text.isdigit() else _NOT_DIGITS.sub("", text)
+    if "+" in text or digits.startswith("00"):
         digits = digits if "+" in text else digits[2:]
         return {plans.read_number(f"+{digits}", None)} if len(digits) <= _MOST_DIGITS else set()
     if country is None or len(digits) > _MOST_DIGITS:
@@ -116,11 +119,11 @@ def _describe_invalid(text: str, country: str | None) -> str:
     return f"is not a valid number {'with a country code' if is_international(text) else f'in {country}'}"
 
 
-def _choose(readings: set[tuple[str, Line]], lines: set[str], invalid: str) -> str | PhoneFault:
+def _choose(readings: set[tuple[str, Line]], lines: frozenset[str]) -> str | PhoneFault | None:
     """Return the one valid reading. Not the likeliest of two: the other may be somebody else's number."""
     valid = [reading for reading in readings if reading[1] != "invalid"]
     if not valid:
-        return PhoneFault(invalid)
+        return None
     if len(valid) > 1:
         return PhoneFault("can be read with and without a country code; write it with +")
     number, line = valid[0]
@@ -129,12 +132,12 @@ def _choose(readings: set[tuple[str, Line]], lines: set[str], invalid: str) -> s
     return PhoneFault("is a landline, not a mobile" if line == "landline" else "is not a mobile number")
 
 
-def _has_note(text: str, country: str | None, lines: set[str]) -> bool:
+def _has_note(text: str, country: str | None, lines: frozenset[str]) -> bool:
     """Tell whether the end may be something else: an extension, a remark, the .0 of a spreadsheet.
 
     Nothing but its length tells "-12" from an end, so what is a number without it has two readings.
     """
-    breaks = list(_BETWEEN.finditer(text))
+    breaks = [] if text[1:].isdigit() else list(_BETWEEN.finditer(text))
     if breaks and _is_never_part(text, breaks[-1]):
         return True
     heads = (text[: each.start()] for each in breaks if each.start())

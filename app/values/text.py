@@ -23,19 +23,17 @@ _INVISIBLE = re.compile(
     "\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
 # What programs make of nothing: a name joined of two of which one is not there, an object, a dash.
-_NOTHING = r"null|undefined|nan|none|n/?a"
-_NEVER_A_NAME = r"(?:null|undefined|NaN|N/A|n/a),?"  # None and Null are people's names
-_NO_NAME = re.compile(
-    rf"(?i:(?:{_NOTHING})(?:[\s,._-]+(?:{_NOTHING}))+|n/a)"
-    rf"|{_NEVER_A_NAME}(?: \S+){{1,3}}|(?:\S+ ){{1,3}}{_NEVER_A_NAME}|\S+ {_NEVER_A_NAME} \S+"
-    r"|.*\[object \w+\].*"
-    "|[-.,:;!?/|_~'\"()\\[\\]{}<>\u2010-\u2015\u2018-\u201d\u2022\u2026\u0964\\\\ ]+"
-)
+_NEVER_A_NAME = frozenset({"null", "undefined", "NaN", "N/A", "n/a", "[object"})  # None and Null are people's names
+_NO_NAMES = frozenset({"null", "undefined", "nan", "none", "na", "n/a"})
+_MOST_NAMES = 4
 _LONGEST_NO_NAME = 100  # what is longer is a text that says something
 _CUT = "…"
 _JOINERS = "\u200c\u200d"
 # Blanks that Unicode takes for letters and signs, and what only changes the sign before it.
 _UNSEEN = _JOINERS + " \u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\ufe0e\ufe0f\uffa0"
+_POINTS = (
+    _UNSEEN + "-.,:;!?/|_~'\"()[]{}<>\\\u2010\u2011\u2012\u2013\u2014\u2015\u2018\u2019\u201c\u201d\u2022\u2026\u0964"
+)
 _LINK = re.compile(r"https?://\S+", re.IGNORECASE)
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 _TAGS = range(0xE0020, 0xE0080)  # England's flag is a black one and six of these
@@ -55,8 +53,8 @@ def is_blank(value: Any) -> bool:
     """Tell whether there is nothing in `value`: null, blank, "null", "undefined", NaN."""
     if isinstance(value, str):
         text = value.strip()
-        is_plain = text.isprintable() and (text.isascii() or len(text) > _LONGEST_NO_NAME)
-        return text in _MISSING or (not is_plain and clean_text(text) in _MISSING)
+        seen = text if text.isascii() else text.strip(_UNSEEN)
+        return seen in _MISSING or (not text.isprintable() and clean_text(text) in _MISSING)
     return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124 - only NaN differs from itself
 
 
@@ -64,10 +62,15 @@ def is_missing(value: Any) -> bool:
     """Tell whether a value of an event stands for nothing: blank, or "Riya null", "[object Object]", "N/A", "-"."""
     if is_blank(value):
         return True
-    # Most values are done with here: a word or a number, or a text that says something.
-    if not isinstance(value, str) or len(value) > _LONGEST_NO_NAME or (value.isascii() and value.isalnum()):
+    # Most values are done with here: a word, a number, a text that says something.
+    if not isinstance(value, str) or value.isalnum() or len(value) > _LONGEST_NO_NAME:
         return False
-    return _NO_NAME.fullmatch(clean_text(value)) is not None
+    if " " not in value:
+        return value in _NEVER_A_NAME or not value.strip(_POINTS)
+    words = value.replace(",", " ").split()
+    if len(words) <= _MOST_NAMES and not _NEVER_A_NAME.isdisjoint(words):
+        return True
+    return not value.strip(_POINTS) or _NO_NAMES.issuperset(map(str.lower, words))
 
 
 def clean_text(text: str) -> str:
