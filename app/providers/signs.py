@@ -9,7 +9,9 @@ from typing import Any
 from app.providers.json import Place, as_text, walk_places
 from app.providers.trouble import CODE_KEYS, ECHOES, read_code
 
-_NONE = frozenset({"", "0", "none", "null", "nil", "false", "undefined", "ok", "success", "successful"})
+_NONE = frozenset(
+    {"", "0", "00", "000", "200", "none", "null", "nil", "false", "undefined", "ok", "success", "successful"}
+)
 _TAKEN = frozenset(
     {"accepted", "queued", "enqueued", "scheduled", "submitted", "pending", "processing", "processed", "initiated"}
     | {"sending", "sent", "dispatched", "received", "created", "delivered", "read", "in progress", "en route", "true"}

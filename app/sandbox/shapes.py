@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from app.mapping.template import Template, Templates
+from app.mapping.template import Templates
 from app.model.message import Variable
 from app.model.receipt import ReceiptStatus
 from app.providers.json import as_items, as_mapping, first_text, parse_json, read_path
@@ -21,67 +20,49 @@ from app.sandbox.parameters import fill_order
 from app.sandbox.vendor import Order, Refusal, Report
 
 Answer = tuple[int, Mapping[str, Any]]
+_TOO_MANY = 429
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Where a request names its recipient, template, values and our id (paths), and what the two answers look like."""
+class Shape(NamedTuple):
+    """Where a request names its recipient, template, values and our id, and what the two answers look like."""
 
     path: str
-    phone: str
-    template: str
-    values: str
+    names: tuple[str, str, str, str]
     accept: Callable[[str], Answer]
     refuse: Callable[[Refusal], Answer]
-    reference: str = "reference"
 
 
 SHAPES: Mapping[str, Shape] = {
     "twilio": Shape(
         "/2010-04-01/Accounts/{account}/Messages.json",
-        "To",
-        "ContentSid",
-        "ContentVariables",
+        ("To", "ContentSid", "ContentVariables", "reference"),
         lambda id_: (201, {"sid": id_, "status": "queued", "error_code": None, "error_message": None}),
         lambda no: (no.status, {"code": 63000 + no.status, "message": no.message, "status": no.status}),
     ),
     "wati": Shape(
         "/api/v1/sendTemplateMessage",
-        "whatsappNumber",
-        "template_name",
-        "parameters",
+        ("whatsappNumber", "template_name", "parameters", "broadcast_name"),
         lambda id_: (200, {"result": True, "messageId": id_, "validWhatsAppNumber": True}),
-        lambda no: (200 if no.status == 400 else no.status, {"result": False, "info": no.message}),  # noqa: PLR2004 - so WATI
-        "broadcast_name",
+        # What it refuses itself is a 200, too.
+        lambda no: (200 if no.code or no.status < _TOO_MANY else no.status, {"result": False, "info": no.message}),
     ),
     "interakt": Shape(
         "/v1/public/message/",
-        "fullPhoneNumber",
-        "template.name",
-        "template.bodyValues",
+        ("fullPhoneNumber", "template.name", "template.bodyValues", "callbackData"),
         lambda id_: (201, {"result": True, "message": "Message created successfully", "id": id_}),
         lambda no: (no.status, {"result": False, "message": no.message}),
-        "callbackData",
     ),
     "gupshup": Shape(
         "/wa/api/v1/template/msg",
-        "destination",
-        "template.id",
-        "template.params",
+        ("destination", "template.id", "template.params", "reference"),
         lambda id_: (202, {"status": "submitted", "messageId": id_}),
         lambda no: (no.status, {"status": "error", "message": no.message}),
     ),
     "cloud": Shape(
         "/{version}/{number}/messages",
-        "to",
-        "template.name",
-        "template.components[0].parameters",
+        ("to", "template.name", "template.components[0].parameters", "biz_opaque_callback_data"),
         lambda id_: (200, {"messaging_product": "whatsapp", "contacts": [], "messages": [{"id": f"wamid.{id_}"}]}),
-        lambda no: (
-            no.status,
-            {"error": {"message": no.message, "code": no.code or no.status, "fbtrace_id": "sandbox"}},
-        ),
-        "biz_opaque_callback_data",
+        lambda no: (no.status, {"error": {"message": no.message, "code": no.code or no.status, "fbtrace_id": "x"}}),
     ),
 }
 """By the path's first part: `base_url: http://127.0.0.1:9100/twilio`."""
@@ -101,21 +82,21 @@ class FakeShape:
     def read(self, headers: Mapping[str, str], body: bytes) -> Order | Refusal:
         """Check a request, JSON or a form; a field of a form may hold JSON."""
         given = {**self._query, **_read_body(headers, body)}
-        phone = (first_text(given, (self._shape.phone,)) or "").removeprefix("whatsapp:").removeprefix("+")
-        template = self._find_template(first_text(given, (self._shape.template,)))
-        if not phone.isdecimal():
+        phone, name, reference = (first_text(given, (self._shape.names[place],)) for place in (0, 1, 3))
+        digits = (phone or "").removeprefix("whatsapp:").removeprefix("+")
+        if not digits.isdecimal():
             return Refusal(400, "Invalid phone number")
+        template = next((template for (_, id_), template in self._templates.items() if id_ == name), None)
         if template is None:
             return Refusal(400, "Template not found", 132001)
-        values = _list_values(read_path(given, self._shape.values))
-        # Each has to come in its place: by name only where the template has names.
-        variables = [Variable(name, value) for name, value in zip(template.variables, values, strict=False)]
-        variables += [Variable(None, value) for value in values[len(variables) :]]
+        values = _list_values(read_path(given, self._shape.names[2]))
+        # Each comes in its place, whatever it is called.
+        names = [*template.variables, *(None for _ in values)]
+        variables = [Variable(each, value) for each, value in zip(names, values, strict=False)]
         filled = fill_order(template, variables, None, [])
         if isinstance(filled, Refusal):
             return filled
-        reference = first_text(given, (self._shape.reference,))
-        return Order(reference, template.id, f"+{phone}", "", tuple(values), filled)
+        return Order(reference, template.id, f"+{digits}", "", tuple(values), filled)
 
     def accept(self, message_id: str) -> Answer:
         """Return the answer to an accepted request."""
@@ -128,9 +109,6 @@ class FakeShape:
     def report(self, order: Order, message_id: str, status: ReceiptStatus, at: int) -> Report:  # noqa: ARG002 - the seam
         """Report nothing: each of them posts its receipts in a form of its own."""
         return Report({}, {}, b"")
-
-    def _find_template(self, name: str | None) -> Template | None:
-        return next((template for (_, id_), template in self._templates.items() if id_ == name), None)
 
 
 def _read_body(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:

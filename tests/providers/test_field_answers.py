@@ -171,6 +171,7 @@ ROWS = [
     Row(400, {"message": "not enough credits"}, UNPAID),
     Row(400, {"message": "Template not found"}, NO_TEMPLATE),
     Row(400, {"message": "Template name does not exist"}, NO_TEMPLATE),
+    Row(404, {"message": "We know no template by this name"}, NO_TEMPLATE),
     Row(403, {"message": "Your plan has no access to the API"}, KEY),
     Row(402, {"message": "belongs to an account which has no balance available"}, UNPAID),
     # one person, in the BSP's words
