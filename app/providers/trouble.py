@@ -56,10 +56,10 @@ REFUSED = Meaning(Reason.REQUEST_REFUSED, Scope.MESSAGE)
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
 META_CODES: Mapping[int, Meaning] = {
     **dict.fromkeys((0, 3, 10, 190, *range(200, 300), 131005), _AUTH),
-    **dict.fromkeys((4, 17, 613, 80007, 80008, 130429, 131048, 133016), THROTTLED),
+    **dict.fromkeys((4, 17, 613, 80007, 80008, 130429, 133016), THROTTLED),
     131056: Meaning(Reason.RATE_LIMITED, Scope.RECIPIENT, retry=True),  # too much to one person
     132069: Meaning(Reason.RATE_LIMITED, Scope.MESSAGE, retry=True),  # of one flow: the rest of the lane may go
-    **dict.fromkeys((368, 130497, 131031, 131045, 131064), _BLOCKED),
+    **dict.fromkeys((368, 130497, 131031, 131045, 131048, 131064), _BLOCKED),
     # The number: gone, without an approved name, not registered or not to the end.
     **dict.fromkeys((33, 131037, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 134011), _BLOCKED),
     131042: _UNPAID,

@@ -129,10 +129,10 @@ ROWS = [
     Row(503, b"<html>maintenance</html>", DOWN),
     Row(400, {"message": "(#131056) pair rate limit hit"}, PAIR),
     # Meta's codes
-    *(Row(400, meta(code), BLOCKED) for code in (133010, 131037, 33, 131031)),
+    *(Row(400, meta(code), BLOCKED) for code in (133010, 131037, 33, 131031, 131048)),
     Row(400, meta(131005), KEY),
     Row(400, meta(100, error_subcode=33), BLOCKED),
-    *(Row(400, meta(code), LATER) for code in (4, 17, 613, 80007, 130429, 131048, 133016)),
+    *(Row(400, meta(code), LATER) for code in (4, 17, 613, 80007, 130429, 133016)),
     Row(400, meta(133004), DOWN),
     Row(400, meta(1, is_transient=True), DOWN),
     Row(400, meta(2, is_transient=True), DOWN),

@@ -9,7 +9,7 @@ from app.model.delivery import Reason, Scope
 from app.providers.trouble import META_CODES, find_meta_code
 
 ROOT = Path(__file__).parents[2]
-RETRIED = {2, 4, 17, 613, 80007, 80008, 130429, 131048, 131056, 132069, 133016}
+RETRIED = {2, 4, 17, 613, 80007, 80008, 130429, 131056, 132069, 133016}
 RETRIED |= {131000, 131016, 131057, 133004, 135000, 131049}
 
 
@@ -33,10 +33,10 @@ def test_only_what_may_pass_later_is_retried(code: int) -> None:
     ("codes", "reason", "scope"),
     [
         ([0, 3, 10, 190, 200, 299, 131005], Reason.CREDENTIALS_REFUSED, Scope.PROVIDER),
-        ([4, 17, 613, 80007, 80008, 130429, 131048, 133016], Reason.RATE_LIMITED, Scope.PROVIDER),
+        ([4, 17, 613, 80007, 80008, 130429, 133016], Reason.RATE_LIMITED, Scope.PROVIDER),
         ([132069], Reason.RATE_LIMITED, Scope.MESSAGE),
         ([131056], Reason.RATE_LIMITED, Scope.RECIPIENT),
-        ([131064, 368, 131031, 130497, 131045], Reason.ACCOUNT_BLOCKED, Scope.PROVIDER),
+        ([131048, 131064, 368, 131031, 130497, 131045], Reason.ACCOUNT_BLOCKED, Scope.PROVIDER),
         (
             [33, 131037, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 134011],
             Reason.ACCOUNT_BLOCKED,
