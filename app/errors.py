@@ -14,6 +14,7 @@ RelayError                  root: always carries a message a person can act on
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -55,6 +56,13 @@ class NoRelayError(OpsError):
 
 class NotThereError(OpsError):
     """The running relay knows nothing of the name that it was asked for."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell whether a file could not be opened or loaded only because too many are open: later it can."""
+    if isinstance(error, ImportError):  # what dlopen(3) says has no number
+        return "Too many open files" in str(error)
+    return isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def find_place(error: BaseException) -> str:

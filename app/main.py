@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -12,22 +13,25 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Lifespan
+from starlette.routing import Match, Route
+from starlette.types import Lifespan, Scope
 
 from app.api import health, ops, receipts, webhooks
-from app.api.access import build_guard
+from app.api.guard import RECEIPT, Admission, Guard
 from app.api.late import LateApp
-from app.api.problems import problem
-from app.clock import Clock, SteadyClock, read_clock
-from app.errors import ConfigError
+from app.api.problems import problem, unavailable
+from app.api.reading import BodyRefused
+from app.clock import Clock, SteadyClock, read_clock, read_uptime
+from app.errors import ConfigError, is_passing
 from app.observe.logs import Log, configure_logs
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Store
+from app.providers.base import Provider
 from app.relay.relay import Relay
 from app.relay.snapshot import load_snapshot
 from app.settings import Settings, read_environment, read_settings, unknown_names
+from app.sources.signature import Mistake
 
 
 def create_app(
@@ -54,9 +58,12 @@ def create_app(
     app = _build_bare(lifespan)
     app.state.relay = relay
     app.router.routes.append(Route(webhooks.PATH, webhooks.WebhookDoor(relay.intake), methods=["POST"]))
-    _add_webhooks(app, relay)
     # Checking the ops API's parameters takes FastAPI 30 ms to prepare: nobody should wait for that to send an event.
-    app.mount("", LateApp(lambda: _build_whole(relay)))
+    whole = LateApp(lambda: _build_whole(relay, admission))
+    admission = _build_admission(relay, whole)
+    app.add_middleware(Guard, admission)
+    _add_webhooks(app, relay, admission)
+    app.mount("", whole)
     return app
 
 
@@ -77,7 +84,7 @@ def build_relay(
     for warning in warnings:
         log.warning("config.warning", line=warning.line, detail=warning.message)
     tracer = _open_tracer(environment, log)
-    outbox, clock = _open_outbox(settings)
+    outbox, clock = _open_outbox(settings, log)
     return Relay(
         settings,
         environment,
@@ -91,12 +98,16 @@ def build_relay(
     )
 
 
-def _open_outbox(settings: Settings) -> tuple[Store | None, Clock]:
+def _open_outbox(settings: Settings, log: Log) -> tuple[Store | None, Clock]:
     """Return the store and the clock that goes with it. Raises StoreInUse, StoreBroken."""
     if settings.stateless:
         return None, read_clock  # nothing waits: each message's fate is known in seconds, by the wall clock
     clock = SteadyClock()
-    return SqliteStore(settings.database_path, clock), clock
+    store = SqliteStore(settings.database_path, clock)
+    if store.was_missing:
+        cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
+        log.warning("outbox.missing", place=str(store.path), cure=cure)
+    return store, clock
 
 
 def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:
@@ -126,6 +137,7 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     app = FastAPI(
         title="nector-relay",
         lifespan=lifespan,
+        redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -139,33 +151,45 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     return app
 
 
-def _add_webhooks(app: FastAPI, relay: Relay) -> None:
+def _build_admission(relay: Relay, whole: LateApp) -> Admission:
+    def find_provider(name: str) -> Provider | None:
+        return relay.rules.current().providers.get(name) if relay.receipt_desk is not None else None
+
+    def has_path(scope: Scope) -> bool:
+        asked = {**scope, "path": scope["path"].rstrip("/")}
+        return any(route.matches(asked)[0] is not Match.NONE for route in whole.get().routes)
+
+    return Admission(relay.settings, find_provider, has_path, read_uptime, relay.metrics, relay.log)
+
+
+def _add_webhooks(app: FastAPI, relay: Relay, admission: Admission) -> None:
     app.include_router(webhooks.build_router(relay.intake))
-    app.include_router(health.build_router(relay.is_alive, relay.can_commit, relay.config_hash))
+    app.include_router(health.build_router(relay.is_alive, relay.can_commit, relay.config_hash, read_uptime))
     if relay.receipt_desk is not None:
-        app.include_router(receipts.build_router(relay.receipt_desk))
+        app.include_router(
+            receipts.build_router(relay.receipt_desk, partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
+        )
 
 
-def _build_whole(relay: Relay) -> FastAPI:
+def _build_whole(relay: Relay, admission: Admission) -> FastAPI:
     """Return every path there is, so that the API's description is whole, too."""
     # Loaded when it is first asked for, as it is built: a start and an idle relay do without.
     from app.api import examples, privacy, replay, report, sendtest, suppressions  # noqa: PLC0415
 
-    guard = build_guard(relay.settings)
     app = _build_bare()
-    _add_webhooks(app, relay)
-    app.include_router(ops.build_metrics_router(relay.metrics, relay.count, guard))
+    _add_webhooks(app, relay, admission)
+    app.include_router(ops.build_metrics_router(relay.metrics, relay.count))
     if relay.ops_desk is not None:
-        app.include_router(ops.build_router(relay.ops_desk, guard))
-        app.include_router(examples.build_router(relay.ops_desk.outbox, guard))
-        app.include_router(report.build_router(relay.ops_desk, guard))
-        app.include_router(privacy.build_router(relay.ops_desk, guard))
-        app.include_router(suppressions.build_router(relay.ops_desk, guard))
+        app.include_router(ops.build_router(relay.ops_desk))
+        app.include_router(examples.build_router(relay.ops_desk.outbox))
+        app.include_router(report.build_router(relay.ops_desk))
+        app.include_router(privacy.build_router(relay.ops_desk))
+        app.include_router(suppressions.build_router(relay.ops_desk))
     if relay.replayer is not None:
-        app.include_router(replay.build_router(relay.replayer, guard))
+        app.include_router(replay.build_router(relay.replayer))
     if relay.tester is not None:
-        app.include_router(sendtest.build_router(relay.tester, guard))
-    ops.add_docs(app, guard)
+        app.include_router(sendtest.build_router(relay.tester))
+    ops.add_docs(app)
     return app
 
 
@@ -174,6 +198,8 @@ def _do_nothing(_error: BaseException) -> None:
 
 
 async def _show_http_error(_request: Request, error: Exception) -> Response:
+    if isinstance(error, BodyRefused):
+        return error.answer
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     return problem(status, HTTPStatus(status).phrase.lower() if status != 401 else "not authorised", headers)  # noqa: PLR2004  # the status itself is the clearest name
@@ -185,5 +211,7 @@ async def _show_invalid(_request: Request, error: Exception) -> Response:
     return problem(422, "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults))
 
 
-async def _show_failure(_request: Request, _error: Exception) -> Response:
+async def _show_failure(_request: Request, error: Exception) -> Response:
+    if is_passing(error):
+        return unavailable("too many files are open; try again")
     return problem(500, "an unexpected failure; the log has its place")

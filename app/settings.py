@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +28,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from app.errors import ConfigError
 from app.model.delivery import DEDUP_WINDOW_MS
+from app.model.way import Way
 from app.sources.signature import list_schemes
+from app.values.address import Network, read_networks
 from app.values.duration import format_duration, parse_duration
 
 SECRETS_FOLDER = Path("/run/secrets")
@@ -72,6 +76,10 @@ def _read_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _read_networks(value: object) -> object:
+    return read_networks(map(str.strip, value.split(","))) if isinstance(value, str) and value.strip() else value
+
+
 Duration = Annotated[int, BeforeValidator(_read_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
 
@@ -102,6 +110,9 @@ class Settings(BaseSettings):
     )
     insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
     admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_networks)] = Field(
+        (), description="proxies whose X-Forwarded-For is believed, as CIDRs, comma-separated"
+    )
     test_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         (), description="the only numbers that `send-test` sends to, comma-separated"
     )
@@ -115,6 +126,8 @@ class Settings(BaseSettings):
     record_retention: Duration = Field(
         RETENTIONS[""][1], validate_default=True, description="how long an event is known after its last state"
     )
+    ca_file: Path | None = Field(None, description="certificates (PEM) that TLS trusts beside the system's")
+    proxy: SecretStr = Field(SecretStr(""), description="the proxy that requests to providers go through")
     shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
 
     @field_validator("admin_token", mode="before")
@@ -147,6 +160,23 @@ class Settings(BaseSettings):
         """Let RELAY_RETENTION say what the two others do not."""
         chosen = RETENTIONS.get(str(given.get("retention", "")).lower(), RETENTIONS[""])
         return {**dict(zip(("payload_retention", "record_retention"), chosen, strict=True)), **given}
+
+    @field_validator("ca_file")
+    @classmethod
+    def _holds_certificates(cls, value: Path | None) -> Path | None:
+        try:
+            if value is not None:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"cannot be read as certificates in PEM ({error.strerror})") from None
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_proxy(cls, value: SecretStr) -> SecretStr:
+        if re.fullmatch(r"(https?://[^\s/?#]+/?)?", value.get_secret_value()) is None:
+            raise ValueError("write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT")
+        return value
 
     @field_validator("log_level", "log_format", "nector_hmac", "retention", mode="before")
     @classmethod
@@ -184,6 +214,11 @@ class Settings(BaseSettings):
     def stateless(self) -> bool:
         """Whether there is no outbox."""
         return self.database_url == "none"
+
+    @property
+    def way(self) -> Way:
+        """How requests to providers leave this network."""
+        return Way(self.ca_file, self.proxy.get_secret_value() or None)
 
     @property
     def database_path(self) -> Path:

@@ -181,10 +181,10 @@ providers:
     api_key: ${GALLABOX_API_KEY}
     api_secret: ${GALLABOX_API_SECRET}
   bitespeed:
-    type: bitespeed
-    base_url: ${BITESPEED_BASE_URL}
-    channel_id: ${BITESPEED_CHANNEL_ID}
-    user_id: ${BITESPEED_USER_ID}
+    {type: bitespeed, accepted: {},
+    base_url: "${BITESPEED_BASE_URL}",
+    channel_id: "${BITESPEED_CHANNEL_ID}",
+    user_id: "${BITESPEED_USER_ID}"}
 """
 BOTH_USED = """  uses-gallabox: {event: lead_create, provider: gallabox, template: coins_earned, variables: [a, b]}
   uses-bitespeed: {event: lead_create, provider: bitespeed, template: t}

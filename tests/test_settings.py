@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
+from app.model.way import DIRECT, Way
 from app.settings import Settings, read_environment, read_settings, unknown_names
+from tests.faults.certificates import make_certificates
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -228,3 +231,28 @@ def test_all_wrong_settings_are_told_at_once_and_no_value_is() -> None:
 )
 def test_a_relay_name_that_no_setting_has_is_unknown(name: str, unknown: bool) -> None:
     assert unknown_names({name: "x"}) == ([name] if unknown else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("RELAY_CA_FILE", "/nowhere/ca.pem", "cannot be read as certificates in PEM (No such file or directory)"),
+        ("RELAY_CA_FILE", str(Path(__file__)), "cannot be read as certificates in PEM"),
+        ("RELAY_PROXY", "proxy.example:3128", "write http://HOST:PORT"),
+        ("RELAY_PROXY", "socks5://user:canary@proxy.example", "write http://HOST:PORT"),
+        ("RELAY_PROXY", "http://proxy.example/path", "write http://HOST:PORT"),
+    ],
+)
+def test_a_way_out_that_leads_nowhere_is_named_at_the_start(name: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+        read_settings({name: value})
+    assert "canary" not in str(caught.value)
+
+
+def test_the_way_out_is_what_the_settings_say(tmp_path: Path) -> None:
+    assert read_settings({"RELAY_CA_FILE": "", "RELAY_PROXY": ""}).way == DIRECT
+    make_certificates(tmp_path)
+    given = {"RELAY_CA_FILE": f"{tmp_path}/authority.pem", "RELAY_PROXY": "http://user:canary@proxy.example:3128"}
+    settings = read_settings(given)
+    assert settings.way == Way(tmp_path / "authority.pem", "http://user:canary@proxy.example:3128")
+    assert "canary" not in repr(settings)

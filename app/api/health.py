@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from app.api.problems import unavailable
+from app.clock import Clock
+
+KNOWN_MS = 1_000
+
+
+class Readiness:
+    """Tells whether a commit works, tried at most once a second, however many ask: anybody may."""
+
+    def __init__(self, can_commit: Callable[[], Awaitable[bool]], clock: Clock) -> None:
+        self._can_commit = can_commit
+        self._clock = clock
+        self._trial: asyncio.Future[bool] | None = None
+        self._tried_at = 0
+
+    async def __call__(self) -> bool:
+        """Return what the last trial showed, or that of a new one."""
+        now = self._clock()
+        if self._trial is None or (self._trial.done() and now - self._tried_at >= KNOWN_MS):
+            self._tried_at, self._trial = now, asyncio.ensure_future(self._can_commit())
+        return await asyncio.shield(self._trial)
 
 
 def build_router(
-    is_alive: Callable[[], bool], can_commit: Callable[[], Awaitable[bool]], config_hash: Callable[[], str]
+    is_alive: Callable[[], bool],
+    can_commit: Callable[[], Awaitable[bool]],
+    config_hash: Callable[[], str],
+    clock: Clock,
 ) -> APIRouter:
     """Return the two paths. A provider that is down leaves the relay ready: its outbox goes on taking events."""
     router = APIRouter()
+    is_ready = Readiness(can_commit, clock)
 
     @router.get("/healthz", summary="Does the process work?")
     async def show_health() -> Response:
@@ -22,7 +47,7 @@ def build_router(
 
     @router.get("/readyz", summary="Can it take an event now?")
     async def show_readiness() -> Response:
-        if not await can_commit():
+        if not await is_ready():
             return unavailable("the outbox cannot commit")
         return JSONResponse({"status": "ready", "config": config_hash()})
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 
 class LateApp:
     """Passes everything on to what `build` returns; builds it once."""
 
-    def __init__(self, build: Callable[[], ASGIApp]) -> None:
+    def __init__(self, build: Callable[[], FastAPI]) -> None:
         self._build = build
-        self._app: ASGIApp | None = None
+        self._app: FastAPI | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        await self.get()(scope, receive, send)
+
+    def get(self) -> FastAPI:
+        """Return what was built."""
         if self._app is None:
             self._app = self._build()
-        await self._app(scope, receive, send)
+        return self._app

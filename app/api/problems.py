@@ -23,6 +23,11 @@ def unauthorised() -> Response:
     return problem(401, "not authorised", {"WWW-Authenticate": "Bearer"})
 
 
-def unavailable(detail: str, status: int = 503) -> Response:
+def too_many() -> Response:
+    """Return the answer to another failure of whom has had too many."""
+    return problem(429, "too many requests that were not authorised", {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def unavailable(detail: str, status: int = 503, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer in which we want the source to try again: 503, or 502 where a provider is to blame."""
-    return problem(status, detail, {"Retry-After": str(RETRY_AFTER_S)})
+    return problem(status, detail, {"Retry-After": str(RETRY_AFTER_S), **(headers or {})})

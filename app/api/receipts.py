@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.problems import problem, unauthorised, unavailable
-from app.api.reading import read_body
+from app.api.problems import problem, unavailable
+from app.api.reading import read_body, read_headers
 from app.errors import StoreError
 from app.relay.receipts import ReceiptDesk, accept_receipts
 
 
-def build_router(desk: ReceiptDesk) -> APIRouter:
-    """Return the route by which providers report."""
+def build_router(desk: ReceiptDesk, refuse: Callable[..., Response]) -> APIRouter:
+    """Return the route by which providers report; `refuse` answers what another secret has signed."""
     router = APIRouter()
 
     # Read from the request: FastAPI takes 25 ms at start to prepare a parameter.
@@ -24,7 +26,7 @@ def build_router(desk: ReceiptDesk) -> APIRouter:
         if isinstance(body, Response):
             return body
         try:
-            status = await accept_receipts(desk, provider, dict(request.headers), dict(request.query_params), body)
+            status = await accept_receipts(desk, provider, read_headers(request.scope), request.query_params, body)
         except StoreError:
             desk.metrics.store_errors.labels("receipt").inc()
             return unavailable("the receipt could not be stored; send it again")
@@ -32,7 +34,7 @@ def build_router(desk: ReceiptDesk) -> APIRouter:
             case 200:
                 return Response('{"status":"ok"}', media_type="application/json")
             case 401:
-                return unauthorised()
+                return refuse(request.scope, provider=provider)
             case _:
                 return problem(404, "no provider of this name is configured")
 

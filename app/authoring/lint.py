@@ -13,21 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
 from app.mapping.problems import Problem
 from app.mapping.rules import Broken, Config, Example, Miss, Route, match_route
-from app.mapping.template import (
-    BODY_LIMIT,
-    HEADER_LIMIT,
-    URL_LIMIT,
-    FilledTemplate,
-    Template,
-    Templates,
-    fill_template,
-    total_length,
-)
+from app.mapping.template import Templates, show_message
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.event import Event
 from app.model.message import Message
+from app.values.instant import format_instant
 from app.values.number import read_decimal
 from app.values.path import look_up, read_path
 from app.values.text import write_scalar
@@ -43,6 +36,8 @@ class ExampleResult:
     number: int  # 1-based among the route's examples
     message: Message | None
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def run_examples(
@@ -94,7 +89,12 @@ def _run_example(
         f'example {number} of route "{route.name}": {text}' for text in _compare(route, example, came_to, templates)
     ]
     problems = tuple(Problem("error", example.line, example.column, text) for text in texts)
-    return ExampleResult(route.name, number, came_to if isinstance(came_to, Message) else None, problems)
+    if not isinstance(came_to, Message):
+        return ExampleResult(route.name, number, None, problems)
+    told = [f'example {number} of route "{route.name}": {text}' for text in remark_on_money(route, event, config.store)]
+    warnings = tuple(Problem("warning", example.line, example.column, text) for text in told)
+    remarks = (*remark_on_number(route, event, config.store), *remark_on_day(route, event, config.store))
+    return ExampleResult(route.name, number, came_to, problems, warnings, remarks)
 
 
 def _render_example(route: Route, event: Event, config: Config) -> Message | Unrendered | Miss | Broken:
@@ -150,13 +150,12 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
         "template": message.template,
         "language": message.language or "",
         "header": message.header.value if message.header else "",
-        "buttons": [button.url for button in message.buttons],
+        "buttons": [button.value for button in message.buttons],
+        "limited_time_offer": "" if message.offer_ends_at is None else format_instant(message.offer_ends_at),
     }
     template = templates.get((route.provider, route.template))
     if template is not None:
-        filled = fill_template(template, message.variables, message.header, message.buttons)
-        got["text"] = filled.body
-        yield from _measure_message(template, filled, message)
+        got["text"] = show_message(template, message).body
     elif "text" in sends:
         yield f'"text" cannot be compared: template "{route.template}" is not in templates.yaml'
     for key, expected in sends.items():
@@ -166,20 +165,6 @@ def _compare_message(route: Route, sends: Mapping[str, Any], message: Message, t
             yield f'"text" differs, [-expected-] {{+got+}}: {_mark_words(str(expected), str(got[key]))}'
         elif key in got and got[key] != expected:
             yield f'"{key}" should be {_show(expected)}, and is {_show(got[key])}'
-
-
-def _measure_message(template: Template, filled: FilledTemplate, message: Message) -> Iterator[str]:
-    """What WhatsApp would refuse or cut: https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components."""
-    if total_length(filled) > BODY_LIMIT:
-        yield f"the message is {total_length(filled)} characters long; WhatsApp takes {BODY_LIMIT}"
-    if template.header_kind == "text" and len(filled.header) > HEADER_LIMIT:
-        yield f"the header is {len(filled.header)} characters long; WhatsApp takes {HEADER_LIMIT}; shorten its value"
-    for button in message.buttons:
-        url = filled.buttons[button.index][1] if button.index < len(filled.buttons) else ""
-        if len(url) > URL_LIMIT:
-            yield f"button {button.index} leads to {len(url)} characters; WhatsApp takes {URL_LIMIT}"
-        if "://" in button.url[:10] and not url.startswith(button.url):
-            yield f"button {button.index} would lead to {url}; give only what follows the fixed part of its address"
 
 
 def _compare_variables(expected: list[Any] | Mapping[str, Any], message: Message) -> Iterator[str]:

@@ -28,7 +28,7 @@ h3, .meta, .notes { color: var(--quiet); font-weight: normal; } .meta { display:
   border-left: .5rem solid transparent; }
 .missed { opacity: .55; }
 .text { padding: .45rem .6rem .5rem; white-space: pre-wrap; }
-.header { font-weight: 600; margin-bottom: .3rem; }
+.header, .offer { font-weight: 600; margin-bottom: .3rem; } .offer::before { content: "⏳ "; }
 .media { background: var(--media); color: var(--quiet); margin: .2rem; border-radius: .3rem; padding: 2.2rem .8rem;
   font-size: .8rem; text-align: center; }
 .media::before { content: attr(data-sign); display: block; font-size: 1.6rem; }
@@ -44,8 +44,9 @@ code { font-family: ui-monospace, monospace; font-size: .93em; }
 # Should a value ever become markup all the same, the browser loads and runs nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _AS_TEXT = "\ufe0e"  # and not as a coloured emoji
-_MEDIA_SIGNS = {"image": "🖼", "video": f"▶{_AS_TEXT}", "document": "📄"}
-_BUTTON_SIGNS = {"url": f"↗{_AS_TEXT}", "phone": f"☎{_AS_TEXT}", "reply": f"↩{_AS_TEXT}"}
+_MEDIA_SIGNS = {"image": "🖼", "video": f"▶{_AS_TEXT}", "document": "📄", "location": "📍"}
+_BUTTON_SIGNS = {"url": f"↗{_AS_TEXT}", "phone": f"☎{_AS_TEXT}", "reply": f"↩{_AS_TEXT}", "copy_code": f"⧉{_AS_TEXT}"}
+_OTHER_SIGN = f"▤{_AS_TEXT}"
 _CODE = re.compile("```([^`]+)```")
 # https://faq.whatsapp.com/539178204879377: a mark counts only against a word, and within its line.
 _MARKS = (
@@ -128,6 +129,7 @@ def _draw_message(filled: FilledTemplate, template: Template) -> str:
         )
     elif filled.header:
         header = f'<div class="header" dir="auto">{escape(filled.header)}</div>'
+    header += f'<div class="offer" dir="auto">{escape(filled.offer)}</div>' if filled.offer else ""
     footer = f'<div class="footer" dir="auto">{escape(filled.footer)}</div>' if filled.footer else ""
     body = f'<div dir="auto">{draw_text(filled.body)}</div>'
     return f'{media}<div class="text">{header}{body}{footer}</div>{_draw_buttons(filled, template)}'
@@ -136,7 +138,7 @@ def _draw_message(filled: FilledTemplate, template: Template) -> str:
 def _draw_buttons(filled: FilledTemplate, template: Template) -> str:
     # Shown, not linked: a page for looking at must not redeem a coupon.
     return "".join(
-        f'<div class="button" dir="auto" data-sign="{_BUTTON_SIGNS[button.kind]}">{escape(label)}'
+        f'<div class="button" dir="auto" data-sign="{_BUTTON_SIGNS.get(button.kind, _OTHER_SIGN)}">{escape(label)}'
         f"{_draw_target(target)}</div>"
         for button, (label, target) in zip(template.buttons, filled.buttons, strict=True)
     )

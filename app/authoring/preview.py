@@ -6,15 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
 from app.mapping.expression import Expression
-from app.mapping.rules import Hit, Route, Source, Store, match_route
+from app.mapping.parts import Source
+from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,
     FilledTemplate,
     Template,
     Templates,
-    fill_template,
+    find_language,
     print_message,
+    show_message,
     total_length,
 )
 from app.message.render import Unrendered, compute_deadline, render_message
@@ -58,16 +61,16 @@ def preview_message(route: Route, event: Event, store: Store, templates: Templat
     if fault is not None or isinstance(message, Unrendered):
         why = f"{fault.reason.value} ({fault.detail})" if fault else ""
         return Preview(route, title, template, fault=why, miss=miss)
-    filled = None if template is None else fill_template(template, message.variables, message.header, message.buttons)
+    filled = None if template is None else show_message(template, message)
     return Preview(
         route=route,
         title=title,
-        template=template,
+        template=find_language(template, message.language) or template,
         recipient=message.recipient,
         variables=message.variables,
         filled=filled,
         miss=miss,
-        notes=tuple(_list_notes(route, event, message, filled)),
+        notes=tuple(_list_notes(route, event, store, message, filled)),
     )
 
 
@@ -97,17 +100,20 @@ def _describe_miss(route: Route, event: Event) -> str:
 # -- what was done to the values ------------------------------------------------------------------
 
 
-def _list_notes(route: Route, event: Event, message: Message, filled: FilledTemplate | None) -> Iterator[str]:
+def _list_notes(
+    route: Route, event: Event, store: Store, message: Message, filled: FilledTemplate | None
+) -> Iterator[str]:
+    for remark in (remark_on_number, remark_on_day, remark_on_money):
+        yield from remark(route, event, store)
     for number, (item, variable) in enumerate(zip(route.variables, message.variables, strict=True), 1):
         yield from _describe_value(f"variable {item.name or number}", item.source, event.payload, variable.value)
-    if route.header is not None and message.header is not None:
-        yield from _describe_value("the header", route.header.source, event.payload, message.header.value)
-    for source, button in zip(route.buttons, message.buttons, strict=True):
-        yield from _describe_default(f"button {button.index}", source.url, event.payload)
+    for keys, source in route.header.list_sources() if route.header else ():
+        if message.header is not None and keys == (message.header.kind,):
+            yield from _describe_value("the header", source, event.payload, message.header.value)
+    for button in route.buttons:
+        yield from _describe_default(f"button {button.index}", button.source, event.payload)
     if filled is not None:
-        length = total_length(filled)
-        over = f", {length - BODY_LIMIT} too many" if length > BODY_LIMIT else ""
-        yield f"{length} of {BODY_LIMIT} characters{over}"
+        yield f"{total_length(filled)} of {BODY_LIMIT} characters"
 
 
 def _describe_value(what: str, source: Source, payload: Mapping[str, Any], shown: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from app.model.delivery import Reason
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may
 _NAME = {"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
 _ANYTHING = "JsonValue"
-_CLASS = re.compile("(Fields|Settings|Rule)$")  # of a class's name: an editor shows the rest
+_CLASS = re.compile("(Fields|Settings|Rule|Source)$")  # of a class's name: an editor shows the rest
 _SAYS_NOTHING = frozenset({"title", "discriminator", "format", "writeOnly"})
 _BY_NAME = frozenset({"properties", "patternProperties", "$defs"})
 _IN_TURN = frozenset({"anyOf", "oneOf"})
@@ -166,6 +166,10 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "hold": "Wait for a receipt or for a person: never twice, perhaps not at all.",
         "resend": "Send it once more by itself: perhaps twice.",
     },
+    "landlines": {
+        "refuse": "A number that is certainly a landline gets no message.",
+        "allow": "A landline may be on WhatsApp, too, and gets messages like a mobile.",
+    },
     "webhook_signature": {
         "base64": "As Gallabox documents it.",
         "hex": "As some handlers in use read it.",
@@ -182,7 +186,10 @@ FORMS: Mapping[str, tuple[str, str]] = {
     "valid_for": ("[0-9]{1,9}(ms|s|min|m|h|d)", "Must be a duration such as 90s, 15m, 6h or 7d."),
     "timeout": ("[0-9]{1,9}(ms|s|min|m|h|d)", "Must be a duration such as 90s, 15m, 6h or 7d."),
     "rate": (r"[0-9]{1,6}(\.[0-9]{1,3})?/(s|min|m|h)", "Must be a rate such as 16/s, 1000/min or 100/h."),
-    "language": ("[a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?", "Must be a language as at WhatsApp, such as en, hi or en_US."),
+    "language": (
+        r"([a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?|.*\|\s*d(efault)?\s*\(.*)",
+        'Must be a language as at WhatsApp, such as en or hi_IN, or an expression such as lang | default("en").',
+    ),
     "live_from": (
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[-+][0-9]{2}:[0-9]{2})",
         "Must be an instant with its zone, such as 2026-10-01T00:00:00+05:30.",

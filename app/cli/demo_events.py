@@ -17,7 +17,7 @@ from app.clock import read_clock
 from app.errors import ConfigError
 from app.ids import new_uuid7
 from app.mapping.rules import Config, Route
-from app.mapping.template import Templates, fill_template, print_message
+from app.mapping.template import Templates, print_message, show_message
 from app.message.render import render_message
 from app.model.message import Message
 
@@ -71,7 +71,7 @@ def _make_event(route: Route, number: int, config: Config, templates: Templates)
     template = templates.get((route.provider, route.template))
     text = ""
     if isinstance(message, Message) and template is not None:
-        text = print_message(fill_template(template, message.variables, message.header, message.buttons))
+        text = print_message(show_message(template, message))
     return DemoEvent(route.name, route.provider, route.topic, new_uuid7(now), _encode(payload), text)
 
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from app.api.connections import Connection, Gate, derive_limits, raise_file_limit
 from app.errors import RelayError, StoreError
 from app.main import create_app
 from app.relay.relay import Relay
@@ -24,15 +26,18 @@ from app.settings import read_environment, read_settings
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
 OPEN_REQUESTS_MS = 3_000
+ANSWERING_S = 0.3
+WAITING = 4_096  # connections that are not accepted yet; the kernel may allow fewer (net.core.somaxconn)
 EX_SOFTWARE, EX_IOERR = 70, 74
 
 
 class RelayServer(uvicorn.Server):
     """uvicorn, stopped by us: its own signal handling raises the signal again at the end, and the code is not 0."""
 
-    def __init__(self, config: uvicorn.Config, relay: Relay) -> None:
+    def __init__(self, config: uvicorn.Config, relay: Relay, gate: Gate) -> None:
         super().__init__(config)
         self._relay = relay
+        self._gate = gate
         self._stop_by: float | None = None  # time.monotonic() at which the grace period ends
 
     def stop(self) -> None:
@@ -53,6 +58,18 @@ class RelayServer(uvicorn.Server):
     def grace_ms(self) -> int | None:
         """Return what is left of the grace period; None if it has not begun."""
         return None if self._stop_by is None else max(round((self._stop_by - time.monotonic()) * 1000), 0)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is done ten times a second; each second, end the connections that take too long."""
+        if counter % 10 == 0:
+            self._gate.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let open requests end; those that have not come whole by then are answered just before they are cancelled."""
+        within_s = self.config.timeout_graceful_shutdown or 0
+        asyncio.get_running_loop().call_later(max(within_s - ANSWERING_S, 0), self._gate.stop)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,7 +108,13 @@ def serve(
 async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], told_early: Sequence[int]) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
     relay: Relay = app.state.relay
-    server = RelayServer(build_server_config(app, relay.settings.shutdown_grace), relay)
+    gate = Gate(
+        derive_limits(raise_file_limit()),
+        relay.log,
+        relay.metrics.note_ended_connection,
+        relay.settings.trusted_proxies,
+    )
+    server = RelayServer(build_server_config(app, relay.settings.shutdown_grace, gate), relay, gate)
     servers.append(server)
     try:
         listener = open_listener(host, port)  # before the first send: what is begun would have to be given up
@@ -133,13 +156,16 @@ def _listen_to_signals(server: RelayServer, relay: Relay) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload)
 
 
-def build_server_config(app: FastAPI, grace_ms: int) -> uvicorn.Config:
+def build_server_config(app: FastAPI, grace_ms: int, gate: Gate) -> uvicorn.Config:
     """Return how uvicorn serves: no access log (it prints query strings), no server header.
 
     No lifespan: `serve` opens and closes the relay itself, around the listening.
     """
     return uvicorn.Config(
         app,
+        http=partial(Connection, gate),  # type: ignore[arg-type]  # it is only ever called
+        ws="none",
+        backlog=WAITING,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -161,6 +187,6 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "not a host's name"
         raise RelayError(f"cannot listen on {host}:{port} ({reason}); choose another --host or --port") from None
-    listener.listen(2048)
+    listener.listen(WAITING)
     listener.set_inheritable(True)
     return listener

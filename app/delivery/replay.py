@@ -36,6 +36,7 @@ NO_RETRY = {
     "not_found": "no delivery has this id",
     "deadline_passed": "its deadline passed, so it is no longer true",
     "payload_gone": "it has no message: it died before there was one, or the message was wiped; see `replay`",
+    "perhaps_taken": "the provider may have taken it: look at its dashboard; not there: `nector-relay retry ID`",
     "replayed": "a later delivery of the same event does its work",
 }
 """Why a delivery cannot be retried, in words; otherwise its state says it."""
@@ -48,7 +49,7 @@ def explain_no_retry(why: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PastDelivery:
-    """A delivery that a stored event already has. `ambiguous`: one of its attempts may have arrived."""
+    """A delivery that a stored event already has. `ambiguous`: one that failed may have arrived."""
 
     id: str
     route: str

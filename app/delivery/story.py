@@ -245,6 +245,7 @@ def _tell_report(delivery: Told, row: Told, at: int) -> Step:
 FindCure = Callable[[str | None], str]
 """From a reason to what to do about it, "" where that is not known; ID and SCOPE stand for what they name."""
 
+_LOOK_FIRST = "the provider may have taken it: look at its dashboard; only if it is not there: `nector-relay retry ID`"
 _EXPLAIN = "`nector-relay explain ID`"  # whoever reads this has just done so
 
 
@@ -272,8 +273,16 @@ def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
         case _:
             standing = state
     reason = delivery["reason"]
-    cure = _fit_cure(find_cure(reason), delivery["id"])
+    ended = state in (State.DEAD, State.EXPIRED)
+    doubtful = ended and any(map(was_perhaps_taken, delivery["attempt_list"]))
+    cure = _fit_cure(_LOOK_FIRST if doubtful else find_cure(reason), delivery["id"])
     return f"{standing} ({reason})" if reason else standing, cure or "nothing"
+
+
+def was_perhaps_taken(attempt: Told) -> bool:
+    """Tell whether an attempt's message may have been taken: nobody knows, or a 2xx refused it."""
+    outcome, detail = attempt["outcome"], attempt["detail"] or ""
+    return outcome == "uncertain" or (outcome == "rejected" and detail.startswith("HTTP 2"))
 
 
 def _advise_held(delivery: Told, find_cure: FindCure) -> tuple[str, str]:

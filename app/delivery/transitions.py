@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.delivery.decide import Decision, probe_wait_ms
-from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Scope, State
+from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Scope, State, Uncertain
 from app.model.receipt import ReceiptStatus
 
 
@@ -71,6 +71,7 @@ ALLOWED: Mapping[State, Mapping[State, frozenset[Cause]]] = {
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
 RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes
 REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
+UNREADABLE_LIMIT = 5  # answers in a row: each may be a message that nobody gets, or one that everybody gets
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,16 @@ class Standing:
     """What the outbox knows of a delivery whose attempt ends.
 
     `silences`: earlier attempts that were uncertain. `refusals`: how many of its route's messages in a row, this one
-    included, were refused for this reason. `deaths`: in how many dead processes it was open, this one included.
+    included, were refused for this reason. `unreadable`: how many answers of its provider in a row nobody could read.
+    `deaths`: in how many dead processes it was open, this one included.
     """
 
     route: str
+    provider: str
     receipt: ReceiptStatus | None = None
     silences: int = 0
     refusals: int = 0
+    unreadable: int = 0
     deaths: int = 0
 
 
@@ -92,7 +96,8 @@ def end_attempt(outcome: Outcome, decision: Decision, standing: Standing, now: i
     """Return what follows from an attempt's end, given what was decided from its outcome alone.
 
     A receipt that came meanwhile says that it was sent. What may have been sent is sent again by itself only once.
-    The fifth message of a route in a row that is refused for the same reason holds the route.
+    The fifth message of a route in a row that is refused for the same reason holds the route; the fifth answer in a
+    row that nobody can read holds the provider.
     """
     if standing.receipt is not None and settles(decision.state, standing.receipt):
         decision = replace(decision, state=State.ACCEPTED, reason=None, due_at=None)
@@ -105,10 +110,14 @@ def end_attempt(outcome: Outcome, decision: Decision, standing: Standing, now: i
         why = Reason.REQUEST_REFUSED if isinstance(outcome, Accepted) else outcome.reason
         return replace(decision, hold_reason=why)
     if standing.refusals >= REFUSALS_LIMIT:
-        scope = f"route:{standing.route}"
-        probe_at = now + probe_wait_ms(scope)
-        return replace(decision, hold_scope=scope, hold_reason=Reason.REFUSED_REPEATEDLY, hold_probe_at=probe_at)
+        return _hold(decision, f"route:{standing.route}", Reason.REFUSED_REPEATEDLY, now)
+    if standing.unreadable >= UNREADABLE_LIMIT:
+        return _hold(decision, f"provider:{standing.provider}", Reason.ANSWERS_UNREADABLE, now)
     return decision
+
+
+def _hold(decision: Decision, scope: str, reason: Reason, now: int) -> Decision:
+    return replace(decision, hold_scope=scope, hold_reason=reason, hold_probe_at=now + probe_wait_ms(scope))
 
 
 def lose_attempt(standing: Standing, on_unknown: OnUnknown, now: int, settle_ms: int) -> Decision:
@@ -122,6 +131,11 @@ def lose_attempt(standing: Standing, on_unknown: OnUnknown, now: int, settle_ms:
 def is_refusal(outcome: Outcome) -> bool:
     """Tell whether a message was refused for what it is, which its route may be to blame for."""
     return isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE
+
+
+def is_unreadable(outcome: Outcome) -> bool:
+    """Tell whether nobody could read the answer, which may be so with every one of this provider's."""
+    return isinstance(outcome, Uncertain) and outcome.reason is Reason.ANSWER_UNREADABLE
 
 
 def settles(state: State, status: ReceiptStatus) -> bool:

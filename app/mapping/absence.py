@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from app.values.text import is_missing
+from app.values.text import is_blank
 
 
 class AbsentValueError(Exception):
@@ -40,5 +40,5 @@ class Absent:
 
 
 def is_absent(value: Any) -> bool:
-    """Tell whether `value` stands for nothing, be it in the event or come out of a filter."""
-    return isinstance(value, Absent) or is_missing(value)
+    """Tell whether `value` stands for nothing. What an event holds was looked at before; "-" may be a default."""
+    return isinstance(value, Absent) or is_blank(value)

@@ -7,20 +7,26 @@ from typing import Any
 
 from app.mapping.expression import Expression
 from app.mapping.findings import Findings
+from app.mapping.parts import HEADER_KINDS, ButtonKind, Source, find_button_kind
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
-from app.mapping.rules import Hit, Route, match_route
-from app.mapping.template import Template, Templates
+from app.mapping.provider import ProviderSettings
+from app.mapping.rules import Hit, Route, Store, match_route
+from app.mapping.slips import check_slips
+from app.mapping.template import Template, TemplateButton, Templates, find_language
 from app.mapping.template_entries import find_placeholders
 from app.model.event import Event
 from app.sources.nector import KNOWN_PROPERTIES, TOPICS
 from app.values.path import list_paths
 
+# What an event may hold though it is not known of its topic.
+_ANYWHERE = frozenset({"name", "customer", "lead"}).union(*KNOWN_PROPERTIES.values())
 # Two rewards of 100 coins are two.
 _NOT_UNIQUE = frozenset({"amount"})
 
 
 def check_routes(
     routes: Sequence[Route],
+    store: Store,
     templates: Templates,
     findings: Findings,
     listed: Collection[str] = (),
@@ -29,10 +35,13 @@ def check_routes(
     """Report what is wrong with routes that are each well written. `listed` and `recorded`: see parse_config."""
     seen: dict[tuple[Any, ...], Route] = {}
     for route in routes:
+        known = {*KNOWN_PROPERTIES.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
+        shown = {key for example in route.examples for key in list_paths(example.event)}
+        check_slips(_list_all(route, findings), known | shown | _ANYWHERE, store, findings)
         _check_topic(route, findings)
         _check_reachable(route, findings)
         _check_constants(route, findings)
-        _check_properties(route, (recorded or {}).get(route.topic, ()), findings)
+        _check_properties(route, known, shown, findings, is_recorded=bool((recorded or {}).get(route.topic)))
         check_template(route, templates, findings, listed)
         key = (route.topic, _text(route.when), route.provider, route.template, _text(route.recipient))
         if key in seen:
@@ -60,9 +69,12 @@ def _describe_duty(route: Route) -> tuple[Any, ...]:
     return (route.topic, route.provider, route.template, _text(route.recipient))
 
 
-def check_providers(names: Iterable[str], used: Iterable[str], findings: Findings) -> None:
-    """Report accounts that no route uses."""
-    for name in set(names) - set(used):
+def check_providers(providers: Mapping[str, ProviderSettings], used: Iterable[str], findings: Findings) -> None:
+    """Report accounts that no route uses, and what is doubtful about the others."""
+    for name, settings in providers.items():
+        for message, hint in settings.list_doubts():
+            findings.warn(("providers", name), f'provider "{name}" {message}', hint, at="key")
+    for name in set(providers) - set(used):
         findings.warn(("providers", name), f'no route uses provider "{name}"', at="key")
 
 
@@ -100,18 +112,20 @@ def _check_constants(route: Route, findings: Findings) -> None:
         findings.warn(("routes", route.name, "dedup_by"), message, hint)
 
 
-def _check_properties(route: Route, recorded: Collection[str], findings: Findings) -> None:
-    """Report names that no event of the topic is likely to hold; `recorded`: those that events held so far."""
-    known = {*KNOWN_PROPERTIES.get(route.topic, ()), *recorded}
-    shown = {key for example in route.examples for key in list_paths(example.event)}
+def _check_properties(
+    route: Route, known: Collection[str], shown: Collection[str], findings: Findings, *, is_recorded: bool
+) -> None:
+    """Report names that no event of the topic is likely to hold; `shown`: those that an example holds."""
     for path, expression in _list_expressions(route, findings):
-        for name in sorted(expression.names - shown - known):
+        if findings.is_silenced(path):
+            continue
+        for name in sorted(expression.names.difference(shown, known)):
             if name[0].isupper() and name.isidentifier():
                 findings.warn(path, f'"{name}" is read as a property of the event', _cure_capital(name, expression))
                 continue
             similar = find_similar(name, known, cutoff=0.85)
             hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
-            if recorded:
+            if is_recorded:
                 findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
             elif similar is not None:
                 findings.warn(path, f'"{name}" is not a property known from Nector', hint)
@@ -128,23 +142,38 @@ def _cure_capital(name: str, expression: Expression) -> str:
 
 def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, Expression]]:
     path: Path = ("routes", route.name)
-    is_mapping = (*path, "variables", 0) not in findings.document.places
     for key, expression in (
         ("when", route.when),
         ("recipient", route.recipient),
+        ("language", route.language),
+        ("limited_time_offer", route.offer),
         ("valid_until", route.valid_until),
         ("dedup_by", route.dedup_by),
     ):
-        if expression is not None:
+        if isinstance(expression, Expression):
             yield (*path, key), expression
+    for at, source in _list_sources(route, findings):
+        if isinstance(source, Expression):
+            yield at, source
+
+
+def _list_all(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
+    yield from _list_expressions(route, findings)
+    for at, source in _list_sources(route, findings):
+        if not isinstance(source, Expression):
+            yield at, source
+
+
+def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
+    path: Path = ("routes", route.name)
+    is_mapping = (*path, "variables", 0) not in findings.document.places
     for place, variable in enumerate(route.variables):
-        if isinstance(variable.source, Expression):
-            yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
-    if route.header is not None and isinstance(route.header.source, Expression):
-        yield (*path, "header", route.header.kind), route.header.source
+        yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
+    for keys, source in route.header.list_sources() if route.header else ():
+        yield (*path, "header", *keys), source
     for place, button in enumerate(route.buttons):
-        if isinstance(button.url, Expression):
-            yield (*path, "buttons", place, "url"), button.url
+        if button.source is not None:  # an empty place, reported where it stands
+            yield (*path, "buttons", place, button.kind), button.source
 
 
 def check_template(route: Route, templates: Templates, findings: Findings, listed: Collection[str]) -> None:
@@ -163,22 +192,40 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
             message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
             findings.warn((*path, "template"), message, ask_similar(route.template, known))
         return
-    _check_standing(route, template, findings, is_listed=is_listed)
-    for key, check in (("variables", _check_variables), ("header", _check_header), ("buttons", _check_buttons)):
+    language = None if isinstance(route.language, Expression) else route.language
+    version = find_language(template, language) or template
+    _check_standing(route, template, language, findings, is_listed=is_listed)
+    for key, check in (
+        ("variables", _check_variables),
+        ("header", _check_header),
+        ("buttons", _check_buttons),
+        ("limited_time_offer", _check_offer),
+    ):
         if not findings.is_silenced((*path, key)):
-            check(route, template, findings)
+            check(route, version, findings)
+    others = [f"a {name.replace('_', ' ')}" for name in version.others]
+    others += [f"a {version.header_kind} header"] if version.header_kind not in {"none", *HEADER_KINDS} else []
+    kinds = [(place, find_button_kind(button.kind)) for place, button in enumerate(version.buttons)]
+    others += [f"a button of the kind {kind.listed} ({place})" for place, kind in kinds if kind.needs == "more"]
+    if others:
+        what = f'template "{version.id}" has {" and ".join(others)}, which the relay cannot fill'
+        findings.warn((*path, "template"), what, "WhatsApp refuses it without, unless the part needs nothing")
 
 
-def _check_standing(route: Route, template: Template, findings: Findings, *, is_listed: bool) -> None:
+def _check_standing(
+    route: Route, template: Template, language: str | None, findings: Findings, *, is_listed: bool
+) -> None:
     """Whether WhatsApp would take it at all: approved, in this language, and for marketing, in time."""
     path: Path = ("routes", route.name)
-    if (status := template.status.lower()) != "approved":
+    version = find_language(template, language) or template
+    if (status := version.status.lower()) != "approved":
         report = findings.error if is_listed else findings.warn
         report((*path, "template"), f'template "{template.id}" is {status}, not approved')
-    if route.language is not None and route.language != template.language:
+    if language is not None and find_language(template, language) is None:
         report = findings.error if is_listed else findings.warn
         at = (*path, "language") if (*path, "language") in findings.document.places else ("defaults", "language")
-        report(at, f'template "{template.id}" is in "{template.language}", and the route asks for "{route.language}"')
+        known = quote_all(version.language for version in template.versions)
+        report(at, f'template "{template.id}" is in {known}, and the route asks for "{language}"')
     if template.category == "MARKETING" and not _says_how_long(route, findings):
         message = f'template "{template.id}" is marketing, and the route does not say how long it is worth sending'
         hint = "add `valid_for:` (the default is 24h) or `valid_until:`; an offer that comes late is a complaint"
@@ -216,19 +263,28 @@ def _check_places(route: Route, template: Template, needed: Sequence[str], wants
         wrong = f"so {_lack(needed[count:])}" if count < len(needed) else surplus
         findings.error(path, f"{wants}; the route gives {count}, {wrong}", at="value" if count else "key")
         return
-    for place, variable in enumerate(route.variables):
-        word = _read_last_word(variable.source)
-        if word in template.variables and template.variables.index(word) != place:
-            right = template.variables.index(word) + 1
-            message = f'"{word}" fills {{{{{template.variables[place]}}}}} of template "{template.id}"'
-            hint = f"its place is {right}; or write the variables by name"
+    names = template.variables
+    words = [_read_words(variable.source) for variable in route.variables]
+    for place, own in enumerate(words):
+        better = [at for at in range(len(names)) if _fits(own, names[at]) and at != place]
+        free = [at for at in better if at >= len(words) or not _fits(words[at], names[at])]
+        if free and not _fits(own, names[place]):
+            message = f'"{own[0]}" fills {{{{{names[place]}}}}} of template "{template.id}"'
+            hint = f"its place is {free[0] + 1}, {{{{{names[free[0]]}}}}}; or write the variables by name"
             findings.warn((*path, place), message, hint)
 
 
-def _read_last_word(source: object) -> str:
-    """Return `coins` of `wallet.coins`, "" of anything but a plain path."""
-    is_path = isinstance(source, Expression) and {source.source.strip()} == {*source.names}
-    return source.source.strip().rpartition(".")[2] if isinstance(source, Expression) and is_path else ""
+def _read_words(source: object) -> tuple[str, ...]:
+    """Return `coins` of `wallet.coins | number`, in the order in which the paths are written; () of a fixed text."""
+    if not isinstance(source, Expression):
+        return ()
+    written = sorted(source.names, key=source.source.find)
+    return tuple(name.rpartition(".")[2] for name in written)
+
+
+def _fits(words: Sequence[str], name: str) -> bool:
+    """Tell whether one of the words is the name, or has it among its parts: `user_name` fits `name`."""
+    return any(name == word or name in word.split("_") or word in name.split("_") for word in words)
 
 
 def _brace(names: Sequence[str]) -> str:
@@ -241,12 +297,13 @@ def _lack(names: Sequence[str]) -> str:
 
 def _check_header(route: Route, template: Template, findings: Findings) -> None:
     kind = template.header_kind
-    if kind == "text" and not find_placeholders(template.header_text):
+    if kind not in HEADER_KINDS or (kind == "text" and not find_placeholders(template.header_text)):
         kind = "none"
     if route.header is None:
         if kind != "none":
             message = f'template "{template.id}" has a variable {kind} header, and the route gives none'
-            findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: …}}")
+            what = "{latitude: …, longitude: …, name: …, address: …}" if kind == "location" else "…"
+            findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: {what}}}")
     elif route.header.kind != kind:
         has = f"a variable {kind} header" if kind != "none" else "no variable header"
         path: Path = ("routes", route.name, "header")
@@ -259,16 +316,41 @@ def _say_a(kind: str) -> str:
     return f"an {kind}" if kind == "image" else f"a {kind}"
 
 
+def _check_offer(route: Route, template: Template, findings: Findings) -> None:
+    path: Path = ("routes", route.name)
+    if template.offer_expires and route.offer is None:
+        message = f'template "{template.id}" has a limited-time offer, and the route does not say when it ends'
+        findings.error((*path, "template"), message, "add limited_time_offer: with the date, such as expire")
+    elif route.offer is not None and not template.offer_expires:
+        message = f'template "{template.id}" has no limited-time offer that ends'
+        findings.error((*path, "limited_time_offer"), message, "remove the key", at="key")
+
+
 def _check_buttons(route: Route, template: Template, findings: Findings) -> None:
-    wanted = [place for place, button in enumerate(template.buttons) if find_placeholders(button.url)]
+    """A button is filled by its place among all of the template's, whatever their kinds."""
+    kinds = [find_button_kind(button.kind) for button in template.buttons]
+    wanted = [place for place, kind in enumerate(kinds) if _wants_value(kind, template.buttons[place])]
+    takes = {at: kind.filled_by for at, kind in enumerate(kinds) if at in wanted or kind.needs == "choice"}
     for place, button in enumerate(route.buttons):
-        if button.index not in wanted:
-            message = f'button {button.index} of template "{template.id}" has no variable URL'
-            hint = f"write index: {wanted[0]}" if len(wanted) == 1 else ""
-            findings.error(("routes", route.name, "buttons", place, "index"), message, hint)
-    missing = [str(place) for place in wanted if place not in {button.index for button in route.buttons}]
+        path: Path = ("routes", route.name, "buttons", place)
+        there = takes.get(button.index)
+        fits = [at for at, key in takes.items() if key == button.kind]
+        if there is not None and there != button.kind:
+            what = f"is filled with {there}, not with {button.kind}"
+            findings.error((*path, button.kind), f'button {button.index} of template "{template.id}" {what}', at="key")
+        elif there is None:
+            what = "has no variable URL" if button.kind == "url" else f"takes no {button.kind}"
+            hint = f"write index: {fits[0]}" if len(fits) == 1 else ""
+            findings.error((*path, "index"), f'button {button.index} of template "{template.id}" {what}', hint)
+    missing = [at for at in wanted if at not in {button.index for button in route.buttons}]
     if missing:
-        message = (
-            f'template "{template.id}" has a variable URL in button {", ".join(missing)}, and the route gives none'
-        )
-        findings.error(("routes", route.name, "template"), message, "add buttons: [{index: …, url: …}]")
+        urls = [str(at) for at in missing if takes[at] == "url"]
+        has = [f"a variable URL in button {', '.join(urls)}"] if urls else []
+        has += [f"a button {at} that needs {takes[at]}" for at in missing if takes[at] != "url"]
+        message = f'template "{template.id}" has {" and ".join(has)}, and the route gives none'
+        hint = "…, url: …" if urls else f"{missing[0]}, {takes[missing[0]]}: …"
+        findings.error(("routes", route.name, "template"), message, f"add buttons: [{{index: {hint}}}]")
+
+
+def _wants_value(kind: ButtonKind, button: TemplateButton) -> bool:
+    return kind.needs == "value" or (kind.needs == "variable" and bool(find_placeholders(button.url)))

@@ -49,6 +49,11 @@ _WORDS: Mapping[str, bool | float | None] = {
 }
 
 
+_NO_COMMENT = re.compile(r"[ \t]+#[0-9{$]")
+_CUT_TEXT = re.compile(r"[ \t]+#[\w{$]")
+_QUOTE = "put the whole value in quotes"
+
+
 class Mark(NamedTuple):
     """A place in the text, 1-based."""
 
@@ -171,6 +176,7 @@ class _Walk:
         if self._refuse_properties(event, mark):
             self.refused.add(path)
         if isinstance(event, ScalarEvent):
+            self._refuse_cut(event, path)
             return self._read_scalar(event, mark)
         return self._read_mapping(path) if isinstance(event, MappingStartEvent) else self._read_list(path)
 
@@ -183,6 +189,14 @@ class _Walk:
                 mark, "tags (!name) are refused", "quote the value if the ! belongs to it; a condition has `not`"
             )
         return event.tag is not None
+
+    def _refuse_cut(self, event: ScalarEvent, path: Path) -> None:
+        """Report a ` #` that can hardly begin a comment: one before a number, or before a word of a fixed text."""
+        if event.style is not None or not event.value:
+            return
+        sign = _CUT_TEXT if path[-1:] == ("text",) else _NO_COMMENT
+        if sign.match(self._text, event.end_mark.index):
+            self._report(_mark(event), "` #` begins a comment: what follows it is cut off", _QUOTE)
 
     def _read_scalar(self, event: ScalarEvent, mark: Mark) -> Any:
         value: str = event.value
@@ -294,6 +308,8 @@ def describe_syntax(error: MarkedYAMLError, last: Event | None, text: str) -> Pr
             return Problem("error", line, column, "something follows the closing quote", hint)
     said = error.problem or ""
     mark = error.problem_mark or error.context_mark
+    if found := _explain_split(error, text):
+        return found
     if "mapping values are not allowed" in said and (found := _explain_colon(text, mark.line, mark.column)):
         return found
     if "quoted scalar" in (error.context or "") or "while parsing a flow" in (error.context or ""):
@@ -303,6 +319,25 @@ def describe_syntax(error: MarkedYAMLError, last: Event | None, text: str) -> Pr
         ("this cannot be read as YAML", "check the indentation and the quotes"),
     )
     return Problem("error", mark.line + 1, mark.column + 1, message, hint)
+
+
+# What stands before the place at which YAML no longer understands an expression without quotes.
+_SPLIT_BY_COMMA = re.compile(r"\[(?:.*, *)?(?P<item>[^,\[\]\"']*\([^()]*[\"']),")
+_SPLIT_BY_COLON = re.compile(r"(?P<item>[^\s:\"'-][^:]*~ *[\"'][^\"']*):\s")
+
+
+def _explain_split(error: MarkedYAMLError, text: str) -> Problem | None:
+    """An expression that its own comma or colon has split: in a list of [ ], or where a mapping may begin."""
+    lines = text.split("\n")
+    for number in {mark.line for mark in (error.context_mark, error.problem_mark) if mark and mark.line < len(lines)}:
+        if found := _SPLIT_BY_COMMA.search(lines[number]):
+            message, hint = "a comma inside [ ] ends the item", "put the expression in quotes, or write one `- ` a line"
+        elif found := _SPLIT_BY_COLON.search(lines[number]):
+            message, hint = '": " inside a value begins a mapping', _QUOTE
+        else:
+            continue
+        return Problem("error", number + 1, found.start("item") + 1, message, hint)
+    return None
 
 
 def _is_right_behind(error: MarkedYAMLError, last: ScalarEvent) -> bool:

@@ -14,9 +14,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from app.mapping.absence import Absent, AbsentValueError, UnusableError
 from app.mapping.filters import Filter, make_filters, make_tests, to_text
 from app.mapping.grammar import TEXT_FILTER, ExpressionError, Parsed, parse_expression
+from app.values.input_pattern import find_input_fault
 from app.values.number import is_number
 from app.values.path import Path, look_into, look_up, write_path
-from app.values.text import is_missing
+from app.values.text import is_blank
 
 _RESULT = "result"
 _FORMATS = ("number", "money", "date", "phone")
@@ -52,15 +53,23 @@ Work = Callable[[Mapping[str, Any]], Any]
 
 
 class Expression:
-    """A compiled expression. `names` are the dotted paths it reads; a constant reads none.
+    """A compiled expression. `names` are the dotted paths it reads; a constant reads none. `paths`: in their order.
 
     `preferred` are those of them for which a `default(…)` stands in where they are missing.
     """
 
-    __slots__ = ("_work", "is_constant", "names", "preferred", "source")
+    __slots__ = ("_work", "is_constant", "names", "paths", "preferred", "source")
 
-    def __init__(self, source: str, names: frozenset[str], work: Work, preferred: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        source: str,
+        names: frozenset[str],
+        work: Work,
+        preferred: frozenset[str] = frozenset(),
+        paths: tuple[Path, ...] = (),
+    ) -> None:
         self.source = source
+        self.paths = paths
         self.names = names
         self.preferred = preferred
         self.is_constant = not names
@@ -85,7 +94,7 @@ class Expression:
             return self._fail(f"it could not be worked out ({type(error).__name__})")
         if isinstance(value, Absent):
             return self._miss(value)
-        return Missing(self._list_names()) if is_missing(value) else value
+        return Missing(self._list_names()) if is_blank(value) else value
 
     def _miss(self, absent: Absent) -> Missing:
         return Missing(absent.name or self._list_names(), absent.why)
@@ -102,10 +111,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%"})
 
-    def __init__(self) -> None:
+    def __init__(self, locale: str) -> None:
         super().__init__(optimized=False)  # folding constants at compile time would run filters on them
         self.globals.clear()
-        self.filters: dict[str, Filter] = make_filters() | {TEXT_FILTER: to_text}
+        self.filters: dict[str, Filter] = make_filters(locale) | {TEXT_FILTER: to_text}
         self.tests: dict[str, Filter] = make_tests()  # type: ignore[assignment]  # Jinja types them as functions only
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -130,10 +139,12 @@ class _Environment(ImmutableSandboxedEnvironment):
 class ExpressionCompiler:
     """Compiles expressions for one store (its country, timezone and locale shape the filters)."""
 
-    def __init__(self, country: str, timezone: str, locale: str) -> None:
+    def __init__(self, country: str, timezone: str, locale: str, landlines: bool = False) -> None:
         """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN; a wrong one shows at the first use."""
-        self._environment = _Environment()
-        self._make_formats: Callable[[], dict[str, Filter]] | None = partial(_load_formats, country, timezone, locale)
+        self._environment = _Environment(locale)
+        self._make_formats: Callable[[], dict[str, Filter]] | None = partial(
+            _load_formats, country, timezone, locale, landlines
+        )
         self._environment.filters |= dict.fromkeys(_FORMATS, str)  # known by name until the first use loads them
 
     def compile(self, source: str) -> Expression:
@@ -143,7 +154,7 @@ class ExpressionCompiler:
             work = _follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
         except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
             raise ExpressionError("the expression is nested too deeply") from None
-        return Expression(source, frozenset(parsed.names), work, parsed.preferred)
+        return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots))
 
     def _prepare_filter(self, node: nodes.Filter) -> None:
         """Load Babel when the first expression wants it, and read a date's pattern before a customer's date does."""
@@ -152,22 +163,25 @@ class ExpressionCompiler:
         if self._make_formats is not None:
             self._environment.filters |= self._make_formats()
             self._make_formats = None
-        patterns = [*node.args, *(keyword.value for keyword in node.kwargs)] if node.name == "date" else []
-        for pattern in patterns:
-            if isinstance(pattern, nodes.Const):
-                _check_pattern(pattern.value)
+        for keyword in node.kwargs:
+            if keyword.key == "from":  # a word that no Python parameter can have
+                keyword.key = "from_"  # type: ignore[assignment]  # Jinja types it as Pair
+        given: list[tuple[str, nodes.Expr]] = [*zip(("format", "from_"), node.args, strict=False)]
+        for name, pattern in (*given, *((keyword.key, keyword.value) for keyword in node.kwargs)):
+            if node.name == "date" and isinstance(pattern, nodes.Const):
+                _check_pattern(pattern.value, is_input=name == "from_")
 
 
-def _load_formats(country: str, timezone: str, locale: str) -> dict[str, Filter]:
+def _load_formats(country: str, timezone: str, locale: str, landlines: bool) -> dict[str, Filter]:
     from app.mapping.formats import make_formats  # noqa: PLC0415 - Babel costs 50 ms and 5 MB; many files need none of it
 
-    return make_formats(country, timezone, locale)
+    return make_formats(country, timezone, locale, landlines=landlines)
 
 
-def _check_pattern(pattern: Any) -> None:
+def _check_pattern(pattern: Any, *, is_input: bool) -> None:
     from app.mapping.formats import find_pattern_fault  # noqa: PLC0415 - see _load_formats
 
-    if (fault := find_pattern_fault(pattern)) is not None:
+    if (fault := find_input_fault(pattern) if is_input else find_pattern_fault(pattern)) is not None:
         raise ExpressionError(fault)
 
 

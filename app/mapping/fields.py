@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from babel import Locale, UnknownLocaleError
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Discriminator,
     Field,
@@ -19,28 +18,19 @@ from pydantic import (
     model_validator,
 )
 
+from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
 from app.mapping.problems import ask_similar, find_similar
-from app.mapping.wording import CONSTANT, EXPRESSION, LIST, MAP
+from app.mapping.wording import EXPRESSION, LIST, MAP
 from app.model.delivery import Mode, OnUnknown, Reason
+from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
-from app.values.phone import to_country
 from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 LONGEST_VALID_MS = parse_duration("30d")  # WhatsApp itself gives up then
 """https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/time-to-live"""
 
 
-class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
-    """A section of the file: nothing is guessed, an unknown key is a fault."""
-
-
 # -- values ---------------------------------------------------------------------------------------
-
-
-def _check_expression(source: str, info: ValidationInfo) -> str:
-    context: Any = info.context
-    context["compile"](source)
-    return source
 
 
 def _check_provider(name: str, info: ValidationInfo) -> str:
@@ -82,10 +72,10 @@ def _check_locale(name: str) -> str:
     return name
 
 
-def _check_language(code: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?", code):
-        raise ValueError("is no language of WhatsApp templates; write it as at WhatsApp, such as en, hi or en_US")
-    return code
+def _check_day_ends(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00", text) or text == "00:00":
+        raise ValueError('must be a time of day in quotes, such as "22:00"; "24:00" is the end of the day')
+    return text
 
 
 def _check_live_from(text: str) -> str:
@@ -110,25 +100,17 @@ def _read_switch(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _name_source(value: Any) -> str | None:
-    return EXPRESSION if isinstance(value, str) else CONSTANT if isinstance(value, dict | ConstantFields) else None
+def _name_recipient(value: Any) -> str | None:
+    return EXPRESSION if isinstance(value, str) else MAP if isinstance(value, dict) else None
 
 
 def _name_collection(value: Any) -> str | None:
     return LIST if isinstance(value, list) else MAP if isinstance(value, dict) else None
 
 
-class ConstantFields(Fields):
-    """A fixed text instead of an expression: `{text: Acme}`."""
-
-    text: str = Field(min_length=1, description="The text, sent as it stands here.")
-
-
-ExpressionText = Annotated[str, Field(min_length=1), AfterValidator(_check_expression)]
 ProviderName = Annotated[str, Field(min_length=1), AfterValidator(_check_provider)]
 ValidFor = Annotated[str, AfterValidator(_check_valid_for)]
 LiveFrom = Annotated[str, AfterValidator(_check_live_from)]
-Language = Annotated[str, AfterValidator(_check_language)]
 Only = Annotated[
     list[Annotated[str, AfterValidator(_check_number)]],
     Field(
@@ -138,16 +120,8 @@ Only = Annotated[
     ),
 ]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
-SourceFields = Annotated[
-    Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[ConstantFields, Tag(CONSTANT)],
-    Discriminator(
-        _name_source,
-        custom_error_type="source",
-        custom_error_message='must be an expression or {text: …}; a fixed value is written {text: "100"}',
-    ),
-]
 VariablesFields = Annotated[
-    Annotated[list[SourceFields], Tag(LIST)] | Annotated[dict[VariableName, SourceFields], Tag(MAP)],
+    Annotated[list[SourceText], Tag(LIST)] | Annotated[dict[VariableName, SourceText], Tag(MAP)],
     Discriminator(
         _name_collection,
         custom_error_type="variables",
@@ -179,6 +153,15 @@ class StoreFields(Fields):
     locale: Annotated[str, AfterValidator(_check_locale)] = Field(
         "en_IN", description="How numbers, money and dates are written.", examples=["en_IN", "hi_IN"]
     )
+    landlines: Literal["refuse", "allow"] = Field(
+        "refuse", description="allow: a landline may be on WhatsApp, too; it gets messages like a mobile."
+    )
+    day_ends: Annotated[str, AfterValidator(_check_day_ends)] = Field(
+        "",
+        description="When a valid_until without a time is over. Where written, midnight counts as no time, too.",
+        examples=["24:00", "22:00"],
+        json_schema_extra={"pattern": r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"},
+    )
     stop_words: list[Annotated[str, AfterValidator(_check_stop_word)]] = Field(
         default_factory=list,
         max_length=50,
@@ -187,31 +170,19 @@ class StoreFields(Fields):
     )
 
 
-class HeaderFields(Fields):
-    """The variable part of a template's header: one of image, video, document, text."""
+class RecipientFields(Fields):
+    """The recipient in two parts; what is left out is looked for in the usual places."""
 
-    image: SourceFields | None = Field(None, description="URL of an image.")
-    video: SourceFields | None = Field(None, description="URL of a video.")
-    document: SourceFields | None = Field(None, description="URL of a document.")
-    text: SourceFields | None = Field(None, description="The text variable of a text header.")
-    filename: SourceFields | None = Field(None, description="File name shown for a document.")
+    number: ExpressionText | None = Field(None, description="The mobile number.", examples=["customer.phone"])
+    country: SourceText | None = Field(
+        None, description="Its country, for a number without one.", examples=["customer.country_code"]
+    )
 
     @model_validator(mode="after")
-    def _check_kind(self) -> HeaderFields:
-        kinds = sorted(self.model_fields_set - {"filename"})
-        if len(kinds) != 1:
-            found = f"{' and '.join(kinds)} are given" if kinds else "none is given"
-            raise ValueError(f"a header has exactly one of image, video, document, text, and here {found}; keep one")
+    def _check_fixed(self) -> RecipientFields:
+        if isinstance(self.country, Constant) and read_country(self.country.text) is None:
+            raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
         return self
-
-
-class ButtonFields(Fields):
-    """The variable end of a URL button."""
-
-    index: int = Field(ge=0, le=9, description="Which button of the template, counted from 0.")
-    url: SourceFields = Field(
-        description="What follows the fixed part of the button's URL; it is URL-encoded.", examples=["order_id"]
-    )
 
 
 class SendsFields(Fields):
@@ -224,7 +195,8 @@ class SendsFields(Fields):
     template: str | None = Field(None, description="The template's name or id.")
     language: str | None = Field(None, description="The template's language.")
     header: str | None = Field(None, description="The filled header: its URL or text.")
-    buttons: list[str] | None = Field(None, description="The filled ends of the URL buttons, in order.")
+    buttons: list[str] | None = Field(None, description="What fills the buttons, in order.")
+    limited_time_offer: str | None = Field(None, description="When the offer ends, as 2026-12-31T18:29:59.000Z.")
 
 
 class ExampleFields(Fields):
@@ -246,11 +218,20 @@ class SharedFields(Fields):
     """What a route may have and `defaults:` may give to every route."""
 
     provider: ProviderName = Field("", description="A name under `providers:`.")
-    language: Language = Field(
-        "", description="Language of the template, as at WhatsApp.", examples=["en", "hi", "en_US"]
-    )
-    recipient: ExpressionText = Field(
+    language: LanguageText = Field(
         "",
+        description="Language of the template, as at WhatsApp, or an expression with a fallback.",
+        examples=["en", "hi", "en_US", 'customer.language | default("en")'],
+    )
+    recipient: Annotated[
+        Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
+        Discriminator(
+            _name_recipient,
+            custom_error_type="source",
+            custom_error_message="must be an expression, or {number: …, country: …}",
+        ),
+    ] = Field(
+        RecipientFields(),
         description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
         examples=["customer.mobile"],
     )
@@ -282,16 +263,21 @@ class RouteFields(SharedFields):
         description="Expressions for {{1}}, {{2}}, … in order, or a mapping by name.",
         examples=[['user_name | default("there")', "amount | number"]],
     )
-    when: Annotated[ExpressionText, BeforeValidator(_read_switch)] = Field(
-        "",
+    when: Annotated[ExpressionText | None, BeforeValidator(_read_switch)] = Field(
+        None,
         description="Only events for which this expression is true.",
         examples=["fiat_value | float > 0", 'user_tier == "Gold"'],
     )
-    header: HeaderFields | None = Field(None, description="The variable part of the template's header.")
-    buttons: list[ButtonFields] = Field(default_factory=list, description="The variable ends of its URL buttons.")
-    valid_until: ExpressionText = Field("", description="Not sent after the instant it comes to.", examples=["expire"])
-    dedup_by: ExpressionText = Field(
-        "",
+    header: HeaderSource | None = Field(None, description="The variable part of the template's header.")
+    buttons: list[ButtonSource] = Field(default_factory=list, description="What its buttons need.")
+    limited_time_offer: ExpressionText | None = Field(
+        None, description="The instant to which the template's offer counts down.", examples=["expire"]
+    )
+    valid_until: ExpressionText | None = Field(
+        None, description="Not sent after the instant it comes to.", examples=["expire"]
+    )
+    dedup_by: ExpressionText | None = Field(
+        None,
         description="The same value for the same route and recipient within 30 days is sent once.",
         examples=["order_id", "expire"],
     )

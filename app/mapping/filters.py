@@ -6,6 +6,7 @@ only what it can really work on, and hands a missing value on so that a `default
 
 from __future__ import annotations
 
+import html
 import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -16,16 +17,17 @@ from urllib.parse import quote
 from jinja2.filters import do_title
 
 from app.mapping.absence import Absent, UnusableError, is_absent
-from app.values.number import SentFloat, is_number, read_decimal
-from app.values.text import write_scalar
+from app.values.name import find_first_name
+from app.values.number import SentFloat, is_number, read_amount, read_decimal
+from app.values.text import cut_letters, is_missing, write_scalar
 
 Filter = Callable[..., Any]
 _LONGEST_TEXT = 65_536  # as long as a whole event may be
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 
 
-def make_filters() -> dict[str, Filter]:
-    """Return the filters by name."""
+def make_filters(locale: str) -> dict[str, Filter]:
+    """Return the filters by name; `locale` tells how texts spell numbers."""
     texts: dict[str, Filter] = {
         "upper": lambda text: text.upper(),
         "lower": lambda text: text.lower(),
@@ -36,10 +38,12 @@ def make_filters() -> dict[str, Filter]:
         "urlencode": lambda text: quote(text, safe=""),
         "replace": replace_text,
         "truncate": truncate_text,
+        "first_name": find_first_name,
+        "html_unescape": html.unescape,
     }
     others = {
-        "round": round_number,
-        "abs": lambda value: abs(_to_number(value)),
+        "round": _make_round(locale),
+        "abs": lambda value: abs(_to_number(value, locale)),
         "length": lambda value: len(_to_sized(value)),
         "first": lambda value: _pick(value, 0),
         "last": lambda value: _pick(value, -1),
@@ -48,8 +52,8 @@ def make_filters() -> dict[str, Filter]:
     return {
         "default": replace_absent,
         "d": replace_absent,
-        "int": read_int,
-        "float": read_float,
+        "int": _make_int(locale),
+        "float": _make_float(locale),
         **{name: pass_absent(_on_text(work)) for name, work in texts.items()},
         **{name: pass_absent(work) for name, work in others.items()},
     }
@@ -90,18 +94,24 @@ def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
     return default_value if is_absent(value) or (boolean and not value) else value
 
 
-def read_int(value: Any, default: Any = None) -> Any:
-    """`int`: the whole part; missing (or `default`) where the text is no number."""
-    number = None if is_absent(value) else read_decimal(value)
-    return _or_default(value, default) if number is None else int(number)
+def _make_int(locale: str) -> Filter:
+    def read_int(value: Any, default: Any = None) -> Any:
+        """`int`: the whole part; missing (or `default`) where the text is no number."""
+        number = None if is_absent(value) else read_amount(value, locale)
+        return _or_default(value, default) if number is None else int(number)
+
+    return read_int
 
 
-def read_float(value: Any, default: Any = None) -> Any:
-    """`float`: the number, which still shows as it was sent; missing (or `default`) where the text is none."""
-    number = None if is_absent(value) else read_decimal(value)
-    if number is None:
-        return _or_default(value, default)
-    return value if isinstance(value, float) else SentFloat(str(value).strip().removeprefix("+"))
+def _make_float(locale: str) -> Filter:
+    def read_float(value: Any, default: Any = None) -> Any:
+        """`float`: the number, which shows as it was sent or, once grouped, plain; missing (or `default`) if none."""
+        number = None if is_absent(value) else read_amount(value, locale)
+        if number is None:
+            return _or_default(value, default)
+        return value if isinstance(value, float) else SentFloat(f"{number:f}")
+
+    return read_float
 
 
 def _or_default(value: Any, default: Any) -> Any:
@@ -110,16 +120,19 @@ def _or_default(value: Any, default: Any) -> Any:
     return value if isinstance(value, Absent) else Absent(why="is not a number")
 
 
-def round_number(value: Any, precision: int = 0, method: str = "common") -> Any:
-    """`round`: half up on the exact number; whole where no places are asked for."""
-    number = _to_number(value)
-    if method not in _ROUNDINGS:
-        raise UnusableError("round knows common, ceil and floor")
-    try:
-        rounded = Decimal(str(read_decimal(number))).quantize(Decimal(1).scaleb(-precision), _ROUNDINGS[method])
-    except InvalidOperation:  # more digits than Decimal's 28: nothing to round away
-        return number
-    return float(rounded) if precision > 0 else int(rounded)
+def _make_round(locale: str) -> Filter:
+    def round_number(value: Any, precision: int = 0, method: str = "common") -> Any:
+        """`round`: half up on the exact number; whole where no places are asked for."""
+        number = _to_number(value, locale)
+        if method not in _ROUNDINGS:
+            raise UnusableError("round knows common, ceil and floor")
+        try:
+            rounded = Decimal(str(read_decimal(number))).quantize(Decimal(1).scaleb(-precision), _ROUNDINGS[method])
+        except InvalidOperation:  # more digits than Decimal's 28: nothing to round away
+            return number
+        return float(rounded) if precision > 0 else int(rounded)
+
+    return round_number
 
 
 def replace_text(text: str, old: Any, new: Any, count: int | None = None) -> str:
@@ -134,7 +147,7 @@ def truncate_text(text: str, length: int = 255, killwords: bool = False, end: st
     """`truncate`: at most `length` characters with the end; at a blank unless `killwords`."""
     if len(text) <= length:
         return text
-    cut = text[: max(length - len(end), 0)]
+    cut = cut_letters(text, length - len(end))
     return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
 
 
@@ -149,11 +162,11 @@ def join_list(value: Any, separator: Any = "") -> str:
     return between.join(texts)
 
 
-def _to_number(value: Any) -> Any:
+def _to_number(value: Any, locale: str) -> Any:
     """Return a number for a number or a text that spells one."""
     if is_number(value):
         return value
-    number = read_decimal(value)
+    number = read_amount(value, locale)
     if number is None:
         raise UnusableError("this is not a number")
     return int(number) if number == int(number) else float(number)
@@ -169,7 +182,7 @@ def _pick(value: Any, index: int) -> Any:
     if isinstance(value, Mapping):
         raise UnusableError("an object has no first or last; name a key of it")
     items = _to_sized(value)
-    return items[index] if items and not is_absent(items[index]) else Absent()
+    return items[index] if items and not is_missing(items[index]) else Absent()
 
 
 # -- tests ----------------------------------------------------------------------------------------

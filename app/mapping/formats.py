@@ -15,11 +15,13 @@ from babel import Locale
 from babel.dates import format_date, parse_pattern, tokenize_pattern
 from babel.numbers import format_currency, format_decimal, get_territory_currencies, is_currency
 
-from app.mapping.absence import Absent, UnusableError
+from app.mapping.absence import Absent, UnusableError, is_absent
 from app.mapping.filters import Filter, pass_absent, to_text
+from app.values.country import read_country
+from app.values.input_pattern import read_by_pattern
 from app.values.instant import read_moment
-from app.values.number import read_decimal
-from app.values.phone import PhoneFault, read_phone
+from app.values.number import read_amount
+from app.values.phone import PhoneFault, is_international, read_phone
 
 _LENGTHS = ("short", "medium", "long", "full")
 _MISTAKEN = {  # https://babel.pocoo.org/en/latest/dates.html#date-fields
@@ -29,20 +31,20 @@ _MISTAKEN = {  # https://babel.pocoo.org/en/latest/dates.html#date-fields
 _SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
 
 
-def make_formats(country: str, timezone: str, locale: str) -> dict[str, Filter]:
+def make_formats(country: str, timezone: str, locale: str, *, landlines: bool = False) -> dict[str, Filter]:
     """Return `number`, `money`, `date` and `phone` for a store."""
     place = Locale.parse(locale)
     return {
         "number": pass_absent(_make_number(place)),
         "money": pass_absent(_make_money(place, country)),
         "date": pass_absent(_make_date(place, timezone)),
-        "phone": pass_absent(_make_phone(country)),
+        "phone": pass_absent(_make_phone(country, landlines)),
     }
 
 
 def _make_number(locale: Locale) -> Filter:
     def number(value: Any) -> Any:
-        exact = read_decimal(value)
+        exact = read_amount(value, str(locale))
         return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=locale)
 
     return number
@@ -50,11 +52,11 @@ def _make_number(locale: Locale) -> Filter:
 
 def _make_money(locale: Locale, country: str) -> Filter:
     """`event_currency` is put there by the compiler: the event's own `business_currency_code`."""
-    usual = next(iter(get_territory_currencies(country)), "")
+    usual = find_usual_currency(country)
     whole = locale.currency_formats["standard"].pattern.replace(".00", "")
 
     def money(value: Any, currency: Any = None, *, event_currency: Any = None) -> Any:
-        exact = read_decimal(value)
+        exact = read_amount(value, str(locale))
         if exact is None:
             return Absent(why="is not a number")
         if currency is None:
@@ -65,6 +67,11 @@ def _make_money(locale: Locale, country: str) -> Filter:
         return _write_money(exact, code, locale, whole)
 
     return money
+
+
+def find_usual_currency(country: str) -> str:
+    """Return the ISO 4217 code of a country's money."""
+    return next(iter(get_territory_currencies(country)), "")
 
 
 def _write_money(amount: Decimal, code: str, locale: Locale, whole: str) -> str:
@@ -78,8 +85,8 @@ def _make_date(locale: Locale, timezone: str) -> Filter:
     write = _make_date_writer(locale)
 
     # The name is what a YAML author sees in an error about its arguments.
-    def write_date(value: Any, format: str = "medium") -> Any:  # noqa: A002 - as in Babel and in the docs
-        moment = read_moment(value, timezone)
+    def write_date(value: Any, format: str = "medium", from_: str | None = None) -> Any:  # noqa: A002 - as in the docs
+        moment = read_moment(value, timezone) if from_ is None else read_by_pattern(to_text(value), from_, timezone)
         return Absent(why="is not a date") if moment is None else write(moment, format)
 
     return write_date
@@ -97,9 +104,12 @@ def _make_date_writer(locale: Locale) -> Callable[[date, str], str]:
     return write
 
 
-def _make_phone(country: str) -> Filter:
-    def phone(value: Any) -> Any:
-        number = read_phone(value, country)
+def _make_phone(store_country: str, landlines: bool) -> Filter:
+    def phone(value: Any, country: Any = None) -> Any:
+        named = store_country if is_absent(country) else read_country(country)
+        if named is None and not is_international(value):
+            return Absent(why="cannot be read, since its country is none")
+        number = read_phone(value, named, landlines=landlines)
         return Absent(why=number.detail) if isinstance(number, PhoneFault) else number
 
     return phone
@@ -115,6 +125,12 @@ def find_pattern_fault(pattern: Any) -> str | None:
     for field in fields:
         if field in _MISTAKEN:
             return _MISTAKEN[field]
+    letters = {field[0] for field in fields}
+    has_hour = not letters.isdisjoint("hHkK")
+    if "m" in letters and not has_hour:
+        return "`m` is the minute; the month is `M`: dd/MM/y"
+    if has_hour and "M" in letters and letters.isdisjoint("mdE"):
+        return "`M` is the month; the minute is `m`: HH:mm"
     try:
         parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
     except (ValueError, KeyError, AttributeError):

@@ -243,15 +243,17 @@ def _read_slot(path: Path, parsed: Parsed) -> nodes.Name:
     return nodes.Name(parsed.slots.setdefault(path, f"slot{len(parsed.slots)}"), "load")
 
 
-_TEXTS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+QUOTED_TEXTS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_CUT = "in YAML, ` #` and a comma inside [ ] end a value: put the whole of it in quotes"
 _FIXED_TEXT = re.compile(r"[^\W\d]\w*[.,!]?(?: [\w.,!&-]+)+")
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 _HYPHENATED = re.compile(r"[^\W\d]\w*-[^\W\d]\w*")
 # Looked for in this order, outside of quoted texts: (pattern, what is wrong, the cure).
 _FOREIGN: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern), message, hint)
     for pattern, message, hint in (
         ("[\u2018-\u201f]", "typographic quotes do not mark a text", 'write straight ones: "Gold"'),
-        ("[\"']", "a quote is not closed", ""),
+        ("[\"']", "a quote is not closed", _CUT),
         (r"\$", "`$` does not stand before a property", "write its name alone: user_name"),
         ("&&", "`&&` is not known here", "write `and`"),
         (r"\|\|", "`||` is not known here", 'write `or`; for what may be missing: user_name | default("there")'),
@@ -273,13 +275,17 @@ def explain_syntax(source: str, said: str) -> str:
     """Return what is wrong with an expression that cannot be read, with its cure; `said` where nothing is known."""
     if "{{" in source or "{%" in source:
         return "{{ }} and {% %} do not belong here; write the expression without them: user_name | upper"
-    bare = _TEXTS.sub('""', source)
+    bare = QUOTED_TEXTS.sub('""', source)
     for pattern, message, hint in _FOREIGN:
         if pattern.search(bare.replace('""', "")):
             return f"{message}; {hint}" if hint else message
     for opening, closing in ("()", "[]"):
         if bare.count(opening) != bare.count(closing):
-            return f"a bracket {opening} {closing} lacks its other half"
+            return f"a bracket {opening} {closing} lacks its other half; {_CUT}"
+    if source.strip().startswith(("http://", "https://")):
+        return "an address is no expression; a fixed one is written {text: https://…}"
+    if _DATE.fullmatch(source.strip()):
+        return f"`{source.strip()}` is no expression; a fixed date is written '\"{source.strip()}\"'"
     if _FIXED_TEXT.fullmatch(source.strip()):
         return f"`{source.strip()}` is not the name of a property; a fixed text is written {{text: …}}"
     return "the expression ends too early" if "end of" in said else said
@@ -287,7 +293,7 @@ def explain_syntax(source: str, said: str) -> str:
 
 def find_hyphen(source: str) -> str | None:
     """Return what is wrong with `product-name`, which would be read as a subtraction; None if nothing is."""
-    found = _HYPHENATED.search(_TEXTS.sub('""', source))
+    found = _HYPHENATED.search(QUOTED_TEXTS.sub('""', source))
     if found is None:
         return None
     before, _, after = found[0].partition("-")

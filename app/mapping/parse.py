@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,33 +11,17 @@ from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
 from app.mapping.environment import fill_environment, find_literal_secrets
 from app.mapping.expression import Expression, ExpressionCompiler
-from app.mapping.fields import (
-    ButtonFields,
-    ConstantFields,
-    DefaultsFields,
-    FileFields,
-    HeaderFields,
-    RouteFields,
-    StoreFields,
-)
+from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
 from app.mapping.findings import Findings, check_name, report_empty
+from app.mapping.parts import ButtonSource, VariableSource
 from app.mapping.problems import Path, Problem, ask_similar, quote_all, sort_problems
 from app.mapping.provider import ProviderSettings
-from app.mapping.rules import (
-    ButtonSource,
-    Config,
-    Constant,
-    Example,
-    HeaderSource,
-    Route,
-    Source,
-    Store,
-    VariableSource,
-)
-from app.mapping.template import Templates
+from app.mapping.rules import Config, Example, Route, Store
+from app.mapping.template import Template, Templates, measure_room
 from app.sources.nector import canonical_topic
+from app.values.country import to_country
 from app.values.duration import parse_duration, parse_live_from
-from app.values.phone import to_country
+from app.values.phone import to_one_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +88,12 @@ def _read_file(
     store = _read_store(_section(data, "store"), findings)
     providers = _read_providers(data, provider_types, findings)
     routes = _read_routes(data, store, providers, templates, findings)
-    check_routes(routes, templates, findings, listed, recorded)
+    check_routes(routes, store, templates, findings, listed, recorded)
     used = {route.provider for route in routes} | _list_named_providers(data)
     if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
         check_providers(providers, used, findings)
     mode = file.mode if file else "live"
-    only = frozenset(file.only) if file and file.only is not None else None
+    only = _read_only(file.only) if file else None
     return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash, only=only)
 
 
@@ -124,7 +108,14 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
     fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
     country = to_country(fields.country) or "IN"
-    return Store(country, fields.timezone, fields.locale, tuple(fields.stop_words))
+    return Store(
+        country=country,
+        timezone=fields.timezone,
+        locale=fields.locale,
+        landlines=fields.landlines == "allow",
+        day_ends=fields.day_ends,
+        stop_words=tuple(fields.stop_words),
+    )
 
 
 # -- providers ------------------------------------------------------------------------------------
@@ -187,11 +178,11 @@ def _read_routes(
     entries = _section(data, "routes")
     if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
-    context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale))}
+    context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines))}
     context["providers"] = tuple(_section(data, "providers"))
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
     named = {name: settings.named_variables for name, settings in providers.items()}
-    around = Surroundings(context["compile"], defaults or DefaultsFields(), named, templates)
+    around = Surroundings(defaults or DefaultsFields(), named, templates)
     routes = []
     for name, entry in entries.items():
         path: Path = ("routes", name)
@@ -219,14 +210,10 @@ def _remember(compiler: ExpressionCompiler) -> Any:
     return compile_once
 
 
-Compile = Callable[[str], Expression]
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a route is compiled with. `named`: by provider, whether its API wants variables by name."""
 
-    compile: Compile
     defaults: DefaultsFields
     named: Mapping[str, bool]
     templates: Templates
@@ -245,25 +232,31 @@ def compile_route(
     _check_buttons(fields.buttons, path, findings)
     place = findings.document.find_place(path).key
     template = around.templates.get((provider, fields.template))
+    variables = _name_variables(fields, template, named=around.named.get(provider, False))
     live_from = _pick(fields, around.defaults, "live_from")
+    recipient = _pick(fields, around.defaults, "recipient")
+    whose = recipient if isinstance(recipient, RecipientFields) else RecipientFields.model_construct(number=recipient)
     return Route(
         name=name,
         topic=canonical_topic(fields.event),
         provider=provider,
         template=fields.template,
-        variables=_compile_variables(fields, provider, around),
-        when=_compile_optional(fields.when, around),
-        recipient=_compile_optional(_pick(fields, around.defaults, "recipient"), around),
+        variables=variables,
+        when=fields.when,
+        recipient=whose.number,
+        country=whose.country,
         language=_pick(fields, around.defaults, "language") or None,
-        header=_compile_header(fields.header, around) if fields.header else None,
-        buttons=tuple(ButtonSource(button.index, _compile_source(button.url, around)) for button in fields.buttons),
+        header=fields.header,
+        buttons=tuple(fields.buttons),
+        offer=fields.limited_time_offer,
+        rooms={each.language: measure_room(each, variables) for each in template.versions} if template else {},
         valid_for_ms=parse_duration(_pick(fields, around.defaults, "valid_for")),
-        valid_until=_compile_optional(fields.valid_until, around),
-        dedup_by=_compile_optional(fields.dedup_by, around),
+        valid_until=fields.valid_until,
+        dedup_by=fields.dedup_by,
         on_unknown=_pick(fields, around.defaults, "on_unknown"),
         mode=_pick(fields, around.defaults, "mode"),
         live_from=parse_live_from(live_from) if live_from else None,
-        only=frozenset(only) if (only := _pick(fields, around.defaults, "only")) is not None else None,
+        only=_read_only(_pick(fields, around.defaults, "only")),
         priority=_pick(fields, around.defaults, "priority"),
         marketing=template is None or template.category == "MARKETING",
         examples=tuple(_read_examples(fields, data, path, findings)),
@@ -272,52 +265,32 @@ def compile_route(
     )
 
 
+def _read_only(numbers: Sequence[str] | None) -> frozenset[str] | None:
+    return None if numbers is None else frozenset(map(to_one_form, numbers))
+
+
 def _pick(fields: RouteFields, defaults: DefaultsFields, key: str) -> Any:
     """Return the route's own value, else the default's."""
     return getattr(fields if key in fields.model_fields_set else defaults, key)
 
 
-def _compile_optional(source: str, around: Surroundings) -> Expression | None:
-    return around.compile(source) if source else None
-
-
-def _compile_source(source: str | ConstantFields, around: Surroundings) -> Source:
-    return Constant(source.text) if isinstance(source, ConstantFields) else around.compile(source)
-
-
-def _compile_variables(fields: RouteFields, provider: str, around: Surroundings) -> tuple[VariableSource, ...]:
-    template = around.templates.get((provider, fields.template))
+def _name_variables(fields: RouteFields, template: Template | None, *, named: bool) -> tuple[VariableSource, ...]:
+    """Return the variables in the template's order, with its names where the route gives some or the API wants them."""
     wanted = template.variables if template else ()
     if isinstance(fields.variables, dict):
-        sources = {name: _compile_source(source, around) for name, source in fields.variables.items()}
-        # In the template's order, since an API that counts its variables sees nothing but the order.
-        ordered = sorted(sources, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
-        return tuple(VariableSource(name, sources[name]) for name in ordered)
-    compiled = [_compile_source(source, around) for source in fields.variables]
-    if not around.named.get(provider, False):
-        return tuple(VariableSource(None, source) for source in compiled)
-    return tuple(
-        VariableSource(name, source) for name, source in zip(_name_places(wanted, len(compiled)), compiled, strict=True)
-    )
+        # An API that counts its variables sees nothing but the order.
+        ordered = sorted(fields.variables, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
+        return tuple(VariableSource(name, fields.variables[name]) for name in ordered)
+    names = _name_places(wanted, len(fields.variables)) if named else [None] * len(fields.variables)
+    return tuple(VariableSource(name, source) for name, source in zip(names, fields.variables, strict=True))
 
 
-def _name_places(wanted: Sequence[str], count: int) -> list[str]:
+def _name_places(wanted: Sequence[str], count: int) -> list[str | None]:
     """Return the template's names in order; "1", "2", … where it is not known or has too few."""
     return [wanted[place] if place < len(wanted) else str(place + 1) for place in range(count)]
 
 
-def _compile_header(header: HeaderFields, around: Surroundings) -> HeaderSource:
-    filename = _compile_source(header.filename, around) if header.filename is not None else None
-    if header.image is not None:
-        return HeaderSource("image", _compile_source(header.image, around), filename)
-    if header.video is not None:
-        return HeaderSource("video", _compile_source(header.video, around), filename)
-    if header.document is not None:
-        return HeaderSource("document", _compile_source(header.document, around), filename)
-    return HeaderSource("text", _compile_source(header.text or "", around), filename)
-
-
-def _check_buttons(buttons: Sequence[ButtonFields], path: Path, findings: Findings) -> None:
+def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findings) -> None:
     seen: dict[int, int] = {}
     for place, button in enumerate(buttons):
         here: Path = (*path, "buttons", place, "index")

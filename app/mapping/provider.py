@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -43,6 +44,15 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
     def address(self) -> str:
         """Where the provider's API stands, "" for a type that has no URL."""
         return ""
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the file does not say how an answer tells that the message was taken."""
+        return False
+
+    def list_doubts(self) -> Sequence[tuple[str, str]]:
+        """Return what `check` should warn of, and the cure of each."""
+        return ()
 
     @property
     def rate_per_s(self) -> float:

@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.mapping.expression import Expression, Failed, Missing
+from app.mapping.parts import ButtonSource, HeaderSource, Source, VariableSource
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Mode, OnUnknown
 from app.model.event import Event
 from app.sources.nector import canonical_topic
 from app.values.path import look_up, read_path
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A fixed text in the YAML: `{text: Acme}`."""
-
-    text: str
-
-
-Source = Expression | Constant
-"""Where a value comes from."""
-
-
-@dataclass(frozen=True, slots=True)
-class VariableSource:
-    """A template variable; `name` is None where the route lists them by position."""
-
-    name: str | None
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderSource:
-    """`header: {image: EXPR, filename: EXPR}`."""
-
-    kind: Literal["image", "video", "document", "text"]
-    source: Source
-    filename: Source | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ButtonSource:
-    """`buttons: [{index: 0, url: EXPR}]`."""
-
-    index: int
-    url: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +32,19 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What a template leaves of WhatsApp's limits for a route's values: measured once, when the YAML is loaded.
+
+    `weights`: how often the text holds each of the route's variables; `urls`: of each URL button the fixed part.
+    """
+
+    body: int
+    weights: tuple[int, ...] = ()
+    header: int | None = None
+    urls: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One entry of `routes:`, compiled. Durations are ms; `live_from` is an instant."""
 
@@ -76,10 +54,13 @@ class Route:
     template: str
     variables: tuple[VariableSource, ...] = ()
     when: Expression | None = None
-    recipient: Expression | None = None  # None: the usual places, see values.phone
-    language: str | None = None
+    recipient: Expression | None = None  # None: the usual places, see message.recipient
+    country: Source | None = None  # the recipient's; None: the nearest in the event, else the store's
+    language: str | Expression | None = None
     header: HeaderSource | None = None
     buttons: tuple[ButtonSource, ...] = ()
+    offer: Expression | None = None  # the end of a limited-time offer
+    rooms: Mapping[str, Room] = field(default_factory=dict)  # by language; none where its template is not known
     valid_for_ms: int = 86_400_000
     valid_until: Expression | None = None
     dedup_by: Expression | None = None
@@ -151,7 +132,7 @@ class RouteTable:
 
 
 def match_route(route: Route, event: Event) -> Match:
-    """Tell whether `event` is for `route`. A condition that reads something missing is false."""
+    """Tell whether `event` is for `route`. One that reads something missing is false; unreadable is not missing."""
     if canonical_topic(event.topic) != canonical_topic(route.topic):
         return Miss(route, "topic", f"it waits for {route.topic}")
     if route.when is None:
@@ -159,6 +140,8 @@ def match_route(route: Route, event: Event) -> Match:
     value = route.when.evaluate(event.payload)
     if isinstance(value, Failed):
         return Broken(route, f"`when` cannot be worked out: {value.detail}")
+    if isinstance(value, Missing) and value.unreadable:
+        return Broken(route, f"`when` cannot be worked out: `{value.name}` {value.why}")
     if isinstance(value, Missing):
         return Miss(route, "when", f"`when` is false, since `{value.name}` {value.why}")
     return Hit(route) if _is_true(value) else Miss(route, "when", f"`when: {route.when.source}` is false")
@@ -191,6 +174,8 @@ class Store:
     country: str = "IN"  # ISO 3166 alpha-2
     timezone: str = "Asia/Kolkata"
     locale: str = "en_IN"
+    landlines: bool = False  # whether they get messages, too
+    day_ends: str = ""  # when a date without a time is over ("22:00"); "": with the day
     stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
 
 

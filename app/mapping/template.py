@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from io import StringIO
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from app.mapping.parts import BUTTON_KINDS, HEADER_KINDS, MEDIA_KINDS, VariableSource
+from app.mapping.rules import Room
 from app.mapping.template_entries import PLACEHOLDER, TemplateEntry, find_placeholders, read_entries
-from app.model.message import Button, Header, Variable
+from app.model.message import Button, Header, Location, Message, Variable
+from app.values.instant import format_instant
 
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
 BODY_LIMIT = 1024
@@ -23,13 +26,12 @@ URL_LIMIT = 2000  # of a button's whole address
 
 @dataclass(frozen=True, slots=True)
 class TemplateButton:
-    """A button under the message.
+    """A button under the message, of one of the kinds of mapping.parts, or of another by its name.
 
-    `url` may end in one variable, whose value is the suffix sent; a phone button's is its number, a reply
-    button has none.
+    `url` may end in one variable, whose value is the suffix sent; a phone button's is its number, others have none.
     """
 
-    kind: Literal["url", "phone", "reply"]
+    kind: str
     text: str
     url: str = ""
 
@@ -42,7 +44,7 @@ class Template:
     id: str  # Gallabox: template name; BiteSpeed: template ID
     body: str
     variables: tuple[str, ...] = ()
-    header_kind: Literal["none", "text", "image", "video", "document"] = "none"
+    header_kind: str = "none"  # else one of parts.HEADER_KINDS, or another by its name
     header_text: str = ""
     footer: str = ""
     buttons: tuple[TemplateButton, ...] = ()
@@ -50,6 +52,15 @@ class Template:
     category: str = "UTILITY"
     status: str = "approved"
     name: str = ""  # what people call it where the id is opaque
+    offer: str = ""  # what a limited-time offer says
+    offer_expires: bool = False  # and whether it counts down to an instant
+    others: tuple[str, ...] = ()  # parts that no route can fill, such as carousel
+    translations: tuple[Template, ...] = ()  # the same template in its other languages
+
+    @property
+    def versions(self) -> tuple[Template, ...]:
+        """The template in each of its languages."""
+        return (replace(self, translations=()), *self.translations) if self.translations else (self,)
 
 
 Templates = Mapping[tuple[str, str], Template]
@@ -76,6 +87,7 @@ class FilledTemplate:
     body: str
     footer: str
     buttons: tuple[tuple[str, str], ...]
+    offer: str = ""
 
 
 # -- reading and writing the file -----------------------------------------------------------------
@@ -84,9 +96,26 @@ class FilledTemplate:
 def parse_templates(text: str) -> ParsedTemplates:
     """Return the templates of a templates file, with every problem it has. Never raises."""
     entries, problems = read_entries(text)
-    templates = {(provider, id_): _make_template(provider, id_, entry) for provider, id_, entry, _ in entries}
-    places = {(provider, id_): (place.line, place.column) for provider, id_, _, place in entries}
+    templates = gather_languages(_make_template(provider, id_, entry) for provider, id_, entry, _ in entries)
+    places = {(provider, id_): (place.line, place.column) for provider, id_, _, place in reversed(entries)}
     return ParsedTemplates(templates, problems, places)
+
+
+def gather_languages(templates: Iterable[Template]) -> Templates:
+    """Return the templates by key, those of one name in several languages as one with translations."""
+    found: dict[tuple[str, str], Template] = {}
+    for template in templates:
+        first = found.get((template.provider, template.id))
+        both = template if first is None else replace(first, translations=(*first.translations, template))
+        found[template.provider, template.id] = both
+    return found
+
+
+def find_language(template: Template | None, language: str | None) -> Template | None:
+    """Return the template as it is in a language; the first, where none is asked for; None where it has it not."""
+    if template is None or language in {None, template.language}:
+        return template
+    return next((version for version in template.translations if version.language == language), None)
 
 
 def dump_templates(templates: Templates, kept: str = "", providers: Collection[str] = ()) -> str:
@@ -104,7 +133,7 @@ def dump_templates(templates: Templates, kept: str = "", providers: Collection[s
     by_provider = data.get("templates") or CommentedMap()
     for provider in sorted({*providers, *(provider for provider, _ in templates)}):
         own = sorted((id_, template) for (name, id_), template in templates.items() if name == provider)
-        by_provider[provider] = {id_: _make_entry(template) for id_, template in own}
+        by_provider[provider] = {id_: _make_entries(template) for id_, template in own}
     data["templates"] = by_provider
     stream = StringIO()
     yaml.dump(data, stream)
@@ -126,35 +155,62 @@ def _make_template(provider: str, id_: str, entry: TemplateEntry) -> Template:
         category=entry.category,
         status=entry.status,
         name=entry.name,
+        offer=entry.limited_time_offer.text if entry.limited_time_offer else "",
+        offer_expires=entry.limited_time_offer is not None and entry.limited_time_offer.expires,
+        others=entry.others,
     )
 
 
+def _make_entries(template: Template) -> dict[str, Any] | list[dict[str, Any]]:
+    entries = [_make_entry(version) for version in template.versions]
+    return entries if len(entries) > 1 else entries[0]
+
+
 def _make_entry(template: Template) -> dict[str, Any]:
+    kind = template.header_kind
     headers: dict[str, dict[str, Any]] = {"none": {}, "text": {"text": template.header_text}}
+    offer = {"text": template.offer} | ({} if template.offer_expires else {"expires": False})
     entry = {
         "name": template.name,
         "language": template.language,
         "category": template.category,
         "status": template.status,
-        "header": headers.get(template.header_kind, {template.header_kind: True}),
+        "header": headers.get(kind, {kind: True} if kind in HEADER_KINDS else {"other": kind}),
+        "limited_time_offer": offer if template.offer else None,
         "body": template.body,
         "footer": template.footer,
         "buttons": [_make_button(button) for button in template.buttons],
+        "others": list(template.others),
     }
     kept = {key: value for key, value in entry.items() if value}
     # Named even where it is empty: left out, the names would be derived from the body.
     return kept | {"variables": list(template.variables)}
 
 
-def _make_button(button: TemplateButton) -> dict[str, str]:
-    return {"reply": button.text} if button.kind == "reply" else {button.kind: button.url, "text": button.text}
+def _make_button(button: TemplateButton) -> dict[str, str | bool]:
+    if button.kind == "reply":
+        return {"reply": button.text}
+    kind: dict[str, str | bool] = {"other": button.kind}
+    if button.kind in BUTTON_KINDS:
+        kind = {button.kind: button.url if button.kind in {"url", "phone"} else True}
+    return {**kind, "text": button.text}
 
 
 # -- the message a customer sees ------------------------------------------------------------------
 
 
+def show_message(template: Template, message: Message) -> FilledTemplate:
+    """Return what the customer of a message sees, in its language where the template has it."""
+    version = find_language(template, message.language) or template
+    return fill_template(version, message.variables, message.header, message.buttons, message.offer_ends_at)
+
+
 def fill_template(
-    template: Template, variables: Sequence[Variable], header: Header | None, buttons: Sequence[Button]
+    template: Template,
+    variables: Sequence[Variable],
+    header: Header | Location | None,
+    buttons: Sequence[Button],
+    offer_ends_at: int | None = None,
 ) -> FilledTemplate:
     """Return what the customer sees when `variables` go into `template`.
 
@@ -162,14 +218,27 @@ def fill_template(
     as `{{name}}`. A value is data: braces inside it are text.
     """
     values = _name_values(template.variables, variables)
-    suffixes = {button.index: button.url for button in buttons}
+    given = {button.index: button.value for button in buttons}
     return FilledTemplate(
         header=_fill_header(template, header),
         body=_fill_text(template.body, values),
         footer=template.footer,
         buttons=tuple(
-            (button.text, _fill_rest(button.url, suffixes.get(index))) for index, button in enumerate(template.buttons)
+            (button.text, _fill_button(button, given.get(index))) for index, button in enumerate(template.buttons)
         ),
+        offer=template.offer + (f" (ends {format_instant(offer_ends_at)})" if offer_ends_at is not None else ""),
+    )
+
+
+def measure_room(template: Template, variables: Sequence[VariableSource]) -> Room:
+    """Return what the fixed texts leave for the values of these variables."""
+    names = [place.strip() for place in PLACEHOLDER.findall(template.body)]
+    places = zip(variables, (*template.variables, *([""] * len(variables))), strict=False)
+    return Room(
+        body=BODY_LIMIT - len(PLACEHOLDER.sub("", template.body)),
+        weights=tuple(names.count(variable.name or place) for variable, place in places),
+        header=HEADER_LIMIT - len(PLACEHOLDER.sub("", template.header_text)) if template.header_text else None,
+        urls={at: PLACEHOLDER.sub("", each.url) for at, each in enumerate(template.buttons) if each.kind == "url"},
     )
 
 
@@ -185,7 +254,7 @@ def print_message(filled: FilledTemplate, *, width: int = 48) -> str:
     emoji and many scripts have no fixed width.
     """
     footer = [f"_{line}_" for line in _wrap(filled.footer, width - 2)]
-    blocks = [_wrap(filled.header, width), _wrap(filled.body, width), footer]
+    blocks = [_wrap(filled.header, width), _wrap(filled.offer, width), _wrap(filled.body, width), footer]
     text = [line for block in blocks for line in block]
     buttons = [f"[ {label} → {target} ]" if target else f"[ {label} ]" for label, target in filled.buttons]
     return "\n".join(["╭─", *(f"│ {line}".rstrip() for line in [*text, *buttons]), "╰─"])
@@ -211,7 +280,11 @@ def _fill_rest(text: str, value: str | None) -> str:
     return text if value is None else PLACEHOLDER.sub(lambda _: value, text, count=1)
 
 
-def _fill_header(template: Template, header: Header | None) -> str:
+def _fill_button(button: TemplateButton, value: str | None) -> str:
+    return _fill_rest(button.url, value) if button.kind == "url" else value or button.url
+
+
+def _fill_header(template: Template, header: Header | Location | None) -> str:
     if template.header_kind == "none":
         return ""
     if template.header_kind == "text":
@@ -219,7 +292,9 @@ def _fill_header(template: Template, header: Header | None) -> str:
     return f"[{template.header_kind} {_name_file(header)}]" if header else f"[{template.header_kind}]"
 
 
-def _name_file(header: Header) -> str:
+def _name_file(header: Header | Location) -> str:
+    if header.kind not in MEDIA_KINDS:
+        return header.value
     parts = urlsplit(header.value)
     # WhatsApp shows the name of a document only; Gallabox wants one for every medium.
     named = header.filename if header.kind == "document" else None

@@ -22,49 +22,56 @@ class _Entry(BaseModel, extra="forbid", strict=True, frozen=True, hide_input_in_
 
 
 class HeaderEntry(_Entry):
-    """`{text: "…"}`, or `{image: true}` and its like."""
+    """`{text: "…"}`, or `{image: true}` and its like; `{other: "…"}` for a kind that no route can fill."""
 
     text: str | None = None
     image: Literal[True] | None = None
     video: Literal[True] | None = None
     document: Literal[True] | None = None
+    location: Literal[True] | None = None
+    other: str | None = None
 
     @model_validator(mode="after")
     def _check_kind(self) -> HeaderEntry:
         if len(self.model_fields_set) != 1:
-            raise ValueError("give exactly one of text, image, video, document")
+            raise ValueError("give exactly one of text, image, video, document, location")
         return self
 
     @property
-    def kind(self) -> Literal["text", "image", "video", "document"]:
+    def kind(self) -> str:
         """What the header shows."""
-        if self.image:
-            return "image"
-        if self.video:
-            return "video"
-        return "document" if self.document else "text"
+        return self.other or next(iter(self.model_fields_set))
 
 
 class ButtonEntry(_Entry):
-    """`{url: "…", text: "…"}`, `{phone: "…", text: "…"}` or `{reply: "…"}`."""
+    """`{url: "…", text: "…"}`, `{phone: "…", text: "…"}`, `{reply: "…"}`, or `{copy_code: true, text: "…"}`.
+
+    `{other: order_details, text: "…"}` keeps the place of a kind that no route can fill.
+    """
 
     url: str | None = None
     phone: str | None = None
     reply: str | None = None
+    copy_code: Literal[True] | None = None
+    otp: Literal[True] | None = None
+    flow: Literal[True] | None = None
+    catalog: Literal[True] | None = None
+    mpm: Literal[True] | None = None
+    spm: Literal[True] | None = None
+    other: str | None = None
     text: str | None = None
 
     @model_validator(mode="after")
     def _check_kind(self) -> ButtonEntry:
-        if self.model_fields_set not in ({"url", "text"}, {"phone", "text"}, {"reply"}):
-            raise ValueError("write {url, text}, {phone, text} or {reply}")
+        kinds = self.model_fields_set - {"text"}
+        if len(kinds) != 1 or ("text" in self.model_fields_set) == ("reply" in kinds):
+            raise ValueError("write {url, text}, {phone, text} or {reply}; or {copy_code: true, text} and its like")
         return self
 
     @property
-    def kind(self) -> Literal["url", "phone", "reply"]:
+    def kind(self) -> str:
         """What a tap does."""
-        if self.url is not None:
-            return "url"
-        return "reply" if self.phone is None else "phone"
+        return self.other or next(kind for kind in self.model_fields_set if kind != "text")
 
     @property
     def label(self) -> str:
@@ -75,6 +82,13 @@ class ButtonEntry(_Entry):
     def target(self) -> str:
         """Where a tap leads: a URL, a number, or nothing."""
         return self.url or self.phone or ""
+
+
+class OfferEntry(_Entry):
+    """`limited_time_offer: {text: "…"}`; `expires: false` where it shows no countdown."""
+
+    text: str
+    expires: bool = True
 
 
 class TemplateEntry(_Entry):
@@ -89,10 +103,12 @@ class TemplateEntry(_Entry):
     header: HeaderEntry | None = None
     footer: str = ""
     buttons: tuple[ButtonEntry, ...] = ()
+    limited_time_offer: OfferEntry | None = None
+    others: tuple[str, ...] = ()  # parts that no route can fill, such as carousel
 
-    @field_validator("buttons", mode="before")
+    @field_validator("buttons", "others", mode="before")
     @classmethod
-    def _read_buttons(cls, value: Any) -> Any:
+    def _read_lists(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("variables", mode="before")
@@ -125,7 +141,7 @@ class TemplateEntry(_Entry):
 
 class _File(_Entry):
     version: Literal[1]
-    templates: dict[str, dict[str, Any] | None] | None = None
+    templates: dict[str, dict[str, Any] | None] | None = None  # one entry, or a list of them, one a language
 
 
 def find_placeholders(text: str) -> tuple[str, ...]:
@@ -138,6 +154,7 @@ def find_placeholders(text: str) -> tuple[str, ...]:
 def read_entries(text: str) -> tuple[list[tuple[str, str, TemplateEntry, Mark]], tuple[str, ...]]:
     """Return the sound (provider, template id, entry, place)s of a templates file, and its problems in line order.
 
+    A template in several languages has as many entries, one behind the other.
     A problem reads `line:column: text`. Text of blanks and comments holds no entries. Never raises.
     """
     if not any(line and not line.startswith("#") for line in map(str.strip, text.splitlines())):
@@ -149,11 +166,19 @@ def read_entries(text: str) -> tuple[list[tuple[str, str, TemplateEntry, Mark]],
     entries: list[tuple[str, str, TemplateEntry, Mark]] = []
     for provider, templates in (file.templates or {}).items() if file else ():
         for id_, data in (templates or {}).items():
-            path: Path = ("templates", provider, id_)
-            entry, found = _validate(TemplateEntry, data, document, path)
-            problems += found
-            if entry is not None:
-                entries.append((provider, id_, entry, document.find_place(path).key))
+            whole: Path = ("templates", provider, id_)
+            written = [((*whole, index), item) for index, item in enumerate(data)] if isinstance(data, list) else None
+            languages: set[str] = set()
+            for path, item in [(whole, data)] if written is None else written:
+                entry, found = _validate(TemplateEntry, item, document, path)
+                problems += found
+                if entry is None:
+                    continue
+                place = document.find_place(path).key
+                if entry.language in languages:
+                    problems.append(Problem("error", *place, f'"{id_}" stands here twice in "{entry.language}"'))
+                languages.add(entry.language)
+                entries.append((provider, id_, entry, place))
     return entries, _print_problems((*document.problems, *problems))
 
 

@@ -26,7 +26,7 @@ def strike_message(text: str, message: Message) -> str:
 def _list_values(message: Message) -> Iterator[str]:
     """Yield what may tell whom the message is for; short numbers may be anything, an error code too."""
     header = [message.header.value] if message.header else []
-    values = [variable.value for variable in message.variables] + header + [button.url for button in message.buttons]
+    values = [variable.value for variable in message.variables] + header + [button.value for button in message.buttons]
     for value in (*values, message.recipient_name, *message.recipient_name.split()):
         if len(value) >= SHORTEST_NUMBER or (len(value) >= SHORTEST_NAME and not value.isdecimal()):
             yield value

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
 
-from app.mapping.expression import Failed, Missing
-from app.mapping.rules import ButtonSource, Constant, HeaderSource, Route, Source, Store
+from app.mapping.expression import Expression, Failed, Missing
+from app.mapping.parts import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
+from app.mapping.rules import Room, Route, Store
+from app.message.components import (
+    BUTTONS,
+    URL_LIMIT,
+    write_address,
+    write_degrees,
+    write_filename,
+    write_header_text,
+)
 from app.message.freeze import checksum
-from app.message.person import find_recipient
+from app.message.recipient import find_recipient
 from app.model.delivery import Reason
 from app.model.event import Event
-from app.model.message import Button, Header, Message, Variable
+from app.model.message import Button, Header, Location, Message, Variable
 from app.values.instant import parse_instant
 from app.values.path import Path, look_up
 from app.values.phone import PhoneFault
-from app.values.text import Unfit, clean_text, is_link, write_scalar, write_value, write_whole
+from app.values.text import Unfit, clean_text, write_scalar, write_value
 
 _NAME_PATHS: tuple[Path, ...] = (("user_name",), ("customer", "name"), ("name",), ("lead", "name"))
 _NAME_LIMIT = 60
-# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
-_HEADER_LIMIT = 60
-_FILENAME_LIMIT = 100
 _KEY_LIMIT = 200
-_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +44,64 @@ class Unrendered:
 def render_message(route: Route, event: Event, store: Store) -> Message | Unrendered:
     """Fill `route`'s template from `event`. The recipient is looked at first, then the variables, all of them."""
     payload = event.payload
-    recipient = find_recipient(payload, store.country, route.recipient)
+    recipient = find_recipient(payload, store, route.recipient, route.country)
     if isinstance(recipient, PhoneFault):
         return Unrendered(recipient.reason, recipient.detail)
     variables = _render_variables(route, payload)
     if isinstance(variables, Unrendered):
         return variables
+    language = _render_language(route, payload)
+    if isinstance(language, Unrendered):
+        return language
     header = None if route.header is None else _render_header(route.header, payload)
     if isinstance(header, Unrendered):
         return header
+    why = Reason.VARIABLE_INVALID
+    ends_at = _read_instant("limited_time_offer", route.offer, payload, store, why) if route.offer else None
+    if isinstance(ends_at, Unrendered):
+        return ends_at
     buttons = [_render_button(button, payload) for button in route.buttons]
     fault = next((button for button in buttons if isinstance(button, Unrendered)), None)
-    return fault or Message(
-        recipient=recipient,
+    message = fault or Message(
+        recipient=recipient.number,
         template=route.template,
         recipient_name=_find_name(payload),
-        language=route.language,
+        language=language,
         variables=variables,
         header=header,
         buttons=tuple(button for button in buttons if isinstance(button, Button)),
+        offer_ends_at=ends_at,
     )
+    excess = find_excess(route, message) if isinstance(message, Message) else None
+    return message if excess is None else Unrendered(Reason.VARIABLE_INVALID, excess)
+
+
+def find_excess(route: Route, message: Message) -> str | None:
+    """Return what WhatsApp would refuse for its length, None if nothing or if the template's text is not known.
+
+    https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
+    """
+    room = route.rooms.get(message.language) if message.language else next(iter(route.rooms.values()), None)
+    if room is None:
+        return None
+    lengths = [weight * len(variable.value) for weight, variable in zip(room.weights, message.variables, strict=True)]
+    if (over := sum(lengths) - room.body) > 0:
+        place = lengths.index(max(lengths))
+        longest = route.variables[place].name or place + 1
+        return f"the body would be {over} over WhatsApp's 1024 characters: shorten variable {longest} with `truncate`"
+    if room.header is not None and message.header is not None and len(message.header.value) > room.header:
+        over = len(message.header.value) - room.header
+        return f"the text header would be {over} over WhatsApp's 60 characters: shorten its value with `truncate`"
+    return next((fault for button in message.buttons if (fault := _find_button_excess(button, room))), None)
+
+
+def _find_button_excess(button: Button, room: Room) -> str | None:
+    fixed = room.urls.get(button.index)
+    if fixed and button.kind == "url" and "://" in button.value[:10]:
+        return f"button {button.index} would lead to one address inside another: give only what follows its fixed part"
+    if fixed and (over := len(fixed) + len(button.value) - URL_LIMIT) > 0:
+        return f"the address of button {button.index} would be {over} over WhatsApp's {URL_LIMIT} characters"
+    return None
 
 
 def _find_name(payload: Mapping[str, Any]) -> str:
@@ -103,52 +144,59 @@ def _show_source(source: Source) -> str:
     return source.text if isinstance(source, Constant) else source.source
 
 
-def _render_header(header: HeaderSource, payload: Mapping[str, Any]) -> Header | Unrendered:
+def _render_language(route: Route, payload: Mapping[str, Any]) -> str | Unrendered | None:
+    if not isinstance(route.language, Expression):
+        return route.language
+    text = _render_text("the language", route.language, payload)
+    if isinstance(text, Unrendered):
+        return text
+    if not is_language(text):
+        return Unrendered(Reason.VARIABLE_INVALID, f"the language (`{route.language.source}`) is no code such as en")
+    if route.rooms and text not in route.rooms:
+        known = ", ".join(route.rooms)
+        detail = f"the language (`{route.language.source}`) is none of template {route.template}, which has {known}"
+        return Unrendered(Reason.VARIABLE_INVALID, detail)
+    return text
+
+
+def _render_header(header: HeaderSource, payload: Mapping[str, Any]) -> Header | Location | Unrendered:
+    given = getattr(header, header.kind)
+    if isinstance(given, LocationSource):
+        return _render_location(given, payload)
     what = f"the {header.kind} header"
-    write = _write_header_text if header.kind == "text" else _write_address
-    value = _render_text(what, header.source, payload, write)
+    value = _render_text(what, given, payload, write_header_text if header.kind == "text" else write_address)
     filename = None
     if header.filename is not None:
-        filename = _render_text("the header's file name", header.filename, payload, _write_filename)
+        filename = _render_text("the header's file name", header.filename, payload, write_filename)
     if isinstance(value, Unrendered):
         return value
     return filename if isinstance(filename, Unrendered) else Header(header.kind, value, filename)
 
 
-def _write_header_text(value: Any) -> str | Unfit:
-    text = write_value(value, _HEADER_LIMIT)
-    return text if isinstance(text, Unfit) or len(text) <= _HEADER_LIMIT else Unfit("is a link too long for a header")
-
-
-def _write_filename(value: Any) -> str | Unfit:
-    return write_value(value, _FILENAME_LIMIT)
-
-
-def _write_address(value: Any) -> str | Unfit:
-    text = write_whole(value)
-    return text if isinstance(text, Unfit) or not text or _is_web_address(text) else Unfit("is no http(s) address")
-
-
-def _is_web_address(text: str) -> bool:
-    try:
-        return is_link(text) and bool(urlsplit(text).hostname)
-    except ValueError:  # such as http://[
-        return False
+def _render_location(location: LocationSource, payload: Mapping[str, Any]) -> Location | Unrendered:
+    parts = {
+        key: _render_text(f"the location's {key}", source, payload, write_degrees(key))
+        for key, source in location.list_sources()
+    }
+    fault = next((part for part in parts.values() if isinstance(part, Unrendered)), None)
+    return fault or Location(**{key: part for key, part in parts.items() if isinstance(part, str)})
 
 
 def _render_button(button: ButtonSource, payload: Mapping[str, Any]) -> Button | Unrendered:
-    """Return the suffix, whole or not at all: half a link leads nowhere."""
-    text = _render_text(f"button {button.index}", button.url, payload, write_whole)
-    return text if isinstance(text, Unrendered) else Button(button.index, encode_suffix(text))
+    text = _render_text(f"button {button.index}", button.source, payload, BUTTONS[button.kind].write)
+    return text if isinstance(text, Unrendered) else Button(button.index, text, button.kind)
 
 
-def encode_suffix(text: str) -> str:
-    """Return `text` as the end of a URL: a path, a query or a code.
-
-    What has a meaning in URLs (`/ ? & = #`) keeps it, and `%20` is not encoded again, but a lone % is. For a value that
-    must stay one piece, write `| urlencode` in the YAML.
-    """
-    return quote(_STRAY_PERCENT.sub("%25", text), safe="/?&=#:@!$'()*+,;~%")
+def _read_instant(
+    what: str, source: Expression, payload: Mapping[str, Any], store: Store, reason: Reason
+) -> int | Unrendered:
+    value = source.evaluate(payload)
+    if isinstance(value, Missing):
+        return Unrendered(reason, f"{what} {value}")
+    if isinstance(value, Failed):
+        return Unrendered(reason, f"{what} cannot be worked out: {value.detail}")
+    until = parse_instant(value, store.timezone, end_of_day=True, day_ends=store.day_ends)
+    return Unrendered(reason, f"{what} (`{source.source}`) is not a date") if until is None else until
 
 
 def compute_deadline(route: Route, event: Event, store: Store) -> int | Unrendered:
@@ -156,15 +204,8 @@ def compute_deadline(route: Route, event: Event, store: Store) -> int | Unrender
     deadline = event.received_at + route.valid_for_ms
     if route.valid_until is None:
         return deadline
-    value = route.valid_until.evaluate(event.payload)
-    if isinstance(value, Missing):
-        return Unrendered(Reason.DEADLINE_INVALID, f"valid_until {value}")
-    if isinstance(value, Failed):
-        return Unrendered(Reason.DEADLINE_INVALID, f"valid_until cannot be worked out: {value.detail}")
-    until = parse_instant(value, store.timezone, end_of_day=True)
-    if until is None:
-        return Unrendered(Reason.DEADLINE_INVALID, f"valid_until (`{route.valid_until.source}`) is not a date")
-    return min(deadline, until)
+    until = _read_instant("valid_until", route.valid_until, event.payload, store, Reason.DEADLINE_INVALID)
+    return until if isinstance(until, Unrendered) else min(deadline, until)
 
 
 def compute_dedup_key(route: Route, event: Event) -> str | Unrendered | None:

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     RECIPIENT_CAPPED = "recipient_capped"  # WhatsApp's cap on marketing to one person
     REQUEST_REFUSED = "request_refused"  # any other final refusal
     REDIRECTED = "redirected"
+    ANSWERS_UNREADABLE = "answers_unreadable"  # a hold: five answers of a provider in a row
     REFUSED_REPEATEDLY = "refused_repeatedly"  # a hold: five of a route's messages in a row, for one reason
     # everything of the recipient was erased
     ERASED = "erased"
@@ -171,10 +172,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """Perhaps sent: only a receipt, the route's `on_unknown` or a person may settle it."""
+    """Perhaps sent: only a receipt (by the id that was given), the route's `on_unknown` or a person may settle it."""
 
     reason: Reason
     detail: str = ""
+    provider_message_id: str | None = None
 
 
 Outcome = Accepted | Retryable | Rejected | Uncertain

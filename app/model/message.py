@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +18,44 @@ class Variable:
 class Header:
     """A template's header: a media URL (with an optional file name) or a text."""
 
-    kind: Literal["image", "video", "document", "text"]
+    kind: str  # image, video, document or text
     value: str
     filename: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Location:
+    """A template's header that shows a place on the map; degrees are texts, as they were sent."""
+
+    kind: ClassVar[Literal["location"]] = "location"
+    filename: ClassVar[None] = None
+
+    latitude: str
+    longitude: str
+    name: str
+    address: str
+
+    @property
+    def value(self) -> str:
+        """What the customer reads below the map."""
+        return f"{self.name}, {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
 class Button:
-    """A URL button's suffix after the template's fixed part, already URL-encoded."""
+    """What fills a button: a URL's suffix (already URL-encoded), a code, a payload or a token, by `kind`."""
 
     index: int
-    url: str
+    value: str
+    kind: str = "url"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """A filled template for one recipient, frozen at intake: never rendered again.
 
-    `recipient` is E.164 with its plus sign (`+919800000001`); `recipient_name` may be empty.
+    `recipient` is E.164 with its plus sign (`+919800000001`); `recipient_name` may be empty. `offer_ends_at`: when a
+    limited-time offer is over.
     """
 
     recipient: str
@@ -43,5 +63,6 @@ class Message:
     recipient_name: str = ""
     language: str | None = None
     variables: tuple[Variable, ...] = ()
-    header: Header | None = None
+    header: Header | Location | None = None
     buttons: tuple[Button, ...] = ()
+    offer_ends_at: int | None = None

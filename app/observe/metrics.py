@@ -81,6 +81,9 @@ class Metrics:
             "relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"], registry=registry
         )
         self.ambiguous = Tally("relay_ambiguous", "Sends that may have arrived", ("provider",), registry)
+        self.requests_refused = Counter(
+            "relay_requests_refused", "Requests refused before they were read", ["kind", "reason"], registry=registry
+        )
         self.receipts = Counter("relay_receipts", "Receipts received", ["provider", "status"], registry=registry)
         self.replies = Counter("relay_replies", "What customers sent back", ["provider", "kind"], registry=registry)
         self.suppressions = Gauge("relay_suppressions", "People who get no marketing", registry=registry)
@@ -108,6 +111,11 @@ class Metrics:
         self.clock_steps = Counter(
             "relay_clock_steps", "Times that the machine's clock was set", ["direction"], registry=registry
         )
+        self.connections_ended = Counter(
+            "relay_connections_ended", "Connections ended before their time", ["reason"], registry=registry
+        )
+        self.log_dropped = Tally("relay_log_lines_dropped", "Log lines that nobody took", (), registry)
+        self.log_dropped.expect()
         self.accept_seconds = Histogram(
             "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry
         )
@@ -132,7 +140,13 @@ class Metrics:
             self.clock_steps.labels(direction)
         for work in WORKS:
             self.store_errors.labels(work)
+        for reason in ("full", "address", "late", "refused"):
+            self.connections_ended.labels(reason)
         self.reload_ok.set(1)
+
+    def note_ended_connection(self, reason: str) -> None:
+        """Count a connection that was ended before its time."""
+        self.connections_ended.labels(reason).inc()
 
     def expect_providers(self, providers: Iterable[str]) -> None:
         """Show 0 for what these providers' series will count."""
@@ -143,6 +157,11 @@ class Metrics:
                 self.receipts.labels(provider, str(status))
             for kind in REPLY_KINDS:
                 self.replies.labels(provider, kind)
+
+    def expect_refusals(self, refusals: Iterable[tuple[str, str]]) -> None:
+        """Show 0 for every (kind, reason) for which a request can be refused."""
+        for kind, reason in refusals:
+            self.requests_refused.labels(kind, reason)
 
     def expect_routes(self, routes: Iterable[tuple[str, str]]) -> None:
         """Show 0 for every state that a delivery of these (route, provider) can come into."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.delivery.transitions import Cause
@@ -12,10 +12,11 @@ from app.message.freeze import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.outbox.move import begin
-from app.outbox.people import hash_customer, hash_person
+from app.outbox.people import adopt_person, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
 from app.outbox.suppressions import stops_delivery
 from app.outbox.values import DeliveryState, Enqueued
+from app.values.phone import find_other_form
 
 _ADD_EVENT = """
 INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
@@ -39,23 +40,34 @@ SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE dedup_keys.
 """
 # A replay of the event whose key it is: the message goes out now, so the window begins anew.
 _SEE_KEY_AGAIN = f"{_SEE_KEY} OR dedup_keys.event_seq = excluded.event_seq"
+# The key as an earlier release wrote it becomes the one of today, unless that is known already.
+_ADOPT_KEY = """
+UPDATE dedup_keys SET hash = :hash WHERE hash = :former AND NOT EXISTS (SELECT 1 FROM dedup_keys WHERE hash = :hash)
+"""
 _ADD_ACT = """
 INSERT INTO acts (event_seq, act, at, person, customer) VALUES (:event_seq, :act, :at, :person, :customer)
 """
-_FIND_BY_SOURCE = "SELECT seq, id FROM events WHERE source = :source AND source_delivery_id = :delivery_id"
+_FIND_BY_SOURCE = """
+SELECT seq, id FROM events WHERE source = :source AND source_delivery_id = :delivery_id AND topic = :topic
+"""
 _FIND_BY_ID = "SELECT seq, id FROM events WHERE id = :id"
 _FIND_DELIVERIES = "SELECT id, route, provider, state FROM deliveries WHERE event_seq = :event_seq ORDER BY seq"
 
 
 @dataclass(frozen=True, slots=True)
 class FrozenDelivery:
-    """A delivery with what is made of it: message bytes and hashes."""
+    """A delivery with what is made of it: message bytes and hashes.
+
+    `former` and `former_key`: by which an earlier release knew the person and the key; None for most.
+    """
 
     delivery: Delivery
     message: bytes | None
     checksum: str | None
     key_hash: bytes | None
     person: bytes | None
+    former: bytes | None = None
+    former_key: bytes | None = None
 
 
 def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
@@ -67,7 +79,15 @@ def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
         checksum=None if message is None else checksum(message),
         key_hash=hash_dedup_key(delivery),
         person=hash_person(people_key, delivery.recipient),
+        former=hash_other_form(people_key, delivery.recipient),
+        former_key=hash_former_key(delivery),
     )
+
+
+def hash_former_key(delivery: Delivery) -> bytes | None:
+    """Return the hash of the key with the recipient as an earlier release may have written it."""
+    other = find_other_form(delivery.recipient)
+    return hash_dedup_key(replace(delivery, recipient=other)) if other else None
 
 
 def hash_dedup_key(delivery: Delivery) -> bytes | None:
@@ -89,7 +109,7 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
 def add_event(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
     """Commit the event, its dedup row, its deliveries and their first timeline rows, all or nothing.
 
-    A known (source, delivery_id) changes nothing and answers with the first one's. A delivery whose
+    A known (source, delivery_id, topic) changes nothing and answers with the first one's. A delivery whose
     (route, recipient, dedup_key) was seen within 30 days is stored `suppressed`, reason `duplicate`.
     """
     customer = event.customer or Customer()
@@ -128,11 +148,20 @@ def see_key(tx: Tx, event_seq: int, frozen: FrozenDelivery, statement: str = _SE
 
 def see_key_again(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> bool:
     """Tell whether a replayed delivery's key is new in its window or its own event's, and remember it."""
+    _adopt(tx, frozen)
     return see_key(tx, event_seq, frozen, _SEE_KEY_AGAIN)
+
+
+def _adopt(tx: Tx, frozen: FrozenDelivery) -> None:
+    adopt_person(tx, frozen.person, frozen.former)
+    if frozen.former_key is not None:
+        tx.run(_ADOPT_KEY, hash=frozen.key_hash, former=frozen.former_key)
+        tx.run("DELETE FROM dedup_keys WHERE hash = :former", former=frozen.former_key)
 
 
 def _take_delivery(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> DeliveryState:
     it = frozen.delivery
+    _adopt(tx, frozen)
     if stops_delivery(tx, it, frozen.person):  # before its key is seen: it silences nothing that may be sent later
         return add_delivery(tx, event_seq, frozen, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
     if not see_key(tx, event_seq, frozen):
@@ -186,7 +215,7 @@ def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: 
 def _find_first(tx: Tx, event: Event) -> Enqueued:
     found = None
     if event.delivery_id is not None:
-        found = first(tx.rows(_FIND_BY_SOURCE, source=event.source, delivery_id=event.delivery_id))
+        found = first(tx.rows(_FIND_BY_SOURCE, source=event.source, delivery_id=event.delivery_id, topic=event.topic))
     if found is None:
         (found,) = tx.rows(_FIND_BY_ID, id=event.id)
     rows = tx.rows(_FIND_DELIVERIES, event_seq=found.seq)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.decide import Decision
-from app.delivery.transitions import Cause, Move, Standing, end_attempt, is_refusal, lose_attempt
-from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
+from app.delivery.transitions import Cause, Move, Standing, end_attempt, is_refusal, is_unreadable, lose_attempt
+from app.model.delivery import Accepted, Attempt, Outcome, Reason, Rejected, State, Uncertain
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusal, forget_refusals, put_new, release_probed
 from app.outbox.move import move
@@ -57,6 +57,8 @@ _FIND_OPEN = f"""
 SELECT {_COLUMNS} FROM deliveries
 WHERE state IN ('pending', 'sending') OR (state = 'unknown' AND due_at IS NOT NULL) ORDER BY seq
 """  # noqa: S608  # our own words only
+# Of an attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the same.
+PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND substr(a.detail, 1, 6) = 'HTTP 2'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def close_attempt(tx: Tx, attempt: Attempt, ending: Ending) -> Closed:
     if found.state != State.SENDING and not late:
         return Closed(recorded=False)
     outcome = ending.outcome
-    message_id = outcome.provider_message_id if isinstance(outcome, Accepted) else None
+    message_id = outcome.provider_message_id if isinstance(outcome, Accepted | Uncertain) else None
     decision = end_attempt(outcome, ending.decision, _read_standing(tx, found, outcome), tx.now)
     _move_delivery(tx, found, outcome, decision, message_id, late=late)
     _end_attempt(tx, found.seq, attempt.number, ending)
@@ -98,15 +100,23 @@ def close_attempt(tx: Tx, attempt: Attempt, ending: Ending) -> Closed:
 
 
 def _read_standing(tx: Tx, found: Row, outcome: Outcome) -> Standing:
-    """Return what the outbox knows beside the outcome. A refusal is counted here; an accepted message ends a count."""
-    silences = refusals = 0
+    """Return what the outbox knows beside the outcome. Refusals in a row are counted here, and answers nobody can read.
+
+    An accepted message ends both counts; a refusal could be read, and ends the second.
+    """
+    silences = refusals = unreadable = 0
+    of_provider = f"provider:{found.provider}"
     if isinstance(outcome, Uncertain):
         silences = tx.rows(_COUNT_SILENCES, seq=found.seq, number=found.attempts)[0].n
+    if is_unreadable(outcome):
+        unreadable = count_refusal(tx, of_provider, Reason.ANSWER_UNREADABLE)
     elif isinstance(outcome, Accepted):
-        forget_refusals(tx, found.route)
-    elif is_refusal(outcome):
+        forget_refusals(tx, found.route, of_provider)
+    elif isinstance(outcome, Rejected) and is_refusal(outcome):
+        forget_refusals(tx, "", of_provider)
         refusals = count_refusal(tx, found.route, outcome.reason)
-    return Standing(found.route, found.receipt and ReceiptStatus(found.receipt), silences, refusals)
+    receipt = found.receipt and ReceiptStatus(found.receipt)
+    return Standing(found.route, found.provider, receipt, silences, refusals, unreadable)
 
 
 def _move_delivery(
@@ -171,7 +181,7 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
     _lose_attempts(tx, found, Reason.PROCESS_DIED, now)
     moves = []
     for row in found:
-        standing = Standing(row.route, row.receipt and ReceiptStatus(row.receipt), deaths=row.deaths + 1)
+        standing = Standing(row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), deaths=row.deaths + 1)
         decision = lose_attempt(standing, row.on_unknown, now, settle_ms)
         more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at, "spent": 1}
         moves.append(_make_move(row, decision.state, Cause.LOST, **more))

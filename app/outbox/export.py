@@ -11,7 +11,7 @@ from app.outbox.find import Person, find_person, seek_person
 from app.outbox.read import read_delivery
 from app.outbox.store import Row, Store, Tx, first
 from app.values.instant import format_instant
-from app.values.phone import mask_phone
+from app.values.phone import mask_phone, to_one_form
 
 EXPORT_LIMIT = 100  # events a read
 
@@ -74,7 +74,7 @@ def _read_event(tx: Tx, row: Row, person: Person) -> Mapping[str, Any]:
 def _read_delivery(tx: Tx, person: Person, row: Row) -> Mapping[str, Any]:
     """Return a delivery as `explain` shows it, but unmasked."""
     recipient, message = row.recipient, _read_json(row.message)
-    if recipient not in ("", person.number):  # somebody else's, whose event names this person
+    if to_one_form(recipient) not in ("", person.number):  # somebody else's, whose event names this person
         recipient = mask_phone(recipient)
         message = message and {**message, "recipient": recipient, "recipient_name": "***"}
     story = {name: value for name, value in (read_delivery(tx, row.id) or {}).items() if name not in _OF_EVENT}

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from app.outbox.people import hash_person
 from app.outbox.store import Row, Store, Tx
 from app.sources.nector import BodyFault, parse_body
-from app.values.phone import split_phone
+from app.values.phone import find_other_form, split_phone
 from app.values.text import clean_text
 
 PAGE = 2_000  # rows: lanes wait for the same reading connection
@@ -119,7 +119,7 @@ _PREFIX = "wamid."
 class Sought:
     """A number to look for: its calling code, the digits after it, and those as they may be grouped."""
 
-    code: str
+    codes: tuple[str, ...]  # Mexico's and Argentina's mobiles have two
     national: str
     grouped: re.Pattern[str]
 
@@ -127,7 +127,11 @@ class Sought:
 def seek_number(number: str) -> Sought:
     """Return what to look for where an E.164 number may stand."""
     code, national = split_phone(number)
-    return Sought(code, national, re.compile(rf"{_BETWEEN.join(national)}(?![0-9])"))
+    codes: tuple[str, ...] = (code,)
+    if find_other_form(number):
+        national = national.removeprefix("9") if code == "54" else national
+        codes = (code, "549" if code == "54" else "521")
+    return Sought(codes, national, re.compile(rf"{_BETWEEN.join(national)}(?![0-9])"))
 
 
 def mentions(sought: Sought, body: bytes) -> bool:
@@ -146,14 +150,15 @@ def mentions(sought: Sought, body: bytes) -> bool:
 
 def is_told_by_id(sought: Sought, message_id: str) -> bool:
     """Tell whether a provider's id of a message holds the number: WhatsApp's own (`wamid.…`) do, in base64."""
-    digits = f"{sought.code}{sought.national}"
-    if digits in message_id:
+    spelt = [f"{code}{sought.national}" for code in sought.codes]
+    if any(digits in message_id for digits in spelt):
         return True
     coded = message_id.removeprefix(_PREFIX)
     try:
-        return digits.encode() in base64.b64decode(coded + "=" * (-len(coded) % 4))
+        decoded = base64.b64decode(coded + "=" * (-len(coded) % 4))
     except ValueError:  # binascii.Error is one, and so is a sign beyond ASCII
         return False
+    return any(digits.encode() in decoded for digits in spelt)
 
 
 def _list_texts(value: Any) -> Iterator[str]:
@@ -190,8 +195,8 @@ def _plain_digits(text: str) -> str:
 def _is_theirs(sought: Sought, before: str) -> bool:
     """Tell by what stands before the national digits whether they are this number's and not the end of another's."""
     lead = before[-_LONGEST_LEAD:]
-    code = sought.code
     if (found := _LEADING.search(lead)) is not None and found[1]:
-        return re.sub("[^0-9]", "", found[2]) in (code, f"{code}0")
+        digits = re.sub("[^0-9]", "", found[2])
+        return digits in sought.codes or digits.removesuffix("0") in sought.codes
     (touching,) = _LAST_DIGITS.findall(lead)[:1]
-    return touching in ("", "0", code, f"0{code}", f"00{code}")
+    return touching in ("", "0") or touching.removeprefix("0").removeprefix("0") in sought.codes

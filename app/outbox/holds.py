@@ -80,10 +80,8 @@ def put_new(tx: Tx, scope: str, reason: Reason, probe_at: int | None) -> NewHold
 
 
 def release_hold(tx: Tx, scope: str) -> bool:
-    """End a hold, as a person wishes; False if there was none. A route's refusals are counted anew."""
-    kind, _, name = scope.partition(":")
-    if kind == "route":
-        forget_refusals(tx, name)
+    """End a hold, as a person wishes; False if there was none. What it was set for is counted anew."""
+    forget_refusals(tx, scope.removeprefix("route:"))
     return _end_hold(tx, _RELEASE, scope, by_hand=True)
 
 
@@ -101,14 +99,17 @@ def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool) -> bool:
 
 
 def count_refusal(tx: Tx, route: str, reason: str) -> int:
-    """Note that one more message of a route was refused for good; return how many were, in a row, for this reason."""
+    """Note that one more message of a route was refused for good; return how many were, in a row, for this reason.
+
+    Answers that say nothing are counted in the same way, for `provider:NAME`, which is no name of a route.
+    """
     tx.run(_REFUSE, route=route, reason=reason)
     return int(tx.rows("SELECT n FROM refusals WHERE route = :route", route=route)[0].n)
 
 
-def forget_refusals(tx: Tx, route: str) -> None:
-    """Begin the count of a route's refusals again."""
-    tx.run("DELETE FROM refusals WHERE route = :route", route=route)
+def forget_refusals(tx: Tx, route: str, provider_scope: str = "") -> None:
+    """Begin the count of a route's refusals again, and of a provider's unreadable answers."""
+    tx.run("DELETE FROM refusals WHERE route IN (:route, :provider)", route=route, provider=provider_scope)
 
 
 def read_standing(tx: Tx) -> Standing:

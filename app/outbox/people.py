@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from app.errors import StoreBroken
+from app.outbox.store import Tx
+from app.values.phone import find_other_form, to_one_form
 
 HASH_BYTES = 16
 KEYS_SINCE = 3  # the schema's version
@@ -27,8 +29,35 @@ def read_key(db: sqlite3.Connection) -> bytes:
 
 
 def hash_person(key: bytes, number: str) -> bytes | None:
-    """Return the hash of an E.164 number, None of ""."""
-    return _hash(key, "number", number)
+    """Return the hash of an E.164 number in its one form, None of ""."""
+    return _hash(key, "number", to_one_form(number))
+
+
+def hash_other_form(key: bytes, number: str) -> bytes | None:
+    """Return the hash under which an earlier release may have kept a person, None for most."""
+    return _hash(key, "number", find_other_form(to_one_form(number)))
+
+
+def adopt_people(tx: Tx, numbers: Iterable[str]) -> None:
+    """Bring what an earlier release kept of people under their other form to the one by which they go now."""
+    for number in numbers:
+        adopt_person(tx, hash_person(tx.people_key, number), hash_other_form(tx.people_key, number))
+
+
+def adopt_person(tx: Tx, person: bytes | None, former: bytes | None) -> None:
+    """Make what is kept under one hash that of another."""
+    if person is None or former is None:
+        return
+    for table in ("suppressions", "lifted_suppressions", "unreachable"):
+        known = f"EXISTS (SELECT 1 FROM {table} WHERE person = :person)"  # noqa: S608 - ours
+        tx.run(
+            f"UPDATE {table} SET person = :person WHERE person = :former AND NOT {known}",  # noqa: S608 - ours
+            person=person,
+            former=former,
+        )
+        tx.run(f"DELETE FROM {table} WHERE person = :former", former=former)  # noqa: S608 - ours
+    for table in ("events", "deliveries", "acts"):
+        tx.run(f"UPDATE {table} SET person = :person WHERE person = :former", person=person, former=former)  # noqa: S608 - ours
 
 
 def hash_people(key: bytes, numbers: Iterable[str]) -> Sequence[bytes]:

@@ -16,7 +16,7 @@ from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.claim import thaw_message
 from app.outbox.holds import put_new
 from app.outbox.move import move, note_step
-from app.outbox.people import hash_message_id, hash_person
+from app.outbox.people import adopt_people, hash_message_id, hash_person
 from app.outbox.store import Row, Tx
 from app.outbox.suppressions import clear_unreachable, lift, note_refusal, suppress
 from app.outbox.values import Heard, NewHold, Noted
@@ -73,6 +73,7 @@ def apply_reply(tx: Tx, provider: str, reply: Reply, wish: Wish | None) -> Heard
     A tap proves `read`. A reply that comes again, or after a newer wish, changes nothing.
     """
     known = find_known(tx, provider, reply.delivery_id, (reply.provider_message_id,))
+    adopt_people(tx, (reply.sender,))
     person = hash_person(tx.people_key, reply.sender) or (known.person if known else None)
     changed = False
     if wish == "stop":

@@ -8,7 +8,8 @@ from typing import Any
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
-from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, see_key_again
+from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
+from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import stops_delivery
 from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
@@ -17,11 +18,11 @@ EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading c
 UNROUTED = "unrouted"
 
 _EVENT = "e.seq, e.id, e.source, e.topic, e.source_delivery_id, e.received_at, e.body"
-_PAST = """
+_PAST = f"""
 SELECT d.id, d.route, d.provider, d.template, d.recipient, d.state, d.reason,
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND a.outcome = 'uncertain') AS ambiguous
+    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND {PERHAPS_TAKEN}) AS ambiguous
 FROM deliveries d /*sqlite INDEXED BY deliveries_event*/ WHERE d.event_seq = :seq ORDER BY d.seq
-"""
+"""  # noqa: S608  # our own words only
 # Events in the order they came, or those of a rare state by the index that stays small. A partial index is used
 # only if its very condition stands in the query; `at` is what a page is continued by.
 _ALL = ("events e", "e.seq", "events e", "e.seq > :after")
@@ -136,12 +137,10 @@ def find_duplicates(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those whose dedup key another event has; a key of nobody known counts as another's."""
     found = set()
     for delivery in deliveries:
-        key_hash = hash_dedup_key(delivery)
-        if key_hash is None:
-            continue
+        keys = [key for key in (hash_dedup_key(delivery), hash_former_key(delivery)) if key is not None]
         event = first(tx.rows(_FIND_SEQ, id=delivery.event_id))
         event_seq, since = event.seq if event else 0, tx.now - DEDUP_WINDOW_MS
-        if tx.rows(_HAS_OTHER_KEY, hash=key_hash, since=since, event_seq=event_seq):
+        if any(tx.rows(_HAS_OTHER_KEY, hash=key, since=since, event_seq=event_seq) for key in keys):
             found.add(delivery.id)
     return found
 

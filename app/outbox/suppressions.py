@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from app.model.delivery import Delivery, Reason, State
-from app.outbox.people import hash_people, hash_person
+from app.outbox.people import adopt_people, hash_other_form, hash_people, hash_person
 from app.outbox.store import Tx
 from app.outbox.values import Suppression, SuppressionCounts
 from app.values.stop_words import OptOut
@@ -63,11 +63,13 @@ def suppress_people(tx: Tx, numbers: Collection[str], reason: str) -> int:
     From then on `add_event` stores their marketing deliveries as `suppressed`, reason `recipient_opted_out`, and
     `claim_due` makes those that wait so. Only hashes of the numbers are kept.
     """
+    adopt_people(tx, numbers)
     return sum(suppress(tx, person, reason, None) for person in hash_people(tx.people_key, numbers))
 
 
 def lift_suppressions(tx: Tx, numbers: Collection[str]) -> int:
     """Let these numbers have marketing again; return how many were suppressed."""
+    adopt_people(tx, numbers)
     return sum(tx.run(_LIFT_BY_HAND, person=person) for person in hash_people(tx.people_key, numbers))
 
 
@@ -83,7 +85,9 @@ def stops_delivery(tx: Tx, delivery: Delivery, person: bytes | None) -> bool:
 
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those that are marketing to somebody who has opted out."""
-    return {it.id for it in deliveries if stops_delivery(tx, it, hash_person(tx.people_key, it.recipient))}
+    forms = (hash_person, hash_other_form)
+    key = tx.people_key
+    return {it.id for it in deliveries if any(stops_delivery(tx, it, form(key, it.recipient)) for form in forms)}
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:

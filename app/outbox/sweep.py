@@ -8,7 +8,7 @@ from typing import Any
 
 from app.delivery.transitions import Cause, Move
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
-from app.outbox.close import recover_lost_attempts
+from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.lanes import note_time
 from app.outbox.move import move
 from app.outbox.receipts import KEEP_EARLY_MS
@@ -40,13 +40,16 @@ _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries
     WHERE o.event_seq = deliveries.event_seq AND o.created_at <> deliveries.created_at
     AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
+_PERHAPS_TAKEN = f"EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN})"  # noqa: S608  # our own words only
 _FIND_RETRIED = f"""
 SELECT {_COLUMNS} FROM deliveries WHERE id = :id AND state IN ('dead', 'unknown', 'expired')
   AND message IS NOT NULL AND deadline_at > :now AND NOT {_REPLAYED}
+  AND NOT (CAST(:careful AS INTEGER) = 1 AND state <> 'unknown' AND {_PERHAPS_TAKEN})
 """  # noqa: S608  # our own words only
 _EXPLAIN_RETRY = f"""
 SELECT CASE WHEN state NOT IN ('dead', 'unknown', 'expired') THEN state WHEN message IS NULL THEN 'payload_gone'
-    WHEN deadline_at <= :now THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed' END AS why
+    WHEN deadline_at <= :now THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed'
+    WHEN {_PERHAPS_TAKEN} THEN 'perhaps_taken' END AS why
 FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
 
@@ -104,14 +107,17 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
     return recover_lost_attempts(tx, now, settle_ms)
 
 
-def retry_deliveries(tx: Tx, ids: Collection[str]) -> Sequence[str]:
-    """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed."""
+def retry_deliveries(tx: Tx, ids: Collection[str], *, careful: bool = False) -> Sequence[str]:
+    """Make `dead`, `unknown` or `expired` deliveries with a message `pending`; return the ids that changed.
+
+    `careful`: leave out what has ended and may have been taken all the same.
+    """
     # One after the other: what the first one becomes may be in the way of the next.
-    return [id_ for id_ in dict.fromkeys(ids) if _retry(tx, id_)]
+    return [id_ for id_ in dict.fromkeys(ids) if _retry(tx, id_, careful=careful)]
 
 
-def _retry(tx: Tx, id_: str) -> int:
-    row = first(tx.rows(_FIND_RETRIED, now=tx.now, id=id_))
+def _retry(tx: Tx, id_: str, *, careful: bool) -> int:
+    row = first(tx.rows(_FIND_RETRIED, now=tx.now, id=id_, careful=int(careful)))
     if row is None:
         return 0
     detail = f"retried by hand{', though it may have arrived' if row.state == State.UNKNOWN else ''}"
@@ -122,7 +128,7 @@ def explain_retry(tx: Tx, ids: Collection[str]) -> Mapping[str, str]:
     """Return, for each of these deliveries that cannot be retried, why.
 
     `not_found`, `deadline_passed`, `payload_gone`, `replayed` (a later delivery of its event does its work),
-    or the state in which there is nothing to retry.
+    `perhaps_taken`, or the state in which there is nothing to retry.
     """
     found = {id_: tx.rows(_EXPLAIN_RETRY, now=tx.now, id=id_) for id_ in ids}
     whys = {id_: rows[0].why if rows else "not_found" for id_, rows in found.items()}

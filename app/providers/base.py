@@ -1,17 +1,14 @@
 """The seam to a WhatsApp sender: pure functions of values, no network.
 
-A provider type is one module with a class that holds its settings and answers four questions: what
-request carries this message, what does that answer mean, what does this webhook report of our messages, and what of
-customers. The one
+A provider type is one module with a class that holds its settings and answers five questions: what
+request carries this message, what does that answer mean, is this webhook worth reading, what does it report of our
+messages, and what of customers. The one
 retrying client (client.py) does the talking. To add a type: write the module, add its line to
 providers/__init__.py, and the contract suite (tests/providers/test_contract.py) says what is missing.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -21,6 +18,7 @@ from app.mapping.template import Template
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Receipt, Reply
+from app.sources.signature import Mistake
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""
@@ -36,6 +34,9 @@ class Provider(Protocol):
 
     def read_response(self, response: Response) -> Outcome:
         """Say what the provider's answer means. Never raises, whatever the bytes."""
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
+        """Return why no body could make a webhook of this genuine, None where it is for `verify_receipt` to say."""
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
         """Tell, in constant time, whether a webhook really comes from the provider. Header names are lower case."""
@@ -86,28 +87,3 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-
-
-def has_token(expected: str, query: Mapping[str, str]) -> bool:
-    """Tell whether `?token=` is the expected one."""
-    return _same(expected, query.get("token", ""))
-
-
-def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:
-    """Tell whether `signature` is the base64 HMAC-SHA256 of the raw body."""
-    expected = base64.b64encode(_sign(secret, body)).decode()
-    return bool(secret) and _same(expected, signature.strip())
-
-
-def has_hex_signature(secret: str, signature: str, body: bytes) -> bool:
-    """Tell whether `signature` is the hex HMAC-SHA256 of the raw body, after `sha256=` as Meta sends it, or bare."""
-    return bool(secret) and _same(_sign(secret, body).hex(), signature.strip().removeprefix("sha256=").lower())
-
-
-def _sign(secret: str, body: bytes) -> bytes:
-    return hmac.new(secret.encode(), body, hashlib.sha256).digest()
-
-
-def _same(expected: str, given: str) -> bool:
-    # As bytes: compare_digest refuses text that is not ASCII, and a forger may send just that.
-    return bool(expected) and hmac.compare_digest(expected.encode(), given.encode(errors="replace"))

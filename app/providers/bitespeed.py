@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue, SecretStr
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Receipt, Reply
-from app.providers.base import Request, Response, has_token
+from app.providers.base import Request, Response
 from app.providers.http import (
     JsonApiSettings,
     build_mapped_request,
@@ -26,6 +26,7 @@ from app.providers.http import (
     read_mapped_response,
 )
 from app.providers.json import as_items, as_mapping, first_text, parse_json, read_instant, read_path
+from app.providers.signature import find_token_mistake, has_token
 from app.providers.whatsapp import (
     failure_of,
     is_of_somebody,
@@ -34,6 +35,7 @@ from app.providers.whatsapp import (
     read_sender,
     read_status_word,
 )
+from app.sources.signature import Mistake
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {
     "channelId": "$channel_id",
@@ -43,6 +45,7 @@ DEFAULT_BODY: Mapping[str, JsonValue] = {
     "variables": "$variables",
     "header": "$header",
     "buttons": "$buttons",
+    "offerEndsAt": "$offer_ends_at",
 }
 _STATUS_EVENTS = frozenset({"message_created", "message_updated"})
 _INCOMING = ("incoming", 0)
@@ -70,7 +73,7 @@ class BitespeedSettings(JsonApiSettings):
         description="Only needed to take receipts: ?token= of their URL.",
         examples=["${BITESPEED_WEBHOOK_TOKEN:-}"],
     )
-    body: dict[str, JsonValue] = Field(
+    body: dict[str, JsonValue] | None = Field(
         default_factory=lambda: dict(DEFAULT_BODY),
         description="The JSON body; $phone and the like stand for the message's values.",
     )
@@ -91,6 +94,10 @@ class Bitespeed:
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means by the settings' `accepted` and `message_id`."""
         return read_mapped_response(self.settings, response)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
+        """Return what is wrong with `?token=`."""
+        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
         """Tell whether the webhook carries `?token=`: its sender signs nothing."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,8 +22,9 @@ from app.errors import find_place
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
 from app.observe.tracing import Attributes, NoTracer, Span, Tracer
+from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response
-from app.providers.json import MAX_BYTES
+from app.providers.json import MAX_BYTES, parse_json
 from app.providers.redact import strike_values
 from app.providers.transport import WRITING, AiohttpTransport
 
@@ -39,15 +43,29 @@ _NEVER_SENT = (
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,  # h11 refuses to put our request into bytes
 )
+_BAD_CERTIFICATE = "the provider's TLS certificate cannot be verified"
+# The first that fits; of a cause and the system's own error behind it.
+_BREAKS: tuple[tuple[type[Exception], str], ...] = (
+    (socket.gaierror, "the host's name is not found: `base_url`, or DNS"),
+    (ssl.SSLError, "TLS failed: the port speaks none, or another version"),
+    (ConnectionRefusedError, "the port is closed: nothing listens there"),
+    (httpx2.ConnectTimeout, "no connection in time: a firewall, or the host is down"),
+    (httpx2.PoolTimeout, "no connection was free in time: raise `concurrency`"),
+)
+SHOWN_ANSWERS = 3  # of a provider: its keys tell how to describe it
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a send came to: the outcome, the requests it took, and the last answer's status if there was one."""
+    """What a send came to: the outcome, the requests it took, and the last answer's status if there was one.
+
+    `keys`: those of the answer, of the first few that were a 2xx.
+    """
 
     outcome: Outcome
     tries: int
     http_status: int | None = None
+    keys: Sequence[str] = field(default=(), compare=False)
 
 
 class _TooLateError(Exception):
@@ -72,9 +90,10 @@ class _Try:
 class ProviderClient:
     """Sends messages of one provider; one for each lane.
 
-    `trust`: from `open_trust`; None is the system's. `transport` replaces the usual one (a test's); `traced`
-    says that it reports httpcore's trace events, without which every broken-off request counts as perhaps
-    sent. `sleep` waits between quick tries and takes seconds; `draw` draws from [0, 1). `name`: how spans call it.
+    `trust`: from `open_trust`; None is the system's. `proxy`: the URL of one that stands in between. `transport`
+    replaces the usual one (a test's); `traced` says that it reports httpcore's trace events, without which every
+    broken-off request counts as perhaps sent. `sleep` waits between quick tries and takes seconds; `draw` draws from
+    [0, 1). `name`: how spans call it.
     """
 
     def __init__(
@@ -83,6 +102,7 @@ class ProviderClient:
         timeout_ms: int,
         concurrency: int,
         trust: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         traced: bool | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -96,10 +116,12 @@ class ProviderClient:
         self._traced = transport is None if traced is None else traced
         self._sleep = sleep
         self._draw = draw
+        self._shown = 0
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
         half_s = self._timeout_s / 2
         self._http = httpx2.AsyncClient(
-            transport=transport or AiohttpTransport(concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust),
+            transport=transport
+            or AiohttpTransport(concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy),
             timeout=httpx2.Timeout(self._timeout_s, connect=half_s, pool=half_s),
             follow_redirects=False,
             trust_env=False,
@@ -189,7 +211,7 @@ class ProviderClient:
         except Exception as error:  # noqa: BLE001 - whatever breaks in a transport, the attempt comes to an outcome
             return Sent(self._judge_break(error, trial), tries)
         try:
-            return Sent(provider.read_response(response), tries, response.status)
+            return Sent(provider.read_response(response), tries, response.status, self._name_keys(response))
         except Exception as error:  # noqa: BLE001 - as above; the provider may have taken it
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
@@ -203,9 +225,15 @@ class ProviderClient:
         )
         answer = await self._http.send(outgoing, stream=True)
         try:
-            return Response(answer.status_code, dict(answer.headers), await _read_body(answer, max_bytes))
+            return Response(answer.status_code, dict(answer.headers.items()), await _read_body(answer, max_bytes))
         finally:
             await answer.aclose()
+
+    def _name_keys(self, response: Response) -> Sequence[str]:
+        if self._shown >= SHOWN_ANSWERS or not is_success(response.status):
+            return ()
+        self._shown += 1
+        return name_keys(parse_json(response.body))
 
     def _judge_break(self, error: Exception, trial: _Try) -> Outcome:
         # The error's own text may hold the URL or a header: only its kind is kept.
@@ -231,13 +259,16 @@ def _note_answer(span: Span, sent: Sent) -> None:
         span.fail(sent.outcome.reason.value)
 
 
-def open_trust(url: str) -> ssl.SSLContext:
-    """Return whom TLS connections to this URL trust: nobody where it is not https.
+def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
+    """Return whom TLS connections to this URL trust, those of `ca_file` too: nobody where it is not https.
 
     Reading the system's authorities takes 40 ms.
     """
     if url.startswith("https:"):
-        return httpx2.create_ssl_context(trust_env=False)
+        trust: ssl.SSLContext = httpx2.create_ssl_context(trust_env=False)
+        if ca_file is not None:
+            trust.load_verify_locations(ca_file)
+        return trust
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -258,9 +289,15 @@ def _describe_bug(error: Exception) -> str:
 
 
 def _describe_break(error: Exception) -> str:
+    """Return which part of connecting failed: the name, the port or the certificate."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "the provider's TLS certificate cannot be verified"
-    return type(error).__name__
+        return _BAD_CERTIFICATE
+    causes = [error, *filter(None, (error.__cause__, getattr(error.__cause__, "os_error", None)))]
+    for kind, told in _BREAKS:
+        if any(isinstance(cause, kind) for cause in causes):
+            return told
+    number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    return f"{type(error).__name__}: {os.strerror(number)}" if number else type(error).__name__
 
 
 def _first_then(first: Sent, try_once: Callable[[], Awaitable[Sent]]) -> Callable[[], Awaitable[Sent]]:

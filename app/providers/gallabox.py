@@ -7,20 +7,23 @@ Sources: https://developers.gallabox.com/gallabox-api/whatsapp-templates and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from app.mapping.parts import find_listed_kind
 from app.mapping.template import Template, TemplateButton
-from app.model.delivery import Accepted, Outcome
-from app.model.message import Header, Message
+from app.message.components import BUTTONS
+from app.model.delivery import Outcome
+from app.model.message import Button, Header, Location, Message
 from app.model.receipt import Receipt, ReceiptStatus, Reply
-from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
-from app.providers.base import LIST_LIMIT_BYTES, Request, Response, has_base64_signature, has_hex_signature
+from app.providers.answers import read_answer
+from app.providers.base import LIST_LIMIT_BYTES, Request, Response
 from app.providers.json import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
 from app.providers.request import RemoteSettings, build_json_request, check_header_secret, name_variables, secrets_of
+from app.providers.signature import find_signature_mistake, has_base64_signature, has_hex_signature
 from app.providers.whatsapp import (
     failure_of,
     is_of_somebody,
@@ -30,9 +33,7 @@ from app.providers.whatsapp import (
     read_sender,
     read_status_word,
 )
-
-HeaderKind = Literal["none", "text", "image", "video", "document"]
-ButtonKind = Literal["url", "phone", "reply"]
+from app.sources.signature import Mistake
 
 # https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
 _STATUS_EVENTS = frozenset({"message.send", "message.wa.status.received", "broadcast.wa.message.status.received"})
@@ -61,13 +62,10 @@ _SENDER_PATHS = (
 _ANSWERED_OUR_PATHS = ("whatsapp.context.localMessageId", "context.localMessageId", *_OUR_ID_PATHS)
 _ANSWERED_ITS_PATHS = ("whatsapp.context.id", "data.whatsapp.context.id", "context.id", "whatsapp.context.messageId")
 
-_HEADER_KINDS: Mapping[str, HeaderKind] = {
-    "TEXT": "text",
-    "IMAGE": "image",
-    "VIDEO": "video",
-    "DOCUMENT": "document",
-}
-_BUTTON_KINDS: Mapping[str, ButtonKind] = {"URL": "url", "PHONE_NUMBER": "phone", "QUICK_REPLY": "reply"}
+_READ_COMPONENTS = frozenset({"HEADER", "BODY", "FOOTER", "BUTTONS", "LIMITED_TIME_OFFER"})
+# An authentication template's button is listed as the URL that WhatsApp makes of it:
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/authentication-templates/copy-code-button-authentication-templates
+_OTP_URL = "https://www.whatsapp.com/otp/"
 
 HeaderSecret = Annotated[SecretStr, AfterValidator(check_header_secret)]
 
@@ -119,18 +117,14 @@ class Gallabox:
         return build_json_request("POST", url, self._headers(), payload)
 
     def read_response(self, response: Response) -> Outcome:
-        """Say what the answer means: only a 2xx whose status is ACCEPTED is one, as in Gallabox's own plug-in."""
-        secrets = secrets_of(self.settings)
-        if not is_success(response.status):
-            return read_failure(response, treat_500_as=self.settings.treat_500_as, secrets=secrets)
-        answer = as_mapping(parse_json(response.body))
-        status = as_text(answer.get("status"))
-        if not has_error(answer):
-            if status is None:
-                return unreadable(response.status)
-            if status.casefold() == "accepted":
-                return Accepted(first_text(answer, ("id",)))
-        return read_told_error(answer, response.status, secrets)
+        """Say what the answer means: a plain acceptance is `{id, status: ACCEPTED, message}`."""
+        settings = self.settings
+        return read_answer(response, treat_500_as=settings.treat_500_as, list_secrets=lambda: secrets_of(settings))
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
+        """Return why `x-gallabox-signature` can sign nothing."""
+        secret, signature = self.settings.webhook_secret.get_secret_value(), headers.get("x-gallabox-signature", "")
+        return find_signature_mistake(secret, signature, self.settings.webhook_signature)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
         """Tell whether `x-gallabox-signature` is the raw body's HMAC-SHA256, in base64 unless the YAML allows hex."""
@@ -186,16 +180,24 @@ def _describe_template(message: Message) -> Mapping[str, Any]:
         template["languageCode"] = message.language
     if message.header is not None:
         template["headerValues"] = _describe_header(message.header)
+    if message.offer_ends_at is not None:
+        # Undocumented; by analogy with WhatsApp's own API, as are all buttons but URLs.
+        template["limitedTimeOfferValues"] = {"expiration_time_ms": message.offer_ends_at}
     if message.buttons:
-        template["buttonValues"] = [
-            # `parameters` is an object here, unlike the array of WhatsApp's own API.
-            {"index": button.index, "sub_type": "url", "parameters": {"type": "text", "text": button.url}}
-            for button in message.buttons
-        ]
+        template["buttonValues"] = [_describe_button(button) for button in message.buttons]
     return template
 
 
-def _describe_header(header: Header) -> Mapping[str, str]:
+def _describe_button(button: Button) -> Mapping[str, Any]:
+    # https://developers.gallabox.com/gallabox-api/whatsapp-templates
+    # `parameters` is an object here, unlike the array of WhatsApp's own API.
+    part = BUTTONS[button.kind]
+    return {"index": button.index, "sub_type": part.sub_type, "parameters": part.to_parameter(button.value)}
+
+
+def _describe_header(header: Header | Location) -> Mapping[str, str]:
+    if isinstance(header, Location):
+        return asdict(header)  # undocumented, too
     if header.kind == "text":
         return {"1": header.value}  # undocumented; by analogy with bodyValues, and a text header has one variable
     name = header.filename or urlsplit(header.value).path.rsplit("/", 1)[-1] or header.kind
@@ -249,15 +251,15 @@ def _read_wamid(value: Any, path: str) -> str | None:
 
 def _read_template(provider_name: str, value: Any) -> Template | None:
     name, components = first_text(value, ("name",)), _index_components(read_path(value, "components"))
-    body = components.get("BODY", {}).get("text")
-    if name is None or not isinstance(body, str):
+    if name is None:
         return None
     header = components.get("HEADER", {})
-    kind = _HEADER_KINDS.get(str(header.get("format")).upper(), "none")
+    kind = (first_text(header, ("format",)) or "none").lower()
+    offer = read_path(components.get("LIMITED_TIME_OFFER", {}), "limited_time_offer")
     return Template(
         provider=provider_name,
         id=name,
-        body=body,
+        body=str(components.get("BODY", {}).get("text") or ""),  # one without a text is told of, not kept
         variables=tuple(text for item in as_items(read_path(value, "variables")) if (text := as_text(item))),
         header_kind=kind,
         header_text=str(header.get("text", "")) if kind == "text" else "",
@@ -266,6 +268,9 @@ def _read_template(provider_name: str, value: Any) -> Template | None:
         language=first_text(value, ("language",)) or "en",
         category=(first_text(value, ("category",)) or "UTILITY").upper(),
         status=(first_text(value, ("status",)) or "").lower(),
+        offer=first_text(offer, ("text",)) or "",
+        offer_expires=as_mapping(offer).get("has_expiration") is True,
+        others=tuple(sorted(kind.lower() for kind in components if kind not in _READ_COMPONENTS)),
     )
 
 
@@ -274,8 +279,11 @@ def _index_components(value: Any) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _read_buttons(items: Sequence[Any]) -> Iterator[TemplateButton]:
+    """Yield every button, known or not: a button is filled by its place among all of them."""
     for item in items:
-        kind = _BUTTON_KINDS.get((first_text(item, ("type",)) or "").upper())
-        if kind is not None:
-            target = first_text(item, ("url", "phone_number")) or ""
-            yield TemplateButton(kind, first_text(item, ("text",)) or "", target)
+        kind = find_listed_kind((first_text(item, ("type",)) or "unknown").upper())
+        target = first_text(item, ("url", "phone_number")) or ""
+        if target.startswith(_OTP_URL):
+            kind, target = find_listed_kind("OTP"), ""
+        label = first_text(item, ("text",)) or kind.label or kind.key
+        yield TemplateButton(kind.key, label, target if kind.key in {"url", "phone"} else "")

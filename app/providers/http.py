@@ -1,9 +1,11 @@
 """A JSON API described in the YAML: what `type: http` and `type: bitespeed` share.
 
 path: /v1/send                          after base_url; default: none
+query: {whatsappNumber: $phone}
 method: POST
-headers: {authorization: "Bearer ${TOKEN}"}
-body: {to: $phone, templateId: $template, params: $variables}     mapping.py lists the placeholders
+headers: {authorization: "Bearer ${TOKEN}", idempotency-key: $delivery_id}
+body: {to: $phone, templateId: $template, params: $variables}     request.py lists the placeholders
+form: {To: $phone_plus, Vars: $variables_by_name}                 instead of body
 accepted: {statuses: [200, 202], path: data.status, equals: queued, any_2xx: false}
 message_id: [data.id, messages[0].id]   the first that is there
 """
@@ -15,53 +17,52 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
 
-from app.model.delivery import Accepted, Outcome
+from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Receipt, Reply
-from app.providers.answers import has_error, is_success, read_failure, read_told_error, unreadable
-from app.providers.base import Request, Response, has_hex_signature, has_token
-from app.providers.json import first_text, parse_json, read_path
+from app.providers.answers import (
+    ANY_RULE,
+    MESSAGE_ID_PATHS,
+    AcceptedRule,
+    read_answer,
+)
+from app.providers.base import Request, Response
+from app.providers.json import first_text, parse_json
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
+    build_form_request,
     build_json_request,
+    check_fields,
     check_headers,
     check_mapping,
+    check_path,
+    encode_fields,
+    fill_fields,
+    fill_headers,
     fill_mapping,
+    fill_path,
+    is_literal,
     message_values,
     secrets_of,
 )
+from app.providers.signature import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
-
-MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
+from app.sources.signature import Mistake
 
 _SHORTEST_KEY = 8
+_NO_RULE = (
+    "does not say by what an answer means that the message was taken",
+    "write accepted: {path: data.status, equals: queued} as `answer.shape` in the log shows it, or accepted: {}",
+)
 
 
 def _as_tuple(value: Any) -> Any:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
-
-
-class AcceptedRule(BaseModel, extra="forbid", frozen=True):
-    """When an answer means that the provider took the message.
-
-    Always: a 2xx of `statuses` (empty: any). Then, unless `any_2xx` is set, a JSON object that tells of no
-    error, and, where `path` is given, holds `equals` there (texts are compared case-blind; without `equals`
-    anything that is not empty will do).
-    """
-
-    statuses: tuple[Annotated[int, Field(ge=200, le=299)], ...] = Field(
-        (), description="Only these statuses will do; default: any 2xx.", examples=[[200, 202]]
-    )
-    path: str = Field("", description="Where the answer says that it took the message.", examples=["data.status"])
-    equals: str | int | bool | None = Field(
-        None, description="What stands there then; default: anything that is not empty.", examples=["queued"]
-    )
-    any_2xx: bool = Field(default=False, description="true: any 2xx will do, whatever its body says.")
 
 
 class JsonApiSettings(RemoteSettings):
@@ -79,67 +80,106 @@ class JsonApiSettings(RemoteSettings):
         description="More headers; content-type is always application/json.",
         examples=[{"authorization": "Bearer ${API_TOKEN}"}],
     )
-    body: dict[str, JsonValue] = Field(
+    query: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Added to the address, encoded.",
+        examples=[{"whatsappNumber": "$phone"}],
+    )
+    body: dict[str, JsonValue] | None = Field(
+        None,
         description="The JSON body; $phone and the like stand for the message's values.",
         examples=[{"to": "$phone", "templateId": "$template", "params": "$variables"}],
     )
-    accepted: AcceptedRule = Field(AcceptedRule(), description="When an answer means that the message was taken.")
+    form: dict[str, JsonValue] | None = Field(
+        None,
+        validate_default=True,
+        repr=False,
+        description="Instead of `body`: the fields of a form (application/x-www-form-urlencoded).",
+        examples=[{"To": "whatsapp:$phone_plus", "ContentSid": "$template", "ContentVariables": "$variables_by_name"}],
+    )
+    accepted: AcceptedRule = Field(ANY_RULE, description="When an answer means that the message was taken.")
     message_id: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         MESSAGE_ID_PATHS,
         description="Where the provider's id stands in its answer; the first that is there.",
         examples=["data.id"],
     )
 
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the file does not say how an answer tells that the message was taken."""
+        return not (self.accepted.path or self.accepted.any_2xx)
+
+    def list_doubts(self) -> Sequence[tuple[str, str]]:
+        """Return what `check` should warn of, and the cure of each."""
+        return () if "accepted" in self.model_fields_set else (_NO_RULE,)
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str) -> str:
+        check_path(value, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        check_fields(value, MESSAGE_NAMES | set(cls.constants), texts_only=True)
+        return value
+
     @field_validator("body")
     @classmethod
-    def _check_body(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _check_body(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
         json.dumps(value, allow_nan=False)
         check_mapping(value, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+    @field_validator("query", "form")
+    @classmethod
+    def _check_fields(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        json.dumps(value, allow_nan=False)
+        check_fields(value or {}, MESSAGE_NAMES | set(cls.constants))
+        return value
+
+    @field_validator("form")
+    @classmethod
+    def _check_one_of_two(cls, value: dict[str, JsonValue] | None, info: ValidationInfo) -> Any:
+        if "body" in info.data and (info.data["body"] is None) == (value is None):
+            raise ValueError("is sent instead of `body:`; write one of the two")
         return value
 
 
 def build_mapped_request(settings: JsonApiSettings, message: Message, delivery_id: str) -> Request:
     """Return the request that the settings describe for this message."""
     constants = {name: getattr(settings, name) for name in settings.constants}
-    payload = fill_mapping(settings.body, {**constants, **message_values(message, delivery_id)})
-    return build_json_request(settings.method, settings.base_url + settings.path, settings.headers, payload or {})
+    values = {**constants, **message_values(message, delivery_id)}
+    url = settings.base_url + fill_path(settings.path, values)
+    if query := encode_fields(fill_fields(settings.query, values)):
+        url += f"{'&' if '?' in url else '?'}{query}"
+    headers = fill_headers(settings.headers, values)
+    if settings.form is None:
+        return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
+    return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
 
 
 def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outcome:
     """Return what an answer means by the settings' `accepted` and `message_id`."""
-    secrets = mapped_secrets(settings)
-    if not is_success(response.status):
-        return read_failure(response, treat_500_as=settings.treat_500_as, secrets=secrets)
-    rule, answer = settings.accepted, parse_json(response.body)
-    if rule.statuses and response.status not in rule.statuses:
-        return unreadable(response.status)
-    if rule.any_2xx:
-        return Accepted(first_text(answer, settings.message_id))
-    if not isinstance(answer, dict):
-        return unreadable(response.status)
-    if has_error(answer):
-        return read_told_error(answer, response.status, secrets)
-    if rule.path and (value := read_path(answer, rule.path)) is None:
-        return unreadable(response.status)
-    if rule.path and not _holds(rule, value):
-        return read_told_error(answer, response.status, secrets)
-    return Accepted(first_text(answer, settings.message_id))
+    return read_answer(
+        response,
+        treat_500_as=settings.treat_500_as,
+        list_secrets=lambda: mapped_secrets(settings),
+        rule=settings.accepted,
+        id_paths=settings.message_id,
+    )
 
 
 def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
     """Return what must be struck out of a provider's words: its secrets, its ids, the values of its headers."""
     constants = (str(getattr(settings, name)) for name in settings.constants)
+    fields = [*settings.query.items(), *(settings.form or {}).items()]
+    hidden = (str(value) for name, value in fields if is_literal(name, value, MESSAGE_NAMES))
     # "Bearer" alone is no secret, what follows it is.
     words = (word for value in settings.headers.values() for word in value.split() if len(word) >= _SHORTEST_KEY)
-    return secrets_of(settings, [*constants, *settings.headers.values(), *words])
-
-
-def _holds(rule: AcceptedRule, value: Any) -> bool:
-    if rule.equals is None:
-        return value not in ("", False)
-    if isinstance(value, str) and isinstance(rule.equals, str):
-        return value.casefold() == rule.equals.casefold()
-    return type(value) is type(rule.equals) and bool(value == rule.equals)
+    return secrets_of(settings, [*constants, *settings.headers.values(), *words, *hidden])
 
 
 def collect_texts(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
@@ -173,6 +213,13 @@ class Http:
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means by the settings' `accepted` and `message_id`."""
         return read_mapped_response(self.settings, response)
+
+    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
+        """Return why the signature can sign nothing, or, without a `webhook_secret`, what is wrong with the token."""
+        secret = self.settings.webhook_secret.get_secret_value()
+        if secret:
+            return find_signature_mistake(secret, headers.get("x-hub-signature-256", ""), "hex")
+        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
 
     def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
         """Tell whether the webhook is signed, or, without a `webhook_secret`, carries the token."""

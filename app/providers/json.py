@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_BYTES = 65_536
 MAX_ID = 200
 MS_FROM = 100_000_000_000  # a Unix time from here on counts milliseconds: as seconds it would be the year 5138
 _STEPS = re.compile(r"[^.\[\]]+")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+MAX_LEVELS = 16  # objects, lists and texts around a value: an error of Meta's in four wrappings of each kind
+_ITEMS = 20
+_DECODER = json.JSONDecoder()
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def parse_json(body: bytes, max_bytes: int = MAX_BYTES) -> Any:
-    """Return the parsed JSON, or None where it is none, too long, too deep, or the literal null."""
+    """Return the parsed JSON, or None where it is none, too long, too deep, or the literal null.
+
+    A byte order mark before it is none of its own: some servers write one.
+    """
     if len(body) > max_bytes:
         return None
     try:
-        return json.loads(body.decode())
+        return json.loads(body.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError):
         return None
 
@@ -68,18 +75,51 @@ def clean_text(text: str) -> str:
     return _LONE_SURROGATES.sub("\ufffd", _CONTROLS.sub(" ", text))
 
 
-def walk_texts(value: Any, keys: frozenset[str], depth: int = 4) -> Iterator[str]:
-    """Yield every text that stands under one of `keys`, down to `depth` levels of objects and arrays."""
-    if depth == 0:
+class Place(NamedTuple):
+    """A value in a JSON answer: its key, folded (`Error_Code` is `errorcode`), and the object and keys around it."""
+
+    key: str
+    value: Any
+    fields: Mapping[str, Any]
+    inside: tuple[str, ...]
+
+
+def walk_places(value: Any, inside: tuple[str, ...] = (), levels: int = MAX_LEVELS) -> Iterator[Place]:
+    """Yield what stands in a value in the order written, down to some levels of objects, lists and JSON in a text.
+
+    A text in a list goes by the list's key. At most the first 20 items of a list are looked at.
+    """
+    if levels == 0:
         return
-    for item in as_items(value)[:20]:
-        yield from walk_texts(item, keys, depth - 1)
-    for key, item in as_mapping(value).items():
-        if isinstance(item, str):
-            if key in keys:
-                yield item
-        else:
-            yield from walk_texts(item, keys, depth - 1)
+    if isinstance(value, str):
+        yield from walk_places(read_embedded(value), inside, levels - 1)
+    elif isinstance(value, list):
+        for item in value[:_ITEMS]:
+            if isinstance(item, str) and inside:
+                yield Place(inside[-1], item, {}, inside[:-1])
+            yield from walk_places(item, inside, levels - 1)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            key = fold_key(name)
+            yield Place(key, item, value, inside)
+            if isinstance(item, dict | list | str):
+                yield from walk_places(item, (*inside, key), levels - 1)
+
+
+def fold_key(name: str) -> str:
+    """Return a key as it is compared: `Error_Code`, `error-code` and `errorCode` are one."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def read_embedded(text: str) -> Any:
+    """Return the first JSON object that a text holds, None where it holds none."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        return _DECODER.raw_decode(text, start)[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_instant(value: Any) -> int | None:

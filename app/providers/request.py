@@ -1,4 +1,4 @@
-"""A request body as data: JSON in the YAML with placeholders for the message's values.
+"""A request as data: JSON in the YAML, or a form, a query, headers and a path, with placeholders for values.
 
 A placeholder is `$` and a name. Where it is the whole text it stands for the value itself, list or object
 included; inside a longer text its text is put in; `$$` is a dollar sign. A key or list item whose whole
@@ -15,12 +15,17 @@ E.g. {to: $phone, templateId: $template, params: $variables, ref: "relay-$delive
 | delivery_id         | our id of the delivery, the same on every try                                 |
 | variables           | the values in order: ["Riya", "100"]                                          |
 | variables_by_name   | {"user_name": "Riya"}, or {"1": "Riya"} where the route counts them           |
+| named_values        | [{"name": "user_name", "value": "Riya"}]                                      |
 | text_parameters     | [{"type": "text", "text": "Riya"}], WhatsApp Cloud API's form                 |
-| header              | {"kind": "image", "url": …, "filename": …} or {"kind": "text", "text": …}      |
+| header              | {"kind": "image", "url": …, "filename": …}, {"kind": "text", "text": …} or     |
+|                     | {"kind": "location", "latitude": …, "longitude": …, "name": …, "address": …}   |
 | header_kind, header_value, header_filename | its parts (may be absent)                              |
-| buttons             | [{"index": 0, "url": …}] (absent if there are none)                           |
+| offer_ends_at       | the end of a limited-time offer, in ms since 1970 (may be absent)             |
+| buttons             | [{"index": 0, "url": …}], or copy_code, payload, otp, flow (absent if none)    |
+| components          | all of it as WhatsApp Cloud API's `components` (absent if there are none)     |
 
-A value is data: a `$` inside it means nothing.
+A value is data: a `$` inside it means nothing. In a path, a query, a form or a header it is encoded for its place;
+a list or an object is its JSON in a query or a form, and cannot stand in the other two.
 """
 
 from __future__ import annotations
@@ -30,20 +35,26 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
+from app.mapping.environment import is_secret_key
 from app.mapping.provider import ProviderSettings
-from app.model.message import Header, Message
+from app.message.components import describe_header, list_components, list_texts
+from app.model.message import Message
 from app.providers.base import Request
 
 _PLACEHOLDER = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
 MESSAGE_NAMES = frozenset(
     {"template", "language", "phone", "phone_plus", "name", "delivery_id", "header_kind", "header_value"}
-    | {"header_filename", "variables", "variables_by_name", "text_parameters", "header", "buttons"}
+    | {"header_filename", "variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons"}
+    | {"components", "offer_ends_at"}
 )
-_STRUCTURED = frozenset({"variables", "variables_by_name", "text_parameters", "header", "buttons"})
+_STRUCTURED = frozenset(
+    {"variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons", "components"}
+)
+_ALWAYS = frozenset({"template", "phone", "phone_plus", "delivery_id"})
 
 
 def check_mapping(mapping: Any, names: Collection[str]) -> None:
@@ -97,6 +108,61 @@ def _fill_text(text: str, values: Mapping[str, Any]) -> Any:
     return _PLACEHOLDER.sub(put_in, text)
 
 
+def check_path(path: str, names: Collection[str]) -> None:
+    """Raise ValueError where a path has a placeholder that is not known, or that not every message has a value for."""
+    _check_text(path, names)
+    for name in _PLACEHOLDER.findall(path):
+        if name in MESSAGE_NAMES - _ALWAYS:
+            raise ValueError(f"${name} cannot stand in a path: a message may have none, or it is a list or an object")
+
+
+def check_fields(fields: Mapping[str, Any], names: Collection[str], *, texts_only: bool = False) -> None:
+    """Raise ValueError where a placeholder of a header, a query or a form is not known or cannot stand there."""
+    for name, value in fields.items():
+        if not is_literal(name, value, names):
+            check_mapping(value, names)
+            if texts_only and value.removeprefix("$") in _STRUCTURED:
+                raise ValueError(f"{name}: {value} is a list or an object: it cannot stand in a header")
+
+
+def is_literal(name: str, value: Any, names: Collection[str]) -> bool:
+    """Tell whether a field is a secret: what looks like a placeholder inside it is a part of it."""
+    return is_secret_key((name,)) and not (isinstance(value, str) and value[1:] in names)
+
+
+def fill_path(path: str, values: Mapping[str, Any]) -> str:
+    """Return a path with its placeholders filled, each value percent-encoded."""
+    quoted = {name: _quote(str(values[name])) for name in _PLACEHOLDER.findall(path) if name != "$"}
+    return str(_fill_text(f"{path} ", quoted))[:-1]  # never a placeholder alone, which would stand for itself
+
+
+def fill_fields(fields: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return a query or a form, filled; one without a value is left out, a list or an object becomes its JSON."""
+    filled = {
+        name: value if is_literal(name, value, values) else fill_mapping(value, values)
+        for name, value in fields.items()
+    }
+    return {name: _write_text(value) for name, value in filled.items() if value is not None}
+
+
+def fill_headers(headers: Mapping[str, str], values: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return headers, filled; what is not printable ASCII in a value is percent-encoded."""
+    return {name: quote(text, safe=_PRINTABLE, errors="replace") for name, text in fill_fields(headers, values).items()}
+
+
+def encode_fields(fields: Mapping[str, str]) -> str:
+    """Return a query or a form as it travels."""
+    return urlencode(fields, quote_via=quote, safe="", errors="replace")
+
+
+def _quote(text: str) -> str:
+    return quote(text, safe="", errors="replace")
+
+
+def _write_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
 def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:
     """Return what the placeholders stand for; None where a message has no such thing."""
     header = message.header
@@ -109,15 +175,15 @@ def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:
         "delivery_id": delivery_id,
         "variables": [variable.value for variable in message.variables],
         "variables_by_name": name_variables(message),
-        "text_parameters": [
-            {"type": "text", **({"parameter_name": variable.name} if variable.name else {}), "text": variable.value}
-            for variable in message.variables
-        ],
-        "header": _describe_header(header) if header else None,
+        "named_values": [{"name": name, "value": value} for name, value in name_variables(message).items()],
+        "text_parameters": list_texts(message),
+        "components": list_components(message) or None,
+        "offer_ends_at": message.offer_ends_at,
+        "header": describe_header(header) if header else None,
         "header_kind": header.kind if header else None,
         "header_value": header.value if header else None,
         "header_filename": header.filename if header else None,
-        "buttons": [{"index": button.index, "url": button.url} for button in message.buttons] or None,
+        "buttons": [{"index": button.index, button.kind: button.value} for button in message.buttons] or None,
     }
 
 
@@ -126,14 +192,9 @@ def name_variables(message: Message) -> Mapping[str, str]:
     return {variable.name or str(place): variable.value for place, variable in enumerate(message.variables, 1)}
 
 
-def _describe_header(header: Header) -> Mapping[str, str]:
-    if header.kind == "text":
-        return {"kind": "text", "text": header.value}
-    return {"kind": header.kind, "url": header.value, **({"filename": header.filename} if header.filename else {})}
-
-
 _URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 # These belong to the client: a second opinion on length, framing or encoding is how requests get smuggled.
 _CLIENT_HEADERS = frozenset(
@@ -224,8 +285,18 @@ def build_json_request(method: str, url: str, headers: Mapping[str, str], payloa
     even half a surrogate pair, which UTF-8 cannot carry, gets through.
     """
     body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _build_request(method, url, headers, body, "application/json")
+
+
+def build_form_request(method: str, url: str, headers: Mapping[str, str], fields: Mapping[str, str]) -> Request:
+    """Return a request with `fields` as its form."""
+    body = encode_fields(fields).encode("ascii")
+    return _build_request(method, url, headers, body, "application/x-www-form-urlencoded")
+
+
+def _build_request(method: str, url: str, headers: Mapping[str, str], body: bytes, content_type: str) -> Request:
     own = {name: value for name, value in headers.items() if name.lower() != "content-type"}
-    return Request(method, url, {"content-type": "application/json", **own}, body)
+    return Request(method, url, {"content-type": content_type, **own}, body)
 
 
 def secrets_of(settings: ProviderSettings, more: Iterable[str] = ()) -> tuple[str, ...]:

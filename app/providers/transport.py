@@ -46,11 +46,14 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] =
 class AiohttpTransport(httpx2.AsyncBaseTransport):
     """Carries httpx2's requests; opens its connections in the loop of the first one.
 
-    No redirect, cookie, proxy, decompression or retry of its own. Calls the request's `trace` extension with
-    httpcore's name for "the first byte leaves now"; what that raises ends the request before it does.
+    No redirect, cookie, decompression or retry of its own, and no proxy but `proxy`. Calls the request's `trace`
+    extension with httpcore's name for "the first byte leaves now"; what that raises ends the request before it does.
     """
 
-    def __init__(self, *, concurrency: int, keepalive_s: float, trust: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, *, concurrency: int, keepalive_s: float, trust: ssl.SSLContext | None, proxy: str | None = None
+    ) -> None:
+        self._proxy = proxy
         self._concurrency = concurrency
         self._keepalive_s = keepalive_s
         self._trust = trust
@@ -70,6 +73,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 headers=[(name.decode(), value.decode()) for name, value in _kept(request.headers.raw)],
                 data=await request.aread(),
                 allow_redirects=False,
+                proxy=self._proxy,
                 skip_auto_headers=_SKIPPED,
                 timeout=aiohttp.ClientTimeout(
                     connect=limits.get("pool"), sock_connect=limits.get("connect"), sock_read=limits.get("read")

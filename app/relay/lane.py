@@ -19,7 +19,7 @@ from app.delivery.pace import (
     shift_instants,
     start_pace,
 )
-from app.errors import StoreBroken, StoreError
+from app.errors import StoreBroken, StoreError, is_passing
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
 from app.observe.attempts import note_outcome, open_attempt_span, report_attempt, report_holds, report_outage
@@ -97,11 +97,26 @@ class Lane:
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
         await asyncio.sleep(HEAD_START_S)
-        self._sender = await self._parts.open_sender(self.settings)
+        self._sender = await self._open_sender()
+        if self._sender is None:
+            return
         try:
             await self._claim_and_send()
         finally:
             await self._sender.close()
+
+    async def _open_sender(self) -> Sender | None:
+        """Return what messages are sent through, however often it takes; None if it is to stop before it has it."""
+        while not self._stopping:
+            self.looked_at = asyncio.get_running_loop().time()
+            try:
+                return await self._parts.open_sender(self.settings)
+            except (OSError, ImportError) as error:
+                if not is_passing(error):
+                    raise
+                self._parts.log.warning("lane.not_opened", provider=self.name, exc_info=error)
+                await asyncio.sleep(RECORD_AGAIN_S)
+        return None
 
     async def _claim_and_send(self) -> None:
         async with asyncio.TaskGroup() as sends:
@@ -290,6 +305,8 @@ class Lane:
             )
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
+        if sent.keys and self.settings.is_guessed:
+            self._parts.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
         return sent.outcome, sent.tries
 
     async def _wait_for_turn(self, recipient: str) -> None:

@@ -9,8 +9,9 @@ from functools import partial
 from importlib import import_module
 
 from app.clock import Clock
+from app.errors import is_passing
 from app.ids import NewId, new_uuid7
-from app.observe.logs import Log
+from app.observe.logs import Log, count_dropped
 from app.observe.metrics import Metrics, count_store
 from app.observe.tracing import NoTracer, Tracer
 from app.outbox.close import recover_open_attempts, settle_restored
@@ -35,6 +36,7 @@ from app.values.duration import format_duration
 STUCK_S = 60.0
 # The last spans may take this long, of what is left of the grace period.
 FLUSH_S = 2.0
+LOAD_AGAIN_S = 1.0
 
 
 class Relay:
@@ -75,10 +77,10 @@ class Relay:
         self._outbox = outbox
         self._dispatcher: Dispatcher | None = None
         if outbox is None:
-            self._forwarder = ProviderTaker(snapshot, self.metrics, log, tracer)
+            self._forwarder = ProviderTaker(snapshot, self.metrics, log, tracer, settings.way)
             taker: ProviderTaker | OutboxTaker = self._forwarder
         else:
-            open_sender = partial(open_client, tracer=tracer)
+            open_sender = partial(open_client, tracer=tracer, way=settings.way)
             parts = LaneParts(outbox, clock, random, self.metrics, log, settings.settle_after, open_sender, tracer)
             retention = Retention(settings.payload_retention, settings.record_retention)
             dispatcher = Dispatcher(parts, retention, on_dead)
@@ -137,6 +139,7 @@ class Relay:
         grace_s = (self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000
         ends_at = asyncio.get_running_loop().time() + grace_s
         if self._warming is not None:
+            self._warming.cancel()
             await asyncio.wait([self._warming])
         if self._watching is not None:
             self._watching.cancel()
@@ -167,7 +170,8 @@ class Relay:
         return self._outbox is None or await self._outbox.can_commit()
 
     async def count(self) -> None:
-        """Bring what the metrics show of the outbox up to date."""
+        """Bring what the metrics show of the outbox and of the log up to date."""
+        self.metrics.log_dropped.put(count_dropped())
         if self._outbox is not None:
             providers = self.rules.current().config.providers
             await count_store(self._outbox, providers, self._clock(), self.metrics, self.log)
@@ -184,4 +188,12 @@ class Relay:
 async def _load_numbering() -> None:
     """Load what reads phone numbers before the first event needs it."""
     await asyncio.sleep(HEAD_START_S)
-    await asyncio.to_thread(import_module, "app.values.numbering")
+    while True:
+        try:
+            await asyncio.to_thread(import_module, "app.values.numbering")
+        except (OSError, ImportError) as error:
+            if not is_passing(error):
+                raise
+            await asyncio.sleep(LOAD_AGAIN_S)
+        else:
+            return

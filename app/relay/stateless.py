@@ -25,6 +25,7 @@ from app.model.delivery import (
     describe_outcome,
 )
 from app.model.event import Event
+from app.model.way import Way
 from app.observe.attempts import note_outcome, open_attempt_span
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
@@ -49,7 +50,8 @@ SendKey = tuple[str, str]
 class ProviderTaker:
     """Sends an event's deliveries at once and answers with what the providers said."""
 
-    def __init__(self, snapshot: Snapshot, metrics: Metrics, log: Log, tracer: Tracer) -> None:
+    def __init__(self, snapshot: Snapshot, metrics: Metrics, log: Log, tracer: Tracer, way: Way) -> None:
+        self._way = way
         self._snapshot = snapshot
         self._metrics = metrics
         self._log = log
@@ -158,7 +160,7 @@ class ProviderTaker:
     def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
         if name not in self._clients:
             settings = self._snapshot.config.providers[name]
-            self._clients[name] = asyncio.create_task(open_client(settings, tracer=self._tracer))
+            self._clients[name] = asyncio.create_task(open_client(settings, tracer=self._tracer, way=self._way))
         return self._clients[name]
 
     def _forget_oldest(self) -> None:

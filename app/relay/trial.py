@@ -109,11 +109,11 @@ def make_test_message(
 
 def _read_recipient(to: str, numbers: Sequence[str], config: Config, route: Route) -> str | Refusal:
     """Return the number if it is one of those allowed; a customer must never get a test."""
-    country = config.store.country
-    recipient = read_phone(to, country)
+    read = partial(read_phone, country=config.store.country, landlines=config.store.landlines)
+    recipient = read(to)
     if isinstance(recipient, PhoneFault):
         return Refusal(422, f"to: the number {recipient.detail}")
-    allowed = {read_phone(number, country) for number in numbers} | (config.only or set()) | (route.only or set())
+    allowed = {read(number) for number in numbers} | (config.only or set()) | (route.only or set())
     if not allowed:
         cure = "write yours into RELAY_TEST_NUMBERS (a running relay: and restart it), or under `only:` of the YAML"
         return Refusal(403, f"to: no number may get tests; {cure}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from app.sandbox.gallabox import FakeGallabox
 from app.sandbox.ledger import Ledger
 from app.sandbox.receipts import ReceiptPoster
 from app.sandbox.settings import SandboxSettings
+from app.sandbox.shapes import SHAPES, FakeShape
 from app.sandbox.vendor import Order, Refusal, Vendor
 
 _PAGE = "<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
@@ -56,6 +57,7 @@ def create_sandbox(
     desk = _Desk(settings=settings, faults=faults, ledger=ledger, poster=poster, show=show, clock=clock, new_id=new_id)
     app = FastAPI(title="nector-relay sandbox", openapi_url=None, lifespan=run_poster)
     _add_vendors(app, desk, gallabox, bitespeed)
+    _add_shapes(app, desk, templates)
     _add_switches(app, faults)
     _add_inspection(app, ledger)
     return app
@@ -159,6 +161,17 @@ def _add_vendors(app: FastAPI, desk: _Desk, gallabox: FakeGallabox, bitespeed: F
             status, answer = gallabox.refuse(refusal)
             return JSONResponse(answer, status)
         return JSONResponse(gallabox.list_templates(account_id))
+
+
+def _add_shapes(app: FastAPI, desk: _Desk, templates: Templates) -> None:
+    def serve(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def send(request: Request) -> Response:
+            return await desk.take(FakeShape(name, dict(request.query_params), templates), request)
+
+        return send
+
+    for name, shape in SHAPES.items():
+        app.post(f"/{name}{shape.path}")(serve(name))
 
 
 def _add_switches(app: FastAPI, faults: FaultSwitch) -> None:

@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from app.mapping.template import Templates
-from app.model.message import Button, Header, Variable
+from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.parameters import fill_order, find_template
@@ -26,15 +26,38 @@ _FILLED = r"\S"
 
 
 class _Header(Wire):
-    kind: Literal["image", "video", "document", "text"]
+    kind: Literal["image", "video", "document", "text", "location"]
     url: str = ""
     text: str = ""
     filename: str | None = None
+    latitude: str = ""
+    longitude: str = ""
+    name: str = ""
+    address: str = ""
+
+    def read(self) -> Header | Location:
+        if self.kind == "location":
+            return Location(self.latitude, self.longitude, self.name, self.address)
+        return Header(self.kind, self.url or self.text, self.filename)
 
 
 class _Button(Wire):
     index: int = Field(ge=0)
-    url: str
+    url: str | None = None
+    copy_code: str | None = Field(default=None, alias="copy_code")
+    payload: str | None = None
+    otp: str | None = None
+    flow: str | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> _Button:
+        if len(self.model_fields_set) != 2:  # noqa: PLR2004 -- the index and what fills it
+            raise ValueError("a button has its index and one value")
+        return self
+
+    def read(self) -> Button:
+        ((kind, value),) = self.model_dump(exclude_unset=True, exclude={"index"}).items()
+        return Button(self.index, value, kind)
 
 
 class _Body(Wire):
@@ -45,6 +68,7 @@ class _Body(Wire):
     variables: tuple[str, ...]
     header: _Header | None = None
     buttons: tuple[_Button, ...] = ()
+    offer_ends_at: int | None = None
     language: str | None = None
     delivery_id: str | None = Field(default=None, pattern=_FILLED)
     name: str = ""
@@ -84,10 +108,9 @@ class FakeBiteSpeed:
         filled = fill_order(
             template,
             [Variable(None, value) for value in body.variables],
-            Header(body.header.kind, body.header.url or body.header.text, body.header.filename)
-            if body.header
-            else None,
-            [Button(button.index, button.url) for button in body.buttons],
+            body.header.read() if body.header else None,
+            [button.read() for button in body.buttons],
+            body.offer_ends_at,
         )
         if isinstance(filled, Refusal):
             return filled

@@ -20,7 +20,7 @@ FaultName = Literal[
     "half_answer",  # accepted, half of the answer, then the connection is closed
     "drip",  # accepted, the answer comes byte by byte over `drip_ms`
 ]
-VendorName = Literal["gallabox", "bitespeed"]
+VendorName = Literal["gallabox", "bitespeed", "http"]
 
 
 class Fault(BaseModel, extra="forbid", strict=True, frozen=True):

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from app.mapping.parts import MEDIA_KINDS, find_button_kind
 from app.mapping.template import Template, TemplateButton, Templates
-from app.model.message import Button, Header, Variable
+from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.parameters import fill_order, find_template
@@ -32,15 +33,38 @@ class _Recipient(Wire):
     phone: str = Field(pattern=_PHONE)
 
 
-class _Parameter(Wire):
+class _Text(Wire):
     type: Literal["text"]
     text: str
 
 
+class _Coupon(Wire):
+    type: Literal["coupon_code"]
+    coupon_code: str = Field(alias="coupon_code")
+
+
+class _Payload(Wire):
+    type: Literal["payload"]
+    payload: str
+
+
+class _Token(Wire):
+    flow_token: str = Field(alias="flow_token")
+
+
+class _Action(Wire):
+    type: Literal["action"]
+    action: _Token
+
+
 class _ButtonValue(Wire):
     index: int = Field(ge=0)
-    sub_type: Literal["url"] = Field(alias="sub_type")
-    parameters: _Parameter
+    sub_type: Literal["url", "copy_code", "quick_reply", "flow"] = Field(alias="sub_type")
+    parameters: _Text | _Coupon | _Payload | _Action = Field(discriminator="type")
+
+
+class _Offer(Wire):
+    expiration_time_ms: int = Field(alias="expiration_time_ms", gt=0)
 
 
 class _Template(Wire):
@@ -49,6 +73,7 @@ class _Template(Wire):
     body_values: dict[str, str] = Field(default_factory=dict)
     header_values: dict[str, str] | None = None
     button_values: tuple[_ButtonValue, ...] = ()
+    limited_time_offer_values: _Offer | None = None
 
 
 class _Whatsapp(Wire):
@@ -99,8 +124,13 @@ class FakeGallabox:
         # An object has no order: the template's own decides.
         names = sorted(wire.body_values, key=lambda name: (*template.variables, name).index(name))
         variables = [Variable(name, wire.body_values[name]) for name in names]
-        buttons = [Button(button.index, button.parameters.text) for button in wire.button_values]
-        filled = fill_order(template, variables, header, buttons)
+        buttons = [_read_button(template, place, button) for place, button in enumerate(wire.button_values)]
+        refused = next((button for button in buttons if isinstance(button, Refusal)), None)
+        if refused is not None:
+            return refused
+        offer = wire.limited_time_offer_values
+        sound = [button for button in buttons if isinstance(button, Button)]
+        filled = fill_order(template, variables, header, sound, offer.expiration_time_ms if offer else None)
         if isinstance(filled, Refusal):
             return filled
         return Order(
@@ -170,20 +200,40 @@ class FakeGallabox:
                 "variables": list(template.variables),
                 "components": list(_list_components(template)),
             }
-            for (provider, _), template in sorted(self._templates.items())
+            for (provider, _), named in sorted(self._templates.items())
+            for template in named.versions
             if provider == self.provider
         ]
 
 
-def _read_header(template: Template, values: Mapping[str, str] | None) -> Header | Refusal | None:
+def _read_button(template: Template, place: int, button: _ButtonValue) -> Button | Refusal:
+    """Return what a button is filled with. A password's button looks like a URL's on the wire."""
+    match button.sub_type, button.parameters:
+        case "url", _Text(text=text):
+            kinds = {at: each.kind for at, each in enumerate(template.buttons)}
+            return Button(button.index, text, "otp" if kinds.get(button.index) == "otp" else "url")
+        case "copy_code", _Coupon(coupon_code=code):
+            return Button(button.index, code, "copy_code")
+        case "quick_reply", _Payload(payload=payload):
+            return Button(button.index, payload, "payload")
+        case "flow", _Action(action=action):
+            return Button(button.index, action.flow_token, "flow")
+        case _:
+            told = f"does not fit parameters of the type {button.parameters.type}"
+            return Refusal(400, f'"whatsapp.template.buttonValues.{place}.sub_type": {told}')
+
+
+def _read_header(template: Template, values: Mapping[str, str] | None) -> Header | Location | Refusal | None:
     if values is None:
         return None
+    if template.header_kind == "location" and values.keys() == {"latitude", "longitude", "name", "address"}:
+        return Location(**values)
     if "mediaUrl" in values:
         if unknown := values.keys() - {"mediaUrl", "mediaName"}:
             return Refusal(400, f'"whatsapp.template.headerValues.{min(unknown)}" is not allowed')
         # The wire does not say which medium it is. Where the template has none, any is one too many.
         kind = template.header_kind
-        medium = kind if kind in {"image", "video", "document"} else "image"
+        medium = kind if kind in MEDIA_KINDS else "image"
         return Header(medium, values["mediaUrl"], values.get("mediaName"))
     # How a text header is filled is not documented; an object keyed by the variable's name, as in the body, is likely.
     if len(values) != 1:
@@ -199,15 +249,20 @@ def _list_components(template: Template) -> Iterator[Mapping[str, Any]]:
     yield {"type": "BODY", "text": template.body}
     if template.footer:
         yield {"type": "FOOTER", "text": template.footer}
+    if template.offer:
+        offer = {"text": template.offer, "has_expiration": template.offer_expires}
+        yield {"type": "LIMITED_TIME_OFFER", "limited_time_offer": offer}
+    yield from ({"type": part.upper()} for part in template.others)
     if template.buttons:
         yield {"type": "BUTTONS", "buttons": [_list_button(button) for button in template.buttons]}
 
 
 def _list_button(button: TemplateButton) -> Mapping[str, str]:
+    listed = {"type": find_button_kind(button.kind).listed, "text": button.text}
     match button.kind:
         case "url":
-            return {"type": "URL", "text": button.text, "url": button.url}
+            return {**listed, "url": button.url}
         case "phone":
-            return {"type": "PHONE_NUMBER", "text": button.text, "phone_number": button.url}
-        case "reply":
-            return {"type": "QUICK_REPLY", "text": button.text}
+            return {**listed, "phone_number": button.url}
+        case _:
+            return listed

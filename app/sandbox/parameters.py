@@ -9,9 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from app.mapping.template import BODY_LIMIT, FilledTemplate, Template, Templates, fill_template, total_length
+from app.mapping.parts import find_button_kind
+from app.mapping.template import (
+    BODY_LIMIT,
+    HEADER_LIMIT,
+    FilledTemplate,
+    Template,
+    Templates,
+    fill_template,
+    find_language,
+    total_length,
+)
 from app.mapping.template_entries import find_placeholders
-from app.model.message import Button, Header, Variable
+from app.model.message import Button, Header, Location, Variable
 from app.sandbox.vendor import Refusal
 
 # Meta's text says more than 4 blanks; vendors differ on exactly 4, so the sandbox takes the stricter reading.
@@ -24,15 +34,20 @@ def find_template(templates: Templates, provider: str, id_: str, language: str |
     template = templates.get((provider, id_))
     if template is None:
         return Refusal(400, "Template not found", 132001)
-    if template.status.lower() != "approved":
-        return Refusal(400, f"Template is {template.status}", _STATUS_CODES.get(template.status.lower(), 132001))
-    if language not in {None, template.language}:
+    version = find_language(template, language)
+    if version is None:
         return Refusal(400, f"Template does not exist in the translation {language}", 132001)
-    return template
+    if version.status.lower() != "approved":
+        return Refusal(400, f"Template is {version.status}", _STATUS_CODES.get(version.status.lower(), 132001))
+    return version
 
 
 def fill_order(
-    template: Template, variables: Sequence[Variable], header: Header | None, buttons: Sequence[Button]
+    template: Template,
+    variables: Sequence[Variable],
+    header: Header | Location | None,
+    buttons: Sequence[Button],
+    offer_ends_at: int | None = None,
 ) -> FilledTemplate | Refusal:
     """Return the message that these parameters make, or what WhatsApp would say against them."""
     refusal = (
@@ -41,9 +56,13 @@ def fill_order(
         or _check_header(template, header)
         or _check_buttons(template, buttons)
     )
+    if refusal is None and template.offer_expires != (offer_ends_at is not None):
+        refusal = Refusal(400, "(#132012) Parameter format does not match: limited_time_offer", 132012)
     if refusal is not None:
         return refusal
-    filled = fill_template(template, variables, header, buttons)
+    filled = fill_template(template, variables, header, buttons, offer_ends_at)
+    if template.header_kind == "text" and len(filled.header) > HEADER_LIMIT:
+        return Refusal(400, f"(#132005) Translated text too long: header {len(filled.header)}", 132005)
     if total_length(filled) > BODY_LIMIT:
         return Refusal(400, f"(#132005) Translated text too long: {total_length(filled)} > {BODY_LIMIT}", 132005)
     return filled
@@ -72,23 +91,34 @@ def _check_texts(texts: Sequence[tuple[str, str]]) -> Refusal | None:
     return None
 
 
-def _check_header(template: Template, header: Header | None) -> Refusal | None:
+def _check_header(template: Template, header: Header | Location | None) -> Refusal | None:
     kind = template.header_kind
     wanted = kind not in {"none", "text"} or bool(find_placeholders(template.header_text))
     if header is None and not wanted:
         return None
     if header is None or not wanted or header.kind != kind:
         return Refusal(400, f"(#132012) Parameter format does not match: header expected is {kind}", 132012)
+    if isinstance(header, Location):
+        return _check_texts([("latitude", header.latitude), ("longitude", header.longitude), ("name", header.name)])
     if kind != "text" and not header.value.startswith(("https://", "http://")):
         return Refusal(400, "(#131008) Required parameter is missing: header media needs a URL", 131008)
     return _check_texts([("header", header.value)])
 
 
 def _check_buttons(template: Template, buttons: Sequence[Button]) -> Refusal | None:
-    wanted = {index for index, button in enumerate(template.buttons) if find_placeholders(button.url)}
+    kinds = [find_button_kind(button.kind) for button in template.buttons]
+    taken = {at: kind.filled_by for at, kind in enumerate(kinds) if kind.filled_by}
+    wanted = {
+        at
+        for at, kind in enumerate(kinds)
+        if kind.needs in {"value", "more"} or (kind.key == "url" and find_placeholders(template.buttons[at].url))
+    }
     given = [button.index for button in buttons]
     for index in sorted(wanted.difference(given)):
         return Refusal(400, f"(#131008) Required parameter is missing: button at index {index}", 131008)
-    if sorted(given) != sorted(wanted):
-        return Refusal(400, "(#132012) Parameter format does not match: no such dynamic URL button", 132012)
-    return _check_texts([(f"button {button.index}", button.url) for button in buttons])
+    for button in buttons:
+        fixed = taken.get(button.index) == "url" and button.index not in wanted
+        if fixed or given.count(button.index) > 1 or taken.get(button.index) != button.kind:
+            named = "dynamic URL button" if button.kind == "url" else f"button that takes {button.kind}"
+            return Refusal(400, f"(#132012) Parameter format does not match: no such {named}", 132012)
+    return _check_texts([(f"button {button.index}", button.value) for button in buttons])

@@ -41,7 +41,7 @@ class ReceiptPoster:
 
     def start(self, vendor: Vendor, order: Order, message_id: str) -> None:
         """Begin to report this message, if there is a relay to report to."""
-        if self._settings.receipts and self._settings.relay_url:
+        if self._settings.receipts and self._settings.relay_url and vendor.kind != "http":
             task = asyncio.create_task(self._report(vendor, order, message_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 
 RAW = "body"
 ENCODINGS = ("hex", "base64")
@@ -31,6 +32,27 @@ def verify_secret(header_value: str | None, secrets: Sequence[str]) -> bool:
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest().encode()
         fits |= hmac.compare_digest(given, digest) and bool(secret.strip())
     return fits
+
+
+class Mistake(StrEnum):
+    """Why a secret, a token or a signature does not fit."""
+
+    MISSING = "missing"
+    PLAIN = "plain"  # the secret itself, where its hash is wanted
+    MALFORMED = "malformed"
+    OTHER = "other"
+    UNSET = "unset"  # nothing to compare with: the relay was given none
+
+
+def find_secret_mistake(header_value: str | None, secrets: Sequence[str]) -> Mistake | None:
+    """Return what is wrong with `x-nector-webhook-secret`, None if it fits one of `secrets`. Never raises."""
+    if verify_secret(header_value, secrets):
+        return None
+    given = (header_value or "").strip().encode("utf-8", "replace")
+    plain = [hmac.compare_digest(given, secret.strip().encode("utf-8", "replace")) for secret in secrets]
+    if not given:
+        return Mistake.MISSING
+    return Mistake.PLAIN if any(plain) else Mistake.OTHER
 
 
 def match_hmac(

@@ -1,8 +1,10 @@
-"""Instants as shops write them: ISO 8601 texts and Unix times, in seconds or milliseconds."""
+"""Instants as shops write them: ISO 8601 and its neighbours, mail's dates, and Unix times."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
+from datetime import timezone as fixed_offset
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,10 +12,20 @@ from app.values.number import read_decimal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-# Before 2000 or after 2199 a bare number is something else (20261231, a duration, microseconds).
+# Before 2000 or after 2199 a bare number is something else (20261231, a duration).
 _FIRST_S = 946_684_800
 _LAST_S = 7_258_118_400
 _FIRST_YEAR = 2000  # "1970-01-01" and "0001-01-01" are how programs write "no date"
+_IN_BRACKETS = re.compile(r"/Date\(([0-9]+)(?:[+-][0-9]{4})?\)/")  # as .NET writes JSON
+# Rails, mail (RFC 2822), JavaScript's Date: a day, a time, a zone, each in its own way.
+_LOOSE = re.compile(
+    r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?(?P<day>[0-9a-z/ -]+?)"
+    r"(?:[t ](?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<part>[0-9]+))?)?"
+    r" ?(?P<half>[ap]m)?(?: ?(?P<zone>z|[a-z]{3,5}|(?:utc|gmt)?[+-][0-9]{2}:?[0-9]{2}))?(?: \(.*\))?)?"
+)
+_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d %Y", "%B %d %Y")
+_OFFSET = re.compile(r"(?:utc|gmt)?([+-])([0-9]{2}):?([0-9]{2})")
+_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]00:00(?::00(?:\.0+)?)?(?:[Zz]| ?[+-][0-9]{2}:?[0-9]{2})?")
 _END_OF_TIME = 253_402_300_800_000  # shops write 9999-12-31 for "never"
 
 
@@ -31,7 +43,11 @@ def read_moment(value: Any, timezone: str) -> datetime | date | None:
 
     A text without a zone is in the store's zone. 31/12/2026 is not read: which is the month, is a guess.
     """
+    if isinstance(value, str) and (found := _IN_BRACKETS.fullmatch(value.strip())) is not None:
+        value = found[1]
     number = read_decimal(value)
+    if number is not None and number >= _FIRST_S * 1_000_000:
+        number /= 1000  # microseconds
     epoch = read_epoch(float(number)) if number is not None else None
     if epoch is not None:
         return (_EPOCH + epoch * _MILLISECOND).astimezone(ZoneInfo(timezone))
@@ -48,9 +64,50 @@ def _read_iso(text: str, zone: ZoneInfo) -> datetime | date | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return None
+        return _read_loose(" ".join(text.replace(", ", " ").lower().split()), zone)
     moment = moment.replace(tzinfo=zone) if moment.tzinfo is None else _shift(moment, zone)
     return moment if moment.year >= _FIRST_YEAR else None
+
+
+def _read_loose(text: str, zone: ZoneInfo) -> datetime | date | None:
+    found = _LOOSE.fullmatch(text)
+    day = None if found is None else _read_day(found["day"].strip())
+    if found is None or day is None or day.year < _FIRST_YEAR or found["hour"] is None:
+        return day if day is not None and day.year >= _FIRST_YEAR else None
+    hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
+    if found["half"] is not None:
+        hour = hour % 12 + (12 if found["half"] == "pm" else 0) if 1 <= hour <= 12 else 99  # noqa: PLR2004 - a clock has 12
+    if (hour, minute, second) == (24, 0, 0):
+        day, hour = day + timedelta(days=1), 0
+    try:
+        moment = datetime(
+            day.year, day.month, day.day, hour, minute, second, int((found["part"] or "0")[:6].ljust(6, "0")), zone
+        )
+    except ValueError:
+        return None
+    return _place(moment, found["zone"], zone)
+
+
+def _read_day(text: str) -> date | None:
+    for form in _DAYS:
+        try:
+            return datetime.strptime(text, form).date()  # noqa: DTZ007 - a day has no zone
+        except ValueError:
+            pass
+    return None
+
+
+def _place(moment: datetime, named: str | None, zone: ZoneInfo) -> datetime | None:
+    """Return a local time in its zone. A short name is read only if it is the store's own: IST is Israel's, too."""
+    if named in ("z", "utc", "gmt"):
+        return _shift(moment.replace(tzinfo=UTC), zone)
+    if named is not None and (found := _OFFSET.fullmatch(named)) is not None:
+        offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+        if offset >= timedelta(days=1):
+            return None
+        return _shift(moment.replace(tzinfo=fixed_offset(-offset if found[1] == "-" else offset)), zone)
+    local = moment.replace(tzinfo=zone)
+    return local if named is None or named == (local.tzname() or "").lower() else None
 
 
 def _shift(moment: datetime, zone: ZoneInfo) -> datetime:
@@ -60,20 +117,32 @@ def _shift(moment: datetime, zone: ZoneInfo) -> datetime:
         return moment
 
 
-def parse_instant(value: Any, timezone: str, *, end_of_day: bool) -> int | None:
+def is_whole_day(value: Any, timezone: str, day_ends: str) -> bool:
+    """Tell whether a deadline is a date without a time; where it is written when a day ends, midnight is none, too."""
+    moment = read_moment(value, timezone)
+    is_midnight = isinstance(value, str) and _MIDNIGHT.fullmatch(value.strip()) is not None
+    return moment is not None and (not isinstance(moment, datetime) or (bool(day_ends) and is_midnight))
+
+
+def parse_instant(value: Any, timezone: str, *, end_of_day: bool, day_ends: str = "") -> int | None:
     """Return `value` as ms since the epoch; None if unreadable.
 
     A date without a time is the start of that day in the store's zone or, for `end_of_day`, of the next:
-    what is valid until the 31st may be sent until the 31st is over.
+    what is valid until the 31st may be sent until the 31st is over, or until `day_ends` ("22:00") of it.
     """
+    if day_ends and isinstance(value, str) and (found := _MIDNIGHT.fullmatch(value.strip())) is not None:
+        value = found[1]
     moment = read_moment(value, timezone)
     if moment is None:
         return None
     if not isinstance(moment, datetime):
         if end_of_day and moment == date.max:
             return _END_OF_TIME
-        day = moment + timedelta(days=1) if end_of_day else moment
-        moment = datetime.combine(day, time.min, ZoneInfo(timezone))
+        if end_of_day and day_ends not in ("", "24:00"):
+            moment = datetime.combine(moment, time.fromisoformat(day_ends), ZoneInfo(timezone))
+        else:
+            day = moment + timedelta(days=1) if end_of_day else moment
+            moment = datetime.combine(day, time.min, ZoneInfo(timezone))
     return (moment - _EPOCH) // _MILLISECOND
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
+from functools import cache
 from typing import Any, Self
 
 # Bounded, ASCII only and without an exponent: Decimal("1e-999999999") would print a billion noughts.
@@ -48,3 +50,39 @@ def read_decimal(value: Any) -> Decimal | None:
         return None
     exact = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     return exact if exact.is_finite() else None
+
+
+# A currency's sign on either side, as people and programs put it: ₹1,250.00, Rs. 500, US$20, 1250/-.
+_CURRENCY = re.compile(r"^([+-]?) ?(?:Rs\.?|INR|[A-Z]{0,2}[$€£¥₩₪₫₱₹₺₽฿]) ?|(?: ?[€£¥₩₪₫₱₹₺₽฿$]| ?(?:INR|Rs\.?|/-))$")
+_GROUP_SIGNS = re.compile("[\u00a0\u2009\u202f'\u2019]")  # as in 1 250 and in Switzerland's 1'250
+_WESTERN_OR_INDIAN = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
+_GROUPED = re.compile(rf"[+-]?(?:{_WESTERN_OR_INDIAN}|[0-9]{{1,3}}(?: [0-9]{{3}})+)(?:\.[0-9]{{1,30}})?")
+_GROUPED_BY_DOTS = re.compile(r"[+-]?[0-9]{1,3}(?:[. ][0-9]{3})*,[0-9]{1,30}|[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}")
+_TWO_READINGS = re.compile(r"[+-]?[0-9]{1,3},[0-9]{3}")  # where the comma begins the decimals: 1,250 is 1250 or 1.25
+
+
+def read_amount(value: Any, locale: str) -> Decimal | None:
+    """Return the number that `value` is or spells, as people write it; None where it is none, or could be two.
+
+    "1,250", "1,00,000", "₹1,250.00", "1 250" and, in a locale that writes so, "1.250,00".
+    """
+    exact = read_decimal(value)
+    if exact is not None or not isinstance(value, str):
+        return exact
+    text = "".join(str(unicodedata.decimal(sign, sign)) for sign in value.strip().replace("\u2212", "-"))
+    text = _GROUP_SIGNS.sub(" ", _CURRENCY.sub(r"\1", _CURRENCY.sub(r"\1", text, count=1), count=1))
+    if (exact := read_decimal(text)) is not None:
+        return exact
+    by_comma = ("," in text or "." in text) and _has_decimal_comma(locale)
+    if by_comma and _GROUPED_BY_DOTS.fullmatch(text) and not _TWO_READINGS.fullmatch(text):
+        return Decimal(text.replace(".", "").replace(" ", "").replace(",", "."))
+    if _GROUPED.fullmatch(text) and not (by_comma and _TWO_READINGS.fullmatch(text)):
+        return Decimal(text.replace(",", "").replace(" ", ""))
+    return None
+
+
+@cache
+def _has_decimal_comma(locale: str) -> bool:
+    from babel import Locale  # noqa: PLC0415 - of use for the few texts with commas
+
+    return bool(Locale.parse(locale).number_symbols["latn"]["decimal"] == ",")

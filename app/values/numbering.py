@@ -15,6 +15,8 @@ from phonenumbers import (
     parse,
 )
 
+from app.values.phone import to_one_form
+
 
 class Line(StrEnum):
     """What kind of line a number is."""
@@ -41,12 +43,22 @@ def read_number(text: str, country: str | None) -> tuple[str, Line]:
         number = parse(text, country)
     except NumberParseException:
         return "", Line.INVALID
-    return format_number(number, PhoneNumberFormat.E164), _LINES.get(number_type(number), Line.OTHER)
+    written = format_number(number, PhoneNumberFormat.E164)
+    one_form = to_one_form(written)
+    if one_form != written and number_type(other := parse(one_form, None)) != PhoneNumberType.UNKNOWN:
+        written, number = one_form, other
+    return written, _LINES.get(number_type(number), Line.OTHER)
 
 
 def calling_code(country: str) -> str:
     """Return a country's calling code: "91" for IN."""
     return str(country_code_for_region(country))
+
+
+def main_country(code: int) -> str | None:
+    """Return the largest country with a calling code; None where nobody has it."""
+    found = COUNTRY_CODE_TO_REGION_CODE.get(code)
+    return found[0] if found and found[0] != "001" else None  # 001: satellites and the like
 
 
 def is_calling_code(digits: str) -> bool:

@@ -14,11 +14,24 @@ if TYPE_CHECKING:
     from app.values.numbering import Line
 
 # ASCII digits only: to Python "٣" and "²" are digits, too. Two numbers in one field need a comma or a slash.
-_WRITTEN = re.compile(r"\(?\+?[0-9][0-9 ().\-\u2010-\u2013]*")
+_WRITTEN = re.compile(r"\(?\+? ?[0-9][0-9 ().\-\u2010-\u2015]*")
+# What programs put around a number: Excel's apostrophe and ="…", a scheme, a comma or semicolon at the end.
+_AROUND = re.compile(r"^=?[\"'\u2018\u2019`]*(?:(?:whatsapp|tel):)? ?|[\"'\u2019;, ]*$", re.IGNORECASE)
+_CODE_TWICE = re.compile(r"\+([0-9]{1,3}) ?\+(?=\1)")
+_BETWEEN = re.compile(r" *[^0-9 +][^0-9]*(?=[0-9])")  # what separates digits, where it is more than blanks
+_MOBILES, _LANDLINES = frozenset({"mobile"}), frozenset({"mobile", "landline"})
+_FEWEST_BEFORE = 5  # digits; what is before a note is no mere prefix such as +91
 _NOT_DIGITS = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
 _MOST_DIGITS = 15  # ITU-T E.164 §6.1
 _LAST_SHOWN = 4
+# Mexico had a 1, or 044, 045 and 01 at home, before its mobiles until 2019, and WhatsApp's own ids still have it:
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/phone-numbers
+_OLD_MEXICAN = re.compile(r"\+521([0-9]{10})")
+_OLD_AT_HOME = re.compile(r"(?:04[45]|01|1)([0-9]{10})")
+# Argentina's mobiles have a 9 from abroad, and none in many an address book. Without it the kind cannot be told:
+# https://github.com/google/libphonenumber/blob/master/FAQ.md
+_BARE_ARGENTINE = re.compile(r"\+54([1-3][0-9]{9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,54 +42,114 @@ class PhoneFault:
     reason: Reason = Reason.RECIPIENT_INVALID
 
 
-def read_phone(raw: Any, country: str | None) -> str | PhoneFault:
-    """Return the mobile number `raw` as E.164 (`+919800000001`).
+def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str | PhoneFault:
+    """Return the mobile number `raw` as E.164 (`+919800000001`); with `landlines`, a landline, too.
 
     `country` (ISO 3166 alpha-2) reads a number without a country code; None where it is not known. A number
-    that can be read in two ways is refused, as is one that is certainly no mobile.
+    that can be read in two ways is refused, as is one that is certainly no mobile, and one with a note behind it.
     """
     if isinstance(raw, bool) or not isinstance(raw, str | int):
         return PhoneFault("is not written as a phone number")
-    text = clean_text(raw) if isinstance(raw, str) else str(raw)
-    if is_missing(text):
-        return PhoneFault("is missing", Reason.RECIPIENT_MISSING)
+    text = str(raw)
+    if not (text.isascii() and text.removeprefix("+").isdigit()):  # as most numbers are
+        text = clean_text(text)
+        if is_missing(text):
+            return PhoneFault("is missing", Reason.RECIPIENT_MISSING)
+        text = _CODE_TWICE.sub("+", _AROUND.sub("", text).replace("\uff0b", "+"), count=1)
     if _WRITTEN.fullmatch(text) is None:
         return PhoneFault("holds something beside digits, blanks, brackets, dots, hyphens and one leading +")
-    digits = _NOT_DIGITS.sub("", text)
-    if "+" not in text and not digits.startswith("00"):
-        return _read_national(digits, country)
-    digits = digits if "+" in text else digits[2:]
-    if len(digits) > _MOST_DIGITS:
-        return PhoneFault("has more than 15 digits")
-    return _choose({_open_plans().read_number(f"+{digits}", None)}, "is not a valid number with a country code")
+    lines = _LANDLINES if landlines else _MOBILES
+    number = _choose(_list_readings(text, country), lines)
+    if number is None:
+        return PhoneFault(_describe_invalid(text, country))
+    if isinstance(number, PhoneFault) or not _has_note(text, country, lines):
+        return number
+    return PhoneFault("has something behind it that may not belong to it; write the number alone")
 
 
-def _read_national(digits: str, country: str | None) -> str | PhoneFault:
-    """Read digits without a plus sign: as a number of the country, or with its calling code in front."""
-    if country is None:
-        return PhoneFault("has no country code, and its country is not known")
-    if len(digits) > _MOST_DIGITS:
-        return PhoneFault("has more than 15 digits")
+def is_international(raw: Any) -> bool:
+    """Tell whether a number is written with its country code for all to see, so that its country need not be known."""
+    return isinstance(raw, str) and ("+" in raw or "\uff0b" in raw or _NOT_DIGITS.sub("", raw).startswith("00"))
+
+
+def have_one_code(country: str, other: str) -> bool:
+    """Tell whether a number reads the same in two countries: they are one, or share a calling code."""
+    return country == other or _open_plans().calling_code(country) == _open_plans().calling_code(other)
+
+
+def to_one_form(number: str) -> str:
+    """Return an E.164 number in the one form of two that Mexico's and Argentina's mobiles have."""
+    if number.startswith("+521"):
+        return _OLD_MEXICAN.sub(r"+52\1", number)
+    return _BARE_ARGENTINE.sub(r"+549\1", number) if number.startswith("+54") else number
+
+
+def find_other_form(number: str) -> str:
+    """Return the other form of an E.164 number in its one form, "" where there is none."""
+    if number.startswith("+52"):
+        return f"+521{number[3:]}"
+    return f"+54{number[4:]}" if number.startswith("+549") else ""
+
+
+def _list_readings(text: str, country: str | None) -> set[tuple[str, Line]]:
+    """Return every reading of a written number, the invalid ones included."""
     plans = _open_plans()
+    digits = text if text.isdigit() else _NOT_DIGITS.sub("", text)
+    if "+" in text or digits.startswith("00"):
+        digits = digits if "+" in text else digits[2:]
+        return {plans.read_number(f"+{digits}", None)} if len(digits) <= _MOST_DIGITS else set()
+    if country is None or len(digits) > _MOST_DIGITS:
+        return set()
+    if country == "MX" and (found := _OLD_AT_HOME.fullmatch(digits)) is not None:
+        digits = found[1]
     readings = {plans.read_number(digits, country)}
     code = plans.calling_code(country)
     for prefix in (code, f"0{code}"):  # 91 98000 00001 and, as many write it in India, 091 98000 00001
         if digits.startswith(prefix):
             readings.add(plans.read_number("+" + digits[len(prefix) - len(code) :], None))
-    return _choose(readings, f"is not a valid number in {country}")
+    return readings
 
 
-def _choose(readings: set[tuple[str, Line]], invalid: str) -> str | PhoneFault:
+def _describe_invalid(text: str, country: str | None) -> str:
+    digits = _NOT_DIGITS.sub("", text)
+    if not is_international(text) and country is None:
+        return "has no country code, and its country is not known"
+    if len(digits) > _MOST_DIGITS + (2 if "+" not in text and is_international(text) else 0):
+        return "has more than 15 digits"
+    return f"is not a valid number {'with a country code' if is_international(text) else f'in {country}'}"
+
+
+def _choose(readings: set[tuple[str, Line]], lines: frozenset[str]) -> str | PhoneFault | None:
     """Return the one valid reading. Not the likeliest of two: the other may be somebody else's number."""
     valid = [reading for reading in readings if reading[1] != "invalid"]
     if not valid:
-        return PhoneFault(invalid)
+        return None
     if len(valid) > 1:
         return PhoneFault("can be read with and without a country code; write it with +")
     number, line = valid[0]
-    if line == "landline":
-        return PhoneFault("is a landline, not a mobile")
-    return number if line == "mobile" else PhoneFault("is not a mobile number")
+    if line in lines:
+        return number
+    return PhoneFault("is a landline, not a mobile" if line == "landline" else "is not a mobile number")
+
+
+def _has_note(text: str, country: str | None, lines: frozenset[str]) -> bool:
+    """Tell whether the end may be something else: an extension, a remark, the .0 of a spreadsheet.
+
+    Nothing but its length tells "-12" from an end, so what is a number without it has two readings.
+    """
+    breaks = [] if text[1:].isdigit() else list(_BETWEEN.finditer(text))
+    if breaks and _is_never_part(text, breaks[-1]):
+        return True
+    heads = (text[: each.start()] for each in breaks if each.start())
+    return any(line in lines for head in heads for _, line in _list_readings(head, country))
+
+
+def _is_never_part(text: str, last: re.Match[str]) -> bool:
+    digits = _NOT_DIGITS.sub("", text[last.end() :])
+    before = len(_NOT_DIGITS.sub("", text[: last.start()]))
+    is_bracketed = "(" in last[0] and text.endswith(")")
+    is_fraction = "." in last[0] and not digits.strip("0")
+    return before >= _FEWEST_BEFORE and (len(digits) == 1 or is_bracketed or is_fraction)
 
 
 def mask_phone(number: str) -> str:
@@ -101,31 +174,3 @@ def _open_plans() -> ModuleType:
     from app.values import numbering  # noqa: PLC0415
 
     return numbering
-
-
-# Babel and phonenumbers know these too, but a start would pay 30 ms and 2 MB for them. Tests compare them.
-_PAIRS = """
-    ABWAW AFGAF AGOAO AIAAI ALAAX ALBAL ANDAD AREAE ARGAR ARMAM ASCAC ASMAS ATGAG AUSAU AUTAT AZEAZ BDIBI BELBE
-    BENBJ BESBQ BFABF BGDBD BGRBG BHRBH BHSBS BIHBA BLMBL BLRBY BLZBZ BMUBM BOLBO BRABR BRBBB BRNBN BTNBT BWABW
-    CAFCF CANCA CCKCC CHECH CHLCL CHNCN CIVCI CMRCM CODCD COGCG COKCK COLCO COMKM CPVCV CRICR CUBCU CUWCW CXRCX
-    CYMKY CYPCY CZECZ DEUDE DJIDJ DMADM DNKDK DOMDO DZADZ ECUEC EGYEG ERIER ESHEH ESPES ESTEE ETHET FINFI FJIFJ
-    FLKFK FRAFR FROFO FSMFM GABGA GBRGB GEOGE GGYGG GHAGH GIBGI GINGN GLPGP GMBGM GNBGW GNQGQ GRCGR GRDGD GRLGL
-    GTMGT GUFGF GUMGU GUYGY HKGHK HNDHN HRVHR HTIHT HUNHU IDNID IMNIM INDIN IOTIO IRLIE IRNIR IRQIQ ISLIS ISRIL
-    ITAIT JAMJM JEYJE JORJO JPNJP KAZKZ KENKE KGZKG KHMKH KIRKI KNAKN KORKR KWTKW LAOLA LBNLB LBRLR LBYLY LCALC
-    LIELI LKALK LSOLS LTULT LUXLU LVALV MACMO MAFMF MARMA MCOMC MDAMD MDGMG MDVMV MEXMX MHLMH MKDMK MLIML MLTMT
-    MMRMM MNEME MNGMN MNPMP MOZMZ MRTMR MSRMS MTQMQ MUSMU MWIMW MYSMY MYTYT NAMNA NCLNC NERNE NFKNF NGANG NICNI
-    NIUNU NLDNL NORNO NPLNP NRUNR NZLNZ OMNOM PAKPK PANPA PERPE PHLPH PLWPW PNGPG POLPL PRIPR PRKKP PRTPT PRYPY
-    PSEPS PYFPF QATQA REURE ROURO RUSRU RWARW SAUSA SDNSD SENSN SGPSG SHNSH SJMSJ SLBSB SLESL SLVSV SMRSM SOMSO
-    SPMPM SRBRS SSDSS STPST SURSR SVKSK SVNSI SWESE SWZSZ SXMSX SYCSC SYRSY TAATA TCATC TCDTD TGOTG THATH TJKTJ
-    TKLTK TKMTM TLSTL TONTO TTOTT TUNTN TURTR TUVTV TWNTW TZATZ UGAUG UKRUA URYUY USAUS UZBUZ VATVA VCTVC VENVE
-    VGBVG VIRVI VNMVN VUTVU WLFWF WSMWS XKKXK YEMYE ZAFZA ZMBZM ZWEZW
-"""
-_FROM_THREE = {pair[:3]: pair[3:] for pair in _PAIRS.split()}
-_COUNTRIES = frozenset(_FROM_THREE.values())
-
-
-def to_country(text: str) -> str | None:
-    """Return the ISO 3166 alpha-2 code for "IN", "in", "IND" or "ind"; None where it is no country with phones."""
-    code = text.strip().upper()
-    code = _FROM_THREE.get(code, code)
-    return code if code in _COUNTRIES else None

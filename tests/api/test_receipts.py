@@ -238,7 +238,12 @@ async def test_an_unknown_provider_is_404(relay: Any) -> None:
 
 
 async def test_a_long_receipt_is_413(relay: Any) -> None:
-    assert (await relay.client.post("/webhooks/gallabox", content=b"a" * 65_537)).status_code == 413
+    """At most 4 MiB; what cannot be signed is refused before its length matters."""
+    long = b"a" * (4 * 1024 * 1024 + 1)
+    assert (await relay.client.post("/webhooks/gallabox", content=long)).status_code == 401
+    signed = {"x-gallabox-signature": "A" * 43 + "="}
+    assert (await relay.client.post("/webhooks/gallabox", content=long, headers=signed)).status_code == 413
+    assert (await relay.client.post("/webhooks/gallabox", content=long[1:], headers=signed)).status_code == 401
 
 
 @pytest.mark.parametrize(("token", "status"), [("receipt-token", 200), ("wrong", 401), ("", 401)])

@@ -21,7 +21,7 @@ templates:
 CONFIG = """version: 1
 providers:
   gallabox: {type: gallabox, channel_id: c, api_key: "${KEY}", api_secret: "${KEY}"}
-  bitespeed: {type: bitespeed, base_url: https://b.example, channel_id: c, user_id: u}
+  bitespeed: {type: bitespeed, base_url: https://b.example, channel_id: c, user_id: u, accepted: {}}
 routes:
   coins:
     event: walletreward_create
@@ -202,9 +202,11 @@ def test_a_message_that_whatsapp_would_find_too_long_is_told() -> None:
     )
     assert parsed.config is not None
     result, *_ = run_examples(parsed.config, templates.templates, NOW, lambda _: "id")
-    assert [problem.message for problem in result.problems] == [
-        'example 1 of route "coins": the message is 1026 characters long; WhatsApp takes 1024'
-    ]
+    (problem,) = result.problems
+    assert problem.message == (
+        'example 1 of route "coins": expected a message, got dead with variable_invalid: the body would be 2 over '
+        "WhatsApp's 1024 characters: shorten variable name with `truncate`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,12 +244,12 @@ templates:
     ("example", "told"),
     [
         ("code: A1, order: A-1", []),
-        ("code: A1, order: A-1, long: " + "x" * 900, ["button 2 leads to 2418 characters; WhatsApp takes 2000"]),
+        ("code: A1, order: A-1, long: " + "x" * 900, ["the address of button 2 would be 418 over WhatsApp's 2000"]),
         (
             "code: A1, order: 12345678901234567890123456789012345678901",
-            ["the header is 61 characters long; WhatsApp takes"],
+            ["the text header would be 1 over WhatsApp's 60 characters: shorten its value"],
         ),
-        ("code: 'https://a.example/A1', order: A-1", ["button 0 would lead to https://a.example/https://a.example/A1"]),
+        ("code: 'https://a.example/A1', order: A-1", ["button 0 would lead to one address inside another: give only"]),
     ],
 )
 def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(example: str, told: list[str]) -> None:
@@ -271,4 +273,5 @@ def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(examp
     )
     assert parsed.config is not None, parsed.problems
     (result,) = run_examples(parsed.config, templates.templates, NOW, str)
-    assert [problem.message.partition(": ")[2][: len(told[0])] for problem in result.problems] == told
+    found = [problem.message.partition("variable_invalid: ")[2] for problem in result.problems]
+    assert [text[: len(told[0])] for text in found] == told

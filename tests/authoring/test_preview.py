@@ -111,11 +111,19 @@ def test_what_was_done_to_the_values_is_told(
     assert list(show(route, **payload).notes) == notes
 
 
-def test_a_message_over_whatsapps_length_is_told_by_how_much(config: Config) -> None:
+def test_a_message_over_whatsapps_length_is_not_sent_and_told_by_how_much(
+    config_of: Callable[[Parsed], Config],
+) -> None:
     templates = parse_templates(TEMPLATES.replace("Hi *", "x" * 1020)).templates
+    types = settings_types()
+    config = config_of(
+        parse_config(CONFIG, name="x", environment={"KEY": "k"}, provider_types=types, templates=templates)
+    )
     event = Event("e", "nector", "walletreward_create", None, b"", {**PHONE, "user_name": "A", "amount": 1}, 1)
-    assert preview_message(config.routes[0], event, config.store, templates, "").notes[-1] == (
-        "1032 of 1024 characters, 8 too many"
+    preview = preview_message(config.routes[0], event, config.store, templates, "")
+    assert not preview.is_sent
+    assert preview.fault == (
+        "variable_invalid (the body would be 8 over WhatsApp's 1024 characters: shorten variable name with `truncate`)"
     )
 
 

@@ -137,7 +137,7 @@ def test_a_file_that_is_no_outbox_is_74_and_stays_as_it_is(
     configured.setenv("RELAY_DATABASE_URL", "sqlite:///odd.db")
     done = run("serve")
     assert done.code == 74
-    assert done.err.startswith("nector-relay: odd.db: ")
+    assert done.err.startswith(f"nector-relay: {folder.resolve()}/odd.db: ")
     assert (folder / "odd.db").read_bytes() == content
 
 

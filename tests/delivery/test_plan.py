@@ -10,6 +10,7 @@ import pytest
 from app.delivery.plan import plan_deliveries
 from app.mapping.parse import parse_config
 from app.mapping.rules import Config, RouteTable
+from app.mapping.template import parse_templates
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import Event
 from app.providers import settings_types
@@ -34,10 +35,14 @@ ROUTE = """
 """
 
 
-def read_config(*routes: tuple[str, str], mode: str = "live") -> Config:
+def read_config(*routes: tuple[str, str], mode: str = "live", templates: str = "") -> Config:
     text = HEAD.format(mode=mode) + "".join(ROUTE.format(name=name, more=more) for name, more in routes)
     parsed = parse_config(
-        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
+        text,
+        name="test",
+        environment={"K": "key", "S": "secret"},
+        provider_types=settings_types(),
+        templates=parse_templates(templates).templates,
     )
     assert parsed.config is not None, parsed.problems
     return parsed.config
@@ -95,6 +100,41 @@ def test_a_dead_delivery_keeps_neither_number_nor_value() -> None:
     (delivery,) = plan(read_config(("a", "")), {**COINS, "user_mobile": "98000 00001 7"})
     assert delivery.recipient == ""
     assert "98000" not in delivery.detail
+
+
+LONG = """version: 1
+templates:
+  gallabox:
+    a:
+      header: {text: "Welcome {{1}}"}
+      variables: [name, coins]
+      body: "FIXED{{name}} {{coins}} {{name}}"
+      buttons: [{url: "https://acme.example/r/{{1}}", text: Go}]
+"""
+PARTS = "header: {text: tier}\n    buttons: [{index: 0, url: code}]"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "payload", "detail"),
+    [
+        (1000, {}, ""),
+        (1011, {}, ""),  # 1,011 and twice Riya, 100 and two blanks: just 1,024
+        (1012, {}, "the body would be 1 over WhatsApp's 1024 characters: shorten variable name with `truncate`"),
+        (0, {"tier": "x" * 52}, ""),
+        (0, {"tier": "x" * 53}, "the text header would be 1 over WhatsApp's 60 characters: shorten its value"),
+        (0, {"code": "x" * 999}, ""),
+        (0, {"code": "https://acme.example/r/A"}, "button 0 would lead to one address inside another"),
+    ],
+)
+def test_what_whatsapp_would_refuse_for_its_length_is_dead_at_intake(
+    fixed: int, payload: dict[str, Any], detail: str
+) -> None:
+    config = read_config(("a", PARTS), templates=LONG.replace("FIXED", "x" * fixed))
+    (row,) = plan(config, {**COINS, "tier": "Gold", "code": "A1", **payload})
+    found = (row.state, row.reason, row.detail[: len(detail)])
+    assert found == ((State.DEAD, Reason.VARIABLE_INVALID, detail) if detail else (State.PENDING, None, ""))
+    (control,) = plan(read_config(("a", PARTS)), {**COINS, "tier": "Gold", "code": "A1", **payload})
+    assert control.state is State.PENDING, "control: without the template's text nobody can know"
 
 
 def test_an_event_that_hits_nothing_leads_to_nothing() -> None:

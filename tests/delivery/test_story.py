@@ -405,6 +405,13 @@ CURES = {
     "balance_empty": "pay",
     "by_hand": "`nector-relay release SCOPE`",
 }
+
+
+def refused(detail: str | None) -> dict[str, Any]:
+    return attempt(1, 1, 2, "rejected", detail=detail)
+
+
+LOOK = "the provider may have taken it: look at its dashboard; only if it is not there: `nector-relay retry dlv-1`"
 ENDS = [
     ({"state": "accepted"}, "accepted by gallabox, no receipt yet", "nothing"),
     (
@@ -414,6 +421,21 @@ ENDS = [
     ),
     ({"state": "dead", "reason": "variable_missing"}, "dead (variable_missing)", "mend the route"),
     ({"state": "dead", "reason": "request_refused"}, "dead (request_refused)", "mend the route"),
+    (
+        {"state": "dead", "reason": "request_refused", "attempt_list": [refused("HTTP 200: no")]},
+        "dead (request_refused)",
+        LOOK,
+    ),
+    (
+        {"state": "expired", "reason": "deadline_passed", "attempt_list": [attempt(1, 1, 2, "uncertain")]},
+        "expired (deadline_passed)",
+        LOOK,
+    ),
+    (
+        {"state": "dead", "reason": "request_refused", "attempt_list": [refused("HTTP 400: no"), refused(None)]},
+        "dead (request_refused)",
+        "mend the route",
+    ),
     ({"state": "shadow"}, "shadow", "nothing"),
     (
         {"state": "unknown", "reason": "timed_out"},

@@ -168,7 +168,7 @@ def test_what_stands_already_changes_what_an_outcome_alone_would_come_to(
 def test_what_a_dead_process_left_open_is_unknown_and_not_resent_for_ever(
     receipt: ReceiptStatus | None, on_unknown: Any, deaths: int, expected: Decision
 ) -> None:
-    assert lose_attempt(Standing("coins", receipt, deaths=deaths), on_unknown, NOW, 7) == expected
+    assert lose_attempt(Standing("coins", "gallabox", receipt, deaths=deaths), on_unknown, NOW, 7) == expected
 
 
 @pytest.mark.parametrize(

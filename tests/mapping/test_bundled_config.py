@@ -7,7 +7,8 @@ from typing import Any
 
 from app.mapping.expression import Expression
 from app.mapping.parse import Parsed
-from app.mapping.rules import Config, Constant
+from app.mapping.parts import Constant
+from app.mapping.rules import Config
 
 ROOT = Path(__file__).parents[2]
 

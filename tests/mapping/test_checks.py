@@ -54,6 +54,17 @@ templates:
     paused: {status: PAUSED, body: Hello.}
     offer: {category: MARKETING, body: "Hello."}
     listed: {variables: [name, code], body: "Hi {{name}}!", buttons: [{url: "https://b.example/{{code}}", text: B}]}
+    coupon:
+      body: Hi.
+      buttons: [{copy_code: true, text: Copy}, {url: "https://b.example/{{1}}", text: B}, {reply: No}]
+    flow: {body: Hi., buttons: [{flow: true, text: Begin}]}
+    place: {header: {location: true}, body: Hi.}
+    moving: {header: {other: gif}, body: Hi.}
+    countdown: {limited_time_offer: {text: Now}, body: Hi.}
+    quiet: {limited_time_offer: {text: Now, expires: false}, body: Hi.}
+    carousel: {body: Hi., others: [carousel]}
+    pay: {body: Hi., buttons: [{other: order_details, text: Pay}, {spm: true, text: View}]}
+    both: [{body: "Hi {{1}}."}, {language: hi, body: "{{1}} {{2}}."}]
 """
 
 
@@ -96,6 +107,46 @@ templates:
             ['warning is in "en", and the route asks for "hi"'],
         ),
         ("template: paused, variables: []", ["warning is paused, not approved"]),
+        ("template: coupon, buttons: [{index: 0, copy_code: a}, {index: 1, url: b}]", []),
+        ("template: coupon, buttons: [{index: 0, copy_code: a}, {index: 1, url: b}, {index: 2, payload: c}]", []),
+        (
+            "template: coupon, buttons: [{index: 1, url: b}]",
+            ['error template "coupon" has a button 0 that needs copy_code, and the route gives none'],
+        ),
+        (
+            "template: coupon",
+            ["error has a variable URL in button 1 and a button 0 that needs copy_code, and the route"],
+        ),
+        (
+            "template: coupon, buttons: [{index: 0, url: a}, {index: 1, copy_code: b}]",
+            ["error button 0 of template", "error is filled with url, not with copy_code"],
+        ),
+        (
+            "template: coupon, buttons: [{index: 0, copy_code: a}, {index: 1, url: b}, {index: 3, flow: c}]",
+            ['error button 3 of template "coupon" takes no flow'],
+        ),
+        ("template: flow, buttons: [{index: 0, flow: a}]", []),
+        ("template: place, header: {location: {latitude: a, longitude: b, name: c, address: d}}", []),
+        ("template: place", ["warning has a variable location header, and the route gives none"]),
+        ("template: moving", ['warning template "moving" has a gif header, which the relay cannot fill']),
+        ("template: countdown, limited_time_offer: expire", []),
+        ("template: countdown", ["error has a limited-time offer, and the route does not say when it ends"]),
+        ("template: quiet", []),
+        ("template: quiet, limited_time_offer: expire", ["error has no limited-time offer that ends"]),
+        ("template: carousel", ['warning template "carousel" has a carousel, which the relay cannot fill']),
+        (
+            "template: pay",
+            [
+                (
+                    'warning template "pay" has a button of the kind ORDER_DETAILS (0) and a button of the kind SPM '
+                    "(1), which the relay cannot fill"
+                )
+            ],
+        ),
+        ("template: both, variables: [a, b], language: hi", []),
+        ("template: both, variables: [a], language: en", []),
+        ("template: both, variables: [a], language: hi", ['error wants {1, 2}; the route gives 1, so "2" is missing']),
+        ("template: both, variables: [a], language: fr", ['warning is in "en", "hi", and the route asks for "fr"']),
         ("template: offer", ["warning is marketing, and the route does not say"]),
         ("template: offer, valid_for: 6h", []),
         ("template: offer, valid_until: expire", []),

@@ -8,7 +8,8 @@ import pytest
 
 from app.mapping.expression import Expression
 from app.mapping.parse import Parsed
-from app.mapping.rules import Constant, Route
+from app.mapping.parts import Constant
+from app.mapping.rules import Route
 from app.mapping.template import parse_templates
 
 ROOT = Path(__file__).parents[2]
@@ -31,16 +32,16 @@ def test_every_key_of_a_route_arrives(route_of: Callable[..., Route], with_route
     assert (route.topic, route.provider, route.template, route.language) == ("coupon_create", "bitespeed", "t", "hi")
     assert [variable.name for variable in route.variables] == [None, None]
     assert source_of(route.variables[0].source) == "a"
-    assert route.variables[1].source == Constant("b")
+    assert route.variables[1].source == Constant(text="b")
     assert [source_of(one) for one in (route.when, route.recipient, route.valid_until, route.dedup_by)] == list("cdij")
     assert route.header is not None
-    assert (route.header.kind, source_of(route.header.source), route.header.filename) == (
+    assert (route.header.kind, source_of(route.header.document), route.header.filename) == (
         "document",
         "e",
-        Constant("f"),
+        Constant(text="f"),
     )
-    assert [(button.index, button.url) for button in route.buttons][1] == (0, Constant("h"))
-    assert (route.buttons[0].index, source_of(route.buttons[0].url)) == (1, "g")
+    assert [(button.index, button.source) for button in route.buttons][1] == (0, Constant(text="h"))
+    assert (route.buttons[0].index, source_of(route.buttons[0].source)) == (1, "g")
     assert (route.valid_for_ms, route.on_unknown, route.mode, route.priority) == (7_200_000, "resend", "shadow", 7)
     assert route.live_from == 1_000
     (example,) = route.examples
@@ -61,7 +62,7 @@ def test_a_bare_route_has_the_defaults_of_the_contract(
 def test_each_kind_of_header_is_read(kind: str, route_of: Callable[..., Route], with_route: Callable[..., str]) -> None:
     route = route_of(with_route(f"provider: bitespeed, template: t, header: {{{kind}: {{text: x}}}}"))
     assert route.header is not None
-    assert (route.header.kind, route.header.source, route.header.filename) == (kind, Constant("x"), None)
+    assert (route.header.kind, getattr(route.header, kind), route.header.filename) == (kind, Constant(text="x"), None)
 
 
 def test_a_route_s_own_key_wins_over_the_default(

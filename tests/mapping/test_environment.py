@@ -7,7 +7,8 @@ import pytest
 
 from app.mapping.environment import is_secret_key
 from app.mapping.parse import Parsed
-from app.mapping.rules import Config, Constant, Route
+from app.mapping.parts import Constant
+from app.mapping.rules import Config, Route
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,7 @@ def test_a_reference_is_filled_as_a_value(
         with_route(f'provider: bitespeed, template: t, variables: [{{text: "{written}"}}]'),
         environment={**yaml_environment, **environment},
     )
-    assert [variable.source for variable in route.variables] == [Constant(text)]
+    assert [variable.source for variable in route.variables] == [Constant(text=text)]
 
 
 def test_an_unset_variable_is_a_warning_that_says_so(

@@ -5,6 +5,7 @@ import pytest
 from app.mapping.expression import ExpressionCompiler
 from app.mapping.grammar import ExpressionError, explain_syntax, find_hyphen
 
+CUT = "in YAML, ` #` and a comma inside [ ] end a value: put the whole of it in quotes"
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 
 
@@ -12,7 +13,7 @@ COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
     ("source", "told"),
     [
         ("user_tier == “Gold”", 'typographic quotes do not mark a text; write straight ones: "Gold"'),
-        ('user_tier == "Gold', "a quote is not closed"),
+        ('user_tier == "Gold', f"a quote is not closed; {CUT}"),
         ("$user_name", "`$` does not stand before a property; write its name alone: user_name"),
         ("a && b", "`&&` is not known here; write `and`"),
         ('a || "b"', '`||` is not known here; write `or`; for what may be missing: user_name | default("there")'),
@@ -27,8 +28,10 @@ COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
         ('a="b"', "the expression should end before `=`; compare with =="),
         ("a AND b", "`and`, `or`, `not`, `in` and `is` are written in small letters"),
         ('a contains "b"', '`contains` is not known here; write "VIP" in user_tags'),
-        ("(a | float > 3", "a bracket ( ) lacks its other half"),
-        ("a[0", "a bracket [ ] lacks its other half"),
+        ("(a | float > 3", f"a bracket ( ) lacks its other half; {CUT}"),
+        ("a[0", f"a bracket [ ] lacks its other half; {CUT}"),
+        ("https://cdn.example/a.png", "an address is no expression; a fixed one is written {text: https://…}"),
+        ("2027-03-31", "`2027-03-31` is no expression; a fixed date is written '\"2027-03-31\"'"),
         ("Acme Store", "`Acme Store` is not the name of a property; a fixed text is written {text: …}"),
         ("Hi, Riya!", "`Hi, Riya!` is not the name of a property; a fixed text is written {text: …}"),
         ("{{user_name}}", "{{ }} and {% %} do not belong here; write the expression without them: user_name | upper"),

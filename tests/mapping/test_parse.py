@@ -9,7 +9,9 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from pydantic import Field, SecretStr, model_validator
 
+from app.mapping.expression import Expression
 from app.mapping.parse import Parsed, parse_config
+from app.mapping.parts import Constant
 from app.mapping.problems import Problem, format_problem
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config, Store
@@ -267,3 +269,79 @@ def test_what_nobody_could_reply_is_no_stop_word(
     parsed = parse(with_route("provider: bitespeed, template: t", f"store: {{stop_words: {words}}}\n"))
     (problem,) = parsed.problems
     assert "stop_words" in problem.message
+
+
+ROUTE = "provider: bitespeed, template: t, variables: [a], "
+
+
+@pytest.mark.parametrize(
+    ("recipient", "number", "country"),
+    [
+        ("customer.phone", "customer.phone", None),
+        ("{number: customer.phone}", "customer.phone", None),
+        ("{number: customer.phone, country: customer.cc}", "customer.phone", "customer.cc"),
+        ("{country: customer.cc}", None, "customer.cc"),
+        ("{number: customer.phone, country: {text: UAE}}", "customer.phone", Constant(text="UAE")),
+    ],
+)
+def test_a_recipient_may_have_its_country(
+    parse: Callable[..., Parsed],
+    with_route: Callable[..., str],
+    config_of: Callable[[Parsed], Config],
+    recipient: str,
+    number: str | None,
+    country: str | Constant | None,
+) -> None:
+    route, *_ = config_of(parse(with_route(f"{ROUTE}recipient: {recipient}"))).routes
+    assert (route.recipient and route.recipient.source) == number
+    assert (route.country.source if isinstance(route.country, Expression) else route.country) == country
+
+
+@pytest.mark.parametrize(
+    ("recipient", "told"),
+    [
+        ("[a]", "must be an expression, or {number: …, country: …}"),
+        ("{number: a, state: b}", 'unknown key "state"'),
+        ("{number: a, country: {text: Bharat}}", "unknown country"),
+        ("{number: a |}", "the expression ends too early"),
+        ("{number: a, country: b |}", "the expression ends too early"),
+    ],
+)
+def test_a_recipient_that_is_none_is_told(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], recipient: str, told: str
+) -> None:
+    (problem,) = parse(with_route(f"{ROUTE}recipient: {recipient}")).problems
+    assert (problem.severity, told in problem.message) == ("error", True), problem
+
+
+def test_a_store_may_allow_landlines_and_say_when_a_day_ends(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], config_of: Callable[[Parsed], Config]
+) -> None:
+    store = config_of(parse(with_route(ROUTE, 'store: {landlines: allow, day_ends: "22:00"}\n'))).store
+    assert (store.landlines, store.day_ends) == (True, "22:00")
+    usual = config_of(parse(with_route(ROUTE))).store
+    assert (usual.landlines, usual.day_ends) == (False, "")
+
+
+@pytest.mark.parametrize("ends", ["25:00", "0:00", "00:00", "noon", "24:30"])
+def test_a_day_that_ends_at_no_time_is_told(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], ends: str
+) -> None:
+    (problem,) = parse(with_route(ROUTE, f'store: {{day_ends: "{ends}"}}\n')).problems
+    assert "must be a time of day" in problem.message
+
+
+def test_chosen_numbers_are_known_by_both_forms(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], config_of: Callable[[Parsed], Config]
+) -> None:
+    config = config_of(parse(with_route(f'{ROUTE}only: ["+541123456789"]', 'only: ["+5215512345678"]\n')))
+    assert (config.only, config.routes[0].only) == (frozenset({"+525512345678"}), frozenset({"+5491123456789"}))
+
+
+@pytest.mark.parametrize("pattern", ["dd/mm/yyyy", "dd/MM", ""])
+def test_a_pattern_to_read_dates_by_is_tried_before_a_customers_date(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], pattern: str
+) -> None:
+    text = with_route(f"""{ROUTE}valid_until: 'expire | date("y", from="{pattern}")'""")
+    (problem,) = [problem for problem in parse(text).problems if problem.severity == "error"]
+    assert "a date is read by day, month and year" in problem.message

@@ -48,12 +48,38 @@ def test_event_hits_the_route(when: str | None, payload: dict[str, Any]) -> None
     assert match_route(route, make_event(payload)) == Hit(route)
 
 
+@pytest.mark.parametrize("sent", ["1,250", "₹1,250.00", "1,00,000", "१२५०", "1 250", "999", 999])
+def test_large_sums_hit_however_they_are_written(sent: Any) -> None:
+    route = make_route("r", when="amount | float > 0")
+    assert match_route(route, make_event({"amount": sent})) == Hit(route)
+
+
+@pytest.mark.parametrize(
+    ("when", "sent", "why"),
+    [
+        ("amount | float > 0", "100 coins", "is not a number"),
+        ("amount | float > 0", "1e3", "is not a number"),
+        ("amount | float > 0", True, "is not a number"),
+        ("amount | float > 0", [100], "is not a number"),
+        ("amount | int", "12,50", "is not a number"),
+        ('amount | date("yyyy") == "2026"', "31/12/2026", "is not a date"),
+        ('amount | phone == "+919800000001"', "98", "is not a valid number in IN"),
+    ],
+)
+def test_what_is_there_and_cannot_be_read_is_not_missing(when: str, sent: Any, why: str) -> None:
+    route = make_route("r", when=when)
+    assert match_route(route, make_event({"amount": sent})) == Broken(
+        route, f"`when` cannot be worked out: `amount` {why}"
+    )
+
+
 @pytest.mark.parametrize(
     ("when", "payload", "detail"),
     [
         ("fiat_value | float > 0", {"fiat_value": 0}, "`when: fiat_value | float > 0` is false"),
         ("fiat_value | float > 0", {}, "`when` is false, since `fiat_value` is missing"),
-        ("fiat_value | float > 0", {"fiat_value": "lots"}, "`when` is false, since `fiat_value` is not a number"),
+        ("fiat_value | float > 0", {"fiat_value": "N/A"}, "`when` is false, since `fiat_value` is missing"),
+        ("fiat_value | float(0) > 0", {"fiat_value": "lots"}, "`when: fiat_value | float(0) > 0` is false"),
         ("not flag", {}, "`when` is false, since `flag` is missing"),
         ("flag", {"flag": False}, "`when: flag` is false"),
         ("flag", {"flag": "false"}, "`when: flag` is false"),

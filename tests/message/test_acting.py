@@ -7,6 +7,7 @@ import pytest
 
 from app.mapping.rules import Store
 from app.message.person import AIMS, find_aim, find_customer, read_acts
+from app.message.recipient import Recipient
 from app.model.delivery import Delivery, State
 from app.model.event import Act, Customer
 from app.sources.nector import TOPICS
@@ -99,9 +100,9 @@ def test_a_number_that_a_delivery_has_is_not_read_again(
 ) -> None:
     reads: list[Any] = []
 
-    def count(*asked: Any) -> str:
+    def count(*asked: Any) -> Recipient:
         reads.append(asked)
-        return "+919800000001"
+        return Recipient("+919800000001")
 
     monkeypatch.setattr("app.message.person.find_recipient", count)
     deliveries = [make_delivery(recipient) for recipient in recipients]

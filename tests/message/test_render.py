@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.mapping.expression import ExpressionCompiler
-from app.mapping.rules import ButtonSource, Constant, HeaderSource, Route, Source, Store, VariableSource
-from app.message.render import Unrendered, compute_deadline, compute_dedup_key, encode_suffix, render_message
+from app.mapping.parts import ButtonSource, Constant, HeaderSource, Source, VariableSource
+from app.mapping.rules import Route, Store
+from app.message.components import encode_suffix
+from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.delivery import Reason
 from app.model.event import Event
-from app.model.message import Button, Header, Message, Variable
+from app.model.message import Button, Header, Location, Message, Variable
 from app.sources.nector import parse_body
 
 STORE = Store()
@@ -54,7 +56,7 @@ def test_message_is_rendered_as_the_design_says() -> None:
 
 def test_variables_keep_their_names_and_order() -> None:
     route = make_route()
-    named = (VariableSource("b", Constant(" Acme ")), VariableSource("a", COMPILER.compile("amount")))
+    named = (VariableSource("b", Constant(text=" Acme ")), VariableSource("a", COMPILER.compile("amount")))
     message = render_message(dataclasses.replace(route, variables=named), make_event(**PHONE, amount=5), STORE)
     assert isinstance(message, Message)
     assert message.variables == (Variable("b", "Acme"), Variable("a", "5"))
@@ -99,7 +101,7 @@ def test_missing_value_stops_the_message_unless_a_default_is_written(value: Any)
 
 def test_absent_value_stops_the_message() -> None:
     assert render_one("amount") == Unrendered(Reason.VARIABLE_MISSING, "variable 1 (`amount`) is missing")
-    assert render_one(Constant(" ")) == Unrendered(Reason.VARIABLE_MISSING, "variable 1 (` `) is missing")
+    assert render_one(Constant(text=" ")) == Unrendered(Reason.VARIABLE_MISSING, "variable 1 (` `) is missing")
     assert render_one("x", x=float("inf")) == Unrendered(Reason.VARIABLE_MISSING, "variable 1 (`x`) is missing")
 
 
@@ -174,8 +176,11 @@ def test_recipient_name_is_found_or_empty(payload: dict[str, Any], name: str) ->
 # -- header and buttons ---------------------------------------------------------------------------
 
 
-def render_header(kind: Any, source: str, filename: str | None = None, **payload: Any) -> Header | Unrendered | None:
-    header = HeaderSource(kind, read_source(source), None if filename is None else read_source(filename))
+def render_header(
+    kind: Any, source: str, filename: str | None = None, **payload: Any
+) -> Header | Location | Unrendered | None:
+    parts: dict[str, Any] = {kind: read_source(source)}
+    header = HeaderSource.model_construct(**parts | ({} if filename is None else {"filename": read_source(filename)}))
     message = render_message(make_route(header=header), make_event(**PHONE, **payload), STORE)
     return message if isinstance(message, Unrendered) else message.header
 
@@ -232,7 +237,7 @@ def test_missing_file_name_stops_the_message() -> None:
 
 
 def test_missing_media_address_of_a_constant_is_missing() -> None:
-    header = HeaderSource("image", Constant(" "))
+    header = HeaderSource.model_construct(image=Constant(text=" "))
     found = render_message(make_route(header=header), make_event(**PHONE), STORE)
     assert found == Unrendered(Reason.VARIABLE_MISSING, "the image header (` `) is missing")
 
@@ -258,7 +263,10 @@ def test_button_suffix_is_encoded_once(text: str, suffix: str) -> None:
 
 
 def test_buttons_are_rendered_whole_or_not_at_all() -> None:
-    buttons = (ButtonSource(0, read_source('"r/" ~ value | urlencode')), ButtonSource(1, Constant("a b")))
+    buttons = (
+        ButtonSource.model_construct(index=0, url=read_source('"r/" ~ value | urlencode')),
+        ButtonSource.model_construct(index=1, url=Constant(text="a b")),
+    )
     route = make_route(buttons=buttons)
     message = render_message(route, make_event(**PHONE, value="a&b"), STORE)
     assert isinstance(message, Message)
@@ -382,8 +390,8 @@ def test_different_values_have_different_keys(one: Any, other: Any) -> None:
 FULL = make_route(
     "a",
     "b | default('x')",
-    header=HeaderSource("document", read_source("c"), read_source("a")),
-    buttons=(ButtonSource(0, read_source("b")),),
+    header=HeaderSource.model_construct(document=read_source("c"), filename=read_source("a")),
+    buttons=(ButtonSource.model_construct(index=0, url=read_source("b")),),
     valid_until=COMPILER.compile("a"),
     dedup_by=COMPILER.compile("[a, b]"),
 )

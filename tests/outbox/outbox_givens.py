@@ -30,6 +30,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     Rejected(Reason.TEMPLATE_REFUSED, Scope.TEMPLATE),
     Rejected(Reason.CREDENTIALS_REFUSED, Scope.PROVIDER),
     Uncertain(Reason.TIMED_OUT),
+    Uncertain(Reason.ANSWER_UNREADABLE, "HTTP 200", "m-7"),
     Uncertain(Reason.PROCESS_DIED),
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from app.delivery.decide import Decision, probe_wait_ms
 from app.delivery.replay import KEEP_PLAN_MS
-from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State, Uncertain
 from app.model.event import Event
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.values import Closed, Enqueued, Heard, LaneState, NewHold, Noted, Plan, Swept
@@ -67,7 +67,11 @@ class OutboxModel:
     def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
         for kept in self.events:
             it = kept.event
-            same = event.delivery_id is not None and (it.source, it.delivery_id) == (event.source, event.delivery_id)
+            same = event.delivery_id is not None and (it.source, it.delivery_id, it.topic) == (
+                event.source,
+                event.delivery_id,
+                event.topic,
+            )
             if same or it.id == event.id:
                 return Enqueued(it.id, tuple(show_state(row) for row in kept.rows), duplicate=True)
         kept = Kept(event, [])
@@ -142,7 +146,7 @@ class OutboxModel:
         row.move(state, reason, now if state is State.PENDING and due_at is None else due_at, now)
         row.spent += int(decision.attempt_spent) - late
         row.lease_until = None
-        message_id = outcome.provider_message_id if isinstance(outcome, Accepted) else None
+        message_id = outcome.provider_message_id if isinstance(outcome, Accepted | Uncertain) else None
         row.message_id = message_id or row.message_id
         why = None if isinstance(outcome, Accepted) else outcome.reason
         row.tried[-1] = Tried(why, type(outcome).__name__.lower())
@@ -159,19 +163,26 @@ class OutboxModel:
         return True
 
     def _hold_after(self, row: Row, outcome: Outcome, decision: Decision, now: int) -> tuple[NewHold, ...]:
-        route = row.given.route
+        route, provider = row.given.route, f"provider:{row.given.provider}"
         if decision.hold_scope is not None and not isinstance(outcome, Accepted):
             return self._put_new(decision.hold_scope, outcome.reason, now, decision.hold_probe_at)
         if isinstance(outcome, Accepted):
             self.refusals.pop(route, None)
+            self.refusals.pop(provider, None)
         elif isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE:
-            before, count = self.refusals.get(route, (outcome.reason, 0))
-            count = count + 1 if before is outcome.reason else 1
-            self.refusals[route] = (outcome.reason, count)
+            self.refusals.pop(provider, None)
             scope = f"route:{route}"
-            if count >= REFUSALS:
+            if self._count_refusal(route, outcome.reason) >= REFUSALS:
                 return self._put_new(scope, Reason.REFUSED_REPEATEDLY, now, now + probe_wait_ms(scope))
+        elif outcome.reason is Reason.ANSWER_UNREADABLE and self._count_refusal(provider, outcome.reason) >= REFUSALS:
+            return self._put_new(provider, Reason.ANSWERS_UNREADABLE, now, now + probe_wait_ms(provider))
         return ()
+
+    def _count_refusal(self, name: str, reason: Reason) -> int:
+        before, count = self.refusals.get(name, (reason, 0))
+        count = count + 1 if before is reason else 1
+        self.refusals[name] = (reason, count)
+        return count
 
     def _put_new(self, scope: str, reason: Reason, now: int, probe_at: int | None) -> tuple[NewHold, ...]:
         return (NewHold(scope, reason.value),) if self.put_hold(scope, reason, now, probe_at) else ()
@@ -262,8 +273,7 @@ class OutboxModel:
         return stands is None
 
     def release_hold(self, scope: str) -> bool:
-        if scope.startswith("route:"):
-            self.refusals.pop(scope.removeprefix("route:"), None)
+        self.refusals.pop(scope.removeprefix("route:"), None)
         return self.holds.pop(scope, None) is not None
 
     # -- receipts ----------------------------------------------------------------------------------

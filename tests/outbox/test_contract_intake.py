@@ -57,6 +57,15 @@ async def test_the_same_delivery_id_of_another_source_is_another_event(shop: Any
     assert not (await shop.store.add_event(shop.event(delivery_id="7", source="other"), [])).duplicate
 
 
+async def test_the_same_delivery_id_with_another_topic_is_another_event(shop: Any) -> None:
+    first, other = shop.event(delivery_id="7"), shop.event(delivery_id="7", topic="viptier_create")
+    await shop.store.add_event(first, [])
+    assert not (await shop.store.add_event(other, [])).duplicate
+    for event in (first, other):
+        again = await shop.store.add_event(shop.event(delivery_id="7", topic=event.topic), [])
+        assert (again.event_id, again.duplicate) == (event.id, True)
+
+
 async def test_events_without_a_source_id_are_all_new_but_the_same_one_is_not(shop: Any) -> None:
     first, second = shop.event(delivery_id=None), shop.event(delivery_id=None)
     assert not (await shop.store.add_event(first, [])).duplicate

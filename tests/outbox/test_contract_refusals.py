@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from app.delivery.decide import Decision
-from app.model.delivery import Accepted, Reason, Rejected, Scope, State
-from app.outbox.values import Closed, Hold
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
+from app.model.receipt import Receipt, ReceiptStatus
+from app.outbox.values import Closed, EventFilter, Hold
 
 DEAD = Decision(State.DEAD, Reason.PARAMETERS_REFUSED)
 ROUTE = "route:coupon-ready"
@@ -114,3 +115,102 @@ async def test_a_route_that_a_person_has_stopped_is_not_renamed_by_its_refusals(
     closed = [await shop.store.close_attempt(each, refused, DEAD, shop.now, 1) for each in open_]
     assert {each.holds_set for each in closed} == {()}
     assert list(await shop.store.list_holds()) == [Hold(ROUTE, "counting stock", shop.now, 0)]
+
+
+UNREADABLE = Uncertain(Reason.ANSWER_UNREADABLE, "HTTP 200: it names neither an id nor an error")
+UNKNOWN = Decision(State.UNKNOWN, Reason.ANSWER_UNREADABLE)
+PROVIDER = "provider:gallabox"
+
+
+async def answer(shop: Any, times: int, outcome: Outcome = UNREADABLE, decision: Decision = UNKNOWN) -> list[str]:
+    """Have so many messages answered in this way; return the holds that were new."""
+    holds: list[str] = []
+    for number in range(times):
+        await shop.add(route=f"route-{number}")
+        closed = await shop.store.close_attempt(await shop.claim_one(), outcome, decision, shop.now, 1)
+        holds += [f"{hold.scope} {hold.reason}" for hold in closed.holds_set]
+    return holds
+
+
+async def test_the_fifth_unreadable_answer_in_a_row_holds_the_provider_whatever_the_routes(shop: Any) -> None:
+    assert await answer(shop, 4) == []
+    assert await answer(shop, 1) == [f"{PROVIDER} answers_unreadable"]
+    await shop.add_many(2)
+    assert not await shop.claim()
+    assert list(await shop.store.list_holds()) == [
+        Hold(PROVIDER, "answers_unreadable", shop.now, 2, shop.now + 300_000)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "decision", "held"),
+    [
+        (Accepted("m-1"), Decision(State.ACCEPTED), False),
+        (Rejected(Reason.REQUEST_REFUSED), Decision(State.DEAD, Reason.REQUEST_REFUSED), False),
+        (Uncertain(Reason.TIMED_OUT), Decision(State.UNKNOWN, Reason.TIMED_OUT), True),  # no answer at all
+        (Retryable(Reason.CONNECT_FAILED), Decision(State.DEAD, Reason.CONNECT_FAILED), True),
+    ],
+)
+async def test_an_answer_that_can_be_read_begins_that_count_again(
+    shop: Any, outcome: Outcome, decision: Decision, held: bool
+) -> None:
+    await answer(shop, 4)
+    await answer(shop, 1, outcome, decision)
+    assert bool(await answer(shop, 1)) is held
+
+
+async def test_a_release_by_hand_begins_that_count_again(shop: Any) -> None:
+    await answer(shop, 5)
+    await shop.store.release_hold(PROVIDER, shop.now)
+    assert await answer(shop, 4) == []
+    assert await answer(shop, 1) == [f"{PROVIDER} answers_unreadable"]
+
+
+async def test_a_probe_that_is_accepted_releases_it(shop: Any) -> None:
+    await answer(shop, 5)
+    await shop.add()
+    probe = await shop.claim_one(after_ms=310_000)
+    closed = await shop.store.close_attempt(probe, Accepted("m-1"), Decision(State.ACCEPTED), shop.now, 1)
+    assert closed.holds_released == (PROVIDER,)
+    assert await answer(shop, 4) == []
+
+
+async def test_an_unreadable_answer_that_gave_an_id_is_settled_by_its_receipt(shop: Any) -> None:
+    delivery_id = await shop.add()
+    named = Uncertain(Reason.ANSWER_UNREADABLE, "HTTP 202", "m-9")
+    await shop.store.close_attempt(await shop.claim_one(), named, UNKNOWN, shop.now, 1)
+    noted = await shop.store.apply_receipt("gallabox", Receipt(ReceiptStatus.DELIVERED, None, "m-9"), shop.now)
+    assert (noted.matched, noted.delivery_id) == (True, delivery_id)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left"),
+    [
+        (Rejected(Reason.REQUEST_REFUSED, detail="HTTP 200: no"), True),
+        (Rejected(Reason.REQUEST_REFUSED, detail="HTTP 202"), True),
+        (Rejected(Reason.REQUEST_REFUSED, detail="HTTP 400: HTTP 200"), False),
+        (Rejected(Reason.REQUEST_REFUSED), False),
+        (Uncertain(Reason.TIMED_OUT), True),
+    ],
+)
+async def test_of_a_whole_state_what_was_perhaps_taken_is_not_sent_again(shop: Any, outcome: Any, left: bool) -> None:
+    delivery_id = await shop.add()
+    dead = Decision(State.DEAD, Reason.REQUEST_REFUSED)
+    await shop.store.close_attempt(await shop.claim_one(), outcome, dead, shop.now, 1)
+    retried = await shop.store.retry_deliveries([delivery_id], shop.now, careful=True)
+    assert list(retried) == ([] if left else [delivery_id])
+    if left:
+        assert await shop.store.explain_retry([delivery_id], shop.now) == {delivery_id: "perhaps_taken"}
+        assert await shop.store.retry_deliveries([delivery_id], shop.now) == [delivery_id], (
+            "a person who has looked may"
+        )
+
+
+async def test_a_replay_sees_that_a_2xx_may_have_been_an_acceptance(shop: Any) -> None:
+    for detail in ("HTTP 200: no", "HTTP 400: no"):
+        await shop.add()
+        refused = Rejected(Reason.REQUEST_REFUSED, detail=detail)
+        dead = Decision(State.DEAD, Reason.REQUEST_REFUSED)
+        await shop.store.close_attempt(await shop.claim_one(), refused, dead, shop.now, 1)
+    page = await shop.store.find_events(EventFilter(state="dead"))
+    assert [event.deliveries[0].ambiguous for event in page.events] == [True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -68,6 +69,27 @@ def test_what_is_no_json_is_read_as_a_text(body: bytes, expected: bool) -> None:
 def test_other_countries_have_their_own_ways(number: str, text: str) -> None:
     assert mentions(seek_number(number), json.dumps([text]).encode())
     assert not mentions(SOUGHT, json.dumps([text]).encode())
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "expected"),
+    [
+        ("+525512345678", "5215512345678", True),
+        ("+525512345678", "+52 1 55 1234 5678", True),
+        ("+525512345678", "55 1234 5678", True),
+        ("+525512345678", "+53 55 1234 5678", False),
+        ("+5491123456789", "+54 11 2345 6789", True),
+        ("+5491123456789", "+54 9 11 2345-6789", True),
+        ("+5491123456789", "11 2345 6789", True),
+        ("+201001234567", "+20 100 123 4567", True),
+        ("+201001234567", "+20 (0) 100 123 4567", True),
+    ],
+)
+def test_a_number_with_two_forms_is_found_under_both(number: str, text: str, expected: bool) -> None:
+    assert mentions(seek_number(number), json.dumps([text]).encode()) is expected
+    wamid = base64.b64encode(re.sub("[^0-9]", "", text).encode()).decode()
+    if text.startswith(("+52", "+54", "52")):
+        assert is_told_by_id(seek_number(number), f"wamid.{wamid}")
 
 
 WAMID = base64.b64encode(b"\x1d\x18\x0c919800000001\x15\x02\x00\x11").decode()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
-from app.providers.answers import read_failure, read_retry_after
+from app.providers.answers import read_answer, read_retry_after
 from app.providers.base import Response
 
 AT = "Sun, 22 Nov 2026 04:30:00 GMT"
@@ -18,7 +18,7 @@ REFUSED = Rejected(Reason.REQUEST_REFUSED)
 
 def read(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Outcome:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_failure(Response(status, headers or {}, raw), treat_500_as="retry", secrets=())
+    return read_answer(Response(status, headers or {}, raw), treat_500_as="retry", list_secrets=tuple)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_wish_to_wait_is_handed_on(status: int) -> None:
 
 
 def test_500_may_be_declared_uncertain() -> None:
-    outcome = read_failure(Response(500, {}, b""), treat_500_as="unknown", secrets=())
+    outcome = read_answer(Response(500, {}, b""), treat_500_as="unknown", list_secrets=tuple)
     assert outcome == Uncertain(Reason.GATEWAY_FAILED, "HTTP 500")
 
 
@@ -69,7 +69,7 @@ def test_500_may_be_declared_uncertain() -> None:
         (400, {"message": "Missing value for variable balance"}, REFUSED),
         (400, {"message": "bodyValues.credits is empty: no value for balance"}, REFUSED),
         (404, {"message": "Template coins_earned not found"}, Rejected(Reason.TEMPLATE_REFUSED, Scope.TEMPLATE)),
-        (404, {"message": "Channel not found"}, REFUSED),
+        (404, {"message": "Channel not found"}, Rejected(Reason.ACCOUNT_BLOCKED, Scope.PROVIDER)),
         (404, b"<html>template</html>", REFUSED),
         (400, {"error": {"title": "template is not approved"}}, Rejected(Reason.TEMPLATE_REFUSED, Scope.TEMPLATE)),
         (422, {"message": "template variable user_name is missing"}, REFUSED),
@@ -116,7 +116,7 @@ def test_body_refines_the_status(status: int, body: Any, expected: Outcome) -> N
     ("body", "detail"),
     [
         (b"", "HTTP 400"),
-        (b"<html>918000000001</html>", "HTTP 400"),
+        (b"<html>918000000001</html>", "HTTP 400: a page: a firewall or a proxy answered, not the API"),
         ({"message": "no", "customer": "Riya"}, "HTTP 400: no"),
         ({"error": {"message": "a", "error_data": {"details": "b"}}, "title": "c"}, "HTTP 400: a | b | c"),
         ({"error": {"code": 131008, "message": "missing"}}, "HTTP 400: 131008: missing"),

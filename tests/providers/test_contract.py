@@ -18,7 +18,8 @@ from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider, Response
-from app.providers.whatsapp import META_CODES
+from app.providers.trouble import META_CODES
+from app.sources.signature import Mistake
 
 TextsOf = Callable[[bytes], list[str]]
 
@@ -282,12 +283,23 @@ def test_own_webhook_is_believed_and_a_forged_one_is_not(sample: Sample, provide
     assert not provider.verify_receipt(dict.fromkeys(headers, ""), dict.fromkeys(query, ""), body)
 
 
+def test_what_cannot_be_genuine_is_known_from_headers_and_query(sample: Sample, provider: Provider) -> None:
+    headers, query = sample.prove(b"{}")
+    assert provider.find_receipt_mistake(headers, query) is None
+    assert provider.find_receipt_mistake({}, {}) is Mistake.MISSING
+    assert provider.find_receipt_mistake(dict.fromkeys(headers, " "), dict.fromkeys(query, "")) is Mistake.MISSING
+    for wrong in ("x", "é", "sha256=", "\ud800"):
+        mistake = provider.find_receipt_mistake(dict.fromkeys(headers, wrong), dict.fromkeys(query, wrong))
+        assert mistake is (Mistake.OTHER if query else Mistake.MALFORMED)
+
+
 def test_without_a_webhook_secret_no_webhook_is_believed(sample: Sample) -> None:
     provider_type = PROVIDER_TYPES[sample.settings["type"]]
     settings_ = provider_type.settings_type.model_validate({**sample.settings, **sample.unprovable})
     for body in (b"", b"{}"):
         headers, query = sample.prove(body)
         assert not provider_type(settings_).verify_receipt(headers, query, body)
+        assert provider_type(settings_).find_receipt_mistake(headers, query) is Mistake.UNSET
         assert not provider_type(settings_).verify_receipt({}, {"token": ""}, body)
 
 

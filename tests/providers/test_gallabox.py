@@ -85,14 +85,16 @@ def test_header_goes_by_its_kind(
         ({"id": "g-1", "status": "ACCEPTED"}, Accepted),
         ({"id": "g-1", "status": "accepted", "warnings": ["slow"]}, Accepted),
         ({"status": "Accepted"}, Accepted),
-        ({"id": "g-1", "status": "QUEUED"}, Rejected),
+        ({"id": "g-1", "status": "QUEUED"}, Accepted),
         ({"id": "g-1", "status": "FAILED", "message": "no"}, Rejected),
         ({"status": "ACCEPTED", "error": "no"}, Rejected),
-        ({"id": "g-1"}, Uncertain),
+        ({"id": "g-1"}, Accepted),
+        ({"id": "g-1", "status": "ACCEPTED", "message": 7}, Accepted),
+        ({"id": "g-1", "status": "IN_LIMBO"}, Uncertain),
         ({}, Uncertain),
     ],
 )
-def test_only_accepted_is_accepted(gallabox: Provider, answer: Mapping[str, Any], kind: type) -> None:
+def test_what_says_that_it_was_taken_is_accepted(gallabox: Provider, answer: Mapping[str, Any], kind: type) -> None:
     assert type(gallabox.read_response(Response(202, {}, json.dumps(answer).encode()))) is kind
 
 
@@ -250,12 +252,73 @@ def test_templates_of_the_channel_are_read_from_the_list(build_account: Callable
                 TemplateButton("url", "Shop", "https://shop.example/{{1}}"),
                 TemplateButton("phone", "Call", "180000"),
                 TemplateButton("reply", "Stop"),
+                TemplateButton("flow", "flow"),
             ),
             language="en_US",
             category="MARKETING",
             status="approved",
         ),
         Template(provider="main", id="banner", body="Look", header_kind="image", status=""),
+        Template(provider="main", id="no body", body="", status=""),
+        Template(provider="main", id="odd", body="", status=""),
+    ]
+
+
+COUPON = {
+    "name": "coupon",
+    "status": "approved",
+    "components": [
+        {"type": "HEADER", "format": "LOCATION"},
+        {"type": "LIMITED_TIME_OFFER", "limited_time_offer": {"text": "Only now", "has_expiration": True}},
+        {"type": "BODY", "text": "Hurry."},
+        {"type": "CAROUSEL", "cards": [{"components": []}]},
+        {
+            "type": "BUTTONS",
+            "buttons": [
+                {"type": "COPY_CODE", "example": "25OFF"},
+                {"type": "OTP", "otp_type": "COPY_CODE", "text": "Copy"},
+                {
+                    "type": "URL",
+                    "text": "Copy",
+                    "url": "https://www.whatsapp.com/otp/code/?otp_type=COPY_CODE&code=otp{{1}}",
+                },
+                {"type": "CATALOG"},
+                {"type": "MPM", "text": "View items"},
+                {"type": "SPM"},
+                {"type": "ORDER_DETAILS", "text": "Pay"},
+                {"text": "Odd"},
+                {"type": "URL", "text": "Shop", "url": "https://shop.example/{{1}}"},
+            ],
+        },
+    ],
+}
+
+
+def test_every_part_of_a_listed_template_is_kept_in_its_place(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("gallabox")
+    assert isinstance(provider, Gallabox)
+    assert provider.read_templates("main", json.dumps([COUPON]).encode()) == [
+        Template(
+            provider="main",
+            id="coupon",
+            body="Hurry.",
+            header_kind="location",
+            offer="Only now",
+            offer_expires=True,
+            others=("carousel",),
+            buttons=(
+                TemplateButton("copy_code", "Copy offer code"),
+                TemplateButton("otp", "Copy"),
+                TemplateButton("otp", "Copy"),
+                TemplateButton("catalog", "View catalog"),
+                TemplateButton("mpm", "View items"),
+                TemplateButton("spm", "View"),
+                TemplateButton("order_details", "Pay"),
+                TemplateButton("unknown", "Odd"),
+                TemplateButton("url", "Shop", "https://shop.example/{{1}}"),
+            ),
+            status="approved",
+        )
     ]
 
 
@@ -303,6 +366,12 @@ def test_a_signature_in_hex_is_taken_only_where_the_yaml_says_so(
         name for name, text in written.items() if provider.verify_receipt({"x-gallabox-signature": text}, {}, body)
     }
     assert found == taken
+    worth_reading = {
+        name for name, text in written.items()
+        if provider.find_receipt_mistake({"x-gallabox-signature": f" {text}"}, {}) is None
+    }  # fmt: skip
+    forged = set() if form == "base64" else {"forged"}
+    assert worth_reading == taken | forged
 
 
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, lambda name: f" {name} "])

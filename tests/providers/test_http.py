@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from pydantic import ValidationError
 
-from app.model.delivery import Reason
-from app.model.message import Message
+from app.model.delivery import Reason, Rejected
+from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
-from app.providers.base import Provider
+from app.providers.base import Provider, Response
+from app.sources.signature import Mistake
 
 
 def test_any_json_api_can_be_described(build_account: Callable[..., Provider], message: Message) -> None:
@@ -85,8 +89,82 @@ def test_a_token_does_where_no_signing_secret_is_set(
 ) -> None:
     provider = build_account("http", webhook_secret="", webhook_token="hook-canary-4")
     assert provider.verify_receipt({}, {"token": token}, b"{}") is believed
+    assert (provider.find_receipt_mistake({}, {"token": token}) is None) is believed
 
 
 def test_a_token_does_not_stand_in_for_a_signature(build_account: Callable[..., Provider]) -> None:
     provider = build_account("http", webhook_token="hook-canary-4")
     assert not provider.verify_receipt({}, {"token": "hook-canary-4"}, b"{}")
+    assert provider.find_receipt_mistake({}, {"token": "hook-canary-4"}) is Mistake.MISSING
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    return dict(parse_qsl(body.decode(), keep_blank_values=True))
+
+
+def test_a_value_is_encoded_for_its_place(build_account: Callable[..., Provider]) -> None:
+    provider = build_account(
+        "http",
+        path="/to/$phone_plus/$template?v=$$1",
+        query={"who": "$name", "vars": "$variables", "none": "$language", "n": 7, "api_token": "a$phone+b"},
+        headers={"idempotency-key": "$delivery_id", "x-name": "for $name", "x-lang": "$language", "x-token": "p$phone"},
+    )
+    hostile = Message("+919800000001", "a/b?c", "Ri\r\nya हि & %41", variables=(Variable(None, "1&2=3"),))
+    request = provider.build_request(hostile, "d-1")
+    path, _, query = request.url.partition("?")
+    assert path == "https://api.example/to/%2B919800000001/a%2Fb%3Fc"
+    assert query.isascii()
+    assert form_of(query.encode()) == {
+        "v": "$1",
+        "who": "Ri\r\nya हि & %41",
+        "vars": '["1&2=3"]',
+        "n": "7",
+        "api_token": "a$phone+b",
+    }
+    assert request.headers["idempotency-key"] == "d-1"
+    assert request.headers["x-name"] == "for Ri%0D%0Aya %E0%A4%B9%E0%A4%BF & %41"
+    assert request.headers["x-token"] == "p$phone", "a secret is no template"
+    assert "x-lang" not in request.headers
+
+
+def test_a_form_is_sent_as_a_form(build_account: Callable[..., Provider], message: Message) -> None:
+    provider = build_account(
+        "http", body=None, form={"To": "whatsapp:$phone_plus", "Vars": "$variables_by_name", "Lang": "$language"}
+    )
+    request = provider.build_request(message, "d-1")
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert form_of(request.body) == {
+        "To": "whatsapp:+919800000001",
+        "Vars": '{"user_name":"Riya","amount":"100"}',
+        "Lang": "en",
+    }
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"path": "/$fone"}, r"\$fone is not known"),
+        ({"path": "/$language"}, "cannot stand in a path"),
+        ({"path": "/$variables"}, "has to be the whole value"),
+        ({"path": "/x$variables"}, "has to be the whole value"),
+        ({"headers": {"x-a": "$fone"}}, r"\$fone is not known"),
+        ({"headers": {"x-a": "$variables"}}, "cannot stand in a header"),
+        ({"query": {"a": "x $buttons"}}, "has to be the whole value"),
+        ({"query": {"a": float("nan")}}, "query"),
+        ({"form": {"a": "$fone"}, "body": None}, r"\$fone is not known"),
+        ({"form": {"a": "b"}}, "write one of the two"),
+        ({"body": None}, "write one of the two"),
+    ],
+)
+def test_what_cannot_be_filled_is_told_before_anything_is_sent(
+    build_account: Callable[..., Provider], bad: Any, told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        build_account("http", **bad)
+
+
+def test_a_secret_of_the_query_is_struck_out_of_what_a_provider_says(build_account: Callable[..., Provider]) -> None:
+    provider = build_account("http", query={"token": "query-canary-9"})
+    outcome = provider.read_response(Response(400, {}, b'{"message": "bad token query-canary-9"}'))
+    assert isinstance(outcome, Rejected)
+    assert outcome.detail == "HTTP 400: bad token ***"

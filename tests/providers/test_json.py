@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.providers.json import as_text, first_text, parse_json, read_instant, read_path, walk_texts
+from app.providers.json import as_text, first_text, parse_json, read_embedded, read_instant, read_path, walk_places
 
 VALUE = {"a": {"b": [{"c": 1}, {"c": "x"}]}, "e": "", "t": True, "n": None, "f": 1.5}
 
@@ -89,6 +89,46 @@ def test_what_is_no_json_is_none(body: bytes) -> None:
     assert parse_json(body) is None
 
 
-def test_texts_are_walked_so_deep_and_no_deeper() -> None:
-    value = {"m": "1", "x": "no", "in": [{"m": "2", "in": {"m": "3", "in": {"m": "too deep"}}}, "no"]}
-    assert list(walk_texts(value, frozenset({"m"}))) == ["1", "2", "3"]
+def deep(levels: int, value: Any) -> Any:
+    return {"in": deep(levels - 1, value)} if levels else value
+
+
+def test_what_stands_in_a_value_is_found_in_the_order_written() -> None:
+    value = {"M_1": "1", "in": [{"m": '{"x": [2]}'}, "text", [{"m": 3}], 7], "last": None}
+    found = [(place.key, place.value, place.inside) for place in walk_places(value)]
+    assert found == [
+        ("m1", "1", ()),
+        ("in", value["in"], ()),
+        ("m", '{"x": [2]}', ("in",)),
+        ("x", [2], ("in", "m")),
+        ("in", "text", ()),
+        ("m", 3, ("in",)),
+        ("last", None, ()),
+    ]
+
+
+@pytest.mark.parametrize(("levels", "found"), [(4, True), (15, True), (16, False), (500, False)])
+def test_values_are_walked_so_deep_and_no_deeper(levels: int, found: bool) -> None:
+    assert ("m" in [place.key for place in walk_places(deep(levels, {"m": 1}))]) is found
+
+
+def test_of_a_long_list_the_beginning_is_looked_at() -> None:
+    assert len([place for place in walk_places({"in": ["x"] * 5_000}) if place.value == "x"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("no {{1}} here", None),
+        ('400 - {"a": {"b": 1}} - end', {"a": {"b": 1}}),
+        ('{"a": ', None),
+        ('{"a":' * 5_000, None),
+    ],
+)
+def test_an_object_in_a_text_is_read(text: str, expected: Any) -> None:
+    assert read_embedded(text) == expected
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
+    assert parse_json(b"\xef\xbb\xbf" + b'{"a": 1}') == {"a": 1}

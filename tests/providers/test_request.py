@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.model.message import Header, Message, Variable
+from app.model.message import Header, Location, Message, Variable
 from app.providers.request import MESSAGE_NAMES, check_mapping, fill_mapping, message_values
 
 VALUES = {"template": "tpl", "name": None, "variables": ["a", "$template"], "header": None, "n": 5}
@@ -72,3 +73,47 @@ def test_a_message_fills_every_name() -> None:
 def test_a_media_header_without_a_file_name_has_none() -> None:
     values = message_values(Message("+919800000001", "t", header=Header("video", "https://cdn.example/v")), "d-1")
     assert values["header"] == {"kind": "video", "url": "https://cdn.example/v"}
+
+
+def test_everything_that_fills_a_template_goes_as_cloud_apis_components() -> None:
+    """https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/template-messages."""
+    document = Header("document", "https://cdn.example/1042.pdf", "bill.pdf")
+    message = Message("+919800000001", "t", variables=(Variable("name", "Riya"), Variable("2", "100")), header=document)
+    mapping = {"template": {"components": "$components", "ends": "$offer_ends_at"}}
+    assert fill_mapping(mapping, message_values(message, "d-1")) == {
+        "template": {
+            "components": [
+                {
+                    "type": "header",
+                    "parameters": [
+                        {
+                            "type": "document",
+                            "document": {"link": "https://cdn.example/1042.pdf", "filename": "bill.pdf"},
+                        }
+                    ],
+                },
+                {
+                    "type": "body",
+                    "parameters": [
+                        {"type": "text", "parameter_name": "name", "text": "Riya"},
+                        {"type": "text", "text": "100"},
+                    ],
+                },
+            ]
+        }
+    }
+    text = replace(message, header=Header("text", "Diwali"), variables=())
+    assert message_values(text, "d-1")["components"] == [
+        {"type": "header", "parameters": [{"type": "text", "text": "Diwali"}]}
+    ]
+    assert message_values(Message("+919800000001", "t"), "d-1")["components"] is None
+    with pytest.raises(ValueError, match="whole value"):
+        check_mapping("x-$components", MESSAGE_NAMES)
+
+
+def test_a_location_is_described_as_an_object_of_its_parts() -> None:
+    place = Location("12.97", "77.59", "Acme", "1 MG Road")
+    values = message_values(Message("+919800000001", "t", header=place), "d-1")
+    parts = {"latitude": "12.97", "longitude": "77.59", "name": "Acme", "address": "1 MG Road"}
+    assert values["header"] == {"kind": "location", **parts}
+    assert (values["header_kind"], values["header_value"]) == ("location", "Acme, 1 MG Road")

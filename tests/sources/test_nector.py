@@ -133,7 +133,6 @@ def test_long_integers_stay_texts(number: str, kind: type) -> None:
     [
         (b"", "the body is not JSON at line 1, column 1"),
         (b"   ", "the body is not JSON"),
-        (b"\xef\xbb\xbf{}", "the body starts with a byte order mark"),
         ('{"a": 1}'.encode("utf-16"), "the body is not UTF-8 at byte 0"),
         ('{"a": 1}'.encode("utf-16-le"), "the body is not JSON"),
         (b'{"a": "\xff"}', "the body is not UTF-8 at byte 7"),
@@ -188,6 +187,10 @@ def test_what_is_no_object_is_422(body: bytes) -> None:
 )
 def test_unusual_but_good_json_is_read(body: bytes) -> None:
     assert parse_body(body) == json.loads(body)
+
+
+def test_a_byte_order_mark_before_the_body_says_nothing() -> None:
+    assert parse_body(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
 def test_a_fault_holds_no_value() -> None:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sources.signature import RAW, list_schemes, list_signed, match_hmac, verify_secret
+from app.sources.signature import (
+    RAW,
+    Mistake,
+    find_secret_mistake,
+    list_schemes,
+    list_signed,
+    match_hmac,
+    verify_secret,
+)
 
 SECRET = "an-invented-secret"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -37,6 +45,24 @@ def test_hash_of_any_active_secret_is_accepted(value: str, secrets: list[str]) -
 )
 def test_any_other_hash_is_refused(value: str | None, secrets: list[str]) -> None:
     assert not verify_secret(value, secrets)
+
+
+@pytest.mark.parametrize(
+    ("value", "secrets", "mistake"),
+    [
+        (DIGEST, ["older", SECRET], None),
+        (None, [SECRET], Mistake.MISSING),
+        (" ", [SECRET], Mistake.MISSING),
+        ("", [""], Mistake.MISSING),
+        (f" {SECRET}", ["older", SECRET], Mistake.PLAIN),
+        (SECRET.upper(), [SECRET], Mistake.OTHER),
+        (DIGEST, ["another"], Mistake.OTHER),
+        (DIGEST, [], Mistake.OTHER),
+        ("\udcff", [SECRET], Mistake.OTHER),
+    ],
+)
+def test_a_mistake_is_named(value: str | None, secrets: list[str], mistake: Mistake | None) -> None:
+    assert find_secret_mistake(value, secrets) is mistake
 
 
 BODY = b'{"user_name": "Riya"}'

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.values.instant import format_instant, name_day, parse_instant, read_epoch, read_moment
+from app.values.instant import format_instant, is_whole_day, name_day, parse_instant, read_epoch, read_moment
 from app.values.number import SentFloat
 
 INDIA = "Asia/Kolkata"
@@ -30,6 +30,28 @@ NEW_YEAR_IN_INDIA = 1_798_741_800_000  # 2027-01-01T00:00:00+05:30
         (1_798_741_800, NEW_YEAR_IN_INDIA),
         ("1798741800", NEW_YEAR_IN_INDIA),
         (NEW_YEAR_IN_INDIA, NEW_YEAR_IN_INDIA),
+        (NEW_YEAR_IN_INDIA * 1000 + 7, NEW_YEAR_IN_INDIA),
+        ("1798741800000000", NEW_YEAR_IN_INDIA),
+        ("/Date(1798741800000)/", NEW_YEAR_IN_INDIA),
+        ("/Date(1798741800000+0530)/", NEW_YEAR_IN_INDIA),
+        ("2026-12-31 18:30:00 UTC", NEW_YEAR_IN_INDIA),
+        ("2026-12-31 18:30:00 +0000", NEW_YEAR_IN_INDIA),
+        ("2027-01-01 00:00:00 IST", NEW_YEAR_IN_INDIA),
+        ("2027-01-01 00:00:00 +0530", NEW_YEAR_IN_INDIA),
+        ("2027-01-01 00:00 +05:30", NEW_YEAR_IN_INDIA),
+        ("Thu, 31 Dec 2026 18:30:00 GMT", NEW_YEAR_IN_INDIA),
+        ("Thu, 31 Dec 2026 13:30:00 -0500", NEW_YEAR_IN_INDIA),
+        ("1 Jan 2027 00:00", NEW_YEAR_IN_INDIA),
+        ("Jan 1, 2027 12:00 AM", NEW_YEAR_IN_INDIA),
+        ("January 1, 2027 12:00am", NEW_YEAR_IN_INDIA),
+        ("Fri Jan 01 2027 00:00:00 GMT+0530 (India Standard Time)", NEW_YEAR_IN_INDIA),
+        ("2027/01/01 00:00:00", NEW_YEAR_IN_INDIA),
+        ("2027/1/1 00:00", NEW_YEAR_IN_INDIA),
+        ("2026-12-31T24:00:00", NEW_YEAR_IN_INDIA),
+        ("2026-12-31T24:00:00+05:30", NEW_YEAR_IN_INDIA),
+        ("2026-12-31t18:30:00z", NEW_YEAR_IN_INDIA),
+        ("2026-12-31 18:30:00.123456 UTC", NEW_YEAR_IN_INDIA + 123),
+        ("2026-12-31T18:30:00,5Z", NEW_YEAR_IN_INDIA + 500),
         (str(NEW_YEAR_IN_INDIA), NEW_YEAR_IN_INDIA),
         (SentFloat("1798741800.5"), NEW_YEAR_IN_INDIA + 500),
         ("9999-12-31T23:59:59Z", 253_402_300_799_000),
@@ -46,12 +68,52 @@ def test_instant_is_read(value: Any, instant: int, end_of_day: bool) -> None:
     [
         ("2026-12-31", True, NEW_YEAR_IN_INDIA),
         ("20261231", True, NEW_YEAR_IN_INDIA),
+        ("2026/12/31", True, NEW_YEAR_IN_INDIA),
+        ("31 Dec 2026", True, NEW_YEAR_IN_INDIA),
+        ("31-Dec-2026", True, NEW_YEAR_IN_INDIA),
+        ("December 31, 2026", True, NEW_YEAR_IN_INDIA),
         ("2027-01-01", False, NEW_YEAR_IN_INDIA),
         ("9999-12-31", True, 253_402_300_800_000),
     ],
 )
 def test_date_is_a_whole_day_in_the_zone_of_the_store(value: str, end_of_day: bool, instant: int) -> None:
     assert parse_instant(value, INDIA, end_of_day=end_of_day) == instant
+
+
+@pytest.mark.parametrize(
+    ("value", "day_ends", "instant"),
+    [
+        ("2026-12-31", "", "2026-12-31T18:30:00.000Z"),
+        ("2026-12-31", "24:00", "2026-12-31T18:30:00.000Z"),
+        ("2026-12-31", "22:00", "2026-12-31T16:30:00.000Z"),
+        ("2026-12-31T00:00:00Z", "", "2026-12-31T00:00:00.000Z"),
+        ("2026-12-31T00:00:00Z", "24:00", "2026-12-31T18:30:00.000Z"),
+        ("2026-12-31T00:00:00.000Z", "24:00", "2026-12-31T18:30:00.000Z"),
+        ("2026-12-31 00:00", "22:00", "2026-12-31T16:30:00.000Z"),
+        ("2026-12-31T00:00:00+05:30", "24:00", "2026-12-31T18:30:00.000Z"),
+        ("2026-12-31T00:00:01Z", "24:00", "2026-12-31T00:00:01.000Z"),
+        (1_798_675_200, "24:00", "2026-12-31T00:00:00.000Z"),
+    ],
+)
+def test_a_store_says_when_a_day_ends_and_then_midnight_is_a_whole_day(value: Any, day_ends: str, instant: str) -> None:
+    at = parse_instant(value, INDIA, end_of_day=True, day_ends=day_ends)
+    assert format_instant(at or 0) == instant
+    is_whole = is_whole_day(value, INDIA, day_ends)
+    assert is_whole is (
+        value == "2026-12-31" or (bool(day_ends) and str(value).find("00:00") > 0 and ":01" not in str(value))
+    )
+
+
+@pytest.mark.parametrize("value", ["soon", None, "31/12/2026"])
+def test_what_is_no_date_is_no_whole_day(value: Any) -> None:
+    assert not is_whole_day(value, INDIA, "24:00")
+
+
+@pytest.mark.parametrize("zone", ["Asia/Jerusalem", "Asia/Kolkata", "UTC"])
+def test_a_short_name_of_a_zone_is_only_the_stores_own(zone: str) -> None:
+    at = parse_instant("2026-12-31 10:00:00 IST", zone, end_of_day=True)
+    expected = {"Asia/Jerusalem": "2026-12-31T08:00:00.000Z", "Asia/Kolkata": "2026-12-31T04:30:00.000Z"}
+    assert (at and format_instant(at)) == expected.get(zone)
 
 
 def test_day_ends_with_its_zone_also_when_the_clock_changes() -> None:
@@ -77,11 +139,19 @@ def test_day_ends_with_its_zone_also_when_the_clock_changes() -> None:
         "1969-12-31T23:59:59",
         "0001-01-01T00:00:00+14:00",
         "2026-12-31T25:00:00Z",
+        "2026-12-31T24:30:00Z",
+        "2026/02/30",
+        "1970/01/01 00:00:00 UTC",
+        "31 Foo 2026",
+        "31 Dec 2026 13:00 PM",
+        "2026-12-31 18:30:00 +9900",
+        "Thu, 31 Dec 2026 18:30:00 XYZ",
+        "/Date(7)/",
         0,
         7,
         20261231,
         202612312359,
-        1_798_741_800_000_000,
+        20261231235959,
         True,
         None,
         [],
@@ -169,7 +239,7 @@ def test_a_local_time_in_the_gap_or_the_overlap_is_one_instant(zone: str, local:
 
 @pytest.mark.parametrize(
     "text",
-    ["2027-02-29", "2026-12-31T10:00:00 IST", "2026-12-31T10:00:00 Mars/Base", "2026-12-31T10:00:00[Asia/Dubai]"],
+    ["2027-02-29", "2026-12-31T10:00:00 PST", "2026-12-31T10:00:00 Mars/Base", "2026-12-31T10:00:00[Asia/Dubai]"],
 )
 def test_a_day_or_a_zone_that_does_not_exist_is_not_guessed(text: str) -> None:
     assert parse_instant(text, INDIA, end_of_day=True) is None

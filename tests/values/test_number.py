@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.values.number import SentFloat, is_number, read_decimal
+from app.values.number import SentFloat, is_number, read_amount, read_decimal
 
 
 def test_sent_float_keeps_its_text() -> None:
@@ -48,3 +48,63 @@ def test_exact_numbers_are_read(value: Any, number: str) -> None:
 )
 def test_what_is_no_number_is_not_guessed(value: Any) -> None:
     assert read_decimal(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "locale", "number"),
+    [
+        ("1,250", "en_IN", "1250"),
+        ("1,00,000", "en_IN", "100000"),
+        ("12,34,567.50", "en_IN", "1234567.50"),
+        ("1,234,567", "en_IN", "1234567"),
+        ("₹1,250.00", "en_IN", "1250.00"),
+        ("₹ 1,250/-", "en_IN", "1250"),
+        ("Rs. 500", "en_IN", "500"),
+        ("Rs 1,250", "en_IN", "1250"),
+        ("INR 500", "en_IN", "500"),
+        ("500 INR", "en_IN", "500"),
+        ("-₹5", "en_IN", "-5"),
+        ("\u22125", "en_IN", "-5"),
+        ("US$20.50", "en_IN", "20.50"),
+        ("1 250", "en_IN", "1250"),
+        ("1\u00a0250", "fr_FR", "1250"),
+        ("1\u202f250,50 €", "fr_FR", "1250.50"),
+        ("1'250.50", "de_CH", "1250.50"),
+        ("१२५०", "hi_IN", "1250"),
+        ("१,२५०", "hi_IN", "1250"),
+        ("1.250,00", "de_DE", "1250.00"),
+        ("1.234.567", "de_DE", "1234567"),
+        ("12,5", "de_DE", "12.5"),
+        ("1,00,000", "de_DE", "100000"),
+        ("1,250.00", "de_DE", "1250.00"),
+        ("100", "de_DE", "100"),
+        (100, "de_DE", "100"),
+        (SentFloat("1e3"), "en_IN", "1000"),
+    ],
+)
+def test_amounts_are_read_as_people_write_them(value: Any, locale: str, number: str) -> None:
+    assert read_amount(value, locale) == Decimal(number)
+
+
+@pytest.mark.parametrize(
+    ("value", "locale"),
+    [
+        ("1,250", "de_DE"),  # 1250 or 1.25
+        ("1,25", "en_IN"),
+        ("12,50", "en_IN"),
+        ("1,2,3", "en_IN"),
+        ("1,0000", "en_IN"),
+        ("1.250,00", "en_IN"),
+        ("1 25", "en_IN"),
+        ("100 coins", "en_IN"),
+        ("a lot", "en_IN"),
+        ("1e3", "en_IN"),
+        ("", "en_IN"),
+        ("₹", "en_IN"),
+        (True, "en_IN"),
+        ([100], "en_IN"),
+        (None, "en_IN"),
+    ],
+)
+def test_amounts_with_two_readings_or_none_are_not_guessed(value: Any, locale: str) -> None:
+    assert read_amount(value, locale) is None

@@ -8,7 +8,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.values.number import SentFloat
-from app.values.text import Unfit, clean_text, clean_value, is_link, is_missing, write_scalar, write_value, write_whole
+from app.values.text import (
+    Unfit,
+    clean_text,
+    clean_value,
+    cut_letters,
+    is_blank,
+    is_link,
+    is_missing,
+    write_scalar,
+    write_value,
+    write_whole,
+)
 
 FAMILY = "👩\u200d👩\u200d👧"
 
@@ -118,6 +129,39 @@ def test_quick_way_for_plain_text_does_the_same(text: str) -> None:
         "nan",
         " null ",
         "nu\u200bll",
+        "null null",
+        "undefined undefined",
+        "None None",
+        "NULL NULL",
+        "NA NA",
+        "N/A",
+        "n/a",
+        "nan nan",
+        "null, null",
+        "Riya null",
+        "Riya undefined",
+        "Riya N/A",
+        "null Sharma",
+        "undefined, Riya",
+        "Riya null Sharma",
+        "Riya Devi null",
+        "[object Object]",
+        "Riya [object Object]",
+        "[object Undefined]",
+        ".",
+        "-",
+        "--",
+        "?",
+        "\u2014",
+        "...",
+        "\u2026",
+        "()",
+        "\u3164",
+        "\u3164\u3164",
+        "\u2800",
+        "\ufe0f",
+        "\u200b\ufe0f\u200d",
+        "रिया null",
         float("nan"),
     ],
 )
@@ -125,8 +169,53 @@ def test_these_values_are_missing(value: Any) -> None:
     assert is_missing(value)
 
 
+@pytest.mark.parametrize("value", [None, "", " ", "null", "undefined", "\u200b", "\u3164", float("nan")])
+def test_nothing_is_blank_and_missing(value: Any) -> None:
+    assert is_blank(value)
+    assert is_missing(value)
+
+
+@pytest.mark.parametrize("value", ["-", "N/A", "Riya null", "[object Object]", "Riya", 0, "x" * 300, "हि" * 100])
+def test_what_a_yaml_may_show_instead_is_not_blank(value: Any) -> None:
+    assert not is_blank(value)
+
+
 @pytest.mark.parametrize(
-    "value", [0, False, "0", "false", "None", "Null", "-", [], {}, 0.0, "रिया", "a\nb", FAMILY, float("inf")]
+    "value",
+    [
+        *("Jennifer Null", "Riya None", "Nana", "NA", "Na", "Butter nan", "nullable", "Null Island", "undefinedness"),
+        *("$", "%", "+", "*****", "#1", "₹", "5-", "A.", "🎉", "❤\ufe0f", "李", "O'Brien", "रिया", "x@acme.example"),
+        *("the value of this long title is null", "Riya " + "x" * 100 + " null", "[objects]"),
+    ],
+)
+def test_names_and_signs_that_mean_something_are_there(value: str) -> None:
+    assert not is_missing(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "cut"),
+    [
+        ("Riya", 2, "Ri"),
+        ("Riya", 4, "Riya"),
+        ("Riya", 9, "Riya"),
+        ("Riya", 0, ""),
+        ("Riya", -3, ""),
+        ("हिन्दुस्तानी", 2, "हि"),
+        ("हिन्दुस्तानी", 1, ""),
+        ("🇮🇳🇮🇳", 1, ""),
+        ("🇮🇳🇮🇳", 2, "🇮🇳"),
+        ("🇮🇳🇮🇳", 3, "🇮🇳"),
+        ("a🇮🇳", 2, "a"),
+        ("🏴\U000e0067\U000e0062\U000e007fx", 2, ""),
+        (FAMILY, 3, ""),
+    ],
+)
+def test_text_is_cut_between_what_people_take_for_letters(text: str, end: int, cut: str) -> None:
+    assert cut_letters(text, end) == cut
+
+
+@pytest.mark.parametrize(
+    "value", [0, False, "0", "false", "None", "Null", "NULL", [], {}, 0.0, "रिया", "a\nb", FAMILY, float("inf")]
 )
 def test_these_values_are_there(value: Any) -> None:
     assert not is_missing(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from app.cli.tables import count_nouns
 from app.clock import read_clock
 from app.ids import new_uuid7
 from app.mapping.problems import Problem, format_problem
-from app.mapping.rules import Config
+from app.mapping.rules import Config, Route
 from app.settings import read_environment
 
 
@@ -40,6 +41,8 @@ def check(
         show = format_problem if style == "text" else _annotate
         for name, problem in checked.problems:
             print(show(name, problem))
+        for remark in checked.remarks:
+            print(f"note: {remark}", file=sys.stderr)
         print(_sum_up(checked))
     return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
 
@@ -48,7 +51,7 @@ def check(
 class Checked:
     """What a file came to: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates.
 
-    `untried`: routes without an example.
+    `remarks`: what was made of the examples.
     """
 
     name: str
@@ -57,7 +60,7 @@ class Checked:
     passed: int = 0
     failed: int = 0
     listed: tuple[str, ...] = ()
-    untried: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def count(self, severity: str) -> int:
         """Return how many problems are so bad."""
@@ -90,10 +93,16 @@ def _run(
     name, now = read.sources.name, read_clock()
     results = run_examples(config, read.templates.templates, now, new_uuid7)
     failed = sum(bool(result.problems) for result in results)
-    found += [(name, problem) for result in results for problem in result.problems]
+    found += [(name, problem) for result in results for problem in (*result.problems, *result.warnings)]
+    remarks = tuple(dict.fromkeys(remark for result in results for remark in result.remarks))
     found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
-    untried = tuple(route.name for route in config.routes if not route.examples)
-    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed, untried)
+    untried = [route for route in config.routes if not route.examples]
+    found += [(name, Problem("warning", route.line, route.column, *_describe_untried(route))) for route in untried]
+    return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed, remarks)
+
+
+def _describe_untried(route: Route) -> tuple[str, str]:
+    return f'no example tries route "{route.name}"', "add one below `examples:`; `nector-relay examples` writes them"
 
 
 def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem]:
@@ -128,8 +137,7 @@ def _sum_up(checked: Checked) -> str:
     if not checked.routes:
         return f"{checked.name}: {told}; nothing was run"
     examples = f"{checked.passed} of {count_nouns(checked.passed + checked.failed, 'example')} right"
-    untried = f"; no example tries {', '.join(checked.untried)}" if checked.untried else ""
-    return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}{untried}"
+    return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}"
 
 
 def _as_json(checked: Checked) -> dict[str, object]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.mapping.provider import ProviderSettings
-from app.mapping.template import Template, Templates
+from app.mapping.template import Template, Templates, gather_languages
 from app.providers import build_provider
 from app.providers.answers import is_success
 from app.providers.base import LIST_LIMIT_BYTES, Response, TemplateLister
+from app.settings import read_environment, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:
     answers = asyncio.run(_fetch_all({name: (providers[name], lister) for name, lister in listers.items()}))
     found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
     return LiveTemplates(
-        templates={(name, template.id): template for name, templates in found.items() for template in templates},
+        templates=gather_languages(template for templates in found.values() for template in templates),
         listed=tuple(found),
         faults=tuple((name, answer) for name, answer in answers.items() if isinstance(answer, str)),
         cannot=tuple(name for name in providers if name not in listers),
@@ -50,12 +51,12 @@ async def _fetch_all(
 async def _fetch_one(name: str, settings: ProviderSettings, lister: TemplateLister) -> list[Template] | str:
     """Return the list, or why there is none and what to do."""
     # The client's libraries take a fifth of a second to load, which `check` without --live need not wait for.
-    from app.providers.client import ProviderClient, open_trust  # noqa: PLC0415
+    from app.providers.opening import open_client  # noqa: PLC0415
 
     request = lister.list_templates_request()
     if request is None:
         return "needs `account_id:` to list its templates; Gallabox shows it in the dashboard's address"
-    client = ProviderClient(timeout_ms=settings.timeout_ms, concurrency=1, trust=open_trust(settings.address))
+    client = await open_client(settings, way=read_settings(read_environment()).way)
     try:
         response = await client.fetch(request, LIST_LIMIT_BYTES)
     finally:

@@ -118,7 +118,7 @@ async def _ask(settings: ProviderSettings, message: Message, delivery_id: str) -
     from app.providers import build_provider  # noqa: PLC0415
     from app.providers.opening import open_client as open_sender  # noqa: PLC0415
 
-    sender = await open_sender(settings)
+    sender = await open_sender(settings, way=read_settings(read_environment()).way)
     try:
         sent = await sender.send(build_provider(settings), message, delivery_id, write_within_ms=VALID_MS, tries=1)
         return sent.outcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from app.cli.mapping.sources import read_yaml
 from app.cli.tables import count_nouns
 from app.errors import ConfigError, RelayError
 from app.mapping.problems import format_problem
-from app.mapping.template import Template, Templates, dump_templates
+from app.mapping.template import Templates, dump_templates, gather_languages
 
 
 def templates(
@@ -38,15 +37,19 @@ def templates(
         print(f"provider {name} lists no templates: keep its texts in {path} by hand")
     if not live.listed:
         raise RelayError(f"no provider gave a list; {path} is as it was")
-    taken = live.templates if everything else _take_approved(live.templates)
+    taken = _take(live.templates, everything=everything)
     _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
     for name in live.listed:
         print(f"{path}: {_sum_up(name, read.templates.templates, taken, live.templates)}")
     return 1 if live.faults else 0
 
 
-def _take_approved(live: Templates) -> Mapping[tuple[str, str], Template]:
-    return {key: template for key, template in live.items() if template.status == "approved"}
+def _take(live: Templates, *, everything: bool) -> Templates:
+    """Return what the file can hold: texts, in each of their languages."""
+    versions = (version for template in live.values() for version in template.versions)
+    return gather_languages(
+        version for version in versions if version.body and (everything or version.status == "approved")
+    )
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -68,6 +71,12 @@ def _sum_up(name: str, before: Templates, taken: Templates, live: Templates) -> 
     told = [f"{name}: {count_nouns(len(new), 'template')}"]
     told += [f"{word} {', '.join(sorted(ids))}" for word, ids in (("new", added), ("changed", changed)) if ids]
     told += [f"gone {', '.join(sorted(gone))}"] if gone else []
-    left = [f"{id_} ({one.status})" for (provider, id_), one in live.items() if provider == name and id_ not in new]
+    kept = {(id_, version.language) for id_, template in new.items() for version in template.versions}
+    left = [
+        f"{id_}{f' in {version.language}' if id_ in new else ''} ({version.status if version.body else 'no text'})"
+        for (provider, id_), template in live.items()
+        for version in template.versions
+        if provider == name and (id_, version.language) not in kept
+    ]
     told += [f"left out {', '.join(sorted(left))}"] if left else []
     return "; ".join(told)

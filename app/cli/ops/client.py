@@ -98,7 +98,7 @@ def _read_object(response: httpx2.Response, url: str) -> dict[str, Any]:
 
 
 def _explain_refusal(response: httpx2.Response, url: str) -> OpsError:
-    if response.status_code == 401:  # noqa: PLR2004  # the status itself is the clearest name
+    if response.status_code in {401, 429}:
         return OpsError(
             f"the relay at {url} refused the token: RELAY_ADMIN_TOKEN differs from the one it was started with"
         )

@@ -108,9 +108,10 @@ CURES: dict[str, str] = {
     "gateway_failed": _LOOK,
     "answer_unreadable": f"describe the answer under `accepted:`; {_LOOK}",
     "process_died": _LOOK,
-    "credentials_refused": "put the right key into the environment and restart",
+    "credentials_refused": "`nector-relay explain ID` shows the provider's words. A key: put the right one into the "
+    "environment and restart; a 403 may also be its list of allowed addresses, a page a firewall's",
     "balance_empty": "pay; the next probe releases the hold",
-    "account_blocked": "see the provider's and WhatsApp's dashboards",
+    "account_blocked": "`nector-relay explain ID` shows the provider's words; see its and WhatsApp's dashboards",
     "template_refused": f"correct `template:` or `language:`, or have it approved; {_RELEASE}",
     "template_paused": "see WhatsApp's template manager; a probe tries again",
     "parameters_refused": f"compare the route with the template (`nector-relay check`); {_MAPPING}",
@@ -120,6 +121,8 @@ CURES: dict[str, str] = {
     "request_refused": f"`nector-relay explain ID` shows the provider's words; {_MAPPING}",
     "request_unbuilt": "a fault of ours: report it; after the upgrade `nector-relay retry ID`",
     "redirected": f"correct `base_url`; {_RELEASE}",
+    "answers_unreadable": "`nector-relay explain ID` of an unknown one shows what answers hold: correct `base_url`, or "
+    "describe them under `accepted:`; the next probe releases the hold",
     "refused_repeatedly": f"`nector-relay deliveries --state dead` shows why; {_RELEASE}",
     "restored": _LOOK,
     "erased": "nothing: what was kept of this person was erased",

@@ -76,6 +76,8 @@ def _show_plan(answer: Mapping[str, Any]) -> None:
     if (more := sum(counts.values()) - len(sends) - len(others[:SHOWN])) > 0:
         print(f"and {more} more that are not sent; --json lists them")
     print(f"{count_nouns(len(sends), 'message')} would be sent{_count_others(counts)}")
+    if counts.get("unknown"):
+        print("unknown: the provider may have taken it; look at its dashboard; not there: nector-relay retry ID")
     if not answer["complete"]:
         print("this is as much as one plan sends: apply it, then plan again for the rest")
     if sends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Literal
 
 import typer
@@ -12,6 +13,7 @@ from app.cli.tables import count_nouns
 from app.delivery.replay import explain_no_retry
 from app.errors import OpsError
 
+SHOWN = 50  # of those that are left out
 RetryState = Literal["dead", "unknown", "expired"]
 
 
@@ -22,6 +24,7 @@ def retry(
 ) -> int:
     """Send deliveries again as they are. An unknown one may then arrive twice: that is why nobody but you does it.
 
+    Of all that are dead or expired, those that a provider may have taken are only listed: look there, and name the id.
     Exit 1 if there is one that was asked for by its id and cannot be, or none at all.
     """
     if bool(ids) == bool(state):
@@ -32,8 +35,8 @@ def retry(
     retried = set(answer["retried"])
     print(f"{count_nouns(len(retried), 'delivery', 'deliveries')} will be sent again")
     why: Mapping[str, str] = answer["why"]
-    for id_, each in why.items():
-        print(f"{id_}: not sent again: {explain_no_retry(each)}")
+    for id_, each in islice(why.items(), SHOWN):
+        print(f"{id_}: not sent again: {explain_no_retry(each).replace(' ID`', f' {id_}`')}")
     for each, count in answer["skipped"].items() if state else ():
         print(f"{count_nouns(count, 'delivery', 'deliveries')} not sent again: {explain_no_retry(each)}")
-    return 0 if retried and not why else 1
+    return 0 if retried and not (ids and why) else 1

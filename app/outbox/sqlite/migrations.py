@@ -303,6 +303,8 @@ DROP TRIGGER first_state_reached;
 DROP TRIGGER state_reached;
 ALTER TABLE timeline ADD COLUMN cause TEXT; -- why it came into the state; NULL of a row from before, or of no state
 ALTER TABLE timeline ADD COLUMN attempt INTEGER; -- the delivery's last attempt then
+DROP INDEX events_source; -- a source may number each of its topics by itself
+CREATE UNIQUE INDEX events_source ON events (source, source_delivery_id, topic) WHERE source_delivery_id IS NOT NULL;
 """
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)

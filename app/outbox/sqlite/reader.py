@@ -66,7 +66,10 @@ class LateReader:
         if self._closed:
             raise StoreError("the outbox is closed")
         if self._reader is None:
-            self._reader = Reader(open_reading(self._path))
+            try:
+                self._reader = Reader(open_reading(self._path))
+            except sqlite3.Error as error:  # too many files are open, perhaps: the next one tries again
+                raise StoreError("the outbox cannot be opened once more at the moment") from error
         return await self._reader.run(query)
 
     async def close(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
 from app.outbox.people import read_key
-from app.outbox.sqlite.file import open_reading, open_writing, prepare_folder, wait_for_lock
+from app.outbox.sqlite.file import is_missing, leave_trace, open_reading, open_writing, prepare_place, wait_for_lock
 from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.reader import LateReader, Reader
 from app.outbox.sqlite.reserve import Reserve
@@ -36,20 +37,22 @@ class SqliteStore:
 
     def __init__(self, path: Path, clock: Clock = read_clock, queue_limit: int = QUEUE_LIMIT) -> None:
         """Open or create the database at `path`."""
-        prepare_folder(path)
-        self._lock = ProcessLock(path.with_name(f"{path.name}.lock"))
-        try:
-            db = open_writing(path)
+        path = self.path = prepare_place(path)
+        self.was_missing = is_missing(path)
+        self._lock = ProcessLock(path)
+        with ExitStack() as undo:
+            undo.callback(self._lock.close)  # last, as POSIX wants it
+            db = open_writing(path, self._lock)
+            undo.callback(db.close)
             self._reader = Reader(open_reading(path))
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
+        leave_trace(path)
         self._late_reader = LateReader(path)
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
         self._clock = clock
         self._people_key = read_key(db)
-        self._writer = Writer(db, reserve, self._begin, queue_limit)
+        self._writer = Writer(db, reserve, self._begin, queue_limit, watch=self._lock.watch)
 
     @property
     def broken(self) -> StoreBroken | None:
@@ -87,7 +90,7 @@ class SqliteStore:
         await self._reader.close()
         await self._late_reader.close()
         await self._writer.close()
-        self._lock.release()
+        self._lock.close()
 
     def _begin(self, db: sqlite3.Connection) -> SqliteTx:
         return SqliteTx(db, self._clock(), self._people_key)

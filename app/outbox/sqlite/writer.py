@@ -54,13 +54,16 @@ class Writer:
         begin: Callable[[sqlite3.Connection], SqliteTx],
         queue_limit: int = QUEUE_LIMIT,
         batch_limit: int = BATCH_LIMIT,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread. `db` must allow use from another thread and have no transaction open.
 
-        `begin` returns what the jobs of a transaction are given.
+        `begin` returns what the jobs of a transaction are given. `watch` raises StoreBroken when the file is no longer
+        the one that everybody else sees.
         """
         self._db = db
         self._open_tx = begin
+        self._watch = watch
         self._reserve = reserve
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
@@ -184,6 +187,7 @@ class Writer:
             if db.in_transaction:  # SQLite has rolled back by itself after some errors
                 db.execute("ROLLBACK")
             raise
+        self._watch()  # after the commit: what went into a file that is gone is not acknowledged
         for waiting, result in zip(batch, results, strict=True):
             waiting.result = result
 

@@ -165,5 +165,38 @@ def test_a_route_that_no_example_tries_is_named(run: Callable[..., Any], folder:
     path.write_text(
         path.read_text() + "  mine: {event: lead_create, template: review_thanks, variables: [user_name]}\n"
     )
+    line = path.read_text().count("\n")
+    cure = "add one below `examples:`; `nector-relay examples` writes them"
     done = run("check")
-    assert (done.code, done.out.endswith(" 0 errors, 6 warnings; no example tries mine\n")) == (0, True)
+    assert (done.code, done.out.endswith(" 0 errors, 7 warnings\n")) == (0, True)
+    assert f'config/relay.yaml:{line}:3: warning: no example tries route "mine"; {cure}\n' in done.out
+    assert run("check", "--strict").code == 1
+
+
+ABROAD = """\
+version: 1
+store: {day_ends: "22:00"}
+providers:
+  gallabox: {type: gallabox, channel_id: "${C}", api_key: "${K}", api_secret: "${S}"}
+routes:
+  mine:
+    event: order_create
+    provider: gallabox
+    template: t
+    valid_until: expire
+    variables: [total | money]
+    examples:
+      - event: {mobile: 917-555-0143, total: 5, currency: USD, expire: 2026-12-31, default_address: {country_code: US}}
+        sends: {to: "+19175550143", variables: [₹5]}
+"""
+
+
+def test_what_was_made_of_an_example_is_told(run: Callable[..., Any], folder: Path) -> None:
+    (folder / "abroad.yaml").write_text(ABROAD)
+    done = run("check", "abroad.yaml")
+    assert done.err.splitlines() == [
+        "note: the number was read as one of US (`default_address.country_code`)",
+        "note: valid_until (`expire`) is a whole day: until 22:00 in Asia/Kolkata",
+    ]
+    assert 'abroad.yaml:13:9: warning: example 1 of route "mine": variable 1 shows INR' in done.out
+    assert "1 of 1 example right" in done.out

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from app.cli.mapping.live import LiveTemplates
+from app.mapping.template import Template, parse_templates
 
 ENVIRONMENT = {
     "GALLABOX_CHANNEL_ID": "sandbox-channel",
@@ -139,6 +143,36 @@ def test_pull_makes_the_file_where_there_is_none(run: Callable[..., Any], live: 
         .read_text()
         .startswith("version: 1\ntemplates:\n  gallabox:\n    coins_earned:")
     )
+
+
+def test_pull_keeps_every_language_and_part_and_says_what_it_left_out(
+    run: Callable[..., Any], live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """version: 1
+templates:
+  gallabox:
+    coupon:
+      - header: {location: true}
+        limited_time_offer: {text: Only now}
+        body: Hurry.
+        buttons: [{copy_code: true, text: Copy}, {other: order_details, text: Pay}]
+        others: [carousel]
+      - {language: hi, body: "Namaste."}
+      - {language: ta, status: pending, body: "Vanakkam."}
+    late: {status: paused, body: "Later."}
+"""
+    templates = parse_templates(text).templates
+    bare = Template("gallabox", "bare", "", status="approved")
+    listed = LiveTemplates({**templates, ("gallabox", "bare"): bare}, ("gallabox",))
+    monkeypatch.setattr("app.cli.mapping.templates.fetch_templates", lambda _: listed)
+    done = run("templates", "pull")
+    assert done.code == 0
+    left = "left out bare (no text), coupon in ta (pending), late (paused)\n"
+    assert done.out.endswith(left), done.out
+    written = parse_templates((live / "config/templates.yaml").read_text())
+    coupon = written.templates["gallabox", "coupon"]
+    assert coupon == replace(templates["gallabox", "coupon"], translations=coupon.translations)
+    assert [version.language for version in coupon.versions] == ["en", "hi"]
 
 
 def test_pull_without_any_list_is_1_and_changes_nothing(

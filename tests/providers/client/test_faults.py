@@ -104,7 +104,7 @@ async def test_refused_connection_is_tried_again_for_it_was_not_sent(
     closed_port: int, open_client: OpenClient, account: Callable[[int], Provider], message: Message
 ) -> None:
     sent = await open_client().send(account(closed_port), message, "d-1")
-    assert sent == Sent(Retryable(Reason.CONNECT_FAILED, detail="ConnectError"), 3)
+    assert sent == Sent(Retryable(Reason.CONNECT_FAILED, detail="the port is closed: nothing listens there"), 3)
 
 
 async def test_reset_at_once_is_never_taken_for_success(

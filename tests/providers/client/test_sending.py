@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import httpx2
 import pytest
 
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain
@@ -166,3 +167,14 @@ async def test_a_bug_in_a_provider_is_the_end_of_one_message_and_tells_no_value(
     assert not isinstance(sent.outcome, Accepted)
     assert sent.outcome.detail.startswith("LookupError at test_sending.py:")
     assert (await client.send(provider, message, "d-2")).outcome == ACCEPTED  # the next one goes out
+
+
+async def test_the_keys_of_the_first_few_answers_are_kept_and_none_of_their_values(
+    build_account: Callable[..., Provider], message: Message
+) -> None:
+    body = b'{"data": {"ref": "Riya", "98000": 1}, "id": "m-1"}'
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(202, content=body))
+    client = ProviderClient(timeout_ms=10_000, concurrency=1, transport=transport)
+    shown = [list((await client.send(build_account("http"), message, "d-1")).keys) for _ in range(5)]
+    await client.close()
+    assert shown == [["data", "data.ref", "id"]] * 3 + [[]] * 2

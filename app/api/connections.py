@@ -1,0 +1,415 @@
+"""Connections and their limits: what a client may send before it has said anything that the relay believes.
+
+uvicorn's protocol parses and answers; this one stops reading what is too much, too slow or too old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import chain
+from typing import Any, cast
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from app.api.problems import problem, unavailable
+from app.observe.logs import Log
+
+MOST_HEADERS = 100
+LONGEST_HEADERS = 16_384
+LONGEST_URL = 8_192
+HEAD_SPARE = 64  # what stands around the headers in a head: the method, the version, the empty line
+FRAMING_SHARE = 8  # how many bytes of chunk sizes and extensions may come for each byte of a body
+SMALL_PART = 4_096  # of a body: not worth to wake anybody for, before the body ends
+LONGEST_DROPPED = 1_048_576  # of a body that nobody wants: a client may read its answer only when all is sent
+MOST_CONNECTIONS = 4_096  # 28 KiB of head each: 115 MB when strangers have taken all of them
+MOST_FILES = 65_536  # some containers allow 2^30
+SAY_EVERY_S = 60.0
+# How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
+HEAD, BODY = 1, 2
+WHOLE = 3  # it is being answered
+IDLE = 4  # it was answered, and another one may follow
+ENDING = 5  # nothing more will be answered, and the client may still read what was
+_DETAILS: Mapping[int, str] = {
+    400: "this is no request of HTTP/1.0 or HTTP/1.1",
+    408: "the request did not come in time",
+    414: "the URL is longer than 8 KiB",
+    431: "more than 100 headers, or more than 16 KiB of them",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many connections there may be, and how long each may take."""
+
+    connections: int
+    unfinished_per_address: int
+    head_s: float = 5.0
+    body_s: float = 10.0
+    blocked_s: float = 30.0  # within which a client must read some of its answer
+    ending_s: float = 2.0
+
+
+def derive_limits(files: int) -> Limits:
+    """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
+    kept = max(files // 4, min(files // 2, 512))
+    connections = max(min(files - kept, MOST_CONNECTIONS), 16)
+    return Limits(connections, connections // 4)
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may, within reason; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if 0 <= soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
+class Gate:
+    """Every open connection, and those among them, oldest first, that have no whole request to be answered.
+
+    `note` is told why a connection was ended. Nothing is limited per address for peers in the `trusted` networks.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        log: Log,
+        note: Callable[[str], None],
+        trusted: Iterable[IPv4Network | IPv6Network] = (),
+    ) -> None:
+        self.stopping = False
+        self._limits = limits
+        self._within_s = {
+            HEAD: limits.head_s,
+            BODY: limits.body_s,
+            WHOLE: limits.blocked_s,
+            IDLE: limits.blocked_s,  # uvicorn closes it sooner, if the client reads
+            ENDING: limits.ending_s,
+        }
+        self._log = log
+        self._note = note
+        self._trusted = tuple(trusted)
+        self._open: set[Connection] = set()
+        self._unfinished: dict[Connection, None] = {}
+        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._ended: Counter[str] = Counter()
+        self._say_at = 0.0
+
+    def admit(self, connection: Connection) -> None:
+        """Take a new connection in; the oldest unfinished one goes if there are too many, in all or of its address."""
+        self._open.add(connection)
+        self.put_last(connection)
+        if len(self._open) > self._limits.connections:
+            self._shed(self._unfinished, "full")
+        peers = self._by_address.get(connection.address, {})
+        if len(peers) > self._limits.unfinished_per_address:
+            self._shed(peers, "address")
+
+    def is_crowded(self) -> bool:
+        """Tell whether more than a quarter of the places are taken."""
+        return len(self._open) * 4 > self._limits.connections
+
+    def trusts(self, host: str) -> bool:
+        """Tell whether a peer is a proxy, behind whose address there are many senders."""
+        return any(ip_address(host) in network for network in self._trusted)
+
+    def put_last(self, connection: Connection) -> None:
+        """Note that a connection begins to wait for a request."""
+        self.finish(connection)
+        self._unfinished[connection] = None
+        if connection.address:
+            self._by_address.setdefault(connection.address, {})[connection] = None
+
+    def finish(self, connection: Connection) -> None:
+        """Note that its request is whole: until it has been answered, nobody ends it."""
+        if connection in self._unfinished:
+            del self._unfinished[connection]
+            if connection.address:
+                del (peers := self._by_address[connection.address])[connection]
+                if not peers:
+                    del self._by_address[connection.address]
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection. May be called again."""
+        self._open.discard(connection)
+        self.finish(connection)
+
+    def count(self, reason: str) -> None:
+        """Count a connection that is ended before its time."""
+        self._ended[reason] += 1
+        self._note(reason)
+
+    def sweep(self, now: float) -> None:
+        """End what has taken too long; say, now and then, what was ended. Called once a second."""
+        for connection in [one for one in self._unfinished if now - one.since > self._within_s[one.phase]]:
+            connection.expire()
+        if self._ended and now >= self._say_at:
+            self._log.warning("connections.ended", **self._ended)
+            self._ended.clear()
+            self._say_at = now + SAY_EVERY_S
+
+    def stop(self) -> None:
+        """Answer each request that has not come whole: the process is about to end."""
+        self.stopping = True
+        for connection in [one for one in self._unfinished if one.phase == BODY]:
+            connection.refuse(503, "late")
+
+    def _shed(self, oldest_first: Mapping[Connection, None], reason: str) -> None:
+        self.count(reason)
+        connection = next(iter(oldest_first))
+        self.leave(connection)
+        connection.abort()
+
+
+class _Door:
+    """The transport as uvicorn sees it: the same, but for how it closes."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
+class _Refused(Exception):
+    """The parser has to stop: what comes is not wanted."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol within the limits of a gate."""
+
+    def __init__(self, gate: Gate, **given: Any) -> None:
+        super().__init__(**given)
+        self.phase = HEAD
+        self.since = 0.0
+        self.address = ""
+        self._gate = gate
+        self._names = self._size = 0  # of the headers
+        self._spare = 0  # how many bytes may still come that are neither whole headers nor body
+        self._unread = sys.maxsize  # bytes of an answer when it was last looked at
+        self._status = 400  # of the answer when the parser stops
+        self._keep_alive = False  # after the answer, if the request is whole by then
+        self._held: ASGI3Application | None = None  # what is to answer the request, if it is worth it
+        self._deaf = False  # nothing is parsed any more
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
+        """Wait for the head of a request."""
+        super().connection_made(transport)
+        self._real, self._door = transport, _Door(transport, self._close)
+        self.transport = cast("asyncio.Transport", self._door)
+        self.address = self.client[0] if self.client and not self._gate.trusts(self.client[0]) else ""
+        self._begin_head()
+        self._gate.admit(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what holds on to this connection."""
+        self._gate.leave(self)
+        self._door.close = self._real.close
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, in pieces, so that too much is noticed before it is taken."""
+        if self._deaf:
+            self._drop(len(data))
+            return
+        self._unset_keepalive_if_required()
+        if self.phase == IDLE:
+            self._begin_head()
+            self._gate.put_last(self)
+        try:
+            for piece in (data,) if len(data) <= LONGEST_HEADERS else _cut(data):
+                self._spare -= len(piece)
+                self.parser.feed_data(piece)
+                if self._spare < 0 and self.phase != WHOLE:
+                    self.refuse(431 if self.phase == HEAD else 400, "refused")
+                    return
+        except httptools.HttpParserUpgrade:
+            self.cycle.keep_alive = False  # nothing else is spoken here, and what follows is not read
+        except httptools.HttpParserError:
+            self.refuse(self._status, "refused")
+
+    def on_message_begin(self) -> None:
+        """Begin anew, also where the answer to the request before is still open."""
+        super().on_message_begin()
+        if self.phase == WHOLE:
+            self._begin_head()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the URL."""
+        super().on_url(url)
+        self._spare += len(url)
+        if len(self.url) > LONGEST_URL:
+            self._stop(414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header as uvicorn does. A trailer is none: it is counted and dropped."""
+        if self.phase != HEAD:
+            self._count_headers([(name, value)])
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Hand the request on. Its answer ends the connection, unless the body is whole by then."""
+        if self.parser.get_http_version() not in {"1.1", "1.0"}:
+            self._stop(400)
+        self._count_headers(self.headers)
+        self.phase, self.since = BODY, self.loop.time()
+        super().on_headers_complete()
+        self._spare += self._size
+        self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; whoever reads it is not woken for every byte."""
+        self._spare += len(body) * FRAMING_SHARE
+        if len(self.cycle.body) + len(body) < SMALL_PART:
+            self.cycle.body += body
+        else:
+            self._start_held()
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
+        self.phase = WHOLE
+        self._gate.finish(self)
+        self._start_held()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the rest of one that has begun to come already."""
+        super().on_response_complete()
+        if self._door.is_closing() or (self.phase == WHOLE and not self.cycle.response_complete):
+            return
+        self._wait_in(IDLE if self.phase == WHOLE else self.phase)
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read its answer a deadline, too."""
+        super().pause_writing()
+        self._wait_in(self.phase)
+
+    def resume_writing(self) -> None:
+        """Note that it reads."""
+        super().resume_writing()
+        if self.phase == WHOLE:
+            self._gate.finish(self)
+
+    def shutdown(self) -> None:
+        """End after the open answer, or now if there is none."""
+        self._keep_alive = False
+        if self.phase == ENDING:
+            self._real.close()
+        super().shutdown()
+
+    def abort(self) -> None:
+        """End without an answer."""
+        self._real.abort()
+
+    def expire(self) -> None:
+        """End because it took too long; whoever has sent a part of a request is told."""
+        begun = self.phase == BODY or (self.phase == HEAD and self._spare < LONGEST_HEADERS + HEAD_SPARE)
+        unread = self._real.get_write_buffer_size()
+        if self._deaf:
+            self.abort()
+        elif begun:
+            self.refuse(408, "late")
+        elif 0 < unread < self._unread:  # it reads, if slowly
+            self._unread, self.since = unread, self.loop.time()
+        else:
+            self._gate.count("late")
+            self.abort()
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Read no further; answer, unless that of another request of this connection is open."""
+        self._gate.count(reason)
+        self._deaf, self._spare = True, LONGEST_DROPPED
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self.phase == HEAD:
+                cycle.keep_alive = False
+                return
+            if cycle.response_started or self.pipeline:
+                return  # until it expires
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._real.write(_render_refusal(status))
+        self._close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start to answer; in a crowd, only once enough of the body has come to be worth the work."""
+        if self.phase == BODY and cycle is self.cycle and self._gate.is_crowded() and not self.expect_100_continue:
+            self._held = app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_held(self) -> None:
+        if self._held is not None:
+            super()._start_asgi_task(self.cycle, self._held)
+            self._held = None
+
+    def _count_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._names += len(headers)
+        self._size += sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
+        if self._names > MOST_HEADERS or self._size > LONGEST_HEADERS:
+            self._stop(431)
+
+    def _begin_head(self) -> None:
+        self.phase, self.since = HEAD, self.loop.time()
+        self._names = self._size = 0
+        self._spare = LONGEST_HEADERS + HEAD_SPARE
+
+    def _wait_in(self, phase: int) -> None:
+        self.phase, self.since, self._unread = phase, self.loop.time(), sys.maxsize
+        self._gate.put_last(self)
+
+    def _stop(self, status: int) -> None:
+        self._status = status
+        raise _Refused
+
+    def _drop(self, length: int) -> None:
+        self._spare -= length
+        if self._spare < 0:
+            self.flow.pause_reading()
+            if self.phase == ENDING:
+                self.abort()
+
+    def _close(self) -> None:
+        """Close; before a client that still sends, in two steps: a reset might overtake the answer (RFC 9112, 9.6)."""
+        if self._real.is_closing() or self._gate.stopping or not (self._deaf or self.phase == BODY):
+            self._wait_in(WHOLE)  # for the client to read
+            self._real.close()
+            return
+        self._deaf, self._spare = True, LONGEST_DROPPED
+        self._wait_in(ENDING)
+        self._door.is_closing = _say_yes
+        self._real.write_eof()
+        self.flow.resume_reading()
+
+
+def _say_yes() -> bool:
+    return True
+
+
+def _cut(data: bytes) -> Iterable[memoryview]:
+    view = memoryview(data)
+    return (view[start : start + LONGEST_HEADERS] for start in range(0, len(data), LONGEST_HEADERS))
+
+
+@lru_cache
+def _render_refusal(status: int) -> bytes:
+    stopping = "the relay is stopping; send it again"
+    answer = problem(status, _DETAILS[status]) if status in _DETAILS else unavailable(stopping)
+    headers = b"".join(b"%s: %s\r\n" % header for header in answer.raw_headers)
+    return b"%s%sconnection: close\r\n\r\n%s" % (STATUS_LINE[status], headers, bytes(answer.body))

@@ -1,0 +1,179 @@
+"""The parts of a message beside its text: how each one's value is written, and sent to WhatsApp.
+
+A kind of button is one row of BUTTONS; a header's kind is one branch of the functions below. Which templates have a
+part, and under which key a route fills it, stands in mapping/parts.py, which lies below because templates do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from app.mapping.parts import LIMITS, MEDIA_KINDS
+from app.model.message import Button, Header, Location, Message, Variable
+from app.values.number import read_decimal
+from app.values.text import Unfit, is_link, write_value, write_whole
+
+URL_LIMIT = 2000  # of a button's whole address
+_POLES, _DATE_LINE = 90, 180
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
+Write = Callable[[Any], str | Unfit]
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonPart:
+    """What fills one kind of button. `write`: from the event's value; `to_parameter`: as Cloud API wants it."""
+
+    sub_type: str
+    write: Write
+    to_parameter: Callable[[str], Mapping[str, Any]]
+
+
+def encode_suffix(text: str) -> str:
+    """Return `text` as the end of a URL: a path, a query or a code.
+
+    What has a meaning in URLs (`/ ? & = #`) keeps it, and `%20` is not encoded again, but a lone % is. For a value that
+    must stay one piece, write `| urlencode` in the YAML.
+    """
+    return quote(_STRAY_PERCENT.sub("%25", text), safe="/?&=#:@!$'()*+,;~%")
+
+
+def _write_suffix(value: Any) -> str | Unfit:
+    """Return the suffix, whole or not at all: half a link leads nowhere."""
+    text = write_whole(value)
+    return text if isinstance(text, Unfit) else encode_suffix(text)
+
+
+def _write_within(key: str) -> Write:
+    limit = LIMITS[key]
+
+    def write(value: Any) -> str | Unfit:
+        text = write_whole(value)
+        return text if isinstance(text, Unfit) or len(text) <= limit else Unfit(f"is longer than {limit} characters")
+
+    return write
+
+
+BUTTONS: Mapping[str, ButtonPart] = {
+    # https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components#url-buttons
+    "url": ButtonPart("url", _write_suffix, lambda value: {"type": "text", "text": value}),
+    # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/coupon-templates
+    "copy_code": ButtonPart(
+        "copy_code", _write_within("copy_code"), lambda value: {"type": "coupon_code", "coupon_code": value}
+    ),
+    # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/interactive-message-templates
+    "payload": ButtonPart("quick_reply", _write_within("payload"), lambda value: {"type": "payload", "payload": value}),
+    # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/auth-otp-template-messages
+    "otp": ButtonPart("url", _write_within("otp"), lambda value: {"type": "text", "text": value}),
+    # https://developers.facebook.com/docs/whatsapp/flows/guides/sendingaflow#template
+    "flow": ButtonPart(
+        "flow",
+        _write_within("flow"),
+        lambda value: {"type": "action", "action": {"flow_token": value}},
+    ),
+}
+"""By the key with which a route fills it, and by which it is frozen."""
+
+
+# -- headers --------------------------------------------------------------------------------------
+
+
+def write_header_text(value: Any) -> str | Unfit:
+    """Return the variable of a text header, cut to WhatsApp's length."""
+    text = write_value(value, LIMITS["text"])
+    return text if isinstance(text, Unfit) or len(text) <= LIMITS["text"] else Unfit("is a link too long for a header")
+
+
+def write_filename(value: Any) -> str | Unfit:
+    """Return the name that is shown for a document."""
+    return write_value(value, LIMITS["filename"])
+
+
+def write_address(value: Any) -> str | Unfit:
+    """Return the http(s) address of a medium, whole."""
+    text = write_whole(value)
+    return text if isinstance(text, Unfit) or not text or _is_web_address(text) else Unfit("is no http(s) address")
+
+
+def write_degrees(key: str) -> Write:
+    """Return what writes a location's `latitude` or `longitude`; what else it has is a text."""
+    if key not in {"latitude", "longitude"}:
+        return write_value
+    limit = _POLES if key == "latitude" else _DATE_LINE
+
+    def write(value: Any) -> str | Unfit:
+        degrees = read_decimal(value)
+        is_there = degrees is not None and abs(degrees) <= limit
+        return write_value(value) if is_there else Unfit(f"is no {key} in degrees")
+
+    return write
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        return is_link(text) and bool(urlsplit(text).hostname)
+    except ValueError:  # such as http://[
+        return False
+
+
+# -- as data, and as WhatsApp's Cloud API takes them ----------------------------------------------
+
+
+def describe_header(header: Header | Location) -> Mapping[str, str]:
+    """Return a header as an object of its parts."""
+    match header:
+        case Location():
+            return {"kind": header.kind, **asdict(header)}
+        case Header(kind="text"):
+            return {"kind": "text", "text": header.value}
+        case _:
+            named = {"filename": header.filename} if header.filename else {}
+            return {"kind": header.kind, "url": header.value, **named}
+
+
+def list_texts(message: Message) -> list[Mapping[str, str]]:
+    """Return the variables as Cloud API's text parameters."""
+    return [_to_text_parameter(variable) for variable in message.variables]
+
+
+def _to_text_parameter(variable: Variable) -> Mapping[str, str]:
+    # One that is called by its number goes by its place.
+    named = {"parameter_name": variable.name} if variable.name and not variable.name.isdecimal() else {}
+    return {"type": "text", **named, "text": variable.value}
+
+
+def list_components(message: Message) -> list[Mapping[str, Any]]:
+    """Return everything that fills the template as Cloud API's `components`.
+
+    https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/template-messages
+    """
+    components: list[Mapping[str, Any]] = []
+    if message.header is not None:
+        components.append({"type": "header", "parameters": [_to_header_parameter(message.header)]})
+    if message.variables:
+        components.append({"type": "body", "parameters": list_texts(message)})
+    if message.offer_ends_at is not None:
+        # https://developers.facebook.com/docs/whatsapp/cloud-api/guides/send-message-templates/limited-time-offer-template-messages
+        offer = {"type": "limited_time_offer", "limited_time_offer": {"expiration_time_ms": message.offer_ends_at}}
+        components.append({"type": "limited_time_offer", "parameters": [offer]})
+    components += [_to_button_component(button) for button in message.buttons]
+    return components
+
+
+def _to_header_parameter(header: Header | Location) -> Mapping[str, Any]:
+    if isinstance(header, Location):
+        return {"type": "location", "location": asdict(header)}
+    if header.kind not in MEDIA_KINDS:
+        return {"type": "text", "text": header.value}
+    named = {"filename": header.filename} if header.filename and header.kind == "document" else {}
+    return {"type": header.kind, header.kind: {"link": header.value, **named}}
+
+
+def _to_button_component(button: Button) -> Mapping[str, Any]:
+    part = BUTTONS[button.kind]
+    parameters = [part.to_parameter(button.value)]
+    return {"type": "button", "sub_type": part.sub_type, "index": button.index, "parameters": parameters}

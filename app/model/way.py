@@ -1,0 +1,17 @@
+"""How requests to providers leave this network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Whom TLS trusts beside the system's authorities, and the proxy in between."""
+
+    ca_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
+
+
+DIRECT = Way()

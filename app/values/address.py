@@ -1,0 +1,53 @@
+"""Whose request is it? The peer's, or what trusted proxies say of it in X-Forwarded-For."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_WITH_PORT = re.compile(r"\[([^]]*)](?::[0-9]+)?|([0-9.]+):[0-9]+")
+
+
+def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Return the networks in CIDR notation; raises ValueError naming the one that is none."""
+    networks: list[Network] = []
+    for text in texts:
+        try:
+            networks.append(ip_network(text))
+        except ValueError:
+            raise ValueError(f"{text!r} is no network: write CIDRs such as 10.0.0.0/8 or 192.0.2.7") from None
+    return tuple(networks)
+
+
+def find_client(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> Address | None:
+    """Return the address of the last hop that is not a trusted proxy; None where a trusted one does not name it.
+
+    `forwarded`: the values of X-Forwarded-For in their order. Only what a trusted proxy wrote is believed: a stranger
+    may put anything in front of it.
+    """
+    hops = [hop for value in forwarded for hop in value.split(",") if hop.strip()]
+    address = _read_address(peer)
+    while address is not None and any(address in network for network in trusted):
+        address = _read_address(hops.pop()) if hops else None
+    return address
+
+
+def name_customer(address: Address) -> str:
+    """Return the address, or of IPv6 the /64, which one customer of a provider has to themselves."""
+    return str(address) if isinstance(address, IPv4Address) else str(IPv6Network((address, 64), strict=False))
+
+
+def _read_address(text: str) -> Address | None:
+    """Return an address, which may have a port behind it; None if it is none."""
+    text = text.strip()
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2] or ""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
