@@ -83,7 +83,10 @@ def stops_delivery(tx: Tx, delivery: Delivery, person: bytes | None) -> bool:
 
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those that are marketing to somebody who has opted out."""
-    return {it.id for it in deliveries if stops_delivery(tx, it, hash_person(tx.people_key, it.recipient))}
+    asked = [it for it in deliveries if it.marketing and it.state in (State.PENDING, State.SHADOW)]
+    people = [{"person": hash_person(tx.people_key, it.recipient)} for it in asked]
+    found = tx.rows_many(_IS_SUPPRESSED, people) if people else ()
+    return {it.id for it, rows in zip(asked, found, strict=True) if rows}
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:
