@@ -14,7 +14,7 @@ from app.model.event import Customer, Event
 from app.outbox.move import begin
 from app.outbox.people import adopt_person, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
-from app.outbox.suppressions import stops_delivery
+from app.outbox.suppressions import find_suppressed
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import find_other_form
 
@@ -34,12 +34,13 @@ INSERT INTO deliveries (
 ) RETURNING seq
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
-_SEE_KEY = """
+_UPSERT_KEY = """
 INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (:hash, :now, :event_seq) ON CONFLICT (hash) DO UPDATE
 SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE dedup_keys.seen_at <= excluded.seen_at - :window_ms
 """
 # A replay of the event whose key it is: the message goes out now, so the window begins anew.
-_SEE_KEY_AGAIN = f"{_SEE_KEY} OR dedup_keys.event_seq = excluded.event_seq"
+_SEE_KEY_AGAIN = f"{_UPSERT_KEY} OR dedup_keys.event_seq = excluded.event_seq RETURNING 1 AS seen"
+_SEE_KEY = f"{_UPSERT_KEY} RETURNING 1 AS seen"
 # The key as an earlier release wrote it becomes the one of today, unless that is known already.
 _ADOPT_KEY = """
 UPDATE dedup_keys SET hash = :hash WHERE hash = :former AND NOT EXISTS (SELECT 1 FROM dedup_keys WHERE hash = :hash)
@@ -106,50 +107,95 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     return total.digest()
 
 
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event, and the deliveries that were planned for it."""
+
+    event: Event
+    deliveries: Sequence[Delivery]
+
+
 def add_event(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
-    """Commit the event, its dedup row, its deliveries and their first timeline rows, all or nothing.
+    """Add one event; see add_events."""
+    return add_events(tx, [NewEvent(event, deliveries)])[0]
+
+
+def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
+    """Add each event, its dedup rows, its deliveries and their first timeline rows, all or nothing.
 
     A known (source, delivery_id, topic) changes nothing and answers with the first one's. A delivery whose
-    (route, recipient, dedup_key) was seen within 30 days is stored `suppressed`, reason `duplicate`.
+    (route, recipient, dedup_key) was seen within 30 days is stored `suppressed`, reason `duplicate`; marketing to
+    somebody who opted out `suppressed`, too.
     """
+    events = [_list_event(tx, each.event) for each in new]
+    seqs = [rows[0].seq if rows else None for rows in tx.rows_many(_ADD_EVENT, events)]
+    added = [(seq, each, row) for seq, each, row in zip(seqs, new, events, strict=True) if seq is not None]
+    acts = [
+        {**row, "event_seq": seq, "act": act, "at": each.event.received_at}
+        for seq, each, row in added
+        for act in dict.fromkeys(each.event.acts)
+    ]
+    if acts:
+        tx.run_many(_ADD_ACT, acts)
+    planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
+    states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
+    answers = {
+        seq: Enqueued(each.event.id, tuple(next(states) for _ in each.deliveries), duplicate=False)
+        for seq, each, _ in added
+    }
+    return [
+        answers[seq] if seq is not None else _find_first(tx, each.event) for seq, each in zip(seqs, new, strict=True)
+    ]
+
+
+def _list_event(tx: Tx, event: Event) -> dict[str, Any]:
     customer = event.customer or Customer()
-    hashes = {
+    return {
+        "id": event.id,
+        "source": event.source,
+        "delivery_id": event.delivery_id,
+        "topic": event.topic,
+        "received_at": event.received_at,
+        "body": event.body,
         "person": hash_person(tx.people_key, customer.number),
         "customer": hash_customer(tx.people_key, customer.id),
     }
-    added = first(
-        tx.rows(
-            _ADD_EVENT,
-            id=event.id,
-            source=event.source,
-            delivery_id=event.delivery_id,
-            topic=event.topic,
-            received_at=event.received_at,
-            body=event.body,
-            **hashes,
-        )
-    )
-    if added is None:
-        return _find_first(tx, event)
-    acts = [{"event_seq": added.seq, "act": act, "at": event.received_at} for act in dict.fromkeys(event.acts)]
-    if acts:
-        tx.run_many(_ADD_ACT, [{**act, **hashes} for act in acts])
-    frozen = (freeze_delivery(delivery, tx.people_key) for delivery in deliveries)
-    return Enqueued(event.id, tuple(_take_delivery(tx, added.seq, each) for each in frozen), duplicate=False)
 
 
-def see_key(tx: Tx, event_seq: int, frozen: FrozenDelivery, statement: str = _SEE_KEY) -> bool:
-    """Tell whether a delivery's key is new in its window, and remember it."""
-    if frozen.key_hash is None:
-        return True
-    now = frozen.delivery.created_at
-    return tx.run(statement, hash=frozen.key_hash, now=now, event_seq=event_seq, window_ms=DEDUP_WINDOW_MS) > 0
+def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> list[dict[str, Any]]:
+    """Return the rows of planned deliveries, each (seq of its event, delivery), in the state that it begins with."""
+    for _, frozen in planned:
+        _adopt(tx, frozen)
+    unwanted = find_suppressed(tx, [frozen.delivery for _, frozen in planned])
+    # Not of what is unwanted: it silences nothing that may be sent later.
+    keys = [
+        _list_key(event_seq, frozen)
+        for event_seq, frozen in planned
+        if frozen.key_hash is not None and frozen.delivery.id not in unwanted
+    ]
+    seen = {key["id"]: not rows for key, rows in zip(keys, tx.rows_many(_SEE_KEY, keys) if keys else (), strict=True)}
+    judged = []
+    for event_seq, frozen in planned:
+        it = frozen.delivery
+        state, reason = it.state, it.reason
+        if it.id in unwanted:
+            state, reason = State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT
+        elif seen.get(it.id):
+            state, reason = State.SUPPRESSED, Reason.DUPLICATE
+        judged.append(_list_columns(event_seq, frozen, state, reason))
+    return judged
+
+
+def _list_key(event_seq: int, frozen: FrozenDelivery) -> dict[str, Any]:
+    it = frozen.delivery
+    key = {"hash": frozen.key_hash, "now": it.created_at, "event_seq": event_seq}
+    return {**key, "window_ms": DEDUP_WINDOW_MS, "id": it.id}
 
 
 def see_key_again(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> bool:
     """Tell whether a replayed delivery's key is new in its window or its own event's, and remember it."""
     _adopt(tx, frozen)
-    return see_key(tx, event_seq, frozen, _SEE_KEY_AGAIN)
+    return frozen.key_hash is None or bool(tx.rows(_SEE_KEY_AGAIN, **_list_key(event_seq, frozen)))
 
 
 def _adopt(tx: Tx, frozen: FrozenDelivery) -> None:
@@ -157,16 +203,6 @@ def _adopt(tx: Tx, frozen: FrozenDelivery) -> None:
     if frozen.former_key is not None:
         tx.run(_ADOPT_KEY, hash=frozen.key_hash, former=frozen.former_key)
         tx.run("DELETE FROM dedup_keys WHERE hash = :former", former=frozen.former_key)
-
-
-def _take_delivery(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> DeliveryState:
-    it = frozen.delivery
-    _adopt(tx, frozen)
-    if stops_delivery(tx, it, frozen.person):  # before its key is seen: it silences nothing that may be sent later
-        return add_delivery(tx, event_seq, frozen, State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)
-    if not see_key(tx, event_seq, frozen):
-        return add_delivery(tx, event_seq, frozen, State.SUPPRESSED, Reason.DUPLICATE)
-    return add_delivery(tx, event_seq, frozen, it.state, it.reason)
 
 
 def add_delivery(
@@ -178,11 +214,17 @@ def add_delivery(
     cause: Cause = Cause.MADE,
 ) -> DeliveryState:
     """Insert a delivery of an event, with its first timeline row."""
-    it = frozen.delivery
-    row = _list_columns(event_seq, frozen, state, reason)
-    (made,) = tx.rows(_ADD_DELIVERY, **row)
-    begin(tx, made.seq, row, cause)
-    return DeliveryState(it.id, it.route, it.provider, state)
+    return _insert_deliveries(tx, [_list_columns(event_seq, frozen, state, reason)], cause)[0]
+
+
+def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE) -> list[DeliveryState]:
+    if rows:
+        begin(
+            tx,
+            [{**row, "seq": made.seq} for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True)],
+            cause,
+        )
+    return [DeliveryState(row["id"], row["route"], row["provider"], row["state"]) for row in rows]
 
 
 def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:

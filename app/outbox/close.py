@@ -8,12 +8,12 @@ from typing import Any
 
 from app.delivery.decide import Decision
 from app.delivery.transitions import Cause, Move, Standing, end_attempt, is_refusal, is_unreadable, lose_attempt
-from app.model.delivery import Accepted, Attempt, Outcome, Reason, Rejected, State, Uncertain
+from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.receipt import ReceiptStatus
-from app.outbox.holds import count_refusal, forget_refusals, put_new, release_probed
+from app.outbox.holds import count_refusals, put_new, release_probed
 from app.outbox.move import move
 from app.outbox.people import hash_message_id
-from app.outbox.receipts import apply_early
+from app.outbox.receipts import apply_early, find_early
 from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import note_refusal
 from app.outbox.values import Closed
@@ -65,94 +65,138 @@ PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND substr(
 class Ending:
     """What an attempt came to, and what follows; `tries` are its HTTP requests."""
 
+    attempt: Attempt
     outcome: Outcome
     decision: Decision
     tries: int
 
+    @property
+    def message_id(self) -> str | None:
+        """The provider's own id of the message."""
+        return self.outcome.provider_message_id if isinstance(self.outcome, Accepted | Uncertain) else None
 
-def close_attempt(tx: Tx, attempt: Attempt, ending: Ending) -> Closed:
-    """Record what an attempt came to and what follows; not `recorded` if it is no longer the open one.
+
+def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
+    """Record what attempts came to and what follows; not `recorded` what is no longer the open one.
 
     One that was meanwhile given up as lost (`unknown`, its lease ran out) is still recorded if no other followed.
     The fifth message of a route in a row that is refused for the same reason sets a hold on the route. An accepted
     one ends the holds that it probed, but for those that a person has set meanwhile.
     """
-    found = first(tx.rows(_FIND, id=attempt.delivery.id))
-    if found is None or found.attempts != attempt.number:
-        return Closed(recorded=False)
-    given_up = found.state == State.UNKNOWN and found.reason == Reason.PROCESS_DIED
-    late = given_up and bool(tx.rows(_WAS_LOST, seq=found.seq, number=attempt.number))
-    if found.state != State.SENDING and not late:
-        return Closed(recorded=False)
-    outcome = ending.outcome
-    message_id = outcome.provider_message_id if isinstance(outcome, Accepted | Uncertain) else None
-    decision = end_attempt(outcome, ending.decision, _read_standing(tx, found, outcome), tx.now)
-    _move_delivery(tx, found, outcome, decision, message_id, late=late)
-    _end_attempt(tx, found.seq, attempt.number, ending)
-    if not isinstance(outcome, Accepted):
-        note_refusal(tx, found.person, outcome.reason)
-    early = apply_early(tx, attempt.delivery.provider, attempt.delivery.id, message_id)
-    released = release_probed(tx, attempt.probes) if isinstance(outcome, Accepted) else ()
-    hold_set = None
-    if decision.hold_scope is not None and decision.hold_reason is not None:
-        hold_set = put_new(tx, decision.hold_scope, decision.hold_reason, decision.hold_probe_at)
-    return Closed(True, early if hold_set is None else (hold_set, *early), released)
+    found = [first(rows) for rows in tx.rows_many(_FIND, [{"id": each.attempt.delivery.id} for each in endings])]
+    ours = {
+        place: row
+        for place, (ending, row) in enumerate(zip(endings, found, strict=True))
+        if row is not None and row.attempts == ending.attempt.number and _is_open(tx, row)
+    }
+    if not ours:
+        return [Closed(recorded=False)] * len(endings)
+    open_ = [(endings[place], row) for place, row in ours.items()]
+    standings = _read_standings(tx, open_)
+    decided = [
+        end_attempt(ending.outcome, ending.decision, standing, tx.now)
+        for (ending, _), standing in zip(open_, standings, strict=True)
+    ]
+    move(tx, [_make_end(tx, *each, decision) for each, decision in zip(open_, decided, strict=True)])
+    tx.run_many(_END_ATTEMPT, [_list_end(*each, tx.now) for each in open_])
+    early = find_early(tx, [_list_ids(ending) for ending, _ in open_])
+    closed = iter(_conclude(tx, *each) for each in zip(open_, decided, early, strict=True))
+    return [next(closed) if place in ours else Closed(recorded=False) for place in range(len(endings))]
 
 
-def _read_standing(tx: Tx, found: Row, outcome: Outcome) -> Standing:
-    """Return what the outbox knows beside the outcome. Refusals in a row are counted here, and answers nobody can read.
+def _is_open(tx: Tx, row: Row) -> bool:
+    """Tell whether a delivery's last attempt is open, or was given up by somebody who could not know its end."""
+    return row.state == State.SENDING or (_is_late(row) and bool(tx.rows(_WAS_LOST, seq=row.seq, number=row.attempts)))
 
-    An accepted message ends both counts; a refusal could be read, and ends the second.
+
+def _is_late(row: Row) -> bool:
+    return bool(row.state == State.UNKNOWN and row.reason == Reason.PROCESS_DIED)
+
+
+def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Standing]:
+    """Return what the outbox knows beside the outcomes.
+
+    Refusals in a row are counted here, and answers that nobody can read. An accepted message ends both counts; a
+    refusal could be read, and ends the second.
     """
-    silences = refusals = unreadable = 0
-    of_provider = f"provider:{found.provider}"
-    if isinstance(outcome, Uncertain):
-        silences = tx.rows(_COUNT_SILENCES, seq=found.seq, number=found.attempts)[0].n
+    asked = [row for ending, row in open_ if isinstance(ending.outcome, Uncertain)]
+    counts = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
+    silences = {row.seq: counted[0].n for row, counted in zip(asked, counts, strict=True)}
+    refusals = count_refusals(tx, [(row.route, _read_refusal(ending.outcome)) for ending, row in open_])
+    unreadable = count_refusals(
+        tx, [(f"provider:{row.provider}", _read_unreadable(ending.outcome)) for ending, row in open_]
+    )
+    return [
+        Standing(
+            row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), silences.get(row.seq, 0), *counted
+        )
+        for (_, row), *counted in zip(open_, refusals, unreadable, strict=True)
+    ]
+
+
+def _read_unreadable(outcome: Outcome) -> str | None:
+    """Return the reason of an answer that nobody could read, "" where it was a plain yes or no; None says nothing."""
     if is_unreadable(outcome):
-        unreadable = count_refusal(tx, of_provider, Reason.ANSWER_UNREADABLE)
-    elif isinstance(outcome, Accepted):
-        forget_refusals(tx, found.route, of_provider)
-    elif isinstance(outcome, Rejected) and is_refusal(outcome):
-        forget_refusals(tx, "", of_provider)
-        refusals = count_refusal(tx, found.route, outcome.reason)
-    receipt = found.receipt and ReceiptStatus(found.receipt)
-    return Standing(found.route, found.provider, receipt, silences, refusals, unreadable)
+        return Reason.ANSWER_UNREADABLE
+    return "" if isinstance(outcome, Accepted) or is_refusal(outcome) else None
 
 
-def _move_delivery(
-    tx: Tx, found: Row, outcome: Outcome, decision: Decision, message_id: str | None, *, late: bool
-) -> None:
-    had_receipt = decision.state is State.ACCEPTED and not isinstance(outcome, Accepted)
+def _read_refusal(outcome: Outcome) -> str | None:
+    """Return why a message was refused for itself, "" where it was accepted; None says nothing of its route."""
+    if isinstance(outcome, Accepted):
+        return ""
+    return outcome.reason if is_refusal(outcome) else None
+
+
+def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
+    had_receipt = decision.state is State.ACCEPTED and not isinstance(ending.outcome, Accepted)
+    late, message_id = _is_late(found), ending.message_id
     if not found.recipient:  # whoever answers after its delivery was wiped leaves no number in an id
         message_id = hash_message_id(tx.people_key, message_id)
-    made = _make_move(
+    return _make_move(
         found,
         decision.state,
         Cause.RECEIPT if had_receipt else Cause.ENDED_LATE if late else Cause.ENDED,
         reason=decision.reason,
-        detail="" if had_receipt else _read_detail(outcome),
+        detail="" if had_receipt else _read_detail(ending.outcome),
         due_at=decision.due_at,
         spent=int(decision.attempt_spent) - late,  # giving it up has spent it already
         message_id=message_id,
     )
-    move(tx, [made])
+
+
+def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision, early: Sequence[Row]) -> Closed:
+    """Do what an attempt's end says beyond its delivery."""
+    ending, found = closing
+    if not isinstance(ending.outcome, Accepted):
+        note_refusal(tx, found.person, ending.outcome.reason)
+    holds_set = apply_early(tx, found.provider, ending.attempt.delivery.id, early)
+    released = release_probed(tx, ending.attempt.probes) if isinstance(ending.outcome, Accepted) else ()
+    hold_set = None
+    if decision.hold_scope is not None and decision.hold_reason is not None:
+        hold_set = put_new(tx, decision.hold_scope, decision.hold_reason, decision.hold_probe_at)
+    return Closed(True, holds_set if hold_set is None else (hold_set, *holds_set), released)
+
+
+def _list_ids(ending: Ending) -> dict[str, str]:
+    it = ending.attempt.delivery
+    return {"provider": it.provider, "delivery_id": it.id, "message_id": ending.message_id or ""}
+
+
+def _list_end(ending: Ending, found: Row, now: int) -> dict[str, Any]:
+    return {
+        "now": now,
+        "outcome": type(ending.outcome).__name__.lower(),
+        "reason": None if isinstance(ending.outcome, Accepted) else ending.outcome.reason,
+        "detail": _read_detail(ending.outcome),
+        "tries": ending.tries,
+        "seq": found.seq,
+        "number": found.attempts,
+    }
 
 
 def _make_move(found: Row, state: State, cause: Cause, **more: Any) -> Move:
     return Move(found.seq, found.route, found.provider, State(found.state), state, cause, found.attempts, **more)
-
-
-def _end_attempt(tx: Tx, seq: int, number: int, ending: Ending) -> None:
-    tx.run(
-        _END_ATTEMPT,
-        now=tx.now,
-        outcome=type(ending.outcome).__name__.lower(),
-        reason=None if isinstance(ending.outcome, Accepted) else ending.outcome.reason,
-        detail=_read_detail(ending.outcome),
-        tries=ending.tries,
-        seq=seq,
-        number=number,
-    )
 
 
 def _read_detail(outcome: Outcome) -> str:

@@ -22,9 +22,10 @@ WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 _STOOD = "SELECT reason, by_hand FROM holds WHERE scope = :scope"
 _RELEASE = "DELETE FROM holds WHERE scope = :scope"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
+_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route = :route"
 _REFUSE = """
-INSERT INTO refusals VALUES (:route, :reason, 1) ON CONFLICT (route) DO UPDATE
-SET n = CASE WHEN refusals.reason = excluded.reason THEN refusals.n ELSE 0 END + 1, reason = excluded.reason
+INSERT INTO refusals (route, reason, n) VALUES (:route, :reason, :n)
+ON CONFLICT (route) DO UPDATE SET n = excluded.n, reason = excluded.reason
 """
 _READ = "SELECT scope, probe_at FROM holds"
 _MOVE_PROBE = "UPDATE holds SET probe_at = :now + probe_every_ms WHERE scope = :scope AND probe_at IS NOT NULL"
@@ -98,18 +99,37 @@ def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool) -> bool:
     return True
 
 
-def count_refusal(tx: Tx, route: str, reason: str) -> int:
-    """Note that one more message of a route was refused for good; return how many were, in a row, for this reason.
+def count_refusals(tx: Tx, ended: Sequence[tuple[str, str | None]]) -> Sequence[int]:
+    """Note how messages of routes ended, in their order; return after each how many were refused alike in a row.
 
-    Answers that say nothing are counted in the same way, for `provider:NAME`, which is no name of a route.
+    `ended`: (route, why it was refused for itself; "": accepted; None: says nothing). An accepted one ends a count.
+    Answers that nobody can read are counted in the same way, for `provider:NAME`, which is no name of a route.
     """
-    tx.run(_REFUSE, route=route, reason=reason)
-    return int(tx.rows("SELECT n FROM refusals WHERE route = :route", route=route)[0].n)
+    routes = [{"route": route} for route in dict.fromkeys(route for route, why in ended if why is not None)]
+    if not routes:
+        return [0] * len(ended)
+    stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, routes) for row in rows}
+    counted, answers = dict(stored), []
+    for route, why in ended:
+        if why == "":
+            counted.pop(route, None)
+        elif why is not None:
+            before, n = counted.get(route, (why, 0))
+            counted[route] = (why, n + 1 if before == why else 1)
+        answers.append(counted[route][1] if why else 0)
+    changed = [
+        {"route": route, "reason": why, "n": n} for route, (why, n) in counted.items() if stored.get(route) != (why, n)
+    ]
+    if changed:
+        tx.run_many(_REFUSE, changed)
+    for route in sorted(stored.keys() - counted.keys()):
+        forget_refusals(tx, route)
+    return answers
 
 
-def forget_refusals(tx: Tx, route: str, provider_scope: str = "") -> None:
-    """Begin the count of a route's refusals again, and of a provider's unreadable answers."""
-    tx.run("DELETE FROM refusals WHERE route IN (:route, :provider)", route=route, provider=provider_scope)
+def forget_refusals(tx: Tx, route: str) -> None:
+    """Begin the count of a route's refusals again, or that of a provider's unreadable answers."""
+    tx.run("DELETE FROM refusals WHERE route = :route", route=route)
 
 
 def read_standing(tx: Tx) -> Standing:

@@ -46,11 +46,12 @@ def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
     return len(moves)
 
 
-def begin(tx: Tx, seq: int, row: Mapping[str, Any], cause: Cause) -> None:
-    """Note the state in which a delivery was made. `row`: its columns."""
-    first = {"kind": "state", "value": row["state"], "reason": row["reason"], "detail": row["detail"]}
-    tx.run(_TELL, seq=seq, now=row["created_at"], **first, cause=cause, attempt=None)
-    tx.tally[row["route"], row["provider"], row["state"]] += 1
+def begin(tx: Tx, rows: Sequence[Mapping[str, Any]], cause: Cause) -> None:
+    """Note the states in which deliveries were made. `rows`: their columns."""
+    of_all = {**_OF_STATE, "cause": cause, "attempt": None}
+    tx.run_many(_TELL, [{**row, **of_all, "value": row["state"], "now": row["created_at"]} for row in rows])
+    for row in rows:
+        tx.tally[row["route"], row["provider"], row["state"]] += 1
 
 
 def note_step(tx: Tx, seq: int, kind: str, value: str, reason: str | None = None, detail: str = "") -> None:

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import sqlite3
 from collections.abc import Iterable, Sequence
 
-from app.errors import StoreBroken
 from app.outbox.store import Tx
 from app.values.phone import find_other_form, to_one_form
 
 HASH_BYTES = 16
-KEYS_SINCE = 3  # the schema's version
 _HASHED = "hash:"
-
-
-def read_key(db: sqlite3.Connection) -> bytes:
-    """Return the key of this file. Raises StoreBroken if it is lost: nobody in it could be told from another."""
-    found = db.execute("SELECT value FROM keys WHERE name = 'people'").fetchone()
-    if found is None or not isinstance(found[0], bytes):
-        raise StoreBroken("has lost the key by which it knows people; restore a backup")
-    return found[0]
 
 
 def hash_person(key: bytes, number: str) -> bytes | None:

@@ -5,7 +5,7 @@ Of what a customer sent back only a wish for less or more and the first tap on a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.delivery.decide import probe_wait_ms, scope_to_hold
@@ -126,10 +126,15 @@ def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tu
     return (hold,) if hold else ()
 
 
-def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str | None) -> tuple[NewHold, ...]:
-    """Apply the receipts that came before the delivery could be told from its provider's id; return the new holds."""
+def find_early(tx: Tx, ids: Sequence[dict[str, str]]) -> Sequence[Sequence[Row]]:
+    """Return the receipts that came before each of these (provider, delivery_id, message_id) was known by its ids."""
+    return tx.rows_many(_FIND_EARLY, ids)
+
+
+def apply_early(tx: Tx, provider: str, delivery_id: str, early: Sequence[Row]) -> tuple[NewHold, ...]:
+    """Apply receipts of `find_early`; return the new holds."""
     holds_set: list[NewHold] = []
-    for row in tx.rows(_FIND_EARLY, provider=provider, message_id=message_id or "", delivery_id=delivery_id):
+    for row in early:
         its_id, why = row.provider_message_id, None if row.reason is None else Reason(row.reason)
         tx.run(_DROP_EARLY, provider=provider, message_id=its_id, delivery_id=row.delivery_id, status=row.status)
         status, scope = ReceiptStatus(row.status), Scope(row.scope)

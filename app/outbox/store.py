@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from app.model.delivery import State
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Row = Any
 """A row of an answer: its columns by name (`row.due_at`) or in their order."""
 
@@ -73,6 +75,43 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Answer what waits and release the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Item, T]):
+    """One of many alike: those that wait together become one call of `many`, with one value of its answer each.
+
+    Like any job it must be safe to run again: if one of them raises, each is run alone.
+    """
+
+    many: Callable[[Tx, Sequence[Item]], Sequence[T]]
+    item: Item
+
+    def __call__(self, tx: Tx) -> T:
+        """Run alone."""
+        return self.many(tx, [self.item])[0]
+
+
+def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:
+    """Run jobs; return their values. Alike ones go together, but past none that is of no kind."""
+    values: list[Any] = [None] * len(jobs)
+    alike: dict[Callable[..., Any], list[int]] = {}
+    for place, job in enumerate(jobs):
+        if isinstance(job, Job):
+            alike.setdefault(job.many, []).append(place)
+            continue
+        _run_alike(tx, jobs, alike, values)
+        values[place] = job(tx)
+    _run_alike(tx, jobs, alike, values)
+    return values
+
+
+def _run_alike(tx: Tx, jobs: Sequence[Any], alike: dict[Callable[..., Any], list[int]], values: list[Any]) -> None:
+    for many, places in alike.items():
+        answers = many(tx, [jobs[place].item for place in places])
+        for place, answer in zip(places, answers, strict=True):
+            values[place] = answer
+    alike.clear()
 
 
 def first(rows: Sequence[Row]) -> Row | None:

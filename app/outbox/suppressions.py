@@ -85,9 +85,11 @@ def stops_delivery(tx: Tx, delivery: Delivery, person: bytes | None) -> bool:
 
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those that are marketing to somebody who has opted out."""
-    forms = (hash_person, hash_other_form)
-    key = tx.people_key
-    return {it.id for it in deliveries if any(stops_delivery(tx, it, form(key, it.recipient)) for form in forms)}
+    asked = [it for it in deliveries if it.marketing and it.state in (State.PENDING, State.SHADOW)]
+    forms = (hash_person, hash_other_form)  # replays ask before anybody was adopted
+    people = [(it.id, person) for it in asked for form in forms if (person := form(tx.people_key, it.recipient))]
+    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people]) if people else ()
+    return {id_ for (id_, _), rows in zip(people, found, strict=True) if rows}
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:

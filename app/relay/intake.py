@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal, Protocol
 
 from app.clock import Clock
@@ -17,8 +16,8 @@ from app.model.event import Event
 from app.observe.logs import Log
 from app.observe.metrics import OTHER, Metrics, topic_label
 from app.observe.tracing import NoTracer, Tracer
-from app.outbox.add import add_event
-from app.outbox.store import Store
+from app.outbox.add import NewEvent, add_events
+from app.outbox.store import Job, Store
 from app.outbox.values import DeliveryState
 from app.relay.snapshot import Snapshot
 from app.settings import Settings
@@ -72,7 +71,7 @@ class OutboxTaker:
     async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
         """Return after the commit; the first answer's ids again where the event is known."""
         with self._tracer.open_span("outbox.commit", {"relay.deliveries": len(deliveries)}):
-            enqueued = await self._outbox.write(partial(add_event, event=event, deliveries=deliveries))
+            enqueued = await self._outbox.write(Job(add_events, NewEvent(event, deliveries)))
         if enqueued.duplicate:
             return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
         for provider in sorted({row.provider for row in enqueued.deliveries if row.state is State.PENDING}):

@@ -27,9 +27,9 @@ from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Span, Tracer
 from app.outbox.claim import Claim, claim_due, find_next_due
-from app.outbox.close import Ending, close_attempt
+from app.outbox.close import Ending, close_attempts
 from app.outbox.lanes import read_lane, save_lane
-from app.outbox.store import Store
+from app.outbox.store import Job, Store
 from app.outbox.values import LaneState
 from app.providers.base import Provider
 from app.providers.opening import OpenSender, Sender
@@ -326,7 +326,7 @@ class Lane:
         shifted_ms = self._shifted_ms
         while True:
             try:
-                job = partial(close_attempt, attempt=attempt, ending=Ending(outcome, decision, tries))
+                job = Job(close_attempts, Ending(attempt, outcome, decision, tries))
                 closed = await self._parts.outbox.write(job, essential=True)
                 break
             except StoreBroken:

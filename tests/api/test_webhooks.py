@@ -263,7 +263,7 @@ async def test_a_store_that_cannot_commit_is_503_with_retry_after(relay: Any, mo
     async def fail(*_: Any) -> None:
         raise StoreFull("no space")
 
-    break_store(monkeypatch, relay.relay._outbox, fail, "add_event")
+    break_store(monkeypatch, relay.relay._outbox, fail, "add_events")
     answer = await post(relay)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0

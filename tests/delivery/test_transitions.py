@@ -152,7 +152,7 @@ ENDS: list[tuple[Outcome, Decision, dict[str, Any], Decision]] = [
 def test_what_stands_already_changes_what_an_outcome_alone_would_come_to(
     outcome: Outcome, decision: Decision, standing: dict[str, Any], expected: Decision
 ) -> None:
-    assert end_attempt(outcome, decision, Standing("coins", **standing), NOW) == expected
+    assert end_attempt(outcome, decision, Standing("coins", "gallabox", **standing), NOW) == expected
 
 
 @pytest.mark.parametrize(

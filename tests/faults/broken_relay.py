@@ -54,12 +54,12 @@ def resend_open() -> None:
         del settle_ms
         return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
-    relaying.recover_open_attempts = recover_open_attempts
+    relaying.recover_open_attempts = recover_open_attempts  # type: ignore[attr-defined]  # the very name that is called
 
 
 def commit_after_send() -> None:
     """Send first and write the attempt down when it has ended: the request leaves with nothing to show for it."""
-    claim_due, close = lane.claim_due, lane.close_attempt
+    claim_due, close = lane.claim_due, lane.close_attempts  # type: ignore[attr-defined]  # the very name that is called
     begun: set[str] = set()
 
     def claim_unseen(tx: Tx, claim: Claim) -> Sequence[Attempt]:
@@ -70,16 +70,17 @@ def commit_after_send() -> None:
         begun.update(attempt.delivery.id for attempt in fresh)
         return fresh
 
-    def close_late(tx: Tx, attempt: Attempt, ending: Ending) -> Closed:
-        begun.discard(attempt.delivery.id)
-        row = {"number": attempt.number, "id": attempt.delivery.id}
-        tx.run("UPDATE deliveries SET state = 'sending', attempts = :number WHERE id = :id", **row)
-        tx.run("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, :number, 0 FROM deliveries "
-               "WHERE id = :id", **row)  # fmt: skip
-        return close(tx, attempt, ending)
+    def close_late(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
+        for attempt in (ending.attempt for ending in endings):
+            begun.discard(attempt.delivery.id)
+            row = {"number": attempt.number, "id": attempt.delivery.id}
+            tx.run("UPDATE deliveries SET state = 'sending', attempts = :number WHERE id = :id", **row)
+            tx.run("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, :number, 0 FROM deliveries "
+                   "WHERE id = :id", **row)  # fmt: skip
+        return close(tx, endings)
 
-    lane.claim_due = claim_unseen
-    lane.close_attempt = close_late
+    lane.claim_due = claim_unseen  # type: ignore[attr-defined]  # the very name that is called
+    lane.close_attempts = close_late  # type: ignore[attr-defined]  # the very name that is called
 
 
 def exit_at_once() -> None:
@@ -100,7 +101,7 @@ def drop_outcomes() -> None:
         try:
             return await write(self, job, **how)
         except StoreError:
-            if getattr(job, "func", job) is not lane.close_attempt:
+            if getattr(job, "many", None) is not lane.close_attempts:  # type: ignore[attr-defined]  # the very name that is called
                 raise
             return Closed(recorded=False)
 

@@ -23,8 +23,7 @@ from app.model.event import Event
 from app.model.message import Message, Variable
 from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
-from app.outbox.people import read_key
-from app.outbox.sqlite.schema import create_schema, migrate_schema
+from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import settings_types
 from app.providers.client import Sent

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from app.delivery import transitions
@@ -22,7 +21,7 @@ from app.outbox import close as closing
 from app.outbox import sweep as sweeping
 from app.outbox.claim import Claim, claim_due
 from app.outbox.sqlite.store import SqliteStore
-from app.outbox.store import Tx
+from app.outbox.store import Job, Tx
 from app.outbox.values import Closed
 from app.providers.client import ProviderClient, Sent
 from app.relay import dispatcher as dispatch
@@ -150,14 +149,14 @@ def no_limit() -> None:
 def record_fails() -> None:
     """The first four tries to write an outcome down fail."""
     lane.RECORD_AGAIN_S = 0.1
-    close, tries = closing.close_attempt, itertools.count()
+    close, tries = closing.close_attempts, itertools.count()
 
-    def close_later(tx: Tx, attempt: Attempt, ending: closing.Ending) -> Closed:
+    def close_later(tx: Tx, endings: Sequence[closing.Ending]) -> Sequence[Closed]:
         if next(tries) < 4:
             raise StoreError("the disk does not answer")
-        return close(tx, attempt, ending)
+        return close(tx, endings)
 
-    put(lane, close_attempt=close_later)
+    put(lane, close_attempts=close_later)
 
 
 def send_again_unrecorded() -> None:
@@ -170,9 +169,9 @@ def send_again_unrecorded() -> None:
             tx.run("DELETE FROM recipient_turns")
             tx.run("UPDATE deliveries SET state = 'pending' WHERE id = :id", id=attempt.delivery.id)
 
-        ending = closing.Ending(outcome, decision, tries)
+        ending = closing.Ending(attempt, outcome, decision, tries)
         try:
-            await self._parts.outbox.write(partial(lane.close_attempt, attempt=attempt, ending=ending), essential=True)
+            await self._parts.outbox.write(Job(lane.close_attempts, ending), essential=True)  # type: ignore[attr-defined]  # the very name that is called
         except StoreError:
             await self._parts.outbox.write(put_back)
             self._turns._left.clear()

@@ -75,7 +75,8 @@ def at(now: int, job: Callable[..., T], **given: Any) -> Callable[[Tx], T]:
 
 def name_job(job: Callable[..., Any]) -> str:
     """Return the name of the function that a store is given as a job."""
-    return str(getattr(getattr(job, "func", job), "__name__", ""))
+    of_kind = getattr(job, "many", None)
+    return str(getattr(of_kind or getattr(job, "func", job), "__name__", ""))
 
 
 def break_store(
@@ -153,8 +154,8 @@ class Methods(Store):
     async def close_attempt(
         self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int
     ) -> Closed:
-        ending = close.Ending(outcome, decision, tries)
-        return await self.write(at(now, close.close_attempt, attempt=attempt, ending=ending), essential=True)
+        endings = [close.Ending(attempt, outcome, decision, tries)]
+        return (await self.write(at(now, close.close_attempts, endings=endings), essential=True))[0]
 
     async def settle_restored(self, now: int) -> int | None:
         return await self.write(at(now, close.settle_restored), essential=True)

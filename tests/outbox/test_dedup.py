@@ -45,8 +45,9 @@ def add_in_two_transactions(tx: SqliteTx, event: Event, deliveries: Sequence[Del
     (seq,) = tx.execute("SELECT seq FROM events WHERE id = ?", (event.id,)).fetchone()
     tx.execute("COMMIT")
     tx.execute("BEGIN IMMEDIATE")
-    frozen = [adding.freeze_delivery(each, tx.people_key) for each in deliveries]
-    return Enqueued(event.id, tuple(adding._take_delivery(tx, seq, each) for each in frozen), duplicate=False)
+    planned = [(seq, adding.freeze_delivery(each, tx.people_key)) for each in deliveries]
+    states = adding._insert_deliveries(tx, adding._judge_deliveries(tx, planned))
+    return Enqueued(event.id, tuple(states), duplicate=False)
 
 
 add_alone = adding.add_event

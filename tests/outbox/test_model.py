@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from app.model.delivery import Accepted, Attempt, Delivery, Reason, Retryable
+from app.model.delivery import Accepted, Delivery, Reason, Retryable
 from app.model.event import Event
 from app.model.receipt import ReceiptStatus
 from app.outbox import add as adding
@@ -105,9 +105,11 @@ def repeat_receipts(machine: OutboxMachine) -> None:
     machine.both_hold_the_same()
 
 
-def close_unfenced(tx: Tx, attempt: Attempt, ending: closing.Ending) -> Closed:
-    found = tx.rows("SELECT attempts FROM deliveries WHERE id = :id", id=attempt.delivery.id)
-    return close_fenced(tx, replace(attempt, number=found[0].attempts) if found else attempt, ending)
+def close_unfenced(tx: Tx, endings: Sequence[closing.Ending]) -> Sequence[Closed]:
+    (ending,) = endings
+    found = tx.rows("SELECT attempts FROM deliveries WHERE id = :id", id=ending.attempt.delivery.id)
+    attempt = replace(ending.attempt, number=found[0].attempts) if found else ending.attempt
+    return close_fenced(tx, [replace(ending, attempt=attempt)])
 
 
 def add_unindexed(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
@@ -115,14 +117,14 @@ def add_unindexed(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enque
     return add_indexed(tx, event, deliveries)
 
 
-close_fenced, add_indexed = closing.close_attempt, adding.add_event
+close_fenced, add_indexed = closing.close_attempts, adding.add_event
 CONTROLS: Sequence[tuple[Callable[[OutboxMachine], None], Any, str, Any]] = (
     (add_a_copy, adding, "add_event", add_unindexed),
-    (close_a_stale_attempt, closing, "close_attempt", close_unfenced),
+    (close_a_stale_attempt, closing, "close_attempts", close_unfenced),
     (work_past_a_deadline, claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62 AS deadline_at")),
     (work_behind_a_hold, claiming, "list_blocking", lambda *_: ()),
     (work_past_an_opt_out, claiming, "is_suppressed", lambda *_: False),
-    (add_past_an_opt_out, adding, "stops_delivery", lambda *_: False),
+    (add_past_an_opt_out, adding, "find_suppressed", lambda *_: ()),
     (repeat_receipts, receiving, "_RANK", {None: 0, "sent": 4, "failed": 2, "delivered": 3, "read": 1}),
 )
 each_control = pytest.mark.parametrize(

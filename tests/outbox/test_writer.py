@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.reserve import Reserve
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.sqlite.writer import Writer
+from app.outbox.store import Job, Tx
 from tests.outbox.methods import SqliteOutbox
 
 ADD = "INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms) VALUES (?, 'by_hand', 0, NULL, 0)"
@@ -250,3 +252,61 @@ async def test_damage_found_while_reading_is_said_so(open_sqlite: Callable[..., 
     with pytest.raises(sqlite3.OperationalError):
         await store._reader.run(lambda db: db.execute("nonsense"))
     assert await store.list_holds() == []
+
+
+@dataclass
+class Kind:
+    """Jobs of one kind; notes how many went together."""
+
+    calls: list[int] = field(default_factory=list)
+
+    def add_all(self, tx: Tx, names: Sequence[str]) -> Sequence[str]:
+        self.calls.append(len(names))
+        for name in names:
+            tx.run("INSERT INTO holds (scope, reason, since, probe_every_ms) VALUES (:name, '', 0, 0)", name=name)
+        return [f"{name} is in" for name in names]
+
+
+async def test_jobs_of_a_kind_that_wait_together_are_one_call_and_each_has_its_own_answer(
+    db: Commits, reserve: Reserve
+) -> None:
+    writer, kind = Writer(db, reserve, begin), Kind()
+    async with stopped(writer):
+        jobs = [asyncio.create_task(writer.run(Job(kind.add_all, str(n)))) for n in range(20)]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*jobs) == [f"{n} is in" for n in range(20)]
+    assert kind.calls == [20]
+    await writer.close()
+
+
+async def test_a_third_job_of_a_kind_that_raises_hurts_none_of_the_others(db: Commits, reserve: Reserve) -> None:
+    writer, kind = Writer(db, reserve, begin), Kind()
+    async with stopped(writer):
+        names = ["a", "b", "a", "c", "d"]  # a scope is there once
+        jobs = [asyncio.create_task(writer.run(Job(kind.add_all, name))) for name in names]
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [str, str, sqlite3.IntegrityError, str, str]
+    assert kind.calls == [5, 1, 1, 1, 1, 1]
+    assert await writer.run(list_names) == {"a", "b", "c", "d"}
+    await writer.close()
+
+
+async def test_jobs_of_a_kind_do_not_overtake_one_of_none(db: Commits, reserve: Reserve) -> None:
+    writer, kind = Writer(db, reserve, begin), Kind()
+    async with stopped(writer):
+        given: list[Callable[[Tx], Any]] = [Job(kind.add_all, "a"), list_names, Job(kind.add_all, "b"), list_names]
+        jobs = [asyncio.create_task(writer.run(job)) for job in given]
+        await asyncio.sleep(0)
+    _, first, _, second = await asyncio.gather(*jobs)
+    assert (first, second) == ({"a"}, {"a", "b"})
+    await writer.close()
+
+
+def list_names(tx: Tx) -> set[str]:
+    return {row.scope for row in tx.rows("SELECT scope FROM holds")}
+
+
+def test_a_statement_that_answers_is_not_counted() -> None:
+    with pytest.raises(ValueError, match="answers"):
+        begin(sqlite3.connect(":memory:")).run("DELETE FROM holds RETURNING scope")

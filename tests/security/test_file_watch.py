@@ -18,7 +18,7 @@ import pytest
 
 from app.errors import StoreBroken, StoreInUse
 from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.store import SqliteOutbox
+from app.outbox.sqlite.store import SqliteStore
 from app.outbox.sqlite.writer import Writer
 from app.relay.dispatcher import report_death
 from tests.security.living import Living, make_folder, run_relay, start_again
@@ -185,9 +185,9 @@ def test_a_start_that_finds_nothing_where_something_was_says_so(folder: Path, tm
 @pytest.mark.parametrize("trace", [".relay.db.made", "relay.db-wal", "relay.db-shm", "relay.db.reserve"])
 async def test_each_trace_tells_of_an_outbox(trace: str, tmp_path: Path) -> None:
     (tmp_path / trace).touch()
-    first = SqliteOutbox(tmp_path / "relay.db")
+    first = SqliteStore(tmp_path / "relay.db")
     await first.close()
-    second = SqliteOutbox(tmp_path / "relay.db")
+    second = SqliteStore(tmp_path / "relay.db")
     await second.close()
     assert (first.was_missing, second.was_missing) == (True, False)
 
@@ -274,7 +274,7 @@ def test_a_death_ends_the_process_though_its_line_cannot_be_written() -> None:
 
 async def test_what_was_committed_into_a_lost_file_is_not_acknowledged(tmp_path: Path) -> None:
     """The file goes between the batch's begin and its commit: the look before it would have seen it whole."""
-    store = SqliteOutbox(tmp_path / "relay.db")
+    store = SqliteStore(tmp_path / "relay.db")
     writer: Writer = store._writer
     with pytest.raises(StoreBroken, match="is gone"):
         await writer.run(lambda _db: (tmp_path / "relay.db").unlink())

@@ -10,10 +10,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.errors import StoreBroken, StoreBusy, StoreInUse
-from app.outbox.people import KEYS_SINCE, read_key
 from app.outbox.sqlite.failures import explain_failure
 from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.schema import add_functions, create_schema, migrate_schema, read_version
+from app.outbox.sqlite.schema import KEYS_SINCE, add_functions, create_schema, migrate_schema, read_key, read_version
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
 BUSY_TIMEOUT_MS = 3_000

@@ -9,6 +9,7 @@ from app.outbox.people import hash_message_id, hash_person
 from app.outbox.sqlite import migrations
 
 APPLICATION_ID = 0x4E524C59  # "NRLY", so that a foreign database is told apart
+KEYS_SINCE = 3  # the version
 STRICT_SINCE = (3, 37, 0)  # https://www.sqlite.org/stricttables.html
 
 
@@ -24,6 +25,14 @@ def read_version(db: sqlite3.Connection) -> int:
             "start that release again"
         )
     return version
+
+
+def read_key(db: sqlite3.Connection) -> bytes:
+    """Return the key of this file. Raises StoreBroken if it is lost: nobody in it could be told from another."""
+    found = db.execute("SELECT value FROM keys WHERE name = 'people'").fetchone()
+    if found is None or not isinstance(found[0], bytes):
+        raise StoreBroken("has lost the key by which it knows people; restore a backup")
+    return found[0]
 
 
 def create_schema(db: sqlite3.Connection) -> None:

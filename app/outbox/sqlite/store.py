@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
-from app.outbox.people import read_key
 from app.outbox.sqlite.file import is_missing, leave_trace, open_reading, open_writing, prepare_place, wait_for_lock
 from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.reader import LateReader, Reader
 from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.schema import read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.sqlite.writer import QUEUE_LIMIT, Writer
 from app.outbox.store import Tx

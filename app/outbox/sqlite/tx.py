@@ -51,7 +51,8 @@ class SqliteTx:
 
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
         """See Tx. SQLite has no round trips to spare."""
-        return [self.rows(sql, **values) for values in rows]
+        statement, execute = translate(sql), self.execute
+        return [_read(execute(statement, values), sql) for values in rows]
 
     def settle(self) -> None:
         """Write what was counted: the last thing before the commit, so that a rollback drops it."""
@@ -95,6 +96,6 @@ def _read(cursor: sqlite3.Cursor, sql: str) -> Sequence[Row]:
 
 def _shape(columns: list[str]) -> Callable[[Iterable[Any]], Row]:
     """Return what makes a row of an answer with these columns."""
-    row: Any = namedtuple("Row", columns)  # noqa: PYI024  # the columns are the statement's
+    row: Any = namedtuple("Row", columns)  # type: ignore[misc]  # noqa: PYI024  # the columns are the statement's
     make: Callable[[Iterable[Any]], Row] = row._make
     return make

@@ -21,6 +21,7 @@ from app.outbox.sqlite.failures import explain_failure
 from app.outbox.sqlite.file import BUSY_TIMEOUT_MS, wait_for_lock
 from app.outbox.sqlite.reserve import Reserve
 from app.outbox.sqlite.tx import SqliteTx
+from app.outbox.store import run_together
 
 T = TypeVar("T")
 Job = Callable[[SqliteTx], T]
@@ -180,7 +181,7 @@ class Writer:
         self._begin()
         try:
             tx = self._open_tx(db)
-            results = [waiting.job(tx) for waiting in batch]
+            results = run_together(tx, [waiting.job for waiting in batch])
             tx.settle()
             db.execute("COMMIT")
         except BaseException:

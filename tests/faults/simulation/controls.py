@@ -12,7 +12,7 @@ from unittest.mock import patch
 from app.clock import Clock
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
-from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Retryable, Uncertain
+from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
 from app.model.event import Event
 from app.model.message import Message
 from app.outbox import claim as claiming
@@ -25,7 +25,7 @@ from tests.outbox.methods import name_job
 
 FAR = 2**62
 _examine = claiming._examine
-_close_attempt = closing.close_attempt
+_close_attempts = closing.close_attempts
 _thaw_message = claiming.thaw_message
 
 
@@ -47,11 +47,12 @@ def open_without_index() -> Any:
     return db
 
 
-def close_unfenced(tx: Tx, attempt: Attempt, ending: closing.Ending) -> Closed:
-    """Record an attempt's end whether it is the open one or not."""
+def close_unfenced(tx: Tx, endings: Sequence[closing.Ending]) -> Sequence[Closed]:
+    """Record attempts' ends whether they are the open ones or not."""
     reopen = "UPDATE deliveries SET state = 'sending', attempts = :number WHERE id = :id"
-    tx.run(reopen, number=attempt.number, id=attempt.delivery.id)
-    return _close_attempt(tx, attempt, ending)
+    for ending in endings:
+        tx.run(reopen, number=ending.attempt.number, id=ending.attempt.delivery.id)
+    return _close_attempts(tx, endings)
 
 
 def decide_hopefully(outcome: Outcome, **given: Any) -> Decision:
@@ -117,7 +118,10 @@ def never_expire() -> Iterator[None]:
 @contextmanager
 def unfence() -> Iterator[None]:
     """Let an attempt end that is not the open one."""
-    with patch("app.outbox.close.close_attempt", close_unfenced), patch("app.relay.lane.close_attempt", close_unfenced):
+    with (
+        patch("app.outbox.close.close_attempts", close_unfenced),
+        patch("app.relay.lane.close_attempts", close_unfenced),
+    ):
         yield
 
 
@@ -132,7 +136,7 @@ def keep_no_gap() -> Iterator[None]:
 def ask_nobody() -> Iterator[None]:
     """Send to whoever has opted out."""
     with (
-        patch("app.outbox.add.stops_delivery", lambda *_: False),
+        patch("app.outbox.add.find_suppressed", lambda *_: ()),
         patch("app.outbox.claim.is_suppressed", lambda *_: False),
     ):
         yield

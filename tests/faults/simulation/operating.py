@@ -13,7 +13,7 @@ from app.delivery.decide import Decision
 from app.errors import StoreError
 from app.model.delivery import Accepted, Attempt, State
 from app.outbox import close as closing
-from app.outbox.people import read_key
+from app.outbox.sqlite.schema import read_key
 from app.outbox.sqlite.tx import SqliteTx
 from tests.faults.simulation.oracle import Oracle
 from tests.faults.simulation.process import Process
@@ -57,9 +57,9 @@ class Operator:
             return
         attempt = self.random.choice(stale)
         before = self._read_all(attempt.delivery.id)
-        ending = closing.Ending(Accepted("late"), Decision(State.ACCEPTED), 1)
+        ending = closing.Ending(attempt, Accepted("late"), Decision(State.ACCEPTED), 1)
         self.db.execute("BEGIN IMMEDIATE")
-        closing.close_attempt(SqliteTx(self.db, self.read_wall(), read_key(self.db)), attempt, ending)
+        closing.close_attempts(SqliteTx(self.db, self.read_wall(), read_key(self.db)), [ending])
         self.db.execute("COMMIT")
         if self._read_all(attempt.delivery.id) != before:
             self.oracle.fail(f"I5: attempt {attempt.number} of {attempt.delivery.id} was stale and changed it")

@@ -15,7 +15,8 @@ from typing import Any
 from app.message.freeze import encode_message
 from app.model.delivery import Attempt
 from app.model.message import Message
-from app.outbox.people import hash_person, read_key
+from app.outbox.people import hash_person
+from app.outbox.sqlite.schema import read_key
 from app.outbox.values import Enqueued
 
 GAP_MS = 6_000 - 250 - 600  # what a lane does not note, and the relay's clock catching up a drift of 10 %
