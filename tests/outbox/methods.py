@@ -199,8 +199,8 @@ class Methods(Store):
     async def find_suppressed(self, deliveries: Sequence[Delivery]) -> Collection[str]:
         return await self.read(partial(suppressions.find_suppressed, deliveries=deliveries))
 
-    async def retry_deliveries(self, ids: Collection[str], now: int) -> Sequence[str]:
-        return await self.write(at(now, sweep.retry_deliveries, ids=ids))
+    async def retry_deliveries(self, ids: Collection[str], now: int, *, careful: bool = False) -> Sequence[str]:
+        return await self.write(at(now, sweep.retry_deliveries, ids=ids, careful=careful))
 
     async def explain_retry(self, ids: Collection[str], now: int) -> Mapping[str, str]:
         return await self.read(at(now, sweep.explain_retry, ids=ids))

@@ -21,7 +21,7 @@ from app.errors import StoreError
 from app.model.delivery import Delivery, State
 from app.model.message import Message, Variable
 from app.outbox.add import freeze_delivery
-from app.outbox.sqlite import lock as locking, migrations, schema
+from app.outbox.sqlite import migrations, schema
 from app.outbox.sqlite.backup import back_up
 from app.outbox.sqlite.file import open_writing
 from app.outbox.sqlite.lock import ProcessLock
