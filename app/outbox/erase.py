@@ -78,7 +78,7 @@ async def erase_person(store: Store, number: str) -> Erased:
     What may still be sent becomes `suppressed`, reason `erased`, but for what is being sent. Ids, times, states,
     keys of dedup and an opt-out stay. No byte of what was erased is left in the store's files, if `log_emptied`.
     """
-    person = await store.read(partial(seek_person, number=number))
+    person = await seek_person(store, number)
     found = await find_person(store, person)
     done = await _erase_events(store, found.linked, person, cut=True)
     # While one of those is being sent, what leads to it must stay.

@@ -35,7 +35,7 @@ async def export_person(store: Store, number: str) -> Mapping[str, Any]:
     them (by number, or by a customer id that an event of that number has), that led to a message to them, or that
     name their number anywhere.
     """
-    person = await store.read(partial(seek_person, number=number))
+    person = await seek_person(store, number)
     seqs = sorted(await find_person(store, person))
     events: list[Mapping[str, Any]] = []
     for start in range(0, len(seqs), EXPORT_LIMIT):

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from app.outbox.people import hash_person
+from app.outbox.people import adopt_people, hash_person
 from app.outbox.store import Row, Store, Tx
 from app.sources.nector import BodyFault, parse_body
-from app.values.phone import find_other_form, split_phone
+from app.values.phone import find_other_form, split_phone, to_one_form
 from app.values.text import clean_text
 
 PAGE = 2_000  # rows: lanes wait for the same reading connection
@@ -63,8 +63,14 @@ class Found:
         yield from self.about
 
 
-def seek_person(tx: Tx, number: str) -> Person:
-    """Return what a person is found by."""
+async def seek_person(store: Store, number: str) -> Person:
+    """Return what a person is found by. What an earlier release kept under their other form becomes theirs first."""
+    if find_other_form(to_one_form(number)):
+        await store.write(partial(adopt_people, numbers=(number,)))
+    return await store.read(partial(_describe_person, number=number))
+
+
+def _describe_person(tx: Tx, number: str) -> Person:
     return Person(number, hash_person(tx.people_key, number) or b"", seek_number(number))
 
 

@@ -187,7 +187,7 @@ async def test_an_applied_plan_gives_its_events_new_deliveries_that_are_sent(sho
     assert len(await shop.list_ids(event_id=event.id)) == 2
     assert (await shop.read(new.id))["timeline"][0] == {
         "at": (await shop.read(new.id))["created_at"], "kind": "state", "value": "pending", "reason": None,
-        "detail": "replayed by plan plan-1",
+        "detail": "replayed by plan plan-1", "cause": "replayed", "attempt": None,
     }  # fmt: skip
     assert [attempt.delivery.id for attempt in await shop.claim(after_ms=MINUTE)] == [new.id]
     plan = await shop.store.read_plan("plan-1")
