@@ -6,10 +6,10 @@ of an index, or the order of a join.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from app.model.delivery import State
 
@@ -17,6 +17,8 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Row = Any
 """A row of an answer: its columns by name (`row.due_at`) or in their order."""
+Counts: TypeAlias = defaultdict[tuple[str, str, State], int]
+"""How often, by (route, provider, state)."""
 
 
 class Tx(Protocol):
@@ -31,11 +33,11 @@ class Tx(Protocol):
         """The key by which this store knows people, see people.py."""
 
     @property
-    def tally(self) -> Counter[tuple[str, str, State]]:
-        """How often a delivery came into each (route, provider, state): written just before the commit, once a key."""
+    def tally(self) -> Counts:
+        """How often a delivery came into each state: written just before the commit, once a key."""
 
     @property
-    def left(self) -> Counter[tuple[str, str, State]]:
+    def left(self) -> Counts:
         """The same of those that left it, or were forgotten in it."""
 
     def run(self, sql: str, /, **values: Any) -> int:

@@ -89,6 +89,10 @@ class Meter:
     def flush(self) -> None:
         """Do as a file does."""
 
+    def fileno(self) -> int:
+        """Be a stream in memory, which is written to at once."""
+        raise OSError
+
     def isatty(self) -> bool:
         return False
 

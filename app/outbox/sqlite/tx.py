@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections import Counter, namedtuple
+from collections import defaultdict, namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from app.model.delivery import State
-from app.outbox.store import Row
+from app.outbox.store import Counts, Row
 
 _REACH = """
 INSERT INTO reached VALUES (?, ?, ?, ?)
@@ -34,8 +34,8 @@ class SqliteTx:
         self.executemany = db.executemany
         self.now = now
         self.people_key = people_key
-        self.tally: Counter[tuple[str, str, State]] = Counter()
-        self.left: Counter[tuple[str, str, State]] = Counter()
+        self.tally: Counts = defaultdict(int)
+        self.left: Counts = defaultdict(int)
 
     def run(self, sql: str, /, **values: Any) -> int:
         """See Tx."""
@@ -56,10 +56,12 @@ class SqliteTx:
 
     def settle(self) -> None:
         """Write what was counted: the last thing before the commit, so that a rollback drops it."""
+        if not self.tally and not self.left:
+            return
         reached = [(*key, n) for key, n in self.tally.items() if key[2] not in _UNCOUNTED]
         if reached:
             self.executemany(_REACH, reached)
-        standing: Counter[tuple[str, State]] = Counter()
+        standing: defaultdict[tuple[str, State], int] = defaultdict(int)
         for counter, sign in ((self.tally, 1), (self.left, -1)):
             for (_, provider, state), n in counter.items():
                 if state not in _INDEXED:
@@ -97,5 +99,4 @@ def _read(cursor: sqlite3.Cursor, sql: str) -> Sequence[Row]:
 def _shape(columns: list[str]) -> Callable[[Iterable[Any]], Row]:
     """Return what makes a row of an answer with these columns."""
     row: Any = namedtuple("Row", columns)  # type: ignore[misc]  # noqa: PYI024  # the columns are the statement's
-    make: Callable[[Iterable[Any]], Row] = row._make
-    return make
+    return partial(tuple.__new__, row)  # as `_make`, but for its count of the columns: SQLite has counted them
