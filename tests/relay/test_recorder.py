@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from app.errors import StoreFull
 from app.model.event import Event
+from app.outbox.recordings import record_event
 from app.outbox.values import Recording
 from app.relay.recorder import BURST, MOST_TOPICS, Recorder
 
@@ -17,16 +19,17 @@ NOW = 1_790_000_000_000
 
 
 class Kept:
-    """An outbox of which only recording is used."""
+    """A store that is only given events to keep."""
 
     def __init__(self) -> None:
         self.rows: list[Recording] = []
         self.fails = False
 
-    async def record_event(self, recording: Recording) -> None:
+    async def write(self, job: partial[None]) -> None:
+        assert job.func is record_event
         if self.fails:
             raise StoreFull("full")
-        self.rows.append(recording)
+        self.rows.append(job.keywords["recording"])
 
 
 def make_recorder(kept: Kept, secrets: Sequence[str] = ("s",)) -> Recorder:
