@@ -102,9 +102,11 @@ def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:
         if isinstance(job, Job):
             alike.setdefault(job.many, []).append(place)
             continue
-        _run_alike(tx, jobs, alike, values)
+        if alike:
+            _run_alike(tx, jobs, alike, values)
         values[place] = job(tx)
-    _run_alike(tx, jobs, alike, values)
+    if alike:
+        _run_alike(tx, jobs, alike, values)
     return values
 
 
