@@ -34,7 +34,9 @@ VERSION_1 = "8a4857a1cae355b01cd0bfff13e52415"
 MIGRATE = """
 import sys
 from pathlib import Path
-from app.outbox import locking, migrations, opening, schema
+from app.outbox.sqlite import file as opening
+from app.outbox.sqlite import lock as locking
+from app.outbox.sqlite import migrations, schema
 
 def migrate_without_transaction(db):
     schema.add_functions(db)
