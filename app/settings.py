@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -123,6 +124,7 @@ class Settings(BaseSettings):
     record_retention: Duration = Field(
         RETENTIONS[""][1], validate_default=True, description="how long an event is known after its last state"
     )
+    keep_alive: Duration = Field(75_000, description="how long a connection may wait for its next request")
     shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
 
     @field_validator("admin_token", mode="before")
@@ -221,7 +223,17 @@ def _describe(message: str) -> str:
     return "write true or false" if "valid boolean" in text else text.replace("Input should be", "write")
 
 
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_INJECTED = re.compile(
+    r"RELAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Return `RELAY_…` names that no setting has: most likely misspelt. RELAY_URL is the commands' own."""
+    """Return `RELAY_…` names that no setting has: most likely misspelt. RELAY_URL is the commands' own.
+
+    Of a Service named relay, or relay-x, Kubernetes puts ten names more into every container: those are nobody's.
+    """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {"RELAY_URL", "RELAY_TEST_POSTGRES_URL"}
-    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    ours = {name for name in environment if name.startswith(PREFIX) and not _INJECTED.fullmatch(name)}
+    return sorted(ours - known)

@@ -50,6 +50,7 @@ class Limits:
     body_s: float = 10.0
     blocked_s: float = 30.0  # within which a client must read some of its answer
     ending_s: float = 2.0
+    idle_s: float = 80.0  # uvicorn closes it sooner
 
 
 class Phase(Enum):
@@ -62,11 +63,11 @@ class Phase(Enum):
     ENDING = 5  # nothing more will be answered, and the client may still read what was
 
 
-def derive_limits(files: int) -> Limits:
+def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
     """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
     kept = max(files // 4, min(files // 2, 512))
     connections = max(min(files - kept, MOST_CONNECTIONS), 16)
-    return Limits(connections, connections // 4)
+    return Limits(connections, connections // 4, idle_s=keep_alive_s + 5)
 
 
 def raise_file_limit() -> int:
@@ -97,7 +98,7 @@ class Gate:
             Phase.HEAD: limits.head_s,
             Phase.BODY: limits.body_s,
             Phase.WHOLE: limits.blocked_s,
-            Phase.IDLE: limits.blocked_s,  # uvicorn closes it sooner, if the client reads
+            Phase.IDLE: limits.idle_s,
             Phase.ENDING: limits.ending_s,
         }
         self._log = log
@@ -151,7 +152,7 @@ class Gate:
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; say, now and then, what was ended. Called once a second."""
-        for connection in [one for one in self._unfinished if now - one.since > self._within_s[one.phase]]:
+        for connection in [one for one in self._unfinished if now - one.since > self._within_s[one.waits_in()]]:
             connection.expire()
         if self._ended and now >= self._say_at:
             self._log.warning("connections.ended", **self._ended)
@@ -311,6 +312,11 @@ class Connection(HttpToolsProtocol):
     def abort(self) -> None:
         """End without an answer."""
         self._real.abort()
+
+    def waits_in(self) -> Phase:
+        """Return what it waits for: before it can be idle, its client has to read the answer."""
+        unread = self.phase is Phase.IDLE and self._real.get_write_buffer_size()
+        return Phase.WHOLE if unread else self.phase
 
     def expire(self) -> None:
         """End because it took too long; whoever has sent a part of a request is told."""

@@ -16,8 +16,8 @@ _FORMS = {"base64": _BASE64, "hex": _HEX, "either": f"{_BASE64}|{_HEX}"}
 
 
 def has_token(expected: str, query: Mapping[str, str]) -> bool:
-    """Tell whether `?token=` is the expected one."""
-    return _same(expected, query.get("token", ""))
+    """Tell whether `?token=` is the expected one. A plus in a URL stands for a blank, and few people write %2B."""
+    return _same(expected.replace("+", " "), query.get("token", "").replace("+", " "))
 
 
 def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:
