@@ -124,7 +124,7 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
     fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
     country = to_country(fields.country) or "IN"
-    return Store(country, fields.timezone, fields.locale, tuple(fields.stop_words))
+    return Store(country, fields.timezone, fields.locale, tuple(fields.stop_words), fields.start_lifts)
 
 
 # -- providers ------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ class Store:
     timezone: str = "Asia/Kolkata"
     locale: str = "en_IN"
     stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
+    start_lifts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

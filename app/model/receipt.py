@@ -45,6 +45,7 @@ Wish = Literal["stop", "resume"]
 class Reply:
     """What a customer sent back. `sender`: E.164, "" where the provider does not say; `text` is never kept or shown.
 
+    `payload`: what the template's author put behind the button that was tapped; no more shown than the text.
     `tapped`: a button of a message of ours, whose ids are `delivery_id` and `provider_message_id` (None if unsaid).
     `wish`: where WhatsApp itself says what they chose. `at` as in Receipt.
     """
@@ -56,3 +57,4 @@ class Reply:
     provider_message_id: str | None = None
     at: int | None = None
     wish: Wish | None = None
+    payload: str = field(default="", repr=False)

@@ -27,6 +27,7 @@ from app.providers.whatsapp import (
     is_of_somebody,
     read_meta_replies,
     read_meta_statuses,
+    read_payload,
     read_said,
     read_sender,
     read_status_word,
@@ -238,6 +239,7 @@ def _read_reply(value: Any, *, tapped: bool) -> Reply:
         first_text(value, _ANSWERED_OUR_PATHS),
         first_text(value, _ANSWERED_ITS_PATHS),
         _read_time(value),
+        payload=read_payload(said),
     )
 
 

@@ -205,6 +205,7 @@ def _read_meta_status(item: Any, secrets: Sequence[str]) -> Receipt | None:
 
 
 _NUMBER = re.compile(r"\+?([1-9][0-9]{7,14})")
+_PAYLOADS = ("button.payload", "interactive.button_reply.id", "interactive.list_reply.id")
 _TAPS = ("button.text", "interactive.button_reply.title", "interactive.list_reply.title")
 _WORDS = ("text.body", "text", "body")
 _TAPPED_KINDS = frozenset({"button", "interactive"})
@@ -226,6 +227,11 @@ def read_said(fields: Any) -> tuple[str, bool]:
     if tap is not None:
         return tap, True
     return first_text(fields, _WORDS) or "", first_text(fields, ("type",)) in _TAPPED_KINDS
+
+
+def read_payload(fields: Any) -> str:
+    """Return what the template's author put behind the button that was tapped, "" if nothing."""
+    return first_text(fields, _PAYLOADS) or ""
 
 
 def read_meta_replies(value: Any) -> tuple[Reply, ...]:
@@ -257,6 +263,7 @@ def _read_message(item: Any) -> Reply | None:
         tapped,
         provider_message_id=first_text(item, ("context.id",)),
         at=read_instant(read_path(item, "timestamp")),
+        payload=read_payload(item),
     )
 
 

@@ -76,7 +76,8 @@ async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt,
 
 async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply, now: int) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
-    wish = read_wish(reply, desk.snapshot().config.store.stop_words)
+    store = desk.snapshot().config.store
+    wish = read_wish(reply, store.stop_words, start_lifts=store.start_lifts)
     heard = await desk.outbox.apply_reply(provider_name, reply, wish, now)
     kind = wish or ("clicked" if heard.clicked else "other")
     desk.metrics.replies.labels(provider_name, kind).inc()
