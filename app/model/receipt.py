@@ -37,6 +37,19 @@ class Receipt:
     wamid: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What WhatsApp says of a template, or, where none is named, of the account.
+
+    `reason`: why nothing of it is sent; None: it may be sent again. `language` "": of all. `passing`: only a pace.
+    """
+
+    reason: Reason | None
+    template: str = ""
+    language: str = ""
+    passing: bool = False
+
+
 Wish = Literal["stop", "resume"]
 """What a customer asks for: no more marketing, or marketing again."""
 

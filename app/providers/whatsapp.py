@@ -150,11 +150,19 @@ def outcome_of(meaning: Meaning, detail: str, retry_after_ms: int | None = None)
 
 
 def read_status_word(word: str | None) -> ReceiptStatus | None:
-    """Return the receipt status of a word in any case, None if it is no such word."""
+    """Return the receipt status of a word in any case, None if it is no such word. "undelivered" has failed."""
+    lower = (word or "").lower()
     try:
-        return ReceiptStatus((word or "").lower())
+        return ReceiptStatus("failed" if lower == "undelivered" else lower)
     except ValueError:
         return None
+
+
+_OTHER_CODES = tuple(
+    f"{place}{key}"
+    for place in ("errors[0].", "error.", "whatsapp.errors[0].", "data.errors[0].", "data.error.", "")
+    for key in _CODE_KEYS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +184,15 @@ def failure_of(value: Any, status: ReceiptStatus, secrets: Sequence[str]) -> Fai
     trouble = read_trouble(value)
     meaning = judge_trouble(trouble)
     scope = Scope.MESSAGE if meaning.retry else meaning.scope
-    return Failure(meaning.reason, describe_trouble(trouble, secrets), scope)
+    detail = describe_trouble(trouble, secrets)
+    code = _find_other_code(value) if trouble.code is None else ""
+    return Failure(meaning.reason, detail if code in detail else f"{code}: {detail}" if detail else code, scope)
+
+
+def _find_other_code(value: Any) -> str:
+    """Return a code that we do not know, for people to look up; nothing as long as a phone number."""
+    code = first_text(value, _OTHER_CODES) or ""
+    return code if re.fullmatch(r"[A-Za-z_]{0,20}[0-9]{1,7}", code) else ""
 
 
 def read_meta_statuses(value: Any, secrets: Sequence[str]) -> tuple[Receipt, ...]:
