@@ -12,7 +12,7 @@ receipts:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -20,7 +20,12 @@ from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
 from app.providers.whatsapp import failure_of, read_status_word
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | list[str]
+    ),
+]
 
 
 class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
@@ -29,7 +34,7 @@ class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
     id: Texts = Field((), description="The provider's id of the message.", examples=["payload.gsId"])
     delivery_id: Texts = Field((), description="Where our own $delivery_id comes back.", examples=["localMessageId"])
     status: Texts = Field(description="What happened, as a word.", examples=["payload.type", "MessageStatus"])
-    words: Mapping[ReceiptStatus, Texts] = Field(
+    words: Mapping[Literal["sent", "delivered", "read", "failed"], Texts] = Field(
         default_factory=dict,
         description="Words of theirs for sent, delivered, read and failed; these four themselves are known.",
         examples=[{"failed": ["message_api_failed"]}],
@@ -46,7 +51,7 @@ class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
 
 def read_mapped_receipts(rule: ReceiptsRule, value: Any, secrets: Sequence[str]) -> tuple[Receipt, ...]:
     """Return the receipts in a webhook's value: one, or a list of them."""
-    words = {word.casefold(): status for status, theirs in rule.words.items() for word in theirs}
+    words = {word.casefold(): ReceiptStatus(status) for status, theirs in rule.words.items() for word in theirs}
     read = (_read_receipt(rule, words, item, secrets) for item in as_items(value) or (value,))
     return tuple(receipt for receipt in read if receipt is not None)
 
