@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
+    BaseModel,
     BeforeValidator,
     Field,
     SecretStr,
@@ -221,6 +222,20 @@ def _describe(message: str) -> str:
     """Return pydantic's words without its own of programming."""
     text = message.removeprefix("Value error, ")
     return "write true or false" if "valid boolean" in text else text.replace("Input should be", "write")
+
+
+def find_quoted(settings: BaseModel) -> list[str]:
+    """Return the secrets that begin or end with a quote or a blank: they fit nothing.
+
+    `docker --env-file` keeps quotes, an editor of Windows leaves a carriage return.
+    """
+    fields = [(name, value if isinstance(value, tuple) else (value,)) for name, value in settings]
+    return [
+        name
+        for name, values in fields
+        for value in values
+        if isinstance(value, SecretStr) and re.search(r"""^["'\s]|["'\s]$""", value.get_secret_value())
+    ]
 
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from app.settings import Settings, read_environment, read_settings, unknown_names
+from app.settings import Settings, find_quoted, read_environment, read_settings, unknown_names
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -244,3 +244,15 @@ def test_all_wrong_settings_are_told_at_once_and_no_value_is() -> None:
 )
 def test_a_relay_name_that_no_setting_has_is_unknown(name: str, unknown: bool) -> None:
     assert unknown_names({name: "x"}) == ([name] if unknown else [])
+
+
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [
+        ({"RELAY_NECTOR_SECRETS": '"sandbox"', "RELAY_ADMIN_TOKEN": "'t'"}, ["nector_secrets", "admin_token"]),
+        ({"RELAY_NECTOR_SECRETS": "'one,two'"}, ["nector_secrets"] * 2),
+        ({"RELAY_NECTOR_SECRETS": "o'ne\r", "RELAY_ADMIN_TOKEN": " t "}, []),  # what is around them is left out anyway
+    ],
+)
+def test_a_secret_in_quotes_is_found(given: dict[str, str], quoted: list[str]) -> None:
+    assert find_quoted(read_settings(given)) == quoted

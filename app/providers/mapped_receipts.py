@@ -20,12 +20,12 @@ from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
 from app.providers.whatsapp import failure_of, read_status_word
 
-Texts = Annotated[
-    tuple[str, ...],
-    BeforeValidator(
-        lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | list[str]
-    ),
-]
+
+def _as_tuple(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])]
 
 
 class ReceiptsRule(BaseModel, extra="forbid", frozen=True):

@@ -105,9 +105,19 @@ def test_whatsapps_own_form_is_read_beside_what_is_described(build_account: Call
     assert list(provider.read_receipts({}, body)) == [Receipt(ReceiptStatus.READ, None, "wamid.a")]
 
 
-def test_a_rule_that_names_no_message_is_refused(build_account: Callable[..., Provider]) -> None:
-    with pytest.raises(ValidationError, match="say where: id or delivery_id"):
-        build_account("http", receipts={"status": "status"})
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"status": "status"}, "say where: id or delivery_id"),
+        ({"status": 5, "id": "id"}, "status"),
+        ({"status": "status", "id": "id", "words": {"seen": ["seen"]}}, "words.seen"),
+    ],
+)
+def test_a_rule_that_can_find_nothing_is_refused(
+    build_account: Callable[..., Provider], rule: Mapping[str, Any], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        build_account("http", receipts=rule)
 
 
 @pytest.mark.parametrize(
