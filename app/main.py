@@ -28,7 +28,7 @@ from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.providers.base import Provider
 from app.relay.relay import Relay
 from app.relay.snapshot import load_snapshot
-from app.settings import Settings, read_environment, read_settings, unknown_names
+from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
 from app.sources.signature import Mistake
 
 
@@ -79,6 +79,10 @@ def build_relay(
     log = configure_logs(settings.log_level, settings.log_format)
     for name in unknown_names(environment):
         log.warning("setting.unknown", name=name, cure="see .env.example for the names there are")
+    quoted = [f"{PREFIX}{name.upper()}" for name in find_quoted(settings)]
+    accounts = snapshot.config.providers.items()
+    for name in (*quoted, *(f"providers.{account}.{name}" for account, keys in accounts for name in find_quoted(keys))):
+        log.warning("setting.quoted", name=name, cure="a quote or a blank stands around its value: leave it out")
     for warning in warnings:
         log.warning("config.warning", line=warning.line, detail=warning.message)
     tracer = _open_tracer(environment, log)

@@ -56,13 +56,14 @@ class Limits:
     body_s: float = 10.0
     blocked_s: float = 30.0  # within which a client must read some of its answer
     ending_s: float = 2.0
+    idle_s: float = 80.0  # uvicorn closes it sooner
 
 
-def derive_limits(files: int) -> Limits:
+def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
     """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
     kept = max(files // 4, min(files // 2, 512))
     connections = max(min(files - kept, MOST_CONNECTIONS), 16)
-    return Limits(connections, connections // 4)
+    return Limits(connections, connections // 4, idle_s=keep_alive_s + 5)
 
 
 def raise_file_limit() -> int:
@@ -93,7 +94,7 @@ class Gate:
             HEAD: limits.head_s,
             BODY: limits.body_s,
             WHOLE: limits.blocked_s,
-            IDLE: limits.blocked_s,  # uvicorn closes it sooner, if the client reads
+            IDLE: limits.idle_s,
             ENDING: limits.ending_s,
         }
         self._log = log
@@ -151,7 +152,7 @@ class Gate:
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; say, now and then, what was ended. Called once a second."""
-        for connection in [one for one in self._unfinished if now - one.since > self._within_s[one.phase]]:
+        for connection in [one for one in self._unfinished if now - one.since > self._within_s[one.waits_in()]]:
             connection.expire()
         if self._ended and now >= self._say_at:
             self._log.warning("connections.ended", **self._ended)
@@ -316,6 +317,11 @@ class Connection(HttpToolsProtocol):
     def abort(self) -> None:
         """End without an answer."""
         self._real.abort()
+
+    def waits_in(self) -> int:
+        """Return what it waits for: before it can be idle, its client has to read the answer."""
+        unread = self.phase == IDLE and self._real.get_write_buffer_size()
+        return WHOLE if unread else self.phase
 
     def expire(self) -> None:
         """End because it took too long; whoever has sent a part of a request is told."""

@@ -52,6 +52,7 @@ def build_metrics_router(metrics: Metrics, count: Callable[[], Any]) -> APIRoute
     router = APIRouter()
     metrics.set_build()
 
+    @router.head("/metrics", include_in_schema=False)
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         await count()

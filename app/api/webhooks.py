@@ -77,6 +77,7 @@ async def _take(intake: Intake, request: Request, headers: Mapping[str, str], sp
     """Read, accept and answer what comes from the source."""
     if (fault := _media_fault(headers)) is not None:
         report_refusal(intake, 415, fault)
+        intake.metrics.requests_refused.labels("webhook", "media_type").inc()
         return problem(415, fault)
     body = await read_body(request)
     if isinstance(body, Response):

@@ -91,7 +91,7 @@ def _check_number(text: str) -> str:
 
 def _check_stop_word(text: str) -> str:
     if not fold_words(text) or len(text) > LONGEST_STOP_WORD:
-        raise ValueError(f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as band karo")
+        raise ValueError(f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as bas karo")
     return text
 
 
@@ -166,7 +166,10 @@ class StoreFields(Fields):
         default_factory=list,
         max_length=50,
         description="Replies that end marketing for whoever sends just that, beside stop, unsubscribe and the like.",
-        examples=[["band karo"]],
+        examples=[["bas karo"]],
+    )
+    start_lifts: bool = Field(
+        default=True, description="false: a reply of START does not bring marketing back; a person has to."
     )
 
 

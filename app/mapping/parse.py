@@ -115,6 +115,7 @@ def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
         landlines=fields.landlines == "allow",
         day_ends=fields.day_ends,
         stop_words=tuple(fields.stop_words),
+        start_lifts=fields.start_lifts,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app.values.duration import parse_duration, parse_rate
 
@@ -38,6 +38,10 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
     )
     treat_500_as: Literal["retry", "unknown"] = Field(
         "retry", description="What an answer 500 means: surely not sent (retry), or perhaps sent (unknown)."
+    )
+
+    verify_token: SecretStr = Field(
+        SecretStr(""), description="Only needed where a webhook is set up by hub.challenge, as Meta does it."
     )
 
     @property

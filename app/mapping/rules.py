@@ -177,6 +177,7 @@ class Store:
     landlines: bool = False  # whether they get messages, too
     day_ends: str = ""  # when a date without a time is over ("22:00"); "": with the day
     stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
+    start_lifts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

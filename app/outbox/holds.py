@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.delivery.decide import probe_wait_ms
+from app.delivery.holds import REINSTATED
 from app.model.delivery import Reason
 from app.outbox.values import Hold, NewHold
 
@@ -82,11 +83,21 @@ def release_probed(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> t
     return tuple(scope for scope in scopes if _end_hold(db, _RELEASE_PROBED, scope, now, by_hand=False))
 
 
-def _end_hold(db: sqlite3.Connection, statement: str, scope: str, now: int, *, by_hand: bool) -> bool:
+def lift_hold(db: sqlite3.Connection, scope: str, reasons: Collection[str], now: int) -> bool:
+    """End a hold that stands for one of these reasons and not by hand, since WhatsApp says so."""
+    stood = db.execute("SELECT reason FROM holds WHERE scope = ?", (scope,)).fetchone()
+    if stood is None or stood[0] not in reasons:
+        return False
+    return _end_hold(db, _RELEASE_PROBED, scope, now, by_hand=False, why=REINSTATED)
+
+
+def _end_hold(
+    db: sqlite3.Connection, statement: str, scope: str, now: int, *, by_hand: bool, why: str | None = None
+) -> bool:
     stood = db.execute("SELECT reason FROM holds WHERE scope = ?", (scope,)).fetchone()
     if stood is None or not db.execute(statement, (scope,)).rowcount:
         return False
-    note_change(db, scope, now, "released", stood[0], by_hand=by_hand)
+    note_change(db, scope, now, "released", why or stood[0], by_hand=by_hand)
     return True
 
 

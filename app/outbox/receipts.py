@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from app.delivery.decide import probe_wait_ms, scope_to_hold
@@ -57,6 +57,11 @@ def apply_receipt(db: sqlite3.Connection, provider: str, receipt: Receipt, now: 
     learn_ids(db, known, receipt.provider_message_id, receipt.wamid)
     holds_set = take_receipt(db, provider, known, receipt, now)
     return Noted(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
+
+
+def apply_receipts(db: sqlite3.Connection, provider: str, receipts: Sequence[Receipt], now: int) -> tuple[Noted, ...]:
+    """Record receipts, in their order."""
+    return tuple(apply_receipt(db, provider, receipt, now) for receipt in receipts)
 
 
 def take_receipt(

@@ -101,8 +101,8 @@ class Outbox(Protocol):
         whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
         """
 
-    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
-        """Record a receipt; one that matches no delivery yet is kept 24 h and applied when one appears.
+    async def apply_receipts(self, provider: str, receipts: Sequence[Receipt], now: int) -> Sequence[Noted]:
+        """Record receipts in one transaction; one that matches no delivery yet is kept 24 h, for one to appear.
 
         Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`; one that says it
         arrived also a tried one that is `pending`, `dead`, `expired` or `suppressed`. While `sending` the attempt's end
@@ -187,6 +187,9 @@ class Outbox(Protocol):
 
     async def release_hold(self, scope: str, now: int) -> bool:
         """End a hold, as a person wishes; False if there was none. A route's refusals are then counted anew."""
+
+    async def lift_hold(self, scope: str, reasons: Collection[str], now: int) -> bool:
+        """End a hold that stands for one of these reasons, since WhatsApp says so; False if none does, or by hand."""
 
     async def list_holds(self) -> Sequence[Hold]:
         """Return every hold, oldest first."""

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue, SecretStr
 
 from app.model.delivery import Outcome
 from app.model.message import Message
-from app.model.receipt import Receipt, Reply
+from app.model.receipt import Notice, Receipt, Reply
 from app.providers.base import Request, Response
 from app.providers.http import (
     JsonApiSettings,
@@ -25,8 +25,10 @@ from app.providers.http import (
     mapped_secrets,
     read_mapped_response,
 )
-from app.providers.json import as_items, as_mapping, first_text, parse_json, read_instant, read_path
+from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
+from app.providers.notices import read_meta_notices
 from app.providers.signature import find_token_mistake, has_token
+from app.providers.webhook import parse_webhook
 from app.providers.whatsapp import (
     failure_of,
     is_of_somebody,
@@ -103,19 +105,23 @@ class Bitespeed:
         """Tell whether the webhook carries `?token=`: its sender signs nothing."""
         return has_token(self.settings.webhook_token.get_secret_value(), query)
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:  # noqa: ARG002 - the seam
+    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return what Chatwoot events say of our messages; WhatsApp's own form is understood, too."""
-        value, secrets = parse_json(body), mapped_secrets(self.settings)
+        value, secrets = parse_webhook(headers, body), mapped_secrets(self.settings)
         events = as_items(value) or (value,)
         chatwoot = [receipt for event in events for receipt in _read_event(as_mapping(event), secrets)]
         return (*chatwoot, *read_meta_statuses(value, secrets))
 
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:  # noqa: ARG002 - the seam
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
         """Return what customers wrote, as Chatwoot tells of it. A tapped button is a text like any other there."""
-        value = parse_json(body)
+        value = parse_webhook(headers, body)
         replies = (_read_reply(as_mapping(event)) for event in as_items(value) or (value,))
         said = (reply for reply in replies if reply is not None and is_of_somebody(reply))
         return (*said, *read_meta_replies(value))
+
+    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
+        """Return what WhatsApp's own form says of templates and of the account."""
+        return read_meta_notices(parse_webhook(headers, body))
 
 
 def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Receipt]:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretSt
 
 from app.model.delivery import Outcome
 from app.model.message import Message
-from app.model.receipt import Receipt, Reply
+from app.model.receipt import Notice, Receipt, Reply
 from app.providers.answers import (
     ANY_RULE,
     MESSAGE_ID_PATHS,
@@ -29,7 +29,9 @@ from app.providers.answers import (
     read_answer,
 )
 from app.providers.base import Request, Response
-from app.providers.json import first_text, parse_json
+from app.providers.json import first_text
+from app.providers.mapped_receipts import ReceiptsRule, read_mapped_receipts
+from app.providers.notices import read_meta_notices
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
@@ -49,6 +51,7 @@ from app.providers.request import (
     secrets_of,
 )
 from app.providers.signature import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
+from app.providers.webhook import parse_webhook
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
 from app.sources.signature import Mistake
 
@@ -196,6 +199,9 @@ class HttpSettings(JsonApiSettings):
     type: Literal["http"]
     webhook_secret: SecretStr = Field(SecretStr(""), description="Signs receipts, as Meta does it.")
     webhook_token: SecretStr = Field(SecretStr(""), description="?token= of the URL for receipts that are not signed.")
+    receipts: ReceiptsRule | None = Field(
+        None, description="Where its receipts say what; those in the form of WhatsApp's own API need no description."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +234,16 @@ class Http:
             return has_hex_signature(secret, headers.get("x-hub-signature-256", ""), body)
         return has_token(self.settings.webhook_token.get_secret_value(), query)
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:  # noqa: ARG002 - the seam
-        """Return the statuses of a WhatsApp Cloud API webhook."""
-        return read_meta_statuses(parse_json(body), mapped_secrets(self.settings))
+    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
+        """Return the statuses of a WhatsApp Cloud API webhook, and what the settings' `receipts` find."""
+        value, secrets, rule = parse_webhook(headers, body), mapped_secrets(self.settings), self.settings.receipts
+        mapped = read_mapped_receipts(rule, value, secrets) if rule else ()
+        return (*mapped, *read_meta_statuses(value, secrets))
 
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:  # noqa: ARG002 - the seam
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
         """Return what a WhatsApp Cloud API webhook holds of customers."""
-        return read_meta_replies(parse_json(body))
+        return read_meta_replies(parse_webhook(headers, body))
+
+    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
+        """Return what WhatsApp's own form says of templates and of the account."""
+        return read_meta_notices(parse_webhook(headers, body))

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from app.clock import Clock
-from app.model.receipt import Receipt, Reply
+from app.delivery.decide import probe_wait_ms
+from app.mapping.rules import Config
+from app.model.delivery import Reason
+from app.model.receipt import Notice, Receipt, Reply
 from app.observe.attempts import report_holds
 from app.observe.logs import Log
 from app.observe.metrics import FORGED, UNREAD, Metrics
 from app.outbox.store import Outbox
-from app.providers.json import as_items, parse_json
+from app.outbox.values import NewHold, Noted
+from app.providers.json import as_items, as_mapping
+from app.providers.signature import read_challenge
+from app.providers.webhook import parse_webhook
 from app.relay.snapshot import Snapshot
-from app.values.path import list_paths
 from app.values.phone import mask_phone
 from app.values.stop_words import read_wish
 
+AT_ONCE = 100  # in one transaction
 _PATHS_SHOWN = 40
+_NOTICED = frozenset({Reason.TEMPLATE_PAUSED, Reason.TEMPLATE_REFUSED, Reason.ACCOUNT_BLOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +57,27 @@ async def accept_receipts(
         return 401
     now = desk.clock()
     receipts, replies = provider.read_receipts(headers, body), provider.read_replies(headers, body)
-    for receipt in receipts:
-        await _take_receipt(desk, provider_name, receipt, now)
-    for reply in replies:
-        await _take_reply(desk, provider_name, reply, now)
-    if not (receipts or replies):
-        _report_unread(desk, provider_name, body)
+    notices = provider.read_notices(headers, body)
+    for at in range(0, len(receipts), AT_ONCE):
+        some = receipts[at : at + AT_ONCE]
+        for receipt, noted in zip(some, await desk.outbox.apply_receipts(provider_name, some, now), strict=True):
+            _report_receipt(desk, provider_name, receipt, noted, now)
+    for at in range(0, len(replies), AT_ONCE):  # what waits for the outbox together shares its transaction
+        await asyncio.gather(*(_take_reply(desk, provider_name, one, now) for one in replies[at : at + AT_ONCE]))
+    for notice in notices:
+        await _take_notice(desk, provider_name, notice, now)
+    if not (receipts or replies or notices):
+        _report_unread(desk, provider_name, parse_webhook(headers, body))
     return 200
 
 
-async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, now: int) -> None:
-    noted = await desk.outbox.apply_receipt(provider_name, receipt, now)
+def answer_challenge(desk: ReceiptDesk, provider_name: str, query: Mapping[str, str]) -> str | None:
+    """Return what whoever sets up a webhook wants to hear back, None where it has not shown the `verify_token`."""
+    settings = desk.snapshot().config.providers.get(provider_name)
+    return read_challenge(settings.verify_token.get_secret_value(), query) if settings else None
+
+
+def _report_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, noted: Noted, now: int) -> None:
     desk.metrics.receipts.labels(provider_name, receipt.status.value).inc()
     report_holds(desk.log, noted.holds_set)
     desk.log.info(
@@ -76,7 +96,8 @@ async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt,
 
 async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply, now: int) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
-    wish = read_wish(reply, desk.snapshot().config.store.stop_words)
+    store = desk.snapshot().config.store
+    wish = read_wish(reply, store.stop_words, start_lifts=store.start_lifts)
     heard = await desk.outbox.apply_reply(provider_name, reply, wish, now)
     kind = wish or ("clicked" if heard.clicked else "other")
     desk.metrics.replies.labels(provider_name, kind).inc()
@@ -91,11 +112,46 @@ async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply, now: 
     )
 
 
-def _report_unread(desk: ReceiptDesk, provider_name: str, body: bytes) -> None:
+async def _take_notice(desk: ReceiptDesk, provider_name: str, notice: Notice, now: int) -> None:
+    """Hold what WhatsApp says cannot be sent, or let it go, unless a person holds it. A pace passes by itself."""
+    scopes = sorted(set(list_scopes(desk.snapshot().config, provider_name, notice)))
+    for scope in scopes:
+        if notice.reason is None:
+            if await desk.outbox.lift_hold(scope, _NOTICED, now):
+                desk.log.warning("hold.released", scope=scope, by="whatsapp")
+        elif not notice.passing and await desk.outbox.put_hold(scope, notice.reason, now, now + probe_wait_ms(scope)):
+            report_holds(desk.log, [NewHold(scope, notice.reason.value)])
+    reason = notice.reason.value if notice.reason else None
+    desk.log.info("notice.received", provider=provider_name, reason=reason, scopes=scopes)
+
+
+def list_scopes(config: Config, provider_name: str, notice: Notice) -> Iterator[str]:
+    """Yield what a notice is about: the account, or its template if a route sends it in that language."""
+    if not notice.template:
+        yield f"provider:{provider_name}"
+    for route in config.routes:
+        # "en-US" in webhooks, "en_US" in requests.
+        written = route.language if isinstance(route.language, str) else None  # an expression may come to any
+        languages = {name.replace("-", "_").lower() for name in (written, notice.language) if name}
+        if (route.provider, route.template) == (provider_name, notice.template) and len(languages) <= 1:
+            yield f"template:{provider_name}/{notice.template}"
+
+
+def _report_unread(desk: ReceiptDesk, provider_name: str, value: Any) -> None:
     """Show the shape of a genuine webhook of which nothing could be read: its keys, and none of its values."""
     desk.metrics.receipts.labels(provider_name, UNREAD).inc()
-    value = parse_json(body)
     first = next(iter(as_items(value)), value)
-    # A key that is no word may itself be a value, such as a number.
-    paths = [path for path in islice(list_paths(first), _PATHS_SHOWN) if not any(sign.isdigit() for sign in path)]
-    desk.log.info("receipt.unread", provider=provider_name, paths=paths)
+    desk.log.info("receipt.unread", provider=provider_name, paths=list(islice(list_keys(first), _PATHS_SHOWN)))
+
+
+def list_keys(value: Any, prefix: str = "", levels: int = 3) -> Iterator[str]:
+    """Yield the paths of keys, into the first item of lists. WhatsApp's `field` is told with its word."""
+    for key, item in as_mapping(value).items():
+        # A key that is no word may itself be a value, such as a number.
+        if any(sign.isdigit() for sign in key):
+            continue
+        is_word = key == "field" and isinstance(item, str) and re.fullmatch(r"[a-z_]{1,60}", item)
+        yield f"{prefix}{key}={item}" if is_word else f"{prefix}{key}"
+        if levels > 1:
+            inner, mark = (item[0], "[]") if isinstance(item, list) and item else (item, "")
+            yield from list_keys(inner, f"{prefix}{key}{mark}.", levels - 1)

@@ -260,6 +260,9 @@ def test_a_store_may_name_its_own_stop_words(
 ) -> None:
     text = with_route("provider: bitespeed, template: t", "store: {stop_words: [band karo, बंद करो]}\n")
     assert config_of(parse(text)).store.stop_words == ("band karo", "बंद करो")
+    assert config_of(parse(text)).store.start_lifts
+    text = text.replace("stop_words:", "start_lifts: false, stop_words:")
+    assert not config_of(parse(text)).store.start_lifts
 
 
 @pytest.mark.parametrize("words", ['["!!"]', '[""]', f"[{'x' * 61}]", "[5]", "band karo"])

@@ -166,9 +166,9 @@ class SqliteOutbox:
             more = max(some, others) == sweeping.SWEEP_LIMIT
         return Swept(expired, resent, lost)
 
-    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
+    async def apply_receipts(self, provider: str, receipts: Sequence[Receipt], now: int) -> Sequence[Noted]:
         """See Outbox."""
-        return await self._writer.run(lambda db: receiving.apply_receipt(db, provider, receipt, now))
+        return await self._writer.run(lambda db: receiving.apply_receipts(db, provider, receipts, now))
 
     async def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
         """See Outbox."""
@@ -258,6 +258,10 @@ class SqliteOutbox:
     async def release_hold(self, scope: str, now: int) -> bool:
         """See Outbox."""
         return await self._writer.run(lambda db: holding.release_hold(db, scope, now))
+
+    async def lift_hold(self, scope: str, reasons: Collection[str], now: int) -> bool:
+        """See Outbox."""
+        return await self._writer.run(lambda db: holding.lift_hold(db, scope, reasons, now))
 
     async def list_holds(self) -> Sequence[Hold]:
         """See Outbox."""
