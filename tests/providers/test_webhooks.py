@@ -123,8 +123,8 @@ def test_a_rule_that_can_find_nothing_is_refused(
 @pytest.mark.parametrize(
     ("error", "detail"),
     [
-        ({"code": 131053, "title": "Media upload error"}, "131053: Media upload error"),
-        ({"code": 131053, "title": "(#131053) Media upload error"}, "(#131053) Media upload error"),
+        ({"code": 131999, "title": "Media upload error"}, "131999: Media upload error"),
+        ({"code": 131999, "title": "(#131999) Media upload error"}, "(#131999) Media upload error"),
         ({"code": "E_63"}, "E_63"),
         ({"code": 919800000001, "title": "no"}, "no"),
         ({"title": "no"}, "no"),
