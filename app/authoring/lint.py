@@ -18,6 +18,7 @@ from app.mapping.problems import Problem
 from app.mapping.rules import Broken, Config, Example, Miss, Route, match_route
 from app.mapping.template import Templates, show_message
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
+from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Message
 from app.values.instant import format_instant
@@ -117,7 +118,8 @@ def _compare(
         case Miss() if example.hits:
             yield f"expected to hit the route, but {came_to.detail}{_show_reads(route, example)}"
         case Broken():
-            yield came_to.detail
+            if example.dead != Reason.EXPRESSION_FAILED:
+                yield came_to.detail
         case Unrendered() if not example.hits:
             yield "expected not to hit the route, but it does"
         case Unrendered() if came_to.reason != example.dead:
