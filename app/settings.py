@@ -255,13 +255,9 @@ def find_quoted(settings: BaseModel) -> list[str]:
 
     `docker --env-file` keeps quotes, an editor of Windows leaves a carriage return.
     """
-    fields = [(name, value if isinstance(value, tuple) else (value,)) for name, value in settings]
-    return [
-        name
-        for name, values in fields
-        for value in values
-        if isinstance(value, SecretStr) and re.search(r"""^["'\s]|["'\s]$""", value.get_secret_value())
-    ]
+    values = [(name, each) for name, value in settings for each in (value if isinstance(value, tuple) else (value,))]
+    secrets = [(name, value.get_secret_value()) for name, value in values if isinstance(value, SecretStr)]
+    return [name for name, secret in secrets if re.search(r"""^["'\s]|["'\s]$""", secret)]
 
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables

@@ -86,9 +86,8 @@ def release_probed(db: sqlite3.Connection, scopes: Iterable[str], now: int) -> t
 def lift_hold(db: sqlite3.Connection, scope: str, reasons: Collection[str], now: int) -> bool:
     """End a hold that stands for one of these reasons and not by hand, since WhatsApp says so."""
     stood = db.execute("SELECT reason FROM holds WHERE scope = ?", (scope,)).fetchone()
-    if stood is None or stood[0] not in reasons:
-        return False
-    return _end_hold(db, _RELEASE_PROBED, scope, now, by_hand=False, why=REINSTATED)
+    fits = stood is not None and stood[0] in reasons
+    return fits and _end_hold(db, _RELEASE_PROBED, scope, now, by_hand=False, why=REINSTATED)
 
 
 def _end_hold(

@@ -1,13 +1,4 @@
-"""Receipts of an API that is described in the YAML, as JSON or as a form.
-
-receipts:
-  id: data.message.id                 the provider's id, as in the answer to the request; the first that is there
-  delivery_id: data.callbackData      where our own $delivery_id comes back
-  status: type
-  words: {failed: [message_api_failed], read: [message_api_read]}      beside sent, delivered, read, failed
-  code: data.channel_error_code       an error's code; WhatsApp's own are understood
-  at: timestamp
-"""
+"""Receipts of an API that is described in the YAML, as JSON or as a form: docs/mapping-guide.md shows some."""
 
 from __future__ import annotations
 

@@ -45,33 +45,21 @@ def read_template_notice(
 
 
 def _read_change(field: str | None, fields: Mapping[str, Any]) -> Iterator[Notice]:
-    match field:
-        case "message_template_status_update":
-            yield from read_template_notice(
-                fields, ("message_template_name",), ("message_template_language",), ("event",)
-            )
-        case "account_update":
-            yield from _read_account(fields)
-        case "messages":
-            yield from _read_errors(fields)
-        case _:
-            pass
+    if field == "message_template_status_update":
+        yield from read_template_notice(fields, ("message_template_name",), ("message_template_language",), ("event",))
+    if field == "account_update":
+        yield from _read_account(fields)
+    if field == "messages":
+        yield from _read_errors(fields)
 
 
 def _read_account(fields: Mapping[str, Any]) -> Iterator[Notice]:
-    match first_text(fields, ("event",)):
-        case "ACCOUNT_RESTRICTION":
-            kinds = [first_text(item, ("restriction_type",)) for item in as_items(fields.get("restriction_info"))]
-            if _MESSAGING in kinds:
-                yield Notice(Reason.ACCOUNT_BLOCKED)
-        case "DISABLED_UPDATE":
-            state = first_text(fields, ("ban_info.waba_ban_state",)) or ""
-            if state in _BANS:
-                yield Notice(_BANS[state])
-        case "ACCOUNT_DELETED":
-            yield Notice(Reason.ACCOUNT_BLOCKED)
-        case _:
-            pass
+    event, state = first_text(fields, ("event",)), first_text(fields, ("ban_info.waba_ban_state",)) or ""
+    kinds = [first_text(item, ("restriction_type",)) for item in as_items(fields.get("restriction_info"))]
+    if event == "ACCOUNT_DELETED" or (event == "ACCOUNT_RESTRICTION" and _MESSAGING in kinds):
+        yield Notice(Reason.ACCOUNT_BLOCKED)
+    if event == "DISABLED_UPDATE" and state in _BANS:
+        yield Notice(_BANS[state])
 
 
 def _read_errors(fields: Mapping[str, Any]) -> Iterator[Notice]:

@@ -273,15 +273,11 @@ def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(examp
     )
     assert parsed.config is not None, parsed.problems
     (result,) = run_examples(parsed.config, templates.templates, NOW, str)
-<<<<<<< HEAD
     found = [problem.message.partition("variable_invalid: ")[2] for problem in result.problems]
     assert [text[: len(told[0])] for text in found] == told
-=======
-    assert [problem.message.partition(": ")[2][: len(told[0])] for problem in result.problems] == told
 
 
 @pytest.mark.parametrize(("dead", "right"), [("expression_failed", True), ("variable_invalid", False)])
 def test_a_condition_that_cannot_be_worked_out_may_be_what_an_example_expects(dead: str, right: bool) -> None:
     result, *_ = run(f"{{{RIYA}, dead: {dead}}}", CONFIG.replace("amount | float > 0", "amount > user_name"))
     assert (not result.problems) is right
->>>>>>> person
