@@ -7,13 +7,21 @@ from typing import Any
 
 from app.mapping.expression import Expression
 from app.mapping.findings import Findings
-from app.mapping.parts import HEADER_KINDS, ButtonKind, Source, find_button_kind
+from app.mapping.parts import Source
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.slips import check_slips
-from app.mapping.template import Template, TemplateButton, Templates, find_language
-from app.mapping.template_entries import find_placeholders
+from app.mapping.template import (
+    HEADER_KINDS,
+    ButtonKind,
+    Template,
+    TemplateButton,
+    Templates,
+    find_button_kind,
+    find_language,
+    find_placeholders,
+)
 from app.model.event import Event
 from app.sources.nector import KNOWN_PROPERTIES, TOPICS
 from app.values.path import list_paths

@@ -249,7 +249,11 @@ def compile_route(
         header=fields.header,
         buttons=tuple(fields.buttons),
         offer=fields.limited_time_offer,
-        rooms={each.language: measure_room(each, variables) for each in template.versions} if template else {},
+        rooms={
+            each.language: measure_room(each, [variable.name for variable in variables]) for each in template.versions
+        }
+        if template
+        else {},
         valid_for_ms=parse_duration(_pick(fields, around.defaults, "valid_for")),
         valid_until=fields.valid_until,
         dedup_by=fields.dedup_by,

@@ -1,7 +1,6 @@
-"""The parts of a template, as the two files write them: which kinds there are, and how a route fills each.
+"""The parts of a message as a route gives them: what fills a variable, a header, a button.
 
-A part has a row or a key here and one in message/components.py, which says how its value is written and sent. It takes
-two places because the templates, which a route is held against, lie below messages; nothing else knows a part by name.
+mapping/template.py says which kinds there are, message/components.py how each one's value is written and sent.
 """
 
 from __future__ import annotations
@@ -9,67 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Discriminator, Field, GetPydanticSchema, Tag, ValidationInfo, model_validator
 from pydantic_core import core_schema
 
 from app.mapping.expression import Expression
 from app.mapping.wording import CONSTANT, EXPRESSION
-
-# -- what a template holds ------------------------------------------------------------------------
-
-HEADER_KINDS = ("text", "image", "video", "document", "location")
-"""Headers that a route can fill; their names in WhatsApp's lists are the same in capitals."""
-MEDIA_KINDS = frozenset({"image", "video", "document"})
-LIMITS = {"text": 60, "filename": 100, "copy_code": 20, "otp": 20, "payload": 256, "flow": 256}
-"""The longest value of each part that has a limit of its own, in characters.
-
-https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class ButtonKind:
-    """A kind of button. `key`: its name in templates.yaml; `listed`: in WhatsApp's lists.
-
-    `filled_by`: the key with which a route fills it; `needs`: whether it has to, where WhatsApp lets it.
-    """
-
-    key: str
-    listed: str
-    filled_by: str = ""
-    needs: Literal["nothing", "variable", "choice", "value", "more"] = "nothing"
-    label: str = ""  # what WhatsApp writes on it where the list does not say
-
-
-# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components#buttons
-_BUTTON_KINDS = (
-    ButtonKind("url", "URL", "url", "variable"),
-    ButtonKind("phone", "PHONE_NUMBER"),
-    ButtonKind("reply", "QUICK_REPLY", "payload", "choice"),
-    ButtonKind("copy_code", "COPY_CODE", "copy_code", "value", "Copy offer code"),
-    ButtonKind("otp", "OTP", "otp", "value", "Copy code"),
-    ButtonKind("flow", "FLOW", "flow", "value"),
-    ButtonKind("catalog", "CATALOG", label="View catalog"),
-    ButtonKind("mpm", "MPM", needs="more", label="View items"),
-    ButtonKind("spm", "SPM", needs="more", label="View"),
-)
-BUTTON_KINDS = {kind.key: kind for kind in _BUTTON_KINDS}
-_LISTED = {kind.listed: kind for kind in _BUTTON_KINDS}
-
-
-def find_button_kind(key: str) -> ButtonKind:
-    """Return the kind of this name; one that is not known is kept by its name, and cannot be filled."""
-    return BUTTON_KINDS.get(key) or ButtonKind(key, key.upper(), needs="more")
-
-
-def find_listed_kind(listed: str) -> ButtonKind:
-    """Return the kind that WhatsApp's lists call so."""
-    return _LISTED.get(listed) or find_button_kind(listed.lower())
-
-
-# -- what a route gives ---------------------------------------------------------------------------
 
 
 class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):

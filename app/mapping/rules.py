@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.parts import ButtonSource, HeaderSource, Source, VariableSource
 from app.mapping.provider import ProviderSettings
+from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown
 from app.model.event import Event
 from app.sources.nector import canonical_topic
@@ -29,19 +30,6 @@ class Example:
     dead: str | None
     line: int
     column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What a template leaves of WhatsApp's limits for a route's values: measured once, when the YAML is loaded.
-
-    `weights`: how often the text holds each of the route's variables; `urls`: of each URL button the fixed part.
-    """
-
-    body: int
-    weights: tuple[int, ...] = ()
-    header: int | None = None
-    urls: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

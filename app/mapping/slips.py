@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.findings import Findings
 from app.mapping.grammar import QUOTED_TEXTS
-from app.mapping.parts import LIMITS, Constant, Source
+from app.mapping.parts import Constant, Source
 from app.mapping.problems import Path
 from app.mapping.rules import Store
+from app.mapping.template import LIMITS
 from app.values.instant import parse_instant
 from app.values.text import LINK_LIMIT, VALUE_LIMIT, clean_text, is_link, write_scalar
 

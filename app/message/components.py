@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from app.mapping.parts import LIMITS, MEDIA_KINDS
+from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.number import read_decimal
 from app.values.text import Unfit, is_link, write_value, write_whole
 
-URL_LIMIT = 2000  # of a button's whole address
 _POLES, _DATE_LINE = 90, 180
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 

@@ -9,15 +9,9 @@ from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.parts import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
-from app.mapping.rules import Room, Route, Store
-from app.message.components import (
-    BUTTONS,
-    URL_LIMIT,
-    write_address,
-    write_degrees,
-    write_filename,
-    write_header_text,
-)
+from app.mapping.rules import Route, Store
+from app.mapping.template import URL_LIMIT, Room
+from app.message.components import BUTTONS, write_address, write_degrees, write_filename, write_header_text
 from app.message.freeze import checksum
 from app.message.recipient import find_recipient
 from app.model.delivery import Reason
