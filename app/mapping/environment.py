@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.document import Document
-from app.mapping.problems import Path, Problem
+from app.mapping.problems import Path, Problem, list_leaves
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 # A key that ends so holds a secret: api_key, apiKey, webhook_token, x-api-key, client-secret, Authorization.
@@ -76,7 +76,7 @@ class _Filling:
 
 def find_literal_secrets(document: Document, providers: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
     """Yield every secret of `providers:` that is written into the file. The text itself is never told."""
-    for path, value in _walk(providers, ("providers",)):
+    for path, value in list_leaves(providers, ("providers",)):
         if is_secret_key(path) and not _is_from_environment(value):
             cure = f"write ${{{_suggest_variable(path)}}}"
             mark = document.find_place(path).value
@@ -87,18 +87,6 @@ def is_secret_key(path: Path) -> bool:
     """Tell whether the key at the end of `path` says that its value is a secret."""
     name = next((key for key in reversed(path) if isinstance(key, str)), "")
     return re.sub(r"[^a-z]", "", name.lower()).endswith(_SECRET_ENDINGS)
-
-
-def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    match value:
-        case dict():
-            for key, item in value.items():
-                yield from _walk(item, (*path, key))
-        case list():
-            for index, item in enumerate(value):
-                yield from _walk(item, (*path, index))
-        case _:
-            yield path, value
 
 
 def _is_from_environment(value: Any) -> bool:

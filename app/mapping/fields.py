@@ -20,7 +20,7 @@ from pydantic import (
 
 from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
 from app.mapping.problems import ask_similar, find_similar
-from app.mapping.wording import EXPRESSION, LIST, MAP
+from app.mapping.wording import EXPRESSION, LIST, MAP, name_branch
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
@@ -100,14 +100,6 @@ def _read_switch(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _name_recipient(value: Any) -> str | None:
-    return EXPRESSION if isinstance(value, str) else MAP if isinstance(value, dict) else None
-
-
-def _name_collection(value: Any) -> str | None:
-    return LIST if isinstance(value, list) else MAP if isinstance(value, dict) else None
-
-
 ProviderName = Annotated[str, Field(min_length=1), AfterValidator(_check_provider)]
 ValidFor = Annotated[str, AfterValidator(_check_valid_for)]
 LiveFrom = Annotated[str, AfterValidator(_check_live_from)]
@@ -123,7 +115,7 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 VariablesFields = Annotated[
     Annotated[list[SourceText], Tag(LIST)] | Annotated[dict[VariableName, SourceText], Tag(MAP)],
     Discriminator(
-        _name_collection,
+        name_branch,
         custom_error_type="variables",
         custom_error_message="must be a list of expressions, or names with expressions; such as [user_name, amount]",
     ),
@@ -131,7 +123,7 @@ VariablesFields = Annotated[
 ExpectedVariables = Annotated[
     Annotated[list[JsonValue], Tag(LIST)] | Annotated[dict[str, JsonValue], Tag(MAP)],
     Discriminator(
-        _name_collection,
+        name_branch,
         custom_error_type="variables",
         custom_error_message="must be a list of values, or names with values; such as [Riya, 100]",
     ),
@@ -226,7 +218,7 @@ class SharedFields(Fields):
     recipient: Annotated[
         Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
         Discriminator(
-            _name_recipient,
+            name_branch,
             custom_error_type="source",
             custom_error_message="must be an expression, or {number: …, country: …}",
         ),

@@ -11,19 +11,55 @@ import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from jinja2.filters import do_title
 
-from app.mapping.absence import Absent, UnusableError, is_absent
 from app.values.name import find_first_name
 from app.values.number import SentFloat, is_number, read_amount, read_decimal
-from app.values.text import cut_letters, is_missing, write_scalar
+from app.values.text import cut_letters, is_blank, is_missing, write_scalar
 
 Filter = Callable[..., Any]
 _LONGEST_TEXT = 65_536  # as long as a whole event may be
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
+
+
+class AbsentValueError(Exception):
+    """An expression used a value that is not there."""
+
+    def __init__(self, absent: Absent) -> None:
+        super().__init__(absent.name)
+        self.absent = absent
+
+
+class UnusableError(Exception):
+    """A filter or operator cannot work on what it was given; the text names no value."""
+
+
+class Absent:
+    """A missing value. Only `default` and `is defined` take it; anything else ends the expression.
+
+    `name` is the dotted path, "" where it came out of a filter; `why`: "is missing" or e.g. "is not a date".
+    """
+
+    __slots__ = ("name", "why")
+
+    def __init__(self, name: str = "", why: str = "is missing") -> None:
+        self.name = name
+        self.why = why
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise AbsentValueError(self)
+
+    __bool__ = __str__ = __len__ = __iter__ = __contains__ = __hash__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __neg__ = __pos__ = _refuse
+
+
+def is_absent(value: Any) -> bool:
+    """Tell whether `value` stands for nothing. What an event holds was looked at before; "-" may be a default."""
+    return isinstance(value, Absent) or is_blank(value)
 
 
 def make_filters(locale: str) -> dict[str, Filter]:

@@ -15,8 +15,7 @@ from babel import Locale
 from babel.dates import format_date, parse_pattern, tokenize_pattern
 from babel.numbers import format_currency, format_decimal, get_territory_currencies, is_currency
 
-from app.mapping.absence import Absent, UnusableError, is_absent
-from app.mapping.filters import Filter, pass_absent, to_text
+from app.mapping.filters import Absent, Filter, UnusableError, is_absent, pass_absent, to_text
 from app.values.country import read_country
 from app.values.input_pattern import read_by_pattern
 from app.values.instant import read_moment
@@ -31,7 +30,7 @@ _MISTAKEN = {  # https://babel.pocoo.org/en/latest/dates.html#date-fields
 _SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
 
 
-def make_formats(country: str, timezone: str, locale: str, *, landlines: bool = False) -> dict[str, Filter]:
+def make_formats(country: str, timezone: str, locale: str, landlines: bool) -> dict[str, Filter]:
     """Return `number`, `money`, `date` and `phone` for a store."""
     place = Locale.parse(locale)
     return {

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
@@ -28,31 +28,9 @@ _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Slice: "slices are not possible here; use a filter such as `truncate(20)`",
     nodes.Dict: "{…} is not possible here; use `… if … else …`",
 }
-_ALLOWED = (
-    nodes.Name,
-    nodes.Const,
-    nodes.List,
-    nodes.Tuple,
-    nodes.Getattr,
-    nodes.Getitem,
-    nodes.Filter,
-    nodes.Test,
-    nodes.Keyword,
-    nodes.Compare,
-    nodes.Operand,
-    nodes.And,
-    nodes.Or,
-    nodes.Not,
-    nodes.Add,
-    nodes.Sub,
-    nodes.Mul,
-    nodes.Div,
-    nodes.FloorDiv,
-    nodes.Mod,
-    nodes.Neg,
-    nodes.Pos,
-    nodes.Concat,
-    nodes.CondExpr,
+_ALLOWED = frozenset(
+    {"Name", "Const", "List", "Tuple", "Getattr", "Getitem", "Filter", "Test", "Keyword", "Compare", "Operand"}
+    | {"And", "Or", "Not", "Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Neg", "Pos", "Concat", "CondExpr"}
 )
 OWN_ARGUMENT = "event_currency"  # given to `money` by the rewriting below
 TEXT_FILTER = "~"  # no name one can write
@@ -113,7 +91,7 @@ def _parse_source(source: str, environment: Environment) -> nodes.Expr:
 
 
 def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> None:
-    if not isinstance(node, _ALLOWED):
+    if type(node).__name__ not in _ALLOWED:
         raise ExpressionError(_REFUSED.get(type(node), f"{type(node).__name__} is not possible here"))
     if isinstance(node, nodes.Const) and node.value == math.inf:
         raise ExpressionError("a number in the expression is too large")
@@ -175,13 +153,9 @@ def _list_preferred(node: nodes.Node) -> Iterator[str]:
     """Yield the paths before the first `default` of each chain: if one is missing, a default is what shows."""
     for each in (node, *node.find_all(nodes.Filter)):
         if isinstance(each, nodes.Filter) and each.name == "default" and each.node is not None:
-            earlier = [inner.name for inner in (each.node, *each.node.find_all(nodes.Filter)) if _is_filter(inner)]
-            if "default" not in earlier:
+            earlier = (each.node, *each.node.find_all(nodes.Filter))
+            if not any(isinstance(inner, nodes.Filter) and inner.name == "default" for inner in earlier):
                 yield from _list_paths(each.node)
-
-
-def _is_filter(node: nodes.Node) -> TypeGuard[nodes.Filter]:
-    return isinstance(node, nodes.Filter)
 
 
 def _list_paths(node: nodes.Node) -> Iterator[str]:

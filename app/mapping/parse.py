@@ -285,13 +285,9 @@ def _name_variables(fields: RouteFields, template: Template | None, *, named: bo
         # An API that counts its variables sees nothing but the order.
         ordered = sorted(fields.variables, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
         return tuple(VariableSource(name, fields.variables[name]) for name in ordered)
-    names = _name_places(wanted, len(fields.variables)) if named else [None] * len(fields.variables)
-    return tuple(VariableSource(name, source) for name, source in zip(names, fields.variables, strict=True))
-
-
-def _name_places(wanted: Sequence[str], count: int) -> list[str | None]:
-    """Return the template's names in order; "1", "2", … where it is not known or has too few."""
-    return [wanted[place] if place < len(wanted) else str(place + 1) for place in range(count)]
+    # "1", "2", … where the template is not known or has too few.
+    names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(fields.variables))]
+    return tuple(VariableSource(names[at] if named else None, each) for at, each in enumerate(fields.variables))
 
 
 def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findings) -> None:
@@ -309,14 +305,5 @@ def _read_examples(fields: RouteFields, data: Mapping[str, Any], path: Path, fin
     for index, (example, written) in enumerate(zip(fields.examples, data.get("examples") or (), strict=False)):
         mark = findings.document.find_place((*path, "examples", index)).value
         # As read and not as validated: there 199.50 has become 199.5.
-        examples.append(
-            Example(
-                event=written["event"],
-                sends=written.get("sends"),
-                hits=example.hits,
-                dead=example.dead,
-                line=mark.line,
-                column=mark.column,
-            )
-        )
+        examples.append(Example(written["event"], written.get("sends"), example.hits, example.dead, *mark))
     return examples

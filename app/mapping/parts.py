@@ -14,7 +14,7 @@ from pydantic import BaseModel, Discriminator, Field, GetPydanticSchema, Tag, Va
 from pydantic_core import core_schema
 
 from app.mapping.expression import Expression
-from app.mapping.wording import CONSTANT, EXPRESSION
+from app.mapping.wording import EXPRESSION, MAP, name_branch
 
 
 class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
@@ -40,10 +40,6 @@ def _compile(source: str, info: ValidationInfo) -> Expression:
     return compiled
 
 
-def _name_source(value: Any) -> str:
-    return EXPRESSION if isinstance(value, str) else CONSTANT if isinstance(value, dict) else ""
-
-
 ExpressionText = Annotated[
     Expression,
     GetPydanticSchema(
@@ -54,9 +50,9 @@ ExpressionText = Annotated[
 ]
 """An expression of the file, compiled where it stands: what was checked is what is used."""
 SourceText = Annotated[
-    Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[Constant, Tag(CONSTANT)],
+    Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[Constant, Tag(MAP)],
     Discriminator(
-        _name_source,
+        name_branch,
         custom_error_type="source",
         custom_error_message='must be an expression or {text: …}; a fixed value is written {text: "100"}',
     ),
