@@ -1,4 +1,4 @@
-"""What can be wrong between sections that are sound by themselves: routes, providers, templates, topics."""
+"""Routes, providers, templates and topics that are sound by themselves are checked against each other."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from app.mapping.filters import Absent, AbsentValueError, Filter, UnusableError, make_filters, make_tests, to_text
 from app.mapping.grammar import TEXT_FILTER, ExpressionError, Parsed, parse_expression
-from app.values.input_pattern import find_input_fault
+from app.values.instant import find_input_fault
 from app.values.number import is_number
 from app.values.path import Path, look_into, look_up, write_path
 from app.values.text import is_blank
@@ -23,10 +23,7 @@ _FORMATS = ("number", "money", "date", "phone")
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The expression came to nothing: absent, null, empty, "null", "undefined" or "NaN".
-
-    `why` is another than "is missing" where something stands there that could not be read ("is not a date").
-    """
+    """The expression came to nothing. `why` is another than "is missing" where something unreadable stands there."""
 
     name: str  # what was read, e.g. "customer.mobile"
     why: str = "is missing"

@@ -10,7 +10,6 @@ from babel import Locale, UnknownLocaleError
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     JsonValue,
     Tag,
@@ -20,7 +19,7 @@ from pydantic import (
 
 from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
 from app.mapping.problems import ask_similar, find_similar
-from app.mapping.wording import EXPRESSION, LIST, MAP, name_branch
+from app.mapping.wording import EXPRESSION, LIST, MAP, choose_branch
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
@@ -28,9 +27,6 @@ from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 LONGEST_VALID_MS = parse_duration("30d")  # WhatsApp itself gives up then
 """https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/time-to-live"""
-
-
-# -- values ---------------------------------------------------------------------------------------
 
 
 def _check_provider(name: str, info: ValidationInfo) -> str:
@@ -114,23 +110,12 @@ Only = Annotated[
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 VariablesFields = Annotated[
     Annotated[list[SourceText], Tag(LIST)] | Annotated[dict[VariableName, SourceText], Tag(MAP)],
-    Discriminator(
-        name_branch,
-        custom_error_type="variables",
-        custom_error_message="must be a list of expressions, or names with expressions; such as [user_name, amount]",
-    ),
+    choose_branch("variables", "must be a list of expressions, or names with expressions; such as [user_name, amount]"),
 ]
 ExpectedVariables = Annotated[
     Annotated[list[JsonValue], Tag(LIST)] | Annotated[dict[str, JsonValue], Tag(MAP)],
-    Discriminator(
-        name_branch,
-        custom_error_type="variables",
-        custom_error_message="must be a list of values, or names with values; such as [Riya, 100]",
-    ),
+    choose_branch("variables", "must be a list of values, or names with values; such as [Riya, 100]"),
 ]
-
-
-# -- sections -------------------------------------------------------------------------------------
 
 
 class StoreFields(Fields):
@@ -178,7 +163,7 @@ class RecipientFields(Fields):
 
 
 class SendsFields(Fields):
-    """What an example has to send; only the keys given are compared."""
+    """The message that an example expects; only the keys given are compared."""
 
     to: str | None = Field(None, description="The recipient in E.164.", examples=["+919800000001"])
     variables: ExpectedVariables | None = Field(None, description="The filled variables, in order or by name.")
@@ -207,7 +192,7 @@ class ExampleFields(Fields):
 
 
 class SharedFields(Fields):
-    """What a route may have and `defaults:` may give to every route."""
+    """The keys that a route may have and `defaults:` may give to every route."""
 
     provider: ProviderName = Field("", description="A name under `providers:`.")
     language: LanguageText = Field(
@@ -217,11 +202,7 @@ class SharedFields(Fields):
     )
     recipient: Annotated[
         Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
-        Discriminator(
-            name_branch,
-            custom_error_type="source",
-            custom_error_message="must be an expression, or {number: …, country: …}",
-        ),
+        choose_branch("source", "must be an expression, or {number: …, country: …}"),
     ] = Field(
         RecipientFields(),
         description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
@@ -242,7 +223,7 @@ class SharedFields(Fields):
 
 
 class DefaultsFields(SharedFields):
-    """What every route has unless it says otherwise."""
+    """The values that every route has unless it says otherwise."""
 
 
 class RouteFields(SharedFields):

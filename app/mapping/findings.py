@@ -1,4 +1,4 @@
-"""What is found wrong while a file is checked: problems with places, each fault told once."""
+"""Findings gather the problems of a file while it is checked, with their places, each fault once."""
 
 from __future__ import annotations
 

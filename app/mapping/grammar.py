@@ -1,8 +1,7 @@
-"""What may stand in an expression: Jinja2's syntax without calls, powers and everything of Python's.
+"""An expression is Jinja2's syntax without calls, powers and everything of Python's.
 
-An expression is parsed by Jinja, checked node by node against a list of what is allowed, and rewritten so that each
-dotted path becomes one variable. What is left for Jinja to compile can neither reach an attribute nor a name of its own
-(`self`, `loop`) nor grow beyond measure.
+Jinja parses it, a list of what is allowed checks it node by node, and each dotted path becomes one variable: what is
+left can neither reach an attribute nor a name of Jinja's own (`self`, `loop`) nor grow beyond measure.
 """
 
 from __future__ import annotations
@@ -54,10 +53,7 @@ class Parsed:
 
 
 def parse_expression(source: str, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> Parsed:
-    """Return the checked and rewritten expression; raises ExpressionError.
-
-    `prepare_filter` is called for each filter before it is checked, and may raise ExpressionError.
-    """
+    """Return the checked and rewritten expression; raises ExpressionError, as `prepare_filter` may for a filter."""
     if len(source) > _LONGEST_SOURCE:
         raise ExpressionError(f"the expression is longer than {_LONGEST_SOURCE} characters")
     if not source.strip():
@@ -85,9 +81,6 @@ def _parse_source(source: str, environment: Environment) -> nodes.Expr:
     if (hyphen := find_hyphen(source)) is not None:
         raise ExpressionError(hyphen)
     return node
-
-
-# -- what is allowed ------------------------------------------------------------------------------
 
 
 def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> None:
@@ -165,9 +158,6 @@ def _list_paths(node: nodes.Node) -> Iterator[str]:
         return
     for child in node.iter_child_nodes():
         yield from _list_paths(child)
-
-
-# -- rewriting ------------------------------------------------------------------------------------
 
 
 def _read_path(node: nodes.Node) -> Path | None:

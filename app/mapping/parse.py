@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
 from app.mapping.environment import fill_environment, find_literal_secrets
-from app.mapping.expression import Expression, ExpressionCompiler
+from app.mapping.expression import ExpressionCompiler
 from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
 from app.mapping.findings import Findings, check_name, report_empty
 from app.mapping.parts import ButtonSource, VariableSource
@@ -19,14 +20,13 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config, Example, Route, Store
 from app.mapping.template import Template, Templates, measure_room
 from app.sources.nector import canonical_topic
-from app.values.country import to_country
 from app.values.duration import parse_duration, parse_live_from
 from app.values.phone import to_one_form
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a file came to: `config` is None if any problem is an error. Problems are in the file's order."""
+    """A file's Config, None if any problem is an error, and its problems in the file's order."""
 
     config: Config | None
     problems: tuple[Problem, ...]
@@ -51,19 +51,15 @@ def parse_config(
     findings = Findings(document, document.problems)
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
-    providers_section = document.data.get("providers")
-    for path, problem in find_literal_secrets(
-        document, providers_section if isinstance(providers_section, dict) else {}
-    ):
+    for path, problem in find_literal_secrets(document, _section(document.data, "providers")):
         findings.problems.append(problem)
         findings.silence(path)
     filled = fill_environment(document, document.data, environment)
     findings.problems.extend(filled.problems)
     for path in filled.unset:
         findings.silence(path)
-    config = _read_file(
-        filled.data, provider_types, templates, findings, _hash_sources(text, templates), listed, recorded
-    )
+    version = _hash_sources(text, templates)
+    config = _read_file(filled.data, provider_types, templates, findings, version, listed, recorded)
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
 
 
@@ -107,18 +103,8 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
     fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
-    country = to_country(fields.country) or "IN"
-    return Store(
-        country=country,
-        timezone=fields.timezone,
-        locale=fields.locale,
-        landlines=fields.landlines == "allow",
-        day_ends=fields.day_ends,
-        stop_words=tuple(fields.stop_words),
-    )
-
-
-# -- providers ------------------------------------------------------------------------------------
+    plain = fields.model_dump(include={"country", "timezone", "locale", "day_ends"})
+    return Store(**plain, landlines=fields.landlines == "allow", stop_words=tuple(fields.stop_words))
 
 
 def _read_providers(
@@ -165,9 +151,6 @@ def _list_named_providers(data: Mapping[str, Any]) -> set[str]:
     return {provider for provider in named if isinstance(provider, str)}
 
 
-# -- routes ---------------------------------------------------------------------------------------
-
-
 def _read_routes(
     data: Mapping[str, Any],
     store: Store,
@@ -178,8 +161,9 @@ def _read_routes(
     entries = _section(data, "routes")
     if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
-    context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines))}
-    context["providers"] = tuple(_section(data, "providers"))
+    compiler = ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines)
+    # Each expression is compiled once, to be checked and used.
+    context: dict[str, Any] = {"compile": cache(compiler.compile), "providers": tuple(_section(data, "providers"))}
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
     named = {name: settings.named_variables for name, settings in providers.items()}
     around = Surroundings(defaults or DefaultsFields(), named, templates)
@@ -198,21 +182,9 @@ def _read_routes(
     return routes
 
 
-def _remember(compiler: ExpressionCompiler) -> Any:
-    """Return `compile` with a memory: an expression is compiled once to be checked and used."""
-    compiled: dict[str, Expression] = {}
-
-    def compile_once(source: str) -> Expression:
-        if source not in compiled:
-            compiled[source] = compiler.compile(source)
-        return compiled[source]
-
-    return compile_once
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a route is compiled with. `named`: by provider, whether its API wants variables by name."""
+    """The rest of the file that a route depends on. `named`: by provider, whether its API wants variables by name."""
 
     defaults: DefaultsFields
     named: Mapping[str, bool]

@@ -1,4 +1,4 @@
-"""What is wrong with a YAML file: where, how badly, and the cure. Never a secret or a customer's value."""
+"""A problem tells what is wrong with a YAML file, where, and the cure; never a secret or a customer's value."""
 
 from __future__ import annotations
 

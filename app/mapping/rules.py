@@ -18,11 +18,7 @@ from app.values.path import look_up, read_path
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One `examples:` entry: an event, and what should come of it.
-
-    `sends`: {to, variables, text, provider, …} as written, None if not given. `hits` False: the route must
-    not fire. `dead`: the reason it must die with.
-    """
+    """One `examples:` entry: an event, and what it sends (as written), or `hits` False, or the reason it is dead."""
 
     event: Mapping[str, Any]
     sends: Mapping[str, Any] | None
@@ -63,9 +59,6 @@ class Route:
     column: int = 0
 
 
-# -- which routes an event hits -------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Hit:
     """The event is for this route."""
@@ -84,7 +77,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Whether the event is for this route cannot be worked out."""
+    """Nobody can tell whether the event is for this route."""
 
     route: Route
     detail: str
@@ -169,10 +162,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked YAML file. `hash` names this version of it in deliveries, metrics and /readyz.
-
-    `only`: the numbers (E.164) that get messages; None: everybody.
-    """
+    """A checked YAML file. `hash` names its version; `only`: the numbers (E.164) that get messages, None: all."""
 
     mode: str
     store: Store

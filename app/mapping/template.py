@@ -68,15 +68,9 @@ def find_listed_kind(listed: str) -> ButtonKind:
     return _LISTED.get(listed) or find_button_kind(listed.lower())
 
 
-# -- templates -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class TemplateButton:
-    """A button under the message, of one of the kinds above, or of another by its name.
-
-    `url` may end in one variable, whose value is the suffix sent; a phone button's is its number, others have none.
-    """
+    """A button under the message. `url` is a URL, perhaps with a variable at its end, or a phone button's number."""
 
     kind: str
     text: str
@@ -116,7 +110,7 @@ Templates = Mapping[tuple[str, str], Template]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a template leaves of WhatsApp's limits for a route's values: measured once, when the YAML is loaded.
+    """The room that WhatsApp's limits leave for a route's values.
 
     `weights`: how often the text holds each of the route's variables; `urls`: of each URL button the fixed part.
     """
@@ -162,9 +156,6 @@ def find_placeholders(text: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=int)) if all(name.isdecimal() for name in names) else names
 
 
-# -- the message a customer sees ------------------------------------------------------------------
-
-
 def show_message(template: Template, message: Message) -> FilledTemplate:
     """Return what the customer of a message sees, in its language where the template has it."""
     version = find_language(template, message.language) or template
@@ -187,11 +178,9 @@ def fill_template(
     given = {button.index: button.value for button in buttons}
     return FilledTemplate(
         header=_fill_header(template, header),
-        body=_fill_text(template.body, values),
+        body=PLACEHOLDER.sub(lambda match: values.get(match[1].strip(), match[0]), template.body),
         footer=template.footer,
-        buttons=tuple(
-            (button.text, _fill_button(button, given.get(index))) for index, button in enumerate(template.buttons)
-        ),
+        buttons=tuple((each.text, _fill_button(each, given.get(at))) for at, each in enumerate(template.buttons)),
         offer=template.offer + (f" (ends {format_instant(offer_ends_at)})" if offer_ends_at is not None else ""),
     )
 
@@ -214,11 +203,7 @@ def total_length(filled: FilledTemplate) -> int:
 
 
 def print_message(filled: FilledTemplate, *, width: int = 48) -> str:
-    """Return a plain-text picture of the WhatsApp bubble, its text wrapped at `width` characters.
-
-    WhatsApp's own marks (*bold*) stay as they are; the footer is marked _so_. The bubble is open to the right, as
-    emoji and many scripts have no fixed width.
-    """
+    """Return a plain-text picture of the WhatsApp bubble, wrapped at `width`, with WhatsApp's own marks (*bold*)."""
     footer = [f"_{line}_" for line in _wrap(filled.footer, width - 2)]
     blocks = [_wrap(filled.header, width), _wrap(filled.offer, width), _wrap(filled.body, width), footer]
     text = [line for block in blocks for line in block]
@@ -235,10 +220,6 @@ def _name_values(names: Sequence[str], variables: Sequence[Variable]) -> dict[st
     }
     named = {variable.name: variable.value for variable in variables if variable.name is not None}
     return numbered | positional | named
-
-
-def _fill_text(text: str, values: Mapping[str, str]) -> str:
-    return PLACEHOLDER.sub(lambda match: values.get(match[1].strip(), match[0]), text)
 
 
 def _fill_rest(text: str, value: str | None) -> str:

@@ -143,10 +143,7 @@ class _File(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class ParsedTemplates:
-    """What a templates file holds. A template with a problem is left out; a problem reads `line:column: text`.
-
-    `places`: where each template's key stands, (line, column).
-    """
+    """The sound templates of a file, its problems (`line:column: text`), and each key's place (line, column)."""
 
     templates: Templates
     problems: tuple[str, ...]
@@ -223,10 +220,9 @@ def _print_problems(problems: Iterable[Problem]) -> tuple[str, ...]:
 
 
 def dump_templates(templates: Templates, kept: str = "", providers: Collection[str] = ()) -> str:
-    """Return the YAML of a templates file: sorted, the same for the same templates, readable by parse_templates.
+    """Return the YAML of a templates file: sorted, and readable by parse_templates.
 
-    `kept`: a templates file of which all stays as it is, comments too, but the entries of `providers` and of those in
-    `templates`.
+    `kept`: a file whose entries and comments stay, but for those of `providers` and of those in `templates`.
     """
     yaml = YAML()
     yaml.allow_unicode = True

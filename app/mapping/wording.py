@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Discriminator
 from pydantic_core import ErrorDetails
 
 from app.mapping.problems import Path, ask_similar, find_similar
@@ -54,9 +54,9 @@ _MEANT = {
 _NAMES = {"routes": "route", "providers": "provider"}
 
 
-def name_branch(value: Any) -> str | None:
-    """Return which branch of a union a value of the file belongs to."""
-    return _BRANCHES.get(type(value))
+def choose_branch(kind: str, told: str) -> Discriminator:
+    """Return what chooses a union's branch by a value's kind, and tells `told` where there is none."""
+    return Discriminator(lambda value: _BRANCHES.get(type(value)), custom_error_type=kind, custom_error_message=told)
 
 
 def locate_fault(fault: ErrorDetails, data: Any) -> Path:

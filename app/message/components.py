@@ -1,7 +1,6 @@
 """The parts of a message beside its text: how each one's value is written, and sent to WhatsApp.
 
-A kind of button is one row of BUTTONS; a header's kind is one branch of the functions below. Which templates have a
-part, and under which key a route fills it, stands in mapping/parts.py, which lies below because templates do.
+mapping/template.py says which templates have a part, and under which key a route fills it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Write = Callable[[Any], str | Unfit]
 
 @dataclass(frozen=True, slots=True)
 class ButtonPart:
-    """What fills one kind of button. `write`: from the event's value; `to_parameter`: as Cloud API wants it."""
+    """One kind of button. `write`: its text from the event's value; `to_parameter`: the same as Cloud API wants it."""
 
     sub_type: str
     write: Write
@@ -78,9 +77,6 @@ BUTTONS: Mapping[str, ButtonPart] = {
 """By the key with which a route fills it, and by which it is frozen."""
 
 
-# -- headers --------------------------------------------------------------------------------------
-
-
 def write_header_text(value: Any) -> str | Unfit:
     """Return the variable of a text header, cut to WhatsApp's length."""
     text = write_value(value, LIMITS["text"])
@@ -117,9 +113,6 @@ def _is_web_address(text: str) -> bool:
         return is_link(text) and bool(urlsplit(text).hostname)
     except ValueError:  # such as http://[
         return False
-
-
-# -- as data, and as WhatsApp's Cloud API takes them ----------------------------------------------
 
 
 def describe_header(header: Header | Location) -> Mapping[str, str]:

@@ -63,7 +63,7 @@ _MOBILES, _LANDLINES = frozenset({Line.MOBILE}), frozenset({Line.MOBILE, Line.LA
 
 @dataclass(frozen=True, slots=True)
 class PhoneFault:
-    """Why there is no number to send to; `detail` never holds the number."""
+    """The reason for which there is no number to send to; `detail` never holds the number."""
 
     detail: str
     reason: Reason = Reason.RECIPIENT_INVALID
