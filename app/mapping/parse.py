@@ -10,7 +10,7 @@ from typing import Any
 
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
-from app.mapping.environment import fill_environment, find_literal_secrets
+from app.mapping.environment import fill_environment, report_literal_secrets
 from app.mapping.expression import ExpressionCompiler
 from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
 from app.mapping.findings import Findings, check_name, report_empty
@@ -51,15 +51,10 @@ def parse_config(
     findings = Findings(document, document.problems)
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
-    for path, problem in find_literal_secrets(document, _section(document.data, "providers")):
-        findings.problems.append(problem)
-        findings.silence(path)
-    filled = fill_environment(document, document.data, environment)
-    findings.problems.extend(filled.problems)
-    for path in filled.unset:
-        findings.silence(path)
+    report_literal_secrets(_section(document.data, "providers"), findings)
+    data = fill_environment(document.data, environment, findings)
     version = _hash_sources(text, templates)
-    config = _read_file(filled.data, provider_types, templates, findings, version, listed, recorded)
+    config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
 
 

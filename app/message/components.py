@@ -69,9 +69,7 @@ BUTTONS: Mapping[str, ButtonPart] = {
     "otp": ButtonPart("url", _write_within("otp"), lambda value: {"type": "text", "text": value}),
     # https://developers.facebook.com/docs/whatsapp/flows/guides/sendingaflow#template
     "flow": ButtonPart(
-        "flow",
-        _write_within("flow"),
-        lambda value: {"type": "action", "action": {"flow_token": value}},
+        "flow", _write_within("flow"), lambda value: {"type": "action", "action": {"flow_token": value}}
     ),
 }
 """By the key with which a route fills it, and by which it is frozen."""

@@ -159,27 +159,10 @@ def name_day(at: int, timezone: str) -> str:
 
 # From https://babel.pocoo.org/en/latest/dates.html#date-fields what Python reads; its names of months are English.
 _DIRECTIVES = {
-    "d": "%d",
-    "dd": "%d",
-    "M": "%m",
-    "MM": "%m",
-    "MMM": "%b",
-    "MMMM": "%B",
-    "y": "%Y",
-    "yyyy": "%Y",
-    "yy": "%y",
-    "H": "%H",
-    "HH": "%H",
-    "h": "%I",
-    "hh": "%I",
-    "m": "%M",
-    "mm": "%M",
-    "s": "%S",
-    "ss": "%S",
-    "a": "%p",
-    "EEE": "%a",
-    "EEEE": "%A",
-}
+    "d": "%d", "dd": "%d", "M": "%m", "MM": "%m", "MMM": "%b", "MMMM": "%B", "y": "%Y", "yyyy": "%Y", "yy": "%y",
+    "H": "%H", "HH": "%H", "h": "%I", "hh": "%I", "m": "%M", "mm": "%M", "s": "%S", "ss": "%S",
+    "a": "%p", "EEE": "%a", "EEEE": "%A",
+}  # fmt: skip
 _TOKENS = re.compile(r"'([^']*)'|(([A-Za-z])\3*)|([^A-Za-z']+)")
 _NEEDED = ("%d", "%m %b %B", "%Y %y")
 
