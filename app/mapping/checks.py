@@ -12,14 +12,7 @@ from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.slips import check_slips
-from app.mapping.template import (
-    HEADER_KINDS,
-    Template,
-    Templates,
-    find_button_kind,
-    find_language,
-    find_placeholders,
-)
+from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
 from app.model.event import Event
 from app.sources.nector import KNOWN_PROPERTIES, TOPICS
 from app.values.path import list_paths

@@ -7,15 +7,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel import Locale, UnknownLocaleError
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    JsonValue,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Tag, ValidationInfo, model_validator
 
 from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
 from app.mapping.problems import ask_similar, find_similar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -19,10 +19,10 @@ Model = TypeVar("Model", bound=BaseModel)
 class Findings:
     """Collects the problems of one file. What lies under a silenced path is part of a fault already told."""
 
-    def __init__(self, document: Document, problems: Iterable[Problem] = (), silenced: Iterable[Path] = ()) -> None:
+    def __init__(self, document: Document) -> None:
         self.document = document
-        self.problems = list(problems)
-        self._silenced = {*silenced, *document.refused}
+        self.problems = list(document.problems)
+        self._silenced = set(document.refused)
 
     def error(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
         """Report a fault at a path."""

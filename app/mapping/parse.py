@@ -48,7 +48,7 @@ def parse_config(
     that real events held.
     """
     document = read_document(text)
-    findings = Findings(document, document.problems)
+    findings = Findings(document)
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
     report_literal_secrets(_section(document.data, "providers"), findings)

@@ -17,7 +17,7 @@ _FORMER = frozenset({"ANT", "BUR", "DDR", "FXX", "NTZ", "SCG", "SUN", "TMP", "YM
 def to_country(text: str) -> str | None:
     """Return the ISO 3166 alpha-2 code for "IN", "in", "IND" or "ind"; None where it is no country with phones."""
     code = text.strip().upper()
-    if len(code) == 3 and code not in _FORMER:  # noqa: PLR2004 - ISO 3166 alpha-3
+    if len(code) == 3 and code.isalpha() and code not in _FORMER:  # noqa: PLR2004 - ISO 3166 alpha-3
         code = next(iter(_list_aliases().get(code, ())), "")
     return code if code in SUPPORTED_REGIONS else None
 
