@@ -53,14 +53,10 @@ def parse_config(
         return Parsed(None, sort_problems(findings.problems))
     report_literal_secrets(_section(document.data, "providers"), findings)
     data = fill_environment(document.data, environment, findings)
-    version = _hash_sources(text, templates)
+    # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
+    version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
     config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
-
-
-def _hash_sources(text: str, templates: Templates) -> str:
-    """Name a version by what is written; the environment's values stay out, as a hash of a secret is a clue to it."""
-    return hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
 
 
 def _read_file(

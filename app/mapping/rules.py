@@ -125,14 +125,9 @@ def match_route(route: Route, event: Event) -> Match:
         return Broken(route, f"`when` cannot be worked out: `{value.name}` {value.why}")
     if isinstance(value, Missing):
         return Miss(route, "when", f"`when` is false, since `{value.name}` {value.why}")
-    return Hit(route) if _is_true(value) else Miss(route, "when", f"`when: {route.when.source}` is false")
-
-
-def _is_true(value: Any) -> bool:
-    """Numbers may come as texts, and so may truth: "false" and "0" are false here, too."""
-    if isinstance(value, str):
-        return value.strip().casefold() not in {"false", "0"}
-    return bool(value)
+    # Numbers may come as texts, and so may truth.
+    is_true = value.strip().casefold() not in {"false", "0"} if isinstance(value, str) else bool(value)
+    return Hit(route) if is_true else Miss(route, "when", f"`when: {route.when.source}` is false")
 
 
 def explain_routes(routes: Sequence[Route], event: Event) -> tuple[Explanation, ...]:
