@@ -12,7 +12,8 @@ import pytest
 from app.authoring.lint import run_examples
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import format_problem
-from app.mapping.template import Templates, parse_templates
+from app.mapping.template import Templates
+from app.mapping.template_entries import parse_templates
 from app.model.receipt import ReceiptStatus
 from app.providers import build_provider, settings_types
 

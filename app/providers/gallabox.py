@@ -13,8 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.mapping.parts import find_listed_kind
-from app.mapping.template import Template, TemplateButton
+from app.mapping.template import Template, TemplateButton, find_listed_kind
 from app.message.components import BUTTONS
 from app.model.delivery import Outcome
 from app.model.message import Button, Header, Location, Message

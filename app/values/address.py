@@ -1,4 +1,4 @@
-"""Whose request is it? The peer's, or what trusted proxies say of it in X-Forwarded-For."""
+"""The client of a request is its peer, or who trusted proxies say it is in X-Forwarded-For."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
 def find_client(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> Address | None:
     """Return the address of the last hop that is not a trusted proxy; None where a trusted one does not name it.
 
-    `forwarded`: the values of X-Forwarded-For in their order. Only what a trusted proxy wrote is believed: a stranger
-    may put anything in front of it.
+    `forwarded`: X-Forwarded-For in its order, of which only what a trusted proxy wrote is believed.
     """
     hops = [hop for value in forwarded for hop in value.split(",") if hop.strip()]
     address = _read_address(peer)

@@ -11,7 +11,7 @@ from app.model.receipt import Reply, Wish
 
 
 class OptOut(StrEnum):
-    """How somebody came to get no marketing. The closed set, beside the words that people give by hand."""
+    """The ways in which somebody came to get no marketing: a closed set, beside the words that people give by hand."""
 
     STOP_REPLY = "stop_reply"  # they answered with a stop word
     PREFERENCE = "preference"  # they chose so in WhatsApp

@@ -6,7 +6,7 @@ import pytest
 
 from app.authoring.lint import ExampleResult, run_examples
 from app.mapping.parse import parse_config
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
 
 ROOT = Path(__file__).parents[2]

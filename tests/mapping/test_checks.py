@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.mapping.parse import Parsed
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 
 ROOT = Path(__file__).parents[2]
 
