@@ -38,6 +38,12 @@ class Meaning:
     scope: Scope
     retry: bool = False
 
+    def to_outcome(self, detail: str, retry_after_ms: int | None = None) -> Retryable | Rejected:
+        """Return the outcome that this comes to."""
+        if self.retry:
+            return Retryable(self.reason, self.scope, retry_after_ms, detail)
+        return Rejected(self.reason, self.scope, detail)
+
 
 _AUTH = Meaning(Reason.CREDENTIALS_REFUSED, Scope.PROVIDER)
 THROTTLED = Meaning(Reason.RATE_LIMITED, Scope.PROVIDER, retry=True)
@@ -197,10 +203,3 @@ def describe_trouble(trouble: Trouble, secrets: Sequence[str]) -> str:
     code = str(trouble.code) if trouble.code is not None else ""
     parts = (code, trouble.words) if code not in trouble.words else (trouble.words,)
     return redact(": ".join(filter(None, parts)), secrets)
-
-
-def outcome_of(meaning: Meaning, detail: str, retry_after_ms: int | None = None) -> Retryable | Rejected:
-    """Return the outcome that a meaning comes to."""
-    if meaning.retry:
-        return Retryable(meaning.reason, meaning.scope, retry_after_ms, detail)
-    return Rejected(meaning.reason, meaning.scope, detail)
