@@ -52,9 +52,7 @@ class BitespeedSettings(JsonApiSettings):
 
     type: Literal["bitespeed"]
     channel_id: str = Field(
-        repr=False,
-        description="Channel ID, as BiteSpeed's staff gave it out.",
-        examples=["${BITESPEED_CHANNEL_ID}"],
+        repr=False, description="Channel ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_CHANNEL_ID}"]
     )
     user_id: str = Field(
         repr=False, description="User ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_USER_ID}"]

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
 
 from app.errors import find_place
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
@@ -185,7 +185,8 @@ class ProviderClient:
             stop=stop_after_attempt(tries) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1) - spent_s),
             wait=lambda state: self._draw() * min(BASE_WAIT_S * 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_S),
             sleep=self._sleep,
-            retry_error_callback=_last_result,
+            # called when it stops, which it does only after a result
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
 
     async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
@@ -294,8 +295,3 @@ def _describe_break(error: Exception) -> str:
 
 def _is_worth_a_quick_try(sent: Sent) -> bool:
     return isinstance(sent.outcome, Retryable) and sent.outcome.reason is Reason.CONNECT_FAILED
-
-
-def _last_result(state: RetryCallState) -> Any:
-    # tenacity calls this when it stops, which it does only after a result
-    return state.outcome.result() if state.outcome is not None else None
