@@ -1,4 +1,4 @@
-"""What an answer means, whichever provider gave it: by its status, its words, its codes and its ids (DESIGN §4.4-4.5).
+"""An answer means the same whichever provider gave it: by its status, its words, its codes and its ids.
 
 It is an acceptance only where something in it says so and nothing says otherwise, and one that may have been an
 acceptance is never a reason to send again.
@@ -158,11 +158,8 @@ def _keep_taken(outcome: Outcome, message_id: str | None) -> Outcome:
 def _read_failure(
     response: Response, answer: Any, treat_500_as: Literal["retry", "unknown"], secrets: Sequence[str]
 ) -> Outcome:
-    """Return what an answer other than 2xx means, whatever its bytes.
-
-    A WhatsApp error code in a field of its own says more than a refusing status or a 500, and so do words of being
-    asked to wait.
-    """
+    # A WhatsApp error code in a field of its own says more than a refusing status or a 500, and so do words of being
+    # asked to wait.
     status, trouble = response.status, _read_failure_trouble(response.body, answer)
     detail = _describe(status, _describe_page(response, secrets) or describe_trouble(trouble, secrets))
     meaning = judge_trouble(trouble)

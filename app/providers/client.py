@@ -56,7 +56,7 @@ SHOWN_ANSWERS = 3  # of a provider: its keys tell how to describe it
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a send came to: the outcome, the requests it took, and the last answer's status if there was one.
+    """A send came to this outcome, took so many requests, and had the last answer's status if there was one.
 
     `keys`: those of the answer, of the first few that were a 2xx.
     """
@@ -216,12 +216,9 @@ class ProviderClient:
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
     async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
+        trace = {"trace": trial.watch}
         outgoing = self._http.build_request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            content=request.body,
-            extensions={"trace": trial.watch},
+            request.method, request.url, headers=request.headers, content=request.body, extensions=trace
         )
         answer = await self._http.send(outgoing, stream=True)
         try:
@@ -253,11 +250,8 @@ def _read_host(url: str) -> str:
 
 
 def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
-    """Return whom TLS connections to this URL trust, those of `ca_file` too: nobody where it is not https.
-
-    Reading the system's authorities takes 40 ms.
-    """
-    if url.startswith("https:"):
+    """Return whom TLS connections to this URL trust, those of `ca_file` too: nobody where it is not https."""
+    if url.startswith("https:"):  # reading the system's authorities takes 40 ms
         trust: ssl.SSLContext = httpx2.create_ssl_context(trust_env=False)
         if ca_file is not None:
             trust.load_verify_locations(ca_file)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
 
 from app.model.delivery import Outcome
 from app.model.message import Message
@@ -24,7 +24,6 @@ from app.providers.request import (
     build_form_request,
     build_json_request,
     check_fields,
-    check_header_fields,
     check_headers,
     check_mapping,
     check_path,
@@ -51,7 +50,7 @@ _NO_RULE = (
 # Where a placeholder may stand.
 _CHECKS: Mapping[str, Callable[[Any, Collection[str]], None]] = {
     "path": check_path,
-    "headers": check_header_fields,
+    "headers": check_headers,
     "query": check_fields,
     "body": check_mapping,
     "form": check_fields,
@@ -73,7 +72,7 @@ class JsonApiSettings(RemoteSettings):
         "", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.", examples=["/v1/send"]
     )
     method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="HTTP method of the request.")
-    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
+    headers: dict[str, str] = Field(
         default_factory=dict,
         repr=False,
         description="More headers; content-type is always application/json.",
@@ -106,7 +105,7 @@ class JsonApiSettings(RemoteSettings):
 
     @property
     def is_guessed(self) -> bool:
-        """Whether the file does not say how an answer tells that the message was taken."""
+        """The file does not say how an answer tells that the message was taken."""
         return not (self.accepted.path or self.accepted.any_2xx)
 
     def list_doubts(self) -> Sequence[tuple[str, str]]:

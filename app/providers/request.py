@@ -94,8 +94,12 @@ def check_fields(fields: Mapping[str, Any], names: Collection[str]) -> None:
             check_mapping(value, names)
 
 
-def check_header_fields(headers: Mapping[str, str], names: Collection[str]) -> None:
-    """Raise ValueError where a placeholder of a header is not known or cannot stand there."""
+def check_headers(headers: Mapping[str, str], names: Collection[str]) -> None:
+    """Raise ValueError where a request may not carry a header, or a placeholder of it cannot stand there."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _CLIENT_HEADERS:
+            raise ValueError(f"the header {name[:40]!r} cannot be set")
+        _check_header_value(value)
     for name, value in headers.items():
         check_fields({name: value}, names)
         if value.removeprefix("$") in _STRUCTURED and not is_literal(name, value, names):
@@ -188,7 +192,7 @@ def _read_switch(value: Any) -> Any:
 
 
 class RemoteSettings(ProviderSettings):
-    """What every provider type reached over HTTP has in common: `https://` unless said otherwise."""
+    """Every provider type reached over HTTP has these keys: `https://` unless said otherwise."""
 
     allow_http: Annotated[bool, BeforeValidator(_read_switch)] = Field(
         default=False, description="Allow a plain http:// URL to another machine."
@@ -229,26 +233,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def check_header_value(value: str) -> str:
-    """Return the value if it can stand in a header, else raise ValueError without showing it."""
+def _check_header_value(value: str) -> None:
     if not _HEADER_VALUE.fullmatch(value):
         raise ValueError("must be printable ASCII without line breaks, for it goes into a header")
-    return value
 
 
 def check_header_secret(value: SecretStr) -> SecretStr:
     """Return the secret if it can stand in a header, else raise ValueError without showing it."""
-    check_header_value(value.get_secret_value())
+    _check_header_value(value.get_secret_value())
     return value
-
-
-def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return configured headers if a request may carry them, else raise ValueError that names the culprit."""
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _CLIENT_HEADERS:
-            raise ValueError(f"the header {name[:40]!r} cannot be set")
-        check_header_value(value)
-    return headers
 
 
 def build_json_request(method: str, url: str, headers: Mapping[str, str], payload: Any) -> Request:

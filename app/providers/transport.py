@@ -51,9 +51,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         self, *, concurrency: int, keepalive_s: float, trust: ssl.SSLContext | None, proxy: str | None = None
     ) -> None:
         self._proxy = proxy
-        self._concurrency = concurrency
-        self._keepalive_s = keepalive_s
-        self._trust = trust
+        ssl_ = True if trust is None else trust
+        self._pool: dict[str, Any] = {"limit": concurrency, "keepalive_timeout": keepalive_s, "ssl": ssl_}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -95,11 +94,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             watch = aiohttp.TraceConfig()
             watch.on_connection_create_end.append(_say_writing)
             self._session = aiohttp.ClientSession(
-                connector=_Connector(
-                    limit=self._concurrency,
-                    keepalive_timeout=self._keepalive_s,
-                    ssl=True if self._trust is None else self._trust,
-                ),
+                connector=_Connector(**self._pool),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 max_field_size=_MAX_HEADER_BYTES,
