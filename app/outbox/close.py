@@ -62,7 +62,7 @@ PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND a.detai
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What an attempt came to, what follows, and when; `tries` are its HTTP requests."""
+    """An attempt came to this outcome, then this follows; `tries` are its HTTP requests."""
 
     outcome: Outcome
     decision: Decision

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template
@@ -25,9 +25,7 @@ LIST_LIMIT_BYTES = 4 * 1024 * 1024
 
 
 class Provider(Protocol):
-    """One configured account. `named_variables` says whether its API wants template variables by name."""
-
-    named_variables: ClassVar[bool]
+    """One configured account."""
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
         """Return the request that asks the provider to send `message`."""

@@ -2,7 +2,7 @@
 
 Known (https://www.nector.io/blog/nector-bitespeed-integration): a channel id, a user id and a template id,
 and variables in order. The body below is made of just these; put `path`, `headers`, `body`, `accepted` and
-`message_id` (see json_api.py) into the YAML as BiteSpeed tells you. Its inbox is a Chatwoot, whose webhooks
+`message_id` (see http.py) into the YAML as BiteSpeed tells you. Its inbox is a Chatwoot, whose webhooks
 are read as receipts.
 """
 
@@ -14,17 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.model.delivery import Outcome
-from app.model.message import Message
 from app.model.receipt import Notice, Receipt, Reply
-from app.providers.base import Request, Response
-from app.providers.http import (
-    JsonApiSettings,
-    build_mapped_request,
-    collect_texts,
-    mapped_secrets,
-    read_mapped_response,
-)
+from app.providers.http import JsonApi, JsonApiSettings, collect_texts, mapped_secrets
 from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
 from app.providers.notices import read_meta_notices
 from app.providers.signature import find_token_mistake, has_token
@@ -63,9 +54,7 @@ class BitespeedSettings(JsonApiSettings):
 
     type: Literal["bitespeed"]
     channel_id: str = Field(
-        repr=False,
-        description="Channel ID, as BiteSpeed's staff gave it out.",
-        examples=["${BITESPEED_CHANNEL_ID}"],
+        repr=False, description="Channel ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_CHANNEL_ID}"]
     )
     user_id: str = Field(
         repr=False, description="User ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_USER_ID}"]
@@ -82,20 +71,11 @@ class BitespeedSettings(JsonApiSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Bitespeed:
+class Bitespeed(JsonApi):
     """One configured BiteSpeed account."""
 
     settings: BitespeedSettings
     settings_type: ClassVar[type[BitespeedSettings]] = BitespeedSettings
-    named_variables: ClassVar[bool] = False
-
-    def build_request(self, message: Message, delivery_id: str) -> Request:
-        """Return the request that the settings describe."""
-        return build_mapped_request(self.settings, message, delivery_id)
-
-    def read_response(self, response: Response) -> Outcome:
-        """Say what the answer means by the settings' `accepted` and `message_id`."""
-        return read_mapped_response(self.settings, response)
 
     def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
         """Return what is wrong with `?token=`."""

@@ -107,7 +107,6 @@ class Gallabox:
 
     settings: GallaboxSettings
     settings_type: ClassVar[type[GallaboxSettings]] = GallaboxSettings
-    named_variables: ClassVar[bool] = True
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
         """Return `POST /devapi/messages/whatsapp`; our id travels as `localMessageId` and comes back in webhooks."""

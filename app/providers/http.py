@@ -1,33 +1,21 @@
 """A JSON API described in the YAML: what `type: http` and `type: bitespeed` share.
 
-path: /v1/send                          after base_url; default: none
-query: {whatsappNumber: $phone}
-method: POST
-headers: {authorization: "Bearer ${TOKEN}", idempotency-key: $delivery_id}
-body: {to: $phone, templateId: $template, params: $variables}     request.py lists the placeholders
-form: {To: $phone_plus, Vars: $variables_by_name}                 instead of body
-accepted: {statuses: [200, 202], path: data.status, equals: queued, any_2xx: false}
-message_id: [data.id, messages[0].id]   the first that is there
+docs/mapping-guide.md shows one, and lists the placeholders.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
 
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Notice, Receipt, Reply
-from app.providers.answers import (
-    ANY_RULE,
-    MESSAGE_ID_PATHS,
-    AcceptedRule,
-    read_answer,
-)
+from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
 from app.providers.base import Request, Response
 from app.providers.json import first_text
 from app.providers.mapped_receipts import ReceiptsRule, read_mapped_receipts
@@ -62,6 +50,16 @@ _NO_RULE = (
 )
 
 
+# Where a placeholder may stand.
+_CHECKS: Mapping[str, Callable[[Any, Collection[str]], None]] = {
+    "path": check_path,
+    "headers": check_headers,
+    "query": check_fields,
+    "body": check_mapping,
+    "form": check_fields,
+}
+
+
 def _as_tuple(value: Any) -> Any:
     if isinstance(value, str):
         return (value,)
@@ -77,7 +75,7 @@ class JsonApiSettings(RemoteSettings):
         "", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.", examples=["/v1/send"]
     )
     method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="HTTP method of the request.")
-    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
+    headers: dict[str, str] = Field(
         default_factory=dict,
         repr=False,
         description="More headers; content-type is always application/json.",
@@ -110,37 +108,19 @@ class JsonApiSettings(RemoteSettings):
 
     @property
     def is_guessed(self) -> bool:
-        """Whether the file does not say how an answer tells that the message was taken."""
+        """The file does not say how an answer tells that the message was taken."""
         return not (self.accepted.path or self.accepted.any_2xx)
 
     def list_doubts(self) -> Sequence[tuple[str, str]]:
         """Return what `check` should warn of, and the cure of each."""
         return () if "accepted" in self.model_fields_set else (_NO_RULE,)
 
-    @field_validator("path")
+    @field_validator(*_CHECKS)
     @classmethod
-    def _check_path(cls, value: str) -> str:
-        check_path(value, MESSAGE_NAMES | set(cls.constants))
-        return value
-
-    @field_validator("headers")
-    @classmethod
-    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
-        check_fields(value, MESSAGE_NAMES | set(cls.constants), texts_only=True)
-        return value
-
-    @field_validator("body")
-    @classmethod
-    def _check_body(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    def _check_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
         json.dumps(value, allow_nan=False)
-        check_mapping(value, MESSAGE_NAMES | set(cls.constants))
-        return value
-
-    @field_validator("query", "form")
-    @classmethod
-    def _check_fields(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-        json.dumps(value, allow_nan=False)
-        check_fields(value or {}, MESSAGE_NAMES | set(cls.constants))
+        if value:
+            _CHECKS[str(info.field_name)](value, MESSAGE_NAMES | set(cls.constants))
         return value
 
     @field_validator("form")
@@ -151,28 +131,35 @@ class JsonApiSettings(RemoteSettings):
         return value
 
 
-def build_mapped_request(settings: JsonApiSettings, message: Message, delivery_id: str) -> Request:
-    """Return the request that the settings describe for this message."""
-    constants = {name: getattr(settings, name) for name in settings.constants}
-    values = {**constants, **message_values(message, delivery_id)}
-    url = settings.base_url + fill_path(settings.path, values)
-    if query := encode_fields(fill_fields(settings.query, values)):
-        url += f"{'&' if '?' in url else '?'}{query}"
-    headers = fill_headers(settings.headers, values)
-    if settings.form is None:
-        return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
-    return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
+@dataclass(frozen=True, slots=True)
+class JsonApi:
+    """One configured account whose requests and answers the YAML describes."""
 
+    settings: JsonApiSettings
 
-def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outcome:
-    """Return what an answer means by the settings' `accepted` and `message_id`."""
-    return read_answer(
-        response,
-        treat_500_as=settings.treat_500_as,
-        list_secrets=lambda: mapped_secrets(settings),
-        rule=settings.accepted,
-        id_paths=settings.message_id,
-    )
+    def build_request(self, message: Message, delivery_id: str) -> Request:
+        """Return the request that the settings describe."""
+        settings = self.settings
+        constants = {name: getattr(settings, name) for name in settings.constants}
+        values = {**constants, **message_values(message, delivery_id)}
+        url = settings.base_url + fill_path(settings.path, values)
+        if query := encode_fields(fill_fields(settings.query, values)):
+            url += f"{'&' if '?' in url else '?'}{query}"
+        headers = fill_headers(settings.headers, values)
+        if settings.form is None:
+            return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
+        return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
+
+    def read_response(self, response: Response) -> Outcome:
+        """Say what the answer means by the settings' `accepted` and `message_id`."""
+        settings = self.settings
+        return read_answer(
+            response,
+            treat_500_as=settings.treat_500_as,
+            list_secrets=lambda: mapped_secrets(settings),
+            rule=settings.accepted,
+            id_paths=settings.message_id,
+        )
 
 
 def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
@@ -205,20 +192,11 @@ class HttpSettings(JsonApiSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
+class Http(JsonApi):
     """One configured JSON API."""
 
     settings: HttpSettings
     settings_type: ClassVar[type[HttpSettings]] = HttpSettings
-    named_variables: ClassVar[bool] = False
-
-    def build_request(self, message: Message, delivery_id: str) -> Request:
-        """Return the request that the settings describe."""
-        return build_mapped_request(self.settings, message, delivery_id)
-
-    def read_response(self, response: Response) -> Outcome:
-        """Say what the answer means by the settings' `accepted` and `message_id`."""
-        return read_mapped_response(self.settings, response)
 
     def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
         """Return why the signature can sign nothing, or, without a `webhook_secret`, what is wrong with the token."""
