@@ -127,17 +127,16 @@ def _read_success(
     taken = message_id or (signs.taken and judge_trouble(trouble) == REFUSED)
     if said if rule.path else taken and not signs.word:
         return Accepted(message_id)
-    why = _explain_doubt(rule, signs.word, secrets)
-    keys = ", ".join(name_keys(answer))
-    return Uncertain(
-        Reason.ANSWER_UNREADABLE, _describe(status, f"{why}; its keys: {keys}" if keys else why), message_id
-    )
+    told = _describe(status, _explain_doubt(rule, signs.word, answer, secrets))
+    return Uncertain(Reason.ANSWER_UNREADABLE, told, message_id)
 
 
-def _explain_doubt(rule: AcceptedRule, word: str, secrets: Sequence[str]) -> str:
+def _explain_doubt(rule: AcceptedRule, word: str, answer: Any, secrets: Sequence[str]) -> str:
+    why = f'"{redact(word[:40], secrets)}" is no status we know' if word else "it names neither an id nor an error"
     if rule.path:
-        return f"`{rule.path}` is not what `accepted` asks for"
-    return f'"{redact(word[:40], secrets)}" is no status we know' if word else "it names neither an id nor an error"
+        why = f"`{rule.path}` is not what `accepted` asks for"
+    keys = ", ".join(name_keys(answer))
+    return f"{why}; its keys: {keys}" if keys else why
 
 
 def name_keys(answer: Any) -> Sequence[str]:

@@ -32,6 +32,15 @@ _STRUCTURED = frozenset(
 )
 _SOMETIMES = frozenset({"language", "name", "header_kind", "header_value", "header_filename", "offer_ends_at"})
 MESSAGE_NAMES = _ALWAYS | _STRUCTURED | _SOMETIMES
+_URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
+# These belong to the client: a second opinion on length, framing or encoding is how requests get smuggled.
+_CLIENT_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
 
 
 def check_mapping(mapping: Any, names: Collection[str]) -> None:
@@ -173,17 +182,6 @@ def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:
 def name_variables(message: Message) -> Mapping[str, str]:
     """Return the variables as an object; one without a name goes by its place: "1", "2" and so on."""
     return {variable.name or str(place): variable.value for place, variable in enumerate(message.variables, 1)}
-
-
-_URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
-# These belong to the client: a second opinion on length, framing or encoding is how requests get smuggled.
-_CLIENT_HEADERS = frozenset(
-    {"accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
-    | {"te", "trailer", "transfer-encoding", "upgrade"}
-)
 
 
 def _read_switch(value: Any) -> Any:
