@@ -21,6 +21,7 @@ from app.model.delivery import Reason, State
 from app.model.receipt import ReceiptStatus
 from app.observe.metrics import Metrics
 from app.outbox.sqlite.file import open_writing
+from app.outbox.sqlite.lock import ProcessLock
 from app.settings import RETENTIONS, Settings, read_settings
 from app.sources.nector import parse_body
 from app.values.duration import parse_duration
@@ -191,7 +192,8 @@ def test_a_table_lists_every_one_of(page: Path, title: str, expected: set[str]) 
 
 
 def test_every_table_of_the_database_is_on_the_privacy_page(tmp_path: Path) -> None:
-    with closing(open_writing(tmp_path / "relay.db")) as db:
+    path = tmp_path / "relay.db"
+    with closing(ProcessLock(path)) as lock, closing(open_writing(path, lock)) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     assert set(list_first_names(DOCS / "privacy.md", "What is kept")) == tables
 

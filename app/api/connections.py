@@ -9,15 +9,16 @@ import asyncio
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import chain
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.problems import problem, unavailable
 from app.observe.logs import Log
@@ -32,6 +33,11 @@ LONGEST_DROPPED = 1_048_576  # of a body that nobody wants: a client may read it
 MOST_CONNECTIONS = 4_096  # 28 KiB of head each: 115 MB when strangers have taken all of them
 MOST_FILES = 65_536  # some containers allow 2^30
 SAY_EVERY_S = 60.0
+# How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
+HEAD, BODY = 1, 2
+WHOLE = 3  # it is being answered
+IDLE = 4  # it was answered, and another one may follow
+ENDING = 5  # nothing more will be answered, and the client may still read what was
 _DETAILS: Mapping[int, str] = {
     400: "this is no request of HTTP/1.0 or HTTP/1.1",
     408: "the request did not come in time",
@@ -51,16 +57,6 @@ class Limits:
     blocked_s: float = 30.0  # within which a client must read some of its answer
     ending_s: float = 2.0
     idle_s: float = 80.0  # uvicorn closes it sooner
-
-
-class Phase(Enum):
-    """How far the request of a connection has come."""
-
-    HEAD = 1
-    BODY = 2
-    WHOLE = 3  # it is being answered
-    IDLE = 4  # it was answered, and another one may follow
-    ENDING = 5  # nothing more will be answered, and the client may still read what was
 
 
 def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
@@ -95,11 +91,11 @@ class Gate:
         self.stopping = False
         self._limits = limits
         self._within_s = {
-            Phase.HEAD: limits.head_s,
-            Phase.BODY: limits.body_s,
-            Phase.WHOLE: limits.blocked_s,
-            Phase.IDLE: limits.idle_s,
-            Phase.ENDING: limits.ending_s,
+            HEAD: limits.head_s,
+            BODY: limits.body_s,
+            WHOLE: limits.blocked_s,
+            IDLE: limits.idle_s,
+            ENDING: limits.ending_s,
         }
         self._log = log
         self._note = note
@@ -119,6 +115,10 @@ class Gate:
         peers = self._by_address.get(connection.address, {})
         if len(peers) > self._limits.unfinished_per_address:
             self._shed(peers, "address")
+
+    def is_crowded(self) -> bool:
+        """Tell whether more than a quarter of the places are taken."""
+        return len(self._open) * 4 > self._limits.connections
 
     def trusts(self, host: str) -> bool:
         """Tell whether a peer is a proxy, behind whose address there are many senders."""
@@ -162,7 +162,7 @@ class Gate:
     def stop(self) -> None:
         """Answer each request that has not come whole: the process is about to end."""
         self.stopping = True
-        for connection in [one for one in self._unfinished if one.phase is Phase.BODY]:
+        for connection in [one for one in self._unfinished if one.phase == BODY]:
             connection.refuse(503, "late")
 
     def _shed(self, oldest_first: Mapping[Connection, None], reason: str) -> None:
@@ -190,7 +190,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, gate: Gate, **given: Any) -> None:
         super().__init__(**given)
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self.since = 0.0
         self.address = ""
         self._gate = gate
@@ -199,6 +199,7 @@ class Connection(HttpToolsProtocol):
         self._unread = sys.maxsize  # bytes of an answer when it was last looked at
         self._status = 400  # of the answer when the parser stops
         self._keep_alive = False  # after the answer, if the request is whole by then
+        self._held: ASGI3Application | None = None  # what is to answer the request, if it is worth it
         self._deaf = False  # nothing is parsed any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
@@ -222,15 +223,15 @@ class Connection(HttpToolsProtocol):
             self._drop(len(data))
             return
         self._unset_keepalive_if_required()
-        if self.phase is Phase.IDLE:
+        if self.phase == IDLE:
             self._begin_head()
             self._gate.put_last(self)
         try:
             for piece in (data,) if len(data) <= LONGEST_HEADERS else _cut(data):
                 self._spare -= len(piece)
                 self.parser.feed_data(piece)
-                if self._spare < 0 and self.phase is not Phase.WHOLE:
-                    self.refuse(431 if self.phase is Phase.HEAD else 400, "refused")
+                if self._spare < 0 and self.phase != WHOLE:
+                    self.refuse(431 if self.phase == HEAD else 400, "refused")
                     return
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False  # nothing else is spoken here, and what follows is not read
@@ -240,7 +241,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin anew, also where the answer to the request before is still open."""
         super().on_message_begin()
-        if self.phase is Phase.WHOLE:
+        if self.phase == WHOLE:
             self._begin_head()
 
     def on_url(self, url: bytes) -> None:
@@ -251,21 +252,23 @@ class Connection(HttpToolsProtocol):
             self._stop(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. A trailer is none: it is counted and dropped."""
-        self._names += 1
-        self._size += len(name) + len(value) + 4
-        if self._names > MOST_HEADERS or self._size > LONGEST_HEADERS:
-            self._stop(431)
-        if self.phase is Phase.HEAD:
-            super().on_header(name, value)
+        """Take a header as uvicorn does. A trailer is none: it is counted and dropped."""
+        if self.phase != HEAD:
+            self._count_headers([(name, value)])
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand the request on. Its answer ends the connection, unless the body is whole by then."""
         if self.parser.get_http_version() not in {"1.1", "1.0"}:
             self._stop(400)
+        self._count_headers(self.headers)
+        self.phase, self.since = BODY, self.loop.time()
         super().on_headers_complete()
         self._spare += self._size
-        self.phase, self.since = Phase.BODY, self.loop.time()
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
@@ -274,22 +277,24 @@ class Connection(HttpToolsProtocol):
         if len(self.cycle.body) + len(body) < SMALL_PART:
             self.cycle.body += body
         else:
+            self._start_held()
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive
-        self.phase = Phase.WHOLE
+        self.phase = WHOLE
         self._gate.finish(self)
+        self._start_held()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of one that has begun to come already."""
         super().on_response_complete()
-        if self._door.is_closing() or (self.phase is Phase.WHOLE and not self.cycle.response_complete):
+        if self._door.is_closing() or (self.phase == WHOLE and not self.cycle.response_complete):
             return
-        self._wait_in(Phase.IDLE if self.phase is Phase.WHOLE else self.phase)
+        self._wait_in(IDLE if self.phase == WHOLE else self.phase)
 
     def pause_writing(self) -> None:
         """Give a client that does not read its answer a deadline, too."""
@@ -299,13 +304,13 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Note that it reads."""
         super().resume_writing()
-        if self.phase is Phase.WHOLE:
+        if self.phase == WHOLE:
             self._gate.finish(self)
 
     def shutdown(self) -> None:
         """End after the open answer, or now if there is none."""
         self._keep_alive = False
-        if self.phase is Phase.ENDING:
+        if self.phase == ENDING:
             self._real.close()
         super().shutdown()
 
@@ -313,14 +318,14 @@ class Connection(HttpToolsProtocol):
         """End without an answer."""
         self._real.abort()
 
-    def waits_in(self) -> Phase:
+    def waits_in(self) -> int:
         """Return what it waits for: before it can be idle, its client has to read the answer."""
-        unread = self.phase is Phase.IDLE and self._real.get_write_buffer_size()
-        return Phase.WHOLE if unread else self.phase
+        unread = self.phase == IDLE and self._real.get_write_buffer_size()
+        return WHOLE if unread else self.phase
 
     def expire(self) -> None:
         """End because it took too long; whoever has sent a part of a request is told."""
-        begun = self.phase is Phase.BODY or (self.phase is Phase.HEAD and self._spare < LONGEST_HEADERS + HEAD_SPARE)
+        begun = self.phase == BODY or (self.phase == HEAD and self._spare < LONGEST_HEADERS + HEAD_SPARE)
         unread = self._real.get_write_buffer_size()
         if self._deaf:
             self.abort()
@@ -338,7 +343,7 @@ class Connection(HttpToolsProtocol):
         self._deaf, self._spare = True, LONGEST_DROPPED
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self.phase is Phase.HEAD:
+            if self.phase == HEAD:
                 cycle.keep_alive = False
                 return
             if cycle.response_started or self.pipeline:
@@ -348,12 +353,30 @@ class Connection(HttpToolsProtocol):
         self._real.write(_render_refusal(status))
         self._close()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start to answer; in a crowd, only once enough of the body has come to be worth the work."""
+        if self.phase == BODY and cycle is self.cycle and self._gate.is_crowded() and not self.expect_100_continue:
+            self._held = app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_held(self) -> None:
+        if self._held is not None:
+            super()._start_asgi_task(self.cycle, self._held)
+            self._held = None
+
+    def _count_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._names += len(headers)
+        self._size += sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
+        if self._names > MOST_HEADERS or self._size > LONGEST_HEADERS:
+            self._stop(431)
+
     def _begin_head(self) -> None:
-        self.phase, self.since = Phase.HEAD, self.loop.time()
+        self.phase, self.since = HEAD, self.loop.time()
         self._names = self._size = 0
         self._spare = LONGEST_HEADERS + HEAD_SPARE
 
-    def _wait_in(self, phase: Phase) -> None:
+    def _wait_in(self, phase: int) -> None:
         self.phase, self.since, self._unread = phase, self.loop.time(), sys.maxsize
         self._gate.put_last(self)
 
@@ -365,17 +388,17 @@ class Connection(HttpToolsProtocol):
         self._spare -= length
         if self._spare < 0:
             self.flow.pause_reading()
-            if self.phase is Phase.ENDING:
+            if self.phase == ENDING:
                 self.abort()
 
     def _close(self) -> None:
         """Close; before a client that still sends, in two steps: a reset might overtake the answer (RFC 9112, 9.6)."""
-        if self._real.is_closing() or self._gate.stopping or not (self._deaf or self.phase is Phase.BODY):
-            self._wait_in(Phase.WHOLE)  # for the client to read
+        if self._real.is_closing() or self._gate.stopping or not (self._deaf or self.phase == BODY):
+            self._wait_in(WHOLE)  # for the client to read
             self._real.close()
             return
         self._deaf, self._spare = True, LONGEST_DROPPED
-        self._wait_in(Phase.ENDING)
+        self._wait_in(ENDING)
         self._door.is_closing = _say_yes
         self._real.write_eof()
         self.flow.resume_reading()

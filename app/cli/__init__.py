@@ -27,7 +27,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # a traceback helps no user, and its values may be a customer's
-        print(f"nector-relay: {_explain(error)}", file=sys.stderr)
+        _say(f"nector-relay: {_explain(error)}")
         return _choose_code(error, serving=next(iter(arguments), "") == "serve")
     return 0
 
@@ -37,6 +37,14 @@ def _write_what_can_be_written() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _say(text: str) -> None:
+    """Print to stderr; whether anybody reads there must not change the exit code."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = None  # else Python flushes it once more at the exit, and exits with 120
 
 
 def _choose_code(error: Exception, *, serving: bool) -> int:

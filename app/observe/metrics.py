@@ -109,6 +109,8 @@ class Metrics:
         self.connections_ended = Counter(
             "relay_connections_ended", "Connections ended before their time", ["reason"], registry=registry
         )
+        self.log_dropped = Tally("relay_log_lines_dropped", "Log lines that nobody took", (), registry)
+        self.log_dropped.expect()
         self.accept_seconds = Histogram(
             "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry
         )

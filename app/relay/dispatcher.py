@@ -170,6 +170,8 @@ def report_death(task: str, error: BaseException, log: Log, on_dead: Callable[[B
     """Say what died and where, and have the process end; of a group of errors, its first is what happened."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    detail = str(error) if isinstance(error, RelayError) else None  # others' texts may hold a customer's values
-    log.critical("task.died", task=task, detail=detail, exc_info=error)
-    on_dead(error)
+    try:
+        detail = str(error) if isinstance(error, RelayError) else None  # others' texts may hold a customer's values
+        log.critical("task.died", task=task, detail=detail, exc_info=error)
+    finally:  # whatever became of the line
+        on_dead(error)

@@ -10,7 +10,7 @@ from importlib import import_module
 from app.clock import Clock, SteadyClock, read_clock
 from app.errors import is_passing
 from app.ids import NewId, new_uuid7
-from app.observe.logs import Log
+from app.observe.logs import Log, count_dropped
 from app.observe.metrics import Metrics, count_store
 from app.observe.tracing import NoTracer, Tracer
 from app.outbox.sqlite.store import SqliteOutbox
@@ -97,6 +97,9 @@ class Relay:
         """Settle what the last process left open, then start the lanes."""
         if self._outbox is not None and self._dispatcher is not None:
             await self._dispatcher.settle_clock()
+            if self._outbox.was_missing:
+                cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
+                self.log.warning("outbox.missing", place=str(self._outbox.path), cure=cure)
             restored = await self._outbox.settle_restored(self._clock())
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
@@ -167,7 +170,8 @@ class Relay:
         return self._outbox is None or await self._outbox.can_commit()
 
     async def count(self) -> None:
-        """Bring what the metrics show of the outbox up to date."""
+        """Bring what the metrics show of the outbox and of the log up to date."""
+        self.metrics.log_dropped.put(count_dropped())
         if self._outbox is not None:
             providers = self.rules.current().config.providers
             await count_store(self._outbox, providers, self._clock(), self.metrics, self.log)

@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,6 +22,7 @@ from random import Random
 import pytest
 
 from app.outbox.sqlite import file as opening
+from app.outbox.sqlite.lock import ProcessLock
 from tests.faults.power.disk import Disk
 from tests.faults.power.recording import Record, compile_recorder, record_workload
 from tests.faults.power.replaying import Figures, Recording, Site, cut_once, draw_places, replay_cuts
@@ -193,7 +195,8 @@ def test_a_recording_replayed_without_a_cut_ends_with_the_real_files(
 @pytest.fixture
 def restored(laboratory: Laboratory) -> dict[str, bytes]:
     """A copy of an outbox as a backup makes it: not in WAL mode."""
-    opening.open_writing(laboratory.scratch / DATABASE).close()
+    with closing(ProcessLock(laboratory.scratch / DATABASE)) as lock:
+        opening.open_writing(laboratory.scratch / DATABASE, lock).close()
     db = sqlite3.connect(laboratory.scratch / DATABASE, isolation_level=None)
     db.execute("VACUUM INTO ?", (str(laboratory.scratch / "copy.db"),))
     db.close()

@@ -6,13 +6,18 @@ import asyncio
 import io
 import json
 import logging
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from app.observe.log_stream import MOST_BYTES, MOST_LINES, LogStream
 from app.observe.logs import Log, configure_logs
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -234,3 +239,91 @@ def test_configuring_twice_does_not_log_twice(log: Log, configure: Callable[...,
     configure("info", "json").info("once")
     logging.getLogger("uvicorn.error").warning("once")
     assert [line["event"] for line in lines()] == ["once", "once"]
+
+
+class Unshowable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("line", [{"detail": Unshowable()}, {"detail": {Unshowable(): 1}}])
+def test_a_line_that_cannot_be_made_reaches_nobody_who_logs(log: Log, lines: Lines, line: dict[str, Any]) -> None:
+    logging.getLogger().handlers[:] = logging.getLogger().handlers[:1]  # ours; pytest's raise, to show a test's faults
+    log.info("x", **line)
+    logging.getLogger("uvicorn.error").warning("%s", Unshowable())
+    log.info("y")
+    assert [line["event"] for line in lines()] == ["y"]
+
+
+# -- the stream -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[int, int]]:
+    """A pipe, as (reading end, writing end)."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(writing)
+
+
+def read_all(reading: int) -> list[str]:
+    os.set_blocking(reading, False)
+    with open(reading, "rb") as file:
+        return (file.read() or b"").decode().splitlines()
+
+
+def test_lines_come_out_in_their_order_and_all_at_the_end(ends: tuple[int, int]) -> None:
+    stream = LogStream(ends[1])
+    for number in range(1_000):
+        stream.write(f"{number}\n")
+    stream.close()
+    stream.write("too late\n")
+    assert read_all(ends[0]) == [str(number) for number in range(1_000)]
+    assert stream.dropped == 1
+
+
+@pytest.mark.parametrize(("line", "room"), [("x\n", MOST_LINES), ("x" * 9_999 + "\n", MOST_BYTES // 10_000)])
+def test_what_waits_for_a_stalled_reader_is_bounded(ends: tuple[int, int], line: str, room: int) -> None:
+    reading, writing = ends
+    os.set_blocking(writing, False)  # as it is where another process has made it so
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    stream = LogStream(writing)
+    stream.write(line)
+    while stream._waiting:  # until the thread has it in hand
+        time.sleep(0.001)
+    for _ in range(room + 100):
+        stream.write(line)
+    assert 90 <= stream.dropped <= 101
+    os.close(reading)  # the thread meets EPIPE, and ends
+    stream.close()
+    assert stream.dropped == room + 101
+    assert not stream._thread.is_alive()
+
+
+def test_a_line_from_within_the_taking_of_another_is_taken_too(ends: tuple[int, int]) -> None:
+    """The garbage collector may run at any time, and asyncio logs what it finds."""
+    stream = LogStream(ends[1])
+    with stream._changed:
+        stream.write("inner\n")
+    stream.close()
+    assert read_all(ends[0]) == ["inner"]
+
+
+def test_once_lines_are_taken_again_it_is_told_how_many_were_lost(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    first = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writing = os.open(tmp_path / "fifo", os.O_WRONLY)
+    told: list[int] = []
+    stream = LogStream(writing, told.append)
+    os.close(first)
+    for _ in range(3):
+        stream.write("lost\n")
+    while stream.dropped < 3:
+        time.sleep(0.001)
+    second = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    stream.write("kept\n")
+    stream.close()
+    assert (read_all(second), told) == (["kept"], [3])
+    os.close(writing)

@@ -133,7 +133,7 @@ def build_trouble(kind: str, folder: Path) -> tuple[Path, Path]:
     ("kind", "said"),
     [
         ("no source", "is not there; RELAY_DATABASE_URL must name"),
-        ("not a database", "is not an SQLite database"),
+        ("not a database", "is not a database"),
         ("foreign", "not one of nector-relay"),
         ("no folder", "No such file or directory"),
         ("a file for a folder", "Not a directory"),

@@ -19,6 +19,7 @@ import pytest
 from app.errors import StoreBroken, StoreInUse
 from app.outbox.sqlite import file as opening
 from app.outbox.sqlite import migrations, schema
+from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.store import SqliteOutbox
 
 HOLDER = """
@@ -43,7 +44,7 @@ async def test_the_files_are_for_us_alone(open_sqlite: Callable[..., SqliteOutbo
     assert stat.S_IMODE(database.parent.stat().st_mode) == 0o700
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database.parent.iterdir()}
     assert files == dict.fromkeys(
-        ["relay.db", "relay.db-wal", "relay.db-shm", "relay.db.lock", "relay.db.reserve"], 0o600
+        ["relay.db", "relay.db-wal", "relay.db-shm", "relay.db.lock", "relay.db.reserve", ".relay.db.made"], 0o600
     )
     assert database.with_name("relay.db.reserve").stat().st_blocks * 512 >= 1024 * 1024
     assert store.sqlite_version == sqlite3.sqlite_version
@@ -58,13 +59,15 @@ async def test_a_clean_close_leaves_no_log(open_sqlite: Callable[..., SqliteOutb
 
 
 async def test_the_settings_that_durability_hangs_on_are_set(database: Path) -> None:
-    opening.prepare_folder(database)
-    db = opening.open_writing(database)
+    opening.prepare_place(database)
+    lock = ProcessLock(database)
+    db = opening.open_writing(database, lock)
     found = {
         name: db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "busy_timeout", "secure_delete", "mmap_size", "user_version")
     }
     db.close()
+    lock.close()
     assert found == {
         "journal_mode": "wal",
         "synchronous": 2,

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.sqlite.failures import explain_failure
-from app.outbox.sqlite.file import open_writing, prepare_folder
+from app.outbox.sqlite.file import open_writing, prepare_place
+from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.reserve import Reserve
 from app.outbox.sqlite.store import SqliteOutbox
 from app.outbox.sqlite.writer import Writer
@@ -47,8 +48,9 @@ def failure(code: int) -> sqlite3.OperationalError:
 
 @pytest.fixture
 def db(database: Path) -> Commits:
-    prepare_folder(database)
-    open_writing(database).close()
+    prepare_place(database)
+    with closing(ProcessLock(database)) as lock:
+        open_writing(database, lock).close()
     return sqlite3.connect(database, isolation_level=None, check_same_thread=False, factory=Commits)
 
 

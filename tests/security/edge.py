@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,9 @@ EVENT = b"%sconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (HONEST, len(BO
 # -- talking ------------------------------------------------------------------------------------
 
 
+_TALKERS = ThreadPoolExecutor(300)  # asyncio's own six would have honest senders wait for each other
+
+
 @dataclass
 class Heard:
     """What came of a connection: the answer, and how many bytes could be written."""
@@ -62,7 +66,7 @@ async def talk(port: int, *parts: bytes, pause_s: float = 0.05, patience_s: floa
 
     On a plain socket: asyncio's streams forget an answer that a reset follows. Raises TimeoutError.
     """
-    return await asyncio.to_thread(_talk, port, parts, pause_s, patience_s)
+    return await asyncio.get_running_loop().run_in_executor(_TALKERS, _talk, port, parts, pause_s, patience_s)
 
 
 def _talk(port: int, parts: Sequence[bytes], pause_s: float, patience_s: float) -> Heard:

@@ -243,6 +243,20 @@ async def test_a_request_that_is_being_answered_is_never_ended() -> None:
         assert [(await one).status for one in asking] == [200]
 
 
+async def test_in_a_crowd_whoever_sends_little_of_a_body_is_not_worth_an_answer_and_the_others_are() -> None:
+    head = b"POST /early HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5000\r\n\r\n"
+    async with open_edge(Limits(4, 100, body_s=0.5, ending_s=0.1)) as edge:
+        assert (await talk(edge.port, head, b"a")).status == 200
+        opened = [await asyncio.open_connection("127.0.0.1", edge.port) for _ in range(2)]
+        assert (await talk(edge.port, head, b"a")).status == 408
+        assert (await talk(edge.port, head, b"a" * 4_500)).status == 200
+        assert (await talk(edge.port, head + b"a" * 5_000)).status == 200
+        assert (await talk(edge.port, head, b"a" * 2_000, b"a" * 3_000)).status == 200
+        assert (await talk(edge.port, head.replace(b"host", b"expect: 100-continue\r\nhost"))).status == 200
+        for _, writer in opened:
+            writer.close()
+
+
 @pytest.mark.parametrize(
     ("files", "connections"), [(64, 32), (256, 128), (1_024, 512), (4_096, 3_072), (65_536, 4_096)]
 )

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import StoreBroken, StoreError
+from app.errors import StoreError
 from app.outbox.sqlite.failures import explain_failure
-from app.outbox.sqlite.file import check_damage, flush_file, flush_folder, open_aside, open_reading, read_magic
+from app.outbox.sqlite.file import check_damage, flush_file, flush_folder, open_aside, open_reading
 from app.outbox.sqlite.schema import read_version
 
 MARK = "backup"
@@ -108,10 +108,6 @@ def _refuse_bad_places(source: Path, target: Path) -> None:
         raise StoreError(f"{source} is not there; RELAY_DATABASE_URL must name the relay's file")
     if target.exists() or target.is_symlink():
         raise StoreError(f"{target} is there already; a backup overwrites nothing")
-    try:
-        read_magic(source)
-    except StoreBroken as error:
-        raise StoreError(f"{source}: {error}") from None
 
 
 def _fill(source: Path, aside: Path, now: int, report: Callable[[int, int], None]) -> Backup:

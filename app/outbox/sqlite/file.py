@@ -12,6 +12,7 @@ from urllib.parse import quote
 from app.errors import StoreBroken, StoreBusy, StoreInUse
 from app.outbox.people import KEYS_SINCE, read_key
 from app.outbox.sqlite.failures import explain_failure
+from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.schema import add_functions, create_schema, migrate_schema, read_version
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
@@ -20,6 +21,7 @@ CHECKPOINT_PAGES = 1_000  # 4 MB: small enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
 _MAGIC = b"SQLite format 3\0"
+_BESIDE = ("-wal", "-shm", ".reserve")
 HEADER_BYTES, WRITE_VERSION_AT, ROLLBACK = 100, 18, 1  # of a file in WAL mode the write version is 2
 
 # One damaged text must not keep a lane from its other rows; a message's checksum tells what is no longer as it was.
@@ -40,27 +42,44 @@ _SETTINGS = (
 )
 
 
-def prepare_folder(path: Path) -> None:
-    """Make the file's folder, for us alone. Raises StoreBroken where that cannot be."""
+def prepare_place(path: Path) -> Path:
+    """Make the file's folder, for us alone; return where the file really lies. Raises StoreBroken."""
     try:
+        path = path.resolve()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreBroken(f"the outbox's folder {path.parent} cannot be made: {error.strerror}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
+        raise StoreBroken(f"the outbox's folder {path.parent} cannot be made: {error}") from error
+    return path
 
 
-def open_writing(path: Path) -> sqlite3.Connection:
+def is_missing(path: Path) -> bool:
+    """Tell whether there is no file where an outbox has been."""
+    return not path.exists() and any(place.exists() for place in _list_traces(path))
+
+
+def leave_trace(path: Path) -> None:
+    """See to it that a later start can tell that an outbox was here."""
+    with suppress(OSError):
+        _list_traces(path)[0].touch(0o600)
+
+
+def _list_traces(path: Path) -> list[Path]:
+    """Return what tells of an outbox. The first is ours; no `rm relay.db*` or `rm *` takes it along."""
+    return [path.with_name(f".{path.name}.made"), *(path.with_name(path.name + end) for end in _BESIDE)]
+
+
+def open_writing(path: Path, lock: ProcessLock) -> sqlite3.Connection:
     """Check or create the database at `path` and return the one connection that may write it.
 
     Raises StoreBroken, and leaves the file as it is, if it is damaged, foreign or from a newer release; StoreInUse
-    if a program that is no relay holds it locked.
-    The caller holds the process lock.
+    if another process holds it locked. `lock` holds the name; it gets the file, too.
     """
     try:
-        if path.exists():
-            _roll_back(path)
-            check_file(path)
-        else:
+        if not path.exists():
             _create_file(path)
+        lock.hold_file()
+        _roll_back(path)
+        check_file(path, lock)
         return _open_checked(path)
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         failure = explain_failure(error) or error
@@ -84,11 +103,11 @@ def open_aside(path: Path) -> sqlite3.Connection:
     return _connect(path, "rw")
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, lock: ProcessLock) -> None:
     """Read the whole database for damage, through a connection that cannot change it. Raises StoreBroken."""
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreBroken("cannot be read and written; check its owner and mode")
-    _refuse_foreign(path)
+    _refuse_foreign(path, lock.read_start(HEADER_BYTES))
     db = _connect(path, "ro")
     try:
         version = read_version(db)
@@ -97,22 +116,6 @@ def check_file(path: Path) -> None:
             read_key(db)
     finally:
         db.close()
-
-
-def read_magic(path: Path) -> bytes:
-    """Return the header (https://www.sqlite.org/fileformat.html). Raises StoreBroken if it is no SQLite file."""
-    header = _read_header(path)
-    if not header.startswith(_MAGIC):
-        raise StoreBroken("is not an SQLite database; move it away or restore a backup")
-    return header
-
-
-def _read_header(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEADER_BYTES)
-    except OSError as error:
-        raise StoreBroken(f"cannot be read: {error.strerror}") from error
 
 
 def check_damage(db: sqlite3.Connection) -> None:
@@ -133,16 +136,18 @@ def _roll_back(path: Path) -> None:
             db.execute("PRAGMA user_version").fetchone()
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Refuse what is no database, and a restored backup beside the log of the file it replaced.
+def _refuse_foreign(path: Path, header: bytes) -> None:
+    """Refuse what is no database (https://www.sqlite.org/fileformat.html), and a backup beside the log of another file.
 
     SQLite would write that log into it.
     """
     log = path.with_name(f"{path.name}-wal")
     has_log = log.exists() and log.stat().st_size > 0
-    if has_log and not _read_header(path).startswith(_MAGIC):
-        return  # torn while the log was written back: SQLite reads the first page from the log then, or refuses it
-    if read_magic(path)[WRITE_VERSION_AT] == ROLLBACK and has_log:
+    if not header.startswith(_MAGIC):
+        if has_log:
+            return  # torn while the log was written back: SQLite reads the first page from the log then, or refuses it
+        raise StoreBroken("is not an SQLite database; move it away or restore a backup")
+    if header[WRITE_VERSION_AT] == ROLLBACK and has_log:
         raise StoreBroken(
             f"is a backup, but {log.name} beside it is the log of another file; move {log.name} and -shm away"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from app.outbox import retention as wiping
 from app.outbox import suppressions as suppressing
 from app.outbox import sweep as sweeping
 from app.outbox.sqlite import backup
-from app.outbox.sqlite.file import open_reading, open_writing, prepare_folder
+from app.outbox.sqlite.file import is_missing, leave_trace, open_reading, open_writing, prepare_place
 from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.reader import LateReader, Reader
 from app.outbox.sqlite.reserve import Reserve
@@ -75,21 +76,23 @@ class SqliteOutbox:
 
     def __init__(self, path: Path, recipient_gap_ms: int = RECIPIENT_GAP_MS, queue_limit: int = QUEUE_LIMIT) -> None:
         """Open or create the database at `path`."""
-        prepare_folder(path)
+        path = self.path = prepare_place(path)
+        self.was_missing = is_missing(path)
         self._gap_ms = recipient_gap_ms
         self._served: dict[str, str] = {}  # lane → the route served last; forgotten at restart, which hurts nobody
-        self._lock = ProcessLock(path.with_name(f"{path.name}.lock"))
-        try:
-            db = open_writing(path)
+        self._lock = ProcessLock(path)
+        with ExitStack() as undo:
+            undo.callback(self._lock.close)  # last, as POSIX wants it
+            db = open_writing(path, self._lock)
+            undo.callback(db.close)
             self._reader = Reader(open_reading(path))
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
+        leave_trace(path)
         self._late_reader = LateReader(path)
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
         self._people_key = people.read_key(db)
-        self._writer = Writer(db, reserve, queue_limit)
+        self._writer = Writer(db, reserve, queue_limit, watch=self._lock.watch)
 
     @property
     def sqlite_version(self) -> str:
@@ -330,7 +333,7 @@ class SqliteOutbox:
         await self._reader.close()
         await self._late_reader.close()
         await self._writer.close()
-        self._lock.release()
+        self._lock.close()
 
     async def _wipe_some(self, before: int, after: tuple[int, int]) -> wiping.Wiped:
         return await self._writer.run(lambda db: wiping.wipe_events(db, before, after))

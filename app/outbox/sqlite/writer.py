@@ -47,10 +47,19 @@ class Writer:
     """Owns the writing connection from construction to `close`."""
 
     def __init__(
-        self, db: sqlite3.Connection, reserve: Reserve, queue_limit: int = QUEUE_LIMIT, batch_limit: int = BATCH_LIMIT
+        self,
+        db: sqlite3.Connection,
+        reserve: Reserve,
+        queue_limit: int = QUEUE_LIMIT,
+        batch_limit: int = BATCH_LIMIT,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start the thread. `db` must allow use from another thread and have no transaction open."""
+        """Start the thread. `db` must allow use from another thread and have no transaction open.
+
+        `watch` raises StoreBroken when the file is no longer the one that everybody else sees.
+        """
         self._db = db
+        self._watch = watch
         self._reserve = reserve
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
@@ -172,6 +181,7 @@ class Writer:
             if db.in_transaction:  # SQLite has rolled back by itself after some errors
                 db.execute("ROLLBACK")
             raise
+        self._watch()  # after the commit: what went into a file that is gone is not acknowledged
         for waiting, result in zip(batch, results, strict=True):
             waiting.result = result
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.outbox.add import freeze_delivery
 from app.outbox.sqlite import migrations, schema
 from app.outbox.sqlite.backup import back_up
 from app.outbox.sqlite.file import open_writing
+from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.store import SqliteOutbox
 
 NOW = 1_790_000_000_000
@@ -32,7 +34,7 @@ VERSION_1 = "8a4857a1cae355b01cd0bfff13e52415"
 MIGRATE = """
 import sys
 from pathlib import Path
-from app.outbox import migrations, opening, schema
+from app.outbox import locking, migrations, opening, schema
 
 def migrate_without_transaction(db):
     schema.add_functions(db)
@@ -43,7 +45,8 @@ def migrate_without_transaction(db):
 
 if sys.argv[2] == "careless":
     opening.migrate_schema = migrate_without_transaction
-opening.open_writing(Path(sys.argv[1])).close()
+path = Path(sys.argv[1])
+opening.open_writing(path, locking.ProcessLock(path)).close()
 """
 
 
@@ -158,7 +161,7 @@ async def test_every_row_of_an_old_file_is_there_after_its_migration(old_file: P
     path = copy_file(old_file, tmp_path / "new")
     columns = list_columns(old_file)
     before = dump(old_file, columns)
-    open_writing(path).close()
+    make_current(path)
     assert dump(path, columns) == before
     with read(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(migrations.MIGRATIONS),)
@@ -166,8 +169,14 @@ async def test_every_row_of_an_old_file_is_there_after_its_migration(old_file: P
     assert migrated == made, "as if it had been made today"
 
 
+def make_current(path: Path) -> None:
+    """Make or migrate the database."""
+    with closing(ProcessLock(path)) as lock:
+        open_writing(path, lock).close()
+
+
 def open_new(path: Path) -> dict[str, list[str]]:
-    open_writing(path).close()
+    make_current(path)
     with read(path) as db:
         return list_schema(db)
 
@@ -251,7 +260,7 @@ def judge_kills(kill_migration: Any, old_file: Path, points: list[int]) -> None:
         assert dump(path, columns) == before
         with read(path) as db:
             versions.append(db.execute("PRAGMA user_version").fetchone()[0])
-        open_writing(path).close()
+        make_current(path)
         assert dump(path, columns) == before
         with read(path) as db:
             assert db.execute("PRAGMA user_version").fetchone()[0] == len(migrations.MIGRATIONS)
@@ -283,7 +292,7 @@ def test_a_migration_without_a_transaction_would_be_noticed(kill_migration: Any)
     failed = 0
     for path in kill_migration([*range(last // 4, last, max(last // 6, 1))], "careless"):
         try:
-            open_writing(path).close()
+            make_current(path)
         except Exception:  # noqa: BLE001  # whatever it is, it does not open any more
             failed += 1
     assert failed
