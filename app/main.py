@@ -57,16 +57,16 @@ def create_app(
     app.router.routes.append(Route(webhooks.PATH, webhooks.WebhookDoor(relay.intake), methods=["POST"]))
 
     @cache  # and not before it is asked for: a start would take 13 % more processor time
-    def build_rest() -> FastAPI:
-        return _build_rest(relay, admission)
+    def build_whole() -> FastAPI:
+        return _build_whole(relay, admission)
 
-    async def answer_rest(scope: Scope, receive: Receive, send: Send) -> None:
-        await build_rest()(scope, receive, send)
+    async def answer_whole(scope: Scope, receive: Receive, send: Send) -> None:
+        await build_whole()(scope, receive, send)
 
-    admission = _build_admission(relay, build_rest)
+    admission = _build_admission(relay, build_whole)
     app.add_middleware(Guard, admission)
     _add_webhooks(app, relay, admission)
-    app.mount("", answer_rest)
+    app.mount("", answer_whole)
     return app
 
 
@@ -137,13 +137,13 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     return app
 
 
-def _build_admission(relay: Relay, build_rest: Callable[[], FastAPI]) -> Admission:
+def _build_admission(relay: Relay, build_whole: Callable[[], FastAPI]) -> Admission:
     def find_provider(name: str) -> Provider | None:
         return relay.rules.current().providers.get(name) if relay.receipt_desk is not None else None
 
     def has_path(scope: Scope) -> bool:
         asked = {**scope, "path": scope["path"].rstrip("/")}
-        return any(route.matches(asked)[0] is not Match.NONE for route in build_rest().routes)
+        return any(route.matches(asked)[0] is not Match.NONE for route in build_whole().routes)
 
     return Admission(relay.settings, find_provider, has_path, read_uptime, relay.metrics, relay.log)
 
@@ -156,7 +156,7 @@ def _add_webhooks(app: FastAPI, relay: Relay, admission: Admission) -> None:
         )
 
 
-def _build_rest(relay: Relay, admission: Admission) -> FastAPI:
+def _build_whole(relay: Relay, admission: Admission) -> FastAPI:
     """Return what is asked for seldom, and a description of every path there is."""
     from app.api import examples, privacy, replay, report, sendtest, suppressions  # noqa: PLC0415  # as late as it is built
 
