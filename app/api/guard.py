@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.limiting import FailureLimit, LineLimit
 from app.api.problems import problem, too_many, unauthorised
 from app.api.reading import BUDGET, CLOSE, BodyBudget, CountedBody, find_header, list_header, read_headers
 from app.api.webhooks import PATH
@@ -27,6 +27,11 @@ from app.values.address import find_client, name_customer
 WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
+# More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
+BURST = 300
+REFILL_MS = 1_000
+MOST_ADDRESSES = 4_096
+LINE_MS = 60_000
 
 
 class Stray(StrEnum):
@@ -77,6 +82,36 @@ _PASSES = {
     # Signed over the body: a stranger can have it read, and must leave room for those who showed a secret.
     RECEIPT: Pass(RECEIPT, 4 * 1024 * 1024, BUDGET // 2),
 }
+
+
+class FailureLimit:
+    """Each address may fail `BURST` times at once, and then once a second. The oldest of too many is forgotten."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, int]] = OrderedDict()  # how many are left, and when they were
+
+    def count(self, address: str, now: int) -> bool:
+        """Count one failure; tell whether it was one too many."""
+        left, at = self._left.pop(address, (BURST, now))
+        left = min(left + max(now - at, 0) / REFILL_MS, BURST)
+        if len(self._left) >= MOST_ADDRESSES:
+            self._left.popitem(last=False)
+        self._left[address] = (left - 1 if left >= 1 else left, now)
+        return left < 1
+
+
+class LineLimit:
+    """One line a minute for each kind, so that the log stays short."""
+
+    def __init__(self) -> None:
+        self._told: dict[Hashable, tuple[int, int]] = {}
+
+    def count(self, kind: Hashable, now: int) -> int | None:
+        """Count one; return how many were not told since the last line if this one is to be told."""
+        at, untold = self._told.get(kind, (now - LINE_MS, 0))
+        is_told = now - at >= LINE_MS
+        self._told[kind] = (now, 0) if is_told else (at, untold + 1)
+        return untold if is_told else None
 
 
 class Admission:

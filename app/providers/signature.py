@@ -1,4 +1,4 @@
-"""Is this webhook really from the provider? Everything is compared in constant time, and no secret means no."""
+"""Providers sign their webhooks. Everything is compared in constant time, and no secret means no."""
 
 from __future__ import annotations
 

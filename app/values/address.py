@@ -14,13 +14,10 @@ _WITH_PORT = re.compile(r"\[([^]]*)](?::[0-9]+)?|([0-9.]+):[0-9]+")
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Return the networks in CIDR notation; raises ValueError naming the one that is none."""
-    networks: list[Network] = []
-    for text in texts:
-        try:
-            networks.append(ip_network(text))
-        except ValueError:
-            raise ValueError(f"{text!r} is no network: write CIDRs such as 10.0.0.0/8 or 192.0.2.7") from None
-    return tuple(networks)
+    try:
+        return tuple(ip_network(failed := text) for text in texts)
+    except ValueError:
+        raise ValueError(f"{failed!r} is no network: write CIDRs such as 10.0.0.0/8 or 192.0.2.7") from None
 
 
 def find_client(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> Address | None:
