@@ -14,6 +14,8 @@ from typing import Any
 from tests.outside import FakeProvider, describe_account, read_ids, read_rows, run_provider, run_relay
 
 FOLDER = Path(__file__).with_name("frozen")
+BEFORE = Path(__file__).with_name("frozen-1")
+"""The same as release b3d2abe froze and sent it, whose bytes had no version yet: never written anew."""
 ID = "DELIVERY"  # in place of each delivery's own
 PAYLOAD = {
     "user_name": "Riya Šarma",
@@ -107,9 +109,9 @@ def list_requests(provider: FakeProvider) -> dict[str, dict[str, str]]:
     return found
 
 
-def read_kept() -> dict[str, dict[str, Any]]:
+def read_kept(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     """Return the messages as they were written down."""
-    return {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
 def main() -> None:

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.golden.messages import freeze_messages, list_routes, read_kept
+from tests.golden.messages import BEFORE, freeze_messages, list_routes, read_kept
 
 
 def test_every_message_is_frozen_and_sent_as_it_was_written_down(tmp_path: Path) -> None:
     assert freeze_messages(tmp_path) == read_kept()
+
+
+def test_what_is_sent_is_what_the_release_before_sent() -> None:
+    before = {name: message["request"] for name, message in read_kept(BEFORE).items()}
+    assert {name: message["request"] for name, message in read_kept().items()} == before
 
 
 def test_every_part_of_a_message_is_among_them() -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from tests.faults.compiling import compile_shim
 from tests.faults.storage.conftest import BOTH, KILL, TEAR, FailingDisk
-from tests.golden.messages import ID, read_kept
+from tests.golden.messages import BEFORE, ID, read_kept
 from tests.golden.messages import write_yaml as write_messages
 from tests.outbox.fixture_file import (
     ARCHIVE,
@@ -56,7 +56,7 @@ def test_the_fixture_holds_every_kind_of_row_and_half_of_it_in_its_log(tmp_path:
         *(["accepted", "dead", "expired", "pending", "sending", "shadow", "suppressed", "unknown"])
     }
     routes = {told["route"] for told in DELIVERIES.values() if told["state"] == "pending"}
-    assert {*read_kept()} <= routes, "messages with every part wait in it"
+    assert {*read_kept(BEFORE)} <= routes, "messages with every part wait in it"
     assert ARCHIVE.stat().st_size < 2**20
 
 
@@ -134,7 +134,7 @@ def send_frozen(folder: Path, kept: dict[str, dict[str, Any]], sends: int) -> di
 
 @pytest.mark.timeout(120)
 def test_what_an_earlier_release_froze_goes_out_as_that_release_would_have_sent_it(tmp_path: Path) -> None:
-    kept = read_kept()
+    kept = read_kept(BEFORE)
     assert send_frozen(tmp_path, kept, len(kept)) == {
         route: message["request"]["body"] for route, message in kept.items()
     }
@@ -142,7 +142,7 @@ def test_what_an_earlier_release_froze_goes_out_as_that_release_would_have_sent_
 
 @pytest.mark.timeout(120)
 def test_control_bytes_that_are_not_what_was_frozen_are_not_sent(tmp_path: Path) -> None:
-    kept = {name: read_kept()[name] for name in ("gallabox-plain", "http-plain")}
+    kept = {name: read_kept(BEFORE)[name] for name in ("gallabox-plain", "http-plain")}
     kept["http-plain"]["message"] = kept["http-plain"]["message"].replace("Riya", "Ria")
     assert set(send_frozen(tmp_path, kept, 1)) == {"gallabox-plain"}
 
