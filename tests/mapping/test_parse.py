@@ -348,3 +348,8 @@ def test_a_pattern_to_read_dates_by_is_tried_before_a_customers_date(
     text = with_route(f"""{ROUTE}valid_until: 'expire | date("y", from="{pattern}")'""")
     (problem,) = [problem for problem in parse(text).problems if problem.severity == "error"]
     assert "a date is read by day, month and year" in problem.message
+
+
+def test_a_type_that_says_nothing_has_no_address_and_nothing_doubtful() -> None:
+    settings = ProviderSettings(type="x")
+    assert (settings.address, settings.is_guessed, settings.list_doubts()) == ("", False, ())
