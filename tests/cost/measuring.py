@@ -92,6 +92,10 @@ class Meter:
     def isatty(self) -> bool:
         return False
 
+    def fileno(self) -> int:
+        """Have none: what is logged is counted here, and no thread writes it out."""
+        raise OSError
+
     def read(self, path: Path) -> Counter[str]:
         """Return every count, those of the file included."""
         with contextlib.closing(_connect(f"file:{path}?mode=ro", uri=True)) as db:

@@ -70,7 +70,7 @@ routes:
   hindi: {event: order_create, template: hindi, variables: [name]}
   not-known: {event: order_create, template: unknown, variables: [name]}
   a-name-of-a-route-that-is-as-long-as-it-may-be: {event: order_create, template: other, variables: [missing]}
-""".replace("LONG", "x" * 120)
+""".replace("LONG", "x" * 90)
 NAMES = {
     "plain": "Riya",
     "long": "W" * 200,
