@@ -42,7 +42,7 @@ async def test_without_its_look_at_who_ended_it_an_attempt_is_closed_twice(
 
 
 async def test_without_an_end_of_the_count_a_working_route_is_held(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "forget_refusals", lambda _db, _route: None)
+    monkeypatch.setattr(closing, "forget_refusals", lambda _db, _route, _provider="": None)
     await shop.add_many(9)
     for number, attempt in enumerate(await shop.claim()):
         if number % 2:

@@ -28,6 +28,7 @@ SECRET_ID = "wamid."
 # A number as it is, in every grouping that these people use, and in base64, as WhatsApp's ids have it.
 NUMBERS = re.compile(rb"98000[ -]?(\d{5})")
 CODED = re.compile(rb"OTE5ODAw[A-Za-z0-9]{8}")
+HASHES = re.compile(rb"hash:[0-9a-f]{64}")  # in some of 10,000 chance writes what looks like a number
 WORDS = re.compile(rb"Canaria(\d{5})|CANARY-(\d{5})|c-canary-(\d{5})")
 
 
@@ -72,7 +73,7 @@ def find_people(folder: Path) -> dict[str, set[bytes]]:
     """Return which canaries lie in which file."""
     found: dict[str, set[bytes]] = {}
     for path in folder.iterdir():
-        held = path.read_bytes()
+        held = HASHES.sub(b"", path.read_bytes())
         numbers = {b"".join(match) for match in re.findall(rb"98000[ -]?(\d{3})(\d{2})", held)}
         words = {each for match in WORDS.findall(held) for each in match if each}
         coded = {base64.b64decode(match)[-5:] for match in CODED.findall(held)}
