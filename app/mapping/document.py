@@ -313,15 +313,17 @@ def describe_syntax(error: MarkedYAMLError, last: Event | None, text: str) -> Pr
 # What stands before the place at which YAML no longer understands an expression without quotes.
 _SPLIT_BY_COMMA = re.compile(r"\[(?:.*, *)?(?P<item>[^,\[\]\"']*\([^()]*[\"']),")
 _SPLIT_BY_COLON = re.compile(r"(?P<item>[^\s:\"'-][^:]*~ *[\"'][^\"']*):\s")
+_LONGEST_LINE = 1_000  # of a line that is looked into: both patterns take the square of its length
 
 
 def _explain_split(error: MarkedYAMLError, text: str) -> Problem | None:
     """An expression that its own comma or colon has split: in a list of [ ], or where a mapping may begin."""
     lines = text.split("\n")
     for number in {mark.line for mark in (error.context_mark, error.problem_mark) if mark and mark.line < len(lines)}:
-        if found := _SPLIT_BY_COMMA.search(lines[number]):
+        line = lines[number][:_LONGEST_LINE]
+        if found := _SPLIT_BY_COMMA.search(line):
             message, hint = "a comma inside [ ] ends the item", "put the expression in quotes, or write one `- ` a line"
-        elif found := _SPLIT_BY_COLON.search(lines[number]):
+        elif found := _SPLIT_BY_COLON.search(line):
             message, hint = '": " inside a value begins a mapping', _QUOTE
         else:
             continue
