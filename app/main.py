@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -14,11 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Lifespan, Scope
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from app.api import health, ops, receipts, webhooks
 from app.api.guard import RECEIPT, Admission, Guard
-from app.api.late import LateApp
 from app.api.problems import problem, unavailable
 from app.api.reading import BodyRefused
 from app.clock import Clock, SteadyClock, read_clock, read_uptime
@@ -30,7 +29,7 @@ from app.outbox.store import Store
 from app.providers.base import Provider
 from app.relay.relay import Relay
 from app.relay.snapshot import load_snapshot
-from app.settings import Settings, read_environment, read_settings, unknown_names
+from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
 from app.sources.signature import Mistake
 
 
@@ -58,12 +57,18 @@ def create_app(
     app = _build_bare(lifespan)
     app.state.relay = relay
     app.router.routes.append(Route(webhooks.PATH, webhooks.WebhookDoor(relay.intake), methods=["POST"]))
-    # Checking the ops API's parameters takes FastAPI 30 ms to prepare: nobody should wait for that to send an event.
-    whole = LateApp(lambda: _build_whole(relay, admission))
-    admission = _build_admission(relay, whole)
+
+    @cache  # and not before it is asked for: a start would take 13 % more processor time
+    def build_whole() -> FastAPI:
+        return _build_whole(relay, admission)
+
+    async def answer_whole(scope: Scope, receive: Receive, send: Send) -> None:
+        await build_whole()(scope, receive, send)
+
+    admission = _build_admission(relay, build_whole)
     app.add_middleware(Guard, admission)
     _add_webhooks(app, relay, admission)
-    app.mount("", whole)
+    app.mount("", answer_whole)
     return app
 
 
@@ -81,6 +86,10 @@ def build_relay(
     log = configure_logs(settings.log_level, settings.log_format)
     for name in unknown_names(environment):
         log.warning("setting.unknown", name=name, cure="see .env.example for the names there are")
+    quoted = [f"{PREFIX}{name.upper()}" for name in find_quoted(settings)]
+    accounts = snapshot.config.providers.items()
+    for name in (*quoted, *(f"providers.{account}.{name}" for account, keys in accounts for name in find_quoted(keys))):
+        log.warning("setting.quoted", name=name, cure="a quote or a blank stands around its value: leave it out")
     for warning in warnings:
         log.warning("config.warning", line=warning.line, detail=warning.message)
     tracer = _open_tracer(environment, log)
@@ -151,19 +160,18 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     return app
 
 
-def _build_admission(relay: Relay, whole: LateApp) -> Admission:
+def _build_admission(relay: Relay, build_whole: Callable[[], FastAPI]) -> Admission:
     def find_provider(name: str) -> Provider | None:
         return relay.rules.current().providers.get(name) if relay.receipt_desk is not None else None
 
     def has_path(scope: Scope) -> bool:
         asked = {**scope, "path": scope["path"].rstrip("/")}
-        return any(route.matches(asked)[0] is not Match.NONE for route in whole.get().routes)
+        return any(route.matches(asked)[0] is not Match.NONE for route in build_whole().routes)
 
     return Admission(relay.settings, find_provider, has_path, read_uptime, relay.metrics, relay.log)
 
 
 def _add_webhooks(app: FastAPI, relay: Relay, admission: Admission) -> None:
-    app.include_router(webhooks.build_router(relay.intake))
     app.include_router(health.build_router(relay.is_alive, relay.can_commit, relay.config_hash, read_uptime))
     if relay.receipt_desk is not None:
         app.include_router(
@@ -172,24 +180,21 @@ def _add_webhooks(app: FastAPI, relay: Relay, admission: Admission) -> None:
 
 
 def _build_whole(relay: Relay, admission: Admission) -> FastAPI:
-    """Return every path there is, so that the API's description is whole, too."""
-    # Loaded when it is first asked for, as it is built: a start and an idle relay do without.
-    from app.api import examples, privacy, replay, report, sendtest, suppressions  # noqa: PLC0415
+    """Return what is asked for seldom, and a description of every path there is."""
+    from app.api import examples, privacy, replay, report, sendtest, suppressions  # noqa: PLC0415  # as late as it is built
 
     app = _build_bare()
     _add_webhooks(app, relay, admission)
     app.include_router(ops.build_metrics_router(relay.metrics, relay.count))
     if relay.ops_desk is not None:
-        app.include_router(ops.build_router(relay.ops_desk))
+        for paths in (ops, report, privacy, suppressions):
+            app.include_router(paths.build_router(relay.ops_desk))
         app.include_router(examples.build_router(relay.ops_desk.outbox))
-        app.include_router(report.build_router(relay.ops_desk))
-        app.include_router(privacy.build_router(relay.ops_desk))
-        app.include_router(suppressions.build_router(relay.ops_desk))
     if relay.replayer is not None:
         app.include_router(replay.build_router(relay.replayer))
     if relay.tester is not None:
         app.include_router(sendtest.build_router(relay.tester))
-    ops.add_docs(app)
+    ops.add_docs(app, webhooks.DESCRIBED)
     return app
 
 
@@ -200,8 +205,7 @@ def _do_nothing(_error: BaseException) -> None:
 async def _show_http_error(_request: Request, error: Exception) -> Response:
     if isinstance(error, BodyRefused):
         return error.answer
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
     return problem(status, HTTPStatus(status).phrase.lower() if status != 401 else "not authorised", headers)  # noqa: PLR2004  # the status itself is the clearest name
 
 

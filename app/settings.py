@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
+    BaseModel,
     BeforeValidator,
     Field,
     SecretStr,
@@ -128,6 +129,7 @@ class Settings(BaseSettings):
     )
     ca_file: Path | None = Field(None, description="certificates (PEM) that TLS trusts beside the system's")
     proxy: SecretStr = Field(SecretStr(""), description="the proxy that requests to providers go through")
+    keep_alive: Duration = Field(75_000, description="how long a connection may wait for its next request")
     shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
 
     @field_validator("admin_token", mode="before")
@@ -248,7 +250,27 @@ def _describe(message: str) -> str:
     return "write true or false" if "valid boolean" in text else text.replace("Input should be", "write")
 
 
+def find_quoted(settings: BaseModel) -> list[str]:
+    """Return the secrets that begin or end with a quote or a blank: they fit nothing.
+
+    `docker --env-file` keeps quotes, an editor of Windows leaves a carriage return.
+    """
+    values = [(name, each) for name, value in settings for each in (value if isinstance(value, tuple) else (value,))]
+    secrets = [(name, value.get_secret_value()) for name, value in values if isinstance(value, SecretStr)]
+    return [name for name, secret in secrets if re.search(r"""^["'\s]|["'\s]$""", secret)]
+
+
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_INJECTED = re.compile(
+    r"RELAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Return `RELAY_…` names that no setting has: most likely misspelt. RELAY_URL is the commands' own."""
+    """Return `RELAY_…` names that no setting has: most likely misspelt. RELAY_URL is the commands' own.
+
+    Of a Service named relay, or relay-x, Kubernetes puts ten names more into every container: those are nobody's.
+    """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {"RELAY_URL", "RELAY_TEST_POSTGRES_URL"}
-    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    ours = {name for name in environment if name.startswith(PREFIX) and not _INJECTED.fullmatch(name)}
+    return sorted(ours - known)

@@ -21,7 +21,8 @@ from dotenv import dotenv_values
 from app.main import create_app
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config, Route
-from app.mapping.template import Templates, parse_templates
+from app.mapping.template import Templates
+from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
 from app.relay.relay import Relay
 from app.sandbox.serving import serve_sandbox

@@ -12,8 +12,10 @@ import pytest
 from app.authoring.lint import run_examples
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import format_problem
-from app.mapping.template import Templates, parse_templates
-from app.providers import settings_types
+from app.mapping.template import Templates
+from app.mapping.template_entries import parse_templates
+from app.model.receipt import ReceiptStatus
+from app.providers import build_provider, settings_types
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -105,3 +107,20 @@ def test_there_are_samples_and_a_wrong_one_is_caught() -> None:
     assert find_sample_faults("routes:\n  a:\n    event: lead_create\n    temlate: t\n    provider: gallabox\n")
     right = next(sample.text for sample in SAMPLES if '"1,250"' in sample.text)
     assert find_sample_faults(right.replace("1,250", "1,251"))
+
+
+RECEIPTS = [block for block in read_blocks(ROOT / "docs/mapping-guide.md") if " receipt " in block.info]
+
+
+@pytest.mark.parametrize("block", RECEIPTS, ids=lambda block: block.info)
+def test_a_sample_of_a_receipt_is_read_as_the_guide_says(block: Block) -> None:
+    kind, _, name = block.info.split()
+    (sample,) = [sample for sample in SAMPLES if f"\n  {name}:\n" in sample.text and "receipts:" in sample.text]
+    config = parse_sample(sample.text).config
+    assert config is not None
+    form = {"content-type": "application/x-www-form-urlencoded"} if kind == "text" else {}
+    (receipt,) = build_provider(config.providers[name]).read_receipts(form, block.text.strip().encode())
+    told = "63024" if name == "twilio" else "131026"
+    assert (receipt.status, receipt.detail.startswith(told)) == (ReceiptStatus.FAILED, True)
+    assert receipt.provider_message_id == {"gupshup": "gs-1", "interakt": "in-1", "wati": "wa-1", "twilio": "SM1"}[name]
+    assert receipt.at == (None if name == "twilio" else 1_790_000_000_000)

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import ConfigError
 from app.model.way import DIRECT, Way
-from app.settings import Settings, read_environment, read_settings, unknown_names
+from app.settings import Settings, find_quoted, read_environment, read_settings, unknown_names
 from tests.faults.certificates import make_certificates
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -121,6 +121,8 @@ READ: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"RELAY_SHUTDOWN_GRACE": "500ms"}, {"shutdown_grace": 500}),
     ({"RELAY_SHUTDOWN_GRACE": "0s"}, {"shutdown_grace": 0}),
     ({"RELAY_SHUTDOWN_GRACE": "90s"}, {"shutdown_grace": 90 * SECOND}),
+    ({}, {"keep_alive": 75 * SECOND}),
+    ({"RELAY_KEEP_ALIVE": "2m"}, {"keep_alive": 2 * MINUTE}),
     ({"RELAY_SETTLE_AFTER": "15m"}, {"settle_after": 15 * MINUTE}),
     ({"RELAY_SETTLE_AFTER": "15min"}, {"settle_after": 15 * MINUTE}),
     ({"RELAY_SETTLE_AFTER": " 6h "}, {"settle_after": 6 * HOUR}),
@@ -227,6 +229,20 @@ def test_all_wrong_settings_are_told_at_once_and_no_value_is() -> None:
         ("RELAY_URL", False),
         ("GALLABOX_API_KEY", False),
         ("relay_log_level", False),
+        # What Kubernetes puts into every container beside a Service named relay, or relay-api.
+        ("RELAY_SERVICE_HOST", False),
+        ("RELAY_SERVICE_PORT", False),
+        ("RELAY_SERVICE_PORT_HTTP", False),
+        ("RELAY_PORT", False),
+        ("RELAY_PORT_8000_TCP", False),
+        ("RELAY_PORT_8000_TCP_ADDR", False),
+        ("RELAY_PORT_8000_TCP_PORT", False),
+        ("RELAY_PORT_8000_TCP_PROTO", False),
+        ("RELAY_API_SERVICE_HOST", False),
+        ("RELAY_API_PORT_80_UDP_ADDR", False),
+        ("RELAY_PORTS", True),
+        ("RELAY_PORT_HTTP", True),
+        ("RELAY_SERVICE", True),
     ],
 )
 def test_a_relay_name_that_no_setting_has_is_unknown(name: str, unknown: bool) -> None:
@@ -256,3 +272,15 @@ def test_the_way_out_is_what_the_settings_say(tmp_path: Path) -> None:
     settings = read_settings(given)
     assert settings.way == Way(tmp_path / "authority.pem", "http://user:canary@proxy.example:3128")
     assert "canary" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [
+        ({"RELAY_NECTOR_SECRETS": '"sandbox"', "RELAY_ADMIN_TOKEN": "'t'"}, ["nector_secrets", "admin_token"]),
+        ({"RELAY_NECTOR_SECRETS": "'one,two'"}, ["nector_secrets"] * 2),
+        ({"RELAY_NECTOR_SECRETS": "o'ne\r", "RELAY_ADMIN_TOKEN": " t "}, []),  # what is around them is left out anyway
+    ],
+)
+def test_a_secret_in_quotes_is_found(given: dict[str, str], quoted: list[str]) -> None:
+    assert find_quoted(read_settings(given)) == quoted

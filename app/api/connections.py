@@ -34,10 +34,8 @@ MOST_CONNECTIONS = 4_096  # 28 KiB of head each: 115 MB when strangers have take
 MOST_FILES = 65_536  # some containers allow 2^30
 SAY_EVERY_S = 60.0
 # How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
-HEAD, BODY = 1, 2
-WHOLE = 3  # it is being answered
-IDLE = 4  # it was answered, and another one may follow
-ENDING = 5  # nothing more will be answered, and the client may still read what was
+HEAD, BODY, WHOLE, IDLE, ENDING = range(5)
+"""WHOLE is being answered; after IDLE another may follow; in ENDING the client may still read what was answered."""
 _DETAILS: Mapping[int, str] = {
     400: "this is no request of HTTP/1.0 or HTTP/1.1",
     408: "the request did not come in time",
@@ -56,13 +54,14 @@ class Limits:
     body_s: float = 10.0
     blocked_s: float = 30.0  # within which a client must read some of its answer
     ending_s: float = 2.0
+    idle_s: float = 80.0  # uvicorn closes it sooner
 
 
-def derive_limits(files: int) -> Limits:
+def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
     """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
     kept = max(files // 4, min(files // 2, 512))
     connections = max(min(files - kept, MOST_CONNECTIONS), 16)
-    return Limits(connections, connections // 4)
+    return Limits(connections, connections // 4, idle_s=keep_alive_s + 5)
 
 
 def raise_file_limit() -> int:
@@ -88,56 +87,41 @@ class Gate:
         trusted: Iterable[IPv4Network | IPv6Network] = (),
     ) -> None:
         self.stopping = False
-        self._limits = limits
-        self._within_s = {
-            HEAD: limits.head_s,
-            BODY: limits.body_s,
-            WHOLE: limits.blocked_s,
-            IDLE: limits.blocked_s,  # uvicorn closes it sooner, if the client reads
-            ENDING: limits.ending_s,
-        }
-        self._log = log
-        self._note = note
-        self._trusted = tuple(trusted)
+        self._limits, self._log, self._note, self._trusted = limits, log, note, tuple(trusted)
+        self._within_s = (limits.head_s, limits.body_s, limits.blocked_s, limits.idle_s, limits.ending_s)  # by phase
         self._open: set[Connection] = set()
-        self._unfinished: dict[Connection, None] = {}
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._unfinished: dict[str, dict[Connection, None]] = {"": {}}  # all of them, and those of each address
         self._ended: Counter[str] = Counter()
         self._say_at = 0.0
 
-    def admit(self, connection: Connection) -> None:
+    def admit(self, connection: Connection, host: str) -> None:
         """Take a new connection in; the oldest unfinished one goes if there are too many, in all or of its address."""
+        if host and not any(ip_address(host) in network for network in self._trusted):
+            connection.queues = ("", host)
         self._open.add(connection)
         self.put_last(connection)
         if len(self._open) > self._limits.connections:
-            self._shed(self._unfinished, "full")
-        peers = self._by_address.get(connection.address, {})
-        if len(peers) > self._limits.unfinished_per_address:
-            self._shed(peers, "address")
+            self._shed("", "full")
+        if len(self._unfinished.get(host, ())) > self._limits.unfinished_per_address and connection.queues[1:]:
+            self._shed(host, "address")
 
     def is_crowded(self) -> bool:
         """Tell whether more than a quarter of the places are taken."""
         return len(self._open) * 4 > self._limits.connections
 
-    def trusts(self, host: str) -> bool:
-        """Tell whether a peer is a proxy, behind whose address there are many senders."""
-        return any(ip_address(host) in network for network in self._trusted)
-
     def put_last(self, connection: Connection) -> None:
         """Note that a connection begins to wait for a request."""
         self.finish(connection)
-        self._unfinished[connection] = None
-        if connection.address:
-            self._by_address.setdefault(connection.address, {})[connection] = None
+        for queue in connection.queues:
+            self._unfinished.setdefault(queue, {})[connection] = None
 
     def finish(self, connection: Connection) -> None:
         """Note that its request is whole: until it has been answered, nobody ends it."""
-        if connection in self._unfinished:
-            del self._unfinished[connection]
-            if connection.address:
-                del (peers := self._by_address[connection.address])[connection]
-                if not peers:
-                    del self._by_address[connection.address]
+        if connection in self._unfinished[""]:
+            for queue in connection.queues:
+                del self._unfinished[queue][connection]
+                if queue and not self._unfinished[queue]:
+                    del self._unfinished[queue]
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection. May be called again."""
@@ -151,7 +135,7 @@ class Gate:
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; say, now and then, what was ended. Called once a second."""
-        for connection in [one for one in self._unfinished if now - one.since > self._within_s[one.phase]]:
+        for connection in [one for one in self._unfinished[""] if now - one.since > self._within_s[one.waits_in()]]:
             connection.expire()
         if self._ended and now >= self._say_at:
             self._log.warning("connections.ended", **self._ended)
@@ -161,42 +145,28 @@ class Gate:
     def stop(self) -> None:
         """Answer each request that has not come whole: the process is about to end."""
         self.stopping = True
-        for connection in [one for one in self._unfinished if one.phase == BODY]:
+        for connection in [one for one in self._unfinished[""] if one.phase == BODY]:
             connection.refuse(503, "late")
 
-    def _shed(self, oldest_first: Mapping[Connection, None], reason: str) -> None:
+    def _shed(self, queue: str, reason: str) -> None:
         self.count(reason)
-        connection = next(iter(oldest_first))
+        connection = next(iter(self._unfinished[queue]))
         self.leave(connection)
         connection.abort()
 
 
-class _Door:
-    """The transport as uvicorn sees it: the same, but for how it closes."""
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-        self.close = close
-
-
 class _Refused(Exception):
-    """The parser has to stop: what comes is not wanted."""
+    """The parser has to stop, with this status: what comes is not wanted."""
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol within the limits of a gate."""
+    """uvicorn's protocol within the limits of a gate, and the transport that uvicorn closes."""
 
     def __init__(self, gate: Gate, **given: Any) -> None:
         super().__init__(**given)
-        self.phase = HEAD
-        self.since = 0.0
-        self.address = ""
+        self.queues: tuple[str, ...] = ("",)  # of the gate
         self._gate = gate
-        self._names = self._size = 0  # of the headers
-        self._spare = 0  # how many bytes may still come that are neither whole headers nor body
         self._unread = sys.maxsize  # bytes of an answer when it was last looked at
-        self._status = 400  # of the answer when the parser stops
         self._keep_alive = False  # after the answer, if the request is whole by then
         self._held: ASGI3Application | None = None  # what is to answer the request, if it is worth it
         self._deaf = False  # nothing is parsed any more
@@ -204,16 +174,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
         """Wait for the head of a request."""
         super().connection_made(transport)
-        self._real, self._door = transport, _Door(transport, self._close)
-        self.transport = cast("asyncio.Transport", self._door)
-        self.address = self.client[0] if self.client and not self._gate.trusts(self.client[0]) else ""
+        self._real, self.write = transport, transport.write
+        self.transport = cast("asyncio.Transport", self)  # so that uvicorn closes as we do
         self._begin_head()
-        self._gate.admit(self)
+        self._gate.admit(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of what holds on to this connection."""
         self._gate.leave(self)
-        self._door.close = self._real.close
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -226,7 +194,8 @@ class Connection(HttpToolsProtocol):
             self._begin_head()
             self._gate.put_last(self)
         try:
-            for piece in (data,) if len(data) <= LONGEST_HEADERS else _cut(data):
+            for start in range(0, len(data), LONGEST_HEADERS):
+                piece = data[start : start + LONGEST_HEADERS]  # the same object, where it is the whole
                 self._spare -= len(piece)
                 self.parser.feed_data(piece)
                 if self._spare < 0 and self.phase != WHOLE:
@@ -234,8 +203,9 @@ class Connection(HttpToolsProtocol):
                     return
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False  # nothing else is spoken here, and what follows is not read
-        except httptools.HttpParserError:
-            self.refuse(self._status, "refused")
+        except httptools.HttpParserError as error:
+            why = error.__context__
+            self.refuse(why.args[0] if isinstance(why, _Refused) else 400, "refused")
 
     def on_message_begin(self) -> None:
         """Begin anew, also where the answer to the request before is still open."""
@@ -248,22 +218,19 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
         self._spare += len(url)
         if len(self.url) > LONGEST_URL:
-            self._stop(414)
+            raise _Refused(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header as uvicorn does. A trailer is none: it is counted and dropped."""
-        if self.phase != HEAD:
+        """Take a header. A trailer is none: it is counted and dropped."""
+        if self.phase == HEAD:
+            super().on_header(name, value)
+        else:
             self._count_headers([(name, value)])
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand the request on. Its answer ends the connection, unless the body is whole by then."""
         if self.parser.get_http_version() not in {"1.1", "1.0"}:
-            self._stop(400)
+            raise _Refused(400)
         self._count_headers(self.headers)
         self.phase, self.since = BODY, self.loop.time()
         super().on_headers_complete()
@@ -291,7 +258,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of one that has begun to come already."""
         super().on_response_complete()
-        if self._door.is_closing() or (self.phase == WHOLE and not self.cycle.response_complete):
+        if self.is_closing() or (self.phase == WHOLE and not self.cycle.response_complete):
             return
         self._wait_in(IDLE if self.phase == WHOLE else self.phase)
 
@@ -316,6 +283,11 @@ class Connection(HttpToolsProtocol):
     def abort(self) -> None:
         """End without an answer."""
         self._real.abort()
+
+    def waits_in(self) -> int:
+        """Return what it waits for: before it can be idle, its client has to read the answer."""
+        unread = self.phase == IDLE and self._real.get_write_buffer_size()
+        return WHOLE if unread else self.phase
 
     def expire(self) -> None:
         """End because it took too long; whoever has sent a part of a request is told."""
@@ -345,7 +317,7 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._real.write(_render_refusal(status))
-        self._close()
+        self.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Start to answer; in a crowd, only once enough of the body has come to be worth the work."""
@@ -363,7 +335,7 @@ class Connection(HttpToolsProtocol):
         self._names += len(headers)
         self._size += sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
         if self._names > MOST_HEADERS or self._size > LONGEST_HEADERS:
-            self._stop(431)
+            raise _Refused(431)
 
     def _begin_head(self) -> None:
         self.phase, self.since = HEAD, self.loop.time()
@@ -374,10 +346,6 @@ class Connection(HttpToolsProtocol):
         self.phase, self.since, self._unread = phase, self.loop.time(), sys.maxsize
         self._gate.put_last(self)
 
-    def _stop(self, status: int) -> None:
-        self._status = status
-        raise _Refused
-
     def _drop(self, length: int) -> None:
         self._spare -= length
         if self._spare < 0:
@@ -385,26 +353,22 @@ class Connection(HttpToolsProtocol):
             if self.phase == ENDING:
                 self.abort()
 
-    def _close(self) -> None:
+    def is_closing(self) -> bool:
+        """Tell whether nothing more is to be written."""
+        return self.phase == ENDING or self._real.is_closing()
+
+    def close(self) -> None:
         """Close; before a client that still sends, in two steps: a reset might overtake the answer (RFC 9112, 9.6)."""
+        if self not in self.connections:
+            return  # it is lost
         if self._real.is_closing() or self._gate.stopping or not (self._deaf or self.phase == BODY):
             self._wait_in(WHOLE)  # for the client to read
             self._real.close()
             return
         self._deaf, self._spare = True, LONGEST_DROPPED
         self._wait_in(ENDING)
-        self._door.is_closing = _say_yes
         self._real.write_eof()
         self.flow.resume_reading()
-
-
-def _say_yes() -> bool:
-    return True
-
-
-def _cut(data: bytes) -> Iterable[memoryview]:
-    view = memoryview(data)
-    return (view[start : start + LONGEST_HEADERS] for start in range(0, len(data), LONGEST_HEADERS))
 
 
 @lru_cache

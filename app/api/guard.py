@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.limiting import FailureLimit, LineLimit
 from app.api.problems import problem, too_many, unauthorised
 from app.api.reading import BUDGET, CLOSE, BodyBudget, CountedBody, find_header, list_header, read_headers
 from app.api.webhooks import PATH
@@ -25,7 +27,24 @@ from app.values.address import find_client, name_customer
 WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
-CURES: Mapping[tuple[str, Mistake], str] = {
+# More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
+BURST = 300
+REFILL_MS = 1_000
+MOST_ADDRESSES = 4_096
+LINE_MS = 60_000
+
+
+class Stray(StrEnum):
+    """Why a request to a webhook, or to what looks like one, reaches nobody."""
+
+    PATH = "path"
+    METHOD = "method"
+    CHALLENGE = "challenge"
+    TOO_LONG = "too_long"
+    BUSY = "busy"
+
+
+CURES: Mapping[tuple[str, Mistake | Stray], str] = {
     (WEBHOOK, Mistake.MISSING): "no x-nector-webhook-secret: set it in Nector's dashboard, let proxies pass it on",
     (WEBHOOK, Mistake.PLAIN): "the secret itself came: send its SHA-256 in hex, as Nector does",
     (WEBHOOK, Mistake.OTHER): "another secret's hash: put that of Nector's dashboard into RELAY_NECTOR_SECRETS",
@@ -35,8 +54,19 @@ CURES: Mapping[tuple[str, Mistake], str] = {
     (RECEIPT, Mistake.MALFORMED): "the signature is not written as the YAML says (webhook_signature)",
     (RECEIPT, Mistake.OTHER): "another secret or token: compare the YAML's with the provider's dashboard",
     (RECEIPT, Mistake.UNSET): "the YAML has no webhook_secret or webhook_token for it, so nothing can be believed",
+    (WEBHOOK, Stray.PATH): "the path is /webhooks/nector, all small: mend the URL in Nector's dashboard",
+    (RECEIPT, Stray.PATH): "the path is /webhooks/NAME, with a name under providers: in the YAML",
+    (WEBHOOK, Stray.METHOD): "an event comes by POST",
+    (RECEIPT, Stray.METHOD): "a receipt comes by POST",
+    (RECEIPT, Stray.CHALLENGE): "hub.verify_token is not the account's verify_token in the YAML, or none is there",
+    (WEBHOOK, Stray.TOO_LONG): "an event has at most 64 KiB: look what sends so much",
+    (RECEIPT, Stray.TOO_LONG): "a receipt has at most 4 MiB: let the provider send fewer at once",
+    **dict.fromkeys(((kind, Stray.BUSY) for kind in (WEBHOOK, RECEIPT)), "much came at once; the sender tries again"),
 }
 """What can be wrong on which kind of path, and what helps."""
+_OUR_WORDS = frozenset({"webhook", "webhooks", "nector"})
+_PROBES = frozenset({"GET", "HEAD", "OPTIONS"})
+_ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 
 
 class Pass(NamedTuple):
@@ -53,6 +83,36 @@ _PASSES = {
     # Signed over the body: a stranger can have it read, and must leave room for those who showed a secret.
     RECEIPT: Pass(RECEIPT, 4 * 1024 * 1024, BUDGET // 2),
 }
+
+
+class FailureLimit:
+    """Each address may fail `BURST` times at once, and then once a second. The oldest of too many is forgotten."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, int]] = OrderedDict()  # how many are left, and when they were
+
+    def count(self, address: str, now: int) -> bool:
+        """Count one failure; tell whether it was one too many."""
+        left, at = self._left.pop(address, (BURST, now))
+        left = min(left + max(now - at, 0) / REFILL_MS, BURST)
+        if len(self._left) >= MOST_ADDRESSES:
+            self._left.popitem(last=False)
+        self._left[address] = (left - 1 if left >= 1 else left, now)
+        return left < 1
+
+
+class LineLimit:
+    """One line a minute for each kind, so that the log stays short."""
+
+    def __init__(self) -> None:
+        self._told: dict[Hashable, tuple[int, int]] = {}
+
+    def count(self, kind: Hashable, now: int) -> int | None:
+        """Count one; return how many were not told since the last line if this one is to be told."""
+        at, untold = self._told.get(kind, (now - LINE_MS, 0))
+        is_told = now - at >= LINE_MS
+        self._told[kind] = (now, 0) if is_told else (at, untold + 1)
+        return untold if is_told else None
 
 
 class Admission:
@@ -81,7 +141,7 @@ class Admission:
         self._log = log
         self._failures = FailureLimit()
         self._lines = LineLimit()
-        metrics.expect_refusals([*CURES, *((kind, reason) for kind in _PASSES for reason in ("too_long", "busy"))])
+        metrics.expect_refusals([*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY), (WEBHOOK, "media_type")])
 
     def check(self, scope: Scope) -> Pass | Response:
         """Return what a request may do, or the answer to one that is refused."""
@@ -92,22 +152,38 @@ class Admission:
             return _PASSES[OPS]
         return self._check_receipt(scope, path) if path.startswith(RECEIPTS) else self._check_ops(scope)
 
-    def refuse(self, scope: Scope, kind: str, mistake: Mistake, **of: str) -> Response:
-        """Return the answer to a request that failed its check, having counted it: 401, or 429 after too many."""
-        now = self._clock()
+    def note(self, scope: Scope, kind: str, reason: Mistake | Stray, **of: str) -> str | None:
+        """Count a request that is refused, and tell of the first of a minute. Return its client's name."""
         peer = scope.get("client")
         client = find_client(peer[0], list_header(scope, b"x-forwarded-for"), self._trusted) if peer else None
         address = name_customer(client) if client else None
-        self.metrics.requests_refused.labels(kind, mistake).inc()
-        if (untold := self._lines.count((kind, mistake, *of.values()), now)) is not None:
-            cure = CURES[kind, mistake]
-            said = {**of, "kind": kind, "reason": mistake.value, "cure": cure, "address": address, "untold": untold}
-            self._log.warning("request.refused", **said)
+        self.metrics.requests_refused.labels(kind, reason).inc()
+        cure = CURES.get((kind, reason))
+        if cure and (untold := self._lines.count((kind, reason, *of.values()), self._clock())) is not None:
+            said = {**of, "kind": kind, "reason": reason.value, "cure": cure, "address": address, "untold": untold}
+            path = {"path": _mask_path(scope["path"])} if reason is Stray.PATH else {}
+            self._log.warning("request.refused", **said, **path)
+        return address
+
+    def refuse(self, scope: Scope, kind: str, mistake: Mistake | Stray, **of: str) -> Response:
+        """Return the answer to a request that failed its check, having counted it: 401, or 429 after too many."""
+        address = self.note(scope, kind, mistake, **of)
         # Only who has failed is counted, and only what fails is limited: nobody can shut out a right secret.
-        return too_many() if address is not None and self._failures.count(address, now) else unauthorised()
+        return too_many() if address is not None and self._failures.count(address, self._clock()) else unauthorised()
+
+    def _answer_other(self, scope: Scope, kind: str) -> Response:
+        """Return the answer to what is no POST: dashboards try a webhook's URL before they take it."""
+        if scope["method"] == "OPTIONS":
+            return Response(status_code=204, headers=_ALLOW)
+        if scope["method"] in _PROBES:
+            return Response('{"status":"ok"}', headers=_ALLOW, media_type="application/json")
+        self.note(scope, kind, Stray.METHOD)
+        return problem(405, "webhooks come by POST", _ALLOW)
 
     def _check_webhook(self, scope: Scope) -> Pass | Response:
-        if self._secrets and scope["method"] == "POST":
+        if scope["method"] != "POST":
+            return self._answer_other(scope, WEBHOOK)
+        if self._secrets:
             mistake = find_secret_mistake(find_header(scope, b"x-nector-webhook-secret"), self._secrets)
             if mistake is not None:
                 self.metrics.events.labels(OTHER, "unauthorised").inc()
@@ -118,13 +194,24 @@ class Admission:
         name = path.removeprefix(RECEIPTS)
         provider = self._find_provider(name)
         if provider is None:
-            return problem(404, "no provider of this name is configured")
-        if scope["method"] == "POST":
-            mistake = provider.find_receipt_mistake(read_headers(scope), QueryParams(scope["query_string"]))
-            if mistake is not None:
-                self.metrics.receipts.labels(name, FORGED).inc()
-                return self.refuse(scope, RECEIPT, mistake, provider=name)
+            return self._refuse_path(scope, "no provider of this name is configured")
+        query = QueryParams(scope["query_string"])
+        if scope["method"] == "GET" and "hub.mode" in query:
+            return _PASSES[RECEIPT]
+        if scope["method"] != "POST":
+            return self._answer_other(scope, RECEIPT)
+        mistake = provider.find_receipt_mistake(read_headers(scope), query)
+        if mistake is not None:
+            self.metrics.receipts.labels(name, FORGED).inc()
+            return self.refuse(scope, RECEIPT, mistake, provider=name)
         return _PASSES[RECEIPT]
+
+    def _refuse_path(self, scope: Scope, detail: str) -> Response:
+        """Return the answer to a path that is none; a webhook's that is misspelt is told of."""
+        asked = re.sub("/+", "/", scope["path"].lower().rstrip("/"))
+        if asked.startswith("/webhook"):
+            self.note(scope, WEBHOOK if asked.endswith("nector") else RECEIPT, Stray.PATH)
+        return problem(404, detail)
 
     def _check_ops(self, scope: Scope) -> Pass | Response:
         """Let in who has the token; whatever is not public needs it, also a path that is added one day."""
@@ -133,7 +220,7 @@ class Admission:
         if is_same and scheme.lower() == "bearer" and self._token:
             return _PASSES[OPS]
         if not self._token or not self._is_ops(scope):
-            return problem(404, "not found")
+            return self._refuse_path(scope, "not found")
         return self.refuse(scope, OPS, Mistake.OTHER if given else Mistake.MISSING)
 
 
@@ -166,4 +253,10 @@ class Guard:
         finally:
             body.release()
             if body.refused:
-                self._admission.metrics.requests_refused.labels(kind, body.refused).inc()
+                self._admission.note(scope, kind, Stray(body.refused))
+
+
+def _mask_path(path: str) -> str:
+    """Return a path of which only our own words are told: a stranger may put anything into it, a name or a token."""
+    parts = (part if part.lower() in _OUR_WORDS else "*" * len(part) for part in path[:60].split("/"))
+    return "/".join(parts)

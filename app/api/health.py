@@ -41,10 +41,12 @@ def build_router(
     router = APIRouter()
     is_ready = Readiness(can_commit, clock)
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Does the process work?")
     async def show_health() -> Response:
         return JSONResponse({"status": "ok"}) if is_alive() else unavailable("a lane has stopped looking at the outbox")
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", summary="Can it take an event now?")
     async def show_readiness() -> Response:
         if not await is_ready():

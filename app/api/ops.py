@@ -56,6 +56,7 @@ def build_metrics_router(metrics: Metrics, count: Callable[[], Any]) -> APIRoute
     router = APIRouter()
     metrics.set_build()
 
+    @router.head("/metrics", include_in_schema=False)
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         await count()
@@ -81,12 +82,16 @@ def build_router(desk: Context) -> APIRouter:
     return router
 
 
-def add_docs(app: FastAPI) -> None:
-    """Serve `/docs` and `/openapi.json` behind the token, too: they tell a stranger where to knock."""
+def add_docs(app: FastAPI, more: Mapping[str, Any]) -> None:
+    """Serve `/docs` and `/openapi.json` behind the token, too: they tell a stranger where to knock.
+
+    `more`: the description of paths that are not FastAPI's.
+    """
 
     @app.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
-        return JSONResponse(app.openapi())
+        described = app.openapi()
+        return JSONResponse({**described, "paths": {**more, **described["paths"]}})
 
     @app.get("/docs", include_in_schema=False)
     async def show_docs() -> HTMLResponse:

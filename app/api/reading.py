@@ -40,8 +40,8 @@ class CountedBody:
         self._most = most  # of the budget, which this request may bring it to
         self._length = 0
         self.refused = ""
-        known = declared is not None and declared.isascii() and declared.isdigit()
-        self._is_too_long = known and int(declared[:12]) > longest  # type: ignore[index]  # known: it is text
+        digits = declared if declared and declared.isascii() and declared.isdigit() else "0"
+        self._is_too_long = int(digits[:12]) > longest
 
     async def __call__(self) -> Message:
         """Return what comes next."""

@@ -1,12 +1,13 @@
-"""`POST /webhooks/nector`: the answers of DESIGN §3.4."""
+"""`POST /webhooks/nector`: what is answered to a source."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -21,43 +22,31 @@ from app.relay.intake import Answer, Intake, accept_event, report_refusal
 PATH = "/webhooks/nector"
 
 
-def build_router(intake: Intake) -> APIRouter:
-    """Return the routes by which sources come in."""
-    router = APIRouter()
-
-    @router.post(PATH, summary="Take one Nector webhook", status_code=202)
-    async def take_nector_webhook(request: Request) -> Response:
-        return await take_webhook(intake, request)
-
-    return router
+DESCRIBED: Mapping[str, Any] = {
+    PATH: {"post": {"summary": "Take one Nector webhook", "responses": {"202": {"description": "Taken"}}}}
+}
 
 
+@dataclass(frozen=True, slots=True)
 class WebhookDoor:
-    """The same path as a bare ASGI endpoint.
+    """The path as a bare ASGI endpoint.
 
     FastAPI's way to a handler costs more processor time than all that the handler does (docs/decisions), and this
     is the one path that is asked thousands of times a minute.
     """
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    intake: Intake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one webhook."""
+        """Answer one webhook, and note how long it took."""
+        started_at = self.intake.clock()
         try:
-            response = await take_webhook(self._intake, Request(scope, receive))
+            response = await _answer(self.intake, Request(scope, receive))
+            self.intake.metrics.accept_seconds.observe(max(self.intake.clock() - started_at, 0) / 1000)
         except asyncio.CancelledError:
             # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
             response = unavailable("the relay is stopping; send the event again")
         await response(scope, receive, send)
-
-
-async def take_webhook(intake: Intake, request: Request) -> Response:
-    """Return the answer to one webhook, and note how long it took."""
-    started_at = intake.clock()
-    response = await _answer(intake, request)
-    intake.metrics.accept_seconds.observe(max(intake.clock() - started_at, 0) / 1000)
-    return response
 
 
 async def _answer(intake: Intake, request: Request) -> Response:
@@ -77,6 +66,7 @@ async def _take(intake: Intake, request: Request, headers: Mapping[str, str], sp
     """Read, accept and answer what comes from the source."""
     if (fault := _media_fault(headers)) is not None:
         report_refusal(intake, 415, fault)
+        intake.metrics.requests_refused.labels("webhook", "media_type").inc()
         return problem(415, fault)
     body = await read_body(request)
     if isinstance(body, Response):

@@ -86,12 +86,7 @@ def _read_headers(given: Any) -> dict[str, str]:
     """Read {name: value}, {name: [value]}, [[name, value]] or [{name, value}]."""
     rows = given.items() if isinstance(given, dict) else given if isinstance(given, list) else []
     pairs = [(row.get("name"), row.get("value")) if isinstance(row, dict) else row for row in rows]
-    return {str(pair[0]).lower(): _first_text(pair[1]) for pair in pairs if _is_pair(pair)}
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2  # noqa: PLR2004 - a name and a value
-
-
-def _first_text(value: Any) -> str:
-    return str(value[0]) if isinstance(value, list) and value else str(value)
+    named = [pair for pair in pairs if isinstance(pair, tuple | list) and len(pair) == 2]  # noqa: PLR2004 - name and value
+    return {
+        str(name).lower(): str(value[0]) if isinstance(value, list) and value else str(value) for name, value in named
+    }

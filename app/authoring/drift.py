@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import fields
 
 from app.mapping.problems import Problem
-from app.mapping.template import ParsedTemplates, Template, Templates
+from app.mapping.template import Template, Templates
+from app.mapping.template_entries import ParsedTemplates
 
 _CURE = "run `nector-relay templates pull` and look at the diff"
 _COMPARED = tuple(field.name for field in fields(Template) if field.name not in {"provider", "id", "name"})

@@ -37,9 +37,9 @@ def read_recorded(text: str) -> Recorded | None:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not all(_is_list_of_events(events) for events in found.values()):
-        return None
-    return found
+    lists = list(found.values()) if isinstance(found, dict) else [None]
+    is_sound = all(isinstance(events, list) and all(isinstance(event, dict) for event in events) for events in lists)
+    return found if is_sound else None
 
 
 def write_recorded(recorded: Recorded) -> str:
@@ -70,7 +70,3 @@ def _quote(value: Any) -> Any:
         return [_quote(item) for item in value]
     plain = isinstance(value, str) and value.replace("_", "").isalpha() and value.isascii()
     return value if plain or not isinstance(value, str) else DoubleQuotedScalarString(value)
-
-
-def _is_list_of_events(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(event, dict) for event in value)

@@ -1,6 +1,6 @@
-"""The examples of the YAML, run through the same routing and rendering as real events.
+"""The examples of the YAML run through the same routing and rendering as real events.
 
-What an example holds was invented by its author, so what went wrong may be shown with its values.
+Their author invented what they hold, so what went wrong may be shown with its values.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from app.mapping.problems import Problem
 from app.mapping.rules import Broken, Config, Example, Miss, Route, match_route
 from app.mapping.template import Templates, show_message
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
+from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Message
 from app.values.instant import format_instant
@@ -30,7 +31,7 @@ _EQUALS_NUMBER = re.compile(r"[=!]=\s*-?\d|\d\s*[=!]=")
 
 @dataclass(frozen=True, slots=True)
 class ExampleResult:
-    """What one example came to: `problems` is empty if it is as expected; `message` None if nothing is sent."""
+    """One example's end: `problems` is empty if it is as expected; `message` is None if nothing is sent."""
 
     route: str
     number: int  # 1-based among the route's examples
@@ -43,10 +44,7 @@ class ExampleResult:
 def run_examples(
     config: Config, templates: Templates, now: int, new_id: Callable[[int], str]
 ) -> tuple[ExampleResult, ...]:
-    """Run every example as an event of `now`.
-
-    A deadline that has passed is no failure: an example with a date in it must not turn wrong on that day.
-    """
+    """Run every example as an event of `now`; a deadline that has passed is no failure: dates in them grow old."""
     return tuple(
         _run_example(route, number, example, config, templates, now, new_id)
         for route in config.routes
@@ -85,13 +83,12 @@ def _run_example(
     body = json.dumps(example.event, default=str).encode()
     event = Event(new_id(now), "nector", route.topic, None, body, example.event, now)
     came_to = _render_example(route, event, config)
-    texts = [
-        f'example {number} of route "{route.name}": {text}' for text in _compare(route, example, came_to, templates)
-    ]
+    which = f'example {number} of route "{route.name}"'
+    texts = [f"{which}: {text}" for text in _compare(route, example, came_to, templates)]
     problems = tuple(Problem("error", example.line, example.column, text) for text in texts)
     if not isinstance(came_to, Message):
         return ExampleResult(route.name, number, None, problems)
-    told = [f'example {number} of route "{route.name}": {text}' for text in remark_on_money(route, event, config.store)]
+    told = [f"{which}: {text}" for text in remark_on_money(route, event, config.store)]
     warnings = tuple(Problem("warning", example.line, example.column, text) for text in told)
     remarks = (*remark_on_number(route, event, config.store), *remark_on_day(route, event, config.store))
     return ExampleResult(route.name, number, came_to, problems, warnings, remarks)
@@ -117,14 +114,13 @@ def _compare(
         case Miss() if example.hits:
             yield f"expected to hit the route, but {came_to.detail}{_show_reads(route, example)}"
         case Broken():
-            yield came_to.detail
-        case Unrendered() if not example.hits:
+            if example.dead != Reason.EXPRESSION_FAILED:
+                yield came_to.detail
+        case Unrendered() | Message() if not example.hits:
             yield "expected not to hit the route, but it does"
         case Unrendered() if came_to.reason != example.dead:
             expected = f"dead with {example.dead}" if example.dead else "a message"
             yield f"expected {expected}, got dead with {came_to.reason}: {came_to.detail}"
-        case Message() if not example.hits:
-            yield "expected not to hit the route, but it does"
         case Message() if example.dead:
             yield f"expected dead with {example.dead}, got a message"
         case Message():

@@ -139,10 +139,6 @@ def _draw_buttons(filled: FilledTemplate, template: Template) -> str:
     # Shown, not linked: a page for looking at must not redeem a coupon.
     return "".join(
         f'<div class="button" dir="auto" data-sign="{_BUTTON_SIGNS.get(button.kind, _OTHER_SIGN)}">{escape(label)}'
-        f"{_draw_target(target)}</div>"
+        + (f'<small dir="ltr">{escape(target)}</small></div>' if target else "</div>")
         for button, (label, target) in zip(template.buttons, filled.buttons, strict=True)
     )
-
-
-def _draw_target(target: str) -> str:
-    return f'<small dir="ltr">{escape(target)}</small>' if target else ""

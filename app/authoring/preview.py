@@ -1,4 +1,4 @@
-"""What a route would send for an event, for the people who write it: the message, and what was done to its values."""
+"""Previews show who writes a route what it would send for an event, and what was done to the values."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ class Preview:
 
     @property
     def is_sent(self) -> bool:
-        """Whether there is a message (the event may miss the route all the same)."""
+        """Tell whether there is a message (the event may miss the route all the same)."""
         return not self.fault
 
 
 def preview_message(route: Route, event: Event, store: Store, templates: Templates, title: str) -> Preview:
     """Return what the customer would see."""
     template = templates.get((route.provider, route.template))
-    miss = _describe_miss(route, event)
+    match = match_route(route, event)
+    miss = "" if isinstance(match, Hit) else match.detail
     message = render_message(route, event, store)
     deadline = compute_deadline(route, event, store)
     fault = next((each for each in (message, deadline) if isinstance(each, Unrendered)), None)
@@ -82,22 +83,12 @@ def print_preview(preview: Preview) -> str:
     lines.append(f"to {preview.recipient}")
     if preview.filled is None:
         lines.append("config/templates.yaml does not hold this template's text; its variables are:")
-        lines += [f"  {variable.name or number}: {variable.value}" for number, variable in _number(preview.variables)]
+        lines += [
+            f"  {variable.name or number}: {variable.value}" for number, variable in enumerate(preview.variables, 1)
+        ]
     else:
         lines.append(print_message(preview.filled))
     return "\n".join([*lines, *(f"note: {note}" for note in preview.notes)])
-
-
-def _number(variables: tuple[Variable, ...]) -> Iterator[tuple[int, Variable]]:
-    return enumerate(variables, 1)
-
-
-def _describe_miss(route: Route, event: Event) -> str:
-    match = match_route(route, event)
-    return "" if isinstance(match, Hit) else match.detail
-
-
-# -- what was done to the values ------------------------------------------------------------------
 
 
 def _list_notes(

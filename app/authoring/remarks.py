@@ -1,4 +1,4 @@
-"""What a route made of an event, where its author may have meant another: a country, a currency, a day's end."""
+"""Remarks say where a route's author may have meant another country, currency or end of a day."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from app.mapping.fields import FileFields
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Reason
+from app.sources.nector import TOPICS
 
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may
 _NAME = {"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
@@ -32,7 +33,10 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     del definitions[_ANYTHING], definitions["Reason"]  # an example knows the few that an event can lead to
     for part in (file, *definitions.values()):
         part["properties"] = {key: _add_hints(key, value) for key, value in part["properties"].items()}
-    definitions["RouteFields"]["properties"]["event"] = _describe_topics(definitions["RouteFields"])
+    # Open: triggers called through Nector's API may send any topic.
+    topic = definitions["RouteFields"]["properties"]["event"]
+    topics = [_list_words(_list_topics()), {"type": "string", "minLength": 1}]
+    definitions["RouteFields"]["properties"]["event"] = {"description": topic["description"], "anyOf": topics}
     references = {name: places[(model, "validation")]["$ref"] for name, model in sorted(provider_types.items())}
     for name, reference in references.items():
         definitions[reference]["properties"]["type"] = {"const": name, "description": "The provider's type."}
@@ -53,13 +57,14 @@ def _name(model: str) -> str:
     return _CLASS.sub("", model).lower()
 
 
-def _describe_topics(route: Mapping[str, Any]) -> dict[str, Any]:
-    # Open: triggers called through Nector's API may send any topic.
-    description = route["properties"]["event"]["description"]
-    return {"description": description, "anyOf": [_list_words(TOPICS), {"type": "string", "minLength": 1}]}
-
-
-# -- what the models do not say -------------------------------------------------------------------
+def _list_topics() -> dict[str, str]:
+    """Return the topics, each with what it tells; the one of two spellings beside the other."""
+    topics = {}
+    for topic, told in TOPICS.items():
+        topics[topic] = told
+        if topic == "wallettrasaction_update":
+            topics["wallettransaction_update"] = f"The same as {topic}."
+    return topics
 
 
 def _add_hints(key: str, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,9 +93,6 @@ def _list_words(words: Mapping[str, str]) -> dict[str, list[str]]:
     return {"enum": list(words), "enumDescriptions": list(words.values())}
 
 
-# -- what they say too much -----------------------------------------------------------------------
-
-
 def _clean(schema: Any) -> Any:
     """Leave out what says nothing, and let `${NAME}` stand for any text that is held to a list of words."""
     if not isinstance(schema, dict) or schema.get("$ref") == _ANYTHING:
@@ -101,7 +103,9 @@ def _clean(schema: Any) -> Any:
     if "patternProperties" in clean:  # names of variables: any other name is a fault
         clean["additionalProperties"] = False
     if "anyOf" in clean:  # null: a key without a value is refused
-        clean = _choose({**clean, "anyOf": [choice for choice in clean["anyOf"] if choice != {"type": "null"}]})
+        (first, *others) = [choice for choice in clean["anyOf"] if choice != {"type": "null"}]
+        chosen = {key: value for key, value in clean.items() if key != "anyOf"}
+        clean = {**clean, "anyOf": [first, *others]} if others else {**first, **chosen}
     if "pattern" in clean and clean["pattern"] != _REFERENCE:
         clean["pattern"] += f"|{_REFERENCE}"
     if "enum" in clean and clean.get("type") == "string":
@@ -123,33 +127,6 @@ def _clean_part(key: str, value: Any) -> Any:
     return _clean(value) if key in _WITHIN else value
 
 
-def _choose(schema: dict[str, Any]) -> dict[str, Any]:
-    (first, *others) = schema["anyOf"]
-    return schema if others else {**first, **{key: value for key, value in schema.items() if key != "anyOf"}}
-
-
-# By topic, as the developer asks for them; the names on Nector's screens where they are known.
-TOPICS: Mapping[str, str] = {
-    "walletreward_create": 'Coins were earned. In Nector\'s dashboard: "Wallet Coins Rewarded".',
-    "coupon_create": 'A coupon was made. In Nector\'s dashboard: "Coupon Is Created".',
-    "coinexpirynotify_create": "Coins are about to expire.",
-    "unusedwalletcoinrequest_create": "Coins lie unused.",
-    "unusedcouponrequest_create": "A coupon lies unused.",
-    "reviewrequest_create": "A review is asked for.",
-    "review_create": "A review was written.",
-    "review_update": "A review was changed.",
-    "referrernotify_create": "A referral is complete: to the customer who invited.",
-    "refereenotify_create": "A friend was invited: to the friend.",
-    "incompletereferralrequest_create": "A friend was invited, and the referral is not complete yet.",
-    "viptier_create": "The VIP tier changed.",
-    "wallettrasaction_update": "A transaction of the wallet changed, as Nector's pages spell it.",
-    "wallettransaction_update": "The same as wallettrasaction_update.",
-    "coupon_update": "A coupon was changed.",
-    "order_create": "An order was placed.",
-    "order_update": "An order was changed.",
-    "lead_create": "A customer was added.",
-    "lead_update": "A customer was changed.",
-}
 # The reasons that an event alone can lead to: no other can be what an example expects.
 DEAD: Mapping[str, str] = {
     Reason.VARIABLE_MISSING.value: "The event lacks a property that the message needs.",

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from app.errors import ConfigError
-from app.mapping.template import Templates, parse_templates
+from app.mapping.template import Templates
+from app.mapping.template_entries import parse_templates
 from app.relay.snapshot import list_errors, list_template_problems
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings

@@ -22,7 +22,7 @@ from app.api.connections import Connection, Gate, derive_limits, raise_file_limi
 from app.errors import RelayError, StoreError
 from app.main import create_app
 from app.relay.relay import Relay
-from app.settings import read_environment, read_settings
+from app.settings import Settings, read_environment, read_settings
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
 OPEN_REQUESTS_MS = 3_000
@@ -109,12 +109,12 @@ async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], t
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
     relay: Relay = app.state.relay
     gate = Gate(
-        derive_limits(raise_file_limit()),
+        derive_limits(raise_file_limit(), relay.settings.keep_alive / 1000),
         relay.log,
         relay.metrics.note_ended_connection,
         relay.settings.trusted_proxies,
     )
-    server = RelayServer(build_server_config(app, relay.settings.shutdown_grace, gate), relay, gate)
+    server = RelayServer(build_server_config(app, relay.settings, gate), relay, gate)
     servers.append(server)
     try:
         listener = open_listener(host, port)  # before the first send: what is begun would have to be given up
@@ -156,7 +156,7 @@ def _listen_to_signals(server: RelayServer, relay: Relay) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload)
 
 
-def build_server_config(app: FastAPI, grace_ms: int, gate: Gate) -> uvicorn.Config:
+def build_server_config(app: FastAPI, settings: Settings, gate: Gate) -> uvicorn.Config:
     """Return how uvicorn serves: no access log (it prints query strings), no server header.
 
     No lifespan: `serve` opens and closes the relay itself, around the listening.
@@ -171,7 +171,8 @@ def build_server_config(app: FastAPI, grace_ms: int, gate: Gate) -> uvicorn.Conf
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        timeout_graceful_shutdown=min(OPEN_REQUESTS_MS, grace_ms) / 1000,  # type: ignore[arg-type]  # for asyncio.wait_for
+        timeout_keep_alive=settings.keep_alive // 1000,
+        timeout_graceful_shutdown=min(OPEN_REQUESTS_MS, settings.shutdown_grace) / 1000,  # type: ignore[arg-type]  # for asyncio.wait_for
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from app.model.delivery import Reason
 from app.values.instant import format_instant, parse_instant
 
+REINSTATED = "reinstated"
+_RELEASES = {REINSTATED: "WhatsApp says that it may be sent again"}
+
 
 @dataclass(frozen=True, slots=True)
 class MetHold:
@@ -54,7 +57,7 @@ def tell_changes(changes: Sequence[Told], created_at: int) -> Iterator[PlacedSte
         scope, at, setter = change["scope"], read_at(change["at"]), _name_setter(change)
         if change["change"] == "released":
             standing.discard(scope)
-            how = "by hand" if change["by_hand"] else "its probe was accepted"
+            how = "by hand" if change["by_hand"] else _RELEASES.get(change["reason"], "its probe was accepted")
             yield Turn.CAUSE if change["by_hand"] else Turn.EFFECT, Step(at, f"hold on {scope} released: {how}")
             continue
         if at < created_at:

@@ -1,19 +1,18 @@
-"""What can be wrong between sections that are sound by themselves: routes, providers, templates, topics."""
+"""Routes, providers, templates and topics that are sound by themselves are checked against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.mapping.expression import Expression
 from app.mapping.findings import Findings
-from app.mapping.parts import HEADER_KINDS, ButtonKind, Source, find_button_kind
+from app.mapping.parts import Source
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.slips import check_slips
-from app.mapping.template import Template, TemplateButton, Templates, find_language
-from app.mapping.template_entries import find_placeholders
+from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
 from app.model.event import Event
 from app.sources.nector import KNOWN_PROPERTIES, TOPICS
 from app.values.path import list_paths
@@ -37,13 +36,13 @@ def check_routes(
     for route in routes:
         known = {*KNOWN_PROPERTIES.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
         shown = {key for example in route.examples for key in list_paths(example.event)}
-        check_slips(_list_all(route, findings), known | shown | _ANYWHERE, store, findings)
+        check_slips(_list_sources(route, findings), known | shown | _ANYWHERE, store.timezone, findings)
         _check_topic(route, findings)
         _check_reachable(route, findings)
         _check_constants(route, findings)
         _check_properties(route, known, shown, findings, is_recorded=bool((recorded or {}).get(route.topic)))
         check_template(route, templates, findings, listed)
-        key = (route.topic, _text(route.when), route.provider, route.template, _text(route.recipient))
+        key = (_text(route.when), *_describe_duty(route))
         if key in seen:
             first = seen[key]
             message = f'route "{route.name}" repeats route "{first.name}" of line {first.line}: both would send'
@@ -54,7 +53,7 @@ def check_routes(
 
 def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
     """Every route that hits sends: one with a condition repeats one of the same template without."""
-    always = {(*_describe_duty(route),): route for route in routes if route.when is None}
+    always = {_describe_duty(route): route for route in routes if route.when is None}
     for route in routes:
         other = always.get(_describe_duty(route))
         if route.when is not None and other is not None:
@@ -116,12 +115,14 @@ def _check_properties(
     route: Route, known: Collection[str], shown: Collection[str], findings: Findings, *, is_recorded: bool
 ) -> None:
     """Report names that no event of the topic is likely to hold; `shown`: those that an example holds."""
-    for path, expression in _list_expressions(route, findings):
-        if findings.is_silenced(path):
+    for path, expression in _list_sources(route, findings):
+        if not isinstance(expression, Expression) or findings.is_silenced(path):
             continue
         for name in sorted(expression.names.difference(shown, known)):
             if name[0].isupper() and name.isidentifier():
-                findings.warn(path, f'"{name}" is read as a property of the event', _cure_capital(name, expression))
+                is_whole = expression.source.strip() == name
+                cure = f"is written {{text: {name}}}" if is_whole else f'stands in quotes: "{name}"'
+                findings.warn(path, f'"{name}" is read as a property of the event', f"a fixed text {cure}")
                 continue
             similar = find_similar(name, known, cutoff=0.85)
             hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
@@ -134,38 +135,13 @@ def _check_properties(
                 findings.warn(path, f'"{name}" is not a property known from Nector: without it nothing is sent', hint)
 
 
-def _cure_capital(name: str, expression: Expression) -> str:
-    if expression.source.strip() == name:
-        return f"a fixed text is written {{text: {name}}}"
-    return f'a fixed text stands in quotes: "{name}"'
-
-
-def _list_expressions(route: Route, findings: Findings) -> Iterator[tuple[Path, Expression]]:
-    path: Path = ("routes", route.name)
-    for key, expression in (
-        ("when", route.when),
-        ("recipient", route.recipient),
-        ("language", route.language),
-        ("limited_time_offer", route.offer),
-        ("valid_until", route.valid_until),
-        ("dedup_by", route.dedup_by),
-    ):
-        if isinstance(expression, Expression):
-            yield (*path, key), expression
-    for at, source in _list_sources(route, findings):
-        if isinstance(source, Expression):
-            yield at, source
-
-
-def _list_all(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
-    yield from _list_expressions(route, findings)
-    for at, source in _list_sources(route, findings):
-        if not isinstance(source, Expression):
-            yield at, source
-
-
 def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
     path: Path = ("routes", route.name)
+    own = {"when": route.when, "recipient": route.recipient, "language": route.language}
+    own |= {"limited_time_offer": route.offer, "valid_until": route.valid_until, "dedup_by": route.dedup_by}
+    for key, expression in own.items():
+        if isinstance(expression, Expression):
+            yield (*path, key), expression
     is_mapping = (*path, "variables", 0) not in findings.document.places
     for place, variable in enumerate(route.variables):
         yield (*path, "variables", variable.name or "" if is_mapping else place), variable.source
@@ -184,17 +160,16 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
     if not (known or is_listed) or findings.is_silenced((*path, "template")):
         return
     template = templates.get((route.provider, route.template))
+    report = findings.error if is_listed else findings.warn
     if template is None:
+        message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
         if is_listed:
             message = f'provider "{route.provider}" has no template "{route.template}"'
-            findings.error((*path, "template"), message, ask_similar(route.template, known))
-        else:
-            message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
-            findings.warn((*path, "template"), message, ask_similar(route.template, known))
+        report((*path, "template"), message, ask_similar(route.template, known))
         return
     language = None if isinstance(route.language, Expression) else route.language
     version = find_language(template, language) or template
-    _check_standing(route, template, language, findings, is_listed=is_listed)
+    _check_standing(route, template, language, findings, report)
     for key, check in (
         ("variables", _check_variables),
         ("header", _check_header),
@@ -213,35 +188,31 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
 
 
 def _check_standing(
-    route: Route, template: Template, language: str | None, findings: Findings, *, is_listed: bool
+    route: Route, template: Template, language: str | None, findings: Findings, report: Callable[..., None]
 ) -> None:
-    """Whether WhatsApp would take it at all: approved, in this language, and for marketing, in time."""
+    """Report why WhatsApp would not take it at all: not approved, not in this language, or, for marketing, too late."""
     path: Path = ("routes", route.name)
     version = find_language(template, language) or template
     if (status := version.status.lower()) != "approved":
-        report = findings.error if is_listed else findings.warn
         report((*path, "template"), f'template "{template.id}" is {status}, not approved')
     if language is not None and find_language(template, language) is None:
-        report = findings.error if is_listed else findings.warn
         at = (*path, "language") if (*path, "language") in findings.document.places else ("defaults", "language")
         known = quote_all(version.language for version in template.versions)
         report(at, f'template "{template.id}" is in {known}, and the route asks for "{language}"')
-    if template.category == "MARKETING" and not _says_how_long(route, findings):
+    durations: set[Path] = {(*path, "valid_for"), ("defaults", "valid_for")}
+    says_how_long = route.valid_until is not None or durations & findings.document.places.keys()
+    if template.category == "MARKETING" and not says_how_long:
         message = f'template "{template.id}" is marketing, and the route does not say how long it is worth sending'
         hint = "add `valid_for:` (the default is 24h) or `valid_until:`; an offer that comes late is a complaint"
         findings.warn((*path, "template"), message, hint)
-
-
-def _says_how_long(route: Route, findings: Findings) -> bool:
-    own: Path = ("routes", route.name, "valid_for")
-    return route.valid_until is not None or bool({own, ("defaults", "valid_for")} & findings.document.places.keys())
 
 
 def _check_variables(route: Route, template: Template, findings: Findings) -> None:
     path: Path = ("routes", route.name, "variables")
     body = find_placeholders(template.body)
     needed = [name for name in template.variables if name in body]
-    wants = f'template "{template.id}" {f"wants {_brace(needed)}" if needed else "has no variables"}'
+    wanted = "wants {" + ", ".join(needed) + "}" if needed else "has no variables"
+    wants = f'template "{template.id}" {wanted}'
     if (*path, 0) in findings.document.places or not route.variables:
         _check_places(route, template, needed, wants, findings)
         return
@@ -287,10 +258,6 @@ def _fits(words: Sequence[str], name: str) -> bool:
     return any(name == word or name in word.split("_") or word in name.split("_") for word in words)
 
 
-def _brace(names: Sequence[str]) -> str:
-    return "{" + ", ".join(names) + "}"
-
-
 def _lack(names: Sequence[str]) -> str:
     return f"{quote_all(names)} {'is' if len(names) == 1 else 'are'} missing"
 
@@ -306,14 +273,9 @@ def _check_header(route: Route, template: Template, findings: Findings) -> None:
             findings.warn(("routes", route.name, "template"), message, f"add header: {{{kind}: {what}}}")
     elif route.header.kind != kind:
         has = f"a variable {kind} header" if kind != "none" else "no variable header"
-        path: Path = ("routes", route.name, "header")
-        findings.error(
-            path, f'the route gives {_say_a(route.header.kind)} header; template "{template.id}" has {has}', at="key"
-        )
-
-
-def _say_a(kind: str) -> str:
-    return f"an {kind}" if kind == "image" else f"a {kind}"
+        given = f"{'an' if route.header.kind == 'image' else 'a'} {route.header.kind} header"
+        message = f'the route gives {given}; template "{template.id}" has {has}'
+        findings.error(("routes", route.name, "header"), message, at="key")
 
 
 def _check_offer(route: Route, template: Template, findings: Findings) -> None:
@@ -329,7 +291,10 @@ def _check_offer(route: Route, template: Template, findings: Findings) -> None:
 def _check_buttons(route: Route, template: Template, findings: Findings) -> None:
     """A button is filled by its place among all of the template's, whatever their kinds."""
     kinds = [find_button_kind(button.kind) for button in template.buttons]
-    wanted = [place for place, kind in enumerate(kinds) if _wants_value(kind, template.buttons[place])]
+    has_variable = [bool(find_placeholders(button.url)) for button in template.buttons]
+    wanted = [
+        at for at, kind in enumerate(kinds) if kind.needs == "value" or (kind.needs == "variable" and has_variable[at])
+    ]
     takes = {at: kind.filled_by for at, kind in enumerate(kinds) if at in wanted or kind.needs == "choice"}
     for place, button in enumerate(route.buttons):
         path: Path = ("routes", route.name, "buttons", place)
@@ -350,7 +315,3 @@ def _check_buttons(route: Route, template: Template, findings: Findings) -> None
         message = f'template "{template.id}" has {" and ".join(has)}, and the route gives none'
         hint = "…, url: …" if urls else f"{missing[0]}, {takes[missing[0]]}: …"
         findings.error(("routes", route.name, "template"), message, f"add buttons: [{{index: {hint}}}]")
-
-
-def _wants_value(kind: ButtonKind, button: TemplateButton) -> bool:
-    return kind.needs == "value" or (kind.needs == "variable" and bool(find_placeholders(button.url)))

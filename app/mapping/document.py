@@ -62,7 +62,7 @@ class Mark(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an entry's key and value stand; the same mark twice where it has no key."""
+    """The places of an entry's key and value; the same mark twice where it has no key."""
 
     key: Mark
     value: Mark
@@ -121,11 +121,8 @@ class _Walk:
         except MarkedYAMLError as error:
             self.problems.append(describe_syntax(error, self._last, self._text))
         except (OverflowError, ValueError):  # chr() of an escape such as "\U99999999", not caught by ruamel.yaml
-            self._report(
-                _mark(self._last) if self._last else Mark(1, 1),
-                "an escape after this place names no character",
-                'write the character itself: "é"',
-            )
+            mark = _mark(self._last) if self._last else Mark(1, 1)
+            self._report(mark, "an escape after this place names no character", 'write the character itself: "é"')
         except _Unreadable:
             pass
         return None
@@ -147,9 +144,8 @@ class _Walk:
             self._report(Mark(1, 1), "the file is empty", "start from config/relay.yaml of the release")
             return None
         if not isinstance(data, dict):
-            self._report(
-                self.places[()].value, "the file must be a mapping", "write `version: 1` and the rest below it"
-            )
+            mark = self.places[()].value
+            self._report(mark, "the file must be a mapping", "write `version: 1` and the rest below it")
             return None
         return data
 
@@ -185,9 +181,8 @@ class _Walk:
         if event.anchor is not None:
             self._report(mark, "anchors (&name) are refused", "write the values out, or use defaults:")
         if event.tag is not None:
-            self._report(
-                mark, "tags (!name) are refused", "quote the value if the ! belongs to it; a condition has `not`"
-            )
+            hint = "quote the value if the ! belongs to it; a condition has `not`"
+            self._report(mark, "tags (!name) are refused", hint)
         return event.tag is not None
 
     def _refuse_cut(self, event: ScalarEvent, path: Path) -> None:
@@ -275,20 +270,13 @@ def _mark(event: Event) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
+_CLOSE = 'close it, or quote a value that holds { } [ ] , such as "${NAME}"'
 _SYNTAX = (
     ("found character '\\t'", "a tab cannot indent YAML", "use spaces"),
     ("quoted scalar: found unexpected end", "this quote is never closed", "close it on the same line"),
     ("mapping values are not allowed", 'a second ": " on this line', "quote the value, or check the indentation"),
-    (
-        "flow mapping",
-        'this "{" mapping lacks a comma or its "}"',
-        'close it, or quote a value that holds { } [ ] , such as "${NAME}"',
-    ),
-    (
-        "flow sequence",
-        'this "[" list lacks a comma or its "]"',
-        'close it, or quote a value that holds { } [ ] , such as "${NAME}"',
-    ),
+    ("flow mapping", 'this "{" mapping lacks a comma or its "}"', _CLOSE),
+    ("flow sequence", 'this "[" list lacks a comma or its "]"', _CLOSE),
     ("could not find expected ':'", 'a key needs ": " after it', "check the indentation"),
     ("that cannot start any token", "a value cannot start with this character", "quote the value"),
     ("unknown escape character", "this escape is not known in YAML", "use single quotes, or double the backslash"),
@@ -303,7 +291,8 @@ def describe_syntax(error: MarkedYAMLError, last: Event | None, text: str) -> Pr
         if last.start_mark.line < last.end_mark.line:
             hint = f"it ends on line {last.end_mark.line + 1}, and what follows there makes no sense"
             return Problem("error", line, column, "this quote is not closed on its line", hint)
-        if _is_right_behind(error, last):
+        behind = error.problem_mark
+        if "block" in (error.context or "") and behind is not None and behind.line == last.end_mark.line:
             hint = "put the whole value in quotes of the other kind: '\"Gold\" == user_tier'"
             return Problem("error", line, column, "something follows the closing quote", hint)
     said = error.problem or ""
@@ -324,25 +313,22 @@ def describe_syntax(error: MarkedYAMLError, last: Event | None, text: str) -> Pr
 # What stands before the place at which YAML no longer understands an expression without quotes.
 _SPLIT_BY_COMMA = re.compile(r"\[(?:.*, *)?(?P<item>[^,\[\]\"']*\([^()]*[\"']),")
 _SPLIT_BY_COLON = re.compile(r"(?P<item>[^\s:\"'-][^:]*~ *[\"'][^\"']*):\s")
+_LONGEST_LINE = 1_000  # of a line that is looked into: both patterns take the square of its length
 
 
 def _explain_split(error: MarkedYAMLError, text: str) -> Problem | None:
     """An expression that its own comma or colon has split: in a list of [ ], or where a mapping may begin."""
     lines = text.split("\n")
     for number in {mark.line for mark in (error.context_mark, error.problem_mark) if mark and mark.line < len(lines)}:
-        if found := _SPLIT_BY_COMMA.search(lines[number]):
+        line = lines[number][:_LONGEST_LINE]
+        if found := _SPLIT_BY_COMMA.search(line):
             message, hint = "a comma inside [ ] ends the item", "put the expression in quotes, or write one `- ` a line"
-        elif found := _SPLIT_BY_COLON.search(lines[number]):
+        elif found := _SPLIT_BY_COLON.search(line):
             message, hint = '": " inside a value begins a mapping', _QUOTE
         else:
             continue
         return Problem("error", number + 1, found.start("item") + 1, message, hint)
     return None
-
-
-def _is_right_behind(error: MarkedYAMLError, last: ScalarEvent) -> bool:
-    mark = error.problem_mark
-    return "block" in (error.context or "") and mark is not None and mark.line == last.end_mark.line
 
 
 def _explain_colon(text: str, line: int, column: int) -> Problem | None:

@@ -6,12 +6,11 @@ Filling parsed values and not the file's text means that nothing in a variable c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from app.mapping.document import Document
-from app.mapping.problems import Path, Problem
+from app.mapping.findings import Findings
+from app.mapping.problems import Path, Problem, list_leaves
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 # A key that ends so holds a secret: api_key, apiKey, webhook_token, x-api-key, client-secret, Authorization.
@@ -19,86 +18,58 @@ _SECRET_ENDINGS = ("apikey", "secret", "token", "password", "authorization", "cr
 _PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """The file's data with its references filled. `unset`: the paths whose variable is missing; they keep `${NAME}`."""
-
-    data: dict[str, Any]
-    unset: frozenset[Path]
-    problems: tuple[Problem, ...]
+def fill_environment(data: dict[str, Any], environment: Mapping[str, str], findings: Findings) -> dict[str, Any]:
+    """Return `data` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`."""
+    filled: dict[str, Any] = _fill_value(data, (), environment, findings)
+    return filled
 
 
-def fill_environment(document: Document, data: Mapping[str, Any], environment: Mapping[str, str]) -> Filled:
-    """Return `data` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`."""
-    fill = _Filling(document, environment)
-    filled = {key: fill.fill_value(value, (key,)) for key, value in data.items()}
-    return Filled(filled, frozenset(fill.unset), tuple(fill.problems))
+def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
+    match value:
+        case dict():
+            return {key: _fill_value(item, (*path, key), environment, findings) for key, item in value.items()}
+        case list():
+            return [_fill_value(item, (*path, index), environment, findings) for index, item in enumerate(value)]
+        case str() if "${" in value:
+            return _REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
+        case _:
+            return value
 
 
-class _Filling:
-    def __init__(self, document: Document, environment: Mapping[str, str]) -> None:
-        self.unset: set[Path] = set()
-        self.problems: list[Problem] = []
-        self._document = document
-        self._environment = environment
-
-    def fill_value(self, value: Any, path: Path) -> Any:
-        match value:
-            case dict():
-                return {key: self.fill_value(item, (*path, key)) for key, item in value.items()}
-            case list():
-                return [self.fill_value(item, (*path, index)) for index, item in enumerate(value)]
-            case str() if "${" in value:
-                return _REFERENCE.sub(lambda found: self._fill_reference(found, path), value)
-            case _:
-                return value
-
-    def _fill_reference(self, found: re.Match[str], path: Path) -> str:
-        name, default = found.groups()
-        if found[0] == "$${":
-            return "${"
-        if name is None:
-            self._report(path, "this ${…} cannot be read", "write ${NAME}, ${NAME:-default}, or $${ for the text ${")
-            return found[0]
-        # As in a shell, `:-` also stands in for a variable that is set and empty.
-        value = self._environment.get(name, "") or default
-        if value is not None:
-            return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
-        self.unset.add(path)
-        hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
-        self._report(path, f"the environment variable {name} is not set", hint, unset=True)
+def _fill_reference(found: re.Match[str], path: Path, environment: Mapping[str, str], findings: Findings) -> str:
+    name, default = found.groups()
+    if found[0] == "$${":
+        return "${"
+    if name is None:
+        hint = "write ${NAME}, ${NAME:-default}, or $${ for the text ${"
+        findings.error(path, "this ${…} cannot be read", hint)
         return found[0]
+    # As in a shell, `:-` also stands in for a variable that is set and empty.
+    value = environment.get(name, "") or default
+    if value is not None:
+        return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
+    message = f"the environment variable {name} is not set"
+    hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
+    mark = findings.document.find_place(path).value
+    findings.problems.append(Problem("warning", *mark, message, hint, unset=True))
+    findings.silence(path)
+    return found[0]
 
-    def _report(self, path: Path, message: str, hint: str = "", *, unset: bool = False) -> None:
-        mark = self._document.find_place(path).value
-        self.problems.append(Problem("warning" if unset else "error", *mark, message, hint, unset))
 
-
-def find_literal_secrets(document: Document, providers: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
-    """Yield every secret of `providers:` that is written into the file. The text itself is never told."""
-    for path, value in _walk(providers, ("providers",)):
+def report_literal_secrets(providers: Mapping[str, Any], findings: Findings) -> None:
+    """Report every secret of `providers:` that is written into the file. The text itself is never told."""
+    for path, value in list_leaves(providers, ("providers",)):
         if is_secret_key(path) and not _is_from_environment(value):
-            cure = f"write ${{{_suggest_variable(path)}}}"
-            mark = document.find_place(path).value
-            yield path, Problem("error", *mark, f'"{path[-1]}": a secret must come from the environment', cure)
+            key = next(key for key in reversed(path) if isinstance(key, str))
+            variable = re.sub(r"[^A-Z0-9]+", "_", f"{path[1]}_{key}".upper())
+            findings.error(path, f'"{path[-1]}": a secret must come from the environment', f"write ${{{variable}}}")
+            findings.silence(path)
 
 
 def is_secret_key(path: Path) -> bool:
     """Tell whether the key at the end of `path` says that its value is a secret."""
     name = next((key for key in reversed(path) if isinstance(key, str)), "")
     return re.sub(r"[^a-z]", "", name.lower()).endswith(_SECRET_ENDINGS)
-
-
-def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    match value:
-        case dict():
-            for key, item in value.items():
-                yield from _walk(item, (*path, key))
-        case list():
-            for index, item in enumerate(value):
-                yield from _walk(item, (*path, index))
-        case _:
-            yield path, value
 
 
 def _is_from_environment(value: Any) -> bool:
@@ -111,9 +82,3 @@ def _is_from_environment(value: Any) -> bool:
     if any(found[2] for found in references):
         return False
     return bool(references) or _PLACEHOLDER.fullmatch(value) is not None
-
-
-def _suggest_variable(path: Path) -> str:
-    _, provider, *_ = path
-    key = next(key for key in reversed(path) if isinstance(key, str))
-    return re.sub(r"[^A-Z0-9]+", "_", f"{provider}_{key}".upper())

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from jinja2 import Template, nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from app.mapping.absence import Absent, AbsentValueError, UnusableError
-from app.mapping.filters import Filter, make_filters, make_tests, to_text
+from app.mapping.filters import Absent, AbsentValueError, Filter, UnusableError, make_filters, make_tests, to_text
 from app.mapping.grammar import TEXT_FILTER, ExpressionError, Parsed, parse_expression
-from app.values.input_pattern import find_input_fault
+from app.values.instant import find_input_fault
 from app.values.number import is_number
 from app.values.path import Path, look_into, look_up, write_path
 from app.values.text import is_blank
@@ -25,10 +23,7 @@ _FORMATS = ("number", "money", "date", "phone")
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The expression came to nothing: absent, null, empty, "null", "undefined" or "NaN".
-
-    `why` is another than "is missing" where something stands there that could not be read ("is not a date").
-    """
+    """The expression came to nothing. `why` is another than "is missing" where something unreadable stands there."""
 
     name: str  # what was read, e.g. "customer.mobile"
     why: str = "is missing"
@@ -52,36 +47,31 @@ class Failed:
 Work = Callable[[Mapping[str, Any]], Any]
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Expression:
     """A compiled expression. `names` are the dotted paths it reads; a constant reads none. `paths`: in their order.
 
     `preferred` are those of them for which a `default(…)` stands in where they are missing.
     """
 
-    __slots__ = ("_work", "is_constant", "names", "paths", "preferred", "source")
-
-    def __init__(
-        self,
-        source: str,
-        names: frozenset[str],
-        work: Work,
-        preferred: frozenset[str] = frozenset(),
-        paths: tuple[Path, ...] = (),
-    ) -> None:
-        self.source = source
-        self.paths = paths
-        self.names = names
-        self.preferred = preferred
-        self.is_constant = not names
-        self._work = work
+    source: str
+    names: frozenset[str]
+    work: Work
+    preferred: frozenset[str] = frozenset()
+    paths: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
 
+    @property
+    def is_constant(self) -> bool:
+        """Tell whether it reads nothing of the event."""
+        return not self.names
+
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
         try:
-            value = self._work(payload)
+            value = self.work(payload)
         except AbsentValueError as error:
             return self._miss(error.absent)
         except UnusableError as error:
@@ -142,9 +132,7 @@ class ExpressionCompiler:
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool = False) -> None:
         """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN; a wrong one shows at the first use."""
         self._environment = _Environment(locale)
-        self._make_formats: Callable[[], dict[str, Filter]] | None = partial(
-            _load_formats, country, timezone, locale, landlines
-        )
+        self._store = (country, timezone, locale, landlines)
         self._environment.filters |= dict.fromkeys(_FORMATS, str)  # known by name until the first use loads them
 
     def compile(self, source: str) -> Expression:
@@ -160,29 +148,19 @@ class ExpressionCompiler:
         """Load Babel when the first expression wants it, and read a date's pattern before a customer's date does."""
         if node.name not in _FORMATS:
             return
-        if self._make_formats is not None:
-            self._environment.filters |= self._make_formats()
-            self._make_formats = None
+        from app.mapping.formats import find_pattern_fault, make_formats  # noqa: PLC0415 - many files need no Babel
+
+        if self._environment.filters[node.name] is str:
+            self._environment.filters |= make_formats(*self._store)
         for keyword in node.kwargs:
             if keyword.key == "from":  # a word that no Python parameter can have
                 keyword.key = "from_"  # type: ignore[assignment]  # Jinja types it as Pair
         given: list[tuple[str, nodes.Expr]] = [*zip(("format", "from_"), node.args, strict=False)]
         for name, pattern in (*given, *((keyword.key, keyword.value) for keyword in node.kwargs)):
             if node.name == "date" and isinstance(pattern, nodes.Const):
-                _check_pattern(pattern.value, is_input=name == "from_")
-
-
-def _load_formats(country: str, timezone: str, locale: str, landlines: bool) -> dict[str, Filter]:
-    from app.mapping.formats import make_formats  # noqa: PLC0415 - Babel costs 50 ms and 5 MB; many files need none of it
-
-    return make_formats(country, timezone, locale, landlines=landlines)
-
-
-def _check_pattern(pattern: Any, *, is_input: bool) -> None:
-    from app.mapping.formats import find_pattern_fault  # noqa: PLC0415 - see _load_formats
-
-    if (fault := find_input_fault(pattern) if is_input else find_pattern_fault(pattern)) is not None:
-        raise ExpressionError(fault)
+                find_fault = find_input_fault if name == "from_" else find_pattern_fault
+                if (fault := find_fault(pattern.value)) is not None:
+                    raise ExpressionError(fault)
 
 
 def _follow_path(path: Path) -> Work:

@@ -7,20 +7,11 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel import Locale, UnknownLocaleError
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    JsonValue,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Tag, ValidationInfo, model_validator
 
 from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
 from app.mapping.problems import ask_similar, find_similar
-from app.mapping.wording import EXPRESSION, LIST, MAP
+from app.mapping.wording import EXPRESSION, LIST, MAP, choose_branch
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
@@ -28,9 +19,6 @@ from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 LONGEST_VALID_MS = parse_duration("30d")  # WhatsApp itself gives up then
 """https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/time-to-live"""
-
-
-# -- values ---------------------------------------------------------------------------------------
 
 
 def _check_provider(name: str, info: ValidationInfo) -> str:
@@ -91,21 +79,13 @@ def _check_number(text: str) -> str:
 
 def _check_stop_word(text: str) -> str:
     if not fold_words(text) or len(text) > LONGEST_STOP_WORD:
-        raise ValueError(f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as band karo")
+        raise ValueError(f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as bas karo")
     return text
 
 
 def _read_switch(value: Any) -> Any:
     # `when: false` is how people switch a route off; it reads as the expression it also is.
     return str(value).lower() if isinstance(value, bool) else value
-
-
-def _name_recipient(value: Any) -> str | None:
-    return EXPRESSION if isinstance(value, str) else MAP if isinstance(value, dict) else None
-
-
-def _name_collection(value: Any) -> str | None:
-    return LIST if isinstance(value, list) else MAP if isinstance(value, dict) else None
 
 
 ProviderName = Annotated[str, Field(min_length=1), AfterValidator(_check_provider)]
@@ -122,23 +102,12 @@ Only = Annotated[
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 VariablesFields = Annotated[
     Annotated[list[SourceText], Tag(LIST)] | Annotated[dict[VariableName, SourceText], Tag(MAP)],
-    Discriminator(
-        _name_collection,
-        custom_error_type="variables",
-        custom_error_message="must be a list of expressions, or names with expressions; such as [user_name, amount]",
-    ),
+    choose_branch("variables", "must be a list of expressions, or names with expressions; such as [user_name, amount]"),
 ]
 ExpectedVariables = Annotated[
     Annotated[list[JsonValue], Tag(LIST)] | Annotated[dict[str, JsonValue], Tag(MAP)],
-    Discriminator(
-        _name_collection,
-        custom_error_type="variables",
-        custom_error_message="must be a list of values, or names with values; such as [Riya, 100]",
-    ),
+    choose_branch("variables", "must be a list of values, or names with values; such as [Riya, 100]"),
 ]
-
-
-# -- sections -------------------------------------------------------------------------------------
 
 
 class StoreFields(Fields):
@@ -166,7 +135,10 @@ class StoreFields(Fields):
         default_factory=list,
         max_length=50,
         description="Replies that end marketing for whoever sends just that, beside stop, unsubscribe and the like.",
-        examples=[["band karo"]],
+        examples=[["bas karo"]],
+    )
+    start_lifts: bool = Field(
+        default=True, description="false: a reply of START does not bring marketing back; a person has to."
     )
 
 
@@ -186,7 +158,7 @@ class RecipientFields(Fields):
 
 
 class SendsFields(Fields):
-    """What an example has to send; only the keys given are compared."""
+    """The message that an example expects; only the keys given are compared."""
 
     to: str | None = Field(None, description="The recipient in E.164.", examples=["+919800000001"])
     variables: ExpectedVariables | None = Field(None, description="The filled variables, in order or by name.")
@@ -215,7 +187,7 @@ class ExampleFields(Fields):
 
 
 class SharedFields(Fields):
-    """What a route may have and `defaults:` may give to every route."""
+    """The keys that a route may have and `defaults:` may give to every route."""
 
     provider: ProviderName = Field("", description="A name under `providers:`.")
     language: LanguageText = Field(
@@ -225,11 +197,7 @@ class SharedFields(Fields):
     )
     recipient: Annotated[
         Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
-        Discriminator(
-            _name_recipient,
-            custom_error_type="source",
-            custom_error_message="must be an expression, or {number: …, country: …}",
-        ),
+        choose_branch("source", "must be an expression, or {number: …, country: …}"),
     ] = Field(
         RecipientFields(),
         description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
@@ -250,7 +218,7 @@ class SharedFields(Fields):
 
 
 class DefaultsFields(SharedFields):
-    """What every route has unless it says otherwise."""
+    """The values that every route has unless it says otherwise."""
 
 
 class RouteFields(SharedFields):

@@ -11,19 +11,51 @@ import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from jinja2.filters import do_title
 
-from app.mapping.absence import Absent, UnusableError, is_absent
-from app.values.name import find_first_name
 from app.values.number import SentFloat, is_number, read_amount, read_decimal
-from app.values.text import cut_letters, is_missing, write_scalar
+from app.values.text import cut_letters, find_first_name, is_blank, is_missing, write_scalar
 
 Filter = Callable[..., Any]
 _LONGEST_TEXT = 65_536  # as long as a whole event may be
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
+
+
+class AbsentValueError(Exception):
+    """An expression used a value that is not there."""
+
+    def __init__(self, absent: Absent) -> None:
+        super().__init__(absent.name)
+        self.absent = absent
+
+
+class UnusableError(Exception):
+    """A filter or operator cannot work on what it was given; the text names no value."""
+
+
+class Absent:
+    """A missing value, which only `default` and `is defined` take. `name` is its dotted path, "" behind a filter."""
+
+    __slots__ = ("name", "why")
+
+    def __init__(self, name: str = "", why: str = "is missing") -> None:
+        self.name = name
+        self.why = why
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise AbsentValueError(self)
+
+    __bool__ = __str__ = __len__ = __iter__ = __contains__ = __hash__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __neg__ = __pos__ = _refuse
+
+
+def is_absent(value: Any) -> bool:
+    """Tell whether `value` stands for nothing. What an event holds was looked at before; "-" may be a default."""
+    return isinstance(value, Absent) or is_blank(value)
 
 
 def make_filters(locale: str) -> dict[str, Filter]:
@@ -52,8 +84,8 @@ def make_filters(locale: str) -> dict[str, Filter]:
     return {
         "default": replace_absent,
         "d": replace_absent,
-        "int": _make_int(locale),
-        "float": _make_float(locale),
+        "int": _make_reading(locale, lambda _, number: int(number)),
+        "float": _make_reading(locale, _to_float),
         **{name: pass_absent(_on_text(work)) for name, work in texts.items()},
         **{name: pass_absent(work) for name, work in others.items()},
     }
@@ -94,30 +126,23 @@ def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
     return default_value if is_absent(value) or (boolean and not value) else value
 
 
-def _make_int(locale: str) -> Filter:
-    def read_int(value: Any, default: Any = None) -> Any:
-        """`int`: the whole part; missing (or `default`) where the text is no number."""
+def _make_reading(locale: str, convert: Callable[[Any, Decimal], Any]) -> Filter:
+    """Return `int` or `float`: the converted number; missing (or `default`) where the text is none."""
+
+    def read(value: Any, default: Any = None) -> Any:
         number = None if is_absent(value) else read_amount(value, locale)
-        return _or_default(value, default) if number is None else int(number)
+        if number is not None:
+            return convert(value, number)
+        if default is not None:
+            return default
+        return value if isinstance(value, Absent) else Absent(why="is not a number")
 
-    return read_int
-
-
-def _make_float(locale: str) -> Filter:
-    def read_float(value: Any, default: Any = None) -> Any:
-        """`float`: the number, which shows as it was sent or, once grouped, plain; missing (or `default`) if none."""
-        number = None if is_absent(value) else read_amount(value, locale)
-        if number is None:
-            return _or_default(value, default)
-        return value if isinstance(value, float) else SentFloat(f"{number:f}")
-
-    return read_float
+    return read
 
 
-def _or_default(value: Any, default: Any) -> Any:
-    if default is not None:
-        return default
-    return value if isinstance(value, Absent) else Absent(why="is not a number")
+def _to_float(value: Any, number: Decimal) -> float:
+    """Return the number, which shows as it was sent or, once grouped, plain."""
+    return value if isinstance(value, float) else SentFloat(f"{number:f}")
 
 
 def _make_round(locale: str) -> Filter:
@@ -185,19 +210,10 @@ def _pick(value: Any, index: int) -> Any:
     return items[index] if items and not is_missing(items[index]) else Absent()
 
 
-# -- tests ----------------------------------------------------------------------------------------
-
-
 def make_tests() -> dict[str, Filter]:
     """Return what may follow `is`, by name. `none` is true of anything missing."""
-    comparisons: dict[str, tuple[str, ...]] = {
-        "eq": ("equalto",),
-        "ne": (),
-        "lt": ("lessthan",),
-        "le": (),
-        "gt": ("greaterthan",),
-        "ge": (),
-    }
+    compared = {name: _make_comparison(getattr(operator, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+    aliases = {"equalto": compared["eq"], "lessthan": compared["lt"], "greaterthan": compared["gt"]}
     tests: dict[str, Filter] = {
         "defined": lambda value: not is_absent(value),
         "undefined": is_absent,
@@ -213,9 +229,7 @@ def make_tests() -> dict[str, Filter]:
         "false": lambda value: value is False,
         "in": is_in,
     }
-    for name, others in comparisons.items():
-        tests |= dict.fromkeys((name, *others), _make_comparison(getattr(operator, name)))
-    return tests
+    return tests | compared | aliases
 
 
 def _make_comparison(compare: Callable[[Any, Any], bool]) -> Filter:

@@ -1,16 +1,16 @@
-"""What is found wrong while a file is checked: problems with places, each fault told once."""
+"""Findings gather the problems of a file while it is checked, with their places, each fault once."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from app.mapping.document import Document
-from app.mapping.problems import Path, Problem
+from app.mapping.problems import Path, Problem, list_leaves
 from app.mapping.wording import describe_fault, find_meant, list_keys, locate_fault, name_owner
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -19,10 +19,10 @@ Model = TypeVar("Model", bound=BaseModel)
 class Findings:
     """Collects the problems of one file. What lies under a silenced path is part of a fault already told."""
 
-    def __init__(self, document: Document, problems: Iterable[Problem] = (), silenced: Iterable[Path] = ()) -> None:
+    def __init__(self, document: Document) -> None:
         self.document = document
-        self.problems = list(problems)
-        self._silenced = {*silenced, *document.refused}
+        self.problems = list(document.problems)
+        self._silenced = set(document.refused)
 
     def error(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
         """Report a fault at a path."""
@@ -74,12 +74,7 @@ class Findings:
             return None
 
     def _add(
-        self,
-        severity: Literal["error", "warning"],
-        path: Path,
-        message: str,
-        hint: str,
-        at: Literal["key", "value"],
+        self, severity: Literal["error", "warning"], path: Path, message: str, hint: str, at: Literal["key", "value"]
     ) -> None:
         place = self.document.find_place(path)
         mark = place.key if at == "key" or path not in self.document.places else place.value
@@ -107,8 +102,8 @@ def check_name(name: str, path: Path, findings: Findings) -> None:
 
 def report_empty(data: Mapping[str, Any], findings: Findings) -> None:
     """Report every key that has no value, and nothing else about it."""
-    for path in _list_empty(data, ()):
-        if findings.is_silenced(path):
+    for path, value in list_leaves(data, (), _FOREIGN):
+        if value is not None or findings.is_silenced(path):
             continue
         key = f'"{path[-1]}"' if isinstance(path[-1], str) else f'item {path[-1] + 1} of "{path[-2]}"'
         hint = "write one, or remove the key"
@@ -116,18 +111,3 @@ def report_empty(data: Mapping[str, Any], findings: Findings) -> None:
             hint = f"an expression is written without braces: {path[-1]}"
         findings.error(path, f"{key} has no value {name_owner(path[:-1])}", hint, at="key")
         findings.silence(path)
-
-
-def _list_empty(value: Any, path: Path) -> Iterator[Path]:
-    match value:
-        case None:
-            yield path
-        case dict():
-            for key, item in value.items():
-                if key not in _FOREIGN or item is None:
-                    yield from _list_empty(item, (*path, key))
-        case list():
-            for index, item in enumerate(value):
-                yield from _list_empty(item, (*path, index))
-        case _:
-            pass

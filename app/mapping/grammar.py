@@ -1,8 +1,7 @@
-"""What may stand in an expression: Jinja2's syntax without calls, powers and everything of Python's.
+"""An expression is Jinja2's syntax without calls, powers and everything of Python's.
 
-An expression is parsed by Jinja, checked node by node against a list of what is allowed, and rewritten so that each
-dotted path becomes one variable. What is left for Jinja to compile can neither reach an attribute nor a name of its own
-(`self`, `loop`) nor grow beyond measure.
+Jinja parses it, a list of what is allowed checks it node by node, and each dotted path becomes one variable: what is
+left can neither reach an attribute nor a name of Jinja's own (`self`, `loop`) nor grow beyond measure.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
@@ -28,31 +27,9 @@ _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Slice: "slices are not possible here; use a filter such as `truncate(20)`",
     nodes.Dict: "{…} is not possible here; use `… if … else …`",
 }
-_ALLOWED = (
-    nodes.Name,
-    nodes.Const,
-    nodes.List,
-    nodes.Tuple,
-    nodes.Getattr,
-    nodes.Getitem,
-    nodes.Filter,
-    nodes.Test,
-    nodes.Keyword,
-    nodes.Compare,
-    nodes.Operand,
-    nodes.And,
-    nodes.Or,
-    nodes.Not,
-    nodes.Add,
-    nodes.Sub,
-    nodes.Mul,
-    nodes.Div,
-    nodes.FloorDiv,
-    nodes.Mod,
-    nodes.Neg,
-    nodes.Pos,
-    nodes.Concat,
-    nodes.CondExpr,
+_ALLOWED = frozenset(
+    {"Name", "Const", "List", "Tuple", "Getattr", "Getitem", "Filter", "Test", "Keyword", "Compare", "Operand"}
+    | {"And", "Or", "Not", "Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Neg", "Pos", "Concat", "CondExpr"}
 )
 OWN_ARGUMENT = "event_currency"  # given to `money` by the rewriting below
 TEXT_FILTER = "~"  # no name one can write
@@ -76,10 +53,7 @@ class Parsed:
 
 
 def parse_expression(source: str, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> Parsed:
-    """Return the checked and rewritten expression; raises ExpressionError.
-
-    `prepare_filter` is called for each filter before it is checked, and may raise ExpressionError.
-    """
+    """Return the checked and rewritten expression; raises ExpressionError, as `prepare_filter` may for a filter."""
     if len(source) > _LONGEST_SOURCE:
         raise ExpressionError(f"the expression is longer than {_LONGEST_SOURCE} characters")
     if not source.strip():
@@ -109,11 +83,8 @@ def _parse_source(source: str, environment: Environment) -> nodes.Expr:
     return node
 
 
-# -- what is allowed ------------------------------------------------------------------------------
-
-
 def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> None:
-    if not isinstance(node, _ALLOWED):
+    if type(node).__name__ not in _ALLOWED:
         raise ExpressionError(_REFUSED.get(type(node), f"{type(node).__name__} is not possible here"))
     if isinstance(node, nodes.Const) and node.value == math.inf:
         raise ExpressionError("a number in the expression is too large")
@@ -175,13 +146,9 @@ def _list_preferred(node: nodes.Node) -> Iterator[str]:
     """Yield the paths before the first `default` of each chain: if one is missing, a default is what shows."""
     for each in (node, *node.find_all(nodes.Filter)):
         if isinstance(each, nodes.Filter) and each.name == "default" and each.node is not None:
-            earlier = [inner.name for inner in (each.node, *each.node.find_all(nodes.Filter)) if _is_filter(inner)]
-            if "default" not in earlier:
+            earlier = (each.node, *each.node.find_all(nodes.Filter))
+            if not any(isinstance(inner, nodes.Filter) and inner.name == "default" for inner in earlier):
                 yield from _list_paths(each.node)
-
-
-def _is_filter(node: nodes.Node) -> TypeGuard[nodes.Filter]:
-    return isinstance(node, nodes.Filter)
 
 
 def _list_paths(node: nodes.Node) -> Iterator[str]:
@@ -191,9 +158,6 @@ def _list_paths(node: nodes.Node) -> Iterator[str]:
         return
     for child in node.iter_child_nodes():
         yield from _list_paths(child)
-
-
-# -- rewriting ------------------------------------------------------------------------------------
 
 
 def _read_path(node: nodes.Node) -> Path | None:

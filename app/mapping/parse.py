@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
-from app.mapping.environment import fill_environment, find_literal_secrets
-from app.mapping.expression import Expression, ExpressionCompiler
+from app.mapping.environment import fill_environment, report_literal_secrets
+from app.mapping.expression import ExpressionCompiler
 from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
 from app.mapping.findings import Findings, check_name, report_empty
 from app.mapping.parts import ButtonSource, VariableSource
@@ -19,14 +20,13 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config, Example, Route, Store
 from app.mapping.template import Template, Templates, measure_room
 from app.sources.nector import canonical_topic
-from app.values.country import to_country
 from app.values.duration import parse_duration, parse_live_from
 from app.values.phone import to_one_form
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a file came to: `config` is None if any problem is an error. Problems are in the file's order."""
+    """A file's Config, None if any problem is an error, and its problems in the file's order."""
 
     config: Config | None
     problems: tuple[Problem, ...]
@@ -48,28 +48,15 @@ def parse_config(
     that real events held.
     """
     document = read_document(text)
-    findings = Findings(document, document.problems)
+    findings = Findings(document)
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
-    providers_section = document.data.get("providers")
-    for path, problem in find_literal_secrets(
-        document, providers_section if isinstance(providers_section, dict) else {}
-    ):
-        findings.problems.append(problem)
-        findings.silence(path)
-    filled = fill_environment(document, document.data, environment)
-    findings.problems.extend(filled.problems)
-    for path in filled.unset:
-        findings.silence(path)
-    config = _read_file(
-        filled.data, provider_types, templates, findings, _hash_sources(text, templates), listed, recorded
-    )
+    report_literal_secrets(_section(document.data, "providers"), findings)
+    data = fill_environment(document.data, environment, findings)
+    # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
+    version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
+    config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
-
-
-def _hash_sources(text: str, templates: Templates) -> str:
-    """Name a version by what is written; the environment's values stay out, as a hash of a secret is a clue to it."""
-    return hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
 
 
 def _read_file(
@@ -107,18 +94,8 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
     fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
-    country = to_country(fields.country) or "IN"
-    return Store(
-        country=country,
-        timezone=fields.timezone,
-        locale=fields.locale,
-        landlines=fields.landlines == "allow",
-        day_ends=fields.day_ends,
-        stop_words=tuple(fields.stop_words),
-    )
-
-
-# -- providers ------------------------------------------------------------------------------------
+    plain = fields.model_dump(include={"country", "timezone", "locale", "day_ends", "start_lifts"})
+    return Store(**plain, landlines=fields.landlines == "allow", stop_words=tuple(fields.stop_words))
 
 
 def _read_providers(
@@ -165,9 +142,6 @@ def _list_named_providers(data: Mapping[str, Any]) -> set[str]:
     return {provider for provider in named if isinstance(provider, str)}
 
 
-# -- routes ---------------------------------------------------------------------------------------
-
-
 def _read_routes(
     data: Mapping[str, Any],
     store: Store,
@@ -178,8 +152,9 @@ def _read_routes(
     entries = _section(data, "routes")
     if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
-    context = {"compile": _remember(ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines))}
-    context["providers"] = tuple(_section(data, "providers"))
+    compiler = ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines)
+    # Each expression is compiled once, to be checked and used.
+    context: dict[str, Any] = {"compile": cache(compiler.compile), "providers": tuple(_section(data, "providers"))}
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
     named = {name: settings.named_variables for name, settings in providers.items()}
     around = Surroundings(defaults or DefaultsFields(), named, templates)
@@ -198,21 +173,9 @@ def _read_routes(
     return routes
 
 
-def _remember(compiler: ExpressionCompiler) -> Any:
-    """Return `compile` with a memory: an expression is compiled once to be checked and used."""
-    compiled: dict[str, Expression] = {}
-
-    def compile_once(source: str) -> Expression:
-        if source not in compiled:
-            compiled[source] = compiler.compile(source)
-        return compiled[source]
-
-    return compile_once
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a route is compiled with. `named`: by provider, whether its API wants variables by name."""
+    """The rest of the file that a route depends on. `named`: by provider, whether its API wants variables by name."""
 
     defaults: DefaultsFields
     named: Mapping[str, bool]
@@ -249,7 +212,11 @@ def compile_route(
         header=fields.header,
         buttons=tuple(fields.buttons),
         offer=fields.limited_time_offer,
-        rooms={each.language: measure_room(each, variables) for each in template.versions} if template else {},
+        rooms={
+            each.language: measure_room(each, [variable.name for variable in variables]) for each in template.versions
+        }
+        if template
+        else {},
         valid_for_ms=parse_duration(_pick(fields, around.defaults, "valid_for")),
         valid_until=fields.valid_until,
         dedup_by=fields.dedup_by,
@@ -281,13 +248,9 @@ def _name_variables(fields: RouteFields, template: Template | None, *, named: bo
         # An API that counts its variables sees nothing but the order.
         ordered = sorted(fields.variables, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
         return tuple(VariableSource(name, fields.variables[name]) for name in ordered)
-    names = _name_places(wanted, len(fields.variables)) if named else [None] * len(fields.variables)
-    return tuple(VariableSource(name, source) for name, source in zip(names, fields.variables, strict=True))
-
-
-def _name_places(wanted: Sequence[str], count: int) -> list[str | None]:
-    """Return the template's names in order; "1", "2", … where it is not known or has too few."""
-    return [wanted[place] if place < len(wanted) else str(place + 1) for place in range(count)]
+    # "1", "2", … where the template is not known or has too few.
+    names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(fields.variables))]
+    return tuple(VariableSource(names[at] if named else None, each) for at, each in enumerate(fields.variables))
 
 
 def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findings) -> None:
@@ -305,14 +268,5 @@ def _read_examples(fields: RouteFields, data: Mapping[str, Any], path: Path, fin
     for index, (example, written) in enumerate(zip(fields.examples, data.get("examples") or (), strict=False)):
         mark = findings.document.find_place((*path, "examples", index)).value
         # As read and not as validated: there 199.50 has become 199.5.
-        examples.append(
-            Example(
-                event=written["event"],
-                sends=written.get("sends"),
-                hits=example.hits,
-                dead=example.dead,
-                line=mark.line,
-                column=mark.column,
-            )
-        )
+        examples.append(Example(written["event"], written.get("sends"), example.hits, example.dead, *mark))
     return examples

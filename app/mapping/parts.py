@@ -1,82 +1,21 @@
-"""The parts of a template, as the two files write them: which kinds there are, and how a route fills each.
-
-A part has a row or a key here and one in message/components.py, which says how its value is written and sent. It takes
-two places because the templates, which a route is held against, lie below messages; nothing else knows a part by name.
-"""
+"""The sources of a message's parts, as a route gives them for a variable, a header or a button."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, Discriminator, Field, GetPydanticSchema, Tag, ValidationInfo, model_validator
+from pydantic import BaseModel, Field, GetPydanticSchema, Tag, ValidationInfo, model_validator
 from pydantic_core import core_schema
 
 from app.mapping.expression import Expression
-from app.mapping.wording import CONSTANT, EXPRESSION
-
-# -- what a template holds ------------------------------------------------------------------------
-
-HEADER_KINDS = ("text", "image", "video", "document", "location")
-"""Headers that a route can fill; their names in WhatsApp's lists are the same in capitals."""
-MEDIA_KINDS = frozenset({"image", "video", "document"})
-LIMITS = {"text": 60, "filename": 100, "copy_code": 20, "otp": 20, "payload": 256, "flow": 256}
-"""The longest value of each part that has a limit of its own, in characters.
-
-https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class ButtonKind:
-    """A kind of button. `key`: its name in templates.yaml; `listed`: in WhatsApp's lists.
-
-    `filled_by`: the key with which a route fills it; `needs`: whether it has to, where WhatsApp lets it.
-    """
-
-    key: str
-    listed: str
-    filled_by: str = ""
-    needs: Literal["nothing", "variable", "choice", "value", "more"] = "nothing"
-    label: str = ""  # what WhatsApp writes on it where the list does not say
-
-
-# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components#buttons
-_BUTTON_KINDS = (
-    ButtonKind("url", "URL", "url", "variable"),
-    ButtonKind("phone", "PHONE_NUMBER"),
-    ButtonKind("reply", "QUICK_REPLY", "payload", "choice"),
-    ButtonKind("copy_code", "COPY_CODE", "copy_code", "value", "Copy offer code"),
-    ButtonKind("otp", "OTP", "otp", "value", "Copy code"),
-    ButtonKind("flow", "FLOW", "flow", "value"),
-    ButtonKind("catalog", "CATALOG", label="View catalog"),
-    ButtonKind("mpm", "MPM", needs="more", label="View items"),
-    ButtonKind("spm", "SPM", needs="more", label="View"),
-)
-BUTTON_KINDS = {kind.key: kind for kind in _BUTTON_KINDS}
-_LISTED = {kind.listed: kind for kind in _BUTTON_KINDS}
-
-
-def find_button_kind(key: str) -> ButtonKind:
-    """Return the kind of this name; one that is not known is kept by its name, and cannot be filled."""
-    return BUTTON_KINDS.get(key) or ButtonKind(key, key.upper(), needs="more")
-
-
-def find_listed_kind(listed: str) -> ButtonKind:
-    """Return the kind that WhatsApp's lists call so."""
-    return _LISTED.get(listed) or find_button_kind(listed.lower())
-
-
-# -- what a route gives ---------------------------------------------------------------------------
+from app.mapping.wording import EXPRESSION, MAP, choose_branch
 
 
 class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
     """A section of the file: nothing is guessed, an unknown key is a fault."""
-
-
-Part = TypeVar("Part", bound=Fields)
 
 
 class Constant(Fields):
@@ -95,26 +34,16 @@ def _compile(source: str, info: ValidationInfo) -> Expression:
     return compiled
 
 
-def _name_source(value: Any) -> str:
-    return EXPRESSION if isinstance(value, str) else CONSTANT if isinstance(value, dict) else ""
+def _read_text(read: Callable[[str, ValidationInfo], Any], shortest: int | None = None) -> GetPydanticSchema:
+    text = core_schema.str_schema(min_length=shortest, strict=True)
+    return GetPydanticSchema(lambda _, __: core_schema.with_info_after_validator_function(read, text))
 
 
-ExpressionText = Annotated[
-    Expression,
-    GetPydanticSchema(
-        lambda _, __: core_schema.with_info_after_validator_function(
-            _compile, core_schema.str_schema(min_length=1, strict=True)
-        )
-    ),
-]
+ExpressionText = Annotated[Expression, _read_text(_compile, 1)]
 """An expression of the file, compiled where it stands: what was checked is what is used."""
 SourceText = Annotated[
-    Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[Constant, Tag(CONSTANT)],
-    Discriminator(
-        _name_source,
-        custom_error_type="source",
-        custom_error_message='must be an expression or {text: …}; a fixed value is written {text: "100"}',
-    ),
+    Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[Constant, Tag(MAP)],
+    choose_branch("source", 'must be an expression or {text: …}; a fixed value is written {text: "100"}'),
 ]
 
 
@@ -126,13 +55,24 @@ class VariableSource:
     source: Source
 
 
-def _check_one(part: Part, rule: str, beside: str) -> Part:
-    """Return a part that has one key and perhaps `beside`; raises ValueError for any other number of them."""
-    kinds = sorted(part.model_fields_set - {beside})
-    if len(kinds) != 1:
-        found = f"{' and '.join(kinds)} are given" if kinds else "none is given"
-        raise ValueError(f"{rule}, and here {found}; keep one")
-    return part
+class _OneOf(Fields):
+    """A part that is filled by one key of several, and has perhaps another beside it."""
+
+    rule: ClassVar[str]
+    beside: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        kinds = sorted(self.model_fields_set - {self.beside})
+        if len(kinds) != 1:
+            found = f"{' and '.join(kinds)} are given" if kinds else "none is given"
+            raise ValueError(f"{self.rule}, and here {found}; keep one")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The key that fills it."""
+        return next(kind for kind in self.model_fields_set if kind != self.beside)
 
 
 class LocationSource(Fields):
@@ -149,8 +89,11 @@ class LocationSource(Fields):
             yield key, getattr(self, key)
 
 
-class HeaderSource(Fields):
+class HeaderSource(_OneOf):
     """The variable part of a template's header: one of image, video, document, text, location."""
+
+    rule = "a header has exactly one of image, video, document, text, location"
+    beside = "filename"
 
     image: SourceText | None = Field(None, description="URL of an image.")
     video: SourceText | None = Field(None, description="URL of a video.")
@@ -158,15 +101,6 @@ class HeaderSource(Fields):
     text: SourceText | None = Field(None, description="The text variable of a text header.")
     location: LocationSource | None = Field(None, description="The place on the map.")
     filename: SourceText | None = Field(None, description="File name shown for a document.")
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> HeaderSource:
-        return _check_one(self, "a header has exactly one of image, video, document, text, location", "filename")
-
-    @property
-    def kind(self) -> str:
-        """Which header it fills."""
-        return next(kind for kind in self.model_fields_set if kind != "filename")
 
     def list_sources(self) -> Iterator[tuple[tuple[str, ...], Source]]:
         """Yield the path of each value below `header:`, with what fills it."""
@@ -178,28 +112,20 @@ class HeaderSource(Fields):
                 yield (key,), given
 
 
-class ButtonSource(Fields, json_schema_extra={"minProperties": 2, "maxProperties": 2}):
-    """What a button of the template needs: one of url, copy_code, payload, otp, flow."""
+class ButtonSource(_OneOf, json_schema_extra={"minProperties": 2, "maxProperties": 2}):
+    """The value for a button of the template: one of url, copy_code, payload, otp, flow."""
+
+    rule = "a button is filled with exactly one of url, copy_code, payload, otp, flow"
+    beside = "index"
 
     index: int = Field(ge=0, le=9, description="Which button of the template, counted from 0.")
     url: SourceText | None = Field(
-        None,
-        description="What follows the fixed part of the button's URL; it is URL-encoded.",
-        examples=["order_id"],
+        None, description="What follows the fixed part of the button's URL; it is URL-encoded.", examples=["order_id"]
     )
     copy_code: SourceText | None = Field(None, description="The coupon's code that a tap copies.", examples=["value"])
     payload: SourceText | None = Field(None, description="What a quick reply sends back beside its text.")
     otp: SourceText | None = Field(None, description="The one-time password; the body shows the same.")
     flow: SourceText | None = Field(None, description="The token that the flow is opened with.")
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> ButtonSource:
-        return _check_one(self, "a button is filled with exactly one of url, copy_code, payload, otp, flow", "index")
-
-    @property
-    def kind(self) -> str:
-        """The key that fills it."""
-        return next(kind for kind in self.model_fields_set if kind != "index")
 
     @property
     def source(self) -> Source:
@@ -207,8 +133,6 @@ class ButtonSource(Fields, json_schema_extra={"minProperties": 2, "maxProperties
         source: Source = getattr(self, self.kind)
         return source
 
-
-# -- languages ------------------------------------------------------------------------------------
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?")
 
@@ -232,11 +156,4 @@ def _read_language(text: str, info: ValidationInfo) -> str | Expression:
     return expression
 
 
-LanguageText = Annotated[
-    str | Expression,
-    GetPydanticSchema(
-        lambda _, __: core_schema.with_info_after_validator_function(
-            _read_language, core_schema.str_schema(strict=True)
-        )
-    ),
-]
+LanguageText = Annotated[str | Expression, _read_text(_read_language)]

@@ -1,11 +1,11 @@
-"""What is wrong with a YAML file: where, how badly, and the cure. Never a secret or a customer's value."""
+"""A problem tells what is wrong with a YAML file, where, and the cure; never a secret or a customer's value."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Path = tuple[str | int, ...]
 """Where a value stands in the file: ("routes", "coins-earned", "variables", 0)."""
@@ -32,6 +32,19 @@ def format_problem(name: str, problem: Problem) -> str:
 def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return them in the order of the file, each once."""
     return tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+
+
+def list_leaves(value: Any, path: Path, foreign: Collection[str] = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield what is neither a mapping nor a list, with its path; nothing of what stands below a `foreign` key."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in foreign or not isinstance(item, dict | list):
+                yield from list_leaves(item, (*path, key), foreign)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from list_leaves(item, (*path, index), foreign)
+    else:
+        yield path, value
 
 
 def find_similar(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -1,11 +1,11 @@
-"""The YAML file as values: what an entry may hold, and the whole once it is checked."""
+"""The settings that an entry of `providers:` may hold whatever its type."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app.values.duration import parse_duration, parse_rate
 
@@ -22,7 +22,7 @@ def _check_timeout(text: str) -> str:
 
 
 class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
-    """What every `providers:` entry may hold, beside its type's own keys."""
+    """The keys that every `providers:` entry may hold, beside its type's own."""
 
     named_variables: ClassVar[bool] = False  # True: its API wants template variables by name
 
@@ -40,14 +40,18 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
         "retry", description="What an answer 500 means: surely not sent (retry), or perhaps sent (unknown)."
     )
 
+    verify_token: SecretStr = Field(
+        SecretStr(""), description="Only needed where a webhook is set up by hub.challenge, as Meta does it."
+    )
+
     @property
     def address(self) -> str:
-        """Where the provider's API stands, "" for a type that has no URL."""
+        """The address of the provider's API; "" for a type that has no URL."""
         return ""
 
     @property
     def is_guessed(self) -> bool:
-        """Whether the file does not say how an answer tells that the message was taken."""
+        """Tell whether the file leaves open how an answer says that the message was taken."""
         return False
 
     def list_doubts(self) -> Sequence[tuple[str, str]]:
@@ -61,5 +65,5 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
 
     @property
     def timeout_ms(self) -> int:
-        """How long a request may take, in ms."""
+        """The longest time that a request may take, in ms."""
         return parse_duration(self.timeout)

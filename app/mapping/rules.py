@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.parts import ButtonSource, HeaderSource, Source, VariableSource
 from app.mapping.provider import ProviderSettings
+from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown
 from app.model.event import Event
 from app.sources.nector import canonical_topic
@@ -17,11 +18,7 @@ from app.values.path import look_up, read_path
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One `examples:` entry: an event, and what should come of it.
-
-    `sends`: {to, variables, text, provider, …} as written, None if not given. `hits` False: the route must
-    not fire. `dead`: the reason it must die with.
-    """
+    """One `examples:` entry: an event, and what it sends (as written), or `hits` False, or the reason it is dead."""
 
     event: Mapping[str, Any]
     sends: Mapping[str, Any] | None
@@ -29,19 +26,6 @@ class Example:
     dead: str | None
     line: int
     column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What a template leaves of WhatsApp's limits for a route's values: measured once, when the YAML is loaded.
-
-    `weights`: how often the text holds each of the route's variables; `urls`: of each URL button the fixed part.
-    """
-
-    body: int
-    weights: tuple[int, ...] = ()
-    header: int | None = None
-    urls: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +59,6 @@ class Route:
     column: int = 0
 
 
-# -- which routes an event hits -------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Hit:
     """The event is for this route."""
@@ -96,7 +77,7 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Whether the event is for this route cannot be worked out."""
+    """Nobody can tell whether the event is for this route."""
 
     route: Route
     detail: str
@@ -144,14 +125,9 @@ def match_route(route: Route, event: Event) -> Match:
         return Broken(route, f"`when` cannot be worked out: `{value.name}` {value.why}")
     if isinstance(value, Missing):
         return Miss(route, "when", f"`when` is false, since `{value.name}` {value.why}")
-    return Hit(route) if _is_true(value) else Miss(route, "when", f"`when: {route.when.source}` is false")
-
-
-def _is_true(value: Any) -> bool:
-    """Numbers may come as texts, and so may truth: "false" and "0" are false here, too."""
-    if isinstance(value, str):
-        return value.strip().casefold() not in {"false", "0"}
-    return bool(value)
+    # Numbers may come as texts, and so may truth.
+    is_true = value.strip().casefold() not in {"false", "0"} if isinstance(value, str) else bool(value)
+    return Hit(route) if is_true else Miss(route, "when", f"`when: {route.when.source}` is false")
 
 
 def explain_routes(routes: Sequence[Route], event: Event) -> tuple[Explanation, ...]:
@@ -177,14 +153,12 @@ class Store:
     landlines: bool = False  # whether they get messages, too
     day_ends: str = ""  # when a date without a time is over ("22:00"); "": with the day
     stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
+    start_lifts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked YAML file. `hash` names this version of it in deliveries, metrics and /readyz.
-
-    `only`: the numbers (E.164) that get messages; None: everybody.
-    """
+    """A checked YAML file. `hash` names its version; `only`: the numbers (E.164) that get messages, None: all."""
 
     mode: str
     store: Store

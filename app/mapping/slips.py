@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.findings import Findings
 from app.mapping.grammar import QUOTED_TEXTS
-from app.mapping.parts import LIMITS, Constant, Source
+from app.mapping.parts import Constant, Source
 from app.mapping.problems import Path
-from app.mapping.rules import Store
+from app.mapping.template import LIMITS
 from app.values.instant import parse_instant
 from app.values.text import LINK_LIMIT, VALUE_LIMIT, clean_text, is_link, write_scalar
 
@@ -25,7 +25,7 @@ Fault = tuple[str, str]
 
 
 def check_slips(
-    sources: Iterable[tuple[Path, Source]], known: Collection[str], store: Store, findings: Findings
+    sources: Iterable[tuple[Path, Source]], known: Collection[str], timezone: str, findings: Findings
 ) -> None:
     """Report every slip once, and silence its place. `known`: the names that events may well hold."""
     for path, source in sources:
@@ -34,7 +34,7 @@ def check_slips(
         elif source.names:
             fault = _find_name_fault(source, known)
         else:
-            fault = _find_literal_fault(path, source, store)
+            fault = _find_literal_fault(path, source, timezone)
         if fault is not None:
             findings.error(path, *fault)
             findings.silence(path)
@@ -52,10 +52,10 @@ def _find_constant_fault(key: str, text: str) -> Fault | None:
     return None
 
 
-def _find_literal_fault(path: Path, source: Expression, store: Store) -> Fault | None:
+def _find_literal_fault(path: Path, source: Expression, timezone: str) -> Fault | None:
     value, written = source.evaluate({}), source.source.strip()
     if path[-1] in _INSTANTS:
-        if parse_instant(value, store.timezone, end_of_day=True) is not None:
+        if parse_instant(value, timezone, end_of_day=True) is not None:
             return None
         message = f"`{written}` is not a date: nothing would ever be sent"
         return message, "name a property, such as expire; a fixed date has two pairs of quotes: '\"2026-12-31\"'"

@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from io import StringIO
-from typing import Any
+from typing import Literal
 from urllib.parse import urlsplit
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-
-from app.mapping.parts import BUTTON_KINDS, HEADER_KINDS, MEDIA_KINDS, VariableSource
-from app.mapping.rules import Room
-from app.mapping.template_entries import PLACEHOLDER, TemplateEntry, find_placeholders, read_entries
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.instant import format_instant
 
+PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}")
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
 BODY_LIMIT = 1024
 HEADER_LIMIT = 60  # of a text header, filled
 URL_LIMIT = 2000  # of a button's whole address
+HEADER_KINDS = ("text", "image", "video", "document", "location")
+"""Headers that a route can fill; their names in WhatsApp's lists are the same in capitals."""
+MEDIA_KINDS = frozenset({"image", "video", "document"})
+LIMITS = {"text": 60, "filename": 100, "copy_code": 20, "otp": 20, "payload": 256, "flow": 256}
+"""The longest value of each part that has a limit of its own, in characters.
+
+https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonKind:
+    """A kind of button. `key`: its name in templates.yaml; `listed`: in WhatsApp's lists.
+
+    `filled_by`: the key with which a route fills it; `needs`: whether it has to, where WhatsApp lets it.
+    """
+
+    key: str
+    listed: str
+    filled_by: str = ""
+    needs: Literal["nothing", "variable", "choice", "value", "more"] = "nothing"
+    label: str = ""  # what WhatsApp writes on it where the list does not say
+    is_text: bool = False  # whether templates.yaml has a text under its key, else `true`
+
+
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components#buttons
+_BUTTON_KINDS = (
+    ButtonKind("url", "URL", "url", "variable", is_text=True),
+    ButtonKind("phone", "PHONE_NUMBER", is_text=True),
+    ButtonKind("reply", "QUICK_REPLY", "payload", "choice", is_text=True),
+    ButtonKind("copy_code", "COPY_CODE", "copy_code", "value", "Copy offer code"),
+    ButtonKind("otp", "OTP", "otp", "value", "Copy code"),
+    ButtonKind("flow", "FLOW", "flow", "value"),
+    ButtonKind("catalog", "CATALOG", label="View catalog"),
+    ButtonKind("mpm", "MPM", needs="more", label="View items"),
+    ButtonKind("spm", "SPM", needs="more", label="View"),
+)
+BUTTON_KINDS = {kind.key: kind for kind in _BUTTON_KINDS}
+_LISTED = {kind.listed: kind for kind in _BUTTON_KINDS}
+
+
+def find_button_kind(key: str) -> ButtonKind:
+    """Return the kind of this name; one that is not known is kept by its name, and cannot be filled."""
+    return BUTTON_KINDS.get(key) or ButtonKind(key, key.upper(), needs="more")
+
+
+def find_listed_kind(listed: str) -> ButtonKind:
+    """Return the kind that WhatsApp's lists call so."""
+    return _LISTED.get(listed) or find_button_kind(listed.lower())
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateButton:
-    """A button under the message, of one of the kinds of mapping.parts, or of another by its name.
-
-    `url` may end in one variable, whose value is the suffix sent; a phone button's is its number, others have none.
-    """
+    """A button under the message. `url` is a URL, perhaps with a variable at its end, or a phone button's number."""
 
     kind: str
     text: str
@@ -44,7 +85,7 @@ class Template:
     id: str  # Gallabox: template name; BiteSpeed: template ID
     body: str
     variables: tuple[str, ...] = ()
-    header_kind: str = "none"  # else one of parts.HEADER_KINDS, or another by its name
+    header_kind: str = "none"  # else one of HEADER_KINDS, or another by its name
     header_text: str = ""
     footer: str = ""
     buttons: tuple[TemplateButton, ...] = ()
@@ -68,15 +109,16 @@ Templates = Mapping[tuple[str, str], Template]
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedTemplates:
-    """What a templates file holds. A template with a problem is left out; a problem reads `line:column: text`.
+class Room:
+    """The room that WhatsApp's limits leave for a route's values.
 
-    `places`: where each template's key stands, (line, column).
+    `weights`: how often the text holds each of the route's variables; `urls`: of each URL button the fixed part.
     """
 
-    templates: Templates
-    problems: tuple[str, ...]
-    places: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    body: int
+    weights: tuple[int, ...] = ()
+    header: int | None = None
+    urls: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +130,6 @@ class FilledTemplate:
     footer: str
     buttons: tuple[tuple[str, str], ...]
     offer: str = ""
-
-
-# -- reading and writing the file -----------------------------------------------------------------
-
-
-def parse_templates(text: str) -> ParsedTemplates:
-    """Return the templates of a templates file, with every problem it has. Never raises."""
-    entries, problems = read_entries(text)
-    templates = gather_languages(_make_template(provider, id_, entry) for provider, id_, entry, _ in entries)
-    places = {(provider, id_): (place.line, place.column) for provider, id_, _, place in reversed(entries)}
-    return ParsedTemplates(templates, problems, places)
 
 
 def gather_languages(templates: Iterable[Template]) -> Templates:
@@ -118,85 +149,11 @@ def find_language(template: Template | None, language: str | None) -> Template |
     return next((version for version in template.translations if version.language == language), None)
 
 
-def dump_templates(templates: Templates, kept: str = "", providers: Collection[str] = ()) -> str:
-    """Return the YAML of a templates file: sorted, the same for the same templates, readable by parse_templates.
-
-    `kept`: a templates file of which all stays as it is, comments too, but the entries of `providers` and of those in
-    `templates`.
-    """
-    yaml = YAML()
-    yaml.allow_unicode = True
-    yaml.width = 4096  # a body stays on its line, so that a diff shows what changed
-    yaml.preserve_quotes = True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    data: Any = (yaml.load(kept) if kept.strip() else None) or CommentedMap({"version": 1})
-    by_provider = data.get("templates") or CommentedMap()
-    for provider in sorted({*providers, *(provider for provider, _ in templates)}):
-        own = sorted((id_, template) for (name, id_), template in templates.items() if name == provider)
-        by_provider[provider] = {id_: _make_entries(template) for id_, template in own}
-    data["templates"] = by_provider
-    stream = StringIO()
-    yaml.dump(data, stream)
-    return stream.getvalue()
-
-
-def _make_template(provider: str, id_: str, entry: TemplateEntry) -> Template:
-    header = entry.header
-    return Template(
-        provider=provider,
-        id=id_,
-        body=entry.body,
-        variables=find_placeholders(entry.body) if entry.variables is None else entry.variables,
-        header_kind=header.kind if header else "none",
-        header_text=(header.text if header else None) or "",
-        footer=entry.footer,
-        buttons=tuple(TemplateButton(button.kind, button.label, button.target) for button in entry.buttons),
-        language=entry.language,
-        category=entry.category,
-        status=entry.status,
-        name=entry.name,
-        offer=entry.limited_time_offer.text if entry.limited_time_offer else "",
-        offer_expires=entry.limited_time_offer is not None and entry.limited_time_offer.expires,
-        others=entry.others,
-    )
-
-
-def _make_entries(template: Template) -> dict[str, Any] | list[dict[str, Any]]:
-    entries = [_make_entry(version) for version in template.versions]
-    return entries if len(entries) > 1 else entries[0]
-
-
-def _make_entry(template: Template) -> dict[str, Any]:
-    kind = template.header_kind
-    headers: dict[str, dict[str, Any]] = {"none": {}, "text": {"text": template.header_text}}
-    offer = {"text": template.offer} | ({} if template.offer_expires else {"expires": False})
-    entry = {
-        "name": template.name,
-        "language": template.language,
-        "category": template.category,
-        "status": template.status,
-        "header": headers.get(kind, {kind: True} if kind in HEADER_KINDS else {"other": kind}),
-        "limited_time_offer": offer if template.offer else None,
-        "body": template.body,
-        "footer": template.footer,
-        "buttons": [_make_button(button) for button in template.buttons],
-        "others": list(template.others),
-    }
-    kept = {key: value for key, value in entry.items() if value}
-    # Named even where it is empty: left out, the names would be derived from the body.
-    return kept | {"variables": list(template.variables)}
-
-
-def _make_button(button: TemplateButton) -> dict[str, str | bool]:
-    if button.kind == "reply":
-        return {"reply": button.text}
-    kind: dict[str, str | bool] = {"other": button.kind}
-    if button.kind in BUTTON_KINDS:
-        kind = {button.kind: button.url if button.kind in {"url", "phone"} else True}
-    return {**kind, "text": button.text}
-
-
-# -- the message a customer sees ------------------------------------------------------------------
+def find_placeholders(text: str) -> tuple[str, ...]:
+    """Return the names in `text`'s placeholders, each once: numbers in rising order, names in order of first use."""
+    names = tuple(dict.fromkeys(name for match in PLACEHOLDER.finditer(text) if (name := match[1].strip())))
+    # {{1}} is the first parameter wherever it stands in the text.
+    return tuple(sorted(names, key=int)) if all(name.isdecimal() for name in names) else names
 
 
 def show_message(template: Template, message: Message) -> FilledTemplate:
@@ -221,22 +178,20 @@ def fill_template(
     given = {button.index: button.value for button in buttons}
     return FilledTemplate(
         header=_fill_header(template, header),
-        body=_fill_text(template.body, values),
+        body=PLACEHOLDER.sub(lambda match: values.get(match[1].strip(), match[0]), template.body),
         footer=template.footer,
-        buttons=tuple(
-            (button.text, _fill_button(button, given.get(index))) for index, button in enumerate(template.buttons)
-        ),
+        buttons=tuple((each.text, _fill_button(each, given.get(at))) for at, each in enumerate(template.buttons)),
         offer=template.offer + (f" (ends {format_instant(offer_ends_at)})" if offer_ends_at is not None else ""),
     )
 
 
-def measure_room(template: Template, variables: Sequence[VariableSource]) -> Room:
-    """Return what the fixed texts leave for the values of these variables."""
+def measure_room(template: Template, variables: Sequence[str | None]) -> Room:
+    """Return what the fixed texts leave for the values of these variables; None: one without a name."""
     names = [place.strip() for place in PLACEHOLDER.findall(template.body)]
     places = zip(variables, (*template.variables, *([""] * len(variables))), strict=False)
     return Room(
         body=BODY_LIMIT - len(PLACEHOLDER.sub("", template.body)),
-        weights=tuple(names.count(variable.name or place) for variable, place in places),
+        weights=tuple(names.count(variable or place) for variable, place in places),
         header=HEADER_LIMIT - len(PLACEHOLDER.sub("", template.header_text)) if template.header_text else None,
         urls={at: PLACEHOLDER.sub("", each.url) for at, each in enumerate(template.buttons) if each.kind == "url"},
     )
@@ -248,11 +203,7 @@ def total_length(filled: FilledTemplate) -> int:
 
 
 def print_message(filled: FilledTemplate, *, width: int = 48) -> str:
-    """Return a plain-text picture of the WhatsApp bubble, its text wrapped at `width` characters.
-
-    WhatsApp's own marks (*bold*) stay as they are; the footer is marked _so_. The bubble is open to the right, as
-    emoji and many scripts have no fixed width.
-    """
+    """Return a plain-text picture of the WhatsApp bubble, wrapped at `width`, with WhatsApp's own marks (*bold*)."""
     footer = [f"_{line}_" for line in _wrap(filled.footer, width - 2)]
     blocks = [_wrap(filled.header, width), _wrap(filled.offer, width), _wrap(filled.body, width), footer]
     text = [line for block in blocks for line in block]
@@ -269,10 +220,6 @@ def _name_values(names: Sequence[str], variables: Sequence[Variable]) -> dict[st
     }
     named = {variable.name: variable.value for variable in variables if variable.name is not None}
     return numbered | positional | named
-
-
-def _fill_text(text: str, values: Mapping[str, str]) -> str:
-    return PLACEHOLDER.sub(lambda match: values.get(match[1].strip(), match[0]), text)
 
 
 def _fill_rest(text: str, value: str | None) -> str:

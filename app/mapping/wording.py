@@ -6,28 +6,32 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Discriminator
 from pydantic_core import ErrorDetails
 
 from app.mapping.problems import Path, ask_similar, find_similar
 
-EXPRESSION, CONSTANT, LIST, MAP = "~expression", "~constant", "~list", "~map"
+EXPRESSION, LIST, MAP = "~expression", "~list", "~map"
 """Names of the branches of a union; pydantic puts them into an error's path."""
+_BRANCHES: Mapping[type, str] = {str: EXPRESSION, list: LIST, dict: MAP}
 
 Described = tuple[str, str, Literal["key", "value"]]
 
 _SIMPLE = {
     "string_type": ("must be a text", "put it in quotes"),
-    "int_type": ("must be a whole number", ""),
-    "int_parsing": ("must be a whole number", ""),
-    "int_from_float": ("must be a whole number", ""),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), ("must be a whole number", "")),
     "bool_type": ("must be true or false", ""),
-    "list_type": ("must be a list", "write [a, b], or one `- a` a line"),
-    "tuple_type": ("must be a list", "write [a, b], or one `- a` a line"),
-    "dict_type": ("must be a mapping", "write `key: value` below it"),
-    "model_type": ("must be a mapping", "write `key: value` below it"),
-    "model_attributes_type": ("must be a mapping", "write `key: value` below it"),
+    **dict.fromkeys(("list_type", "tuple_type"), ("must be a list", "write [a, b], or one `- a` a line")),
+    **dict.fromkeys(
+        ("dict_type", "model_type", "model_attributes_type"), ("must be a mapping", "write `key: value` below it")
+    ),
     "string_too_short": ("must not be empty", ""),
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
 }
 # What to write instead, where the key itself tells more than its kind does.
 _CURES = {
@@ -48,6 +52,11 @@ _MEANT = {
     **dict.fromkeys(("expect", "expected", "output"), "sends"),
 }
 _NAMES = {"routes": "route", "providers": "provider"}
+
+
+def choose_branch(kind: str, told: str) -> Discriminator:
+    """Return what chooses a union's branch by a value's kind, and tells `told` where there is none."""
+    return Discriminator(lambda value: _BRANCHES.get(type(value)), custom_error_type=kind, custom_error_message=told)
 
 
 def locate_fault(fault: ErrorDetails, data: Any) -> Path:
@@ -82,9 +91,12 @@ def describe_fault(fault: ErrorDetails, place: Path, data: Any, model: type[Base
         choices = re.findall(r"'([^']*)'", str(context["expected"]))
         if not choices:
             return f"{key} must be {context['expected']}", "", "value"
-        return f"{key} has an unknown value {where}", ask_similar(_read_value(data, place), choices), "value"
-    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return f"{key} is out of range: {_describe_bound(kind, context)}", "", "value"
+        written = _step_into(data, place)
+        hint = ask_similar(written if isinstance(written, str) else "", choices)
+        return f"{key} has an unknown value {where}", hint, "value"
+    if kind in _BOUNDS:
+        name, said = _BOUNDS[kind]
+        return f"{key} is out of range: {said} {context[name]}", "", "value"
     if kind in ("value_error", "source", "variables"):
         told = str(context["error"]) if kind == "value_error" else fault["msg"]
         message, _, hint = told.partition("; ")
@@ -159,15 +171,3 @@ def _step_into(data: Any, place: Path) -> Any:
     for part in place:
         data = data[part]
     return data
-
-
-def _read_value(data: Any, place: Path) -> str:
-    value = _step_into(data, place)
-    return value if isinstance(value, str) else ""
-
-
-def _describe_bound(kind: str, context: Mapping[str, Any]) -> str:
-    words = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
-    said = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
-    short = words[kind]
-    return f"{said[short]} {context[short]}"

@@ -1,7 +1,6 @@
 """The parts of a message beside its text: how each one's value is written, and sent to WhatsApp.
 
-A kind of button is one row of BUTTONS; a header's kind is one branch of the functions below. Which templates have a
-part, and under which key a route fills it, stands in mapping/parts.py, which lies below because templates do.
+mapping/template.py says which templates have a part, and under which key a route fills it.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from app.mapping.parts import LIMITS, MEDIA_KINDS
+from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.number import read_decimal
 from app.values.text import Unfit, is_link, write_value, write_whole
 
-URL_LIMIT = 2000  # of a button's whole address
 _POLES, _DATE_LINE = 90, 180
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -26,7 +24,7 @@ Write = Callable[[Any], str | Unfit]
 
 @dataclass(frozen=True, slots=True)
 class ButtonPart:
-    """What fills one kind of button. `write`: from the event's value; `to_parameter`: as Cloud API wants it."""
+    """One kind of button. `write`: its text from the event's value; `to_parameter`: the same as Cloud API wants it."""
 
     sub_type: str
     write: Write
@@ -71,15 +69,10 @@ BUTTONS: Mapping[str, ButtonPart] = {
     "otp": ButtonPart("url", _write_within("otp"), lambda value: {"type": "text", "text": value}),
     # https://developers.facebook.com/docs/whatsapp/flows/guides/sendingaflow#template
     "flow": ButtonPart(
-        "flow",
-        _write_within("flow"),
-        lambda value: {"type": "action", "action": {"flow_token": value}},
+        "flow", _write_within("flow"), lambda value: {"type": "action", "action": {"flow_token": value}}
     ),
 }
 """By the key with which a route fills it, and by which it is frozen."""
-
-
-# -- headers --------------------------------------------------------------------------------------
 
 
 def write_header_text(value: Any) -> str | Unfit:
@@ -118,9 +111,6 @@ def _is_web_address(text: str) -> bool:
         return is_link(text) and bool(urlsplit(text).hostname)
     except ValueError:  # such as http://[
         return False
-
-
-# -- as data, and as WhatsApp's Cloud API takes them ----------------------------------------------
 
 
 def describe_header(header: Header | Location) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Of which country a number without a country code is: the one that stands nearest to it in the event."""
+"""A number without a country code is of the country that stands nearest to it in the event."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ class Named:
 
 
 def find_country(payload: Mapping[str, Any], place: Path) -> Named | PhoneFault | None:
-    """Return the country named nearest to `place`: in the same object or in an address of it, else in its parents.
-
-    None where the event names none. Of two that stand equally near, neither is chosen if they contradict.
-    """
+    """Return the country named nearest to `place`, None if there is none; a fault if two equally near contradict."""
     for depth in range(len(place) - 1, -1, -1):
         owner = look_up(payload, place[:depth])
         found = _search(owner, place[:depth]) if isinstance(owner, Mapping) else []

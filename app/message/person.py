@@ -1,4 +1,4 @@
-"""Whom an event is about, what it tells that they did, and what a message is meant to bring about."""
+"""An event tells of a customer and what they did; a message is meant to bring something about."""
 
 from __future__ import annotations
 
@@ -67,11 +67,6 @@ def read_acts(topic: str, payload: Mapping[str, Any]) -> tuple[Act, ...]:
     if topic == "wallettrasaction_update" and _spends(payload):
         return (Act.COINS_SPENT,)
     return ()
-
-
-def find_aim(topic: str) -> Act:
-    """Return the act that a message about `topic` is meant to bring about."""
-    return AIMS.get(topic, OTHER_AIM)
 
 
 def find_customer(payload: Mapping[str, Any], deliveries: Sequence[Delivery], store: Store) -> Customer:

@@ -1,4 +1,4 @@
-"""Who the message goes to: the first phone number an event names, read in the country it names."""
+"""A message goes to the first phone number that an event names, read in the country it names."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ _PHONE_PATHS = (("user_mobile",), ("mobile",), ("customer", "mobile"), ("lead", 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Whom a message goes to: the number as E.164, and by which country it was read.
-
-    `country` is "" where the number names it itself; `named` tells where in the event it stands, "" for the store's.
-    """
+    """The number as E.164, the country by which it was read, and where the event names that ("" for the store's)."""
 
     number: str
     country: str = ""

@@ -9,15 +9,9 @@ from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.parts import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
-from app.mapping.rules import Room, Route, Store
-from app.message.components import (
-    BUTTONS,
-    URL_LIMIT,
-    write_address,
-    write_degrees,
-    write_filename,
-    write_header_text,
-)
+from app.mapping.rules import Route, Store
+from app.mapping.template import URL_LIMIT, Room
+from app.message.components import BUTTONS, write_address, write_degrees, write_filename, write_header_text
 from app.message.freeze import checksum
 from app.message.recipient import find_recipient
 from app.model.delivery import Reason
@@ -35,7 +29,7 @@ _KEY_LIMIT = 200
 
 @dataclass(frozen=True, slots=True)
 class Unrendered:
-    """Why there is no message; `detail` names fields, never values."""
+    """The reason for which there is no message; `detail` names fields, never values."""
 
     reason: Reason
     detail: str
@@ -129,19 +123,27 @@ def _render_text(
     what: str, source: Source, payload: Mapping[str, Any], write: Callable[[Any], str | Unfit] = write_value
 ) -> str | Unrendered:
     """Return one clean text. The value is data: `{{7*7}}` in it stays as it is."""
-    value = source.text if isinstance(source, Constant) else source.evaluate(payload)
-    if isinstance(value, Missing):
-        return Unrendered(Reason.VARIABLE_INVALID if value.unreadable else Reason.VARIABLE_MISSING, f"{what} {value}")
-    if isinstance(value, Failed):
-        return Unrendered(Reason.EXPRESSION_FAILED, f"{what} cannot be worked out: {value.detail}")
+    written = source.text if isinstance(source, Constant) else source.source
+    value = written if isinstance(source, Constant) else _evaluate(what, source, payload)
+    if isinstance(value, Unrendered):
+        return value
     text = write(value)
     if isinstance(text, Unfit):
-        return Unrendered(Reason.VARIABLE_INVALID, f"{what} (`{_show_source(source)}`) {text.detail}")
-    return text or Unrendered(Reason.VARIABLE_MISSING, f"{what} (`{_show_source(source)}`) is missing")
+        return Unrendered(Reason.VARIABLE_INVALID, f"{what} (`{written}`) {text.detail}")
+    return text or Unrendered(Reason.VARIABLE_MISSING, f"{what} (`{written}`) is missing")
 
 
-def _show_source(source: Source) -> str:
-    return source.text if isinstance(source, Constant) else source.source
+def _evaluate(
+    what: str, expression: Expression, payload: Mapping[str, Any], reason: Reason | None = None
+) -> Any | Unrendered:
+    """Return the value; where there is none, why, for a `reason` if one is given."""
+    value = expression.evaluate(payload)
+    if isinstance(value, Missing):
+        usual = Reason.VARIABLE_INVALID if value.unreadable else Reason.VARIABLE_MISSING
+        return Unrendered(reason or usual, f"{what} {value}")
+    if isinstance(value, Failed):
+        return Unrendered(reason or Reason.EXPRESSION_FAILED, f"{what} cannot be worked out: {value.detail}")
+    return value
 
 
 def _render_language(route: Route, payload: Mapping[str, Any]) -> str | Unrendered | None:
@@ -190,11 +192,9 @@ def _render_button(button: ButtonSource, payload: Mapping[str, Any]) -> Button |
 def _read_instant(
     what: str, source: Expression, payload: Mapping[str, Any], store: Store, reason: Reason
 ) -> int | Unrendered:
-    value = source.evaluate(payload)
-    if isinstance(value, Missing):
-        return Unrendered(reason, f"{what} {value}")
-    if isinstance(value, Failed):
-        return Unrendered(reason, f"{what} cannot be worked out: {value.detail}")
+    value = _evaluate(what, source, payload, reason)
+    if isinstance(value, Unrendered):
+        return value
     until = parse_instant(value, store.timezone, end_of_day=True, day_ends=store.day_ends)
     return Unrendered(reason, f"{what} (`{source.source}`) is not a date") if until is None else until
 
@@ -215,12 +215,9 @@ def compute_dedup_key(route: Route, event: Event) -> str | Unrendered | None:
     """
     if route.dedup_by is None:
         return None
-    value = route.dedup_by.evaluate(event.payload)
-    if isinstance(value, Missing):
-        reason = Reason.VARIABLE_INVALID if value.unreadable else Reason.VARIABLE_MISSING
-        return Unrendered(reason, f"dedup_by {value}")
-    if isinstance(value, Failed):
-        return Unrendered(Reason.EXPRESSION_FAILED, f"dedup_by cannot be worked out: {value.detail}")
+    value = _evaluate("dedup_by", route.dedup_by, event.payload)
+    if isinstance(value, Unrendered):
+        return value
     key = _write_key(value)
     return key if len(key) <= _KEY_LIMIT else "sha256:" + checksum(key.encode("utf-8", "surrogatepass"))
 

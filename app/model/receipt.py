@@ -37,6 +37,19 @@ class Receipt:
     wamid: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What WhatsApp says of a template, or, where none is named, of the account.
+
+    `reason`: why nothing of it is sent; None: it may be sent again. `language` "": of all. `passing`: only a pace.
+    """
+
+    reason: Reason | None
+    template: str = ""
+    language: str = ""
+    passing: bool = False
+
+
 Wish = Literal["stop", "resume"]
 """What a customer asks for: no more marketing, or marketing again."""
 
@@ -45,6 +58,7 @@ Wish = Literal["stop", "resume"]
 class Reply:
     """What a customer sent back. `sender`: E.164, "" where the provider does not say; `text` is never kept or shown.
 
+    `payload`: what the template's author put behind the button that was tapped; no more shown than the text.
     `tapped`: a button of a message of ours, whose ids are `delivery_id` and `provider_message_id` (None if unsaid).
     `wish`: where WhatsApp itself says what they chose. `at` as in Receipt.
     """
@@ -56,3 +70,4 @@ class Reply:
     provider_message_id: str | None = None
     at: int | None = None
     wish: Wish | None = None
+    payload: str = field(default="", repr=False)

@@ -1,4 +1,4 @@
-"""How requests to providers leave this network."""
+"""Requests to providers leave this network directly, or in the way that the settings tell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Whom TLS trusts beside the system's authorities, and the proxy in between."""
+    """A way tells whom TLS trusts beside the system's authorities, and the proxy in between."""
 
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)  # may hold a password

@@ -1,4 +1,4 @@
-"""Where log lines go: into a bounded queue that one thread writes out, so that no reader stops those who write."""
+"""Log lines go into a bounded queue that one thread writes out, so that no reader stops those who write."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND substr(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What an attempt came to, and what follows; `tries` are its HTTP requests."""
+    """An attempt came to this outcome, then this follows; `tries` are its HTTP requests."""
 
     attempt: Attempt
     outcome: Outcome

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from app.delivery.decide import probe_wait_ms
+from app.delivery.holds import REINSTATED
 from app.model.delivery import Reason
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Hold, NewHold
@@ -80,6 +81,11 @@ def put_new(tx: Tx, scope: str, reason: Reason, probe_at: int | None) -> NewHold
     return NewHold(scope, reason.value) if put_hold(tx, scope, reason, probe_at) else None
 
 
+def put_probed(tx: Tx, scope: str, reason: Reason) -> NewHold | None:
+    """Set a hold that ends by itself once a message gets through; return it if none stood."""
+    return put_new(tx, scope, reason, tx.now + probe_wait_ms(scope))
+
+
 def release_hold(tx: Tx, scope: str) -> bool:
     """End a hold, as a person wishes; False if there was none. What it was set for is counted anew."""
     forget_refusals(tx, scope.removeprefix("route:"))
@@ -91,11 +97,18 @@ def release_probed(tx: Tx, scopes: Iterable[str]) -> tuple[str, ...]:
     return tuple(scope for scope in scopes if _end_hold(tx, _RELEASE_PROBED, scope, by_hand=False))
 
 
-def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool) -> bool:
+def lift_hold(tx: Tx, scope: str, reasons: Collection[str]) -> bool:
+    """End a hold that stands for one of these reasons and not by hand, since WhatsApp says so."""
+    stood = first(tx.rows(_STOOD, scope=scope))
+    fits = stood is not None and stood.reason in reasons
+    return fits and _end_hold(tx, _RELEASE_PROBED, scope, by_hand=False, why=REINSTATED)
+
+
+def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool, why: str | None = None) -> bool:
     stood = first(tx.rows(_STOOD, scope=scope))
     if stood is None or not tx.run(statement, scope=scope):
         return False
-    note_change(tx, scope, "released", stood.reason, by_hand=by_hand)
+    note_change(tx, scope, "released", why or stood.reason, by_hand=by_hand)
     return True
 
 

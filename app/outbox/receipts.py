@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from app.delivery.decide import probe_wait_ms, scope_to_hold
+from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import Cause, Move, settles
 from app.message.redact import strike_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.claim import thaw_message
-from app.outbox.holds import put_new
 from app.outbox.move import move, note_step
 from app.outbox.people import adopt_people, hash_message_id, hash_person
 from app.outbox.store import Row, Tx
@@ -65,6 +64,11 @@ def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> Noted:
     _learn_ids(tx, known, receipt.provider_message_id, receipt.wamid)
     holds_set = _take_receipt(tx, provider, known, receipt)
     return Noted(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
+
+
+def apply_receipts(tx: Tx, provider: str, receipts: Sequence[Receipt]) -> tuple[Noted, ...]:
+    """Record receipts, in their order."""
+    return tuple(apply_receipt(tx, provider, receipt) for receipt in receipts)
 
 
 def apply_reply(tx: Tx, provider: str, reply: Reply, wish: Wish | None) -> Heard:

@@ -81,7 +81,7 @@ class NewHold:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What `apply_receipt` came to: of which delivery it was, all None while it is of none. `recipient`: in clear."""
+    """What a receipt came to: of which delivery it was, all None while it is of none. `recipient`: in clear."""
 
     delivery_id: str | None = None
     event_id: str | None = None

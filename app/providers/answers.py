@@ -1,4 +1,4 @@
-"""What an answer means, whichever provider gave it: by its status, its words, its codes and its ids (DESIGN §4.4-4.5).
+"""An answer means the same whichever provider gave it: by its status, its words, its codes and its ids.
 
 It is an acceptance only where something in it says so and nothing says otherwise, and one that may have been an
 acceptance is never a reason to send again.
@@ -21,16 +21,7 @@ from app.providers.base import Response
 from app.providers.json import first_text, parse_json, read_instant, read_path
 from app.providers.redact import redact
 from app.providers.signs import is_plain, read_signs
-from app.providers.trouble import (
-    REFUSED,
-    THROTTLED,
-    Meaning,
-    Trouble,
-    describe_trouble,
-    judge_trouble,
-    outcome_of,
-    read_trouble,
-)
+from app.providers.trouble import REFUSED, THROTTLED, Meaning, Trouble, describe_trouble, judge_trouble, read_trouble
 from app.values.path import list_paths
 
 MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
@@ -102,54 +93,50 @@ def read_answer(
     """Return what an answer means, whatever its bytes. `list_secrets`: what its words may not show."""
     answer = parse_json(response.body)
     if is_success(response.status):
-        outcome = _read_acceptance(response.status, answer, rule, id_paths)
-        return outcome or _read_success(response, answer, rule, id_paths, list_secrets())
+        return _read_success(response, answer, rule, id_paths, list_secrets)
     outcome = _read_failure(response, answer, treat_500_as, list_secrets())
     message_id = read_signs(answer).message_id or ""
     # An id of a message has a digit; a word there is an error's name.
     return _keep_taken(outcome, message_id if re.search(r"\d", message_id) else None)
 
 
-def _read_acceptance(status: int, answer: Any, rule: AcceptedRule, id_paths: Sequence[str]) -> Outcome | None:
-    """Return what nearly every answer means, None where it takes a closer look to tell."""
-    if rule.statuses and status not in rule.statuses:
-        return Uncertain(Reason.ANSWER_UNREADABLE, f"HTTP {status}: not one of `accepted.statuses`")
-    if not (rule.any_2xx or is_plain(answer)):
-        return None
-    message_id = first_text(answer, id_paths)
-    said = rule.holds(answer) if rule.path else message_id is not None
-    return Accepted(message_id) if rule.any_2xx or said else None
-
-
 def _read_success(
-    response: Response, answer: Any, rule: AcceptedRule, id_paths: Sequence[str], secrets: Sequence[str]
+    response: Response,
+    answer: Any,
+    rule: AcceptedRule,
+    id_paths: Sequence[str],
+    list_secrets: Callable[[], Sequence[str]],
 ) -> Outcome:
     status = response.status
+    if rule.statuses and status not in rule.statuses:
+        return Uncertain(Reason.ANSWER_UNREADABLE, f"HTTP {status}: not one of `accepted.statuses`")
+    message_id = first_text(answer, id_paths)
+    said = rule.holds(answer) if rule.path else message_id is not None
+    if rule.any_2xx or (said and is_plain(answer)):
+        return Accepted(message_id)
+    secrets = list_secrets()
     if not isinstance(answer, dict | list):
         told = _describe_page(response, secrets) or "the body is not the JSON we expect"
-        return Uncertain(Reason.ANSWER_UNREADABLE, f"HTTP {status}: {told}"[:MAX_DETAIL])
+        return Uncertain(Reason.ANSWER_UNREADABLE, _describe(status, told))
     signs, trouble = read_signs(answer), read_trouble(answer)
-    message_id = first_text(answer, id_paths) or signs.message_id
+    message_id = message_id or signs.message_id
     if signs.error:
-        wait_ms = read_wait(response.headers, trouble.words)
-        outcome = outcome_of(judge_trouble(trouble), _describe(status, trouble, secrets), wait_ms)
+        detail = _describe(status, describe_trouble(trouble, secrets))
+        outcome = judge_trouble(trouble).to_outcome(detail, read_wait(response.headers, trouble.words))
         return _keep_taken(outcome, message_id)
-    said = message_id or (signs.taken and judge_trouble(trouble) == REFUSED)
-    if rule.holds(answer) if rule.path else said and not signs.word:
+    taken = message_id or (signs.taken and judge_trouble(trouble) == REFUSED)
+    if said if rule.path else taken and not signs.word:
         return Accepted(message_id)
-    why = _explain_doubt(rule, signs.word, secrets)
-    return Uncertain(Reason.ANSWER_UNREADABLE, _list_keys(f"HTTP {status}: {why}", answer), message_id)
+    told = _describe(status, _explain_doubt(rule, signs.word, answer, secrets))
+    return Uncertain(Reason.ANSWER_UNREADABLE, told, message_id)
 
 
-def _explain_doubt(rule: AcceptedRule, word: str, secrets: Sequence[str]) -> str:
+def _explain_doubt(rule: AcceptedRule, word: str, answer: Any, secrets: Sequence[str]) -> str:
+    why = f'"{redact(word[:40], secrets)}" is no status we know' if word else "it names neither an id nor an error"
     if rule.path:
-        return f"`{rule.path}` is not what `accepted` asks for"
-    return f'"{redact(word[:40], secrets)}" is no status we know' if word else "it names neither an id nor an error"
-
-
-def _list_keys(told: str, answer: Any) -> str:
-    keys = name_keys(answer)
-    return f"{told}; its keys: {', '.join(keys)}"[:MAX_DETAIL] if keys else told
+        why = f"`{rule.path}` is not what `accepted` asks for"
+    keys = ", ".join(name_keys(answer))
+    return f"{why}; its keys: {keys}" if keys else why
 
 
 def name_keys(answer: Any) -> Sequence[str]:
@@ -170,31 +157,25 @@ def _keep_taken(outcome: Outcome, message_id: str | None) -> Outcome:
 def _read_failure(
     response: Response, answer: Any, treat_500_as: Literal["retry", "unknown"], secrets: Sequence[str]
 ) -> Outcome:
-    """Return what an answer other than 2xx means, whatever its bytes.
-
-    A WhatsApp error code in a field of its own says more than a refusing status or a 500, and so do words of being
-    asked to wait.
-    """
+    # A WhatsApp error code in a field of its own says more than a refusing status or a 500, and so do words of being
+    # asked to wait.
     status, trouble = response.status, _read_failure_trouble(response.body, answer)
-    page = _describe_page(response, secrets)
-    detail = f"HTTP {status}: {page}"[:MAX_DETAIL] if page else _describe(status, trouble, secrets)
+    detail = _describe(status, _describe_page(response, secrets) or describe_trouble(trouble, secrets))
     meaning = judge_trouble(trouble)
     wait_ms = read_wait(response.headers, trouble.words)
     if (trouble.sure or trouble.transient) and (status in REFUSING or status in (402, 403, 429, 500)):
-        return outcome_of(meaning, detail, wait_ms)
+        return meaning.to_outcome(detail, wait_ms)
     match status:
         case 429:
-            return Retryable(Reason.RATE_LIMITED, Scope.PROVIDER, wait_ms, detail)
+            return THROTTLED.to_outcome(detail, wait_ms)
         case 503:
             return Retryable(Reason.UNAVAILABLE, Scope.PROVIDER, wait_ms, detail)
         case 500 if treat_500_as == "retry":
             return Retryable(Reason.SERVER_ERROR, Scope.MESSAGE, read_retry_after(response.headers), detail)
-        case 408:
-            return Uncertain(Reason.GATEWAY_FAILED, detail)
-        case _ if 500 <= status < 600:  # noqa: PLR2004 - the bounds of 5xx
+        case _ if status == 408 or 500 <= status < 600:  # noqa: PLR2004 - Timeout, and the bounds of 5xx
             return Uncertain(Reason.GATEWAY_FAILED, detail)
         case _ if meaning == THROTTLED and (status in REFUSING or status in (402, 403)):
-            return outcome_of(meaning, detail, wait_ms)
+            return meaning.to_outcome(detail, wait_ms)
         case _:
             return _read_refusal(status, trouble, meaning, detail)
 
@@ -219,14 +200,12 @@ def _read_refusal(status: int, trouble: Trouble, meaning: Meaning, detail: str) 
         case _ if 300 <= status < 400:  # noqa: PLR2004 - the bounds of 3xx
             return Rejected(Reason.REDIRECTED, Scope.PROVIDER, detail)
         case _ if status in REFUSING or status == 409:  # noqa: PLR2004 - Conflict
-            return outcome_of(meaning, detail)
+            return meaning.to_outcome(detail)
         case _:
             return Uncertain(Reason.ANSWER_UNREADABLE, detail)
 
 
-def _describe(status: int, trouble: Trouble, secrets: Sequence[str]) -> str:
-    """Return a line for people: the status, the code, and the known error fields, redacted."""
-    told = describe_trouble(trouble, secrets)
+def _describe(status: int, told: str) -> str:
     return f"HTTP {status}: {told}"[:MAX_DETAIL] if told else f"HTTP {status}"
 
 

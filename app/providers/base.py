@@ -1,8 +1,8 @@
 """The seam to a WhatsApp sender: pure functions of values, no network.
 
-A provider type is one module with a class that holds its settings and answers five questions: what
+A provider type is one module with a class that holds its settings and answers six questions: what
 request carries this message, what does that answer mean, is this webhook worth reading, what does it report of our
-messages, and what of customers. The one
+messages, what of customers, and what of templates and the account. The one
 retrying client (client.py) does the talking. To add a type: write the module, add its line to
 providers/__init__.py, and the contract suite (tests/providers/test_contract.py) says what is missing.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template
 from app.model.delivery import Outcome
 from app.model.message import Message
-from app.model.receipt import Receipt, Reply
+from app.model.receipt import Notice, Receipt, Reply
 from app.sources.signature import Mistake
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
@@ -25,9 +25,7 @@ LIST_LIMIT_BYTES = 4 * 1024 * 1024
 
 
 class Provider(Protocol):
-    """One configured account. `named_variables` says whether its API wants template variables by name."""
-
-    named_variables: ClassVar[bool]
+    """One configured account."""
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
         """Return the request that asks the provider to send `message`."""
@@ -46,6 +44,9 @@ class Provider(Protocol):
 
     def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
         """Return what customers sent back, () where a verified webhook holds nothing of them. Never raises."""
+
+    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
+        """Return what a verified webhook says of templates and of the account. Never raises."""
 
 
 @runtime_checkable

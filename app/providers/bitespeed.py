@@ -2,7 +2,7 @@
 
 Known (https://www.nector.io/blog/nector-bitespeed-integration): a channel id, a user id and a template id,
 and variables in order. The body below is made of just these; put `path`, `headers`, `body`, `accepted` and
-`message_id` (see json_api.py) into the YAML as BiteSpeed tells you. Its inbox is a Chatwoot, whose webhooks
+`message_id` (see http.py) into the YAML as BiteSpeed tells you. Its inbox is a Chatwoot, whose webhooks
 are read as receipts.
 """
 
@@ -14,19 +14,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.model.delivery import Outcome
-from app.model.message import Message
-from app.model.receipt import Receipt, Reply
-from app.providers.base import Request, Response
-from app.providers.http import (
-    JsonApiSettings,
-    build_mapped_request,
-    collect_texts,
-    mapped_secrets,
-    read_mapped_response,
-)
-from app.providers.json import as_items, as_mapping, first_text, parse_json, read_instant, read_path
+from app.model.receipt import Notice, Receipt, Reply
+from app.providers.http import JsonApi, JsonApiSettings, collect_texts, mapped_secrets
+from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
+from app.providers.notices import read_meta_notices
 from app.providers.signature import find_token_mistake, has_token
+from app.providers.webhook import parse_webhook
 from app.providers.whatsapp import (
     failure_of,
     is_of_somebody,
@@ -61,9 +54,7 @@ class BitespeedSettings(JsonApiSettings):
 
     type: Literal["bitespeed"]
     channel_id: str = Field(
-        repr=False,
-        description="Channel ID, as BiteSpeed's staff gave it out.",
-        examples=["${BITESPEED_CHANNEL_ID}"],
+        repr=False, description="Channel ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_CHANNEL_ID}"]
     )
     user_id: str = Field(
         repr=False, description="User ID, as BiteSpeed's staff gave it out.", examples=["${BITESPEED_USER_ID}"]
@@ -80,20 +71,11 @@ class BitespeedSettings(JsonApiSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class Bitespeed:
+class Bitespeed(JsonApi):
     """One configured BiteSpeed account."""
 
     settings: BitespeedSettings
     settings_type: ClassVar[type[BitespeedSettings]] = BitespeedSettings
-    named_variables: ClassVar[bool] = False
-
-    def build_request(self, message: Message, delivery_id: str) -> Request:
-        """Return the request that the settings describe."""
-        return build_mapped_request(self.settings, message, delivery_id)
-
-    def read_response(self, response: Response) -> Outcome:
-        """Say what the answer means by the settings' `accepted` and `message_id`."""
-        return read_mapped_response(self.settings, response)
 
     def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
         """Return what is wrong with `?token=`."""
@@ -103,19 +85,23 @@ class Bitespeed:
         """Tell whether the webhook carries `?token=`: its sender signs nothing."""
         return has_token(self.settings.webhook_token.get_secret_value(), query)
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:  # noqa: ARG002 - the seam
+    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
         """Return what Chatwoot events say of our messages; WhatsApp's own form is understood, too."""
-        value, secrets = parse_json(body), mapped_secrets(self.settings)
+        value, secrets = parse_webhook(headers, body), mapped_secrets(self.settings)
         events = as_items(value) or (value,)
         chatwoot = [receipt for event in events for receipt in _read_event(as_mapping(event), secrets)]
         return (*chatwoot, *read_meta_statuses(value, secrets))
 
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:  # noqa: ARG002 - the seam
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
         """Return what customers wrote, as Chatwoot tells of it. A tapped button is a text like any other there."""
-        value = parse_json(body)
+        value = parse_webhook(headers, body)
         replies = (_read_reply(as_mapping(event)) for event in as_items(value) or (value,))
         said = (reply for reply in replies if reply is not None and is_of_somebody(reply))
         return (*said, *read_meta_replies(value))
+
+    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
+        """Return what WhatsApp's own form says of templates and of the account."""
+        return read_meta_notices(parse_webhook(headers, body))
 
 
 def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Receipt]:

@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, stop_before_delay
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
 
 from app.errors import find_place
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
-from app.observe.tracing import Attributes, NoTracer, Span, Tracer
+from app.observe.tracing import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response
 from app.providers.json import MAX_BYTES, parse_json
@@ -43,7 +43,6 @@ _NEVER_SENT = (
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,  # h11 refuses to put our request into bytes
 )
-_BAD_CERTIFICATE = "the provider's TLS certificate cannot be verified"
 # The first that fits; of a cause and the system's own error behind it.
 _BREAKS: tuple[tuple[type[Exception], str], ...] = (
     (socket.gaierror, "the host's name is not found: `base_url`, or DNS"),
@@ -57,7 +56,7 @@ SHOWN_ANSWERS = 3  # of a provider: its keys tell how to describe it
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a send came to: the outcome, the requests it took, and the last answer's status if there was one.
+    """A send came to this outcome, took so many requests, and had the last answer's status if there was one.
 
     `keys`: those of the answer, of the first few that were a 2xx.
     """
@@ -154,17 +153,17 @@ class ProviderClient:
             request = provider.build_request(message, delivery_id)
         except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
             return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
-        tried = 0
-
-        async def try_once() -> Sent:
-            nonlocal tried
-            tried += 1
-            return await self._try_once(provider, request, _Try(write_before), tried)
-
         began = loop.time()
-        sent = await try_once()
+        sent = await self._try_once(provider, request, _Try(write_before), 1)
         if tries > 1 and _is_worth_a_quick_try(sent):
-            sent = await self._retrying(tries, loop.time() - began)(_first_then(sent, try_once))
+            # tenacity's machinery is for the rare send that needs it: its first try is the one that has been.
+            numbers = iter(range(1, tries + 1))
+
+            async def try_next() -> Sent:
+                number = next(numbers)
+                return sent if number == 1 else await self._try_once(provider, request, _Try(write_before), number)
+
+            sent = await self._retrying(tries, loop.time() - began)(try_next)
         return replace(sent, outcome=strike_values(sent.outcome, message))
 
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
@@ -184,13 +183,11 @@ class ProviderClient:
         return AsyncRetrying(
             retry=retry_if_result(_is_worth_a_quick_try),
             stop=stop_after_attempt(tries) | stop_before_delay(self._timeout_s * (BUDGET_TIMEOUTS - 1) - spent_s),
-            wait=self._draw_wait,
+            wait=lambda state: self._draw() * min(BASE_WAIT_S * 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_S),
             sleep=self._sleep,
-            retry_error_callback=_last_result,
+            # called when it stops, which it does only after a result
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-
-    def _draw_wait(self, state: RetryCallState) -> float:
-        return self._draw() * min(BASE_WAIT_S * 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_S)
 
     async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
         # No traceparent goes along: the vendor is no part of our traces, and a header that its API does not know is a
@@ -199,7 +196,10 @@ class ProviderClient:
         attributes: Attributes = {"http.request.method": request.method, "server.address": host, "relay.try": tries}
         with self._tracer.open_span(f"{request.method} {self._name}", attributes, kind="client") as span:
             sent = await self._ask(provider, request, trial, tries)
-            _note_answer(span, sent)
+            if sent.http_status is not None:
+                span.note({"http.response.status_code": sent.http_status})
+            if not isinstance(sent.outcome, Accepted):
+                span.fail(sent.outcome.reason.value)
         return sent
 
     async def _ask(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
@@ -216,12 +216,9 @@ class ProviderClient:
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
     async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
+        trace = {"trace": trial.watch}
         outgoing = self._http.build_request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            content=request.body,
-            extensions={"trace": trial.watch},
+            request.method, request.url, headers=request.headers, content=request.body, extensions=trace
         )
         answer = await self._http.send(outgoing, stream=True)
         try:
@@ -252,19 +249,9 @@ def _read_host(url: str) -> str:
         return ""
 
 
-def _note_answer(span: Span, sent: Sent) -> None:
-    if sent.http_status is not None:
-        span.note({"http.response.status_code": sent.http_status})
-    if not isinstance(sent.outcome, Accepted):
-        span.fail(sent.outcome.reason.value)
-
-
 def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
-    """Return whom TLS connections to this URL trust, those of `ca_file` too: nobody where it is not https.
-
-    Reading the system's authorities takes 40 ms.
-    """
-    if url.startswith("https:"):
+    """Return whom TLS connections to this URL trust, those of `ca_file` too: nobody where it is not https."""
+    if url.startswith("https:"):  # reading the system's authorities takes 40 ms
         trust: ssl.SSLContext = httpx2.create_ssl_context(trust_env=False)
         if ca_file is not None:
             trust.load_verify_locations(ca_file)
@@ -291,7 +278,7 @@ def _describe_bug(error: Exception) -> str:
 def _describe_break(error: Exception) -> str:
     """Return which part of connecting failed: the name, the port or the certificate."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return _BAD_CERTIFICATE
+        return "the provider's TLS certificate cannot be verified"
     causes = [error, *filter(None, (error.__cause__, getattr(error.__cause__, "os_error", None)))]
     for kind, told in _BREAKS:
         if any(isinstance(cause, kind) for cause in causes):
@@ -300,20 +287,5 @@ def _describe_break(error: Exception) -> str:
     return f"{type(error).__name__}: {os.strerror(number)}" if number else type(error).__name__
 
 
-def _first_then(first: Sent, try_once: Callable[[], Awaitable[Sent]]) -> Callable[[], Awaitable[Sent]]:
-    """Return tries whose first is one that has been: tenacity's machinery is for the rare send that needs it."""
-    been = [first]
-
-    async def try_next() -> Sent:
-        return been.pop() if been else await try_once()
-
-    return try_next
-
-
 def _is_worth_a_quick_try(sent: Sent) -> bool:
     return isinstance(sent.outcome, Retryable) and sent.outcome.reason is Reason.CONNECT_FAILED
-
-
-def _last_result(state: RetryCallState) -> Any:
-    # tenacity calls this when it stops, which it does only after a result
-    return state.outcome.result() if state.outcome is not None else None

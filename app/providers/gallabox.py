@@ -13,22 +13,24 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.mapping.parts import find_listed_kind
-from app.mapping.template import Template, TemplateButton
+from app.mapping.template import Template, TemplateButton, find_listed_kind
 from app.message.components import BUTTONS
 from app.model.delivery import Outcome
 from app.model.message import Button, Header, Location, Message
-from app.model.receipt import Receipt, ReceiptStatus, Reply
+from app.model.receipt import Notice, Receipt, ReceiptStatus, Reply
 from app.providers.answers import read_answer
 from app.providers.base import LIST_LIMIT_BYTES, Request, Response
 from app.providers.json import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
+from app.providers.notices import read_meta_notices, read_template_notice
 from app.providers.request import RemoteSettings, build_json_request, check_header_secret, name_variables, secrets_of
 from app.providers.signature import find_signature_mistake, has_base64_signature, has_hex_signature
+from app.providers.webhook import parse_webhook
 from app.providers.whatsapp import (
     failure_of,
     is_of_somebody,
     read_meta_replies,
     read_meta_statuses,
+    read_payload,
     read_said,
     read_sender,
     read_status_word,
@@ -58,6 +60,10 @@ _SENDER_PATHS = (
     "contact.phone[0]",
     "data.contact.phone[0]",
 )
+# The body of Template.Status is not documented.
+_TEMPLATE_PATHS = ("template.name", "data.template.name", "templateName", "data.templateName", "data.name", "name")
+_LANGUAGE_PATHS = ("template.language", "data.template.language", "data.language", "language")
+_TEMPLATE_STATUS_PATHS = ("template.status", "data.template.status", "data.status", "status", "event")
 # The message that a customer answers or tapped on.
 _ANSWERED_OUR_PATHS = ("whatsapp.context.localMessageId", "context.localMessageId", *_OUR_ID_PATHS)
 _ANSWERED_ITS_PATHS = ("whatsapp.context.id", "data.whatsapp.context.id", "context.id", "whatsapp.context.messageId")
@@ -101,7 +107,6 @@ class Gallabox:
 
     settings: GallaboxSettings
     settings_type: ClassVar[type[GallaboxSettings]] = GallaboxSettings
-    named_variables: ClassVar[bool] = True
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
         """Return `POST /devapi/messages/whatsapp`; our id travels as `localMessageId` and comes back in webhooks."""
@@ -138,7 +143,7 @@ class Gallabox:
         event = _read_event_name(headers)
         if event and event not in _STATUS_EVENTS | _FAILED_EVENTS:
             return ()
-        value, secrets = parse_json(body), secrets_of(self.settings)
+        value, secrets = parse_webhook(headers, body), secrets_of(self.settings)
         items = as_items(value) or (value,)
         receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
         return (*(receipt for receipt in receipts if receipt is not None), *read_meta_statuses(value, secrets))
@@ -148,9 +153,18 @@ class Gallabox:
         event = _read_event_name(headers)
         if event not in _REPLY_EVENTS:
             return ()
-        value = parse_json(body)
+        value = parse_webhook(headers, body)
         replies = (_read_reply(item, tapped=event == _TAP_EVENT) for item in as_items(value) or (value,))
         return (*(reply for reply in replies if is_of_somebody(reply)), *read_meta_replies(value))
+
+    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
+        """Return what `Template.Status` says of a template, or WhatsApp's own form of that and of the account."""
+        event = _read_event_name(headers)
+        if event not in {"", "template.status"}:
+            return ()
+        value = parse_webhook(headers, body)
+        told = read_template_notice(value, _TEMPLATE_PATHS, _LANGUAGE_PATHS, _TEMPLATE_STATUS_PATHS) if event else ()
+        return (*told, *read_meta_notices(value))
 
     def list_templates_request(self) -> Request | None:
         """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`, None without `account_id`; it may take 4 MiB."""
@@ -233,6 +247,7 @@ def _read_reply(value: Any, *, tapped: bool) -> Reply:
         first_text(value, _ANSWERED_OUR_PATHS),
         first_text(value, _ANSWERED_ITS_PATHS),
         _read_time(value),
+        payload=read_payload(said),
     )
 
 

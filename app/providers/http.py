@@ -1,35 +1,25 @@
 """A JSON API described in the YAML: what `type: http` and `type: bitespeed` share.
 
-path: /v1/send                          after base_url; default: none
-query: {whatsappNumber: $phone}
-method: POST
-headers: {authorization: "Bearer ${TOKEN}", idempotency-key: $delivery_id}
-body: {to: $phone, templateId: $template, params: $variables}     request.py lists the placeholders
-form: {To: $phone_plus, Vars: $variables_by_name}                 instead of body
-accepted: {statuses: [200, 202], path: data.status, equals: queued, any_2xx: false}
-message_id: [data.id, messages[0].id]   the first that is there
+docs/mapping-guide.md shows one, and lists the placeholders.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
 
 from app.model.delivery import Outcome
 from app.model.message import Message
-from app.model.receipt import Receipt, Reply
-from app.providers.answers import (
-    ANY_RULE,
-    MESSAGE_ID_PATHS,
-    AcceptedRule,
-    read_answer,
-)
+from app.model.receipt import Notice, Receipt, Reply
+from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
 from app.providers.base import Request, Response
-from app.providers.json import first_text, parse_json
+from app.providers.json import first_text
+from app.providers.mapped_receipts import ReceiptsRule, read_mapped_receipts
+from app.providers.notices import read_meta_notices
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
@@ -49,6 +39,7 @@ from app.providers.request import (
     secrets_of,
 )
 from app.providers.signature import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
+from app.providers.webhook import parse_webhook
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
 from app.sources.signature import Mistake
 
@@ -57,6 +48,16 @@ _NO_RULE = (
     "does not say by what an answer means that the message was taken",
     "write accepted: {path: data.status, equals: queued} as `answer.shape` in the log shows it, or accepted: {}",
 )
+
+
+# Where a placeholder may stand.
+_CHECKS: Mapping[str, Callable[[Any, Collection[str]], None]] = {
+    "path": check_path,
+    "headers": check_headers,
+    "query": check_fields,
+    "body": check_mapping,
+    "form": check_fields,
+}
 
 
 def _as_tuple(value: Any) -> Any:
@@ -74,7 +75,7 @@ class JsonApiSettings(RemoteSettings):
         "", pattern=r"^([/?][\x21-\x5b\x5d-\x7e]*)?$", description="What follows base_url.", examples=["/v1/send"]
     )
     method: Literal["POST", "PUT", "PATCH"] = Field("POST", description="HTTP method of the request.")
-    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(
+    headers: dict[str, str] = Field(
         default_factory=dict,
         repr=False,
         description="More headers; content-type is always application/json.",
@@ -107,37 +108,19 @@ class JsonApiSettings(RemoteSettings):
 
     @property
     def is_guessed(self) -> bool:
-        """Whether the file does not say how an answer tells that the message was taken."""
+        """The file does not say how an answer tells that the message was taken."""
         return not (self.accepted.path or self.accepted.any_2xx)
 
     def list_doubts(self) -> Sequence[tuple[str, str]]:
         """Return what `check` should warn of, and the cure of each."""
         return () if "accepted" in self.model_fields_set else (_NO_RULE,)
 
-    @field_validator("path")
+    @field_validator(*_CHECKS)
     @classmethod
-    def _check_path(cls, value: str) -> str:
-        check_path(value, MESSAGE_NAMES | set(cls.constants))
-        return value
-
-    @field_validator("headers")
-    @classmethod
-    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
-        check_fields(value, MESSAGE_NAMES | set(cls.constants), texts_only=True)
-        return value
-
-    @field_validator("body")
-    @classmethod
-    def _check_body(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    def _check_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
         json.dumps(value, allow_nan=False)
-        check_mapping(value, MESSAGE_NAMES | set(cls.constants))
-        return value
-
-    @field_validator("query", "form")
-    @classmethod
-    def _check_fields(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-        json.dumps(value, allow_nan=False)
-        check_fields(value or {}, MESSAGE_NAMES | set(cls.constants))
+        if value:
+            _CHECKS[str(info.field_name)](value, MESSAGE_NAMES | set(cls.constants))
         return value
 
     @field_validator("form")
@@ -148,28 +131,35 @@ class JsonApiSettings(RemoteSettings):
         return value
 
 
-def build_mapped_request(settings: JsonApiSettings, message: Message, delivery_id: str) -> Request:
-    """Return the request that the settings describe for this message."""
-    constants = {name: getattr(settings, name) for name in settings.constants}
-    values = {**constants, **message_values(message, delivery_id)}
-    url = settings.base_url + fill_path(settings.path, values)
-    if query := encode_fields(fill_fields(settings.query, values)):
-        url += f"{'&' if '?' in url else '?'}{query}"
-    headers = fill_headers(settings.headers, values)
-    if settings.form is None:
-        return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
-    return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
+@dataclass(frozen=True, slots=True)
+class JsonApi:
+    """One configured account whose requests and answers the YAML describes."""
 
+    settings: JsonApiSettings
 
-def read_mapped_response(settings: JsonApiSettings, response: Response) -> Outcome:
-    """Return what an answer means by the settings' `accepted` and `message_id`."""
-    return read_answer(
-        response,
-        treat_500_as=settings.treat_500_as,
-        list_secrets=lambda: mapped_secrets(settings),
-        rule=settings.accepted,
-        id_paths=settings.message_id,
-    )
+    def build_request(self, message: Message, delivery_id: str) -> Request:
+        """Return the request that the settings describe."""
+        settings = self.settings
+        constants = {name: getattr(settings, name) for name in settings.constants}
+        values = {**constants, **message_values(message, delivery_id)}
+        url = settings.base_url + fill_path(settings.path, values)
+        if query := encode_fields(fill_fields(settings.query, values)):
+            url += f"{'&' if '?' in url else '?'}{query}"
+        headers = fill_headers(settings.headers, values)
+        if settings.form is None:
+            return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
+        return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
+
+    def read_response(self, response: Response) -> Outcome:
+        """Say what the answer means by the settings' `accepted` and `message_id`."""
+        settings = self.settings
+        return read_answer(
+            response,
+            treat_500_as=settings.treat_500_as,
+            list_secrets=lambda: mapped_secrets(settings),
+            rule=settings.accepted,
+            id_paths=settings.message_id,
+        )
 
 
 def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
@@ -196,23 +186,17 @@ class HttpSettings(JsonApiSettings):
     type: Literal["http"]
     webhook_secret: SecretStr = Field(SecretStr(""), description="Signs receipts, as Meta does it.")
     webhook_token: SecretStr = Field(SecretStr(""), description="?token= of the URL for receipts that are not signed.")
+    receipts: ReceiptsRule | None = Field(
+        None, description="Where its receipts say what; those in the form of WhatsApp's own API need no description."
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
+class Http(JsonApi):
     """One configured JSON API."""
 
     settings: HttpSettings
     settings_type: ClassVar[type[HttpSettings]] = HttpSettings
-    named_variables: ClassVar[bool] = False
-
-    def build_request(self, message: Message, delivery_id: str) -> Request:
-        """Return the request that the settings describe."""
-        return build_mapped_request(self.settings, message, delivery_id)
-
-    def read_response(self, response: Response) -> Outcome:
-        """Say what the answer means by the settings' `accepted` and `message_id`."""
-        return read_mapped_response(self.settings, response)
 
     def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
         """Return why the signature can sign nothing, or, without a `webhook_secret`, what is wrong with the token."""
@@ -228,10 +212,16 @@ class Http:
             return has_hex_signature(secret, headers.get("x-hub-signature-256", ""), body)
         return has_token(self.settings.webhook_token.get_secret_value(), query)
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:  # noqa: ARG002 - the seam
-        """Return the statuses of a WhatsApp Cloud API webhook."""
-        return read_meta_statuses(parse_json(body), mapped_secrets(self.settings))
+    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
+        """Return the statuses of a WhatsApp Cloud API webhook, and what the settings' `receipts` find."""
+        value, secrets, rule = parse_webhook(headers, body), mapped_secrets(self.settings), self.settings.receipts
+        mapped = read_mapped_receipts(rule, value, secrets) if rule else ()
+        return (*mapped, *read_meta_statuses(value, secrets))
 
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:  # noqa: ARG002 - the seam
+    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
         """Return what a WhatsApp Cloud API webhook holds of customers."""
-        return read_meta_replies(parse_json(body))
+        return read_meta_replies(parse_webhook(headers, body))
+
+    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
+        """Return what WhatsApp's own form says of templates and of the account."""
+        return read_meta_notices(parse_webhook(headers, body))

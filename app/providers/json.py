@@ -100,15 +100,10 @@ def walk_places(value: Any, inside: tuple[str, ...] = (), levels: int = MAX_LEVE
             yield from walk_places(item, inside, levels - 1)
     elif isinstance(value, dict):
         for name, item in value.items():
-            key = fold_key(name)
+            key = name.lower().replace("_", "").replace("-", "")
             yield Place(key, item, value, inside)
             if isinstance(item, dict | list | str):
                 yield from walk_places(item, (*inside, key), levels - 1)
-
-
-def fold_key(name: str) -> str:
-    """Return a key as it is compared: `Error_Code`, `error-code` and `errorCode` are one."""
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def read_embedded(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What of a provider's words may be shown to people: known fields only, secrets and personal data struck out."""
+"""Of a provider's words people are shown known fields only, with secrets and personal data struck out."""
 
 from __future__ import annotations
 

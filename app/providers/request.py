@@ -1,28 +1,8 @@
 """A request as data: JSON in the YAML, or a form, a query, headers and a path, with placeholders for values.
 
-A placeholder is `$` and a name. Where it is the whole text it stands for the value itself, list or object
-included; inside a longer text its text is put in; `$$` is a dollar sign. A key or list item whose whole
-text is a placeholder without a value is left out, and so is an object or list that ends up empty by it.
-`${NAME}` is the environment's, and was filled in before.
-
-E.g. {to: $phone, templateId: $template, params: $variables, ref: "relay-$delivery_id"}.
-
-| name                | value                                                                        |
-|---------------------|------------------------------------------------------------------------------|
-| template, language  | the template's id; the language (may be absent)                               |
-| phone, phone_plus   | digits with country code; the same with a plus sign                           |
-| name                | the recipient's name (may be absent)                                          |
-| delivery_id         | our id of the delivery, the same on every try                                 |
-| variables           | the values in order: ["Riya", "100"]                                          |
-| variables_by_name   | {"user_name": "Riya"}, or {"1": "Riya"} where the route counts them           |
-| named_values        | [{"name": "user_name", "value": "Riya"}]                                      |
-| text_parameters     | [{"type": "text", "text": "Riya"}], WhatsApp Cloud API's form                 |
-| header              | {"kind": "image", "url": …, "filename": …}, {"kind": "text", "text": …} or     |
-|                     | {"kind": "location", "latitude": …, "longitude": …, "name": …, "address": …}   |
-| header_kind, header_value, header_filename | its parts (may be absent)                              |
-| offer_ends_at       | the end of a limited-time offer, in ms since 1970 (may be absent)             |
-| buttons             | [{"index": 0, "url": …}], or copy_code, payload, otp, flow (absent if none)    |
-| components          | all of it as WhatsApp Cloud API's `components` (absent if there are none)     |
+A placeholder is `$` and a name; docs/mapping-guide.md lists them. Where it is the whole text it stands for the value
+itself, list or object included; inside a longer text its text is put in; `$$` is a dollar sign. A key or list item
+whose whole text is a placeholder without a value is left out, and so is an object or list that ends up empty by it.
 
 A value is data: a `$` inside it means nothing. In a path, a query, a form or a header it is encoded for its place;
 a list or an object is its JSON in a query or a form, and cannot stand in the other two.
@@ -33,9 +13,9 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
@@ -46,30 +26,30 @@ from app.model.message import Message
 from app.providers.base import Request
 
 _PLACEHOLDER = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
-MESSAGE_NAMES = frozenset(
-    {"template", "language", "phone", "phone_plus", "name", "delivery_id", "header_kind", "header_value"}
-    | {"header_filename", "variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons"}
-    | {"components", "offer_ends_at"}
-)
+_ALWAYS = frozenset({"template", "phone", "phone_plus", "delivery_id"})
 _STRUCTURED = frozenset(
     {"variables", "variables_by_name", "named_values", "text_parameters", "header", "buttons", "components"}
 )
-_ALWAYS = frozenset({"template", "phone", "phone_plus", "delivery_id"})
+_SOMETIMES = frozenset({"language", "name", "header_kind", "header_value", "header_filename", "offer_ends_at"})
+MESSAGE_NAMES = _ALWAYS | _STRUCTURED | _SOMETIMES
+_URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
+# These belong to the client: a second opinion on length, framing or encoding is how requests get smuggled.
+_CLIENT_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
 
 
 def check_mapping(mapping: Any, names: Collection[str]) -> None:
     """Raise ValueError where a placeholder is not one of `names` or a list or object is put inside a text."""
-    match mapping:
-        case dict():
-            for value in mapping.values():
-                check_mapping(value, names)
-        case list() | tuple():
-            for value in mapping:
-                check_mapping(value, names)
-        case str():
-            _check_text(mapping, names)
-        case _:
-            pass
+    if isinstance(mapping, str):
+        _check_text(mapping, names)
+    elif isinstance(mapping, dict | list | tuple):
+        for value in mapping.values() if isinstance(mapping, dict) else mapping:
+            check_mapping(value, names)
 
 
 def _check_text(text: str, names: Collection[str]) -> None:
@@ -116,13 +96,23 @@ def check_path(path: str, names: Collection[str]) -> None:
             raise ValueError(f"${name} cannot stand in a path: a message may have none, or it is a list or an object")
 
 
-def check_fields(fields: Mapping[str, Any], names: Collection[str], *, texts_only: bool = False) -> None:
-    """Raise ValueError where a placeholder of a header, a query or a form is not known or cannot stand there."""
+def check_fields(fields: Mapping[str, Any], names: Collection[str]) -> None:
+    """Raise ValueError where a placeholder of a query or a form is not known or cannot stand there."""
     for name, value in fields.items():
         if not is_literal(name, value, names):
             check_mapping(value, names)
-            if texts_only and value.removeprefix("$") in _STRUCTURED:
-                raise ValueError(f"{name}: {value} is a list or an object: it cannot stand in a header")
+
+
+def check_headers(headers: Mapping[str, str], names: Collection[str]) -> None:
+    """Raise ValueError where a request may not carry a header, or a placeholder of it cannot stand there."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _CLIENT_HEADERS:
+            raise ValueError(f"the header {name[:40]!r} cannot be set")
+        _check_header_value(value)
+    for name, value in headers.items():
+        check_fields({name: value}, names)
+        if value.removeprefix("$") in _STRUCTURED and not is_literal(name, value, names):
+            raise ValueError(f"{name}: {value} is a list or an object: it cannot stand in a header")
 
 
 def is_literal(name: str, value: Any, names: Collection[str]) -> bool:
@@ -132,7 +122,8 @@ def is_literal(name: str, value: Any, names: Collection[str]) -> bool:
 
 def fill_path(path: str, values: Mapping[str, Any]) -> str:
     """Return a path with its placeholders filled, each value percent-encoded."""
-    quoted = {name: _quote(str(values[name])) for name in _PLACEHOLDER.findall(path) if name != "$"}
+    names = (name for name in _PLACEHOLDER.findall(path) if name != "$")
+    quoted = {name: quote(str(values[name]), safe="", errors="replace") for name in names}
     return str(_fill_text(f"{path} ", quoted))[:-1]  # never a placeholder alone, which would stand for itself
 
 
@@ -142,7 +133,8 @@ def fill_fields(fields: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping
         name: value if is_literal(name, value, values) else fill_mapping(value, values)
         for name, value in fields.items()
     }
-    return {name: _write_text(value) for name, value in filled.items() if value is not None}
+    kept = {name: value for name, value in filled.items() if value is not None}
+    return {name: value if isinstance(value, str) else _write_json(value) for name, value in kept.items()}
 
 
 def fill_headers(headers: Mapping[str, str], values: Mapping[str, Any]) -> Mapping[str, str]:
@@ -155,12 +147,12 @@ def encode_fields(fields: Mapping[str, str]) -> str:
     return urlencode(fields, quote_via=quote, safe="", errors="replace")
 
 
-def _quote(text: str) -> str:
-    return quote(text, safe="", errors="replace")
+def _write_json(value: Any) -> str:
+    """Return JSON of plain ASCII: no value can be misread by a provider that takes it for another charset.
 
-
-def _write_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), allow_nan=False)
+    Even half a surrogate pair, which UTF-8 cannot carry, gets through.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:
@@ -192,24 +184,13 @@ def name_variables(message: Message) -> Mapping[str, str]:
     return {variable.name or str(place): variable.value for place, variable in enumerate(message.variables, 1)}
 
 
-_URL_TEXT = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # printable ASCII, no blank, no backslash
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
-# These belong to the client: a second opinion on length, framing or encoding is how requests get smuggled.
-_CLIENT_HEADERS = frozenset(
-    {"accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
-    | {"te", "trailer", "transfer-encoding", "upgrade"}
-)
-
-
 def _read_switch(value: Any) -> Any:
     # `allow_http: ${NAME:-false}` arrives as text.
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 class RemoteSettings(ProviderSettings):
-    """What every provider type reached over HTTP has in common: `https://` unless said otherwise."""
+    """Every provider type reached over HTTP has these keys: `https://` unless said otherwise."""
 
     allow_http: Annotated[bool, BeforeValidator(_read_switch)] = Field(
         default=False, description="Allow a plain http:// URL to another machine."
@@ -229,15 +210,6 @@ class RemoteSettings(ProviderSettings):
 
 def check_base_url(value: str, *, allow_http: bool) -> str:
     """Return the URL without its last slash, or raise ValueError that says what is wrong with it."""
-    url = _split_url(value)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.fragment:
-        raise ValueError("must be an https:// URL with a host, and without user, password or #fragment")
-    if url.scheme == "http" and not (allow_http or is_loopback(url.hostname)):
-        raise ValueError("must begin with https://; set allow_http: true if plain HTTP really is meant")
-    return value.rstrip("/")
-
-
-def _split_url(value: str) -> SplitResult:
     if not _URL_TEXT.fullmatch(value):
         raise ValueError("must be a URL of printable ASCII characters, without blanks")
     try:
@@ -245,66 +217,47 @@ def _split_url(value: str) -> SplitResult:
         _ = url.port
     except ValueError:
         raise ValueError("must be a URL; its host or port cannot be read") from None
-    return url
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.fragment:
+        raise ValueError("must be an https:// URL with a host, and without user, password or #fragment")
+    if url.scheme == "http" and not (allow_http or _is_loopback(url.hostname)):
+        raise ValueError("must begin with https://; set allow_http: true if plain HTTP really is meant")
+    return value.rstrip("/")
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine."""
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def check_header_value(value: str) -> str:
-    """Return the value if it can stand in a header, else raise ValueError without showing it."""
+def _check_header_value(value: str) -> None:
     if not _HEADER_VALUE.fullmatch(value):
         raise ValueError("must be printable ASCII without line breaks, for it goes into a header")
-    return value
 
 
 def check_header_secret(value: SecretStr) -> SecretStr:
     """Return the secret if it can stand in a header, else raise ValueError without showing it."""
-    check_header_value(value.get_secret_value())
+    _check_header_value(value.get_secret_value())
     return value
 
 
-def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return configured headers if a request may carry them, else raise ValueError that names the culprit."""
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _CLIENT_HEADERS:
-            raise ValueError(f"the header {name[:40]!r} cannot be set")
-        check_header_value(value)
-    return headers
-
-
 def build_json_request(method: str, url: str, headers: Mapping[str, str], payload: Any) -> Request:
-    """Return a request with `payload` as its JSON body.
-
-    The JSON is plain ASCII: no value can be misread by a provider that takes it for another charset, and
-    even half a surrogate pair, which UTF-8 cannot carry, gets through.
-    """
-    body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return _build_request(method, url, headers, body, "application/json")
+    """Return a request with `payload` as its JSON body."""
+    return _build_request(method, url, headers, _write_json(payload), "application/json")
 
 
 def build_form_request(method: str, url: str, headers: Mapping[str, str], fields: Mapping[str, str]) -> Request:
     """Return a request with `fields` as its form."""
-    body = encode_fields(fields).encode("ascii")
-    return _build_request(method, url, headers, body, "application/x-www-form-urlencoded")
+    return _build_request(method, url, headers, encode_fields(fields), "application/x-www-form-urlencoded")
 
 
-def _build_request(method: str, url: str, headers: Mapping[str, str], body: bytes, content_type: str) -> Request:
+def _build_request(method: str, url: str, headers: Mapping[str, str], body: str, content_type: str) -> Request:
     own = {name: value for name, value in headers.items() if name.lower() != "content-type"}
-    return Request(method, url, {"content-type": content_type, **own}, body)
+    return Request(method, url, {"content-type": content_type, **own}, body.encode("ascii"))
 
 
 def secrets_of(settings: ProviderSettings, more: Iterable[str] = ()) -> tuple[str, ...]:
     """Return every secret text of the settings, longest first, and `more` with them."""
-    return tuple(sorted({*_secret_fields(settings), *more} - {""}, key=len, reverse=True))
-
-
-def _secret_fields(settings: ProviderSettings) -> Iterator[str]:
-    for value in settings.__dict__.values():
-        if isinstance(value, SecretStr):
-            yield value.get_secret_value()
+    own = (value.get_secret_value() for value in settings.__dict__.values() if isinstance(value, SecretStr))
+    return tuple(sorted({*own, *more} - {""}, key=len, reverse=True))

@@ -1,4 +1,4 @@
-"""Is this webhook really from the provider? Everything is compared in constant time, and no secret means no."""
+"""Providers sign their webhooks. Everything is compared in constant time, and no secret means no."""
 
 from __future__ import annotations
 
@@ -15,9 +15,19 @@ _BASE64, _HEX = r"[A-Za-z0-9+/]{43}=", r"(sha256=)?[0-9A-Fa-f]{64}"
 _FORMS = {"base64": _BASE64, "hex": _HEX, "either": f"{_BASE64}|{_HEX}"}
 
 
-def has_token(expected: str, query: Mapping[str, str]) -> bool:
-    """Tell whether `?token=` is the expected one."""
-    return _same(expected, query.get("token", ""))
+def has_token(expected: str, query: Mapping[str, str], name: str = "token") -> bool:
+    """Tell whether `?token=` is the expected one. A plus in a URL stands for a blank, and few people write %2B."""
+    return _same(expected.replace("+", " "), query.get(name, "").replace("+", " "))
+
+
+def read_challenge(expected: str, query: Mapping[str, str]) -> str | None:
+    """Return what Meta wants to hear back when a webhook is set up, None where it does not name our token.
+
+    https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests
+    """
+    challenge = query.get("hub.challenge", "")
+    fits = query.get("hub.mode") == "subscribe" and has_token(expected, query, "hub.verify_token")
+    return challenge if fits and re.fullmatch(r"[\w.~-]{1,200}", challenge, re.ASCII) else None
 
 
 def has_base64_signature(secret: str, signature: str, body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What an answer says of itself: whether it names an error, an id of the message, or a word of acceptance."""
+"""An answer says of itself whether it names an error, an id of the message, or a word of acceptance."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ _ID_KEYS = frozenset({"messageid", "msgid", "wamid", "messageuuid", "messagesid"
 _ID_PLACES = frozenset(
     {"message", "messages", "msg", "data", "result", "results", "response", "whatsapp", "payload", "body"}
 )
-
-
 _PLAIN_KEYS = frozenset({"id", "message_id", "messageId", "message", "messaging_product", "input", "wa_id"})
 _STATUS_KEYS = frozenset({"status", "message_status"})
 _PLAIN_HOLDERS = frozenset({"contacts", "messages", "data"})
@@ -44,7 +42,7 @@ _PLAIN_HOLDERS = frozenset({"contacts", "messages", "data"})
 
 @dataclass(slots=True)
 class Signs:
-    """What was found: `word` is a status that is none we know, `message_id` an id of the message."""
+    """An answer gave these: `word` is a status that is none we know, `message_id` an id of the message."""
 
     error: bool = False
     taken: bool = False
@@ -118,10 +116,7 @@ def _fold(value: Any) -> str:
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether an answer is of the few keys of nearly every acceptance: then no corner of it has to be searched.
-
-    Whether it names an id or a word of acceptance is another question.
-    """
+    """Tell whether an answer is of the few keys of nearly every acceptance: then no corner of it has to be searched."""
     if isinstance(value, list):
         return len(value) == 1 and is_plain(value[0])
     return isinstance(value, dict) and all(_is_plain_field(key, item) for key, item in value.items())

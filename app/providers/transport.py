@@ -29,16 +29,13 @@ _MAX_HEADER_BYTES = 65_536
 _SKIPPED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
 
 # The first that fits; https://docs.aiohttp.org/en/stable/client_reference.html#hierarchy-of-exceptions
-_TRANSLATIONS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
+_ANSWER_ERRORS = aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientResponseError
+_TRANSLATIONS: tuple[tuple[Any, type[httpx2.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
     (aiohttp.ClientConnectorError, httpx2.ConnectError),
-    (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
-    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
-    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
-    (aiohttp.ClientOSError, httpx2.ReadError),
-    (aiohttp.ClientError, httpx2.ReadError),
-    (OSError, httpx2.ReadError),
+    (_ANSWER_ERRORS, httpx2.RemoteProtocolError),
+    (aiohttp.ClientError | OSError, httpx2.ReadError),
     (ValueError, httpx2.LocalProtocolError),  # aiohttp refuses to put our request into bytes
 )
 
@@ -54,9 +51,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         self, *, concurrency: int, keepalive_s: float, trust: ssl.SSLContext | None, proxy: str | None = None
     ) -> None:
         self._proxy = proxy
-        self._concurrency = concurrency
-        self._keepalive_s = keepalive_s
-        self._trust = trust
+        ssl_ = True if trust is None else trust
+        self._pool: dict[str, Any] = {"limit": concurrency, "keepalive_timeout": keepalive_s, "ssl": ssl_}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -70,7 +66,11 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             answer = await self._open_session().request(
                 request.method,
                 URL(str(request.url), encoded=True),
-                headers=[(name.decode(), value.decode()) for name, value in _kept(request.headers.raw)],
+                headers=[
+                    (name.decode(), value.decode())
+                    for name, value in request.headers.raw
+                    if name.lower() not in _OWN_HEADERS
+                ],
                 data=await request.aread(),
                 allow_redirects=False,
                 proxy=self._proxy,
@@ -94,11 +94,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             watch = aiohttp.TraceConfig()
             watch.on_connection_create_end.append(_say_writing)
             self._session = aiohttp.ClientSession(
-                connector=_Connector(
-                    limit=self._concurrency,
-                    keepalive_timeout=self._keepalive_s,
-                    ssl=True if self._trust is None else self._trust,
-                ),
+                connector=_Connector(**self._pool),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 max_field_size=_MAX_HEADER_BYTES,
@@ -158,10 +154,6 @@ async def _say_writing(_session: aiohttp.ClientSession, context: SimpleNamespace
     watch: Watch | None = context.trace_request_ctx
     if watch is not None:
         await watch(WRITING, {})
-
-
-def _kept(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers if name.lower() not in _OWN_HEADERS]
 
 
 def _translate(error: Exception, request: httpx2.Request) -> httpx2.TransportError:

@@ -1,4 +1,4 @@
-"""What an error means, whichever provider tells of it: by WhatsApp's code where it has one, else by its words."""
+"""An error means the same, whichever provider tells of it: by WhatsApp's code where it has one, else by its words."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ _ANYWHERE = re.compile(r"(?<!\d)(13\d{4})(?!\d)")
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What an error code stands for: `retry` says that the same message may go later."""
+    """An error code stands for this: `retry` says that the same message may go later."""
 
     reason: Reason
     scope: Scope
     retry: bool = False
+
+    def to_outcome(self, detail: str, retry_after_ms: int | None = None) -> Retryable | Rejected:
+        """Return the outcome that this comes to."""
+        if self.retry:
+            return Retryable(self.reason, self.scope, retry_after_ms, detail)
+        return Rejected(self.reason, self.scope, detail)
 
 
 _AUTH = Meaning(Reason.CREDENTIALS_REFUSED, Scope.PROVIDER)
@@ -129,7 +135,7 @@ _WORDS = [(meaning, re.compile("|".join(phrases), re.IGNORECASE)) for meaning, p
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An error as a provider tells it: its words, and the code where one is known.
+    """A provider tells of an error by words, and by a code where one is known.
 
     `sure`: the code stood in a field of its own, not in prose. `transient`: WhatsApp says that it will pass. `words`
     may hold personal data: never shown.
@@ -149,7 +155,8 @@ def find_meta_code(text: str) -> int | None:
 def read_trouble(value: Any) -> Trouble:
     """Return the error that a parsed JSON answer or webhook speaks of, wherever it stands; empty where of none."""
     places = list(walk_places(value))
-    texts = list(dict.fromkeys(place.value for place in places if _is_words(place)))
+    said = (place.value for place in places if place.key in ERROR_TEXTS and isinstance(place.value, str))
+    texts = list(dict.fromkeys(text for text in said if read_embedded(text) is None))
     words = " | ".join(texts)
     transient = any(place.key == "istransient" and place.value is True for place in places)
     codes = [code for place in places if (code := read_code(place)) is not None]
@@ -160,10 +167,6 @@ def read_trouble(value: Any) -> Trouble:
         return Trouble(words, known, known is not None, transient)
     prose = find_meta_code(words)
     return Trouble(words, next(iter(codes), None) if prose is None else prose)
-
-
-def _is_words(place: Place) -> bool:
-    return place.key in ERROR_TEXTS and isinstance(place.value, str) and read_embedded(place.value) is None
 
 
 def read_code(place: Place) -> int | None:
@@ -197,10 +200,3 @@ def describe_trouble(trouble: Trouble, secrets: Sequence[str]) -> str:
     code = str(trouble.code) if trouble.code is not None else ""
     parts = (code, trouble.words) if code not in trouble.words else (trouble.words,)
     return redact(": ".join(filter(None, parts)), secrets)
-
-
-def outcome_of(meaning: Meaning, detail: str, retry_after_ms: int | None = None) -> Retryable | Rejected:
-    """Return the outcome that a meaning comes to."""
-    if meaning.retry:
-        return Retryable(meaning.reason, meaning.scope, retry_after_ms, detail)
-    return Rejected(meaning.reason, meaning.scope, detail)

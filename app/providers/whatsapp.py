@@ -14,11 +14,20 @@ from app.providers.trouble import describe_trouble, judge_trouble, read_trouble
 
 
 def read_status_word(word: str | None) -> ReceiptStatus | None:
-    """Return the receipt status of a word in any case, None if it is no such word."""
+    """Return the receipt status of a word in any case, None if it is no such word. "undelivered" has failed."""
+    lower = (word or "").lower()
     try:
-        return ReceiptStatus((word or "").lower())
+        return ReceiptStatus("failed" if lower == "undelivered" else lower)
     except ValueError:
         return None
+
+
+_CODE_KEYS = ("code", "error_code", "errorCode")
+_OTHER_CODES = tuple(
+    f"{place}{key}"
+    for place in ("errors[0].", "error.", "whatsapp.errors[0].", "data.errors[0].", "data.error.", "")
+    for key in _CODE_KEYS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,15 @@ def failure_of(value: Any, status: ReceiptStatus, secrets: Sequence[str]) -> Fai
     trouble = read_trouble(value)
     meaning = judge_trouble(trouble)
     scope = Scope.MESSAGE if meaning.retry else meaning.scope
-    return Failure(meaning.reason, describe_trouble(trouble, secrets), scope)
+    detail = describe_trouble(trouble, secrets)
+    code = _find_other_code(value) if trouble.code is None else ""
+    return Failure(meaning.reason, detail if code in detail else f"{code}: {detail}" if detail else code, scope)
+
+
+def _find_other_code(value: Any) -> str:
+    """Return a code that we do not know, for people to look up; nothing as long as a phone number."""
+    code = first_text(value, _OTHER_CODES) or ""
+    return code if re.fullmatch(r"[A-Za-z_]{0,20}[0-9]{1,7}", code) else ""
 
 
 def read_meta_statuses(value: Any, secrets: Sequence[str]) -> tuple[Receipt, ...]:
@@ -69,6 +86,7 @@ def _read_meta_status(item: Any, secrets: Sequence[str]) -> Receipt | None:
 
 
 _NUMBER = re.compile(r"\+?([1-9][0-9]{7,14})")
+_PAYLOADS = ("button.payload", "interactive.button_reply.id", "interactive.list_reply.id")
 _TAPS = ("button.text", "interactive.button_reply.title", "interactive.list_reply.title")
 _WORDS = ("text.body", "text", "body")
 _TAPPED_KINDS = frozenset({"button", "interactive"})
@@ -90,6 +108,11 @@ def read_said(fields: Any) -> tuple[str, bool]:
     if tap is not None:
         return tap, True
     return first_text(fields, _WORDS) or "", first_text(fields, ("type",)) in _TAPPED_KINDS
+
+
+def read_payload(fields: Any) -> str:
+    """Return what the template's author put behind the button that was tapped, "" if nothing."""
+    return first_text(fields, _PAYLOADS) or ""
 
 
 def read_meta_replies(value: Any) -> tuple[Reply, ...]:
@@ -121,6 +144,7 @@ def _read_message(item: Any) -> Reply | None:
         tapped,
         provider_message_id=first_text(item, ("context.id",)),
         at=read_instant(read_path(item, "timestamp")),
+        payload=read_payload(item),
     )
 
 

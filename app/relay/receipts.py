@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from app.clock import Clock
-from app.model.receipt import Receipt, Reply
+from app.mapping.rules import Config
+from app.model.delivery import Reason
+from app.model.receipt import Notice, Receipt, Reply
 from app.observe.attempts import report_holds
 from app.observe.logs import Log
 from app.observe.metrics import FORGED, UNREAD, Metrics
-from app.outbox.receipts import apply_receipt, apply_reply
+from app.outbox.holds import lift_hold, put_probed
+from app.outbox.receipts import apply_receipts, apply_reply
 from app.outbox.store import Store
-from app.providers.json import as_items, parse_json
+from app.outbox.values import Noted
+from app.providers.json import as_items, as_mapping
+from app.providers.signature import read_challenge
+from app.providers.webhook import parse_webhook
 from app.relay.snapshot import Snapshot
-from app.values.path import list_paths
 from app.values.phone import mask_phone
 from app.values.stop_words import read_wish
 
+AT_ONCE = 100  # in one transaction
 _PATHS_SHOWN = 40
+_NOTICED = frozenset({Reason.TEMPLATE_PAUSED, Reason.TEMPLATE_REFUSED, Reason.ACCOUNT_BLOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +59,29 @@ async def accept_receipts(
         return 401
     now = desk.clock()
     receipts, replies = provider.read_receipts(headers, body), provider.read_replies(headers, body)
-    for receipt in receipts:
-        await _take_receipt(desk, provider_name, receipt, now)
-    for reply in replies:
-        await _take_reply(desk, provider_name, reply)
-    if not (receipts or replies):
-        _report_unread(desk, provider_name, body)
+    notices = provider.read_notices(headers, body)
+    for at in range(0, len(receipts), AT_ONCE):
+        some = receipts[at : at + AT_ONCE]
+        for receipt, noted in zip(
+            some, await desk.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some)), strict=True
+        ):
+            _report_receipt(desk, provider_name, receipt, noted, now)
+    for at in range(0, len(replies), AT_ONCE):  # what waits for the outbox together shares its transaction
+        await asyncio.gather(*(_take_reply(desk, provider_name, one) for one in replies[at : at + AT_ONCE]))
+    for notice in notices:
+        await _take_notice(desk, provider_name, notice)
+    if not (receipts or replies or notices):
+        _report_unread(desk, provider_name, parse_webhook(headers, body))
     return 200
 
 
-async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, now: int) -> None:
-    noted = await desk.outbox.write(partial(apply_receipt, provider=provider_name, receipt=receipt))
+def answer_challenge(desk: ReceiptDesk, provider_name: str, query: Mapping[str, str]) -> str | None:
+    """Return what whoever sets up a webhook wants to hear back, None where it has not shown the `verify_token`."""
+    settings = desk.snapshot().config.providers.get(provider_name)
+    return read_challenge(settings.verify_token.get_secret_value(), query) if settings else None
+
+
+def _report_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, noted: Noted, now: int) -> None:
     desk.metrics.receipts.labels(provider_name, receipt.status.value).inc()
     report_holds(desk.log, noted.holds_set)
     desk.log.info(
@@ -78,7 +100,8 @@ async def _take_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt,
 
 async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
-    wish = read_wish(reply, desk.snapshot().config.store.stop_words)
+    store = desk.snapshot().config.store
+    wish = read_wish(reply, store.stop_words, start_lifts=store.start_lifts)
     heard = await desk.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
     kind = wish or ("clicked" if heard.clicked else "other")
     desk.metrics.replies.labels(provider_name, kind).inc()
@@ -93,11 +116,47 @@ async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply) -> No
     )
 
 
-def _report_unread(desk: ReceiptDesk, provider_name: str, body: bytes) -> None:
+async def _take_notice(desk: ReceiptDesk, provider_name: str, notice: Notice) -> None:
+    """Hold what WhatsApp says cannot be sent, or let it go, unless a person holds it. A pace passes by itself."""
+    scopes = sorted(set(list_scopes(desk.snapshot().config, provider_name, notice)))
+    for scope in scopes:
+        if notice.reason is None:
+            if await desk.outbox.write(partial(lift_hold, scope=scope, reasons=_NOTICED)):
+                desk.log.warning("hold.released", scope=scope, by="whatsapp")
+        elif not notice.passing:
+            hold_set = await desk.outbox.write(partial(put_probed, scope=scope, reason=notice.reason))
+            report_holds(desk.log, [hold_set] if hold_set else ())
+    reason = notice.reason.value if notice.reason else None
+    desk.log.info("notice.received", provider=provider_name, reason=reason, scopes=scopes)
+
+
+def list_scopes(config: Config, provider_name: str, notice: Notice) -> Iterator[str]:
+    """Yield what a notice is about: the account, or its template if a route sends it in that language."""
+    if not notice.template:
+        yield f"provider:{provider_name}"
+    for route in config.routes:
+        # "en-US" in webhooks, "en_US" in requests.
+        written = route.language if isinstance(route.language, str) else None  # an expression may come to any
+        languages = {name.replace("-", "_").lower() for name in (written, notice.language) if name}
+        if (route.provider, route.template) == (provider_name, notice.template) and len(languages) <= 1:
+            yield f"template:{provider_name}/{notice.template}"
+
+
+def _report_unread(desk: ReceiptDesk, provider_name: str, value: Any) -> None:
     """Show the shape of a genuine webhook of which nothing could be read: its keys, and none of its values."""
     desk.metrics.receipts.labels(provider_name, UNREAD).inc()
-    value = parse_json(body)
     first = next(iter(as_items(value)), value)
-    # A key that is no word may itself be a value, such as a number.
-    paths = [path for path in islice(list_paths(first), _PATHS_SHOWN) if not any(sign.isdigit() for sign in path)]
-    desk.log.info("receipt.unread", provider=provider_name, paths=paths)
+    desk.log.info("receipt.unread", provider=provider_name, paths=list(islice(list_keys(first), _PATHS_SHOWN)))
+
+
+def list_keys(value: Any, prefix: str = "", levels: int = 3) -> Iterator[str]:
+    """Yield the paths of keys, into the first item of lists. WhatsApp's `field` is told with its word."""
+    for key, item in as_mapping(value).items():
+        # A key that is no word may itself be a value, such as a number.
+        if any(sign.isdigit() for sign in key):
+            continue
+        is_word = key == "field" and isinstance(item, str) and re.fullmatch(r"[a-z_]{1,60}", item)
+        yield f"{prefix}{key}={item}" if is_word else f"{prefix}{key}"
+        if levels > 1:
+            inner, mark = (item[0], "[]") if isinstance(item, list) and item else (item, "")
+            yield from list_keys(inner, f"{prefix}{key}{mark}.", levels - 1)

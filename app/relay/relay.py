@@ -6,10 +6,8 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
 
 from app.clock import Clock
-from app.errors import is_passing
 from app.ids import NewId, new_uuid7
 from app.observe.logs import Log, count_dropped
 from app.observe.metrics import Metrics, count_store
@@ -21,7 +19,7 @@ from app.providers.opening import open_client
 from app.relay.context import Context
 from app.relay.dispatcher import Dispatcher, Retention, report_death
 from app.relay.intake import Intake, OutboxTaker
-from app.relay.lane import HEAD_START_S, LaneParts
+from app.relay.lane import LaneParts
 from app.relay.receipts import ReceiptDesk
 from app.relay.recorder import Recorder
 from app.relay.reload import Rules
@@ -36,7 +34,6 @@ from app.values.duration import format_duration
 STUCK_S = 60.0
 # The last spans may take this long, of what is left of the grace period.
 FLUSH_S = 2.0
-LOAD_AGAIN_S = 1.0
 
 
 class Relay:
@@ -109,10 +106,8 @@ class Relay:
             self._dispatcher.start()
             self.log.info("outbox.opened", sqlite=sqlite3.sqlite_version, unknown_after_restart=unknown)
         self.use(self.rules.current())
-        self._warming = asyncio.create_task(_load_numbering(), name="warm-up")
         self._watching = asyncio.create_task(self.rules.watch(self.use), name="config watch")
-        for task in (self._warming, self._watching):
-            task.add_done_callback(self._watch)
+        self._watching.add_done_callback(self._watch)
         self._say_retention()
         self.log.info("relay.started", config=self.config_hash(), stateless=self.settings.stateless)
 
@@ -138,9 +133,6 @@ class Relay:
         """Let open sends end inside the grace period (or what is left of it), release the outbox."""
         grace_s = (self.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000
         ends_at = asyncio.get_running_loop().time() + grace_s
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.wait([self._warming])
         if self._watching is not None:
             self._watching.cancel()
         if self._dispatcher is not None and self._outbox is not None:
@@ -183,17 +175,3 @@ class Relay:
     def config_hash(self) -> str:
         """Return which version of the YAML is in force."""
         return self.rules.current().config.hash
-
-
-async def _load_numbering() -> None:
-    """Load what reads phone numbers before the first event needs it."""
-    await asyncio.sleep(HEAD_START_S)
-    while True:
-        try:
-            await asyncio.to_thread(import_module, "app.values.numbering")
-        except (OSError, ImportError) as error:
-            if not is_passing(error):
-                raise
-            await asyncio.sleep(LOAD_AGAIN_S)
-        else:
-            return

@@ -10,7 +10,8 @@ from app.errors import ConfigError
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import Problem, format_problem
 from app.mapping.rules import Config, RouteTable
-from app.mapping.template import ParsedTemplates, Templates, parse_templates
+from app.mapping.template import Templates
+from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.providers import build_provider, settings_types
 from app.providers.base import Provider
 from app.settings import Settings

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from app.mapping.parts import MEDIA_KINDS, find_button_kind
-from app.mapping.template import Template, TemplateButton, Templates
+from app.mapping.template import MEDIA_KINDS, Template, TemplateButton, Templates, find_button_kind
 from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName

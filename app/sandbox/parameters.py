@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from app.mapping.parts import find_button_kind
 from app.mapping.template import (
     BODY_LIMIT,
     HEADER_LIMIT,
@@ -17,10 +16,11 @@ from app.mapping.template import (
     Template,
     Templates,
     fill_template,
+    find_button_kind,
     find_language,
+    find_placeholders,
     total_length,
 )
-from app.mapping.template_entries import find_placeholders
 from app.model.message import Button, Header, Location, Variable
 from app.sandbox.vendor import Refusal
 

@@ -75,21 +75,22 @@ class FakeShape:
 
     def __init__(self, name: str, query: Mapping[str, str], templates: Templates) -> None:
         self.provider = name
-        self._shape = SHAPES[name]
+        shape = SHAPES[name]
+        self._names, self.accept, self.refuse = shape.names, shape.accept, shape.refuse
         self._query = query
         self._templates = templates
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Order | Refusal:
         """Check a request, JSON or a form; a field of a form may hold JSON."""
         given = {**self._query, **_read_body(headers, body)}
-        phone, name, reference = (first_text(given, (self._shape.names[place],)) for place in (0, 1, 3))
+        phone, name, reference = (first_text(given, (self._names[place],)) for place in (0, 1, 3))
         digits = (phone or "").removeprefix("whatsapp:").removeprefix("+")
         if not digits.isdecimal():
             return Refusal(400, "Invalid phone number")
         template = next((template for (_, id_), template in self._templates.items() if id_ == name), None)
         if template is None:
             return Refusal(400, "Template not found", 132001)
-        values = _list_values(read_path(given, self._shape.names[2]))
+        values = _list_values(read_path(given, self._names[2]))
         # Each comes in its place, whatever it is called.
         names = [*template.variables, *(None for _ in values)]
         variables = [Variable(each, value) for each, value in zip(names, values, strict=False)]
@@ -97,14 +98,6 @@ class FakeShape:
         if isinstance(filled, Refusal):
             return filled
         return Order(reference, template.id, f"+{digits}", "", tuple(values), filled)
-
-    def accept(self, message_id: str) -> Answer:
-        """Return the answer to an accepted request."""
-        return self._shape.accept(message_id)
-
-    def refuse(self, refusal: Refusal) -> Answer:
-        """Return the answer to a refused request."""
-        return self._shape.refuse(refusal)
 
     def report(self, order: Order, message_id: str, status: ReceiptStatus, at: int) -> Report:  # noqa: ARG002 - the seam
         """Report nothing: each of them posts its receipts in a form of its own."""

@@ -17,27 +17,27 @@ from typing import Any
 from app.values.instant import read_epoch
 from app.values.number import SentFloat, read_decimal
 
-# `wallettrasaction_update` is how Nector's pages spell it.
-TOPICS = (
-    "lead_create",
-    "lead_update",
-    "coupon_create",
-    "coupon_update",
-    "order_create",
-    "order_update",
-    "walletreward_create",
-    "wallettrasaction_update",
-    "review_create",
-    "review_update",
-    "viptier_create",
-    "reviewrequest_create",
-    "incompletereferralrequest_create",
-    "unusedcouponrequest_create",
-    "unusedwalletcoinrequest_create",
-    "coinexpirynotify_create",
-    "refereenotify_create",
-    "referrernotify_create",
-)
+TOPICS: Mapping[str, str] = {
+    "walletreward_create": 'Coins were earned. In Nector\'s dashboard: "Wallet Coins Rewarded".',
+    "coupon_create": 'A coupon was made. In Nector\'s dashboard: "Coupon Is Created".',
+    "coinexpirynotify_create": "Coins are about to expire.",
+    "unusedwalletcoinrequest_create": "Coins lie unused.",
+    "unusedcouponrequest_create": "A coupon lies unused.",
+    "reviewrequest_create": "A review is asked for.",
+    "review_create": "A review was written.",
+    "review_update": "A review was changed.",
+    "referrernotify_create": "A referral is complete: to the customer who invited.",
+    "refereenotify_create": "A friend was invited: to the friend.",
+    "incompletereferralrequest_create": "A friend was invited, and the referral is not complete yet.",
+    "viptier_create": "The VIP tier changed.",
+    "wallettrasaction_update": "A transaction of the wallet changed, as Nector's pages spell it.",
+    "coupon_update": "A coupon was changed.",
+    "order_create": "An order was placed.",
+    "order_update": "An order was changed.",
+    "lead_create": "A customer was added.",
+    "lead_update": "A customer was changed.",
+}
+"""What each topic tells; the names on Nector's screens where they are known."""
 _OTHER_SPELLINGS = {
     "wallettransaction_update": "wallettrasaction_update",
     # As the dashboard's event list has them: https://help.nector.io/en/article/events-1wetiqa

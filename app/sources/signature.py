@@ -1,4 +1,4 @@
-"""Is this webhook really from Nector? Its two headers, compared in constant time.
+"""Nector signs its webhooks by two headers, which are compared in constant time.
 
 https://help.nector.io/en/article/webhook-details-sent-to-delivery-url-1ffmto
 """

@@ -1,4 +1,4 @@
-"""Whose request is it? The peer's, or what trusted proxies say of it in X-Forwarded-For."""
+"""The client of a request is its peer, or who trusted proxies say it is in X-Forwarded-For."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ _WITH_PORT = re.compile(r"\[([^]]*)](?::[0-9]+)?|([0-9.]+):[0-9]+")
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Return the networks in CIDR notation; raises ValueError naming the one that is none."""
-    networks: list[Network] = []
-    for text in texts:
-        try:
-            networks.append(ip_network(text))
-        except ValueError:
-            raise ValueError(f"{text!r} is no network: write CIDRs such as 10.0.0.0/8 or 192.0.2.7") from None
-    return tuple(networks)
+    try:
+        return tuple(ip_network(failed := text) for text in texts)
+    except ValueError:
+        raise ValueError(f"{failed!r} is no network: write CIDRs such as 10.0.0.0/8 or 192.0.2.7") from None
 
 
 def find_client(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> Address | None:
     """Return the address of the last hop that is not a trusted proxy; None where a trusted one does not name it.
 
-    `forwarded`: the values of X-Forwarded-For in their order. Only what a trusted proxy wrote is believed: a stranger
-    may put anything in front of it.
+    `forwarded`: X-Forwarded-For in its order, of which only what a trusted proxy wrote is believed.
     """
     hops = [hop for value in forwarded for hop in value.split(",") if hop.strip()]
     address = _read_address(peer)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import Any
+
+from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
+    NumberParseException,
+    PhoneNumberFormat,
+    PhoneNumberType,
+    country_code_for_region,
+    format_number,
+    number_type,
+    parse,
+)
 
 from app.model.delivery import Reason
 from app.values.text import clean_text, is_missing
-
-if TYPE_CHECKING:
-    from app.values.numbering import Line
 
 # ASCII digits only: to Python "٣" and "²" are digits, too. Two numbers in one field need a comma or a slash.
 _WRITTEN = re.compile(r"\(?\+? ?[0-9][0-9 ().\-\u2010-\u2015]*")
@@ -19,7 +27,6 @@ _WRITTEN = re.compile(r"\(?\+? ?[0-9][0-9 ().\-\u2010-\u2015]*")
 _AROUND = re.compile(r"^=?[\"'\u2018\u2019`]*(?:(?:whatsapp|tel):)? ?|[\"'\u2019;, ]*$", re.IGNORECASE)
 _CODE_TWICE = re.compile(r"\+([0-9]{1,3}) ?\+(?=\1)")
 _BETWEEN = re.compile(r" *[^0-9 +][^0-9]*(?=[0-9])")  # what separates digits, where it is more than blanks
-_MOBILES, _LANDLINES = frozenset({"mobile"}), frozenset({"mobile", "landline"})
 _FEWEST_BEFORE = 5  # digits; what is before a note is no mere prefix such as +91
 _NOT_DIGITS = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
@@ -34,9 +41,29 @@ _OLD_AT_HOME = re.compile(r"(?:04[45]|01|1)([0-9]{10})")
 _BARE_ARGENTINE = re.compile(r"\+54([1-3][0-9]{9})")
 
 
+class Line(StrEnum):
+    """The kinds of line that a number may have."""
+
+    MOBILE = "mobile"  # or may be one
+    LANDLINE = "landline"
+    OTHER = "other"  # a pager, a toll-free number and the like
+    INVALID = "invalid"
+
+
+_LINES = {
+    PhoneNumberType.MOBILE: Line.MOBILE,
+    PhoneNumberType.FIXED_LINE_OR_MOBILE: Line.MOBILE,  # North America does not tell them apart
+    PhoneNumberType.PERSONAL_NUMBER: Line.MOBILE,
+    PhoneNumberType.VOIP: Line.MOBILE,
+    PhoneNumberType.FIXED_LINE: Line.LANDLINE,
+    PhoneNumberType.UNKNOWN: Line.INVALID,
+}
+_MOBILES, _LANDLINES = frozenset({Line.MOBILE}), frozenset({Line.MOBILE, Line.LANDLINE})
+
+
 @dataclass(frozen=True, slots=True)
 class PhoneFault:
-    """Why there is no number to send to; `detail` never holds the number."""
+    """The reason for which there is no number to send to; `detail` never holds the number."""
 
     detail: str
     reason: Reason = Reason.RECIPIENT_INVALID
@@ -74,7 +101,7 @@ def is_international(raw: Any) -> bool:
 
 def have_one_code(country: str, other: str) -> bool:
     """Tell whether a number reads the same in two countries: they are one, or share a calling code."""
-    return country == other or _open_plans().calling_code(country) == _open_plans().calling_code(other)
+    return country == other or country_code_for_region(country) == country_code_for_region(other)
 
 
 def to_one_form(number: str) -> str:
@@ -93,21 +120,33 @@ def find_other_form(number: str) -> str:
 
 def _list_readings(text: str, country: str | None) -> set[tuple[str, Line]]:
     """Return every reading of a written number, the invalid ones included."""
-    plans = _open_plans()
     digits = text if text.isdigit() else _NOT_DIGITS.sub("", text)
     if "+" in text or digits.startswith("00"):
         digits = digits if "+" in text else digits[2:]
-        return {plans.read_number(f"+{digits}", None)} if len(digits) <= _MOST_DIGITS else set()
+        return {_read_number(f"+{digits}", None)} if len(digits) <= _MOST_DIGITS else set()
     if country is None or len(digits) > _MOST_DIGITS:
         return set()
     if country == "MX" and (found := _OLD_AT_HOME.fullmatch(digits)) is not None:
         digits = found[1]
-    readings = {plans.read_number(digits, country)}
-    code = plans.calling_code(country)
+    readings = {_read_number(digits, country)}
+    code = str(country_code_for_region(country))
     for prefix in (code, f"0{code}"):  # 91 98000 00001 and, as many write it in India, 091 98000 00001
         if digits.startswith(prefix):
-            readings.add(plans.read_number("+" + digits[len(prefix) - len(code) :], None))
+            readings.add(_read_number("+" + digits[len(prefix) - len(code) :], None))
     return readings
+
+
+def _read_number(text: str, country: str | None) -> tuple[str, Line]:
+    """Return a reading's E.164 form and its kind; "" and INVALID where it is no number at all."""
+    try:
+        number = parse(text, country)
+    except NumberParseException:
+        return "", Line.INVALID
+    written = format_number(number, PhoneNumberFormat.E164)
+    one_form = to_one_form(written)
+    if one_form != written and number_type(other := parse(one_form, None)) != PhoneNumberType.UNKNOWN:
+        written, number = one_form, other
+    return written, _LINES.get(number_type(number), Line.OTHER)
 
 
 def _describe_invalid(text: str, country: str | None) -> str:
@@ -119,9 +158,9 @@ def _describe_invalid(text: str, country: str | None) -> str:
     return f"is not a valid number {'with a country code' if is_international(text) else f'in {country}'}"
 
 
-def _choose(readings: set[tuple[str, Line]], lines: frozenset[str]) -> str | PhoneFault | None:
+def _choose(readings: set[tuple[str, Line]], lines: frozenset[Line]) -> str | PhoneFault | None:
     """Return the one valid reading. Not the likeliest of two: the other may be somebody else's number."""
-    valid = [reading for reading in readings if reading[1] != "invalid"]
+    valid = [reading for reading in readings if reading[1] != Line.INVALID]
     if not valid:
         return None
     if len(valid) > 1:
@@ -129,10 +168,10 @@ def _choose(readings: set[tuple[str, Line]], lines: frozenset[str]) -> str | Pho
     number, line = valid[0]
     if line in lines:
         return number
-    return PhoneFault("is a landline, not a mobile" if line == "landline" else "is not a mobile number")
+    return PhoneFault("is a landline, not a mobile" if line == Line.LANDLINE else "is not a mobile number")
 
 
-def _has_note(text: str, country: str | None, lines: frozenset[str]) -> bool:
+def _has_note(text: str, country: str | None, lines: frozenset[Line]) -> bool:
     """Tell whether the end may be something else: an extension, a remark, the .0 of a spreadsheet.
 
     Nothing but its length tells "-12" from an end, so what is a number without it has two readings.
@@ -164,13 +203,5 @@ def mask_phone(number: str) -> str:
 
 def split_phone(number: str) -> tuple[str, str]:
     """Return an E.164 number's calling code ("" where nobody has it) and the digits after it."""
-    is_calling_code = _open_plans().is_calling_code
-    code = next((n for n in (2, 3, 4) if is_calling_code(number[1:n])), 1)
+    code = next((n for n in (2, 3, 4) if int(number[1:n]) in COUNTRY_CODE_TO_REGION_CODE), 1)
     return number[1:code], number[code:]
-
-
-def _open_plans() -> ModuleType:
-    # Loaded when the first number is read (relay.py sees to it as soon as the port is open), not at every start.
-    from app.values import numbering  # noqa: PLC0415
-
-    return numbering

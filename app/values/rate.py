@@ -1,4 +1,4 @@
-"""How fast a lane may send: a token bucket as a value, and the gentle start after an outage."""
+"""A lane's rate: a token bucket as a value, and the gentle start after an outage."""
 
 from __future__ import annotations
 

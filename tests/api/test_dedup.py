@@ -91,3 +91,12 @@ async def test_a_replayed_capture_sends_nothing_also_after_a_wipe_and_a_restart(
             ]
         assert len((await relay.ops("GET", "/deliveries")).json()["deliveries"]) == 1
     assert len(await sandbox.messages()) == 1
+
+
+async def test_one_delivery_id_with_two_topics_is_two_events(relay: Any, sandbox: Any) -> None:
+    answers = [await relay.post(COINS, delivery_id="7"), await relay.post(COUPON, "coupon_create", delivery_id="7")]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    again = await relay.post(COUPON, "coupon_create", delivery_id="7")
+    assert (again.status_code, again.json()["event_id"]) == (200, answers[1].json()["event_id"])
+    await settle(relay)
+    assert len(await sandbox.messages()) == 2

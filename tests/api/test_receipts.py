@@ -322,3 +322,117 @@ async def test_what_is_chosen_in_whatsapp_counts(relay: Any, choice: str) -> Non
         body = {"entry": [{"changes": [{"value": {"user_preferences": [chosen]}}]}]}
         await report(relay, body, event="Message.Received")
     assert (await post_marketing(relay))["state"] == ("suppressed" if choice == "stop" else "pending")
+
+
+# -- much at once, and what is said of templates and accounts --------------------------------------
+
+
+def statuses_of(ids: list[str], **more: Any) -> dict[str, Any]:
+    statuses = [{"id": f"wamid.{id_}", "status": "delivered", "biz_opaque_callback_data": id_, **more} for id_ in ids]
+    return {"object": "whatsapp_business_account", "entry": [{"changes": [{"value": {"statuses": statuses}}]}]}
+
+
+async def test_a_thousand_statuses_in_one_webhook_are_ten_transactions(
+    relay: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await accepted(relay)
+    outbox = relay.relay._outbox
+    sizes: list[int] = []
+    apply = type(outbox).apply_receipts
+
+    async def count(self: Any, provider: str, receipts: Any, now: int) -> Any:
+        sizes.append(len(receipts))
+        return await apply(self, provider, receipts, now)
+
+    monkeypatch.setattr(type(outbox), "apply_receipts", count)
+    body = statuses_of([*(f"not-ours-{number}" for number in range(998)), id_], padding="x" * 2_000)
+    assert len(json.dumps(body)) > 2_000_000
+    assert (await report(relay, body, event="")).status_code == 200
+    assert sizes == [100] * 9 + [99]
+    assert (await relay.delivery(id_))["receipt"] == "delivered"
+
+
+async def test_the_last_of_many_replies_in_one_webhook_is_heard(relay: Any) -> None:
+    said = [reply_of(f"thanks {number}") for number in range(149)]
+    assert (await report(relay, [*said, reply_of("STOP")], event="Message.Received")).status_code == 200
+    assert (await post_marketing(relay))["state"] == "suppressed"
+
+
+def template_notice(event: str, name: str = "coins_earned", language: str = "en") -> dict[str, Any]:
+    value = {"event": event, "message_template_name": name, "message_template_language": language}
+    return {"entry": [{"changes": [{"field": "message_template_status_update", "value": value}]}]}
+
+
+async def read_scopes(relay: Any) -> list[tuple[str, str]]:
+    return [(row["scope"], row["reason"]) for row in (await relay.ops("GET", "/holds")).json()["holds"]]
+
+
+HELD = ("template:gallabox/coins_earned", "template_paused")
+
+
+async def test_a_paused_template_is_held_until_it_is_approved(printed: io.StringIO, relay: Any) -> None:
+    for _ in range(2):
+        await report(relay, template_notice("PAUSED"), event="")
+    assert await read_scopes(relay) == [HELD]
+    (delivery,) = (await relay.post(COINS)).json()["deliveries"]
+    assert (await relay.delivery(delivery["id"]))["state"] == "held"
+    await report(relay, template_notice("APPROVED"), event="")
+    assert await read_scopes(relay) == []
+    await relay.wait_for(delivery["id"], "accepted")
+    assert [(line["scope"], line["reason"]) for line in read_lines(printed, "hold.set")] == [HELD]
+    assert [(line["scope"], line["by"]) for line in read_lines(printed, "hold.released")] == [(HELD[0], "whatsapp")]
+    assert [line["reason"] for line in read_lines(printed, "notice.received")] == ["template_paused"] * 2 + [None]
+    story = (await relay.delivery(delivery["id"]))["hold_changes"]
+    assert [(row["change"], row["reason"]) for row in story] == [("set", "template_paused"), ("released", "reinstated")]
+    assert read_lines(printed, "receipt.unread") == []
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        template_notice("FLAGGED"),
+        template_notice("PAUSED", "a_template_of_nobody"),
+        template_notice("PAUSED", language="hi"),
+        template_notice("APPROVED"),
+        {"entry": [{"changes": [{"field": "messages", "value": {"errors": [{"code": 130429}]}}]}]},
+    ],
+)
+async def test_what_is_not_about_what_we_send_holds_nothing(relay: Any, notice: dict[str, Any]) -> None:
+    assert (await report(relay, notice, event="")).status_code == 200
+    assert await read_scopes(relay) == []
+
+
+@pytest.mark.parametrize("reason", ["by_hand", "parameters_refused"])
+async def test_an_approval_lets_go_only_what_it_is_about(relay: Any, reason: str) -> None:
+    by_hand = reason == "by_hand"
+    await relay.relay._outbox.put_hold(HELD[0], reason, 0, 2**45, by_hand=by_hand)
+    for event in ("REJECTED", "APPROVED"):
+        await report(relay, template_notice(event), event="")
+    # REJECTED renames an automatic hold, and its approval ends it.
+    assert await read_scopes(relay) == ([(HELD[0], "by_hand")] if by_hand else [])
+    if not by_hand:
+        await relay.relay._outbox.put_hold(HELD[0], reason, 0, 2**45)
+        await report(relay, template_notice("APPROVED"), event="")
+        assert await read_scopes(relay) == [(HELD[0], reason)]
+
+
+async def test_a_restricted_account_is_held_until_it_is_reinstated(relay: Any) -> None:
+    for state, scopes in (("DISABLE", [("provider:gallabox", "account_blocked")]), ("REINSTATE", [])):
+        value = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": state}}
+        await report(relay, {"entry": [{"changes": [{"field": "account_update", "value": value}]}]}, event="")
+        assert await read_scopes(relay) == scopes
+
+
+async def test_what_cannot_be_read_shows_three_levels_of_keys_and_whatsapps_own_word(
+    printed: io.StringIO, relay: Any
+) -> None:
+    value = {"alert_info": {"deeper": {"still": 1}}, "9800000001": {"x": 1}}
+    changes = [{"field": "account_alerts", "value": value}, {"field": "other"}]
+    await report(relay, [{"object": "whatsapp", "entry": [{"id": "1", "changes": changes, "none": []}]}], event="")
+    await report(relay, {"field": "to 919800000001", "list": [["a"]]}, event="")
+    shape, other = read_lines(printed, "receipt.unread")
+    assert shape["paths"] == [
+        *("object", "entry", "entry[].id", "entry[].changes", "entry[].changes[].field=account_alerts"),
+        *("entry[].changes[].value", "entry[].none"),
+    ]
+    assert other["paths"] == ["field", "list"]

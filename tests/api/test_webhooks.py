@@ -297,3 +297,31 @@ async def test_a_webhook_that_is_cut_off_by_our_shutdown_is_503(relay: Any) -> N
     await open_request
     assert sent[0]["status"] == 503
     assert b"retry-after" in dict(sent[0]["headers"])
+
+
+NEW_YORK = {"user_name": "Riya", "mobile": "917-555-0143", "amount": "100"}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"default_address": {"country": "United States", "country_code": "US"}},
+        {"billing": {"country": "US"}},
+        {"country_code": "US"},
+        {"phone_country_code": "+1"},
+        {"customer": {"default_address": {"country_code_v2": "US"}}},
+    ],
+)
+async def test_a_number_abroad_is_never_read_as_an_indians(relay: Any, where: dict[str, Any]) -> None:
+    (delivery,) = (await relay.post({**NEW_YORK, **where})).json()["deliveries"]
+    shown = await relay.delivery(delivery["id"])
+    assert (shown["recipient"][:3], shown["recipient"][-4:]) == ("+1*", "0143")
+
+
+@pytest.mark.parametrize(
+    "phone", ["+6281234567890.0", "+62 812-3456-7890 (2)", "+43 664 123456-12", "+43 664 123456 - 2"]
+)
+async def test_a_note_behind_a_number_makes_no_message_to_a_stranger(relay: Any, phone: str) -> None:
+    (delivery,) = (await relay.post({**NEW_YORK, "mobile": phone})).json()["deliveries"]
+    shown = await relay.delivery(delivery["id"])
+    assert (shown["state"], shown["reason"]) == ("dead", "recipient_invalid")

@@ -6,7 +6,7 @@ import pytest
 
 from app.authoring.lint import ExampleResult, run_examples
 from app.mapping.parse import parse_config
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
 
 ROOT = Path(__file__).parents[2]
@@ -275,3 +275,9 @@ def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(examp
     (result,) = run_examples(parsed.config, templates.templates, NOW, str)
     found = [problem.message.partition("variable_invalid: ")[2] for problem in result.problems]
     assert [text[: len(told[0])] for text in found] == told
+
+
+@pytest.mark.parametrize(("dead", "right"), [("expression_failed", True), ("variable_invalid", False)])
+def test_a_condition_that_cannot_be_worked_out_may_be_what_an_example_expects(dead: str, right: bool) -> None:
+    result, *_ = run(f"{{{RIYA}, dead: {dead}}}", CONFIG.replace("amount | float > 0", "amount > user_name"))
+    assert (not result.problems) is right

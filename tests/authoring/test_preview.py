@@ -11,7 +11,8 @@ from app.authoring.page import draw_page, draw_text
 from app.authoring.preview import Preview, preview_message, print_preview
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config
-from app.mapping.template import Templates, parse_templates
+from app.mapping.template import Templates
+from app.mapping.template_entries import parse_templates
 from app.model.event import Event
 from app.providers import settings_types
 

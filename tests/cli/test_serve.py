@@ -176,9 +176,11 @@ def test_the_env_file_is_read_the_process_wins_and_a_misspelt_name_only_warns(
 ) -> None:
     given = {**serving_environment, "RELAY_LOG_FORMAT": "console", "RELAY_LOG_LEVLE": "debug"}
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
-    with start_serving(folder, {"RELAY_LOG_FORMAT": "json"}) as (relay, url):
+    with start_serving(folder, {"RELAY_LOG_FORMAT": "json", "GALLABOX_WEBHOOK_SECRET": '"canary"'}) as (relay, url):
         lines = [json.loads(line) for line in relay.out.splitlines()]
         assert [line["name"] for line in lines if line["event"] == "setting.unknown"] == ["RELAY_LOG_LEVLE"]
+        quoted = [line["name"] for line in lines if line["event"] == "setting.quoted"]
+        assert (quoted, "canary" in relay.out) == (["providers.gallabox.webhook_secret"], False)
         assert [line["event"] for line in lines].count("relay.started") == 1
         assert read_rows(url) == []
         assert (folder / "data/relay.db").exists()

@@ -134,7 +134,10 @@ async def test_held_by_a_401_and_released_by_a_probe(relay: Any, sandbox: Any, t
     assert tell(await relay.wait_for(id_, "held", seconds=20)) == [
         *first,
         "now: held behind provider:gallabox (credentials_refused); its deadline is TIME",
-        "do:  put the right key into the environment and restart",
+        (
+            "do:  `nector-relay explain ID` shows the provider's words. A key: put the right one into the environment "
+            "and restart; a 403 may also be its list of allowed addresses, a page a firewall's"
+        ),
     ]
     await change(relay, "UPDATE holds SET probe_at = 0", "UPDATE deliveries SET due_at = 0")
     assert tell(await relay.wait_for(id_, "accepted", seconds=20)) == [

@@ -89,12 +89,12 @@ class Meter:
     def flush(self) -> None:
         """Do as a file does."""
 
-    def fileno(self) -> int:
-        """Be a stream in memory, which is written to at once."""
-        raise OSError
-
     def isatty(self) -> bool:
         return False
+
+    def fileno(self) -> int:
+        """Have none: what is logged is counted here, and no thread writes it out."""
+        raise OSError
 
     def read(self, path: Path) -> Counter[str]:
         """Return every count, those of the file included."""

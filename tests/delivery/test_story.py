@@ -282,6 +282,13 @@ def test_a_release_whose_set_was_forgotten_is_told_alone() -> None:
     ]
 
 
+def test_a_hold_that_whatsapp_lifted_is_told_as_that() -> None:
+    rows = state(0, "pending"), state(2, "sending"), state(3, "accepted")
+    lifted = {**hold(1, "released"), "reason": "reinstated"}
+    given = delivery(*rows, attempt_list=[attempt(1, 2, 3, "accepted")], hold_changes=[lifted])
+    assert (1, "hold on provider:gallabox released: WhatsApp says that it may be sent again") in tell(given)
+
+
 UNKNOWN = (state(0, "pending"), state(0.5, "sending"), state(1, "unknown", "timed_out"))
 TIMED_OUT = attempt(1, 0.5, 1, "uncertain", reason="timed_out")
 CHANGES = [

@@ -188,6 +188,14 @@ STORIES: Mapping[str, Story] = {
         10,
         {count("relay_events_total", topic="other", result="unauthorised"): "0 0 1 2 2x30"},
     ),
+    "RelayRefusesSource": Story(
+        {count("relay_requests_refused_total", kind="webhook", reason="path"): "0+1x30"},
+        12,
+        {
+            count("relay_requests_refused_total", kind="webhook", reason="path"): "0 0 3 3x30",
+            count("relay_requests_refused_total", kind="webhook", reason="busy"): "0+9x30",
+        },
+    ),
     "RelayAnswersSlowly": Story(
         fill("relay_accept_seconds", "0+120x200"), 20, fill("relay_accept_seconds", "0+100x200")
     ),

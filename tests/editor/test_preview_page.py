@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 from app.authoring.page import draw_page
 from app.authoring.preview import preview_message
 from app.mapping.parse import parse_config
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 from app.model.event import Event
 from app.providers import settings_types
 from tests.needing import find_program, leave_out
@@ -70,7 +70,7 @@ routes:
   hindi: {event: order_create, template: hindi, variables: [name]}
   not-known: {event: order_create, template: unknown, variables: [name]}
   a-name-of-a-route-that-is-as-long-as-it-may-be: {event: order_create, template: other, variables: [missing]}
-""".replace("LONG", "x" * 120)
+""".replace("LONG", "x" * 90)
 NAMES = {
     "plain": "Riya",
     "long": "W" * 200,

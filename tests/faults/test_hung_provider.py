@@ -42,6 +42,7 @@ routes:
     provider: bitespeed
     template: tpl_4711
     variables: [user_name, value, value]
+    buttons: [{index: 0, copy_code: value}]
 """
 
 

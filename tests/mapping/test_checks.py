@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.mapping.parse import Parsed
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 
 ROOT = Path(__file__).parents[2]
 
@@ -267,6 +267,11 @@ def test_a_recipient_that_the_defaults_give_to_everybody_is_told_there(
             "the environment variable user_name is not set",
             "a property of the event is written without ${ }: user_name",
         ),
+        (
+            "event: order_create, template: one-button, buttons: [{index: 0, url: }]",
+            '"url" has no value in route "b"',
+            "write one, or remove the key",
+        ),
         ("event: order_create, template: t, valid_for: 48", '"valid_for" must be a text', "add the unit: 24h, 7d"),
         ("event: order_create, template: t, header: user_tier", '"header" must be a mapping', "write {text: …}"),
         ("event: order_create, template: t, buttons: {url: a}", '"buttons" must be a list', "write `- index: 0`"),
@@ -284,9 +289,8 @@ def test_a_mistake_of_form_is_told_once_with_what_to_write(
     text = with_route("provider: bitespeed, template: t").replace(
         "  uses-", f"  b: {{provider: bitespeed, {route}}}\n  uses-", 1
     )
-    (problem,) = parse(
-        text, templates=parse_templates(TEMPLATES.replace("none:", "t: {body: x}\n    none:")).templates
-    ).problems
+    own = 't: {body: x}\n    one-button: {body: x, buttons: [{url: "https://acme.example/{{1}}", text: Go}]}\n    none:'
+    (problem,) = parse(text, templates=parse_templates(TEMPLATES.replace("none:", own)).templates).problems
     assert told in problem.message
     assert problem.hint.startswith(hint)
 

@@ -10,7 +10,7 @@ from app.mapping.expression import Expression
 from app.mapping.parse import Parsed
 from app.mapping.parts import Constant
 from app.mapping.rules import Route
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 
 ROOT = Path(__file__).parents[2]
 

@@ -260,6 +260,9 @@ def test_a_store_may_name_its_own_stop_words(
 ) -> None:
     text = with_route("provider: bitespeed, template: t", "store: {stop_words: [band karo, बंद करो]}\n")
     assert config_of(parse(text)).store.stop_words == ("band karo", "बंद करो")
+    assert config_of(parse(text)).store.start_lifts
+    text = text.replace("stop_words:", "start_lifts: false, stop_words:")
+    assert not config_of(parse(text)).store.start_lifts
 
 
 @pytest.mark.parametrize("words", ['["!!"]', '[""]', f"[{'x' * 61}]", "[5]", "band karo"])
@@ -345,3 +348,8 @@ def test_a_pattern_to_read_dates_by_is_tried_before_a_customers_date(
     text = with_route(f"""{ROUTE}valid_until: 'expire | date("y", from="{pattern}")'""")
     (problem,) = [problem for problem in parse(text).problems if problem.severity == "error"]
     assert "a date is read by day, month and year" in problem.message
+
+
+def test_a_type_that_says_nothing_has_no_address_and_nothing_doubtful() -> None:
+    settings = ProviderSettings(type="x")
+    assert (settings.address, settings.is_guessed, settings.list_doubts()) == ("", False, ())

@@ -9,7 +9,7 @@ import pytest
 from app.mapping.expression import ExpressionCompiler
 from app.mapping.grammar import ExpressionError
 from app.mapping.parse import Parsed
-from app.mapping.template import parse_templates
+from app.mapping.template_entries import parse_templates
 
 TEXT = "a fixed text is written {text: "
 

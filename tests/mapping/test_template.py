@@ -2,16 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.mapping.template import (
-    FilledTemplate,
-    Template,
-    TemplateButton,
-    dump_templates,
-    fill_template,
-    parse_templates,
-    print_message,
-    total_length,
-)
+from app.mapping.template import FilledTemplate, Template, TemplateButton, fill_template, print_message, total_length
+from app.mapping.template_entries import dump_templates, parse_templates
 from app.model.message import Button, Header, Variable
 
 FILE = """\

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.mapping.rules import Store
-from app.message.person import AIMS, find_aim, find_customer, read_acts
+from app.message.person import AIMS, OTHER_AIM, find_customer, read_acts
 from app.message.recipient import Recipient
 from app.model.delivery import Delivery, State
 from app.model.event import Act, Customer
@@ -57,8 +57,8 @@ def test_an_event_tells_what_its_customer_did(topic: str, payload: dict[str, Any
 
 def test_what_a_message_is_meant_to_bring_about_goes_by_its_topic() -> None:
     assert set(AIMS) <= set(TOPICS)
-    assert find_aim("coinexpirynotify_create") is Act.COINS_SPENT
-    assert find_aim("a trigger of their own") is Act.ORDER_PLACED
+    assert AIMS["coinexpirynotify_create"] is Act.COINS_SPENT
+    assert OTHER_AIM is Act.ORDER_PLACED
 
 
 @pytest.mark.parametrize(

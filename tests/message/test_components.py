@@ -12,9 +12,10 @@ import pytest
 from app.authoring.page import draw_page
 from app.authoring.preview import preview_message, print_preview
 from app.mapping.parse import Parsed
-from app.mapping.parts import BUTTON_KINDS, ButtonSource
+from app.mapping.parts import ButtonSource
 from app.mapping.rules import Config, Route
-from app.mapping.template import Templates, dump_templates, parse_templates, show_message
+from app.mapping.template import BUTTON_KINDS, Templates, show_message
+from app.mapping.template_entries import dump_templates, parse_templates
 from app.message.components import BUTTONS, list_components
 from app.message.freeze import decode_message, encode_message
 from app.message.render import Unrendered, render_message

@@ -178,8 +178,8 @@ class Methods(Store):
     async def sweep(self, now: int, settle_ms: int) -> Swept:
         return await sweep.sweep(At(self, now), now, settle_ms, self.gap_ms)
 
-    async def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
-        return await self.write(at(now, receipts.apply_receipt, provider=provider, receipt=receipt))
+    async def apply_receipts(self, provider: str, receipts_: Sequence[Receipt], now: int) -> Sequence[Noted]:
+        return await self.write(at(now, receipts.apply_receipts, provider=provider, receipts=receipts_))
 
     async def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
         return await self.write(at(now, receipts.apply_reply, provider=provider, reply=reply, wish=wish))
@@ -237,6 +237,9 @@ class Methods(Store):
 
     async def release_hold(self, scope: str, now: int) -> bool:
         return await self.write(at(now, holds.release_hold, scope=scope))
+
+    async def lift_hold(self, scope: str, reasons: Collection[str], now: int) -> bool:
+        return await self.write(at(now, holds.lift_hold, scope=scope, reasons=reasons))
 
     async def list_holds(self) -> Sequence[Hold]:
         return await self.read(holds.list_holds)

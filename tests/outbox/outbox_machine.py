@@ -205,7 +205,7 @@ class OutboxMachine(RuleBasedStateMachine):
         why, scope = failure if status is ReceiptStatus.FAILED else (None, Scope.MESSAGE)
         our_id, its_id = (None, message_id) if by == "its" else (delivery_id, None)
         receipt = Receipt(status, our_id, its_id, None, why, "", scope, message_id if by == "ours" else None)
-        applied = self.run(self.store.apply_receipt(provider, receipt, self.now))
+        (applied,) = self.run(self.store.apply_receipts(provider, [receipt], self.now))
         assert applied == self.model.apply_receipt(provider, receipt, self.now)
 
     @rule(provider=st.sampled_from(PROVIDERS), failures=numbers, wait_ms=st.sampled_from([None, MINUTE]))

@@ -258,7 +258,7 @@ async def test_of_nobody_nothing_is_found(shop: Any) -> None:
 async def test_an_early_receipt_of_her_delivery_is_not_lost_while_it_is_sent(shop: Any) -> None:
     (delivery_id,) = await add(shop, {}, HER)
     (attempt,) = await shop.claim()
-    await shop.store.apply_receipt("gallabox", Receipt(ReceiptStatus.SENT, delivery_id, "m-1"), shop.now)
+    await shop.store.apply_receipts("gallabox", [Receipt(ReceiptStatus.SENT, delivery_id, "m-1")], shop.now)
     await erase(shop)
     assert await shop.accept(attempt, "m-1")
     assert await shop.show(delivery_id) == ("accepted", None, "sent")

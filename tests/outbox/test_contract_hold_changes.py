@@ -48,6 +48,22 @@ async def test_a_hold_that_an_attempt_sets_is_remembered_until_its_probe_is_acce
     ]
 
 
+async def test_a_hold_that_whatsapp_lifts_is_remembered_as_such_and_one_by_hand_stays(shop: Any) -> None:
+    delivery_id = await shop.add()
+    reasons = {Reason.ACCOUNT_BLOCKED, Reason.TEMPLATE_PAUSED}
+    assert not await shop.store.lift_hold(SCOPE, reasons, shop.now)
+    await shop.store.put_hold(SCOPE, "account_blocked", shop.now + 1_000, shop.now + 9_000)
+    assert not await shop.store.lift_hold(SCOPE, {Reason.TEMPLATE_PAUSED}, shop.now + 2_000)
+    assert await shop.store.lift_hold(SCOPE, reasons, shop.now + 3_000)
+    assert await list_changes(shop, delivery_id) == [
+        (SCOPE, "set", "account_blocked", False, "21.000"),
+        (SCOPE, "released", "reinstated", False, "23.000"),
+    ]
+    await shop.store.put_hold(SCOPE, "account_blocked", shop.now + 4_000, by_hand=True)
+    assert not await shop.store.lift_hold(SCOPE, reasons, shop.now + 5_000)
+    assert [hold.scope for hold in await shop.store.list_holds()] == [SCOPE]
+
+
 async def test_the_fifth_refusal_in_a_row_is_remembered_as_the_routes_hold(shop: Any) -> None:
     ids = await shop.add_many(5)
     for attempt in await shop.claim():

@@ -1,4 +1,4 @@
-"""What apply_receipt promises, whatever the store."""
+"""What apply_receipts promises, whatever the store."""
 
 from __future__ import annotations
 
@@ -180,7 +180,8 @@ async def note(
     scope: Scope = Scope.TEMPLATE,
 ) -> Noted:
     failed = Receipt(FAILED, delivery_id, message_id, reason=reason, scope=scope)
-    noted: Noted = await shop.store.apply_receipt("gallabox", failed, shop.now)
+    noted: Noted
+    (noted,) = await shop.store.apply_receipts("gallabox", [failed], shop.now)
     return noted
 
 
@@ -205,6 +206,18 @@ async def test_a_failed_receipt_holds_what_it_speaks_of_and_says_so_once(
     expected = [Hold(held, "template_refused", shop.now, 0, shop.now + wait_ms)] if held else []
     assert list(await shop.store.list_holds()) == expected
     assert (await note(shop, delivery_id, scope=scope)).holds_set == ()
+
+
+async def test_receipts_that_come_together_are_taken_in_their_order(shop: Any) -> None:
+    ids = [await shop.add(), await shop.add()]
+    for attempt in await shop.claim():
+        await shop.accept(attempt)
+    told = [(ids[0], FAILED), (ids[1], READ), ("early", SENT), (ids[0], DELIVERED), (ids[1], SENT)]
+    receipts = [Receipt(status, id_, None) for id_, status in told]
+    noted = await shop.store.apply_receipts("gallabox", receipts, shop.now)
+    assert [one.delivery_id for one in noted] == [ids[0], ids[1], None, ids[0], ids[1]]
+    assert [(await shop.read(id_))["receipt"] for id_ in ids] == ["delivered", "read"]
+    assert list(await shop.store.apply_receipts("gallabox", [], shop.now)) == []
 
 
 async def test_a_repeated_receipt_does_not_set_again_what_a_person_released(shop: Any) -> None:

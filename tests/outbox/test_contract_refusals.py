@@ -179,7 +179,8 @@ async def test_an_unreadable_answer_that_gave_an_id_is_settled_by_its_receipt(sh
     delivery_id = await shop.add()
     named = Uncertain(Reason.ANSWER_UNREADABLE, "HTTP 202", "m-9")
     await shop.store.close_attempt(await shop.claim_one(), named, UNKNOWN, shop.now, 1)
-    noted = await shop.store.apply_receipt("gallabox", Receipt(ReceiptStatus.DELIVERED, None, "m-9"), shop.now)
+    receipt = Receipt(ReceiptStatus.DELIVERED, None, "m-9")
+    (noted,) = await shop.store.apply_receipts("gallabox", [receipt], shop.now)
     assert (noted.matched, noted.delivery_id) == (True, delivery_id)
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from app.mapping.template import Template, TemplateButton
 from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
-from app.model.message import Header, Message, Variable
+from app.model.message import Header, Location, Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
 from app.providers.gallabox import Gallabox
@@ -70,13 +70,22 @@ def test_what_a_message_lacks_is_left_out(gallabox: Provider) -> None:
             Header("document", "https://cdn.example/a.pdf"),
             {"mediaUrl": "https://cdn.example/a.pdf", "mediaName": "a.pdf"},
         ),
+        (
+            Location("12.97", "77.59", "Acme", "1 MG Road"),
+            {"latitude": "12.97", "longitude": "77.59", "name": "Acme", "address": "1 MG Road"},
+        ),
     ],
 )
 def test_header_goes_by_its_kind(
-    gallabox: Provider, message: Message, header: Header, values: Mapping[str, str]
+    gallabox: Provider, message: Message, header: Header | Location, values: Mapping[str, str]
 ) -> None:
     body = json.loads(gallabox.build_request(replace(message, header=header), "d-1").body)
     assert body["whatsapp"]["template"]["headerValues"] == values
+
+
+def test_the_end_of_an_offer_goes_in_milliseconds(gallabox: Provider, message: Message) -> None:
+    body = json.loads(gallabox.build_request(replace(message, offer_ends_at=1_790_000_000_000), "d-1").body)
+    assert body["whatsapp"]["template"]["limitedTimeOfferValues"] == {"expiration_time_ms": 1_790_000_000_000}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 
 from app.model.delivery import Reason, Rejected
 from app.model.message import Message, Variable
@@ -90,6 +91,18 @@ def test_a_token_does_where_no_signing_secret_is_set(
     provider = build_account("http", webhook_secret="", webhook_token="hook-canary-4")
     assert provider.verify_receipt({}, {"token": token}, b"{}") is believed
     assert (provider.find_receipt_mistake({}, {"token": token}) is None) is believed
+
+
+@pytest.mark.parametrize("written", ["ab+cd/ef==", "ab%2Bcd%2Fef%3D%3D"])
+@pytest.mark.parametrize("type_", ["http", "bitespeed"])
+def test_a_token_with_a_plus_works_as_it_is_pasted(
+    build_account: Callable[..., Provider], type_: str, written: str
+) -> None:
+    given = {"webhook_secret": ""} if type_ == "http" else {}
+    provider = build_account(type_, webhook_token="ab+cd/ef==", **given)
+    assert provider.find_receipt_mistake({}, QueryParams(f"token={written}")) is None
+    assert provider.verify_receipt({}, QueryParams(f"token={written}"), b"{}")
+    assert not provider.verify_receipt({}, QueryParams("token=ab-cd/ef=="), b"{}")
 
 
 def test_a_token_does_not_stand_in_for_a_signature(build_account: Callable[..., Provider]) -> None:

@@ -50,7 +50,7 @@ def read(provider: Provider, body: Any, event: str = "") -> tuple[Reply, ...]:
                     "timestamp": 1_790_000_000,
                 }
             },
-            Reply(RIYA, "Shop now", True, None, "wamid.1", 1_790_000_000_000),
+            Reply(RIYA, "Shop now", True, None, "wamid.1", 1_790_000_000_000, payload="b-1"),
         ),
         (
             TAPPED,
@@ -130,6 +130,10 @@ def chosen(value: str, category: str = "marketing_messages") -> Mapping[str, str
         (
             meta(messages=[{"from": RIYA[1:], "type": "button", "button": {"text": "Yes"}, "context": {"id": "m-1"}}]),
             [Reply(RIYA, "Yes", True, None, "m-1")],
+        ),
+        (
+            meta(messages=[{"from": RIYA, "type": "button", "button": {"text": "Not for me", "payload": "STOP"}}]),
+            [Reply(RIYA, "Not for me", True, payload="STOP")],
         ),
         (
             meta(messages=[{"from": RIYA[1:], "type": "interactive", "interactive": {"type": "nfm_reply"}}]),

@@ -22,7 +22,8 @@ PLAIN = Message("+919800000001", "tpl_1", "", "en", (Variable(None, "Riya"),))
 
 def read_sample(name: str) -> str:
     text = GUIDE.read_text()
-    (found,) = re.findall(rf"^```yaml\n(providers:\n  {name}:\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    samples = re.findall(rf"^```yaml\n(providers:\n  {name}:\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (found,) = (sample for sample in samples if "receipts:" not in sample)
     return str(found)
 
 

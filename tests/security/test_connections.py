@@ -189,6 +189,16 @@ async def test_a_client_that_does_not_read_its_answers_is_ended() -> None:
         assert len((await talk(edge.port, b"GET /long HTTP/1.1\r\nconnection: close\r\n\r\n")).answer) > 10_000_000
 
 
+@pytest.mark.parametrize(("idle_s", "answers"), [(30.0, 2), (0.1, 1)], ids=["kept", "control"])
+async def test_a_connection_that_was_answered_may_wait_longer_than_one_that_does_not_read(
+    idle_s: float, answers: int
+) -> None:
+    async with open_edge(Limits(100, 100, blocked_s=0.1, idle_s=idle_s)) as edge:
+        asked = b"GET / HTTP/1.1\r\n\r\n"
+        heard = await talk(edge.port, asked, GET + b"\r\n", pause_s=1)
+        assert heard.answer.count(b"HTTP/1.1 200 OK") == answers
+
+
 # -- how many there may be ----------------------------------------------------------------------
 
 
@@ -253,6 +263,7 @@ async def test_in_a_crowd_whoever_sends_little_of_a_body_is_not_worth_an_answer_
 def test_the_limits_leave_files_for_everything_else(files: int, connections: int) -> None:
     assert derive_limits(files).connections == connections
     assert derive_limits(files).unfinished_per_address == connections // 4
+    assert derive_limits(files, 120).idle_s > 120
 
 
 # -- the whole relay ----------------------------------------------------------------------------

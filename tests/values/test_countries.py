@@ -15,7 +15,7 @@ def test_country_is_read(text: str, country: str) -> None:
     assert to_country(text) == country
 
 
-@pytest.mark.parametrize("text", ["", "India", "XX", "xyz", "91", "ZZ", "001", "इं"])
+@pytest.mark.parametrize("text", ["", "India", "XX", "xyz", "91", "356", "SUN", "ZZ", "001", "इं"])
 def test_what_is_no_country_is_not_guessed(text: str) -> None:
     assert to_country(text) is None
 

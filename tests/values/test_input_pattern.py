@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.values.input_pattern import find_input_fault, read_by_pattern
+from app.values.instant import find_input_fault, read_by_pattern
 
 INDIA = "Asia/Kolkata"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.values.name import find_first_name
+from app.values.text import find_first_name
 
 
 @pytest.mark.parametrize(

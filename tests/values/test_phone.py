@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import (
     SUPPORTED_REGIONS,
@@ -164,6 +164,7 @@ _MOBILES = [
 ]
 
 
+@settings(deadline=None)  # the first number of a country loads its plan
 @given(
     st.sampled_from(_MOBILES),
     st.sampled_from([PhoneNumberFormat.E164, PhoneNumberFormat.INTERNATIONAL, PhoneNumberFormat.NATIONAL]),

@@ -16,7 +16,8 @@ from app.mapping.document import read_document
 from app.mapping.parse import Parsed
 from app.mapping.problems import Problem, format_problem
 from app.mapping.rules import Config
-from app.mapping.template import ParsedTemplates, Templates
+from app.mapping.template import Templates
+from app.mapping.template_entries import ParsedTemplates
 from app.model.event import Event
 from app.relay.snapshot import Sources, list_template_problems, parse_sources, parse_text, read_sources, read_text
 from app.settings import Settings, read_environment, read_settings

@@ -13,7 +13,8 @@ from app.cli.mapping.sources import read_yaml
 from app.cli.tables import count_nouns
 from app.errors import ConfigError, RelayError
 from app.mapping.problems import format_problem
-from app.mapping.template import Templates, dump_templates, gather_languages
+from app.mapping.template import Templates, gather_languages
+from app.mapping.template_entries import dump_templates
 
 
 def templates(

@@ -16,7 +16,7 @@ from pathlib import Path
 from app.errors import StoreError
 from app.outbox.close import BACKUP_MARK
 from app.outbox.sqlite.failures import explain_failure
-from app.outbox.sqlite.file import check_damage, flush_file, flush_folder, open_aside, open_reading
+from app.outbox.sqlite.file import check_damage, flush_file, open_aside, open_reading
 from app.outbox.sqlite.schema import read_version
 
 MARKED_SINCE = 2  # the schema's version
@@ -52,7 +52,7 @@ def back_up(
         if target.exists():  # it came meanwhile
             raise StoreError(f"{target} is there already; a backup overwrites nothing")
         aside.rename(target)
-        flush_folder(target.parent)
+        flush_file(target.parent)
     except (sqlite3.Error, OSError) as error:
         raise _explain(error, source, target) from error
     finally:

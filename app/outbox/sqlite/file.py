@@ -107,14 +107,11 @@ def check_file(path: Path, lock: ProcessLock) -> None:
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreBroken("cannot be read and written; check its owner and mode")
     _refuse_foreign(path, lock.read_start(HEADER_BYTES))
-    db = _connect(path, "ro")
-    try:
+    with closing(_connect(path, "ro")) as db:
         version = read_version(db)
         check_damage(db)
         if version >= KEYS_SINCE:
             read_key(db)
-    finally:
-        db.close()
 
 
 def check_damage(db: sqlite3.Connection) -> None:
@@ -161,14 +158,11 @@ def _create_file(path: Path) -> None:
     for left in (aside, aside.with_name(f"{aside.name}-journal")):
         left.unlink(missing_ok=True)  # of a start that was killed; nothing was acknowledged from it
     os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    db = open_aside(aside)
-    try:
+    with closing(open_aside(aside)) as db:
         create_schema(db)
         migrate_schema(db)
-    finally:
-        db.close()
     aside.rename(path)
-    flush_folder(path.parent)
+    flush_file(path.parent)
 
 
 def _open_checked(path: Path) -> sqlite3.Connection:
@@ -207,13 +201,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return db
 
 
-def flush_folder(folder: Path) -> None:
-    """Flush a folder: else a power cut may forget the name of a file in it."""
-    flush_file(folder)
-
-
 def flush_file(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file to the disk, or a folder, from which a power cut may else take the name of a file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from app.cli.mapping.live import LiveTemplates
-from app.mapping.template import Template, parse_templates
+from app.mapping.template import Template
+from app.mapping.template_entries import parse_templates
 
 ENVIRONMENT = {
     "GALLABOX_CHANNEL_ID": "sandbox-channel",

@@ -53,6 +53,12 @@ def test_a_number_that_cannot_be_read_is_named_by_its_place(run: Callable[..., A
         (f"9800000001\n{'9' * 90}\n", 1, ["line 2: is too long for a number"]),
         ("phone,name\nnobody,A\n9800000001,B\n\n,C\n", 1, ["line 2: holds something", "line 5: holds no number"]),
         ('name,number\n"two\nlines",9800000001\n', 1, []),
+        ("phone\n'9800000001\n+91 98000 00002;\n", 2, []),
+        (
+            'phone\r\n"+6281234567890.0"\r\n+91 98000 00001 (2)\r\n9800000002\r\n',
+            1,
+            ["line 2: has something behind it", "line 3: is not a valid number"],
+        ),
     ],
 )
 def test_a_file_is_read_line_by_line(

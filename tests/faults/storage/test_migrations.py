@@ -35,7 +35,8 @@ MIGRATE = """
 import sys
 from pathlib import Path
 from app.outbox.sqlite import file as opening
-from app.outbox.sqlite import lock as locking, migrations, schema
+from app.outbox.sqlite import lock as locking
+from app.outbox.sqlite import migrations, schema
 
 def migrate_without_transaction(db):
     schema.add_functions(db)

@@ -1,0 +1,253 @@
+"""Webhooks beyond WhatsApp's own statuses: other APIs' receipts, forms, and what is said of templates and accounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from pydantic import ValidationError
+
+from app.model.delivery import Reason, Scope
+from app.model.receipt import Notice, Receipt, ReceiptStatus
+from app.providers.base import Provider
+from app.providers.signature import read_challenge
+from app.providers.webhook import MAX_BYTES, parse_webhook
+
+FORM = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
+AT = 1_790_000_000_000
+UNREACHABLE = (Reason.RECIPIENT_UNREACHABLE, "131026: not on WhatsApp", Scope.RECIPIENT)
+
+
+def encode(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+# -- receipts of other APIs ------------------------------------------------------------------------
+
+GUPSHUP = {"id": "payload.gsId", "status": "payload.type", "code": "payload.payload.code", "at": "timestamp"}
+INTERAKT = {
+    "id": "data.message.id",
+    "status": "type",
+    "words": {"sent": "message_api_sent", "delivered": ["message_api_delivered"], "failed": ["message_api_failed"]},
+    "code": "data.message.channel_error_code",
+}
+WATI = {
+    "id": "id",
+    "delivery_id": ["localMessageId"],
+    "status": "eventType",
+    "words": {"delivered": ["sentMessageDELIVERED"], "read": ["sentMessageREAD"], "failed": ["templateMessageFailed"]},
+    "code": "failedCode",
+    "at": ["nothing", "timestamp"],
+}
+TWILIO = {"id": "MessageSid", "status": "MessageStatus", "code": "ErrorCode"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "body", "expected"),
+    [
+        # https://partner-docs.gupshup.io/docs/v2-message-events
+        (
+            GUPSHUP,
+            {"type": "message-event", "timestamp": AT, "payload": {"gsId": "gs-1", "type": "delivered"}},
+            [Receipt(ReceiptStatus.DELIVERED, None, "gs-1", AT)],
+        ),
+        (
+            GUPSHUP,
+            {"payload": {"gsId": "gs-1", "type": "failed", "payload": {"code": 1002, "reason": "no 919800000001"}}},
+            [Receipt(ReceiptStatus.FAILED, None, "gs-1", None, Reason.REQUEST_REFUSED, "1002: no ***")],
+        ),
+        (GUPSHUP, {"payload": {"gsId": "gs-1", "type": "enqueued"}}, []),
+        # https://www.interakt.shop/resource-center/get-webhooks-for-your-events
+        (
+            INTERAKT,
+            {
+                "type": "message_api_failed",
+                "data": {"message": {"id": "in-1", "channel_error_code": "131026", "reason": "not on WhatsApp"}},
+            },
+            [Receipt(ReceiptStatus.FAILED, None, "in-1", None, *UNREACHABLE)],
+        ),
+        (INTERAKT, [{"type": "message_api_sent", "data": {"message": {"id": 7}}}, None, 5],
+         [Receipt(ReceiptStatus.SENT, None, "7")]),
+        # https://docs.wati.io/reference/template-message-failed
+        (
+            WATI,
+            {"eventType": "templateMessageFailed", "localMessageId": "d-1", "failedCode": "470", "timestamp": AT},
+            [Receipt(ReceiptStatus.FAILED, "d-1", None, AT, Reason.REQUEST_REFUSED, "470")],
+        ),
+        (WATI, {"eventType": "SENTMESSAGEREAD", "id": "w-1"}, [Receipt(ReceiptStatus.READ, None, "w-1")]),
+        (WATI, {"eventType": "sentMessageREAD"}, []),
+        # https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-status-callbacks
+        (
+            TWILIO,
+            urlencode({"MessageSid": "SM1", "MessageStatus": "undelivered", "ErrorCode": "63024"}).encode(),
+            [Receipt(ReceiptStatus.FAILED, None, "SM1", None, Reason.REQUEST_REFUSED, "63024")],
+        ),
+        (TWILIO, b"MessageSid=SM1&MessageStatus=read", [Receipt(ReceiptStatus.READ, None, "SM1")]),
+        (TWILIO, b"MessageSid=SM1&MessageStatus=queued", []),
+        (TWILIO, b"\xff&=&&&%", []),
+    ],
+)  # fmt: skip
+def test_receipts_that_the_yaml_describes_are_read(
+    build_account: Callable[..., Provider], rule: Mapping[str, Any], body: Any, expected: list[Receipt]
+) -> None:
+    provider = build_account("http", receipts=rule)
+    headers = FORM if isinstance(body, bytes) else {"content-type": "application/json"}
+    assert list(provider.read_receipts(headers, encode(body))) == expected
+    assert list(build_account("http").read_receipts(headers, encode(body))) == []  # the control
+
+
+def test_whatsapps_own_form_is_read_beside_what_is_described(build_account: Callable[..., Provider]) -> None:
+    body = encode({"entry": [{"changes": [{"value": {"statuses": [{"id": "wamid.a", "status": "read"}]}}]}]})
+    provider = build_account("http", receipts=TWILIO)
+    assert list(provider.read_receipts({}, body)) == [Receipt(ReceiptStatus.READ, None, "wamid.a")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"status": "status"}, "say where: id or delivery_id"),
+        ({"status": 5, "id": "id"}, "status"),
+        ({"status": "status", "id": "id", "words": {"seen": ["seen"]}}, "words.seen"),
+    ],
+)
+def test_a_rule_that_can_find_nothing_is_refused(
+    build_account: Callable[..., Provider], rule: Mapping[str, Any], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        build_account("http", receipts=rule)
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        ({"code": 131999, "title": "Media upload error"}, "131999: Media upload error"),
+        ({"code": 131999, "title": "(#131999) Media upload error"}, "(#131999) Media upload error"),
+        ({"code": "E_63"}, "E_63"),
+        ({"code": 919800000001, "title": "no"}, "no"),
+        ({"title": "no"}, "no"),
+        ({}, ""),
+    ],
+)
+def test_a_code_that_we_do_not_know_keeps_its_number(
+    build_account: Callable[..., Provider], error: Any, detail: str
+) -> None:
+    failed = {"id": "wamid.a", "status": "failed", "errors": [error]}
+    body = encode({"entry": [{"changes": [{"value": {"statuses": [failed]}}]}]})
+    (receipt,) = build_account("http").read_receipts({}, body)
+    assert (receipt.reason, receipt.detail) == (Reason.REQUEST_REFUSED, detail)
+
+
+# -- bodies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "value"),
+    [
+        ({}, b'{"a": 1}', {"a": 1}),
+        ({}, b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        ({}, b"a=1", None),
+        ({"content-type": "application/json"}, b"a=1", None),
+        ({"content-type": "Application/X-WWW-Form-Urlencoded"}, b"a=1&b=x%20y&a=2&c=", {"a": "2", "b": "x y"}),
+        ({}, b'"' + b"a" * (MAX_BYTES - 2) + b'"', "a" * (MAX_BYTES - 2)),
+        ({}, b'"' + b"a" * (MAX_BYTES - 1) + b'"', None),
+    ],
+)
+def test_a_webhooks_body_is_json_or_a_form(headers: Mapping[str, str], body: bytes, value: Any) -> None:
+    assert parse_webhook(headers, body) == value
+
+
+# -- hub.challenge ---------------------------------------------------------------------------------
+
+ASKED = {"hub.mode": "subscribe", "hub.verify_token": "hook+canary", "hub.challenge": "1158201444"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes", "challenge"),
+    [
+        ("hook+canary", {}, "1158201444"),
+        ("hook+canary", {"hub.verify_token": "hook canary"}, "1158201444"),
+        ("hook+canary", {"hub.verify_token": "hook-canary"}, None),
+        ("hook+canary", {"hub.mode": "unsubscribe"}, None),
+        ("hook+canary", {"hub.challenge": "<script>"}, None),
+        ("hook+canary", {"hub.challenge": "1" * 201}, None),
+        ("hook+canary", {"hub.challenge": ""}, None),
+        ("", {"hub.verify_token": ""}, None),
+    ],
+)
+def test_a_challenge_is_given_back_to_who_has_the_token(
+    expected: str, changes: Mapping[str, str], challenge: str | None
+) -> None:
+    assert read_challenge(expected, {**ASKED, **changes}) == challenge
+
+
+# -- templates and accounts ------------------------------------------------------------------------
+
+
+def change(field: str, **value: Any) -> Any:
+    return {"entry": [7, {"changes": [None, {"field": field, "value": value}]}]}
+
+
+def template(event: str) -> Any:
+    named = {"message_template_name": "coins", "message_template_language": "en_US", "message_template_id": 1}
+    return change("message_template_status_update", event=event, **named)
+
+
+def restriction(*kinds: str) -> Any:
+    info = [{"restriction_type": kind, "expiration": 1} for kind in kinds]
+    return change("account_update", event="ACCOUNT_RESTRICTION", restriction_info=info)
+
+
+BLOCKED = Notice(Reason.ACCOUNT_BLOCKED)
+META = [
+    *((template(word), [Notice(Reason.TEMPLATE_PAUSED, "coins", "en_US")]) for word in ("PAUSED", "DISABLED")),
+    (template("REJECTED"), [Notice(Reason.TEMPLATE_REFUSED, "coins", "en_US")]),
+    *((template(word), [Notice(None, "coins", "en_US")]) for word in ("APPROVED", "REINSTATED", "approved")),
+    *((template(word), []) for word in ("FLAGGED", "PENDING", "IN_APPEAL", "")),
+    (change("message_template_status_update", event="PAUSED"), []),
+    (restriction("RESTRICTED_ADD_PHONE_NUMBER_ACTION", "RESTRICTED_BIZ_INITIATED_MESSAGING"), [BLOCKED]),
+    (restriction("RESTRICTED_ADD_PHONE_NUMBER_ACTION"), []),
+    (change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": "DISABLE"}), [BLOCKED]),
+    (change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": "REINSTATE"}), [Notice(None)]),
+    (change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": "SCHEDULE_FOR_DISABLE"}), []),
+    (change("account_update", event="ACCOUNT_DELETED"), [BLOCKED]),
+    (change("account_update", event="PARTNER_ADDED"), []),
+    (change("phone_number_quality_update", event="FLAGGED"), []),
+    (change("messages", errors=[{"code": 131031, "title": "locked"}]), [BLOCKED]),
+    (change("messages", errors=[{"code": 130429}, 7]), [Notice(Reason.RATE_LIMITED, passing=True)]),
+    (change("messages", errors=[{"code": 131026}]), []),
+    ({"entry": [{"changes": [{"field": 1, "value": "x"}]}]}, []),
+    (5, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("type_", ["http", "bitespeed", "gallabox"])
+@pytest.mark.parametrize(("body", "expected"), META)
+def test_what_whatsapp_says_of_a_template_or_an_account_is_read(
+    build_account: Callable[..., Provider], type_: str, body: Any, expected: list[Notice]
+) -> None:
+    assert list(build_account(type_).read_notices({}, encode(body))) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "body", "expected"),
+    [
+        ("Template.Status", {"name": "coins", "status": "paused"}, [Notice(Reason.TEMPLATE_PAUSED, "coins")]),
+        (
+            "template.status",
+            {"data": {"template": {"name": "coins", "language": "en", "status": "APPROVED"}}},
+            [Notice(None, "coins", "en")],
+        ),
+        ("Template.Status", {"name": "coins", "status": "submitted"}, []),
+        ("Template.Status", template("PAUSED"), [Notice(Reason.TEMPLATE_PAUSED, "coins", "en_US")]),
+        ("Message.Send", {"name": "coins", "status": "paused"}, []),
+        ("", {"name": "coins", "status": "paused"}, []),
+    ],
+)
+def test_gallaboxs_template_status_is_read_wherever_its_parts_stand(
+    build_account: Callable[..., Provider], event: str, body: Any, expected: list[Notice]
+) -> None:
+    headers = {"x-event-name": event} if event else {}
+    assert list(build_account("gallabox").read_notices(headers, encode(body))) == expected
