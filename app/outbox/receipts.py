@@ -14,6 +14,7 @@ from app.message.redact import strike_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.claim import thaw_message
+from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import adopt_people, hash_message_id, hash_person
 from app.outbox.store import Row, Tx
@@ -126,7 +127,7 @@ def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tu
     if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in _ARRIVED:
         note_refusal(tx, known.person, receipt.reason, receipt.at)
     scope = scope_to_hold(receipt.scope, provider, known.template)
-    hold = scope and put_new(tx, scope, receipt.reason, tx.now + probe_wait_ms(scope))
+    hold = scope and put_probed(tx, scope, receipt.reason)
     return (hold,) if hold else ()
 
 

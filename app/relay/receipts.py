@@ -62,9 +62,8 @@ async def accept_receipts(
     notices = provider.read_notices(headers, body)
     for at in range(0, len(receipts), AT_ONCE):
         some = receipts[at : at + AT_ONCE]
-        for receipt, noted in zip(
-            some, await desk.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some)), strict=True
-        ):
+        recorded = await desk.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some))
+        for receipt, noted in zip(some, recorded, strict=True):
             _report_receipt(desk, provider_name, receipt, noted, now)
     for at in range(0, len(replies), AT_ONCE):  # what waits for the outbox together shares its transaction
         await asyncio.gather(*(_take_reply(desk, provider_name, one) for one in replies[at : at + AT_ONCE]))
