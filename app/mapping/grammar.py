@@ -6,11 +6,10 @@ left can neither reach an attribute nor a name of Jinja's own (`self`, `loop`) n
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 
+from app.mapping.problems import ask_similar
 from app.values.path import Path, write_path
 
 _LONGEST_SOURCE = 2000
@@ -106,7 +106,8 @@ def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Call
 def _check_call(kind: str, node: nodes.Filter | nodes.Test, known: Mapping[str, Any]) -> None:
     """Refuse unknown names, and arguments that the filter or test does not take."""
     if node.name not in known:
-        raise ExpressionError(f"there is no {kind} `{node.name}`{suggest(node.name, known)}")
+        hint = ask_similar(node.name, known, "", quote="`")
+        raise ExpressionError(f"there is no {kind} `{node.name}`" + (f"; {hint}" if hint else ""))
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         raise ExpressionError("* and ** are not possible here")
     named = {str(item.key): item.value for item in node.kwargs}
@@ -134,12 +135,6 @@ def _show_use(node: nodes.Filter | nodes.Test, signature: inspect.Signature) -> 
         return "it takes none"
     more = f"[{', ' if required else ''}{', '.join(optional)}]" if optional else ""
     return f"write {node.name}({', '.join(required)}{more})"
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean …?" where a known name is near, else nothing."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _list_preferred(node: nodes.Node) -> Iterator[str]:
