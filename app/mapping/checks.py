@@ -99,8 +99,7 @@ def _text(expression: Expression | None) -> str | None:
 
 def _check_topic(route: Route, findings: Findings) -> None:
     if route.topic not in TOPICS:
-        similar = find_similar(route.topic, TOPICS)
-        hint = f'did you mean "{similar}"?' if similar else "fine for a trigger of your own; check its spelling"
+        hint = ask_similar(route.topic, TOPICS, "fine for a trigger of your own; check its spelling")
         path: Path = ("routes", route.name, "event")
         findings.warn(path, f'"{route.topic}" is not in Nector\'s list of topics', hint)
 

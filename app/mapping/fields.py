@@ -22,7 +22,7 @@ from app.mapping.parts import (
     SourceText,
     choose_branch,
 )
-from app.mapping.problems import ask_similar, find_similar
+from app.mapping.problems import ask_similar
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
@@ -57,8 +57,7 @@ def _check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # not there, not a name, or a folder of them ("Asia")
-        similar = find_similar(name, available_timezones(), cutoff=0.8)
-        cure = f'did you mean "{similar}"?' if similar else "write a name such as Asia/Kolkata"
+        cure = ask_similar(name, available_timezones(), "write a name such as Asia/Kolkata", cutoff=0.8)
         raise ValueError(f"unknown timezone; {cure}") from None
     return name
 

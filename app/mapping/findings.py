@@ -224,8 +224,7 @@ def _correct_key(place: Path, known: Sequence[str]) -> str:
         return 'the argument of a filter stands in brackets: user_name | default("there")'
     if place[0] == "variables" and isinstance(place[-2], int) and find_similar(key, known) is None:
         return f"variables by name stand without dashes: `{key}: …`; a fixed text is {{text: …}}"
-    meant = _find_meant(key, known)
-    return f'did you mean "{meant}"?' if meant else ask_similar(key, known)
+    return ask_similar(_find_meant(key, known) or key, known)
 
 
 def _list_keys(model: type[BaseModel], place: Path) -> list[str]:

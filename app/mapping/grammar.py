@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from app.mapping.expression import Absent, AbsentValueError, Expression, UnusableError, Work
 from app.mapping.filters import Filter, find_pattern_fault, make_filters, make_tests, to_text
 from app.mapping.mistakes import explain_syntax, find_hyphen
-from app.mapping.problems import find_similar
+from app.mapping.problems import ask_similar
 from app.values.instant import find_input_fault
 from app.values.number import is_number
 from app.values.path import Path, look_into, look_up, write_path
@@ -128,8 +128,8 @@ def _check_date(node: nodes.Filter) -> None:
 def _check_call(kind: str, node: nodes.Filter | nodes.Test, known: Mapping[str, Any]) -> None:
     """Refuse unknown names, and arguments that the filter or test does not take."""
     if node.name not in known:
-        similar = find_similar(node.name, known)
-        raise ExpressionError(f"there is no {kind} `{node.name}`" + (f"; did you mean `{similar}`?" if similar else ""))
+        hint = ask_similar(node.name, known, "", quote="`")
+        raise ExpressionError(f"there is no {kind} `{node.name}`" + (f"; {hint}" if hint else ""))
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         raise ExpressionError("* and ** are not possible here")
     named = {str(item.key): item.value for item in node.kwargs}
