@@ -20,9 +20,9 @@ def test_the_bundled_file_without_an_environment_has_warnings_only(run: Callable
     assert lines
     assert all(LINE.match(line) and ": warning: the environment variable " in line for line in lines)
     assert re.fullmatch(r"config/relay\.yaml: 11 routes, (\d+) of \1 examples right, 0 errors, 6 warnings", summary)
+    readings = ("as one of IN (`store.country`)", "as one of IN (`customer.country`)", "by its own code")
     assert done.err.splitlines() == [
-        "note: each number was read as one of IN (`store.country`), or as one of IN (`customer.country`)"
-        ", or by its own code",
+        f"note: each number was read {', or '.join(readings)}",
         "note: valid_until (`expire`) is a whole day: until 24:00 in Asia/Kolkata",
     ]
 
