@@ -158,9 +158,7 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     }
 
 
-def _list_met(
-    tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Mapping[str, Any]]
-) -> Sequence[Row]:
+def _list_met(tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
     """Return the holds' changes until a delivery came to its last state, and what its failed receipt set later."""
     last = [row for row in timeline if row["kind"] == "state"][-1]
     end = _AFTER_ALL if last["value"] in (State.PENDING, State.SENDING, State.UNKNOWN) else last["at"]
