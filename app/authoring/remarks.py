@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
+from app.mapping.filters import find_usual_currency
 from app.mapping.rules import Route, Store
 from app.message.recipient import Recipient, find_recipient
 from app.model.event import Event
@@ -55,8 +56,6 @@ def _name_shown(found: re.Match[str], payload: Mapping[str, Any], store: Store) 
     named = look_up(payload, ("business_currency_code",))
     if named is not None:
         return str(named).strip().upper()
-    from app.mapping.formats import find_usual_currency  # noqa: PLC0415 - Babel, for the routes that use it
-
     return find_usual_currency(store.country)
 
 

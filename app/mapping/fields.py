@@ -9,9 +9,20 @@ from zoneinfo import ZoneInfo, available_timezones
 from babel import Locale, UnknownLocaleError
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Tag, ValidationInfo, model_validator
 
-from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
+from app.mapping.parts import (
+    EXPRESSION,
+    LIST,
+    MAP,
+    ButtonSource,
+    Constant,
+    ExpressionText,
+    Fields,
+    HeaderSource,
+    LanguageText,
+    SourceText,
+    choose_branch,
+)
 from app.mapping.problems import ask_similar
-from app.mapping.wording import EXPRESSION, LIST, MAP, choose_branch
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from

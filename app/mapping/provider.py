@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app.values.duration import parse_duration, parse_rate
+
+# A key that ends so holds a secret: api_key, apiKey, webhook_token, x-api-key, client-secret, Authorization.
+_SECRET_ENDINGS = ("apikey", "secret", "token", "password", "authorization", "credentials", "authkey", "accesskey")
 
 
 def _check_rate(text: str) -> str:
@@ -80,3 +84,9 @@ class Way:
 
 
 DIRECT = Way()
+
+
+def is_secret_key(path: Sequence[str | int]) -> bool:
+    """Tell whether the key at the end of `path` says that its value is a secret."""
+    name = next((key for key in reversed(path) if isinstance(key, str)), "")
+    return re.sub(r"[^a-z]", "", name.lower()).endswith(_SECRET_ENDINGS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
-from app.mapping.expression import ExpressionCompiler
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.parts import Constant, VariableSource
 from app.mapping.rules import Route, Store
 from app.model.event import Event
