@@ -9,9 +9,20 @@ from zoneinfo import ZoneInfo, available_timezones
 from babel import Locale, UnknownLocaleError
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Tag, ValidationInfo, model_validator
 
-from app.mapping.parts import ButtonSource, Constant, ExpressionText, Fields, HeaderSource, LanguageText, SourceText
-from app.mapping.problems import ask_similar, find_similar
-from app.mapping.wording import EXPRESSION, LIST, MAP, choose_branch
+from app.mapping.parts import (
+    EXPRESSION,
+    LIST,
+    MAP,
+    ButtonSource,
+    Constant,
+    ExpressionText,
+    Fields,
+    HeaderSource,
+    LanguageText,
+    SourceText,
+    choose_branch,
+)
+from app.mapping.problems import ask_similar
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.values.country import read_country, to_country
 from app.values.duration import format_duration, parse_duration, parse_live_from
@@ -46,8 +57,7 @@ def _check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # not there, not a name, or a folder of them ("Asia")
-        similar = find_similar(name, available_timezones(), cutoff=0.8)
-        cure = f'did you mean "{similar}"?' if similar else "write a name such as Asia/Kolkata"
+        cure = ask_similar(name, available_timezones(), "write a name such as Asia/Kolkata", cutoff=0.8)
         raise ValueError(f"unknown timezone; {cure}") from None
     return name
 

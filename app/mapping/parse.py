@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,18 +11,20 @@ from typing import Any
 
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
-from app.mapping.environment import fill_environment, report_literal_secrets
-from app.mapping.expression import ExpressionCompiler
 from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
 from app.mapping.findings import Findings, check_name, report_empty
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.parts import ButtonSource, VariableSource
-from app.mapping.problems import Path, Problem, ask_similar, quote_all, sort_problems
-from app.mapping.provider import ProviderSettings
+from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
+from app.mapping.provider import ProviderSettings, is_secret_key
 from app.mapping.rules import Config, Example, Route, Store
 from app.mapping.template import Template, Templates, measure_room
 from app.sources.nector import canonical_topic
 from app.values.duration import parse_duration, parse_live_from
 from app.values.phone import to_one_form
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+_PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,75 @@ def parse_config(
     findings = Findings(document)
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
-    report_literal_secrets(_section(document.data, "providers"), findings)
-    data = fill_environment(document.data, environment, findings)
+    _report_literal_secrets(_section(document.data, "providers"), findings)
+    data = _fill_environment(document.data, environment, findings)
     # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
     version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
     config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
+
+
+def _fill_environment(data: dict[str, Any], environment: Mapping[str, str], findings: Findings) -> dict[str, Any]:
+    """Return `data` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
+
+    Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
+    """
+    filled: dict[str, Any] = _fill_value(data, (), environment, findings)
+    return filled
+
+
+def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
+    match value:
+        case dict():
+            return {key: _fill_value(item, (*path, key), environment, findings) for key, item in value.items()}
+        case list():
+            return [_fill_value(item, (*path, index), environment, findings) for index, item in enumerate(value)]
+        case str() if "${" in value:
+            return _REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
+        case _:
+            return value
+
+
+def _fill_reference(found: re.Match[str], path: Path, environment: Mapping[str, str], findings: Findings) -> str:
+    name, default = found.groups()
+    if found[0] == "$${":
+        return "${"
+    if name is None:
+        hint = "write ${NAME}, ${NAME:-default}, or $${ for the text ${"
+        findings.error(path, "this ${…} cannot be read", hint)
+        return found[0]
+    # As in a shell, `:-` also stands in for a variable that is set and empty.
+    value = environment.get(name, "") or default
+    if value is not None:
+        return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
+    message = f"the environment variable {name} is not set"
+    hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
+    mark = findings.document.find_place(path).value
+    findings.problems.append(Problem("warning", *mark, message, hint, unset=True))
+    findings.silence(path)
+    return found[0]
+
+
+def _report_literal_secrets(providers: Mapping[str, Any], findings: Findings) -> None:
+    """Report every secret of `providers:` that is written into the file. The text itself is never told."""
+    for path, value in list_leaves(providers, ("providers",)):
+        if is_secret_key(path) and not _is_from_environment(value):
+            key = next(key for key in reversed(path) if isinstance(key, str))
+            variable = re.sub(r"[^A-Z0-9]+", "_", f"{path[1]}_{key}".upper())
+            findings.error(path, f'"{path[-1]}": a secret must come from the environment', f"write ${{{variable}}}")
+            findings.silence(path)
+
+
+def _is_from_environment(value: Any) -> bool:
+    """Tell whether a raw value leaves the secret to the environment (a default would be a literal, too)."""
+    if not value or value is True:
+        return True  # nothing that could be a secret; the type's own check speaks
+    if not isinstance(value, str):
+        return False
+    references = [found for found in _REFERENCE.finditer(value) if found[1]]
+    if any(found[2] for found in references):
+        return False
+    return bool(references) or _PLACEHOLDER.fullmatch(value) is not None
 
 
 def _read_file(

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, Field, GetPydanticSchema, Tag, ValidationInfo, model_validator
+from pydantic import BaseModel, Discriminator, Field, GetPydanticSchema, Tag, ValidationInfo, model_validator
 from pydantic_core import core_schema
 
 from app.mapping.expression import Expression
-from app.mapping.wording import EXPRESSION, MAP, choose_branch
+
+EXPRESSION, LIST, MAP = "~expression", "~list", "~map"
+"""Names of the branches of a union; pydantic puts them into an error's path."""
+_BRANCHES: Mapping[type, str] = {str: EXPRESSION, list: LIST, dict: MAP}
 
 
 class Fields(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
     """A section of the file: nothing is guessed, an unknown key is a fault."""
+
+
+def choose_branch(kind: str, told: str) -> Discriminator:
+    """Return what chooses a union's branch by a value's kind, and tells `told` where there is none."""
+    return Discriminator(lambda value: _BRANCHES.get(type(value)), custom_error_type=kind, custom_error_message=told)
 
 
 class Constant(Fields):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.mapping.environment import is_secret_key
 from app.mapping.parse import Parsed
 from app.mapping.parts import Constant
+from app.mapping.provider import is_secret_key
 from app.mapping.rules import Config, Route
 
 ROOT = Path(__file__).parents[2]

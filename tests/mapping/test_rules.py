@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.mapping.expression import ExpressionCompiler
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, explain_routes, match_route
 from app.model.event import Event
 

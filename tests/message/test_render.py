@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.mapping.expression import ExpressionCompiler
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.parts import ButtonSource, Constant, HeaderSource, Source, VariableSource
 from app.mapping.rules import Route, Store
 from app.message.components import encode_suffix
