@@ -136,9 +136,9 @@ def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedSt
             yield from _tell_wait(stood, stood_at, at, holds)
         if row["cause"] == Cause.CLAIMED:
             attempt = attempts.get(row["attempt"])
-            end = attempt and _find_end(attempt, rows[place + 1 :])
+            end = None if attempt is None else _find_end(attempt, rows[place + 1 :])
             yield Turn.HAPPENING, _tell_attempt(attempt, end, at, holds)
-        elif row is not end or row["cause"] == Cause.ENDED_LATE:
+        elif row["cause"] == Cause.ENDED_LATE or row is not end:
             yield Turn.HAPPENING, _tell_change(row, stood["value"], at, at - stood_at)
         stood, stood_at = row, at
 
@@ -166,7 +166,7 @@ def _tell_attempt(attempt: Told | None, end: Told | None, at: int, holds: Sequen
     if attempt["outcome"] is None:
         return Step(at, f"{head}: under way", State.SENDING)
     text = append_reason(f"{head}: {attempt['outcome']} {_describe_length(attempt)}", attempt)
-    state = end and end["value"]
+    state = None if end is None else end["value"]
     if state in (State.DEAD, State.EXPIRED, State.UNKNOWN):
         return Step(at, f"{text} → {state}", state)
     if state == State.ACCEPTED and attempt["outcome"] != State.ACCEPTED:
