@@ -15,7 +15,7 @@ from app.observe.tracing import NoTracer, Tracer
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.read import count_reached, read_last_events
 from app.outbox.store import Store
-from app.providers.opening import open_client
+from app.providers import open_client
 from app.relay.context import Context
 from app.relay.dispatcher import Dispatcher, Retention, report_death
 from app.relay.intake import Intake, OutboxTaker
