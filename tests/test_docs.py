@@ -147,6 +147,42 @@ def test_every_phone_number_is_an_example_number(page: Path) -> None:
     assert [number for number in runs if not re.fullmatch(r"(\+?91)?98000000[0-9]{2}", number)] == []
 
 
+def find_strange_pages(path: Path, text: str) -> Iterator[str]:
+    """Yield what a file says of pages that are not in the repository: their names, or a bare section's number."""
+    for name in re.findall(r"(?<![\w/.:-])(?:\.\./)*[\w-][\w./-]*\.md\b", text):
+        if not ((ROOT / name).exists() or (path.parent / name).resolve().exists()):
+            yield name
+    yield from re.findall(r"\b(?:DESIGN|HOUSE|wire[ -]facts|field[ -]cases|failure[ -]stories)\b", text)
+    yield from re.findall(r"(?<!RFC \d{4} )(?<!E\.164 )§ ?[\d.]+", text)
+
+
+def list_texts() -> Iterator[Path]:
+    """Yield every file of ours that people read, but this one, whose samples name what is not there."""
+    kinds = {".py", ".md", ".yml", ".yaml", ".toml", ".json", ".sh", ".txt"}
+    for top in ("app", "bench", "config", "deploy", "docs", "tests"):
+        yield from (
+            path
+            for path in (ROOT / top).rglob("*")
+            if path.is_file() and path.suffix in kinds and not {"node_modules", "__pycache__"} & {*path.parts}
+        )
+    yield from (
+        *ROOT.glob("*.md"),
+        *(ROOT / name for name in ("pyproject.toml", "Makefile", "Dockerfile", ".env.example")),
+    )
+
+
+def test_nothing_refers_to_a_page_that_is_not_in_the_repository() -> None:
+    texts = [path for path in list_texts() if path != Path(__file__)]
+    assert ROOT / "app/main.py" in texts
+    found = {str(path.relative_to(ROOT)): [*find_strange_pages(path, path.read_text())] for path in texts}
+    assert {name: pages for name, pages in found.items() if pages} == {}
+
+
+def test_control_a_page_that_is_not_in_the_repository_is_found() -> None:
+    text = "see DESIGN §3.4, docs/gone.md and reliability.md T6; docs/glossary.md, RFC 9562 §5.7 and E.164 §6.1"
+    assert [*find_strange_pages(DOCS / "a.md", text)] == ["docs/gone.md", "reliability.md", "DESIGN", "§3.4"]
+
+
 def test_every_decision_is_in_the_index() -> None:
     pages = {path.name for path in (DOCS / "decisions").glob("2*.md")}
     assert pages
