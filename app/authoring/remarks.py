@@ -20,7 +20,7 @@ _CURRENCIES = ("presentment_currency", "currency", "currency_code")
 
 def remark_on_number(route: Route, event: Event, store: Store) -> Iterator[str]:
     """Yield by which country of the event a number without a code was read, where that is not the store's."""
-    found = find_recipient(event.payload, store, route.recipient, route.country)
+    found = find_recipient(event.payload, store, route.recipient.number, route.recipient.country)
     if isinstance(found, Recipient) and found.named and found.country != store.country:
         yield f"the number was read as one of {found.country} (`{found.named}`)"
 
