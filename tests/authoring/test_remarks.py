@@ -38,7 +38,7 @@ def tell(remark: Remark, payload: dict[str, Any], store: Store | None = None, **
     ],
 )
 def test_country_by_which_a_number_was_read_is_told(payload: dict[str, Any], told: str) -> None:
-    route = Route("r", "order_create", "gallabox", "t")
+    route = Route.model_construct(name="r", event="order_create", provider="gallabox", template="t")
     event = Event("e", "nector", "order_create", None, b"", payload, 1)
     assert describe_reading(route, event, Store()) == told
 

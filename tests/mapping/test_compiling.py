@@ -56,7 +56,7 @@ def test_a_bare_route_has_the_defaults_of_the_contract(
     route_of: Callable[..., Route], with_route: Callable[..., str]
 ) -> None:
     route = route_of(with_route("provider: bitespeed, template: t"))
-    keys = {"event": "coupon_create", "provider": "bitespeed", "template": "t"}
+    keys: dict[str, Any] = {"event": "coupon_create", "provider": "bitespeed", "template": "t"}
     assert route == Route.model_construct(name="a", line=14, column=3, **keys)
 
 
