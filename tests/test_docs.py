@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from app.cli.commands import COMMANDS, build_commands
 from app.delivery.replay import Verdict
 from app.mapping.expression import Failed, Missing
-from app.mapping.fields import RouteFields
 from app.mapping.grammar import ExpressionCompiler
+from app.mapping.rules import RouteFields
 from app.model.delivery import Reason, State
 from app.model.receipt import ReceiptStatus
 from app.observe.metrics import Metrics
