@@ -98,7 +98,7 @@ class Relay:
             await self._dispatcher.settle_clock()
             restored = await self._outbox.write(settle_restored, essential=True)
             if restored is not None:
-                self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
+                self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
             recover = partial(recover_open_attempts, settle_ms=self.settings.settle_after)
             unknown = await self._outbox.write(recover, essential=True)
             self.metrics.set_last_events(await self._outbox.read(read_last_events))
