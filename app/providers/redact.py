@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from app.message.redact import MAX_DETAIL, STRUCK
+from app.message.components import MAX_DETAIL, STRUCK
 from app.providers.json import clean_text
 
 MAX_READ = 4_000
