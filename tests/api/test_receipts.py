@@ -336,7 +336,7 @@ async def test_a_thousand_statuses_in_one_webhook_are_ten_transactions(
     relay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id_ = await accepted(relay)
-    outbox = relay.relay._outbox
+    outbox = relay.outbox
     sizes: list[int] = []
     apply = type(outbox).apply_receipts
 
@@ -405,13 +405,13 @@ async def test_what_is_not_about_what_we_send_holds_nothing(relay: Any, notice: 
 @pytest.mark.parametrize("reason", ["by_hand", "parameters_refused"])
 async def test_an_approval_lets_go_only_what_it_is_about(relay: Any, reason: str) -> None:
     by_hand = reason == "by_hand"
-    await relay.relay._outbox.put_hold(HELD[0], reason, 0, 2**45, by_hand=by_hand)
+    await relay.outbox.put_hold(HELD[0], reason, 0, 2**45, by_hand=by_hand)
     for event in ("REJECTED", "APPROVED"):
         await report(relay, template_notice(event), event="")
     # REJECTED renames an automatic hold, and its approval ends it.
     assert await read_scopes(relay) == ([(HELD[0], "by_hand")] if by_hand else [])
     if not by_hand:
-        await relay.relay._outbox.put_hold(HELD[0], reason, 0, 2**45)
+        await relay.outbox.put_hold(HELD[0], reason, 0, 2**45)
         await report(relay, template_notice("APPROVED"), event="")
         assert await read_scopes(relay) == [(HELD[0], reason)]
 
