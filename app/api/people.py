@@ -62,7 +62,7 @@ class SuppressOrder(LiftOrder):
 
 def build_router(context: Context) -> APIRouter:
     """Return the paths about people."""
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter(responses=PROBLEMS, strict_content_type=False)
     outbox, log = context.outbox, context.log
 
     @router.post("/erase", summary="Erase what is kept of a person")
