@@ -26,9 +26,8 @@ from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.store import SqliteStore
-from app.providers import PROVIDER_TYPES
-from app.providers.base import Provider
-from app.providers.opening import open_client
+from app.providers import PROVIDER_TYPES, open_client
+from app.providers.base import OpenSender, Provider
 from app.relay.context import Context, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay
 from app.relay.intake import Take, store_event
@@ -92,15 +91,19 @@ def create_app(
 
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
-    relay = StatelessRelay(shared, rules.watch, on_dead)
+    relay = StatelessRelay(shared, _choose_sender(shared), rules.watch, on_dead)
     return Wired(relay, relay.take, dict, lambda _refuse: (), tuple)
+
+
+def _choose_sender(shared: Shared) -> OpenSender:
+    return partial(open_client, tracer=shared.tracer, way=shared.settings.way)
 
 
 def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     settings, clock = shared.settings, SteadyClock()
     store = SqliteStore(settings.database_path, clock)
     if store.was_missing:
-        cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
+        cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
         shared.log.warning("outbox.missing", place=str(store.path), cure=cure)
 
     def wake(provider: str) -> None:
@@ -118,7 +121,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         wake=wake,
         random=random.random,
     )
-    dispatcher = Dispatcher(context, partial(open_client, tracer=shared.tracer, way=settings.way), on_dead)
+    dispatcher = Dispatcher(context, _choose_sender(shared), on_dead)
     recorder = Recorder(store, settings.secrets)
 
     def build_ops() -> Iterable[APIRouter]:

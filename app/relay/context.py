@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.clock import Clock
 from app.ids import NewId
 from app.mapping.rules import Config, RouteTable
-from app.observe.logs import Log
+from app.observe.logs import LineLimit, Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import Tracer
 from app.outbox.store import Store
@@ -36,6 +36,7 @@ class Shared:
     metrics: Metrics
     log: Log
     tracer: Tracer
+    refusals: LineLimit = field(default_factory=LineLimit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.read import count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
 from app.outbox.sweep import sweep
-from app.providers.opening import OpenSender
+from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
 from app.relay.lane import Lane, Turns
 from app.relay.recorder import Recorder
@@ -195,7 +195,7 @@ class OutboxRelay(Relay):
         await self.dispatcher.settle_clock()
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
-            log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
+            log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
         recover = partial(recover_open_attempts, settle_ms=settings.settle_after)
         unknown = await outbox.write(recover, essential=True)
         metrics.set_last_events(await outbox.read(read_last_events))

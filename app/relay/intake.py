@@ -78,9 +78,10 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
 
 
 def report_refusal(shared: Shared, http_status: int, detail: str) -> None:
-    """Tell of a webhook that is not taken: what is wrong with which field, never a value."""
+    """Count a webhook that is not taken, and tell of the first of a minute what is wrong with it, never a value."""
     shared.metrics.events.labels(OTHER, "refused").inc()
-    shared.log.warning("event.refused", http_status=http_status, detail=detail)
+    if (untold := shared.refusals.count(http_status, shared.clock())) is not None:
+        shared.log.warning("event.refused", http_status=http_status, detail=detail, untold=untold)
 
 
 def read_event(shared: Shared, headers: Mapping[str, str], body: bytes, now: int) -> Event | Refusal:

@@ -28,8 +28,7 @@ from app.outbox.close import Ending, close_attempts
 from app.outbox.lanes import read_lane, save_lane
 from app.outbox.store import Job
 from app.outbox.values import LaneState
-from app.providers.base import Provider
-from app.providers.opening import OpenSender, Sender
+from app.providers.base import OpenSender, Provider, Sender
 from app.relay.context import Context
 from app.values.rate import RECIPIENT_GAP_MS
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.model.delivery import (
     Accepted,
@@ -27,7 +27,7 @@ from app.model.delivery import (
 from app.model.event import Event
 from app.observe.attempts import note_outcome, open_attempt_span
 from app.outbox.values import DeliveryState
-from app.providers.opening import open_client
+from app.providers.base import OpenSender, Sender
 from app.relay.context import Shared
 from app.relay.intake import Answer
 from app.relay.relay import Relay
@@ -35,10 +35,8 @@ from app.values.phone import mask_phone
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.
 LONGEST_S = 8.0
+TRIES = 3  # of what surely did not leave
 REMEMBERED = 10_000
-
-if TYPE_CHECKING:
-    from app.providers.client import ProviderClient
 
 SendKey = tuple[str, str]
 """(the source's delivery id, or ours where it sent none; route)"""
@@ -50,11 +48,13 @@ class StatelessRelay(Relay):
     def __init__(
         self,
         shared: Shared,
+        open_sender: OpenSender,
         watch: Callable[[], Coroutine[Any, Any, None]],
         on_dead: Callable[[BaseException], None],
     ) -> None:
         super().__init__(shared, watch, on_dead)
-        self._clients: dict[str, asyncio.Task[ProviderClient]] = {}
+        self._open_sender = open_sender
+        self._clients: dict[str, asyncio.Future[Sender]] = {}
         self._sends: OrderedDict[SendKey, asyncio.Task[Outcome]] = OrderedDict()
 
     async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
@@ -124,7 +124,9 @@ class StatelessRelay(Relay):
             async with asyncio.timeout(LONGEST_S):
                 provider = self.shared.snapshot().providers[delivery.provider]
                 client = await asyncio.shield(self._open_client(delivery.provider))
-                sent = await client.send(provider, delivery.message, delivery.id)
+                sent = await client.send(
+                    provider, delivery.message, delivery.id, write_within_ms=round(LONGEST_S * 1000), tries=TRIES
+                )
                 outcome = sent.outcome
         except TimeoutError:
             outcome = Uncertain(Reason.TIMED_OUT, "no answer within 8 s")
@@ -152,12 +154,10 @@ class StatelessRelay(Relay):
             age_ms=round(took_s * 1000),
         )
 
-    def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
+    def _open_client(self, name: str) -> asyncio.Future[Sender]:
         if name not in self._clients:
             settings = self.shared.snapshot().config.providers[name]
-            self._clients[name] = asyncio.create_task(
-                open_client(settings, tracer=self.shared.tracer, way=self.shared.settings.way)
-            )
+            self._clients[name] = asyncio.ensure_future(self._open_sender(settings))
         return self._clients[name]
 
     def _forget_oldest(self) -> None:

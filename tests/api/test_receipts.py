@@ -14,6 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.outbox.holds import put_hold
+from tests.outbox.methods import at, name_job
+
 ROOT = Path(__file__).parents[2]
 EXPIRY = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100", "expire": "2099-12-31T00:00:00Z"}
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.errors import problem
-from app.api.guard import BURST, CURES, LINE_MS, MOST_ADDRESSES, Admission, FailureLimit, LineLimit
+from app.api.guard import BURST, CURES, MOST_ADDRESSES, Admission, FailureLimit
 from app.errors import ConfigError
+from app.observe.logs import LINE_MS, LineLimit
 from app.settings import read_settings
 from tests.conftest import SECRET, TOKEN, sign
 from tests.faults.conftest import start_relay  # noqa: F401  # a fixture

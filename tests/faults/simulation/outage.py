@@ -16,8 +16,7 @@ from app.model.delivery import Accepted, Delivery, Outcome, Reason, Retryable, S
 from app.model.event import Event
 from app.model.message import Message
 from app.observe.logs import Log
-from app.providers.base import Provider
-from app.providers.client import Sent
+from app.providers.base import Provider, Sent
 from app.relay.context import Snapshot
 from app.relay.dispatcher import Dispatcher
 from tests.contexts import build_context

@@ -17,7 +17,7 @@ from app.model.event import Event
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.outbox import close
-from app.providers.opening import OpenSender
+from app.providers.base import OpenSender
 from app.relay.dispatcher import Dispatcher
 from app.relay.intake import Answer, accept_event, store_event
 from app.relay.receipts import accept_receipts
