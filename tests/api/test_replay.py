@@ -130,7 +130,7 @@ async def test_a_dead_event_is_planned_with_the_mended_yaml_and_sent_by_its_appl
             "reason": "variable_missing", "detail": "", "delivery_id": dead["id"],
         }
     ]  # fmt: skip
-    assert plan["config_hash"] == shop.relay.config_hash()
+    assert plan["config_hash"] == shop.rules.read_hash()
     assert plan["created_at"].endswith("Z")
     assert (plan["complete"], plan["unlisted"]) == (True, 0)
     assert await sandbox.messages() == []
