@@ -31,7 +31,9 @@ from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
+PAGES = tuple(
+    sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "bench").glob("*.md"), *(ROOT / "deploy").glob("*.md")])
+)
 GUIDE, RUNBOOK, REFERENCE, GLOSSARY = (
     DOCS / f"{name}.md" for name in ("mapping-guide", "runbook", "reference", "glossary")
 )
@@ -181,6 +183,17 @@ def test_nothing_refers_to_a_page_that_is_not_in_the_repository() -> None:
 def test_control_a_page_that_is_not_in_the_repository_is_found() -> None:
     text = "see DESIGN §3.4, docs/gone.md and reliability.md T6; docs/glossary.md, RFC 9562 §5.7 and E.164 §6.1"
     assert [*find_strange_pages(DOCS / "a.md", text)] == ["docs/gone.md", "reliability.md", "DESIGN", "§3.4"]
+
+
+def test_the_runbook_is_short_enough_for_the_night() -> None:
+    assert len(RUNBOOK.read_text().split()) <= 2_500
+
+
+def test_only_the_runbook_has_a_table_of_states_or_of_reasons() -> None:
+    known = [{state.value for state in State}, {reason.value for reason in Reason}]
+    for page in PAGES:
+        listed = {name for row in read_rows(page.read_text()) for name in read_names(row[0])}
+        assert page == RUNBOOK or all(len(listed & words) < len(words) for words in known), page
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -196,7 +196,7 @@ class Admission:
             return _PASSES[RECEIPT]
         if scope["method"] != "POST":
             return self._answer_other(scope, RECEIPT)
-        mistake = provider.find_receipt_mistake(read_headers(scope), query)
+        mistake = provider.read_proof(read_headers(scope), query).find_mistake()
         if mistake is not None:
             self.metrics.receipts.labels(name, FORGED).inc()
             return self.refuse(scope, RECEIPT, mistake, provider=name)

@@ -125,4 +125,7 @@ async def test_the_description_of_the_api_knows_what_to_post(relay: Any) -> None
     described = (await relay.ops("GET", "/openapi.json")).json()
     for path in ("/suppressions", "/suppressions/remove"):
         schema = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-        assert described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]["phones"]["maxItems"] == 1000
+        assert (
+            described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]["phones"]["maxItems"]
+            == 1000
+        )

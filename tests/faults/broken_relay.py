@@ -24,8 +24,7 @@ from app.outbox.close import Ending
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Tx
 from app.outbox.values import Closed, DeliveryState
-from app.providers import client
-from app.providers import redact as redacting
+from app.providers import client, trouble
 from app.relay import dispatcher, lane
 from app.relay.context import Context
 from app.relay.intake import Answer, store_event
@@ -115,7 +114,7 @@ def show_everything() -> None:
         logs.redact: lambda _logger, _method, line: line,
         phone.mask_phone: lambda number: number,
         reading._mask_value: lambda value: value,
-        redacting.redact: lambda text, _secrets: text,
+        trouble.redact: lambda text, _secrets: text,
         client.strike_values: lambda outcome, _message: outcome,
     }
     for module in [module for name, module in sys.modules.items() if name.startswith("app.")]:
