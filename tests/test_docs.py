@@ -31,7 +31,9 @@ from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
+PAGES = tuple(
+    sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "bench").glob("*.md"), *(ROOT / "deploy").glob("*.md")])
+)
 GUIDE, RUNBOOK, REFERENCE, GLOSSARY = (
     DOCS / f"{name}.md" for name in ("mapping-guide", "runbook", "reference", "glossary")
 )
