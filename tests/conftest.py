@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,7 @@ from app.relay.relay import Relay
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import read_settings
+from tests.building_once import build_once
 
 ROOT = Path(__file__).parent.parent
 SECRET = "test-secret"
@@ -99,6 +100,12 @@ def sign(body: bytes, topic: str, *, secret: str = SECRET, delivery_id: str | No
         "x-nector-webhook-secret": hashlib.sha256(secret.encode()).hexdigest(),
         "x-nector-webhook-hmac": hmac.new(secret.encode(), body, "sha256").hexdigest(),
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_once() -> Iterator[None]:
+    with build_once():
+        yield
 
 
 @pytest.fixture
