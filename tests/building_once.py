@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache
 from unittest import mock
 
+import httpx2
 import uvicorn
-from httpx2._transports import default
 
 from app.mapping import parse, template_entries
 from app.mapping.document import Document, read_document
@@ -42,7 +42,7 @@ def build_once() -> Iterator[None]:
     with ExitStack() as patches:
         for module in (parse, template_entries):
             patches.enter_context(mock.patch.object(module, "read_document", read_again))
-        once = cache(default.create_ssl_context)  # of clients only: what `open_trust` makes is added to
-        patches.enter_context(mock.patch.object(default, "create_ssl_context", once))
+        once = cache(httpx2.create_ssl_context)  # of clients only: what `open_trust` makes is added to
+        patches.enter_context(mock.patch("httpx2._transports.default.create_ssl_context", once))
         patches.enter_context(mock.patch.object(uvicorn.Server, "main_loop", tick_often))
         yield
