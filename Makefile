@@ -52,10 +52,10 @@ COUNTED := $(addprefix tests/,model values sources mapping message delivery auth
 
 test: check language-server ## Everything that CI runs
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n 2 -m "not long" $(COUNTED)
+	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not long" $(COUNTED)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
-	@$(BIN)/pytest -n 2 -m "not long" $(COUNTED:%=--ignore=%)
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not long" $(COUNTED:%=--ignore=%)
 	@$(BIN)/nector-relay demo
 
 test-long: setup ## The tests that take minutes: image build, many kills
