@@ -182,3 +182,13 @@ def test_a_secret_of_the_query_is_struck_out_of_what_a_provider_says(build_accou
     outcome = provider.read_response(Response(400, {}, b'{"message": "bad token query-canary-9"}'))
     assert isinstance(outcome, Rejected)
     assert outcome.detail == "HTTP 400: bad token ***"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_guessed"),
+    [({}, True), ({"statuses": [200]}, True), ({"path": "data.status"}, False), ({"any_2xx": True}, False)],
+)
+def test_whether_a_message_was_taken_is_guessed_unless_the_file_says_how_to_tell(
+    build_account: Callable[..., Provider], accepted: Any, is_guessed: bool
+) -> None:
+    assert build_account("http", accepted=accepted).settings.is_guessed is is_guessed
