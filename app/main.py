@@ -20,7 +20,7 @@ from app.api import health, ops, receipts, webhooks
 from app.api.guard import RECEIPT, Admission, Guard
 from app.api.problems import problem, unavailable
 from app.api.reading import BodyRefused
-from app.clock import Clock, SteadyClock, read_clock, read_uptime
+from app.clock import read_clock, read_uptime
 from app.errors import ConfigError, is_passing
 from app.observe.logs import Log, configure_logs
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
@@ -93,30 +93,28 @@ def build_relay(
     for warning in warnings:
         log.warning("config.warning", line=warning.line, detail=warning.message)
     tracer = _open_tracer(environment, log)
-    outbox, clock = _open_outbox(settings, log)
     return Relay(
         settings,
         environment,
         snapshot,
         log,
-        outbox,
-        clock,
+        _open_outbox(settings, log),
+        read_clock,
         random=random.random,
         on_dead=on_dead or _do_nothing,
         tracer=tracer,
     )
 
 
-def _open_outbox(settings: Settings, log: Log) -> tuple[Store | None, Clock]:
-    """Return the store and the clock that goes with it. Raises StoreInUse, StoreBroken."""
+def _open_outbox(settings: Settings, log: Log) -> Store | None:
+    """Return the store; None in the stateless mode. Raises StoreInUse, StoreBroken."""
     if settings.stateless:
-        return None, read_clock  # nothing waits: each message's fate is known in seconds, by the wall clock
-    clock = SteadyClock()
-    store = SqliteStore(settings.database_path, clock)
+        return None
+    store = SqliteStore(settings.database_path)
     if store.was_missing:
         cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
         log.warning("outbox.missing", place=str(store.path), cure=cure)
-    return store, clock
+    return store
 
 
 def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:

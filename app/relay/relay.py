@@ -95,7 +95,7 @@ class Relay:
     async def open(self) -> None:
         """Settle what the last process left open, then start the lanes."""
         if self._outbox is not None and self._dispatcher is not None:
-            await self._dispatcher.settle_clock()
+            await self._dispatcher.follow_clock()
             restored = await self._outbox.write(settle_restored, essential=True)
             if restored is not None:
                 self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
