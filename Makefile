@@ -30,11 +30,14 @@ run: setup ## Run the relay with the settings of .env (copied from .env.example 
 	@test -f .env || cp .env.example .env
 	@$(BIN)/nector-relay serve
 
-check: setup ## Style, types, import arrows, Dockerfile, the bundled YAML
+# deptry leaves out the tests by itself; the second run reads them, too, where packages of the dev group are at home.
+check: setup ## Style, types, import arrows, dependencies, Dockerfile, the bundled YAML
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/deptry --no-ansi .
+	@$(BIN)/deptry --no-ansi --exclude '\.venv|node_modules' --ignore DEP002,DEP004 .
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/nector-relay check config/relay.yaml
 

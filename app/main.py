@@ -112,7 +112,7 @@ def _open_outbox(settings: Settings, log: Log) -> Store | None:
         return None
     store = SqliteStore(settings.database_path)
     if store.was_missing:
-        cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
+        cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
         log.warning("outbox.missing", place=str(store.path), cure=cure)
     return store
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 from collections.abc import Sequence
 
 from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUse, find_place
 
-EX_SOFTWARE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 70, 74, 75, 78  # sysexits.h
-
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code (the table of DESIGN §3.2); no traceback reaches a user."""
+    """Run the command and return its exit code (Exit codes in docs/reference.md); no traceback reaches a user."""
     from app.cli.commands import build_commands  # noqa: PLC0415  # keeps `import app.cli` free of work
 
     _write_what_can_be_written()
@@ -53,15 +52,15 @@ def _choose_code(error: Exception, *, serving: bool) -> int:
         case RelayError() | OSError() if not serving:
             return 1
         case ConfigError():
-            return EX_CONFIG
+            return os.EX_CONFIG
         case StoreInUse() | StoreBusy():  # a relay, or another program that keeps the file locked
-            return EX_TEMPFAIL
+            return os.EX_TEMPFAIL
         case StoreError() | OSError():
-            return EX_IOERR
+            return os.EX_IOERR
         case RelayError():
             return 1
         case _:
-            return EX_SOFTWARE
+            return os.EX_SOFTWARE
 
 
 def _explain(error: Exception) -> str:

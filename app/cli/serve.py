@@ -28,7 +28,6 @@ from app.settings import Settings, read_environment, read_settings
 OPEN_REQUESTS_MS = 3_000
 ANSWERING_S = 0.3
 WAITING = 4_096  # connections that are not accepted yet; the kernel may allow fewer (net.core.somaxconn)
-EX_SOFTWARE, EX_IOERR = 70, 74
 
 
 class RelayServer(uvicorn.Server):
@@ -101,7 +100,7 @@ def serve(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(app, host, port, servers, told_early))
     if died:
-        return EX_IOERR if isinstance(died[0], StoreError) else EX_SOFTWARE
+        return os.EX_IOERR if isinstance(died[0], StoreError) else os.EX_SOFTWARE
     return 0
 
 

@@ -54,12 +54,16 @@ def find_similar(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | 
     return by_lower[near[0]] if near else None
 
 
-def ask_similar(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean "template"?`, else `known: "event", "template"`, else nothing."""
+def ask_similar(
+    word: str, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6, quote: str = '"'
+) -> str:
+    """Return `did you mean "template"?` where a known word is near, else `otherwise`: by default the known words."""
     choices = list(known)
-    similar = find_similar(word, choices)
+    similar = find_similar(word, choices, cutoff)
     if similar is not None:
-        return f'did you mean "{similar}"?'
+        return f"did you mean {quote}{similar}{quote}?"
+    if otherwise is not None:
+        return otherwise
     return f"known: {quote_all(choices)}" if choices else ""
 
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from app.mapping.document import Document, read_document
-from app.mapping.problems import Path, Problem, find_similar, sort_problems
+from app.mapping.problems import Path, Problem, ask_similar, sort_problems
 from app.mapping.template import (
     BUTTON_KINDS,
     HEADER_KINDS,
@@ -196,8 +196,8 @@ def _validate(model: type[Model], data: Any, document: Document, path: Path, pro
 def _explain(detail: ErrorDetails) -> str:
     match detail["type"]:
         case "extra_forbidden":
-            similar = find_similar(str(detail["loc"][-1]), TemplateEntry.model_fields)
-            return "unknown key" + (f'; did you mean "{similar}"?' if similar else "")
+            hint = ask_similar(str(detail["loc"][-1]), TemplateEntry.model_fields, "")
+            return "unknown key" + (f"; {hint}" if hint else "")
         case "string_type":
             return "must be text; put it in quotes"
         case "model_type" | "dict_type":

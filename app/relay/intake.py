@@ -13,7 +13,7 @@ from app.ids import NewId
 from app.message.person import find_customer, read_acts
 from app.model.delivery import Delivery, State
 from app.model.event import Event
-from app.observe.logs import Log
+from app.observe.logs import LineLimit, Log
 from app.observe.metrics import OTHER, Metrics, topic_label
 from app.observe.tracing import NoTracer, Tracer
 from app.outbox.add import NewEvent, add_events
@@ -58,6 +58,7 @@ class Intake:
     log: Log
     note: Callable[[Event], None] | None = None  # the recorder's
     tracer: Tracer = field(default_factory=NoTracer)
+    lines: LineLimit = field(default_factory=LineLimit)
 
 
 class OutboxTaker:
@@ -102,9 +103,10 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
 
 
 def report_refusal(intake: Intake, http_status: int, detail: str) -> None:
-    """Tell of a webhook that is not taken: what is wrong with which field, never a value."""
+    """Count a webhook that is not taken, and tell of the first of a minute what is wrong with it, never a value."""
     intake.metrics.events.labels(OTHER, "refused").inc()
-    intake.log.warning("event.refused", http_status=http_status, detail=detail)
+    if (untold := intake.lines.count(http_status, intake.clock())) is not None:
+        intake.log.warning("event.refused", http_status=http_status, detail=detail, untold=untold)
 
 
 def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int) -> Event | Refusal:

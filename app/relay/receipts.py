@@ -22,8 +22,7 @@ from app.outbox.receipts import apply_receipts, apply_reply
 from app.outbox.store import Store
 from app.outbox.values import Noted
 from app.providers.json import as_items, as_mapping
-from app.providers.signature import read_challenge
-from app.providers.webhook import parse_webhook
+from app.providers.webhook import parse_webhook, read_challenge
 from app.relay.snapshot import Snapshot
 from app.values.phone import mask_phone
 from app.values.stop_words import read_wish
@@ -54,23 +53,23 @@ async def accept_receipts(
     provider = desk.snapshot().providers.get(provider_name)
     if provider is None:
         return 404
-    if not provider.verify_receipt(headers, query, body):
+    if not provider.read_proof(headers, query).fits(body):
         desk.metrics.receipts.labels(provider_name, FORGED).inc()
         return 401
     now = desk.clock()
-    receipts, replies = provider.read_receipts(headers, body), provider.read_replies(headers, body)
-    notices = provider.read_notices(headers, body)
-    for at in range(0, len(receipts), AT_ONCE):
-        some = receipts[at : at + AT_ONCE]
+    value = parse_webhook(headers, body)
+    told = provider.read_webhook(headers, value)
+    for at in range(0, len(told.receipts), AT_ONCE):
+        some = told.receipts[at : at + AT_ONCE]
         recorded = await desk.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some))
         for receipt, noted in zip(some, recorded, strict=True):
             _report_receipt(desk, provider_name, receipt, noted, now)
-    for at in range(0, len(replies), AT_ONCE):  # what waits for the outbox together shares its transaction
-        await asyncio.gather(*(_take_reply(desk, provider_name, one) for one in replies[at : at + AT_ONCE]))
-    for notice in notices:
+    for at in range(0, len(told.replies), AT_ONCE):  # what waits for the outbox together shares its transaction
+        await asyncio.gather(*(_take_reply(desk, provider_name, one) for one in told.replies[at : at + AT_ONCE]))
+    for notice in told.notices:
         await _take_notice(desk, provider_name, notice)
-    if not (receipts or replies or notices):
-        _report_unread(desk, provider_name, parse_webhook(headers, body))
+    if not (told.receipts or told.replies or told.notices):
+        _report_unread(desk, provider_name, value)
     return 200
 
 

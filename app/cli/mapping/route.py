@@ -11,7 +11,7 @@ import typer
 
 from app.cli.mapping.sources import read_config, read_event
 from app.clock import read_clock
-from app.mapping.problems import find_similar
+from app.mapping.problems import ask_similar
 from app.mapping.rules import Broken, Explanation, Hit, Miss, explain_routes
 from app.sources.nector import canonical_topic
 
@@ -26,10 +26,8 @@ def route(
     rules, _ = read_config(config)
     given = read_event(event, topic, read_clock())
     if not any(canonical_topic(one.topic) == canonical_topic(given.topic) for one in rules.routes):
-        similar = find_similar(given.topic, (one.topic for one in rules.routes))
-        print(
-            f"no route waits for {given.topic}" + (f'; did you mean "{similar}"?' if similar else ""), file=sys.stderr
-        )
+        hint = ask_similar(given.topic, (one.topic for one in rules.routes), "")
+        print(f"no route waits for {given.topic}" + (f"; {hint}" if hint else ""), file=sys.stderr)
     rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
     if as_json:
         print(json.dumps({"topic": given.topic, "routes": rows}, ensure_ascii=False, indent=2, default=str))
