@@ -71,7 +71,6 @@ async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | Refusal
         test.event,
         config,
         tester.new_id,
-        recipient=test.message.recipient,
         message=test.message,
         state=State.PENDING,
         reason=None,
