@@ -18,7 +18,7 @@ EVENT = {"user_name": "Riya", "user_mobile": "9800000001", "amount": 100}
 @asynccontextmanager
 async def stall_disk(relay: Any, limit: int) -> AsyncIterator[Any]:
     """Let the writer hang in a commit, as on a disk that does not answer; yields the writer."""
-    writer, entered, go_on = relay.relay._outbox._writer, threading.Event(), threading.Event()
+    writer, entered, go_on = relay.outbox._writer, threading.Event(), threading.Event()
     writer._queue_limit = limit
 
     def hang(_: sqlite3.Connection) -> None:
