@@ -231,9 +231,7 @@ def _read_templates(path: Path) -> Templates:
 
 
 def _parse(text: str, environment: Mapping[str, str], templates: Templates, **known: Any) -> Parsed:
-    return parse_config(
-        text, name="relay.yaml", environment=environment, provider_types=settings_types(), templates=templates, **known
-    )
+    return parse_config(text, environment=environment, provider_types=settings_types(), templates=templates, **known)
 
 
 @pytest.fixture(scope="session")

@@ -194,7 +194,6 @@ class NamedSettings(ProviderSettings):
 def parse_named(entry: str) -> Parsed:
     return parse_config(
         f"version: 1\nproviders:\n  p: {entry}\nroutes:\n  r: {{event: lead_create, provider: p, template: t}}\n",
-        name="x",
         environment={},
         provider_types={"named": NamedSettings},
         templates={},
