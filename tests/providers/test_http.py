@@ -190,4 +190,5 @@ def test_a_secret_of_the_query_is_struck_out_of_what_a_provider_says(build_accou
 def test_whether_a_message_was_taken_is_guessed_unless_the_file_says_how_to_tell(
     build_account: Callable[..., Provider], accepted: Any, is_guessed: bool
 ) -> None:
-    assert build_account("http", accepted=accepted).settings.is_guessed is is_guessed
+    provider: Any = build_account("http", accepted=accepted)
+    assert provider.settings.is_guessed is is_guessed
