@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.delivery.policy import judge_new
 from app.delivery.transitions import Cause
 from app.message.freeze import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
@@ -174,16 +175,18 @@ def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> 
         if frozen.key_hash is not None and frozen.delivery.id not in unwanted
     ]
     seen = {key["id"]: not rows for key, rows in zip(keys, tx.rows_many(_SEE_KEY, keys) if keys else (), strict=True)}
-    judged = []
-    for event_seq, frozen in planned:
-        it = frozen.delivery
-        state, reason = it.state, it.reason
-        if it.id in unwanted:
-            state, reason = State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT
-        elif seen.get(it.id):
-            state, reason = State.SUPPRESSED, Reason.DUPLICATE
-        judged.append(_list_columns(event_seq, frozen, state, reason))
-    return judged
+    return [
+        _list_columns(
+            event_seq,
+            frozen,
+            *judge_new(
+                frozen.delivery,
+                is_unwanted=frozen.delivery.id in unwanted,
+                is_repeat=seen.get(frozen.delivery.id, False),
+            ),
+        )
+        for event_seq, frozen in planned
+    ]
 
 
 def _list_key(event_seq: int, frozen: FrozenDelivery) -> dict[str, Any]:

@@ -12,12 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.delivery.policy import DAMAGED, Candidate, End, Go, Wait, find_free, judge_candidate
+from app.delivery.policy import (
+    DAMAGED,
+    Candidate,
+    End,
+    Go,
+    Group,
+    StandingHolds,
+    Wait,
+    find_free,
+    find_start,
+    judge_candidate,
+    list_blocking,
+    order_turns,
+)
 from app.delivery.transitions import Cause, Move
 from app.message.freeze import checksum, decode_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
-from app.outbox.holds import Group, Standing, find_start, list_blocking, move_probes, read_standing
+from app.outbox.holds import move_probes, read_standing
 from app.outbox.lanes import note_claim
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
@@ -76,7 +89,6 @@ class Claim:
 class _Route:
     """A route's turn: its groups in order, and the rows that were read ahead."""
 
-    name: str
     groups: deque[Group]
     ahead: deque[Any] = field(default_factory=deque)
 
@@ -130,7 +142,7 @@ def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
     for group in due if standing else ():
         _claim_probe(tx, claim, harvest, group, standing)
     free = [group for group in due if not list_blocking(standing, claim.provider, group)]
-    turns = _order_turns(free, claim.after)
+    turns = deque(_Route(deque(groups)) for groups in order_turns(free, claim.after))
     while turns and len(harvest.attempts) < claim.limit and harvest.examined < claim.limit + EXAMINE_LIMIT:
         route = turns.popleft()
         if _take_turn(tx, claim, harvest, route, ()):
@@ -139,7 +151,7 @@ def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
     return harvest.attempts
 
 
-def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: Standing) -> None:
+def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:
     """Let one delivery of a held group try, if each of its holds may be probed now and none was in this claim."""
     scopes = list_blocking(standing, claim.provider, group)
     start = find_start(standing, claim.provider, group)
@@ -147,17 +159,9 @@ def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing
     if not scopes or start is None or start > claim.now or len(harvest.attempts) >= claim.limit or tried & {*scopes}:
         return
     before = len(harvest.attempts)
-    _take_turn(tx, claim, harvest, _Route(group.route, deque([group])), scopes)
+    _take_turn(tx, claim, harvest, _Route(deque([group])), scopes)
     if len(harvest.attempts) > before:
         move_probes(tx, scopes, claim.now)
-
-
-def _order_turns(groups: Sequence[Group], after: str | None) -> deque[_Route]:
-    """Return the routes, the one after the last served first; in each, groups by rank, then by due time."""
-    routes: dict[str, _Route] = {}
-    for group in sorted(groups, key=lambda group: (group.route, group.rank, group.due_at)):
-        routes.setdefault(group.route, _Route(group.route, deque())).groups.append(group)
-    return deque(routes[name] for name in sorted(routes, key=lambda name: (name <= (after or ""), name)))
 
 
 def _take_turn(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route, probes: tuple[str, ...]) -> bool:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.decide import Decision
-from app.delivery.transitions import Cause, Move, Standing, end_attempt, is_refusal, is_unreadable, lose_attempt
+from app.delivery.transitions import (
+    Cause,
+    Move,
+    Standing,
+    end_attempt,
+    lose_attempt,
+    name_end,
+    read_refusal,
+    read_unreadable,
+    restore,
+)
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
@@ -122,9 +132,9 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
     asked = [row for ending, row in open_ if isinstance(ending.outcome, Uncertain)]
     counts = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
     silences = {row.seq: counted[0].n for row, counted in zip(asked, counts, strict=True)}
-    refusals = count_refusals(tx, [(row.route, _read_refusal(ending.outcome)) for ending, row in open_])
+    refusals = count_refusals(tx, [(row.route, read_refusal(ending.outcome)) for ending, row in open_])
     unreadable = count_refusals(
-        tx, [(f"provider:{row.provider}", _read_unreadable(ending.outcome)) for ending, row in open_]
+        tx, [(f"provider:{row.provider}", read_unreadable(ending.outcome)) for ending, row in open_]
     )
     return [
         Standing(
@@ -134,31 +144,17 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
     ]
 
 
-def _read_unreadable(outcome: Outcome) -> str | None:
-    """Return the reason of an answer that nobody could read, "" where it was a plain yes or no; None says nothing."""
-    if is_unreadable(outcome):
-        return Reason.ANSWER_UNREADABLE
-    return "" if isinstance(outcome, Accepted) or is_refusal(outcome) else None
-
-
-def _read_refusal(outcome: Outcome) -> str | None:
-    """Return why a message was refused for itself, "" where it was accepted; None says nothing of its route."""
-    if isinstance(outcome, Accepted):
-        return ""
-    return outcome.reason if is_refusal(outcome) else None
-
-
 def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
-    had_receipt = decision.state is State.ACCEPTED and not isinstance(ending.outcome, Accepted)
     late, message_id = _is_late(found), ending.message_id
     if not found.recipient:  # whoever answers after its delivery was wiped leaves no number in an id
         message_id = hash_message_id(tx.people_key, message_id)
+    cause = name_end(ending.outcome, decision.state, is_late=late)
     return _make_move(
         found,
         decision.state,
-        Cause.RECEIPT if had_receipt else Cause.ENDED_LATE if late else Cause.ENDED,
+        cause,
         reason=decision.reason,
-        detail="" if had_receipt else _read_detail(ending.outcome),
+        detail="" if cause is Cause.RECEIPT else _read_detail(ending.outcome),
         due_at=decision.due_at,
         spent=int(decision.attempt_spent) - late,  # giving it up has spent it already
         message_id=message_id,
@@ -252,8 +248,7 @@ def settle_restored(tx: Tx) -> int | None:
     found = tx.rows(_FIND_OPEN)
     sending = [row for row in found if row.state == State.SENDING]
     _lose_attempts(tx, sending, Reason.RESTORED, tx.now)
-    sent = {row.seq for row in sending if row.receipt is not None}  # a handset has reported on it
-    move(tx, [_make_move(row, State.ACCEPTED, Cause.RESTORED) for row in found if row.seq in sent])
-    reason = Reason.RESTORED
-    stopped = [_make_move(row, State.UNKNOWN, Cause.RESTORED, reason=reason) for row in found if row.seq not in sent]
-    return move(tx, stopped)
+    decided = [(row, restore(State(row.state), row.receipt and ReceiptStatus(row.receipt))) for row in found]
+    moves = [_make_move(row, it.state, Cause.RESTORED, reason=it.reason) for row, it in decided]
+    move(tx, moves)
+    return sum(it.state is State.UNKNOWN for _, it in decided)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from app.delivery.decide import probe_wait_ms
 from app.delivery.holds import REINSTATED
+from app.delivery.policy import StandingHolds, count_streaks, name_scopes
 from app.model.delivery import Reason
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Hold, NewHold
@@ -35,24 +35,6 @@ SELECT provider, route, template, count(*) AS n FROM deliveries /*sqlite INDEXED
 WHERE state = 'pending' GROUP BY provider, route, template
 """
 _LIST = "SELECT scope, reason, since, probe_at FROM holds ORDER BY since, scope"
-
-Standing = Mapping[str, int | None]
-"""Every scope on hold, and when it may be probed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest."""
-
-    route: str
-    template: str
-    rank: int
-    due_at: int
-
-
-def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str]:
-    """Return the scopes that would hold a delivery, the widest first."""
-    return f"provider:{provider}", f"route:{route}", f"template:{provider}/{template}"
 
 
 def put_hold(tx: Tx, scope: str, reason: str, probe_at: int | None = None, *, by_hand: bool = False) -> bool:
@@ -115,21 +97,14 @@ def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool, why: str | N
 def count_refusals(tx: Tx, ended: Sequence[tuple[str, str | None]]) -> Sequence[int]:
     """Note how messages of routes ended, in their order; return after each how many were refused alike in a row.
 
-    `ended`: (route, why it was refused for itself; "": accepted; None: says nothing). An accepted one ends a count.
-    Answers that nobody can read are counted in the same way, for `provider:NAME`, which is no name of a route.
+    `ended`: see count_streaks. Answers that nobody can read are counted in the same way, for `provider:NAME`, which is
+    no name of a route.
     """
     routes = [{"route": route} for route in dict.fromkeys(route for route, why in ended if why is not None)]
     if not routes:
         return [0] * len(ended)
     stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, routes) for row in rows}
-    counted, answers = dict(stored), []
-    for route, why in ended:
-        if why == "":
-            counted.pop(route, None)
-        elif why is not None:
-            before, n = counted.get(route, (why, 0))
-            counted[route] = (why, n + 1 if before == why else 1)
-        answers.append(counted[route][1] if why else 0)
+    counted, answers = count_streaks(stored, ended)
     changed = [
         {"route": route, "reason": why, "n": n} for route, (why, n) in counted.items() if stored.get(route) != (why, n)
     ]
@@ -145,7 +120,7 @@ def forget_refusals(tx: Tx, route: str) -> None:
     tx.run("DELETE FROM refusals WHERE route = :route", route=route)
 
 
-def read_standing(tx: Tx) -> Standing:
+def read_standing(tx: Tx) -> StandingHolds:
     """Return every hold and its probe time."""
     return {hold.scope: hold.probe_at for hold in tx.rows(_READ)}
 
@@ -153,22 +128,6 @@ def read_standing(tx: Tx) -> Standing:
 def move_probes(tx: Tx, scopes: Iterable[str], now: int) -> None:
     """A probe leaves now: put the next one of these holds off."""
     tx.run_many(_MOVE_PROBE, [{"now": now, "scope": scope} for scope in scopes])
-
-
-def list_blocking(standing: Standing, provider: str, group: Group) -> tuple[str, ...]:
-    """Return the holds that stop a group, the widest first."""
-    return tuple(scope for scope in name_scopes(provider, group.route, group.template) if scope in standing)
-
-
-def find_start(standing: Standing, provider: str, group: Group) -> int | None:
-    """Return when a group's earliest delivery may start, at the earliest; None: not before a person releases it."""
-    start = group.due_at
-    for scope in list_blocking(standing, provider, group):
-        probe_at = standing[scope]
-        if probe_at is None:
-            return None
-        start = max(start, probe_at)
-    return start
 
 
 def list_holds(tx: Tx) -> Sequence[Hold]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.delivery.decide import scope_to_hold
-from app.delivery.transitions import Cause, Move, settles
+from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
 from app.message.redact import strike_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
@@ -23,10 +23,6 @@ from app.outbox.values import Heard, NewHold, Noted
 from app.values.stop_words import OptOut
 
 KEEP_EARLY_MS = 24 * 3_600_000
-
-# Never backwards. `failed` outranks `sent` (the usual order); a later sign of arrival outranks `failed`.
-_RANK = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
-_ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
 
 _EARLY = "delivery_id, provider_message_id, status, at, reason, detail, scope, wamid"
 _KEEP_EARLY = f"""
@@ -120,11 +116,11 @@ def _strike_detail(tx: Tx, known: Row, receipt: Receipt) -> Receipt:
 
 def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tuple[NewHold, ...]:
     """Do what a receipt says beyond its message; a repeated one says nothing new."""
-    if receipt.status in _ARRIVED:
+    if receipt.status in ARRIVED:
         clear_unreachable(tx, known.person)
     if receipt.status is not ReceiptStatus.FAILED or receipt.reason is None:
         return ()
-    if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in _ARRIVED:
+    if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in ARRIVED:
         note_refusal(tx, known.person, receipt.reason, receipt.at)
     scope = scope_to_hold(receipt.scope, provider, known.template)
     hold = scope and put_probed(tx, scope, receipt.reason)
@@ -176,7 +172,7 @@ def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:
     added = tx.run(_ADD, seq=known.seq, **row) > 0
     if added:
         note_step(tx, known.seq, "receipt", it.status, it.reason, it.detail)
-    if _RANK[it.status] > _RANK[known.receipt]:
+    if rises(known.receipt, it.status):
         tx.run(_RAISE, status=it.status, now=tx.now, seq=known.seq)
     return added
 

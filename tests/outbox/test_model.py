@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from app.delivery import transitions
 from app.model.delivery import Accepted, Delivery, Reason, Retryable
 from app.model.event import Event
 from app.model.receipt import ReceiptStatus
 from app.outbox import add as adding
 from app.outbox import claim as claiming
 from app.outbox import close as closing
-from app.outbox import receipts as receiving
 from app.outbox.store import Tx
 from app.outbox.values import Closed, Enqueued
 from tests.outbox.outbox_givens import MINUTE, USUAL
@@ -125,7 +125,7 @@ CONTROLS: Sequence[tuple[Callable[[OutboxMachine], None], Any, str, Any]] = (
     (work_behind_a_hold, claiming, "list_blocking", lambda *_: ()),
     (work_past_an_opt_out, claiming, "is_suppressed", lambda *_: False),
     (add_past_an_opt_out, adding, "find_suppressed", lambda *_: ()),
-    (repeat_receipts, receiving, "_RANK", {None: 0, "sent": 4, "failed": 2, "delivered": 3, "read": 1}),
+    (repeat_receipts, transitions, "_RANK", {None: 0, "sent": 4, "failed": 2, "delivered": 3, "read": 1}),
 )
 each_control = pytest.mark.parametrize(
     ("walk", "module", "name", "broken"), CONTROLS, ids=[walk.__name__ for walk, *_ in CONTROLS]
