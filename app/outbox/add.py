@@ -15,7 +15,7 @@ from app.model.event import Customer, Event
 from app.outbox.move import begin
 from app.outbox.people import adopt_person, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
-from app.outbox.suppressions import find_suppressed
+from app.outbox.suppressions import find_unwanted
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import find_other_form
 
@@ -166,8 +166,9 @@ def _list_event(tx: Tx, event: Event) -> dict[str, Any]:
 def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> list[dict[str, Any]]:
     """Return the rows of planned deliveries, each (seq of its event, delivery), in the state that it begins with."""
     for _, frozen in planned:
-        _adopt(tx, frozen)
-    unwanted = find_suppressed(tx, [frozen.delivery for _, frozen in planned])
+        if frozen.former is not None or frozen.former_key is not None:
+            _adopt(tx, frozen)
+    unwanted = find_unwanted(tx, [(frozen.delivery, frozen.person) for _, frozen in planned])
     # Not of what is unwanted: it silences nothing that may be sent later.
     keys = [
         _list_key(event_seq, frozen)
@@ -222,12 +223,10 @@ def add_delivery(
 
 def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE) -> list[DeliveryState]:
     if rows:
-        begin(
-            tx,
-            [{**row, "seq": made.seq} for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True)],
-            cause,
-        )
-    return [DeliveryState(row["id"], row["route"], row["provider"], row["state"]) for row in rows]
+        for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True):
+            row["seq"] = made.seq
+        begin(tx, rows, cause)
+    return [DeliveryState(row["id"], row["route"], row["provider"], State(row["state"])) for row in rows]
 
 
 def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:
@@ -242,8 +241,8 @@ def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: 
         "recipient": it.recipient,
         "message": frozen.message,
         "checksum": frozen.checksum,
-        "state": state,
-        "reason": reason,
+        "state": str(state),
+        "reason": None if reason is None else str(reason),
         "detail": it.detail,
         "due_at": it.due_at,
         "deadline_at": it.deadline_at,

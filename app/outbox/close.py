@@ -132,15 +132,18 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
     asked = [row for ending, row in open_ if isinstance(ending.outcome, Uncertain)]
     counts = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
     silences = {row.seq: counted[0].n for row, counted in zip(asked, counts, strict=True)}
-    refusals = count_refusals(tx, [(row.route, read_refusal(ending.outcome)) for ending, row in open_])
-    unreadable = count_refusals(
-        tx, [(f"provider:{row.provider}", read_unreadable(ending.outcome)) for ending, row in open_]
+    streaks = count_refusals(
+        tx,
+        [
+            ((row.route, read_refusal(of.outcome)), (f"provider:{row.provider}", read_unreadable(of.outcome)))
+            for of, row in open_
+        ],
     )
     return [
         Standing(
             row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), silences.get(row.seq, 0), *counted
         )
-        for (_, row), *counted in zip(open_, refusals, unreadable, strict=True)
+        for (_, row), counted in zip(open_, streaks, strict=True)
     ]
 
 
@@ -183,7 +186,7 @@ def _list_end(ending: Ending, found: Row, now: int) -> dict[str, Any]:
     return {
         "now": now,
         "outcome": type(ending.outcome).__name__.lower(),
-        "reason": None if isinstance(ending.outcome, Accepted) else ending.outcome.reason,
+        "reason": None if isinstance(ending.outcome, Accepted) else str(ending.outcome.reason),
         "detail": _read_detail(ending.outcome),
         "tries": ending.tries,
         "seq": found.seq,
@@ -231,7 +234,7 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
 def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int) -> None:
     """End what nobody will end any more; how many requests it took nobody knows."""
     if rows:
-        lost = [{"now": now, "seq": row.seq, "attempt": row.attempts, "reason": reason} for row in rows]
+        lost = [{"now": now, "seq": row.seq, "attempt": row.attempts, "reason": str(reason)} for row in rows]
         tx.run_many(_LOSE_ATTEMPT, lost)
 
 

@@ -23,7 +23,7 @@ WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 _STOOD = "SELECT reason, by_hand FROM holds WHERE scope = :scope"
 _RELEASE = "DELETE FROM holds WHERE scope = :scope"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
-_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route = :route"
+_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route IN (:route, :provider)"
 _REFUSE = """
 INSERT INTO refusals (route, reason, n) VALUES (:route, :reason, :n)
 ON CONFLICT (route) DO UPDATE SET n = excluded.n, reason = excluded.reason
@@ -94,17 +94,21 @@ def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool, why: str | N
     return True
 
 
-def count_refusals(tx: Tx, ended: Sequence[tuple[str, str | None]]) -> Sequence[int]:
-    """Note how messages of routes ended, in their order; return after each how many were refused alike in a row.
+Ended = tuple[str, str | None]
+"""A route, or `provider:NAME`, which is no name of a route, and what the end of a message says of it."""
 
-    `ended`: see count_streaks. Answers that nobody can read are counted in the same way, for `provider:NAME`, which is
-    no name of a route.
+
+def count_refusals(tx: Tx, ended: Sequence[tuple[Ended, Ended]]) -> Sequence[tuple[int, int]]:
+    """Note how messages ended for their route and their provider, in their order; see count_streaks.
+
+    Return after each how many of the route were refused alike in a row, and how many answers of the provider nobody
+    could read.
     """
-    routes = [{"route": route} for route in dict.fromkeys(route for route, why in ended if why is not None)]
-    if not routes:
-        return [0] * len(ended)
-    stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, routes) for row in rows}
-    counted, answers = count_streaks(stored, ended)
+    keys = [{"route": route, "provider": provider} for route, provider in {(of[0][0], of[1][0]): 0 for of in ended}]
+    stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, keys) for row in rows}
+    if not stored and all(why in ("", None) for both in ended for _, why in both):
+        return [(0, 0)] * len(ended)
+    counted, answers = count_streaks(stored, [each for both in ended for each in both])
     changed = [
         {"route": route, "reason": why, "n": n} for route, (why, n) in counted.items() if stored.get(route) != (why, n)
     ]
@@ -112,7 +116,7 @@ def count_refusals(tx: Tx, ended: Sequence[tuple[str, str | None]]) -> Sequence[
         tx.run_many(_REFUSE, changed)
     for route in sorted(stored.keys() - counted.keys()):
         forget_refusals(tx, route)
-    return answers
+    return list(zip(answers[::2], answers[1::2], strict=True))
 
 
 def forget_refusals(tx: Tx, route: str) -> None:

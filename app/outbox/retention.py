@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from app.model.delivery import State
 from app.outbox.holds import forget_changes
+from app.outbox.move import forget
 from app.outbox.people import hash_message_id
 from app.outbox.store import Row, Store, Tx
 
@@ -91,8 +91,7 @@ def _forget_event(tx: Tx, seq: int, before: int) -> bool:
         return False
     for statement in _FORGET:
         tx.run(statement, seq=seq)
-    for row in tx.rows(_FORGET_DELIVERIES, seq=seq):
-        tx.left[row.route, row.provider, State(row.state)] += 1
+    forget(tx, tx.rows(_FORGET_DELIVERIES, seq=seq))
     return True
 
 

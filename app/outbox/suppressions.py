@@ -81,11 +81,15 @@ def is_suppressed(tx: Tx, person: bytes | None) -> bool:
 
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those that are marketing to somebody who has opted out."""
-    asked = [it for it in deliveries if heeds_opt_out(it)]
     forms = (hash_person, hash_other_form)  # replays ask before anybody was adopted
-    people = [(it.id, person) for it in asked for form in forms if (person := form(tx.people_key, it.recipient))]
-    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people]) if people else ()
-    return {id_ for (id_, _), rows in zip(people, found, strict=True) if rows}
+    return find_unwanted(tx, [(it, form(tx.people_key, it.recipient)) for it in deliveries for form in forms])
+
+
+def find_unwanted(tx: Tx, asked: Sequence[tuple[Delivery, bytes | None]]) -> Collection[str]:
+    """Return the ids of those that are marketing to a person who has opted out."""
+    people = [{"id": it.id, "person": person} for it, person in asked if person is not None and heeds_opt_out(it)]
+    found = tx.rows_many(_IS_SUPPRESSED, people)
+    return {each["id"] for each, rows in zip(people, found, strict=True) if rows}
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:

@@ -79,5 +79,5 @@ async def test_control_a_move_that_is_not_told_is_noticed(
 async def test_control_a_move_that_is_not_counted_is_noticed(
     open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.sqlite.tx.SqliteTx.settle", lambda _: None)
+    monkeypatch.setattr("app.outbox.sqlite.writer.write_counts", lambda _: None)
     assert await find_broken(open_sqlite, wrap) != []

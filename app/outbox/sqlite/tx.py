@@ -9,16 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from app.model.delivery import State
 from app.outbox.store import Counts, Row
 
-_REACH = """
-INSERT INTO reached VALUES (?, ?, ?, ?)
-ON CONFLICT (route, provider, state) DO UPDATE SET n = reached.n + excluded.n
-"""
-_STAND = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (provider, state) DO UPDATE SET n = counts.n + excluded.n"
-_UNCOUNTED = (State.SENDING,)
-_INDEXED = (State.PENDING, State.SENDING)  # their indexes are small enough to count, which spares most of the writes
 _ONLY_HERE = re.compile(r"/\*sqlite (.*?)\*/")
 _shapes: dict[str, Callable[[Iterable[Any]], Row]] = {}
 
@@ -53,24 +45,6 @@ class SqliteTx:
         """See Tx. SQLite has no round trips to spare."""
         statement, execute = translate(sql), self.execute
         return [_read(execute(statement, values), sql) for values in rows]
-
-    def settle(self) -> None:
-        """Write what was counted: the last thing before the commit, so that a rollback drops it."""
-        if not self.tally and not self.left:
-            return
-        reached = [(*key, n) for key, n in self.tally.items() if key[2] not in _UNCOUNTED]
-        if reached:
-            self.executemany(_REACH, reached)
-        standing: defaultdict[tuple[str, State], int] = defaultdict(int)
-        for counter, sign in ((self.tally, 1), (self.left, -1)):
-            for (_, provider, state), n in counter.items():
-                if state not in _INDEXED:
-                    standing[provider, state] += sign * n
-        changed = [(*key, n) for key, n in standing.items() if n]
-        if changed:
-            self.executemany(_STAND, changed)
-        self.tally.clear()
-        self.left.clear()
 
 
 @lru_cache(maxsize=1_000)
