@@ -140,11 +140,13 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
         ],
     )
     return [
-        Standing(
-            row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), silences.get(row.seq, 0), *counted
-        )
+        Standing(row.route, row.provider, _read_receipt(row), silences.get(row.seq, 0), *counted)
         for (_, row), counted in zip(open_, streaks, strict=True)
     ]
+
+
+def _read_receipt(row: Row) -> ReceiptStatus | None:
+    return None if row.receipt is None else ReceiptStatus(row.receipt)
 
 
 def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
@@ -224,7 +226,7 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
     _lose_attempts(tx, found, Reason.PROCESS_DIED, now)
     moves = []
     for row in found:
-        standing = Standing(row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), deaths=row.deaths + 1)
+        standing = Standing(row.route, row.provider, _read_receipt(row), deaths=row.deaths + 1)
         decision = lose_attempt(standing, row.on_unknown, now, settle_ms)
         more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at, "spent": 1}
         moves.append(_make_move(row, decision.state, Cause.LOST, **more))
@@ -251,7 +253,7 @@ def settle_restored(tx: Tx) -> int | None:
     found = tx.rows(_FIND_OPEN)
     sending = [row for row in found if row.state == State.SENDING]
     _lose_attempts(tx, sending, Reason.RESTORED, tx.now)
-    decided = [(row, restore(State(row.state), row.receipt and ReceiptStatus(row.receipt))) for row in found]
+    decided = [(row, restore(State(row.state), _read_receipt(row))) for row in found]
     moves = [_make_move(row, it.state, Cause.RESTORED, reason=it.reason) for row, it in decided]
     move(tx, moves)
     return sum(it.state is State.UNKNOWN for _, it in decided)

@@ -87,9 +87,9 @@ def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
 
 def find_unwanted(tx: Tx, asked: Sequence[tuple[Delivery, bytes | None]]) -> Collection[str]:
     """Return the ids of those that are marketing to a person who has opted out."""
-    people = [{"id": it.id, "person": person} for it, person in asked if person is not None and heeds_opt_out(it)]
-    found = tx.rows_many(_IS_SUPPRESSED, people)
-    return {each["id"] for each, rows in zip(people, found, strict=True) if rows}
+    people = [(it.id, person) for it, person in asked if person is not None and heeds_opt_out(it)]
+    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people])
+    return {id_ for (id_, _), rows in zip(people, found, strict=True) if rows}
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:

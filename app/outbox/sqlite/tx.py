@@ -39,12 +39,19 @@ class SqliteTx:
 
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
-        return _read(self.execute(translate(sql), values), sql)
+        return self.rows_many(sql, (values,))[0]
 
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
         """See Tx. SQLite has no round trips to spare."""
-        statement, execute = translate(sql), self.execute
-        return [_read(execute(statement, values), sql) for values in rows]
+        statement = translate(sql)
+        answers: list[Sequence[Row]] = []
+        for values in rows:
+            cursor = self.execute(statement, values)
+            found = cursor.fetchall()
+            if found:
+                found = list(map(_shapes.get(sql) or _shape(sql, cursor), found))
+            answers.append(found)
+        return answers
 
 
 @lru_cache(maxsize=1_000)
@@ -60,17 +67,9 @@ def _translate_change(sql: str) -> str:
     return translate(sql)
 
 
-def _read(cursor: sqlite3.Cursor, sql: str) -> Sequence[Row]:
-    found = cursor.fetchall()
-    if not found:
-        return ()
-    make = _shapes.get(sql)
-    if make is None:
-        make = _shapes[sql] = _shape([column[0] for column in cursor.description])
-    return list(map(make, found))
-
-
-def _shape(columns: list[str]) -> Callable[[Iterable[Any]], Row]:
-    """Return what makes a row of an answer with these columns."""
+def _shape(sql: str, cursor: sqlite3.Cursor) -> Callable[[Iterable[Any]], Row]:
+    """Return what makes a row of this statement's answer."""
+    columns = [column[0] for column in cursor.description]
     row: Any = namedtuple("Row", columns)  # type: ignore[misc]  # noqa: PYI024  # the columns are the statement's
-    return partial(tuple.__new__, row)  # as `_make`, but for its count of the columns: SQLite has counted them
+    # As `_make`, but for its count of the columns: SQLite has counted them.
+    return _shapes.setdefault(sql, partial(tuple.__new__, row))
