@@ -23,13 +23,18 @@ from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
 from app.outbox.move import move
 from app.outbox.people import hash_message_id
-from app.outbox.receipts import apply_early, find_early
+from app.outbox.receipts import HAS_EARLY, apply_early
 from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import note_refusal
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
-_FIND = f"SELECT {_COLUMNS}, person, recipient FROM deliveries WHERE id = :id"  # noqa: S608  # our own words only
+# Most deliveries have no receipt that came early, and most routes were refused nothing.
+_FIND = f"""
+SELECT {_COLUMNS}, person, recipient, {HAS_EARLY} AS has_early,
+    EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider)) AS has_refusals
+FROM deliveries WHERE id = :delivery_id
+"""  # noqa: S608  # our own words only
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
 _WAS_LOST = "SELECT 1 AS lost FROM attempts WHERE delivery_seq = :seq AND number = :number AND tries IS NULL"
 _COUNT_SILENCES = """
@@ -93,7 +98,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     The fifth message of a route in a row that is refused for the same reason sets a hold on the route. An accepted
     one ends the holds that it probed, but for those that a person has set meanwhile.
     """
-    found = [first(rows) for rows in tx.rows_many(_FIND, [{"id": each.attempt.delivery.id} for each in endings])]
+    found = [first(rows) for rows in tx.rows_many(_FIND, [_list_ids(each) for each in endings])]
     ours = {
         place: row
         for place, (ending, row) in enumerate(zip(endings, found, strict=True))
@@ -109,8 +114,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     ]
     move(tx, [_make_end(tx, *each, decision) for each, decision in zip(open_, decided, strict=True)])
     tx.run_many(_END_ATTEMPT, [_list_end(*each, tx.now) for each in open_])
-    early = find_early(tx, [_list_ids(ending) for ending, _ in open_])
-    closed = iter(_conclude(tx, *each) for each in zip(open_, decided, early, strict=True))
+    closed = iter([_conclude(tx, *each) for each in zip(open_, decided, strict=True)])
     return [next(closed) if place in ours else Closed(recorded=False) for place in range(len(endings))]
 
 
@@ -130,15 +134,15 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
     refusal could be read, and ends the second.
     """
     asked = [row for ending, row in open_ if isinstance(ending.outcome, Uncertain)]
-    counts = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
-    silences = {row.seq: counted[0].n for row, counted in zip(asked, counts, strict=True)}
-    streaks = count_refusals(
-        tx,
-        [
-            ((row.route, read_refusal(of.outcome)), (f"provider:{row.provider}", read_unreadable(of.outcome)))
-            for of, row in open_
-        ],
-    )
+    found = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
+    silences = {row.seq: counted[0].n for row, counted in zip(asked, found, strict=True)}
+    ended = [
+        ((row.route, read_refusal(of.outcome)), (f"provider:{row.provider}", read_unreadable(of.outcome)))
+        for of, row in open_
+    ]
+    are_refused = any(why for both in ended for _, why in both)
+    are_counted = are_refused or any(row.has_refusals for _, row in open_)
+    streaks = count_refusals(tx, ended) if are_counted else [(0, 0)] * len(open_)
     return [
         Standing(row.route, row.provider, _read_receipt(row), silences.get(row.seq, 0), *counted)
         for (_, row), counted in zip(open_, streaks, strict=True)
@@ -166,12 +170,12 @@ def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
     )
 
 
-def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision, early: Sequence[Row]) -> Closed:
+def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision) -> Closed:
     """Do what an attempt's end says beyond its delivery."""
     ending, found = closing
     if not isinstance(ending.outcome, Accepted):
         note_refusal(tx, found.person, ending.outcome.reason)
-    holds_set = apply_early(tx, found.provider, ending.attempt.delivery.id, early)
+    holds_set = apply_early(tx, **_list_ids(ending)) if found.has_early else ()
     released = release_probed(tx, ending.attempt.probes) if isinstance(ending.outcome, Accepted) else ()
     hold_set = None
     if decision.hold_scope is not None and decision.hold_reason is not None:

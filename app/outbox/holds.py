@@ -106,8 +106,6 @@ def count_refusals(tx: Tx, ended: Sequence[tuple[Ended, Ended]]) -> Sequence[tup
     """
     keys = [{"route": route, "provider": provider} for route, provider in {(of[0][0], of[1][0]): 0 for of in ended}]
     stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, keys) for row in rows}
-    if not stored and all(why in ("", None) for both in ended for _, why in both):
-        return [(0, 0)] * len(ended)
     counted, answers = count_streaks(stored, [each for both in ended for each in both])
     changed = [
         {"route": route, "reason": why, "n": n} for route, (why, n) in counted.items() if stored.get(route) != (why, n)

@@ -36,6 +36,12 @@ WHERE provider = :provider AND provider_message_id = :message_id AND :message_id
 UNION ALL
 SELECT {_EARLY} FROM early_receipts WHERE provider = :provider AND delivery_id = :delivery_id AND delivery_id <> ''
 """  # noqa: S608  # our own words only
+# Of a delivery in a query, given the provider's id of it or "".
+HAS_EARLY = """(
+    EXISTS (SELECT 1 FROM early_receipts e WHERE e.provider = deliveries.provider
+        AND e.provider_message_id = :message_id AND :message_id <> '')
+    OR EXISTS (SELECT 1 FROM early_receipts e WHERE e.provider = deliveries.provider
+        AND e.delivery_id = deliveries.id AND e.delivery_id <> ''))"""
 _DROP_EARLY = """
 DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = :message_id
     AND delivery_id = :delivery_id AND status = :status
@@ -127,15 +133,10 @@ def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tu
     return (hold,) if hold else ()
 
 
-def find_early(tx: Tx, ids: Sequence[dict[str, str]]) -> Sequence[Sequence[Row]]:
-    """Return the receipts that came before each of these (provider, delivery_id, message_id) was known by its ids."""
-    return tx.rows_many(_FIND_EARLY, ids)
-
-
-def apply_early(tx: Tx, provider: str, delivery_id: str, early: Sequence[Row]) -> tuple[NewHold, ...]:
-    """Apply receipts of `find_early`; return the new holds."""
+def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str) -> tuple[NewHold, ...]:
+    """Apply the receipts that came before a delivery was known by its ids; return the new holds."""
     holds_set: list[NewHold] = []
-    for row in early:
+    for row in tx.rows(_FIND_EARLY, provider=provider, delivery_id=delivery_id, message_id=message_id):
         its_id, why = row.provider_message_id, None if row.reason is None else Reason(row.reason)
         tx.run(_DROP_EARLY, provider=provider, message_id=its_id, delivery_id=row.delivery_id, status=row.status)
         status, scope = ReceiptStatus(row.status), Scope(row.scope)
