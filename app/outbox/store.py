@@ -94,6 +94,8 @@ class Job(Generic[Item, T]):
 
 def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:
     """Run jobs; return their values. Alike ones go together, but past none that is of no kind."""
+    if len(jobs) == 1:
+        return [jobs[0](tx)]
     values: list[Any] = [None] * len(jobs)
     alike: dict[Callable[..., Any], list[int]] = {}
     for place, job in enumerate(jobs):

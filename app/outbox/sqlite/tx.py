@@ -7,12 +7,13 @@ import sqlite3
 from collections import defaultdict, namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any
 
 from app.outbox.store import Counts, Row
 
 _ONLY_HERE = re.compile(r"/\*sqlite (.*?)\*/")
-_shapes: dict[str, Callable[[Iterable[Any]], Row]] = {}
+_NAME = re.compile(r"(?<![\w:]):([a-z_]+)")
 
 
 class SqliteTx:
@@ -31,11 +32,14 @@ class SqliteTx:
 
     def run(self, sql: str, /, **values: Any) -> int:
         """See Tx."""
-        return self.execute(_translate_change(sql), values).rowcount
+        return self.run_many(sql, (values,))
 
     def run_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> int:
         """See Tx."""
-        return self.executemany(_translate_change(sql), rows).rowcount
+        statement = _prepare(sql)
+        if statement.answers:
+            raise ValueError("of a statement that answers SQLite counts no row; read it with `rows`")
+        return self.executemany(statement.sql, map(statement.pick, rows)).rowcount
 
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
@@ -43,33 +47,51 @@ class SqliteTx:
 
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
         """See Tx. SQLite has no round trips to spare."""
-        statement = translate(sql)
+        statement, execute = _prepare(sql), self.execute
         answers: list[Sequence[Row]] = []
         for values in rows:
-            cursor = self.execute(statement, values)
+            cursor = execute(statement.sql, statement.pick(values))
             found = cursor.fetchall()
             if found:
-                found = list(map(_shapes.get(sql) or _shape(sql, cursor), found))
+                found = list(map(statement.make_row or statement.shape(cursor), found))
             answers.append(found)
         return answers
 
 
-@lru_cache(maxsize=1_000)
+class _Statement:
+    """A statement as SQLite is given it: with numbers for names, which it binds in half the time.
+
+    With what stands in it for SQLite alone, too.
+    """
+
+    __slots__ = ("answers", "make_row", "pick", "sql")
+
+    def __init__(self, sql: str) -> None:
+        names = list(dict.fromkeys(_NAME.findall(sql)))
+        self.sql = _NAME.sub(lambda found: f"?{names.index(found[1]) + 1}", translate(sql))
+        self.pick: Callable[[dict[str, Any]], Sequence[Any]] = _pick_all(names)
+        self.answers = "RETURNING" in sql
+        self.make_row: Callable[[Iterable[Any]], Row] | None = None
+
+    def shape(self, cursor: sqlite3.Cursor) -> Callable[[Iterable[Any]], Row]:
+        """Return what makes a row of the answer."""
+        columns = [column[0] for column in cursor.description]
+        row: Any = namedtuple("Row", columns)  # type: ignore[misc]  # noqa: PYI024  # the columns are the statement's
+        # As `_make`, but for its count of the columns: SQLite has counted them.
+        self.make_row = partial(tuple.__new__, row)
+        return self.make_row
+
+
+_prepare = lru_cache(maxsize=1_000)(_Statement)
+
+
+def _pick_all(names: list[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
+    """Return what picks the values of these names."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]
+
+
 def translate(sql: str) -> str:
     """Return a statement with what stands in it for SQLite alone."""
     return _ONLY_HERE.sub(r"\1", sql)
-
-
-@lru_cache(maxsize=1_000)
-def _translate_change(sql: str) -> str:
-    if "RETURNING" in sql:
-        raise ValueError("of a statement that answers SQLite counts no row; read it with `rows`")
-    return translate(sql)
-
-
-def _shape(sql: str, cursor: sqlite3.Cursor) -> Callable[[Iterable[Any]], Row]:
-    """Return what makes a row of this statement's answer."""
-    columns = [column[0] for column in cursor.description]
-    row: Any = namedtuple("Row", columns)  # type: ignore[misc]  # noqa: PYI024  # the columns are the statement's
-    # As `_make`, but for its count of the columns: SQLite has counted them.
-    return _shapes.setdefault(sql, partial(tuple.__new__, row))
