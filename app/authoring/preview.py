@@ -8,7 +8,7 @@ from typing import Any
 
 from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
 from app.mapping.expression import Expression
-from app.mapping.parts import Source
+from app.mapping.fields import Source
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,

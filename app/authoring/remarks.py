@@ -20,7 +20,7 @@ _CURRENCIES = ("presentment_currency", "currency", "currency_code")
 
 def describe_reading(route: Route, event: Event, store: Store) -> str:
     """Return by which country the recipient's number was read; "" where there is none."""
-    found = find_recipient(event.payload, store, route.recipient, route.country)
+    found = find_recipient(event.payload, store, route.recipient.number, route.recipient.country)
     if not isinstance(found, Recipient):
         return ""
     return f"as one of {found.country} (`{found.named or 'store.country'}`)" if found.country else "by its own code"

@@ -44,7 +44,7 @@ def make_events(config: Config, templates: Templates) -> list[DemoEvent]:
 
 
 def sign_event(event: DemoEvent, secret: str) -> dict[str, str]:
-    """Return the headers that Nector sends with a webhook (wire-facts §1.3)."""
+    """Return the headers that Nector sends with a webhook."""
     now = read_clock()
     return {
         "content-type": "application/json",

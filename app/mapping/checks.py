@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from app.mapping.expression import Expression
+from app.mapping.fields import Constant, Source
 from app.mapping.findings import Findings
 from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_name_fault
-from app.mapping.parts import Constant, Source
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
@@ -81,7 +81,7 @@ def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
 
 
 def _describe_duty(route: Route) -> tuple[Any, ...]:
-    return (route.topic, route.provider, route.template, _text(route.recipient))
+    return (route.topic, route.provider, route.template, _text(route.recipient.number))
 
 
 def check_providers(providers: Mapping[str, ProviderSettings], used: Iterable[str], findings: Findings) -> None:
@@ -115,7 +115,7 @@ def _check_reachable(route: Route, findings: Findings) -> None:
 
 def _check_constants(route: Route, findings: Findings) -> None:
     """A recipient or a `dedup_by` that is the same for everybody is never what was meant."""
-    if route.recipient is not None and not route.recipient.names:
+    if route.recipient.number is not None and not route.recipient.number.names:
         at = ("routes", route.name, "recipient")
         where = at if at in findings.document.places else ("defaults", "recipient")
         hint = "name a property, such as customer.mobile; to try a route with a number of yours, write only:"
@@ -152,8 +152,12 @@ def _check_properties(
 
 def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
     path: Path = ("routes", route.name)
-    own = {"when": route.when, "recipient": route.recipient, "language": route.language}
-    own |= {"limited_time_offer": route.offer, "valid_until": route.valid_until, "dedup_by": route.dedup_by}
+    own = {"when": route.when, "recipient": route.recipient.number, "language": route.language}
+    own |= {
+        "limited_time_offer": route.limited_time_offer,
+        "valid_until": route.valid_until,
+        "dedup_by": route.dedup_by,
+    }
     for key, expression in own.items():
         if isinstance(expression, Expression):
             yield (*path, key), expression
@@ -295,10 +299,10 @@ def _check_header(route: Route, template: Template, findings: Findings) -> None:
 
 def _check_offer(route: Route, template: Template, findings: Findings) -> None:
     path: Path = ("routes", route.name)
-    if template.offer_expires and route.offer is None:
+    if template.offer_expires and route.limited_time_offer is None:
         message = f'template "{template.id}" has a limited-time offer, and the route does not say when it ends'
         findings.error((*path, "template"), message, "add limited_time_offer: with the date, such as expire")
-    elif route.offer is not None and not template.offer_expires:
+    elif route.limited_time_offer is not None and not template.offer_expires:
         message = f'template "{template.id}" has no limited-time offer that ends'
         findings.error((*path, "limited_time_offer"), message, "remove the key", at="key")
 

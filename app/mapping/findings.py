@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.mapping.document import Document
+from app.mapping.fields import ReadAs
 from app.mapping.problems import Path, Problem, ask_similar, find_similar, list_leaves
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -233,7 +234,8 @@ def _list_keys(model: type[BaseModel], place: Path) -> list[str]:
     for part in place:
         fields = [found.model_fields[part] for found in models if isinstance(part, str) and part in found.model_fields]
         # An index or a free key stays inside the models that its list or mapping holds.
-        models = [inner for field in fields for inner in _find_models(field.annotation)] if fields else models
+        written = [each for field in fields for each in (field.annotation, *field.metadata)]
+        models = [inner for each in written for inner in _find_models(each)] if fields else models
     # What a model adds to the one it is made from comes first: `event` and `template` before `priority`.
     ordered = (key for found in models for key in (*found.__annotations__, *found.model_fields))
     known = {key for found in models for key in found.model_fields}
@@ -243,7 +245,7 @@ def _list_keys(model: type[BaseModel], place: Path) -> list[str]:
 def _find_models(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for inner in get_args(annotation):
+    for inner in (annotation.written,) if isinstance(annotation, ReadAs) else get_args(annotation):
         yield from _find_models(inner)
 
 

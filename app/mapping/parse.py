@@ -1,29 +1,26 @@
-"""The YAML file as values: what an entry may hold, and the whole once it is checked."""
+"""The YAML file is read, filled from the environment and checked, and becomes a Config."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
-from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
+from app.mapping.fields import ButtonSource, Fields, VariableSource
 from app.mapping.findings import Findings, check_name, report_empty
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.parts import ButtonSource, VariableSource
 from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
 from app.mapping.provider import ProviderSettings, is_secret_key
-from app.mapping.rules import Config, Example, Route, Store
+from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
-from app.sources.nector import canonical_topic
-from app.values.duration import parse_duration, parse_live_from
-from app.values.phone import to_one_form
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+_SECTIONS = ("store", "providers", "defaults", "routes")
 _PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
 
@@ -55,23 +52,30 @@ def parse_config(
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
     _report_literal_secrets(_section(document.data, "providers"), findings)
-    data = _fill_environment(document.data, environment, findings)
+    data = _fill_value(document.data, (), environment, findings)
+    report_empty(data, findings)
+    # Sections come one by one below: here only their being there and their kind are checked.
+    head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
+    file = findings.validate(FileFields, head, ())
+    store = findings.validate(Store, _section(data, "store"), ("store",)) or Store()
+    providers = _read_providers(data, provider_types, findings)
+    routes = tuple(_read_routes(data, store, providers, templates, findings))
+    check_routes(routes, store, templates, findings, listed, recorded)
+    if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
+        check_providers(providers, {route.provider for route in routes} | _list_named_providers(data), findings)
+    problems = sort_problems(findings.problems)
+    if findings.has_errors() or file is None:
+        return Parsed(None, problems)
     # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
     version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
-    config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
-    return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
-
-
-def _fill_environment(data: dict[str, Any], environment: Mapping[str, str], findings: Findings) -> dict[str, Any]:
-    """Return `data` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
-
-    Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
-    """
-    filled: dict[str, Any] = _fill_value(data, (), environment, findings)
-    return filled
+    return Parsed(Config(file.mode, store, providers, routes, version, file.only), problems)
 
 
 def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
+    """Return `value` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
+
+    Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
+    """
     match value:
         case dict():
             return {key: _fill_value(item, (*path, key), environment, findings) for key, item in value.items()}
@@ -125,43 +129,9 @@ def _is_from_environment(value: Any) -> bool:
     return bool(references) or _PLACEHOLDER.fullmatch(value) is not None
 
 
-def _read_file(
-    data: dict[str, Any],
-    provider_types: Mapping[str, type[ProviderSettings]],
-    templates: Templates,
-    findings: Findings,
-    version_hash: str,
-    listed: Collection[str],
-    recorded: Mapping[str, Collection[str]] | None,
-) -> Config:
-    report_empty(data, findings)
-    # Sections come one by one below: here only their being there and their kind are checked.
-    head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
-    file = findings.validate(FileFields, head, ())
-    store = _read_store(_section(data, "store"), findings)
-    providers = _read_providers(data, provider_types, findings)
-    routes = _read_routes(data, store, providers, templates, findings)
-    check_routes(routes, store, templates, findings, listed, recorded)
-    used = {route.provider for route in routes} | _list_named_providers(data)
-    if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
-        check_providers(providers, used, findings)
-    mode = file.mode if file else "live"
-    only = _read_only(file.only) if file else None
-    return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash, only=only)
-
-
-_SECTIONS = ("store", "providers", "defaults", "routes")
-
-
 def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = data.get(name)
     return section if isinstance(section, dict) else {}
-
-
-def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
-    fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
-    plain = fields.model_dump(include={"country", "timezone", "locale", "day_ends", "start_lifts"})
-    return Store(**plain, landlines=fields.landlines == "allow", stop_words=tuple(fields.stop_words))
 
 
 def _read_providers(
@@ -214,7 +184,7 @@ def _read_routes(
     providers: Mapping[str, ProviderSettings],
     templates: Templates,
     findings: Findings,
-) -> list[Route]:
+) -> Iterator[Route]:
     entries = _section(data, "routes")
     if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
@@ -222,9 +192,6 @@ def _read_routes(
     # Each expression is compiled once, to be checked and used.
     context: dict[str, Any] = {"compile": cache(compiler.compile), "providers": tuple(_section(data, "providers"))}
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
-    named = {name: settings.named_variables for name, settings in providers.items()}
-    around = Surroundings(defaults or DefaultsFields(), named, templates)
-    routes = []
     for name, entry in entries.items():
         path: Path = ("routes", name)
         check_name(name, path, findings)
@@ -233,90 +200,46 @@ def _read_routes(
                 findings.error(path, f'route "{name}" must be a mapping', "write `event: …` and its keys below it")
             continue
         fields = findings.validate(RouteFields, entry, path, context)
-        route = compile_route(name, fields, entry, around, findings) if fields else None
-        if route is not None:
-            routes.append(route)
-    return routes
+        given = _list_given(defaults) | _list_given(fields)
+        provider = given.get("provider")
+        if fields and not provider and "provider" not in entry and not findings.is_silenced(("defaults", "provider")):
+            message = f'"provider" is missing in route "{name}"'
+            findings.error(path, message, "write it here or in defaults:", at="key")
+        if fields and provider:
+            _check_buttons(fields.buttons, path, findings)
+            template = templates.get((provider, fields.template))
+            is_named = provider in providers and providers[provider].named_variables
+            place = findings.document.find_place(path).key
+            own = {"name": name, "line": place.line, "column": place.column}
+            own |= {"examples": tuple(_read_examples(fields, entry, path, findings))}
+            yield Route.model_construct(**given | own | _fit_template(fields.variables, template, is_named=is_named))
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The rest of the file that a route depends on. `named`: by provider, whether its API wants variables by name."""
-
-    defaults: DefaultsFields
-    named: Mapping[str, bool]
-    templates: Templates
+def _list_given(fields: Fields | None) -> dict[str, Any]:
+    return {key: getattr(fields, key) for key in fields.model_fields_set} if fields else {}
 
 
-def compile_route(
-    name: str, fields: RouteFields, data: Mapping[str, Any], around: Surroundings, findings: Findings
-) -> Route | None:
-    """Return the route; None where a fault, then reported, keeps it from being one. `data`: the same as read."""
-    path: Path = ("routes", name)
-    provider = _pick(fields, around.defaults, "provider")
-    if not provider:
-        if "provider" not in data and not findings.is_silenced(("defaults", "provider")):
-            findings.error(path, f'"provider" is missing in route "{name}"', "write it here or in defaults:", at="key")
-        return None
-    _check_buttons(fields.buttons, path, findings)
-    place = findings.document.find_place(path).key
-    template = around.templates.get((provider, fields.template))
-    variables = _name_variables(fields, template, named=around.named.get(provider, False))
-    live_from = _pick(fields, around.defaults, "live_from")
-    recipient = _pick(fields, around.defaults, "recipient")
-    whose = recipient if isinstance(recipient, RecipientFields) else RecipientFields.model_construct(number=recipient)
-    return Route(
-        name=name,
-        topic=canonical_topic(fields.event),
-        provider=provider,
-        template=fields.template,
-        variables=variables,
-        when=fields.when,
-        recipient=whose.number,
-        country=whose.country,
-        language=_pick(fields, around.defaults, "language") or None,
-        header=fields.header,
-        buttons=tuple(fields.buttons),
-        offer=fields.limited_time_offer,
-        rooms={
-            each.language: measure_room(each, [variable.name for variable in variables]) for each in template.versions
-        }
-        if template
-        else {},
-        valid_for_ms=parse_duration(_pick(fields, around.defaults, "valid_for")),
-        valid_until=fields.valid_until,
-        dedup_by=fields.dedup_by,
-        on_unknown=_pick(fields, around.defaults, "on_unknown"),
-        mode=_pick(fields, around.defaults, "mode"),
-        live_from=parse_live_from(live_from) if live_from else None,
-        only=_read_only(_pick(fields, around.defaults, "only")),
-        priority=_pick(fields, around.defaults, "priority"),
-        marketing=template is None or template.category == "MARKETING",
-        examples=tuple(_read_examples(fields, data, path, findings)),
-        line=place.line,
-        column=place.column,
-    )
+def _fit_template(variables: Sequence[VariableSource], template: Template | None, *, is_named: bool) -> dict[str, Any]:
+    """Return what a route has of its template. `is_named`: its provider's API wants variables by name."""
+    if template is None:
+        return {"variables": _name_variables(variables, (), is_named=is_named)}
+    named = _name_variables(variables, template.variables, is_named=is_named)
+    names = [variable.name for variable in named]
+    rooms = {each.language: measure_room(each, names) for each in template.versions}
+    return {"variables": named, "rooms": rooms, "marketing": template.category == "MARKETING"}
 
 
-def _read_only(numbers: Sequence[str] | None) -> frozenset[str] | None:
-    return None if numbers is None else frozenset(map(to_one_form, numbers))
-
-
-def _pick(fields: RouteFields, defaults: DefaultsFields, key: str) -> Any:
-    """Return the route's own value, else the default's."""
-    return getattr(fields if key in fields.model_fields_set else defaults, key)
-
-
-def _name_variables(fields: RouteFields, template: Template | None, *, named: bool) -> tuple[VariableSource, ...]:
+def _name_variables(
+    variables: Sequence[VariableSource], wanted: Sequence[str], *, is_named: bool
+) -> tuple[VariableSource, ...]:
     """Return the variables in the template's order, with its names where the route gives some or the API wants them."""
-    wanted = template.variables if template else ()
-    if isinstance(fields.variables, dict):
+    if any(variable.name is not None for variable in variables):
         # An API that counts its variables sees nothing but the order.
-        ordered = sorted(fields.variables, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
-        return tuple(VariableSource(name, fields.variables[name]) for name in ordered)
+        order = {name: place for place, name in enumerate(wanted)}
+        return tuple(sorted(variables, key=lambda variable: order.get(variable.name or "", len(wanted))))
     # "1", "2", … where the template is not known or has too few.
-    names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(fields.variables))]
-    return tuple(VariableSource(names[at] if named else None, each) for at, each in enumerate(fields.variables))
+    names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(variables))]
+    return tuple(VariableSource(names[at] if is_named else None, each.source) for at, each in enumerate(variables))
 
 
 def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findings) -> None:
@@ -329,10 +252,9 @@ def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findin
         seen.setdefault(button.index, place)
 
 
-def _read_examples(fields: RouteFields, data: Mapping[str, Any], path: Path, findings: Findings) -> list[Example]:
-    examples = []
-    for index, (example, written) in enumerate(zip(fields.examples, data.get("examples") or (), strict=False)):
+def _read_examples(fields: RouteFields, entry: Mapping[str, Any], path: Path, findings: Findings) -> Iterator[Example]:
+    for index, (example, written) in enumerate(zip(fields.examples, entry.get("examples") or (), strict=False)):
         mark = findings.document.find_place((*path, "examples", index)).value
         # As read and not as validated: there 199.50 has become 199.5.
-        examples.append(Example(written["event"], written.get("sends"), example.hits, example.dead, *mark))
-    return examples
+        as_read = {"event": written["event"], "sends": written.get("sends"), "line": mark.line, "column": mark.column}
+        yield Example.model_construct(**_list_given(example) | as_read)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.parts import Constant, Source
+from app.mapping.fields import Constant, Source
 from app.mapping.rules import Store
 from app.model.delivery import Reason
 from app.values.country import read_country

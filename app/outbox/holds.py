@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
-from app.delivery.decide import probe_wait_ms
-from app.delivery.holds import REINSTATED
+from app.delivery.decide import REINSTATED, probe_wait_ms
 from app.delivery.policy import StandingHolds, count_streaks, name_scopes
 from app.model.delivery import Reason
 from app.outbox.store import Row, Tx, first

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
+from app.mapping.fields import Constant, VariableSource
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.parts import Constant, VariableSource
 from app.mapping.rules import Route, Store
 from app.model.event import Event
 
@@ -18,7 +18,7 @@ Remark = Callable[[Route, Event, Store], Iterator[str]]
 
 
 def tell(remark: Remark, payload: dict[str, Any], store: Store | None = None, **fields: Any) -> list[str]:
-    route = Route("r", "order_create", "gallabox", "t", **fields)
+    route = Route.model_construct(name="r", event="order_create", provider="gallabox", template="t", **fields)
     return list(remark(route, Event("e", "nector", "order_create", None, b"", payload, 1), store or Store()))
 
 
@@ -38,7 +38,7 @@ def tell(remark: Remark, payload: dict[str, Any], store: Store | None = None, **
     ],
 )
 def test_country_by_which_a_number_was_read_is_told(payload: dict[str, Any], told: str) -> None:
-    route = Route("r", "order_create", "gallabox", "t")
+    route = Route.model_construct(name="r", event="order_create", provider="gallabox", template="t")
     event = Event("e", "nector", "order_create", None, b"", payload, 1)
     assert describe_reading(route, event, Store()) == told
 
@@ -57,7 +57,7 @@ def test_country_by_which_a_number_was_read_is_told(payload: dict[str, Any], tol
     ],
 )
 def test_deadline_that_is_a_whole_day_is_told(expire: Any, day_ends: str, told: list[str]) -> None:
-    store = Store(day_ends=day_ends)
+    store = Store.model_construct(day_ends=day_ends)
     assert tell(remark_on_day, {"expire": expire}, store, valid_until=COMPILER.compile("expire")) == told
 
 

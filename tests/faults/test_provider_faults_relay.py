@@ -119,7 +119,7 @@ async def test_24_faults_leave_every_delivery_as_the_table_says(
         wrong = [text for name, row in rows.items() async for text in find_wrong(relay, row, ids[name], counts)]
         ambiguous = await read_ambiguous(relay)
     uncertain = {name: EACH for name, row in rows.items() if isinstance(row.outcome, Uncertain)}
-    print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+    print(  # noqa: T201  # the figures that bench/long-runs.md quotes
         f"figures: provider faults through the relay: {len(rows) * EACH} deliveries, {len(wrong)} wrong, "
         f"{sum(ambiguous.values())} counted as ambiguous of {sum(uncertain.values())}"
     )
@@ -161,7 +161,7 @@ def sign_receipt(delivery_id: str, status: str) -> tuple[bytes, dict[str, str]]:
 async def test_accepted_and_never_answered_is_one_message_and_settled_by_its_receipt(
     open_relay: Callable[..., Any],
 ) -> None:
-    """failure-stories.md T1."""
+    """T1 of docs/decisions/2026-11-23-the-fault-model.md."""
     port = find_closed_port()
     async with open_fault(ANSWERS["accept and hang"]) as silent:
         accounts = {"silent": (f"http://127.0.0.1:{silent.port}", 2_000), "away": (f"http://127.0.0.1:{port}", 20_000)}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.mapping.expression import Expression
+from app.mapping.fields import Constant, Source
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.parts import Constant, Source
 from app.mapping.rules import Store
 from app.message.recipient import Recipient, find_recipient
 from app.model.delivery import Reason

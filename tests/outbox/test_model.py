@@ -53,7 +53,7 @@ def run_machine(chosen: int, examples: int, steps: int, machine: type[OutboxMach
     before = Counter(OutboxMachine.figures)
     run_state_machine_as_test(seeded, settings=how)
     done = OutboxMachine.figures - before
-    print(f"figures: outbox against its model: seed {chosen}, no difference after any step of {dict(done)}")  # noqa: T201  # for docs/guarantees.md
+    print(f"figures: outbox against its model: seed {chosen}, no difference after any step of {dict(done)}")  # noqa: T201  # for bench/long-runs.md
 
 
 @each_store

@@ -1,4 +1,4 @@
-"""From a provider's answer to the hold it sets: the table of wire-facts §4.3 and the statuses, through every type."""
+"""From a provider's answer to the hold it sets: WhatsApp's codes and the statuses, through every type."""
 
 from __future__ import annotations
 
@@ -32,13 +32,28 @@ CODES: dict[str | None, tuple[int, ...]] = {
             131048,
             131064,
         ),  # key, money, ban
-        *(33, 131037, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 134011),  # the number
+        *(33, 131037, 133000, 133005, 133006, 133007, 133008, 133009, 133010, 133015, 134011),  # the number
     ),
     TEMPLATE: (131055, 131063, 132000, 132001, 132007, 132015, 132016, 132068, 134100, 134101, 134102),
     NONE: (
         *(2, 4, 17, 613, 80007, 80008, 130429, 131056, 132069, 133016),  # later
         *(131000, 131016, 131057, 133004, 135000),
-        *(1, 100, 131008, 131009, 131021, 131051, 131052, 131053, 132005, 132008, 132012, 132018),  # this message
+        *(
+            1,
+            100,
+            131001,
+            131002,
+            131008,
+            131009,
+            131021,
+            131051,
+            131052,
+            131053,
+            132005,
+            132008,
+            132012,
+            132018,
+        ),  # this message
         *(130472, 131026, 131030, 131047, 131049, 131050, 131062),  # this recipient
     ),
 }

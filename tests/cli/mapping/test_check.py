@@ -1,4 +1,4 @@
-"""`nector-relay check`: exit codes, lines and JSON of DESIGN §3.2."""
+"""`nector-relay check`: its exit codes, lines and JSON."""
 
 from __future__ import annotations
 

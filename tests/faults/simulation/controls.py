@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from app.clock import Clock
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
 from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
@@ -19,7 +18,8 @@ from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox.store import Tx
 from app.outbox.values import Closed
-from app.relay.intake import Answer, OutboxTaker
+from app.relay.context import Context
+from app.relay.intake import Answer, store_event
 from tests.faults.simulation.store import MemoryOutbox, open_memory
 from tests.outbox.methods import name_job
 
@@ -76,22 +76,24 @@ def thaw_other(data: bytes | None, expected: str | None) -> Message | None:
     return message and replace(message, recipient_name="somebody else")
 
 
-def trust_wall(read_wall: Clock, _read_uptime: Clock) -> Clock:
-    """Read the machine's clock, wherever somebody sets it."""
-    return read_wall
+async def follow_no_clock(_dispatcher: Any) -> None:
+    """Let the clock be set back, and what waits stay where it is."""
 
 
-class HastyTaker(OutboxTaker):
-    """Answers first and commits afterwards."""
+_late: set[asyncio.Task[None]] = set()
 
-    async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
-        """Return before anything is safe."""
-        self._later = asyncio.get_running_loop().create_task(self._take(event, deliveries))
-        return Answer(202, event.id, "accepted", ())
 
-    async def _take(self, event: Event, deliveries: Sequence[Delivery]) -> None:
+async def store_later(context: Context, note: Any, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+    """Answer first and commit afterwards."""
+
+    async def commit() -> None:
         with suppress(StoreError):
-            await super().take(event, deliveries)
+            await store_event(context, note, event, deliveries)
+
+    task = asyncio.get_running_loop().create_task(commit())
+    _late.add(task)
+    task.add_done_callback(_late.discard)
+    return Answer(202, event.id, "accepted", ())
 
 
 class LateOutbox(MemoryOutbox):
@@ -144,21 +146,20 @@ def ask_nobody() -> Iterator[None]:
 
 @contextmanager
 def believe_the_clock() -> Iterator[None]:
-    """Count waits on the machine's clock, while somebody sets it all the time."""
+    """Move no wait, while somebody sets the clock all the time."""
     with (
-        patch("tests.faults.simulation.process.SteadyClock", trust_wall),
+        patch("app.relay.dispatcher.Dispatcher.follow_clock", follow_no_clock),
         patch("tests.faults.simulation.world.TROUBLES", {"step": 1}),
     ):
         yield
 
 
-WAITS = ("gap", "rate", "early", "stuck", "I6")
 CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "what was open is sent again": (patch("app.outbox.close.recover_open_attempts", resend_open), ("I4",)),
     "no look at the deadline": (never_expire(), ("I6",)),
     "no unique index": (patch("tests.faults.simulation.world.open_memory", open_without_index), ("I2",)),
     "no fencing": (unfence(), ("I5", "I9")),
-    "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
+    "acknowledge first": (patch("tests.faults.simulation.process.store_event", store_later), ("I1", "I2")),
     "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
     "uncertain is not sent": (patch("app.relay.lane.decide", decide_hopefully), ("double", "early", "again")),
     "no gap between messages": (keep_no_gap(), ("gap",)),
@@ -170,7 +171,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "the message is another one": (patch("app.outbox.claim.thaw_message", thaw_other), ("I7",)),
     "repeats are new": (patch("app.outbox.add.hash_dedup_key", lambda _: None), ("dedup",)),
     "nothing is counted": (patch("app.outbox.read.count_deliveries", lambda _tx: {}), ("I10",)),
-    "the clock is what it is set to": (believe_the_clock(), WAITS),
+    "the clock is what it is set to": (believe_the_clock(), ("stuck",)),
     "resends without end": (patch("app.delivery.transitions.RESENDS_LIMIT", 10**9), ("again",)),
     "nobody is asked who opted out": (ask_nobody(), ("opted out",)),
     "holds hold nothing": (patch("app.outbox.claim.list_blocking", lambda *_: ()), ("held",)),
