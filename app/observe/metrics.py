@@ -98,7 +98,7 @@ class Metrics:
         self.held = gauge("relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"])
         self.store_errors = counter("relay_store_errors", "Times that the outbox could not", ["work"])
         self.last_event = gauge("relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
-        self.clock_steps = counter("relay_clock_steps", "Times that the machine's clock was set", ["direction"])
+        self.clock_steps = counter("relay_clock_steps", "Times that the clock was set back")
         self.connections_ended = counter("relay_connections_ended", "Connections ended before their time", ["reason"])
         self.log_dropped = tally("relay_log_lines_dropped", "Log lines that nobody took", ())
         self.log_dropped.expect()
@@ -118,8 +118,6 @@ class Metrics:
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
-        for direction in ("forward", "backward"):
-            self.clock_steps.labels(direction)
         for work in WORKS:
             self.store_errors.labels(work)
         for reason in ("full", "address", "late", "refused"):
