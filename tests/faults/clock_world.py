@@ -242,7 +242,7 @@ class World:
 
 def _load_rules(rate: float) -> Snapshot:
     parsed = parse_config(
-        _YAML.format(rate=rate), name="test", environment={"KEY": "k"}, provider_types=settings_types(), templates={}
+        _YAML.format(rate=rate), environment={"KEY": "k"}, provider_types=settings_types(), templates={}
     )
     assert parsed.config is not None, parsed.problems
     return build_snapshot(parsed.config, PROVIDER_TYPES)
