@@ -234,7 +234,7 @@ class OutboxRelay(Relay):
         return await self.context.outbox.can_commit()
 
     async def count(self) -> None:
-        """Bring what shows the outbox and the log up to date; where the outbox cannot say, the last stays, and it counts."""
+        """Bring what shows the outbox and the log up to date; where the outbox cannot say, that is counted."""
         await super().count()
         store, metrics = self.context.outbox, self.context.metrics
         providers = self.context.snapshot().config.providers
