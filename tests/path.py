@@ -25,7 +25,7 @@ from unittest import mock
 from tests.cost.measuring import YAML, Provider, ask
 from tests.outside import ROOT, build_environment, describe_account, sign_event, sign_receipt
 
-BESIDE = ("dispatcher.SWEEP_EVERY_S", "dispatcher.FOLLOW_CLOCK_EVERY_S", "reload.LOOK_EVERY_S")
+BESIDE = ("dispatcher.SWEEP_EVERY_S", "reload.LOOK_EVERY_S")
 """What is done every few seconds is no part of the way."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,16 @@ def test_nothing_refers_to_a_page_that_is_not_in_the_repository() -> None:
     assert {name: pages for name, pages in found.items() if pages} == {}
 
 
+def test_a_section_that_a_text_of_the_code_names_is_on_its_page() -> None:
+    named = {
+        pair
+        for path in (ROOT / "app").rglob("*.py")
+        for pair in re.findall(r"([A-Z][a-z]+(?: [a-z]+)*)\"? in (docs/[a-z-]+\.md)", path.read_text())
+    }
+    assert ("Backup", "docs/runbook.md") in named
+    assert [(title, page) for title, page in named if f"\n## {title}\n" not in (ROOT / page).read_text()] == []
+
+
 def test_control_a_page_that_is_not_in_the_repository_is_found() -> None:
     text = "see DESIGN §3.4, docs/gone.md and reliability.md T6; docs/glossary.md, RFC 9562 §5.7 and E.164 §6.1"
     assert [*find_strange_pages(DOCS / "a.md", text)] == ["docs/gone.md", "reliability.md", "DESIGN", "§3.4"]
@@ -289,6 +299,42 @@ def test_every_log_line_is_listed() -> None:
 def test_every_key_of_a_route_is_listed() -> None:
     rows = read_rows(read_section(GUIDE, "Every key of a route"))
     assert {read_names(row[0])[0] for row in rows if read_names(row[0])} == set(RouteFields.model_fields)
+
+
+# -- the words of the code ------------------------------------------------------------------------
+
+
+def list_words() -> set[str]:
+    return {word for row in read_rows(GLOSSARY.read_text()) for word in row[0].split(", ")}
+
+
+def find_unexplained(names: Iterable[str], words: set[str]) -> list[str]:
+    """Return the names none of whose parts, as one or as many, the glossary has: `PastDelivery`, `recordings`."""
+    parts = {name: re.findall("[A-Z]?[a-z]+", name.replace("_", " ")) for name in names}
+    return [
+        name
+        for name, found in parts.items()
+        if not any({part.lower(), part.lower().removesuffix("s")} & words for part in found)
+    ]
+
+
+def list_classes(folder: str) -> list[str]:
+    texts = [path.read_text() for path in (ROOT / "app" / folder).glob("*.py")]
+    return [name for text in texts for name in re.findall(r"^class ([A-Z]\w+)", text, re.MULTILINE)]
+
+
+def test_the_glossary_has_the_words_of_the_code() -> None:
+    files = [
+        path.stem
+        for folder in ("model", "delivery", "outbox", "relay")
+        for path in (ROOT / "app" / folder).glob("*.py")
+        if path.stem not in {"__init__", "values"}
+    ]
+    assert find_unexplained([*files, *list_classes("model"), *list_classes("delivery")], list_words()) == []
+
+
+def test_control_a_word_that_the_glossary_lacks_is_found() -> None:
+    assert find_unexplained(["recordings", "PastDelivery", "Happening"], list_words()) == ["Happening"]
 
 
 # -- expressions -----------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def find_chain(imports: Mapping[str, Iterable[str]]) -> list[str]:
         return (name, *max(below, key=len, default=()))
 
     chains: list[tuple[str, ...]] = [follow(name) for name in imports]
-    return list(max(chains, key=len))
+    longest = max(chains, key=len)
+    return list(longest)
 
 
 def test_no_chain_of_imports_is_long() -> None:

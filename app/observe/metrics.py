@@ -99,9 +99,7 @@ class Metrics:
         self.last_event = Gauge(
             "relay_last_event_timestamp_seconds", "When a topic last came", ["topic"], registry=registry
         )
-        self.clock_steps = Counter(
-            "relay_clock_steps", "Times that the machine's clock was set", ["direction"], registry=registry
-        )
+        self.clock_steps = Counter("relay_clock_steps", "Times that the clock was set back", registry=registry)
         self.connections_ended = Counter(
             "relay_connections_ended", "Connections ended before their time", ["reason"], registry=registry
         )
@@ -127,8 +125,6 @@ class Metrics:
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
-        for direction in ("forward", "backward"):
-            self.clock_steps.labels(direction)
         for work in WORKS:
             self.store_errors.labels(work)
         for reason in ("full", "address", "late", "refused"):

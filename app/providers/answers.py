@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.message.redact import MAX_DETAIL
+from app.message.components import MAX_DETAIL
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.base import Response
 from app.providers.json import first_text, parse_json, read_instant, read_path

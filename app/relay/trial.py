@@ -54,7 +54,6 @@ async def send_test(context: Context, order: TestOrder) -> DeliveryState | Refus
         test.event,
         config,
         context.new_id,
-        recipient=test.message.recipient,
         message=test.message,
         state=State.PENDING,
         reason=None,
