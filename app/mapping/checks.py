@@ -114,7 +114,7 @@ def _check_reachable(route: Route, findings: Findings) -> None:
 
 
 def _check_constants(route: Route, findings: Findings) -> None:
-    """A recipient or a `dedup_by` that is the same for everybody is never what was meant."""
+    """Report a recipient or a `dedup_by` that is the same for everybody: it is never what was meant."""
     if route.recipient.number is not None and not route.recipient.number.names:
         at = ("routes", route.name, "recipient")
         where = at if at in findings.document.places else ("defaults", "recipient")
@@ -245,7 +245,7 @@ def _check_variables(route: Route, template: Template, findings: Findings) -> No
 
 
 def _check_places(route: Route, template: Template, needed: Sequence[str], wants: str, findings: Findings) -> None:
-    """Variables by position: as many as the template has, and none where another of that name belongs."""
+    """Report variables by position that are too few or too many, or stand where another of that name belongs."""
     path: Path = ("routes", route.name, "variables")
     count = len(route.variables)
     if not len(needed) <= count <= len(template.variables):
