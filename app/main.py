@@ -21,7 +21,7 @@ from app.api.guard import RECEIPT, Admission, Guard
 from app.api.problems import problem, unavailable
 from app.api.reading import BodyRefused
 from app.clock import Clock, SteadyClock, read_clock, read_uptime
-from app.errors import ConfigError, is_passing
+from app.errors import ConfigError, Mistake, is_passing
 from app.observe.logs import Log, configure_logs
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.store import SqliteStore
@@ -30,7 +30,6 @@ from app.providers.base import Provider
 from app.relay.relay import Relay
 from app.relay.snapshot import load_snapshot
 from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
-from app.sources.signature import Mistake
 
 
 def create_app(

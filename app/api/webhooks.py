@@ -1,4 +1,4 @@
-"""`POST /webhooks/nector`: what is answered to a source."""
+"""`POST /webhooks/NAME`: what is answered to a source."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER, topic_label
 from app.observe.tracing import Span
 from app.relay.intake import Answer, Intake, accept_event, report_refusal
+from app.sources import SOURCE
 
-PATH = "/webhooks/nector"
-
+PATH = f"/webhooks/{SOURCE.name}"
 
 DESCRIBED: Mapping[str, Any] = {
-    PATH: {"post": {"summary": "Take one Nector webhook", "responses": {"202": {"description": "Taken"}}}}
+    PATH: {"post": {"summary": f"Take one {SOURCE.title} webhook", "responses": {"202": {"description": "Taken"}}}}
 }
 
 
@@ -82,7 +82,7 @@ async def _take(intake: Intake, request: Request, headers: Mapping[str, str], sp
         intake.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
     if isinstance(answer, Answer):
-        topic = topic_label(headers.get("x-nector-topic", ""))
+        topic = topic_label(SOURCE.read_topic(headers))
         span.note({"relay.event_id": answer.event_id, "relay.topic": topic, "relay.result": answer.status})
     return _show(answer)
 

@@ -10,6 +10,7 @@ from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.rules import Route, Store
 from app.message.recipient import Recipient, find_recipient
 from app.model.event import Event
+from app.sources import SOURCE
 from app.values.instant import is_whole_day
 from app.values.path import Path, look_up, write_path
 
@@ -19,7 +20,7 @@ _CURRENCIES = ("presentment_currency", "currency", "currency_code")
 
 def remark_on_number(route: Route, event: Event, store: Store) -> Iterator[str]:
     """Yield by which country of the event a number without a code was read, where that is not the store's."""
-    found = find_recipient(event.payload, store, route.recipient, route.country)
+    found = find_recipient(event.payload, SOURCE.find_person(event.payload), store, route.recipient, route.country)
     if isinstance(found, Recipient) and found.named and found.country != store.country:
         yield f"the number was read as one of {found.country} (`{found.named}`)"
 

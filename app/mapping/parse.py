@@ -19,7 +19,7 @@ from app.mapping.problems import Path, Problem, ask_similar, quote_all, sort_pro
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config, Example, Route, Store
 from app.mapping.template import Template, Templates, measure_room
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 from app.values.duration import parse_duration, parse_live_from
 from app.values.phone import to_one_form
 
@@ -108,8 +108,9 @@ def _read_providers(
     for name, entry in entries.items():
         path: Path = ("providers", name)
         check_name(name, path, findings)
-        if name == "nector":
-            findings.error(path, 'a provider cannot be named "nector"', "/webhooks/nector is Nector's own", at="key")
+        if name == SOURCE.name:
+            cure = f"/webhooks/{name} is {SOURCE.title}'s own"
+            findings.error(path, f'a provider cannot be named "{name}"', cure, at="key")
         settings = _read_provider(entry, path, provider_types, findings)
         if settings is not None:
             providers[name] = settings
@@ -201,7 +202,7 @@ def compile_route(
     whose = recipient if isinstance(recipient, RecipientFields) else RecipientFields.model_construct(number=recipient)
     return Route(
         name=name,
-        topic=canonical_topic(fields.event),
+        topic=SOURCE.canonical_topic(fields.event),
         provider=provider,
         template=fields.template,
         variables=variables,

@@ -12,7 +12,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown
 from app.model.event import Event
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 from app.values.path import look_up, read_path
 
 
@@ -33,7 +33,7 @@ class Route:
     """One entry of `routes:`, compiled. Durations are ms; `live_from` is an instant."""
 
     name: str
-    topic: str  # canonical, see sources.nector.canonical_topic
+    topic: str  # canonical, see Source.canonical_topic
     provider: str
     template: str
     variables: tuple[VariableSource, ...] = ()
@@ -103,18 +103,18 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         by_topic: dict[str, tuple[Route, ...]] = {}
         for route in routes:
-            topic = canonical_topic(route.topic)
+            topic = SOURCE.canonical_topic(route.topic)
             by_topic[topic] = (*by_topic.get(topic, ()), route)
         self._by_topic = by_topic
 
     def for_topic(self, topic: str) -> tuple[Route, ...]:
         """Return the routes that wait for a topic, under whichever of its names."""
-        return self._by_topic.get(canonical_topic(topic), ())
+        return self._by_topic.get(SOURCE.canonical_topic(topic), ())
 
 
 def match_route(route: Route, event: Event) -> Match:
     """Tell whether `event` is for `route`. One that reads something missing is false; unreadable is not missing."""
-    if canonical_topic(event.topic) != canonical_topic(route.topic):
+    if SOURCE.canonical_topic(event.topic) != SOURCE.canonical_topic(route.topic):
         return Miss(route, "topic", f"it waits for {route.topic}")
     if route.when is None:
         return Hit(route)

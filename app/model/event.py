@@ -35,7 +35,7 @@ class Event:
 
     `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
     the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
-    their text, see sources.nector). `customer`: None where nobody looked. `acts`: what the event tells that they did.
+    their text, see sources.body). `customer`: None where nobody looked. `acts`: what the event tells that they did.
     """
 
     id: str

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
+from app.errors import Mistake
 from app.model.receipt import Notice, Receipt, Reply
 from app.providers.http import JsonApi, JsonApiSettings, collect_texts, mapped_secrets
 from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
@@ -28,7 +29,6 @@ from app.providers.whatsapp import (
     read_sender,
     read_status_word,
 )
-from app.sources.signature import Mistake
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {
     "channelId": "$channel_id",

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from app.errors import Mistake
 from app.mapping.template import Template, TemplateButton, find_listed_kind
 from app.message.components import BUTTONS
 from app.model.delivery import Outcome
@@ -35,7 +36,6 @@ from app.providers.whatsapp import (
     read_sender,
     read_status_word,
 )
-from app.sources.signature import Mistake
 
 # https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
 _STATUS_EVENTS = frozenset({"message.send", "message.wa.status.received", "broadcast.wa.message.status.received"})

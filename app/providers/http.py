@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
 
+from app.errors import Mistake
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Notice, Receipt, Reply
@@ -41,7 +42,6 @@ from app.providers.request import (
 from app.providers.signature import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
 from app.providers.webhook import parse_webhook
 from app.providers.whatsapp import read_meta_replies, read_meta_statuses
-from app.sources.signature import Mistake
 
 _SHORTEST_KEY = 8
 _NO_RULE = (

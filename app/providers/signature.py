@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from app.sources.signature import Mistake
+from app.errors import Mistake
 
 _BASE64, _HEX = r"[A-Za-z0-9+/]{43}=", r"(sha256=)?[0-9A-Fa-f]{64}"
 _FORMS = {"base64": _BASE64, "hex": _HEX, "either": f"{_BASE64}|{_HEX}"}

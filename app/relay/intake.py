@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 
 from app.clock import Clock
 from app.delivery.plan import plan_deliveries
-from app.errors import Refusal
+from app.errors import Mistake, Refusal
 from app.ids import NewId
-from app.message.person import find_customer, read_acts
+from app.message.recipient import find_customer
 from app.model.delivery import Delivery, State
 from app.model.event import Event
 from app.observe.logs import Log
@@ -21,11 +21,9 @@ from app.outbox.store import Job, Store
 from app.outbox.values import DeliveryState
 from app.relay.snapshot import Snapshot
 from app.settings import Settings
-from app.sources.nector import BodyFault, EventHeaders, parse_body, read_headers
-from app.sources.signature import RAW, list_signed, match_hmac
+from app.sources import SOURCE
+from app.sources.base import Verified
 from app.values.phone import mask_phone
-
-SOURCE = "nector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
     planned = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
     deliveries = _join_trace(planned, intake.tracer.read_traceparent())
     customer = find_customer(event.payload, deliveries, snapshot.config.store)
-    event = replace(event, customer=customer, acts=read_acts(event.topic, event.payload))
+    event = replace(event, customer=customer, acts=SOURCE.read_acts(event.topic, event.payload))
     answer = await intake.taker.take(event, deliveries)
     _report_event(intake, event, answer, deliveries)
     if intake.note is not None and answer.status != "duplicate":
@@ -111,13 +109,10 @@ def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int
     """Return the verified event in a webhook, or what is wrong with it."""
     if not _check_hmac(intake, headers, body):
         return Refusal(401, "not authorised")
-    payload = parse_body(body)
-    if isinstance(payload, BodyFault):
-        return Refusal(payload.http_status, payload.detail)
-    envelope: EventHeaders = read_headers(headers)
-    if not envelope.topic:
-        return Refusal(422, "the header x-nector-topic is missing or empty")
-    return Event(intake.new_id(now), SOURCE, envelope.topic, envelope.delivery_id, body, payload, now)
+    sent = SOURCE.read(headers, body)
+    if isinstance(sent, Refusal):
+        return sent
+    return Event(intake.new_id(now), SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now)
 
 
 def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:
@@ -126,16 +121,14 @@ def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery
 
 
 def _check_hmac(intake: Intake, headers: Mapping[str, str], body: bytes) -> bool:
-    """Nector does not document what it signs: until a capture shows it, the default only counts what holds."""
+    """Tell whether the signature stops no webhook: until a capture shows what is signed, the default only counts."""
     mode = intake.settings.nector_hmac
     if mode == "off" or not intake.settings.secrets:
         return True
-    given = headers.get("x-nector-webhook-hmac")
-    only = intake.settings.nector_hmac_scheme
-    signed = list_signed(body, headers) if only else {RAW: body}
-    scheme = match_hmac(given, intake.settings.secrets, signed, only)
-    intake.metrics.hmac.labels(scheme or ("absent" if not given else "none")).inc()
-    return scheme is not None or mode == "log"
+    found = SOURCE.verify(headers, body, intake.settings.secrets, only=intake.settings.nector_hmac_scheme)
+    absent = found is Mistake.MISSING
+    intake.metrics.hmac.labels(found.recipe if isinstance(found, Verified) else "absent" if absent else "none").inc()
+    return isinstance(found, Verified) or mode == "log"
 
 
 def _report_event(intake: Intake, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:

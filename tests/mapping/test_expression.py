@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.mapping.expression import Expression, ExpressionCompiler, Failed, Missing, _compile_work
 from app.mapping.grammar import ExpressionError, parse_expression
-from app.sources.nector import parse_body
+from app.sources.body import parse_body
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 BODY = b"""{

@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
+from app.errors import Mistake
 from app.model.delivery import Reason, Rejected
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
-from app.sources.signature import Mistake
 
 
 def test_any_json_api_can_be_described(build_account: Callable[..., Provider], message: Message) -> None:
