@@ -193,7 +193,7 @@ def _build_whole(relay: Relay, admission: Admission) -> FastAPI:
         app.include_router(replay.build_router(relay.replayer))
     if relay.tester is not None:
         app.include_router(sendtest.build_router(relay.tester))
-    ops.add_docs(app, webhooks.DESCRIBED)
+    ops.add_docs(app, webhooks.describe_path)
     return app
 
 

@@ -82,16 +82,18 @@ def build_router(desk: Context) -> APIRouter:
     return router
 
 
-def add_docs(app: FastAPI, more: Mapping[str, Any]) -> None:
+def add_docs(app: FastAPI, describe_more: Callable[[], Mapping[str, Any]]) -> None:
     """Serve `/docs` and `/openapi.json` behind the token, too: they tell a stranger where to knock.
 
-    `more`: the description of paths that are not FastAPI's.
+    `describe_more` returns the description of a path that is not FastAPI's.
     """
 
     @app.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
-        described = app.openapi()
-        return JSONResponse({**described, "paths": {**more, **described["paths"]}})
+        described, more = app.openapi(), describe_more()
+        schemas = {**described["components"]["schemas"], **more["components"]["schemas"]}
+        components = {**described["components"], "schemas": schemas}
+        return JSONResponse({**described, "paths": {**more["paths"], **described["paths"]}, "components": components})
 
     @app.get("/docs", include_in_schema=False)
     async def show_docs() -> HTMLResponse:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,9 +23,20 @@ from app.sources import SOURCE
 
 PATH = f"/webhooks/{SOURCE.name}"
 
-DESCRIBED: Mapping[str, Any] = {
-    PATH: {"post": {"summary": f"Take one {SOURCE.title} webhook", "responses": {"202": {"description": "Taken"}}}}
-}
+
+def describe_path() -> dict[str, Any]:
+    """Return the path as OpenAPI has it: FastAPI knows nothing of it. The body is one of the source's models."""
+    models = list(dict.fromkeys(SOURCE.find_model(topic) for topic in SOURCE.topics))
+    references, schemas = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    body = {"application/json": {"schema": {"anyOf": [*references.values()]}}}
+    post = {
+        "summary": f"Take one {SOURCE.title} webhook",
+        "requestBody": {"required": True, "content": body},
+        "responses": {"202": {"description": "Taken"}},
+    }
+    return {"paths": {PATH: {"post": post}}, "components": {"schemas": schemas["$defs"]}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from app.mapping.fields import FileFields
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Reason
 from app.sources import SOURCE
+from app.sources.kinds import list_properties
 
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may
 _NAME = {"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
@@ -33,6 +34,7 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     del definitions[_ANYTHING], definitions["Reason"]  # an example knows the few that an event can lead to
     for part in (file, *definitions.values()):
         part["properties"] = {key: _add_hints(key, value) for key, value in part["properties"].items()}
+    definitions["ExampleFields"]["properties"]["event"]["properties"] = _list_event()
     # Open: triggers of a merchant's own may send any topic.
     topic = definitions["RouteFields"]["properties"]["event"]
     topics = [_list_words(_list_topics()), {"type": "string", "minLength": 1}]
@@ -64,6 +66,21 @@ def _list_topics() -> dict[str, str]:
         others = [other for other, one in SOURCE.spellings.items() if one == topic and " " not in other]
         topics |= {topic: told, **dict.fromkeys(others, f"The same as {topic}.")}
     return topics
+
+
+def _list_event() -> dict[str, Any]:
+    """Return the properties that some event may well hold; no kind, for an example may show what a wrong one does."""
+    whole: dict[str, Any] = {"properties": {}}
+    for topic in SOURCE.topics:
+        for path, kind, field in list_properties(SOURCE.find_model(topic)):
+            *parents, last = path
+            place = whole
+            for parent in parents:
+                place = place["properties"][parent]
+            told = field.description or f"{kind.capitalize()}."
+            place.setdefault("properties", {}).setdefault(last, {"description": told})
+    properties: dict[str, Any] = whole["properties"]
+    return properties
 
 
 def _add_hints(key: str, described: Mapping[str, Any]) -> dict[str, Any]:

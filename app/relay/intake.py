@@ -112,7 +112,8 @@ def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int
     sent = SOURCE.read(headers, body)
     if isinstance(sent, Refusal):
         return sent
-    return Event(intake.new_id(now), SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now)
+    id_ = intake.new_id(now)
+    return Event(id_, SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now, notes=sent.notes)
 
 
 def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:
@@ -147,4 +148,5 @@ def _report_event(intake: Intake, event: Event, answer: Answer, deliveries: Sequ
         recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(intake.clock() - event.received_at, 0),
+        **({"notes": event.notes} if event.notes else {}),
     )

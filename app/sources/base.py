@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from app.errors import Mistake, Refusal
 from app.model.event import Act
+from app.sources.kinds import Properties
 from app.values.path import Path
 
 
@@ -22,13 +23,14 @@ class Envelope:
     """One event as its source sent it.
 
     `topic` under its one name; `source_id`: the source's own id of this webhook, the same on each of its retries;
-    `sent_at`: ms since the epoch; numbers in `payload` keep their text.
+    `sent_at`: ms since the epoch; numbers in `payload` keep their text; `notes`: properties of another kind than usual.
     """
 
     topic: str
     source_id: str | None
     sent_at: int | None
     payload: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class Source(Protocol):
     """By topic: what a message about it is meant to bring about; for any other topic: an order."""
     cures: Mapping[Mistake, str]
     """What to do where a webhook's secret does not fit."""
+
+    def find_model(self, topic: str, /) -> type[Properties]:
+        """Return what the events of a topic are expected to hold."""
 
     def canonical_topic(self, text: str, /) -> str:
         """Return the topic under its one name; a text that is no known topic comes back stripped."""

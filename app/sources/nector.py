@@ -15,10 +15,20 @@ from app.errors import Mistake, Refusal
 from app.model.event import Act
 from app.sources.base import Envelope, Person, Verified
 from app.sources.body import parse_body
+from app.sources.kinds import Kind, Properties, find_notes, list_properties
+from app.sources.nector_events import (
+    CoinExpiryEvent,
+    CouponEvent,
+    LeadEvent,
+    NectorEvent,
+    TierEvent,
+    WalletEvent,
+    list_places,
+)
 from app.sources.signature import RAW, find_secret_mistake, list_signed, match_hmac
 from app.values.instant import read_epoch
 from app.values.number import read_decimal
-from app.values.path import Path, look_up
+from app.values.path import look_up, write_path
 from app.values.text import Unfit, write_value
 
 name = "nector"
@@ -50,43 +60,25 @@ spellings: Mapping[str, str] = {
     "wallet coins rewarded": "walletreward_create",
     "coupon is created": "coupon_create",
 }
-
-# https://help.nector.io/en/article/event-details-sent-to-external-integrations-frcz1t
-COMMON_PROPERTIES = (
-    "business_name",
-    "business_uri",
-    "nector_business_uri",
-    "business_coin_name",
-    "business_currency_code",
-    "business_currency_symbol",
-    "user_customer_id",
-    "user_name",
-    "user_email",
-    "user_mobile",
-    "user_tier",
-    "user_type",
-    "user_referral_code",
-    "user_referred_by_referral_code",
-    "user_referral_link",
-)
-# Not documented for webhooks: the names in Nector's API objects and set-up guides. Good enough to say "did you mean".
-_BALANCE = ("available", "user_available", "balance")
-_PERSON = ("customer", "customer.id", "customer.name", "customer.mobile", "customer.email", "customer.country")
-_LEAD = ("_id", "customer_id", "name", "mobile", "email", "country", "pending", "tier", "referral_code")
-_COUPON = ("value", "type", "offer", "expire", "fiat_value", "fiat_class", "minimumcart_amount", "status")
-_WALLET = ("title", "description", "amount", "operation")
-_LIKELY: Mapping[str, tuple[str, ...]] = {
-    "lead": _LEAD,
-    "coupon": _COUPON,
-    "unusedcouponrequest": _COUPON,
-    "walletreward": _WALLET,
-    "wallettrasaction": _WALLET,
-    "unusedwalletcoinrequest": _WALLET,
-    "coinexpirynotify": (*_WALLET, "expire"),
-    "viptier": ("tier",),
+_FAMILIES: Mapping[str, type[Properties]] = {
+    "lead": LeadEvent,
+    "coupon": CouponEvent,
+    "unusedcouponrequest": CouponEvent,
+    "walletreward": WalletEvent,
+    "wallettrasaction": WalletEvent,
+    "unusedwalletcoinrequest": WalletEvent,
+    "coinexpirynotify": CoinExpiryEvent,
+    "viptier": TierEvent,
 }
+
+
+def find_model(topic: str) -> type[Properties]:
+    """Return what the events of a topic are expected to hold."""
+    return _FAMILIES.get(topic.partition("_")[0], NectorEvent)
+
+
 properties: Mapping[str, Collection[str]] = {
-    topic: (*COMMON_PROPERTIES, *_PERSON, *_BALANCE, *_LIKELY.get(topic.partition("_")[0], ())) for topic in topics
+    topic: [write_path(path) for path, _, _ in list_properties(find_model(topic))] for topic in topics
 }
 
 
@@ -148,7 +140,8 @@ def read(headers: Mapping[str, str], body: bytes) -> Envelope | Refusal:
     topic = read_topic(headers)
     if not topic:
         return Refusal(422, f"the header {TOPIC_HEADER} is missing or empty")
-    return Envelope(topic, _read_id(headers), _read_time(headers.get(_TIME_HEADER, "")), payload)
+    notes = find_notes(find_model(topic), payload)
+    return Envelope(topic, _read_id(headers), _read_time(headers.get(_TIME_HEADER, "")), payload, notes)
 
 
 def _read_id(headers: Mapping[str, str]) -> str | None:
@@ -181,19 +174,9 @@ def write_headers(topic: str, id_: str, body: bytes, secret: str, now: int) -> d
 
 # -- the customer ---------------------------------------------------------------------------------
 
-# Both shapes that a body may have (documented flat names; a nested person, as handlers read it):
-# https://help.nector.io/en/article/event-details-sent-to-external-integrations-frcz1t
-NUMBER_PATHS: tuple[Path, ...] = (("user_mobile",), ("mobile",), ("customer", "mobile"), ("lead", "mobile"))
-_NAME_PATHS: tuple[Path, ...] = (("user_name",), ("customer", "name"), ("name",), ("lead", "name"))
-_ID_PATHS: tuple[Path, ...] = (
-    ("user_customer_id",),
-    ("customer", "customer_id"),
-    ("customer", "id"),
-    ("customer_id",),
-    ("lead", "customer_id"),
-    ("customer", "_id"),  # Nector's own keys come last, since other shapes leave them out
-    ("lead", "_id"),
-)
+NUMBER_PATHS = list_places(Kind.MOBILE)
+_NAME_PATHS = list_places(Kind.NAME)
+_ID_PATHS = list_places(Kind.ID) + list_places(Kind.OWN_ID)  # its own keys last: other shapes leave them out
 _NAME_LIMIT = 60
 
 

@@ -30,11 +30,14 @@ def route(
         print(f"no route waits for {given.topic}" + (f"; {hint}" if hint else ""), file=sys.stderr)
     rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
     if as_json:
-        print(json.dumps({"topic": given.topic, "routes": rows}, ensure_ascii=False, indent=2, default=str))
+        told = {"topic": given.topic, "notes": given.notes, "routes": rows}
+        print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
     else:
         # Hits first: they are what is asked for; then the routes that came closest.
         for row in sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"])):
             print(_show(row))
+        for note in given.notes:
+            print(f"note: {note}")
     return 0 if any(row["result"] == "hit" for row in rows) else 1
 
 

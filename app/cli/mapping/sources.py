@@ -23,6 +23,7 @@ from app.relay.snapshot import Sources, list_template_problems, parse_sources, p
 from app.settings import Settings, read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.body import parse_body
+from app.sources.kinds import find_notes
 from app.values.path import list_paths
 
 _LONGEST_RECORDED = 16 * 1024 * 1024
@@ -118,7 +119,9 @@ def read_webhook(source: str) -> tuple[str | None, Mapping[str, Any]]:
 
 def make_event(topic: str, payload: Mapping[str, Any], now: int) -> Event:
     """Return an event that never came over the wire."""
-    return Event("example", SOURCE.name, topic, None, json.dumps(payload, default=str).encode(), payload, now)
+    body = json.dumps(payload, default=str).encode()
+    notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(topic)), payload)
+    return Event("example", SOURCE.name, topic, None, body, payload, now, notes=notes)
 
 
 def _settings_for(path: Path | None, environment: Mapping[str, str]) -> Settings:
