@@ -6,7 +6,7 @@ FROM ${BASE} AS build
 WORKDIR /app
 RUN python3 -m venv /opt/tools && python3 -m venv --without-pip .venv
 COPY deploy/uv.txt pyproject.toml uv.lock ./
-# otel: what traces need, 8 MB. docs/operating.md, Traces.
+# otel: what traces need, 8 MB. docs/traces.md.
 ARG EXTRAS=
 # Both secrets are optional: they let pip use your mirror and your certificates without leaving them in a layer.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \

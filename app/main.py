@@ -113,7 +113,7 @@ def _open_outbox(settings: Settings, log: Log) -> tuple[Store | None, Clock]:
     clock = SteadyClock()
     store = SqliteStore(settings.database_path, clock)
     if store.was_missing:
-        cure = "if nobody meant to remove it, stop and restore a backup, see docs/operating.md"
+        cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
         log.warning("outbox.missing", place=str(store.path), cure=cure)
     return store, clock
 

@@ -98,7 +98,7 @@ def _describe_command(text: str) -> dict[str, Any]:
 
 def list_exit_codes() -> list[int]:
     """Return the codes of the operator's table: what a supervisor may be told."""
-    table = (ROOT / "docs/operating.md").read_text().split("\n## Exit codes\n")[1].split("\n## ")[0]
+    table = (ROOT / "docs/reference.md").read_text().split("\n## Exit codes\n")[1].split("\n## ")[0]
     return [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
 
 

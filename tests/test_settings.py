@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from app.model.way import DIRECT, Way
+from app.mapping.provider import DIRECT, Way
 from app.settings import Settings, find_quoted, read_environment, read_settings, unknown_names
 from tests.faults.certificates import make_certificates
 

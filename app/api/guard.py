@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from app.api.reading import BUDGET, CLOSE, BodyBudget, CountedBody, find_header,
 from app.api.webhooks import PATH
 from app.clock import Clock
 from app.errors import Mistake
-from app.observe.logs import Log
+from app.observe.logs import LineLimit, Log
 from app.observe.metrics import FORGED, OTHER, Metrics
 from app.providers.base import Provider
 from app.settings import Settings
@@ -32,7 +32,6 @@ PUBLIC = frozenset({"/healthz", "/readyz"})
 BURST = 300
 REFILL_MS = 1_000
 MOST_ADDRESSES = 4_096
-LINE_MS = 60_000
 
 
 class Stray(StrEnum):
@@ -40,6 +39,7 @@ class Stray(StrEnum):
 
     PATH = "path"
     METHOD = "method"
+    MEDIA_TYPE = "media_type"
     CHALLENGE = "challenge"
     TOO_LONG = "too_long"
     BUSY = "busy"
@@ -58,6 +58,7 @@ CURES: Mapping[tuple[str, Mistake | Stray], str] = {
     (WEBHOOK, Stray.METHOD): "an event comes by POST",
     (RECEIPT, Stray.METHOD): "a receipt comes by POST",
     (RECEIPT, Stray.CHALLENGE): "hub.verify_token is not the account's verify_token in the YAML, or none is there",
+    (WEBHOOK, Stray.MEDIA_TYPE): "an event is sent as content-type application/json, uncompressed",
     (WEBHOOK, Stray.TOO_LONG): "an event has at most 64 KiB: look what sends so much",
     (RECEIPT, Stray.TOO_LONG): "a receipt has at most 4 MiB: let the provider send fewer at once",
     **dict.fromkeys(((kind, Stray.BUSY) for kind in (WEBHOOK, RECEIPT)), "much came at once; the sender tries again"),
@@ -100,20 +101,6 @@ class FailureLimit:
         return left < 1
 
 
-class LineLimit:
-    """One line a minute for each kind, so that the log stays short."""
-
-    def __init__(self) -> None:
-        self._told: dict[Hashable, tuple[int, int]] = {}
-
-    def count(self, kind: Hashable, now: int) -> int | None:
-        """Count one; return how many were not told since the last line if this one is to be told."""
-        at, untold = self._told.get(kind, (now - LINE_MS, 0))
-        is_told = now - at >= LINE_MS
-        self._told[kind] = (now, 0) if is_told else (at, untold + 1)
-        return untold if is_told else None
-
-
 class Admission:
     """Tells which requests are let in, and reports those that are not.
 
@@ -140,7 +127,7 @@ class Admission:
         self._log = log
         self._failures = FailureLimit()
         self._lines = LineLimit()
-        metrics.expect_refusals([*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY), (WEBHOOK, "media_type")])
+        metrics.expect_refusals([*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY)])
 
     def check(self, scope: Scope) -> Pass | Response:
         """Return what a request may do, or the answer to one that is refused."""
@@ -187,6 +174,10 @@ class Admission:
             if mistake is not None:
                 self.metrics.events.labels(OTHER, "unauthorised").inc()
                 return self.refuse(scope, WEBHOOK, mistake)
+        if (fault := _find_media_fault(scope)) is not None:
+            self.metrics.events.labels(OTHER, "refused").inc()
+            self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
+            return problem(415, fault)
         return _PASSES[WEBHOOK]
 
     def _check_receipt(self, scope: Scope, path: str) -> Pass | Response:
@@ -253,6 +244,14 @@ class Guard:
             body.release()
             if body.refused:
                 self._admission.note(scope, kind, Stray(body.refused))
+
+
+def _find_media_fault(scope: Scope) -> str | None:
+    if (find_header(scope, b"content-encoding") or "").strip().lower() not in {"", "identity"}:
+        return "content-encoding: send the body uncompressed"
+    if (find_header(scope, b"content-type") or "").split(";")[0].strip().lower() != "application/json":
+        return "content-type: send application/json"
+    return None
 
 
 def _mask_path(path: str) -> str:

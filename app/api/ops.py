@@ -182,7 +182,7 @@ def _add_holds(router: APIRouter, desk: Context) -> None:
         held = [hold for hold in await desk.outbox.read(list_holds) if hold.scope == scope]
         return JSONResponse(_show_hold(held[0]) if held else {"scope": scope})
 
-    @router.delete("/holds/{scope:path}", summary="Let it go on")
+    @router.delete("/holds/{scope:path}", summary="Let it go on", status_code=204)
     async def end_hold(scope: str) -> Response:
         if not await desk.outbox.write(partial(release_hold, scope=scope)):
             return problem(404, "there is no such hold")

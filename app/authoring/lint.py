@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
+from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
 from app.mapping.problems import Problem
 from app.mapping.rules import Broken, Config, Example, Miss, Route, match_route
 from app.mapping.template import Templates, show_message
@@ -40,6 +40,7 @@ class ExampleResult:
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...] = ()
     remarks: tuple[str, ...] = ()
+    reading: str = ""  # by which country its number was read
 
 
 def run_examples(
@@ -91,8 +92,8 @@ def _run_example(
         return ExampleResult(route.name, number, None, problems)
     told = [f"{which}: {text}" for text in remark_on_money(route, event, config.store)]
     warnings = tuple(Problem("warning", example.line, example.column, text) for text in told)
-    remarks = (*remark_on_number(route, event, config.store), *remark_on_day(route, event, config.store))
-    return ExampleResult(route.name, number, came_to, problems, warnings, remarks)
+    reading, remarks = describe_reading(route, event, config.store), tuple(remark_on_day(route, event, config.store))
+    return ExampleResult(route.name, number, came_to, problems, warnings, remarks, reading)
 
 
 def _render_example(route: Route, event: Event, config: Config) -> Message | Unrendered | Miss | Broken:

@@ -104,7 +104,7 @@ def _draw_preview(preview: Preview) -> str:
     if preview.fault:  # what ails a message that nobody asked for is no fault
         told = [] if preview.miss else [f'<p class="fault">not sent: {escape(preview.fault)}</p>']
         return "\n".join([*parts, *told, *([notes] if preview.notes else [])])
-    parts[0] = f"<h3>{escape(preview.title)} · to {escape(preview.recipient)}</h3>"
+    parts[0] = f"<h3>{escape(f'{preview.title} · to {preview.recipient}, read {preview.reading}')}</h3>"
     missed = " missed" if preview.miss else ""
     if preview.filled is None or preview.template is None:
         values = escape("\n".join(variable.value for variable in preview.variables))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
+from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
 from app.mapping.expression import Expression
-from app.mapping.parts import Source
+from app.mapping.fields import Source
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,
@@ -40,6 +40,7 @@ class Preview:
     title: str
     template: Template | None
     recipient: str = ""
+    reading: str = ""  # by which country its number was read
     variables: tuple[Variable, ...] = ()
     filled: FilledTemplate | None = None
     fault: str = ""
@@ -69,6 +70,7 @@ def preview_message(route: Route, event: Event, store: Store, templates: Templat
         title=title,
         template=find_language(template, message.language) or template,
         recipient=message.recipient,
+        reading=describe_reading(route, event, store),
         variables=message.variables,
         filled=filled,
         miss=miss,
@@ -82,7 +84,7 @@ def print_preview(preview: Preview) -> str:
     if preview.fault:
         return "\n".join([f"not sent: {preview.fault}", *notes])
     lines = [f"this event does not hit the route ({preview.miss}); if it did:"] if preview.miss else []
-    lines.append(f"to {preview.recipient}")
+    lines.append(f"to {preview.recipient}, read {preview.reading}")
     if preview.filled is None:
         lines.append("config/templates.yaml does not hold this template's text; its variables are:")
         lines += [
@@ -96,7 +98,7 @@ def print_preview(preview: Preview) -> str:
 def _list_notes(
     route: Route, event: Event, store: Store, message: Message, filled: FilledTemplate | None
 ) -> Iterator[str]:
-    for remark in (remark_on_number, remark_on_day, remark_on_money):
+    for remark in (remark_on_day, remark_on_money):
         yield from remark(route, event, store)
     for number, (item, variable) in enumerate(zip(route.variables, message.variables, strict=True), 1):
         yield from _describe_value(f"variable {item.name or number}", item.source, event.payload, variable.value)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
+from app.mapping.filters import find_usual_currency
 from app.mapping.rules import Route, Store
-from app.message.recipient import Recipient, find_recipient
+from app.message.recipient import Recipient, find_recipient, read_person
 from app.model.event import Event
-from app.sources import SOURCE
 from app.values.instant import is_whole_day
 from app.values.path import Path, look_up, write_path
 
@@ -18,20 +18,21 @@ _MONEY = re.compile(r"\|\s*money\b\s*(\(?)\s*[\"']?([A-Za-z]{3}\b[\"'])?")
 _CURRENCIES = ("presentment_currency", "currency", "currency_code")
 
 
-def remark_on_number(route: Route, event: Event, store: Store) -> Iterator[str]:
-    """Yield by which country of the event a number without a code was read, where that is not the store's."""
-    found = find_recipient(event.payload, SOURCE.find_person(event.payload), store, route.recipient, route.country)
-    if isinstance(found, Recipient) and found.named and found.country != store.country:
-        yield f"the number was read as one of {found.country} (`{found.named}`)"
+def describe_reading(route: Route, event: Event, store: Store) -> str:
+    """Return by which country the recipient's number was read; "" where there is none."""
+    found = find_recipient(event.payload, read_person(event), store, route.recipient.number, route.recipient.country)
+    if not isinstance(found, Recipient):
+        return ""
+    return f"as one of {found.country} (`{found.named or 'store.country'}`)" if found.country else "by its own code"
 
 
 def remark_on_day(route: Route, event: Event, store: Store) -> Iterator[str]:
-    """Yield until when a message may be sent whose deadline is a whole day, where the store says when a day ends."""
+    """Yield until when a message may be sent whose deadline is a whole day."""
     value = None if route.valid_until is None else route.valid_until.evaluate(event.payload)
     if route.valid_until is None or isinstance(value, Missing | Failed):
         return
-    if store.day_ends and is_whole_day(value, store.timezone, store.day_ends):
-        told = f"until {store.day_ends} in {store.timezone}"
+    if is_whole_day(value, store.timezone, store.day_ends):
+        told = f"until {store.day_ends or '24:00'} in {store.timezone}"
         yield f"valid_until (`{route.valid_until.source}`) is a whole day: {told}"
 
 
@@ -56,8 +57,6 @@ def _name_shown(found: re.Match[str], payload: Mapping[str, Any], store: Store) 
     named = look_up(payload, ("business_currency_code",))
     if named is not None:
         return str(named).strip().upper()
-    from app.mapping.formats import find_usual_currency  # noqa: PLC0415 - Babel, for the routes that use it
-
     return find_usual_currency(store.country)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.mapping.fields import FileFields
 from app.mapping.provider import ProviderSettings
+from app.mapping.rules import FileFields
 from app.model.delivery import Reason
 from app.sources import SOURCE
 from app.sources.kinds import list_properties

@@ -12,7 +12,7 @@ from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUs
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code (the table of DESIGN §3.2); no traceback reaches a user."""
+    """Run the command and return its exit code (Exit codes in docs/reference.md); no traceback reaches a user."""
     from app.cli.commands import build_commands  # noqa: PLC0415  # keeps `import app.cli` free of work
 
     _write_what_can_be_written()

@@ -23,7 +23,7 @@ def backup(
 ) -> int:
     """Copy the outbox of RELAY_DATABASE_URL to FILE, also while the relay runs. It holds personal data.
 
-    Put back, the copy sends nothing by itself that had not ended in it: see "Backup" in docs/operating.md.
+    Put back, the copy sends nothing by itself that had not ended in it: see "Backup" in docs/runbook.md.
     """
     settings = read_settings(read_environment())
     if settings.stateless:

@@ -67,7 +67,7 @@ def decide(
     settle_ms: int = 900_000,
     probes: Collection[str] = (),
 ) -> Decision:
-    """Return what follows from `outcome` (DESIGN §4.4-4.7).
+    """Return what follows from `outcome`.
 
     `attempt_number` is 1-based and counts the spent attempts; `random` draws from [0, 1); `probes` are the
     holds that the attempt tries. Instants are ms since the epoch. Nothing is planned at or after `deadline_at`:

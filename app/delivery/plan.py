@@ -65,7 +65,7 @@ def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], st
         message=None,
         state=State.DEAD,
         reason=fault.reason,
-        deadline_at=event.received_at + route.valid_for_ms,
+        deadline_at=event.received_at + route.valid_for,
         detail=fault.detail,
     )
 

@@ -98,14 +98,23 @@ def _tell_siblings(delivery: Told, created_at: int) -> Iterator[Step]:
 
 SHORTEST_WAIT_MS = 1_000  # what is shorter is how the relay works, and nobody's question
 CLOCKS_APART_MS = 5_000  # a provider's time of a receipt is told where it differs so much from ours
-_BY_HAND = "retried by hand"  # how the outbox's detail of a retry begins
 _ENDS = (Cause.ENDED, Cause.ENDED_LATE)  # what comes of an attempt's own end, whoever else may have given it up
-_SENTENCES: Mapping[str, str] = {
-    Cause.RECEIPT: "this receipt settles it",
-    Cause.ENDED_LATE: "what the attempt came to was known late",
-    Cause.DEADLINE: "its deadline passed",
-    Cause.RESTORED: "a backup was put back, so it may have been sent since",
+_LATE = "{was} → {state}: what the attempt came to was known late"
+_BY_REASON = "{was} → {state}{why}"
+SENTENCES: Mapping[Cause, str] = {
+    Cause.ENDED: _BY_REASON,
+    Cause.ENDED_LATE: _BY_REASON,
+    Cause.LOST: _BY_REASON,
+    Cause.RECEIPT: "{was} → {state}: this receipt settles it",
+    Cause.RESENT: "due again (on_unknown: resend): nothing had settled it in {after}",
+    Cause.RETRIED: "{detail}",
+    Cause.DEADLINE: "{was} → {state}: its deadline passed",
+    Cause.OPTED_OUT: _BY_REASON,
+    Cause.DAMAGED: _BY_REASON,
+    Cause.ERASED: _BY_REASON,
+    Cause.RESTORED: "{was} → {state}: a backup was put back, so it may have been sent since",
 }
+"""How a change of state is told, by its cause; how a delivery was made and claimed is told otherwise."""
 
 
 def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
@@ -116,37 +125,40 @@ def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedSt
     rows = delivery["timeline"]
     # A clock that was set back turns no order round.
     instants = list(accumulate((read_at(row["at"]) for row in rows), max))
-    attempts = iter(delivery["attempt_list"])
-    attempt: Told | None = None
+    attempts = {attempt["number"]: attempt for attempt in delivery["attempt_list"]}
+    end: Told | None = None  # of the attempt that is being told
     stood, stood_at = rows[0], instants[0]
     for place, (row, at) in enumerate(zip(rows[1:], instants[1:], strict=True), 1):
         if row["kind"] != "state":
             yield Turn.HAPPENING, _tell_report(delivery, row, at)
             continue
         if stood["value"] == State.PENDING:
-            yield from _tell_wait(delivery, stood, stood_at, at, holds)
-        if row["value"] == State.SENDING:
-            attempt = next(attempts, None)
-            yield Turn.HAPPENING, _tell_attempt(attempt, rows[place + 1 :], at, holds)
-        elif stood["value"] != State.SENDING or not _ends(attempt, row):
-            yield Turn.HAPPENING, _tell_change(row, rows[place - 1], stood, at, at - stood_at)
+            yield from _tell_wait(stood, stood_at, at, holds)
+        if row["cause"] == Cause.CLAIMED:
+            attempt = attempts.get(row["attempt"])
+            end = None if attempt is None else _find_end(attempt, rows[place + 1 :])
+            yield Turn.HAPPENING, _tell_attempt(attempt, end, at, holds)
+        elif row["cause"] == Cause.ENDED_LATE or row is not end:
+            yield Turn.HAPPENING, _tell_change(row, stood["value"], at, at - stood_at)
         stood, stood_at = row, at
 
 
-def _ends(attempt: Told | None, row: Told) -> bool:
-    """Tell whether an attempt ended so. One that was given up as lost may have ended after all."""
-    if attempt is None:
-        return False
-    if row.get("cause") in _ENDS:
-        return bool(attempt["number"] == row["attempt"])
-    return bool(attempt["ended_at"] == row["at"])
+def _find_end(attempt: Told, later: Sequence[Told]) -> Told | None:
+    """Return the change that an attempt's end came to, of the rows after its start; None: of its end none came.
+
+    Whoever gives an attempt up as lost cannot say how many requests it took; it may then end after all.
+    """
+    states = [row for row in later if row["kind"] == "state" and row["attempt"] == attempt["number"]]
+    if states and (states[0]["cause"] in (Cause.ENDED, Cause.RECEIPT) or attempt["tries"] is None):
+        return states[0]
+    return next((row for row in states if row["cause"] == Cause.ENDED_LATE), None)
 
 
 # -- attempts ---------------------------------------------------------------------------------------
 
 
-def _tell_attempt(attempt: Told | None, later: Sequence[Told], at: int, holds: Sequence[MetHold]) -> Step:
-    """Tell an attempt with its outcome; `later` are the rows after its start."""
+def _tell_attempt(attempt: Told | None, end: Told | None, at: int, holds: Sequence[MetHold]) -> Step:
+    """Tell an attempt with its outcome, and with what its end came to."""
     if attempt is None:
         return Step(at, "an attempt, of which nothing is kept")
     probed = [hold.scope for hold in holds if hold.set_at < at and hold.stood_between(at, at + 1) and not hold.by_hand]
@@ -154,11 +166,11 @@ def _tell_attempt(attempt: Told | None, later: Sequence[Told], at: int, holds: S
     if attempt["outcome"] is None:
         return Step(at, f"{head}: under way", State.SENDING)
     text = append_reason(f"{head}: {attempt['outcome']} {_describe_length(attempt)}", attempt)
-    end = next((row["value"] for row in later if row["kind"] == "state" and _ends(attempt, row)), None)
-    if end in (State.DEAD, State.EXPIRED, State.UNKNOWN):
-        return Step(at, f"{text} → {end}", end)
-    if end == State.ACCEPTED and attempt["outcome"] != State.ACCEPTED:
-        return Step(at, f"{text} → accepted, for a receipt had come", end)
+    state = None if end is None else end["value"]
+    if state in (State.DEAD, State.EXPIRED, State.UNKNOWN):
+        return Step(at, f"{text} → {state}", state)
+    if state == State.ACCEPTED and attempt["outcome"] != State.ACCEPTED:
+        return Step(at, f"{text} → accepted, for a receipt had come", state)
     return Step(at, text, attempt["outcome"])
 
 
@@ -178,56 +190,38 @@ def _describe_length(attempt: Told) -> str:
 # -- waits ------------------------------------------------------------------------------------------
 
 
-def _tell_wait(delivery: Told, pending: Told, since: int, until: int, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
+def _tell_wait(pending: Told, since: int, until: int, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
     """Tell how long it was pending, and why."""
     if until - since >= SHORTEST_WAIT_MS:
         scopes = [hold.scope for hold in holds if hold.stood_between(since, until)]
-        why = f"behind the hold on {' and '.join(dict.fromkeys(scopes))}" if scopes else explain_wait(delivery, pending)
+        why = f"behind the hold on {' and '.join(dict.fromkeys(scopes))}" if scopes else explain_wait(pending)
         yield Turn.WAIT, Step(since, f"waited {round_duration(until - since)} {why}")
 
 
-def explain_wait(delivery: Told, pending: Told) -> str:
+def explain_wait(pending: Told) -> str:
     """Return why a delivery that nothing holds waits, by the timeline's row that made it pending."""
-    was_tried = any(_ends(attempt, pending) for attempt in delivery["attempt_list"])
-    match pending["reason"]:
-        case Reason.RECIPIENT_CAPPED if was_tried:
-            return "for WhatsApp's cap on marketing to one person to pass"
-        case Reason.RATE_LIMITED | Reason.UNAVAILABLE if was_tried:
-            return "while its lane paused or backed off"
-        case reason if reason is not None and was_tried:
-            return "backing off"
-        case _:
+    reason = pending["reason"] if pending["cause"] in _ENDS else None
+    match reason:
+        case None:
             return "for its turn: the rate, an outage, or 6 s between two messages to one person"
+        case Reason.RECIPIENT_CAPPED:
+            return "for WhatsApp's cap on marketing to one person to pass"
+        case Reason.RATE_LIMITED | Reason.UNAVAILABLE:
+            return "while its lane paused or backed off"
+        case _:
+            return "backing off"
 
 
 # -- what no attempt explains -----------------------------------------------------------------------
 
 
-def _tell_change(row: Told, before: Told, stood: Told, at: int, after_ms: int) -> Step:
-    """Tell a change of state. `before`: the row before; `stood`: the row of the state before, so long ago."""
-    state, was = row["value"], stood["value"]
-    cause = row.get("cause") or _guess_cause(row, before)
-    if cause == Cause.RETRIED:
-        return Step(at, row["detail"])
-    if cause == Cause.RESENT:
-        return Step(at, f"due again (on_unknown: resend): nothing had settled it in {round_duration(after_ms)}")
-    why = _SENTENCES.get(cause) if cause else None
-    if why is None or (cause == Cause.ENDED_LATE and row["reason"]):
-        return Step(at, append_reason(f"{was} → {state}", row), state)
-    return Step(at, f"{was} → {state}: {why}", state)
-
-
-def _guess_cause(row: Told, before: Told) -> Cause | None:
-    """Return why a state was come into, of a row that a release before causes were kept has written."""
-    match row["value"]:
-        case State.PENDING:
-            return Cause.RETRIED if row["detail"].startswith(_BY_HAND) else Cause.RESENT
-        case State.ACCEPTED:
-            return Cause.RECEIPT if before["kind"] == "receipt" else Cause.ENDED_LATE
-        case State.EXPIRED:
-            return Cause.DEADLINE
-        case _:
-            return Cause.RESTORED if row["reason"] == Reason.RESTORED else None
+def _tell_change(row: Told, was: str, at: int, after_ms: int) -> Step:
+    """Tell a change of state. `was`: the state before, for so long."""
+    late = row["cause"] == Cause.ENDED_LATE and not row["reason"]
+    sentence, state = _LATE if late else SENTENCES[row["cause"]], row["value"]
+    after, why = round_duration(after_ms), append_reason("", row)
+    text = sentence.format(was=was, state=state, after=after, detail=row["detail"], why=why)
+    return Step(at, text, state if "{state}" in sentence else "")
 
 
 def _tell_report(delivery: Told, row: Told, at: int) -> Step:
@@ -256,7 +250,7 @@ def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
         case "held":
             return _advise_held(delivery, find_cure)
         case State.PENDING:
-            waits = explain_wait(delivery, _find_last_state(delivery))
+            waits = explain_wait([row for row in delivery["timeline"] if row["kind"] == "state"][-1])
             text = (
                 f"pending; waits {waits}. Next attempt at {next_at} or later; its deadline is {delivery['deadline_at']}"
             )
@@ -296,11 +290,6 @@ def _list_releases(standing: list[MetHold], find_cure: FindCure) -> Iterator[str
     for hold in standing:
         cure = find_cure(Reason.BY_HAND) if hold.by_hand else find_cure(hold.reason)
         yield cure.replace("SCOPE", hold.scope) or f"`nector-relay release {hold.scope}`"
-
-
-def _find_last_state(delivery: Told) -> Told:
-    found: Told = [row for row in delivery["timeline"] if row["kind"] == "state"][-1]
-    return found
 
 
 def _fit_cure(cure: str, delivery_id: str) -> str:

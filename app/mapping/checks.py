@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from app.mapping.expression import Expression
+from app.mapping.fields import Constant, Source
 from app.mapping.findings import Findings
-from app.mapping.parts import Source
+from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_name_fault
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
-from app.mapping.slips import check_slips
 from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
 from app.model.event import Event
 from app.sources import SOURCE
@@ -36,7 +36,7 @@ def check_routes(
     for route in routes:
         known = {*SOURCE.properties.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
         shown = {key for example in route.examples for key in list_paths(example.event)}
-        check_slips(_list_sources(route, findings), known | shown | _ANYWHERE, store.timezone, findings)
+        _check_slips(_list_sources(route, findings), known | shown | _ANYWHERE, store.timezone, findings)
         _check_topic(route, findings)
         _check_reachable(route, findings)
         _check_constants(route, findings)
@@ -49,6 +49,22 @@ def check_routes(
             findings.error(("routes", route.name), message, "remove one, or give them a `when`", at="key")
         seen.setdefault(key, route)
     _check_doubles(routes, findings)
+
+
+def _check_slips(
+    sources: Iterable[tuple[Path, Source]], known: Collection[str], timezone: str, findings: Findings
+) -> None:
+    """Report every slip once, and silence its place. `known`: the names that events may well hold."""
+    for path, source in sources:
+        if isinstance(source, Constant):
+            fault = find_constant_fault(str(path[4 if path[2] == "buttons" else 3]), source.text)
+        elif source.names:
+            fault = find_name_fault(source, known)
+        else:
+            fault = find_literal_fault(path, source, timezone)
+        if fault is not None:
+            findings.error(path, *fault)
+            findings.silence(path)
 
 
 def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
@@ -65,7 +81,7 @@ def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
 
 
 def _describe_duty(route: Route) -> tuple[Any, ...]:
-    return (route.topic, route.provider, route.template, _text(route.recipient))
+    return (route.topic, route.provider, route.template, _text(route.recipient.number))
 
 
 def check_providers(providers: Mapping[str, ProviderSettings], used: Iterable[str], findings: Findings) -> None:
@@ -99,7 +115,7 @@ def _check_reachable(route: Route, findings: Findings) -> None:
 
 def _check_constants(route: Route, findings: Findings) -> None:
     """A recipient or a `dedup_by` that is the same for everybody is never what was meant."""
-    if route.recipient is not None and not route.recipient.names:
+    if route.recipient.number is not None and not route.recipient.number.names:
         at = ("routes", route.name, "recipient")
         where = at if at in findings.document.places else ("defaults", "recipient")
         hint = "name a property, such as customer.mobile; to try a route with a number of yours, write only:"
@@ -137,8 +153,12 @@ def _check_properties(
 
 def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
     path: Path = ("routes", route.name)
-    own = {"when": route.when, "recipient": route.recipient, "language": route.language}
-    own |= {"limited_time_offer": route.offer, "valid_until": route.valid_until, "dedup_by": route.dedup_by}
+    own = {"when": route.when, "recipient": route.recipient.number, "language": route.language}
+    own |= {
+        "limited_time_offer": route.limited_time_offer,
+        "valid_until": route.valid_until,
+        "dedup_by": route.dedup_by,
+    }
     for key, expression in own.items():
         if isinstance(expression, Expression):
             yield (*path, key), expression
@@ -280,10 +300,10 @@ def _check_header(route: Route, template: Template, findings: Findings) -> None:
 
 def _check_offer(route: Route, template: Template, findings: Findings) -> None:
     path: Path = ("routes", route.name)
-    if template.offer_expires and route.offer is None:
+    if template.offer_expires and route.limited_time_offer is None:
         message = f'template "{template.id}" has a limited-time offer, and the route does not say when it ends'
         findings.error((*path, "template"), message, "add limited_time_offer: with the date, such as expire")
-    elif route.offer is not None and not template.offer_expires:
+    elif route.limited_time_offer is not None and not template.offer_expires:
         message = f'template "{template.id}" has no limited-time offer that ends'
         findings.error((*path, "limited_time_offer"), message, "remove the key", at="key")
 

@@ -1,4 +1,4 @@
-"""The filters and tests of expressions that need no locale.
+"""The filters and tests of expressions.
 
 Jinja's own names and meanings (https://jinja.palletsprojects.com/en/stable/templates/#builtin-filters), but each takes
 only what it can really work on, and hands a missing value on so that a `default` at the end still sees it.
@@ -9,48 +9,34 @@ from __future__ import annotations
 import html
 import operator
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import wraps
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
+from babel import Locale
+from babel.dates import format_date, parse_pattern, tokenize_pattern
+from babel.numbers import format_currency, format_decimal, get_territory_currencies, is_currency
 from jinja2.filters import do_title
 
+from app.mapping.expression import Absent, UnusableError
+from app.values.country import read_country
+from app.values.instant import read_by_pattern, read_moment
 from app.values.number import SentFloat, is_number, read_amount, read_decimal
+from app.values.phone import PhoneFault, is_international, read_phone
 from app.values.text import cut_letters, find_first_name, is_blank, is_missing, write_scalar
 
 Filter = Callable[..., Any]
 _LONGEST_TEXT = 65_536  # as long as a whole event may be
+_LENGTHS = ("short", "medium", "long", "full")
+_MISTAKEN = {  # https://babel.pocoo.org/en/latest/dates.html#date-fields
+    "Y": "`Y` is the year of the week; write `y`",
+    "D": "`D` is the day of the year; write `d`",
+}
+_SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
-
-
-class AbsentValueError(Exception):
-    """An expression used a value that is not there."""
-
-    def __init__(self, absent: Absent) -> None:
-        super().__init__(absent.name)
-        self.absent = absent
-
-
-class UnusableError(Exception):
-    """A filter or operator cannot work on what it was given; the text names no value."""
-
-
-class Absent:
-    """A missing value, which only `default` and `is defined` take. `name` is its dotted path, "" behind a filter."""
-
-    __slots__ = ("name", "why")
-
-    def __init__(self, name: str = "", why: str = "is missing") -> None:
-        self.name = name
-        self.why = why
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        raise AbsentValueError(self)
-
-    __bool__ = __str__ = __len__ = __iter__ = __contains__ = __hash__ = _refuse
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __neg__ = __pos__ = _refuse
 
 
 def is_absent(value: Any) -> bool:
@@ -58,8 +44,9 @@ def is_absent(value: Any) -> bool:
     return isinstance(value, Absent) or is_blank(value)
 
 
-def make_filters(locale: str) -> dict[str, Filter]:
-    """Return the filters by name; `locale` tells how texts spell numbers."""
+def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> dict[str, Filter]:
+    """Return the filters of a store by name; `locale` tells how texts spell numbers, and how they are written."""
+    place = Locale.parse(locale)
     texts: dict[str, Filter] = {
         "upper": lambda text: text.upper(),
         "lower": lambda text: text.lower(),
@@ -80,18 +67,22 @@ def make_filters(locale: str) -> dict[str, Filter]:
         "first": lambda value: _pick(value, 0),
         "last": lambda value: _pick(value, -1),
         "join": join_list,
+        "number": _make_number(place),
+        "money": _make_money(place, country),
+        "date": _make_date(place, timezone),
+        "phone": _make_phone(country, landlines),
     }
     return {
         "default": replace_absent,
         "d": replace_absent,
         "int": _make_reading(locale, lambda _, number: int(number)),
         "float": _make_reading(locale, _to_float),
-        **{name: pass_absent(_on_text(work)) for name, work in texts.items()},
-        **{name: pass_absent(work) for name, work in others.items()},
+        **{name: _pass_absent(_on_text(work)) for name, work in texts.items()},
+        **{name: _pass_absent(work) for name, work in others.items()},
     }
 
 
-def pass_absent(work: Filter) -> Filter:
+def _pass_absent(work: Filter) -> Filter:
     """Return the filter such that a missing value goes through it untouched."""
 
     @wraps(work)
@@ -252,3 +243,87 @@ def is_in(value: Any, container: Any) -> bool:
     if not isinstance(container, str | list | tuple | Mapping | Absent):
         raise UnusableError("`in` needs a text or a list on its right")
     return value in container
+
+
+def _make_number(locale: Locale) -> Filter:
+    def number(value: Any) -> Any:
+        exact = read_amount(value, str(locale))
+        return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=locale)
+
+    return number
+
+
+def _make_money(locale: Locale, country: str) -> Filter:
+    """`event_currency` is put there by the compiler: the event's own `business_currency_code`."""
+    usual = find_usual_currency(country)
+    whole = locale.currency_formats["standard"].pattern.replace(".00", "")
+
+    def money(value: Any, currency: Any = None, *, event_currency: Any = None) -> Any:
+        exact = read_amount(value, str(locale))
+        if exact is None:
+            return Absent(why="is not a number")
+        if currency is None:
+            currency = usual if event_currency is None or isinstance(event_currency, Absent) else event_currency
+        code = to_text(currency).strip().upper()
+        if not is_currency(code):
+            raise UnusableError("the currency is no ISO 4217 code such as INR")
+        if exact == exact.to_integral_value():  # ₹200: nobody writes noughts on a round sum
+            return format_currency(exact, code, format=whole, locale=locale, currency_digits=False)
+        return format_currency(exact, code, locale=locale)
+
+    return money
+
+
+def find_usual_currency(country: str) -> str:
+    """Return the ISO 4217 code of a country's money."""
+    return next(iter(get_territory_currencies(country)), "")
+
+
+def _make_date(locale: Locale, timezone: str) -> Filter:
+    # The name is what a YAML author sees in an error about its arguments.
+    def write_date(value: Any, format: str = "medium", from_: str | None = None) -> Any:  # noqa: A002 - as in the docs
+        moment = read_moment(value, timezone) if from_ is None else read_by_pattern(to_text(value), from_, timezone)
+        if moment is None:
+            return Absent(why="is not a date")
+        if format in _LENGTHS:
+            return format_date(moment, format, locale=locale)
+        try:
+            return parse_pattern(format).apply(moment, locale)
+        except AttributeError:
+            raise UnusableError("this is a date without a time of day") from None
+
+    return write_date
+
+
+def _make_phone(store_country: str, landlines: bool) -> Filter:
+    def phone(value: Any, country: Any = None) -> Any:
+        named = store_country if is_absent(country) else read_country(country)
+        if named is None and not is_international(value):
+            return Absent(why="cannot be read, since its country is none")
+        number = read_phone(value, named, landlines=landlines)
+        return Absent(why=number.detail) if isinstance(number, PhoneFault) else number
+
+    return phone
+
+
+def find_pattern_fault(pattern: Any) -> str | None:
+    """Return what is wrong with a pattern for `date`, None if nothing is."""
+    if pattern in _LENGTHS:
+        return None
+    if not isinstance(pattern, str) or "%" in pattern:
+        return 'a date is written with a pattern such as "d MMM y", or "short", "medium", "long", "full"'
+    fields = [part[0] for kind, part in tokenize_pattern(pattern) if kind == "field"]
+    for field in fields:
+        if field in _MISTAKEN:
+            return _MISTAKEN[field]
+    letters = {field[0] for field in fields}
+    has_hour = not letters.isdisjoint("hHkK")
+    if "m" in letters and not has_hour:
+        return "`m` is the minute; the month is `M`: dd/MM/y"
+    if has_hour and "M" in letters and letters.isdisjoint("mdE"):
+        return "`M` is the month; the minute is `m`: HH:mm"
+    try:
+        parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
+    except (ValueError, KeyError, AttributeError):
+        return 'the date pattern holds an unknown letter; write for example "d MMM y"'
+    return None if fields else 'the date pattern holds no field; write for example "d MMM y"'

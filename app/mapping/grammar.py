@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from jinja2 import Environment, nodes
+from jinja2 import Environment, Template, nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from app.mapping.expression import Absent, AbsentValueError, Expression, UnusableError, Work
+from app.mapping.filters import Filter, find_pattern_fault, make_filters, make_tests, to_text
+from app.mapping.mistakes import explain_syntax, find_hyphen
 from app.mapping.problems import ask_similar
-from app.values.path import Path, write_path
+from app.values.instant import find_input_fault
+from app.values.number import is_number
+from app.values.path import Path, look_into, look_up, write_path
 
 _LONGEST_SOURCE = 2000
+_RESULT = "result"
 _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Call: "calls are not possible here; use a filter such as `user_name | upper`",
     nodes.Pow: "powers are not possible here",
@@ -52,15 +59,15 @@ class Parsed:
     preferred: frozenset[str] = frozenset()  # those for which a `default` stands in
 
 
-def parse_expression(source: str, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> Parsed:
-    """Return the checked and rewritten expression; raises ExpressionError, as `prepare_filter` may for a filter."""
+def parse_expression(source: str, environment: Environment) -> Parsed:
+    """Return the checked and rewritten expression; raises ExpressionError."""
     if len(source) > _LONGEST_SOURCE:
         raise ExpressionError(f"the expression is longer than {_LONGEST_SOURCE} characters")
     if not source.strip():
         raise ExpressionError("the expression is empty")
     parsed = Parsed(_parse_source(source, environment))
     for node in (parsed.node, *parsed.node.find_all(nodes.Node)):
-        _check_node(node, environment, prepare_filter)
+        _check_node(node, environment)
     parsed.path = _read_path(parsed.node)
     parsed.preferred = frozenset(_list_preferred(parsed.node))
     parsed.node = _rewrite(parsed.node, parsed)
@@ -83,7 +90,7 @@ def _parse_source(source: str, environment: Environment) -> nodes.Expr:
     return node
 
 
-def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Callable[[nodes.Filter], None]) -> None:
+def _check_node(node: nodes.Node, environment: Environment) -> None:
     if type(node).__name__ not in _ALLOWED:
         raise ExpressionError(_REFUSED.get(type(node), f"{type(node).__name__} is not possible here"))
     if isinstance(node, nodes.Const) and node.value == math.inf:
@@ -97,10 +104,25 @@ def _check_node(node: nodes.Node, environment: Environment, prepare_filter: Call
     if isinstance(node, nodes.Or) and isinstance(node.right, nodes.Const) and isinstance(node.right.value, str):
         raise ExpressionError('`or` does not fill what is missing; write user_name | default("there")')
     if isinstance(node, nodes.Filter):
-        prepare_filter(node)
+        _check_date(node)
         _check_call("filter", node, environment.filters)
     elif isinstance(node, nodes.Test):
         _check_call("test", node, environment.tests)
+
+
+def _check_date(node: nodes.Filter) -> None:
+    """Read a date's patterns before a customer's date does."""
+    if node.name != "date":
+        return
+    for keyword in node.kwargs:
+        if keyword.key == "from":  # a word that no Python parameter can have
+            keyword.key = "from_"  # type: ignore[assignment]  # Jinja types it as Pair
+    given: list[tuple[str, nodes.Expr]] = [*zip(("format", "from_"), node.args, strict=False)]
+    for name, pattern in (*given, *((keyword.key, keyword.value) for keyword in node.kwargs)):
+        if isinstance(pattern, nodes.Const):
+            find_fault = find_input_fault if name == "from_" else find_pattern_fault
+            if (fault := find_fault(pattern.value)) is not None:
+                raise ExpressionError(fault)
 
 
 def _check_call(kind: str, node: nodes.Filter | nodes.Test, known: Mapping[str, Any]) -> None:
@@ -202,61 +224,79 @@ def _read_slot(path: Path, parsed: Parsed) -> nodes.Name:
     return nodes.Name(parsed.slots.setdefault(path, f"slot{len(parsed.slots)}"), "load")
 
 
-QUOTED_TEXTS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
-_CUT = "in YAML, ` #` and a comma inside [ ] end a value: put the whole of it in quotes"
-_FIXED_TEXT = re.compile(r"[^\W\d]\w*[.,!]?(?: [\w.,!&-]+)+")
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
-_HYPHENATED = re.compile(r"[^\W\d]\w*-[^\W\d]\w*")
-# Looked for in this order, outside of quoted texts: (pattern, what is wrong, the cure).
-_FOREIGN: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern), message, hint)
-    for pattern, message, hint in (
-        ("[\u2018-\u201f]", "typographic quotes do not mark a text", 'write straight ones: "Gold"'),
-        ("[\"']", "a quote is not closed", _CUT),
-        (r"\$", "`$` does not stand before a property", "write its name alone: user_name"),
-        ("&&", "`&&` is not known here", "write `and`"),
-        (r"\|\|", "`||` is not known here", 'write `or`; for what may be missing: user_name | default("there")'),
-        (r"\?\?", "`??` is not known here", 'for what may be missing: user_name | default("there")'),
-        (r"\?", "`… ? … : …` is not known here", "write `a if b else c`"),
-        ("[=!]==", "`===` is not known here", "compare with == or !="),
-        ("<>", "`<>` is not known here", "compare with !="),
-        ("=[<>]", "`=>` is not known here", "compare with >= or <="),
-        (r"!(?=\s*[\w(])", "`!` is not known here", "write `not`"),
-        (r"\|\s*\w+\s*:", "the argument of a filter stands in brackets", 'write user_name | default("there")'),
-        ("(?<![=!<>])=(?!=)", "the expression should end before `=`", "compare with =="),
-        (r"\b(?:AND|OR|NOT|IN|IS)\b", "`and`, `or`, `not`, `in` and `is` are written in small letters", ""),
-        (r"\bcontains\b", "`contains` is not known here", 'write "VIP" in user_tags'),
-    )
-)
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja without globals, in which `.` and `[]` find keys and indexes only."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%"})
+
+    def __init__(self, filters: Mapping[str, Filter]) -> None:
+        super().__init__(optimized=False)  # folding constants at compile time would run filters on them
+        self.globals.clear()
+        self.filters: dict[str, Filter] = {**filters, TEXT_FILTER: to_text}
+        self.tests: dict[str, Filter] = make_tests()  # type: ignore[assignment]  # Jinja types them as functions only
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Absent):
+            return obj
+        found = look_into(obj, argument)
+        return Absent() if found is None else found
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Work out a + b and its like: numbers only, so that "x" * 10**9 and "%999999999d" % 1 cannot be."""
+        for side in (left, right):
+            if isinstance(side, Absent):
+                raise AbsentValueError(side)
+            if not is_number(side):
+                raise UnusableError(f"`{operator}` needs numbers; use `| float` for a text, `~` to join texts")
+        return super().call_binop(context, operator, left, right)
 
 
-def explain_syntax(source: str, said: str) -> str:
-    """Return what is wrong with an expression that cannot be read, with its cure; `said` where nothing is known."""
-    if "{{" in source or "{%" in source:
-        return "{{ }} and {% %} do not belong here; write the expression without them: user_name | upper"
-    bare = QUOTED_TEXTS.sub('""', source)
-    for pattern, message, hint in _FOREIGN:
-        if pattern.search(bare.replace('""', "")):
-            return f"{message}; {hint}" if hint else message
-    for opening, closing in ("()", "[]"):
-        if bare.count(opening) != bare.count(closing):
-            return f"a bracket {opening} {closing} lacks its other half; {_CUT}"
-    if source.strip().startswith(("http://", "https://")):
-        return "an address is no expression; a fixed one is written {text: https://…}"
-    if _DATE.fullmatch(source.strip()):
-        return f"`{source.strip()}` is no expression; a fixed date is written '\"{source.strip()}\"'"
-    if _FIXED_TEXT.fullmatch(source.strip()):
-        return f"`{source.strip()}` is not the name of a property; a fixed text is written {{text: …}}"
-    return "the expression ends too early" if "end of" in said else said
+class ExpressionCompiler:
+    """Compiles expressions for one store (its country, timezone and locale shape the filters)."""
+
+    def __init__(self, country: str, timezone: str, locale: str, landlines: bool = False) -> None:
+        """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN."""
+        self._environment = _Environment(make_filters(country, timezone, locale, landlines))
+
+    def compile(self, source: str) -> Expression:
+        """Return the compiled expression; raises ExpressionError."""
+        try:
+            parsed = parse_expression(source, self._environment)
+            work = _follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
+        except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
+            raise ExpressionError("the expression is nested too deeply") from None
+        return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots))
 
 
-def find_hyphen(source: str) -> str | None:
-    """Return what is wrong with `product-name`, which would be read as a subtraction; None if nothing is."""
-    found = _HYPHENATED.search(QUOTED_TEXTS.sub('""', source))
-    if found is None:
-        return None
-    before, _, after = found[0].partition("-")
-    return (
-        f"`{found[0]}` would be {before} minus {after}; a minus has blanks around it, "
-        f'and a key with a hyphen is written in brackets: product["{found[0]}"]'
-    )
+def _follow_path(path: Path) -> Work:
+    """Return the work of an expression that is only a path: Jinja's machinery would cost ten times as much."""
+    absent = Absent(write_path(path))
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        value = look_up(payload, path)
+        return absent if value is None else value
+
+    return work
+
+
+def _compile_work(parsed: Parsed, environment: _Environment) -> Work:
+    """Return the work of a checked expression: look every path up, then run Jinja's compiled code on them."""
+    body = nodes.Assign(nodes.Name(_RESULT, "store"), parsed.node, lineno=1)
+    body.set_environment(environment)
+    template: Template = environment.from_string(nodes.Template([body], lineno=1))
+    slots = [(name, path, Absent(write_path(path))) for path, name in parsed.slots.items()]
+    run = template.root_render_func
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        values: dict[str, Any] = {}
+        for name, path, absent in slots:
+            value = look_up(payload, path)
+            values[name] = absent if value is None else value
+        context = template.new_context(values, shared=True)
+        list(run(context))  # it yields nothing, and leaves its result in the context
+        return context.vars[_RESULT]
+
+    return work

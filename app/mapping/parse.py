@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
-from app.mapping.environment import fill_environment, report_literal_secrets
-from app.mapping.expression import ExpressionCompiler
-from app.mapping.fields import DefaultsFields, FileFields, RecipientFields, RouteFields, StoreFields
+from app.mapping.fields import ButtonSource, Fields, VariableSource
 from app.mapping.findings import Findings, check_name, report_empty
-from app.mapping.parts import ButtonSource, VariableSource
-from app.mapping.problems import Path, Problem, ask_similar, quote_all, sort_problems
-from app.mapping.provider import ProviderSettings
-from app.mapping.rules import Config, Example, Route, Store
+from app.mapping.grammar import ExpressionCompiler
+from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
+from app.mapping.provider import ProviderSettings, is_secret_key
+from app.mapping.rules import Config, DefaultsFields, Example, ExampleFields, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
 from app.sources import SOURCE
-from app.values.duration import parse_duration, parse_live_from
-from app.values.phone import to_one_form
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+_PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,75 @@ def parse_config(
     findings = Findings(document)
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
-    report_literal_secrets(_section(document.data, "providers"), findings)
-    data = fill_environment(document.data, environment, findings)
+    _report_literal_secrets(_section(document.data, "providers"), findings)
+    data = _fill_environment(document.data, environment, findings)
     # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
     version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
     config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
     return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
+
+
+def _fill_environment(data: dict[str, Any], environment: Mapping[str, str], findings: Findings) -> dict[str, Any]:
+    """Return `data` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
+
+    Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
+    """
+    filled: dict[str, Any] = _fill_value(data, (), environment, findings)
+    return filled
+
+
+def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
+    match value:
+        case dict():
+            return {key: _fill_value(item, (*path, key), environment, findings) for key, item in value.items()}
+        case list():
+            return [_fill_value(item, (*path, index), environment, findings) for index, item in enumerate(value)]
+        case str() if "${" in value:
+            return _REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
+        case _:
+            return value
+
+
+def _fill_reference(found: re.Match[str], path: Path, environment: Mapping[str, str], findings: Findings) -> str:
+    name, default = found.groups()
+    if found[0] == "$${":
+        return "${"
+    if name is None:
+        hint = "write ${NAME}, ${NAME:-default}, or $${ for the text ${"
+        findings.error(path, "this ${…} cannot be read", hint)
+        return found[0]
+    # As in a shell, `:-` also stands in for a variable that is set and empty.
+    value = environment.get(name, "") or default
+    if value is not None:
+        return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
+    message = f"the environment variable {name} is not set"
+    hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
+    mark = findings.document.find_place(path).value
+    findings.problems.append(Problem("warning", *mark, message, hint, unset=True))
+    findings.silence(path)
+    return found[0]
+
+
+def _report_literal_secrets(providers: Mapping[str, Any], findings: Findings) -> None:
+    """Report every secret of `providers:` that is written into the file. The text itself is never told."""
+    for path, value in list_leaves(providers, ("providers",)):
+        if is_secret_key(path) and not _is_from_environment(value):
+            key = next(key for key in reversed(path) if isinstance(key, str))
+            variable = re.sub(r"[^A-Z0-9]+", "_", f"{path[1]}_{key}".upper())
+            findings.error(path, f'"{path[-1]}": a secret must come from the environment', f"write ${{{variable}}}")
+            findings.silence(path)
+
+
+def _is_from_environment(value: Any) -> bool:
+    """Tell whether a raw value leaves the secret to the environment (a default would be a literal, too)."""
+    if not value or value is True:
+        return True  # nothing that could be a secret; the type's own check speaks
+    if not isinstance(value, str):
+        return False
+    references = [found for found in _REFERENCE.finditer(value) if found[1]]
+    if any(found[2] for found in references):
+        return False
+    return bool(references) or _PLACEHOLDER.fullmatch(value) is not None
 
 
 def _read_file(
@@ -72,7 +135,7 @@ def _read_file(
     # Sections come one by one below: here only their being there and their kind are checked.
     head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
     file = findings.validate(FileFields, head, ())
-    store = _read_store(_section(data, "store"), findings)
+    store = findings.validate(Store, _section(data, "store"), ("store",)) or Store()
     providers = _read_providers(data, provider_types, findings)
     routes = _read_routes(data, store, providers, templates, findings)
     check_routes(routes, store, templates, findings, listed, recorded)
@@ -80,7 +143,7 @@ def _read_file(
     if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
         check_providers(providers, used, findings)
     mode = file.mode if file else "live"
-    only = _read_only(file.only) if file else None
+    only = file.only if file else None
     return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash, only=only)
 
 
@@ -90,12 +153,6 @@ _SECTIONS = ("store", "providers", "defaults", "routes")
 def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = data.get(name)
     return section if isinstance(section, dict) else {}
-
-
-def _read_store(data: Mapping[str, Any], findings: Findings) -> Store:
-    fields = findings.validate(StoreFields, data, ("store",)) or StoreFields()
-    plain = fields.model_dump(include={"country", "timezone", "locale", "day_ends", "start_lifts"})
-    return Store(**plain, landlines=fields.landlines == "allow", stop_words=tuple(fields.stop_words))
 
 
 def _read_providers(
@@ -158,7 +215,6 @@ def _read_routes(
     context: dict[str, Any] = {"compile": cache(compiler.compile), "providers": tuple(_section(data, "providers"))}
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
     named = {name: settings.named_variables for name, settings in providers.items()}
-    around = Surroundings(defaults or DefaultsFields(), named, templates)
     routes = []
     for name, entry in entries.items():
         path: Path = ("routes", name)
@@ -168,90 +224,66 @@ def _read_routes(
                 findings.error(path, f'route "{name}" must be a mapping', "write `event: …` and its keys below it")
             continue
         fields = findings.validate(RouteFields, entry, path, context)
-        route = compile_route(name, fields, entry, around, findings) if fields else None
-        if route is not None:
-            routes.append(route)
+        given = _list_given(defaults) | _list_given(fields)
+        if fields is None or not _has_provider(given, entry, path, findings):
+            continue
+        template = templates.get((given["provider"], fields.template))
+        routes.append(_make_route(given, entry, path, template, findings, named=named.get(given["provider"], False)))
     return routes
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The rest of the file that a route depends on. `named`: by provider, whether its API wants variables by name."""
-
-    defaults: DefaultsFields
-    named: Mapping[str, bool]
-    templates: Templates
+def _list_given(fields: Fields | None) -> dict[str, Any]:
+    return {key: getattr(fields, key) for key in fields.model_fields_set} if fields else {}
 
 
-def compile_route(
-    name: str, fields: RouteFields, data: Mapping[str, Any], around: Surroundings, findings: Findings
-) -> Route | None:
-    """Return the route; None where a fault, then reported, keeps it from being one. `data`: the same as read."""
-    path: Path = ("routes", name)
-    provider = _pick(fields, around.defaults, "provider")
-    if not provider:
-        if "provider" not in data and not findings.is_silenced(("defaults", "provider")):
-            findings.error(path, f'"provider" is missing in route "{name}"', "write it here or in defaults:", at="key")
-        return None
-    _check_buttons(fields.buttons, path, findings)
+def _has_provider(given: Mapping[str, Any], entry: Mapping[str, Any], path: Path, findings: Findings) -> bool:
+    if given.get("provider"):
+        return True
+    if "provider" not in entry and not findings.is_silenced(("defaults", "provider")):
+        message = f'"provider" is missing in route "{path[-1]}"'
+        findings.error(path, message, "write it here or in defaults:", at="key")
+    return False
+
+
+def _make_route(
+    given: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    path: Path,
+    template: Template | None,
+    findings: Findings,
+    *,
+    named: bool,
+) -> Route:
+    """Return the route of what it and the defaults give. `named`: its provider's API wants variables by name."""
+    _check_buttons(given.get("buttons", ()), path, findings)
+    variables = _name_variables(given.get("variables", ()), template.variables if template else (), named=named)
+    names = [variable.name for variable in variables]
+    of_template = {
+        "rooms": {each.language: measure_room(each, names) for each in template.versions} if template else {},
+        "marketing": template is None or template.category == "MARKETING",
+    }
     place = findings.document.find_place(path).key
-    template = around.templates.get((provider, fields.template))
-    variables = _name_variables(fields, template, named=around.named.get(provider, False))
-    live_from = _pick(fields, around.defaults, "live_from")
-    recipient = _pick(fields, around.defaults, "recipient")
-    whose = recipient if isinstance(recipient, RecipientFields) else RecipientFields.model_construct(number=recipient)
-    return Route(
-        name=name,
-        topic=SOURCE.canonical_topic(fields.event),
-        provider=provider,
-        template=fields.template,
-        variables=variables,
-        when=fields.when,
-        recipient=whose.number,
-        country=whose.country,
-        language=_pick(fields, around.defaults, "language") or None,
-        header=fields.header,
-        buttons=tuple(fields.buttons),
-        offer=fields.limited_time_offer,
-        rooms={
-            each.language: measure_room(each, [variable.name for variable in variables]) for each in template.versions
-        }
-        if template
-        else {},
-        valid_for_ms=parse_duration(_pick(fields, around.defaults, "valid_for")),
-        valid_until=fields.valid_until,
-        dedup_by=fields.dedup_by,
-        on_unknown=_pick(fields, around.defaults, "on_unknown"),
-        mode=_pick(fields, around.defaults, "mode"),
-        live_from=parse_live_from(live_from) if live_from else None,
-        only=_read_only(_pick(fields, around.defaults, "only")),
-        priority=_pick(fields, around.defaults, "priority"),
-        marketing=template is None or template.category == "MARKETING",
-        examples=tuple(_read_examples(fields, data, path, findings)),
-        line=place.line,
-        column=place.column,
-    )
+    of_entry = {
+        "name": path[-1],
+        "variables": variables,
+        "examples": tuple(_read_examples(given.get("examples", ()), entry, path, findings)),
+        "line": place.line,
+        "column": place.column,
+    }
+    return Route.model_construct(**{**given, **of_template, **of_entry})
 
 
-def _read_only(numbers: Sequence[str] | None) -> frozenset[str] | None:
-    return None if numbers is None else frozenset(map(to_one_form, numbers))
-
-
-def _pick(fields: RouteFields, defaults: DefaultsFields, key: str) -> Any:
-    """Return the route's own value, else the default's."""
-    return getattr(fields if key in fields.model_fields_set else defaults, key)
-
-
-def _name_variables(fields: RouteFields, template: Template | None, *, named: bool) -> tuple[VariableSource, ...]:
+def _name_variables(
+    variables: Sequence[VariableSource], wanted: Sequence[str], *, named: bool
+) -> tuple[VariableSource, ...]:
     """Return the variables in the template's order, with its names where the route gives some or the API wants them."""
-    wanted = template.variables if template else ()
-    if isinstance(fields.variables, dict):
+    if any(variable.name is not None for variable in variables):
         # An API that counts its variables sees nothing but the order.
-        ordered = sorted(fields.variables, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
-        return tuple(VariableSource(name, fields.variables[name]) for name in ordered)
+        order = {name: place for place, name in enumerate(wanted)}
+        return tuple(sorted(variables, key=lambda variable: order.get(variable.name or "", len(wanted))))
     # "1", "2", … where the template is not known or has too few.
-    names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(fields.variables))]
-    return tuple(VariableSource(names[at] if named else None, each) for at, each in enumerate(fields.variables))
+    names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(variables))]
+    return tuple(VariableSource(names[at] if named else None, each.source) for at, each in enumerate(variables))
 
 
 def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findings) -> None:
@@ -264,10 +296,11 @@ def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findin
         seen.setdefault(button.index, place)
 
 
-def _read_examples(fields: RouteFields, data: Mapping[str, Any], path: Path, findings: Findings) -> list[Example]:
-    examples = []
-    for index, (example, written) in enumerate(zip(fields.examples, data.get("examples") or (), strict=False)):
+def _read_examples(
+    examples: Sequence[ExampleFields], entry: Mapping[str, Any], path: Path, findings: Findings
+) -> Iterator[Example]:
+    for index, (example, written) in enumerate(zip(examples, entry.get("examples") or (), strict=False)):
         mark = findings.document.find_place((*path, "examples", index)).value
         # As read and not as validated: there 199.50 has become 199.5.
-        examples.append(Example(written["event"], written.get("sends"), example.hits, example.dead, *mark))
-    return examples
+        as_read = {"event": written["event"], "sends": written.get("sends"), "line": mark.line, "column": mark.column}
+        yield Example.model_construct(**_list_given(example) | as_read)

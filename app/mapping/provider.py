@@ -1,13 +1,19 @@
-"""The settings that an entry of `providers:` may hold whatever its type."""
+"""An entry of `providers:` may hold these settings whatever its type; and requests leave this network in a `Way`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app.values.duration import parse_duration, parse_rate
+
+# A key that ends so holds a secret: api_key, apiKey, webhook_token, x-api-key, client-secret, Authorization.
+_SECRET_ENDINGS = ("apikey", "secret", "token", "password", "authorization", "credentials", "authkey", "accesskey")
 
 
 def _check_rate(text: str) -> str:
@@ -67,3 +73,20 @@ class ProviderSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_err
     def timeout_ms(self) -> int:
         """The longest time that a request may take, in ms."""
         return parse_duration(self.timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way out of this network tells whom TLS trusts beside the system's authorities, and the proxy in between."""
+
+    ca_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
+
+
+DIRECT = Way()
+
+
+def is_secret_key(path: Sequence[str | int]) -> bool:
+    """Tell whether the key at the end of `path` says that its value is a secret."""
+    name = next((key for key in reversed(path) if isinstance(key, str)), "")
+    return re.sub(r"[^a-z]", "", name.lower()).endswith(_SECRET_ENDINGS)

@@ -3,60 +3,258 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.parts import ButtonSource, HeaderSource, Source, VariableSource
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Tag, ValidationInfo, model_validator
+
+from app.mapping.expression import Failed, Missing
+from app.mapping.fields import (
+    EXPRESSION,
+    MAP,
+    ButtonSource,
+    Constant,
+    Country,
+    DayEnds,
+    ExpectedVariables,
+    ExpressionText,
+    Fields,
+    HeaderSource,
+    LanguageText,
+    LiveFrom,
+    LocaleName,
+    Only,
+    ProviderName,
+    ReadAs,
+    SourceText,
+    StopWord,
+    Timezone,
+    ValidFor,
+    Variables,
+    choose_branch,
+)
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
-from app.model.delivery import Mode, OnUnknown
+from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
 from app.sources import SOURCE
+from app.values.country import read_country
 from app.values.path import look_up, read_path
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One `examples:` entry: an event, and what it sends (as written), or `hits` False, or the reason it is dead."""
+class Store(Fields):
+    """The merchant: how numbers without a country code are read, and how money and dates are written."""
 
-    event: Mapping[str, Any]
-    sends: Mapping[str, Any] | None
-    hits: bool
-    dead: str | None
+    country: Country = Field(
+        "IN", description="ISO 3166 code: the country of a mobile number that comes without one.", examples=["IN", "AE"]
+    )
+    timezone: Timezone = Field(
+        "Asia/Kolkata", description="IANA timezone in which dates are written.", examples=["Asia/Kolkata"]
+    )
+    locale: LocaleName = Field(
+        "en_IN", description="How numbers, money and dates are written.", examples=["en_IN", "hi_IN"]
+    )
+    landlines: Annotated[bool, ReadAs(Literal["refuse", "allow"], lambda written, _: written == "allow")] = Field(
+        False,
+        description="allow: a landline may be on WhatsApp, too; it gets messages like a mobile.",
+        json_schema_extra={"default": "refuse"},
+    )
+    day_ends: DayEnds = Field(
+        "",
+        description="When a valid_until without a time is over. Where written, midnight counts as no time, too.",
+        examples=["24:00", "22:00"],
+        json_schema_extra={"pattern": r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"},
+    )
+    stop_words: tuple[StopWord, ...] = Field(
+        (),
+        max_length=50,
+        description="Replies that end marketing for whoever sends just that, beside stop, unsubscribe and the like.",
+        examples=[["bas karo"]],
+    )
+    start_lifts: bool = Field(
+        default=True, description="false: a reply of START does not bring marketing back; a person has to."
+    )
+
+
+class RecipientFields(Fields):
+    """The recipient in two parts; what is left out is looked for in the usual places."""
+
+    number: ExpressionText | None = Field(None, description="The mobile number.", examples=["customer.phone"])
+    country: SourceText | None = Field(
+        None, description="Its country, for a number without one.", examples=["customer.country_code"]
+    )
+
+    @model_validator(mode="after")
+    def _check_fixed(self) -> RecipientFields:
+        if isinstance(self.country, Constant) and read_country(self.country.text) is None:
+            raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
+        return self
+
+
+def _read_recipient(given: Any, _: ValidationInfo) -> RecipientFields:
+    return given if isinstance(given, RecipientFields) else RecipientFields.model_construct(number=given)
+
+
+class SendsFields(Fields):
+    """The message that an example expects; only the keys given are compared."""
+
+    to: str | None = Field(None, description="The recipient in E.164.", examples=["+919800000001"])
+    variables: ExpectedVariables | None = Field(None, description="The filled variables, in order or by name.")
+    text: str | None = Field(None, description="The whole body, as in config/templates.yaml.")
+    provider: str | None = Field(None, description="The provider's name.")
+    template: str | None = Field(None, description="The template's name or id.")
+    language: str | None = Field(None, description="The template's language.")
+    header: str | None = Field(None, description="The filled header: its URL or text.")
+    buttons: list[str] | None = Field(None, description="What fills the buttons, in order.")
+    limited_time_offer: str | None = Field(None, description="When the offer ends, as 2026-12-31T18:29:59.000Z.")
+
+
+class ExampleFields(Fields):
+    """An event, and what should come of it: `sends`, or `hits: false`, or `dead: REASON`."""
+
+    event: dict[str, JsonValue] = Field(description="The event's JSON, with invented values.")
+    sends: Annotated[Mapping[str, Any] | None, ReadAs(SendsFields | None, lambda sends, _: sends and dict(sends))] = (
+        Field(None, description="What is sent; only the keys given are compared.")
+    )
+    hits: bool = Field(default=True, description="false: `when` keeps the event away from this route.")
+    dead: Reason | None = Field(None, description="The reason for which nothing can be sent.")
+
+    @model_validator(mode="after")
+    def _check_expectation(self) -> ExampleFields:
+        if len(self.model_fields_set & {"sends", "hits", "dead"}) > 1 and not (self.hits and self.dead is None):
+            raise ValueError("an example expects one thing; keep one of sends, hits: false, dead")
+        return self
+
+
+class Example(ExampleFields):
+    """An example with its place; its event and what it sends are as read, so that numbers keep their text."""
+
     line: int
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One entry of `routes:`, compiled. Durations are ms; `live_from` is an instant."""
+class SharedFields(Fields):
+    """The keys that a route may have and `defaults:` may give to every route."""
+
+    provider: ProviderName = Field("", description="A name under `providers:`.")
+    language: LanguageText | None = Field(
+        None,
+        description="Language of the template, as at WhatsApp, or an expression with a fallback.",
+        examples=["en", "hi", "en_US", 'customer.language | default("en")'],
+    )
+    recipient: Annotated[
+        RecipientFields,
+        ReadAs(
+            Annotated[
+                Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
+                choose_branch("source", "must be an expression, or {number: …, country: …}"),
+            ],
+            _read_recipient,
+        ),
+    ] = Field(
+        RecipientFields(),
+        description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
+        examples=["customer.mobile"],
+    )
+    valid_for: ValidFor = Field(
+        86_400_000,
+        description="Not sent when older than this: 90s, 6h, 7d; at most 30d.",
+        examples=["6h", "24h", "7d"],
+        json_schema_extra={"default": "24h"},
+    )
+    on_unknown: OnUnknown = Field(
+        "hold", description="When nobody knows whether it was sent: hold it for a person, or resend (may send twice)."
+    )
+    mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
+    live_from: LiveFrom | None = Field(
+        None, description="Events before this instant are recorded only.", examples=["2026-10-01T00:00:00+05:30"]
+    )
+    only: Only | None = None
+    priority: int = Field(0, ge=-100, le=100, description="Higher goes first within its route's turn.")
+
+
+def _read_switch(value: Any) -> Any:
+    # `when: false` is how people switch a route off; it reads as the expression it also is.
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+class DefaultsFields(SharedFields):
+    """The values that every route has unless it says otherwise."""
+
+
+class RouteFields(SharedFields):
+    """One message: a topic and a condition, the provider, the template, the variables."""
+
+    event: Annotated[str, AfterValidator(SOURCE.canonical_topic)] = Field(
+        min_length=1, description="Nector's topic, such as walletreward_create."
+    )
+    template: str = Field(min_length=1, description="Gallabox: the template's name. BiteSpeed: its ID.")
+    variables: Variables = Field(
+        (),
+        description="Expressions for {{1}}, {{2}}, … in order, or a mapping by name.",
+        examples=[['user_name | default("there")', "amount | number"]],
+    )
+    when: Annotated[ExpressionText | None, BeforeValidator(_read_switch)] = Field(
+        None,
+        description="Only events for which this expression is true.",
+        examples=["fiat_value | float > 0", 'user_tier == "Gold"'],
+    )
+    header: HeaderSource | None = Field(None, description="The variable part of the template's header.")
+    buttons: tuple[ButtonSource, ...] = Field((), description="What its buttons need.")
+    limited_time_offer: ExpressionText | None = Field(
+        None, description="The instant to which the template's offer counts down.", examples=["expire"]
+    )
+    valid_until: ExpressionText | None = Field(
+        None, description="Not sent after the instant it comes to.", examples=["expire"]
+    )
+    dedup_by: ExpressionText | None = Field(
+        None,
+        description="The same value for the same route and recipient within 30 days is sent once.",
+        examples=["order_id", "expire"],
+    )
+    examples: tuple[ExampleFields, ...] = Field((), description="Run by `nector-relay check`.")
+
+
+class Route(RouteFields):
+    """One entry of `routes:` with its name, its place, and what its template says. Durations are ms."""
 
     name: str
-    topic: str  # canonical, see Source.canonical_topic
-    provider: str
-    template: str
-    variables: tuple[VariableSource, ...] = ()
-    when: Expression | None = None
-    recipient: Expression | None = None  # None: the usual places, see message.recipient
-    country: Source | None = None  # the recipient's; None: the nearest in the event, else the store's
-    language: str | Expression | None = None
-    header: HeaderSource | None = None
-    buttons: tuple[ButtonSource, ...] = ()
-    offer: Expression | None = None  # the end of a limited-time offer
-    rooms: Mapping[str, Room] = field(default_factory=dict)  # by language; none where its template is not known
-    valid_for_ms: int = 86_400_000
-    valid_until: Expression | None = None
-    dedup_by: Expression | None = None
-    on_unknown: OnUnknown = "hold"
-    mode: Mode = "live"
-    live_from: int | None = None
-    only: frozenset[str] | None = None  # E.164; None: everybody
-    priority: int = 0
+    rooms: Mapping[str, Room] = {}  # by language; none where its template is not known
     marketing: bool = True  # by its template's category; where that is not known, loyalty messages are
     examples: tuple[Example, ...] = ()
     line: int = 0
     column: int = 0
+
+    @property
+    def topic(self) -> str:
+        """The event's topic under its one name, see Source.canonical_topic."""
+        return self.event
+
+
+class FileFields(Fields):
+    """The whole file. Sections are checked one by one, so that one fault does not hide the next."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
+    only: Only | None = None
+    store: Store = Field(default_factory=Store, description="The merchant.")
+    providers: dict[str, JsonValue] = Field(description="Accounts that send WhatsApp messages, by a name of yours.")
+    defaults: DefaultsFields = Field(
+        default_factory=DefaultsFields, description="Saves repetition: what every route has unless it says otherwise."
+    )
+    routes: dict[str, RouteFields] = Field(description="Which event sends which template, by a name of yours.")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked YAML file. `hash` names its version; `only`: the numbers (E.164) that get messages, None: all."""
+
+    mode: str
+    store: Store
+    providers: Mapping[str, ProviderSettings]
+    routes: tuple[Route, ...]
+    hash: str
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +301,7 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         by_topic: dict[str, tuple[Route, ...]] = {}
         for route in routes:
-            topic = SOURCE.canonical_topic(route.topic)
-            by_topic[topic] = (*by_topic.get(topic, ()), route)
+            by_topic[route.event] = (*by_topic.get(route.event, ()), route)
         self._by_topic = by_topic
 
     def for_topic(self, topic: str) -> tuple[Route, ...]:
@@ -114,8 +311,8 @@ class RouteTable:
 
 def match_route(route: Route, event: Event) -> Match:
     """Tell whether `event` is for `route`. One that reads something missing is false; unreadable is not missing."""
-    if SOURCE.canonical_topic(event.topic) != SOURCE.canonical_topic(route.topic):
-        return Miss(route, "topic", f"it waits for {route.topic}")
+    if SOURCE.canonical_topic(event.topic) != route.event:
+        return Miss(route, "topic", f"it waits for {route.event}")
     if route.when is None:
         return Hit(route)
     value = route.when.evaluate(event.payload)
@@ -141,28 +338,3 @@ def _explain_route(route: Route, event: Event) -> Explanation:
         return Explanation(match, route.when.source if route.when else "", ())
     reads = tuple((name, look_up(event.payload, read_path(name))) for name in sorted(route.when.names))
     return Explanation(match, route.when.source, reads)
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """The merchant: how to read a number without a country code, and how to write money and dates."""
-
-    country: str = "IN"  # ISO 3166 alpha-2
-    timezone: str = "Asia/Kolkata"
-    locale: str = "en_IN"
-    landlines: bool = False  # whether they get messages, too
-    day_ends: str = ""  # when a date without a time is over ("22:00"); "": with the day
-    stop_words: tuple[str, ...] = ()  # beside those of values.stop_words
-    start_lifts: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A checked YAML file. `hash` names its version; `only`: the numbers (E.164) that get messages, None: all."""
-
-    mode: str
-    store: Store
-    providers: Mapping[str, ProviderSettings]
-    routes: tuple[Route, ...]
-    hash: str
-    only: frozenset[str] | None = None

@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.parts import Constant, Source
+from app.mapping.fields import Constant, Source
 from app.mapping.rules import Store
-from app.message.country import Named, find_country, name_country
 from app.model.delivery import Delivery, Reason
-from app.model.event import Customer
+from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
-from app.sources.base import Person
-from app.values.path import Path, look_up, write_path
-from app.values.phone import PhoneFault, is_international, read_phone
+from app.values.country import read_country
+from app.values.path import Path, look_into, look_up, write_path
+from app.values.phone import PhoneFault, have_one_code, is_international, read_phone
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
 _NOT_DIGITS = re.compile(r"[^0-9]")
+# As senders name it: Nector, Shopify, WooCommerce, address books. Each also in camelCase and with hyphens.
+_BARE = ("country", "country_code", "country_name", "country_iso", "country_iso2", "country_iso3", "country_iso_code")
+_OWNERS = ("user", "customer", "lead", "contact", "phone", "mobile", "whatsapp", "billing", "shipping")
+_OTHERS = (
+    *("iso_country", "iso_country_code", "country_code_v2", "country_dial_code", "country_dialing_code", "dial_code"),
+    *("dialing_code", "calling_code", "country_calling_code", "phone_code", "phone_prefix", "mobile_code", "isd_code"),
+)
+_INSIDE = ("code", "iso", "iso2", "iso3", "iso_code", "alpha2", "alpha_2", "name", "dial_code", "calling_code")
+_HOLDERS = (
+    *("customer", "lead", "user", "contact", "order", "default_address", "address", "billing", "billing_address"),
+    *("shipping", "shipping_address"),
+)
+
+
+def _spell(names: Iterator[str]) -> frozenset[str]:
+    spellings: set[str] = set()
+    for name in names:
+        first, *rest = name.split("_")
+        spellings |= {name, name.replace("_", "-"), first + "".join(word.capitalize() for word in rest)}
+    return frozenset(spellings)
+
+
+_NAMES = _spell(iter((*_BARE, *_OTHERS, *(f"{owner}_{name}" for owner in _OWNERS for name in _BARE))))
+_NAMES_INSIDE = _spell(iter(_INSIDE))
+_HOLDER_NAMES = _spell(iter(_HOLDERS))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A country that an event names: where, and which; `country` is None where it cannot be read."""
+
+    place: str
+    country: str | None
+    is_code: bool = False  # a calling code, which several countries may share
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +103,14 @@ def find_recipient(
 def _choose_country(payload: Mapping[str, Any], place: Path, store: Store, source: Source | None) -> Named | PhoneFault:
     """Return the country of the route's `country:`, else the nearest in the event, else the store's."""
     if isinstance(source, Constant):
-        return name_country(source.text, source.text)
+        return _name_country(source.text, source.text)
     if source is not None:
         value = source.evaluate(payload)
         if isinstance(value, Failed) or (isinstance(value, Missing) and value.unreadable):
             return PhoneFault(f"cannot be read: its country (`{source.source}`) cannot be worked out")
         if not isinstance(value, Missing):
-            return name_country(value, source.source)
-    return find_country(payload, place) or Named("", store.country)
+            return _name_country(value, source.source)
+    return _find_country(payload, place) or Named("", store.country)
 
 
 def _find_phone(
@@ -112,10 +145,62 @@ def _place_value(payload: Mapping[str, Any], expression: Expression, raw: Any, s
     return RawPhone(expression.source, raw, there[0][0] if there else ("",))
 
 
-def find_customer(payload: Mapping[str, Any], deliveries: Sequence[Delivery], store: Store) -> Customer:
+def _find_country(payload: Mapping[str, Any], place: Path) -> Named | PhoneFault | None:
+    """Return the country named nearest to `place`, None if there is none; a fault if two equally near contradict."""
+    for depth in range(len(place) - 1, -1, -1):
+        owner = look_up(payload, place[:depth])
+        found = _search(owner, place[:depth]) if isinstance(owner, Mapping) else []
+        if found:
+            return _agree(found)
+    return None
+
+
+def _name_country(value: Any, place: str) -> Named:
+    """Return the country that a value names."""
+    return Named(place, read_country(value), is_code=str(value).strip(" +").isdigit())
+
+
+def _search(owner: Mapping[str, Any], prefix: Path) -> list[Named]:
+    """Return the countries of an object; where it has none itself, those of the addresses and people in it."""
+    own = [] if _NAMES.isdisjoint(owner) else list(_read_own(owner, prefix, _NAMES))
+    if own or _HOLDER_NAMES.isdisjoint(owner):
+        return own
+    inner = [(key, owner[key]) for key in owner if key in _HOLDER_NAMES and isinstance(owner[key], Mapping)]
+    return [named for key, holder in inner for named in _search(holder, (*prefix, key))]
+
+
+def _read_own(owner: Mapping[str, Any], prefix: Path, names: frozenset[str]) -> Iterator[Named]:
+    for key in owner:
+        value = look_into(owner, key) if key in names else None
+        if isinstance(value, Mapping):
+            yield from _read_own(value, (*prefix, key), _NAMES_INSIDE)
+        elif value is not None:
+            yield _name_country(value, write_path((*prefix, key)))
+
+
+def _agree(found: list[Named]) -> Named | PhoneFault:
+    readable = sorted((named for named in found if named.country is not None), key=lambda named: named.is_code)
+    if not readable:
+        return found[0]
+    first = readable[0]
+    other = next((named for named in readable if not have_one_code(first.country or "", named.country or "")), None)
+    if other is None:
+        return first
+    return PhoneFault(f"cannot be read: `{first.place}` and `{other.place}` name different countries")
+
+
+# -- the customer ---------------------------------------------------------------------------------
+
+
+def read_person(event: Event) -> Person:
+    """Return whom an event names, looked up once where its intake did so."""
+    return event.person or SOURCE.find_person(event.payload)
+
+
+def find_customer(event: Event, deliveries: Sequence[Delivery], store: Store) -> Customer:
     """Return whom an event is about. `deliveries`: those it led to, whose number need not be read twice."""
-    person = SOURCE.find_person(payload)
-    return Customer(_find_number(payload, person, deliveries, store), person.id)
+    person = read_person(event)
+    return Customer(_find_number(event.payload, person, deliveries, store), person.id)
 
 
 def _find_number(payload: Mapping[str, Any], person: Person, deliveries: Sequence[Delivery], store: Store) -> str:

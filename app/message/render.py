@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.parts import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
+from app.mapping.fields import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
 from app.mapping.rules import Route, Store
 from app.mapping.template import URL_LIMIT, Room
 from app.message.components import BUTTONS, write_address, write_degrees, write_filename, write_header_text
 from app.message.freeze import checksum
-from app.message.recipient import find_recipient
+from app.message.recipient import find_recipient, read_person
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
-from app.sources import SOURCE
 from app.values.instant import parse_instant
 from app.values.phone import PhoneFault
 from app.values.text import Unfit, clean_text, write_scalar, write_value
@@ -36,8 +35,8 @@ class Unrendered:
 def render_message(route: Route, event: Event, store: Store) -> Message | Unrendered:
     """Fill `route`'s template from `event`. The recipient is looked at first, then the variables, all of them."""
     payload = event.payload
-    person = SOURCE.find_person(payload)
-    recipient = find_recipient(payload, person, store, route.recipient, route.country)
+    person = read_person(event)
+    recipient = find_recipient(payload, person, store, route.recipient.number, route.recipient.country)
     if isinstance(recipient, PhoneFault):
         return Unrendered(recipient.reason, recipient.detail)
     variables = _render_variables(route, payload)
@@ -50,7 +49,8 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     if isinstance(header, Unrendered):
         return header
     why = Reason.VARIABLE_INVALID
-    ends_at = _read_instant("limited_time_offer", route.offer, payload, store, why) if route.offer else None
+    offer = route.limited_time_offer
+    ends_at = None if offer is None else _read_instant("limited_time_offer", offer, payload, store, why)
     if isinstance(ends_at, Unrendered):
         return ends_at
     buttons = [_render_button(button, payload) for button in route.buttons]
@@ -191,7 +191,7 @@ def _read_instant(
 
 def compute_deadline(route: Route, event: Event, store: Store) -> int | Unrendered:
     """Return the instant from which the message may no longer be sent, in ms since the epoch."""
-    deadline = event.received_at + route.valid_for_ms
+    deadline = event.received_at + route.valid_for
     if route.valid_until is None:
         return deadline
     until = _read_instant("valid_until", route.valid_until, event.payload, store, Reason.DEADLINE_INVALID)

@@ -11,6 +11,7 @@ import atexit
 import logging
 import re
 import sys
+from collections.abc import Hashable
 from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
@@ -32,12 +33,27 @@ EventDict = structlog.typing.EventDict
 Log = structlog.typing.FilteringBoundLogger
 
 _LONGEST = 256
+LINE_MS = 60_000
 # Ids hold digits, too: a run that touches a letter or a hyphen is part of an id, not a number.
 # With a + in front, or in India's two halves, a number may be written with gaps.
 _PHONE = re.compile(
     r"(?<![0-9A-Za-z-])(?:\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}|[0-9]{10,15}|[0-9]{5} [0-9]{5})(?![0-9A-Za-z-])"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+class LineLimit:
+    """One line a minute for each kind, so that the log stays short."""
+
+    def __init__(self) -> None:
+        self._told: dict[Hashable, tuple[int, int]] = {}
+
+    def count(self, kind: Hashable, now: int) -> int | None:
+        """Count one; return how many were not told since the last line if this one is to be told."""
+        at, untold = self._told.get(kind, (now - LINE_MS, 0))
+        is_told = now - at >= LINE_MS
+        self._told[kind] = (now, 0) if is_told else (at, untold + 1)
+        return untold if is_told else None
 
 
 def redact(_logger: object, _method: str, line: EventDict) -> EventDict:

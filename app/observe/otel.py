@@ -34,7 +34,7 @@ from app.observe.tracing import ENDPOINTS, Attributes, NoTracer, Span, SpanKind,
 SERVICE = "nector-relay"
 # A collector that is down for a day is one line every five minutes, and not one for each batch.
 SAY_AGAIN_S = 300.0
-_CURE = "see Traces in docs/operating.md"
+_CURE = "see docs/traces.md"
 _KINDS = {"server": trace.SpanKind.SERVER, "client": trace.SpanKind.CLIENT, "internal": trace.SpanKind.INTERNAL}
 # urllib3 carries the spans, and nothing else of ours.
 _LIBRARIES = ("opentelemetry", "urllib3")

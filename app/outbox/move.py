@@ -1,4 +1,7 @@
-"""Every change of a delivery's state: the one statement that makes it, its timeline row, and what is counted of it."""
+"""Every change of a delivery's state: the one statement that makes it, its timeline row, and what is counted of it.
+
+The timeline is read here, too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from app.delivery.transitions import Cause, Move
 from app.errors import StoreError
+from app.model.delivery import Reason, State
 from app.outbox.store import Tx
 
 _MOVE = """
@@ -22,6 +26,10 @@ INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail, cause, a
     :seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = :seq), 0), :now, :kind, :value, :reason,
     :detail, :cause, :attempt)
 """
+_READ = """
+SELECT at, kind, value, reason, detail, cause, attempt FROM timeline WHERE delivery_seq = :seq ORDER BY n
+"""
+_BY_HAND = "retried by hand"  # how the detail of a retry begins
 _OF_STATE = {"kind": "state"}
 _COLUMNS = tuple(field.name for field in fields(Move))
 
@@ -62,3 +70,46 @@ def note_step(tx: Tx, seq: int, kind: str, value: str, reason: str | None = None
 
 def _list_values(made: Move) -> dict[str, Any]:
     return {name: getattr(made, name) for name in _COLUMNS}
+
+
+def read_timeline(tx: Tx, seq: int) -> Sequence[dict[str, Any]]:
+    """Return what happened to a delivery, oldest first; each change of its state has its cause and attempt."""
+    return name_causes([row._asdict() for row in tx.rows(_READ, seq=seq)])
+
+
+def name_causes(timeline: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Fill in what a release before causes were kept has not written, as far as its rows tell it."""
+    named: list[dict[str, Any]] = []
+    was: str | None = None
+    attempt = 0
+    for row in timeline:
+        named.append(row)
+        if row["kind"] == "state":
+            attempt = row["attempt"] or attempt + (row["value"] == State.SENDING)
+            if row["cause"] is None:
+                before = named[-2] if was else row
+                named[-1] = {**row, "cause": _guess_cause(was, row, before), "attempt": attempt}
+            was = row["value"]
+    return named
+
+
+def _guess_cause(was: str | None, row: dict[str, Any], before: dict[str, Any]) -> Cause:
+    match row["value"]:
+        case _ if was is None:
+            return Cause.MADE
+        case State.SENDING:
+            return Cause.CLAIMED
+        case _ if row["reason"] == Reason.RESTORED:
+            return Cause.RESTORED
+        case _ if was == State.SENDING:
+            return Cause.LOST if row["reason"] == Reason.PROCESS_DIED else Cause.ENDED
+        case State.PENDING:
+            return Cause.RETRIED if row["detail"].startswith(_BY_HAND) else Cause.RESENT
+        case State.ACCEPTED:
+            return Cause.RECEIPT if before["kind"] == "receipt" else Cause.ENDED_LATE
+        case State.EXPIRED:
+            return Cause.DEADLINE
+        case State.DEAD:
+            return Cause.DAMAGED
+        case _:
+            return Cause.ERASED if row["reason"] == Reason.ERASED else Cause.OPTED_OUT

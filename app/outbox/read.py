@@ -11,6 +11,7 @@ from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.claim import thaw_message
 from app.outbox.holds import list_changes, name_scopes
+from app.outbox.move import read_timeline
 from app.outbox.people import hash_message_id, show_message_id
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryFilter
@@ -40,9 +41,6 @@ WHERE delivery_seq = :seq ORDER BY number
 """
 _RECEIPTS = """
 SELECT status, at, received_at, reason, detail FROM receipts WHERE delivery_seq = :seq ORDER BY received_at, at
-"""
-_TIMELINE = """
-SELECT at, kind, value, reason, detail, cause, attempt FROM timeline WHERE delivery_seq = :seq ORDER BY n
 """
 # A handful; were there more, the story of this one would not be told by them.
 _SIBLINGS = """
@@ -132,7 +130,7 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     row = first(tx.rows(query, id=delivery_id))
     if row is None:
         return None
-    timeline = tx.rows(_TIMELINE, seq=row.seq)
+    timeline = read_timeline(tx, row.seq)
     changes = _list_met(tx, name_scopes(row.provider, row.route, row.template), row.created_at, timeline)
     siblings = tx.rows(_SIBLINGS, event_seq=row.event_seq, seq=row.seq)
     return {
@@ -154,17 +152,17 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
         "message": _show_message(row.message, row.checksum),
         "attempt_list": [_name_columns(each) for each in tx.rows(_ATTEMPTS, seq=row.seq)],
         "receipts": [_name_columns(each) for each in tx.rows(_RECEIPTS, seq=row.seq)],
-        "timeline": [_name_columns(each) for each in timeline],
+        "timeline": [_show_instants(each) for each in timeline],
         "hold_changes": [_show_change(each) for each in changes],
         "siblings": [_name_columns(each) for each in siblings],
     }
 
 
-def _list_met(tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Row]) -> Sequence[Row]:
+def _list_met(tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
     """Return the holds' changes until a delivery came to its last state, and what its failed receipt set later."""
-    last = [row for row in timeline if row.kind == "state"][-1]
-    end = _AFTER_ALL if last.value in (State.PENDING, State.SENDING, State.UNKNOWN) else last.at
-    failures = (row.at for row in timeline if (row.kind, row.value) == ("receipt", "failed"))
+    last = [row for row in timeline if row["kind"] == "state"][-1]
+    end = _AFTER_ALL if last["value"] in (State.PENDING, State.SENDING, State.UNKNOWN) else last["at"]
+    failures = (row["at"] for row in timeline if (row["kind"], row["value"]) == ("receipt", "failed"))
     failed_at = max(failures, default=end)
     changes = list_changes(tx, scopes, created_at, max(end, failed_at))
     return [change for change in changes if change.at <= end or change.at == failed_at]
@@ -222,10 +220,11 @@ def _show_instant(at: int | None) -> str | None:
 
 
 def _name_columns(row: Row) -> dict[str, Any]:
-    return {
-        key: _show_instant(value) if key == "at" or key.endswith("_at") else value
-        for key, value in row._asdict().items()
-    }
+    return _show_instants(row._asdict())
+
+
+def _show_instants(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _show_instant(value) if key == "at" or key.endswith("_at") else value for key, value in row.items()}
 
 
 def _show_change(change: Row) -> dict[str, Any]:

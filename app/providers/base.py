@@ -9,7 +9,7 @@ providers/__init__.py, and the contract suite (tests/providers/test_contract.py)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -88,3 +88,31 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A send came to this outcome, took so many requests, and had the last answer's status if there was one.
+
+    `keys`: those of the answer, of the first few that were a 2xx.
+    """
+
+    outcome: Outcome
+    tries: int
+    http_status: int | None = None
+    keys: Sequence[str] = field(default=(), compare=False)
+
+
+class Sender(Protocol):
+    """A lane sends through this: client.py, or a simulation of it."""
+
+    async def send(
+        self, provider: Provider, message: Message, delivery_id: str, *, write_within_ms: int, tries: int
+    ) -> Sent:
+        """Return what the provider made of it in at most `tries` requests; raises only CancelledError."""
+
+    async def close(self) -> None:
+        """Release its connections."""
+
+
+OpenSender = Callable[[ProviderSettings], Awaitable[Sender]]

@@ -8,24 +8,23 @@ import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
 
 from app.errors import find_place
+from app.message.redact import strike_message
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
 from app.observe.tracing import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
-from app.providers.base import Provider, Request, Response
+from app.providers.base import Provider, Request, Response, Sent
 from app.providers.json import MAX_BYTES, parse_json
-from app.providers.redact import strike_values
 from app.providers.transport import WRITING, AiohttpTransport
 
 MAX_TRIES = 3
@@ -54,29 +53,16 @@ _BREAKS: tuple[tuple[type[Exception], str], ...] = (
 SHOWN_ANSWERS = 3  # of a provider: its keys tell how to describe it
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A send came to this outcome, took so many requests, and had the last answer's status if there was one.
-
-    `keys`: those of the answer, of the first few that were a 2xx.
-    """
-
-    outcome: Outcome
-    tries: int
-    http_status: int | None = None
-    keys: Sequence[str] = field(default=(), compare=False)
-
-
 class _TooLateError(Exception):
     """The deadline passed before the first byte could be written."""
 
 
 @dataclass(slots=True)
 class _Try:
-    """One HTTP request: whether its first byte may have left, and until when (loop time) it may."""
+    """One HTTP request knows until when (loop time) its first byte may leave, and whether it may have left."""
 
     write_before: float | None
-    written: bool = field(default=False)
+    written: bool = False
 
     async def watch(self, event: str, _info: Mapping[str, Any]) -> None:
         """Take httpcore's trace: the last look at the deadline is here, after connecting and before writing."""
@@ -116,22 +102,19 @@ class ProviderClient:
         self._sleep = sleep
         self._draw = draw
         self._shown = 0
+        # No client of httpx2's in between: it would cost more than the rest of a request, and it follows redirects and
+        # keeps cookies, neither of which may travel with the next message.
+        self._transport = transport or AiohttpTransport(
+            concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy
+        )
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
         half_s = self._timeout_s / 2
-        self._http = httpx2.AsyncClient(
-            transport=transport
-            or AiohttpTransport(concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy),
-            timeout=httpx2.Timeout(self._timeout_s, connect=half_s, pool=half_s),
-            follow_redirects=False,
-            trust_env=False,
-            # What one answer sets must not travel with the next message.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            headers={
-                "accept": "application/json",
-                "accept-encoding": "identity",
-                "user-agent": f"nector-relay/{version('nector-relay')}",
-            },
-        )
+        self._limits = {"connect": half_s, "pool": half_s, "read": self._timeout_s, "write": self._timeout_s}
+        self._headers = {
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"nector-relay/{version('nector-relay')}",
+        }
 
     async def send(
         self,
@@ -176,7 +159,7 @@ class ProviderClient:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        await self._transport.aclose()
 
     def _retrying(self, tries: int, spent_s: float) -> AsyncRetrying:
         # A new one for every send: it keeps the state of its run, and sends run side by side.
@@ -192,8 +175,11 @@ class ProviderClient:
     async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
         # No traceparent goes along: the vendor is no part of our traces, and a header that its API does not know is a
         # way to be refused. Of the URL only the host: its path may hold an account's id, its query a token.
-        host = _read_host(request.url)
-        attributes: Attributes = {"http.request.method": request.method, "server.address": host, "relay.try": tries}
+        attributes: Attributes = {
+            "http.request.method": request.method,
+            "server.address": _read_host(request.url),
+            "relay.try": tries,
+        }
         with self._tracer.open_span(f"{request.method} {self._name}", attributes, kind="client") as span:
             sent = await self._ask(provider, request, trial, tries)
             if sent.http_status is not None:
@@ -216,11 +202,23 @@ class ProviderClient:
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
     async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
-        trace = {"trace": trial.watch}
-        outgoing = self._http.build_request(
-            request.method, request.url, headers=request.headers, content=request.body, extensions=trace
+        url = _parse_url(request.url)
+        named = {name.lower() for name in request.headers}
+        defaults = {name: value for name, value in self._headers.items() if name not in named}
+        outgoing = httpx2.Request(
+            request.method,
+            url,
+            # The last two it would work out itself if it was given the body as `content`, at ten times the price.
+            headers={
+                **defaults,
+                **request.headers,
+                "host": url.netloc.decode("ascii"),
+                "content-length": str(len(request.body)),
+            },
+            stream=httpx2.ByteStream(request.body),
+            extensions={"trace": trial.watch, "timeout": self._limits},
         )
-        answer = await self._http.send(outgoing, stream=True)
+        answer = await self._transport.handle_async_request(outgoing)
         try:
             return Response(answer.status_code, dict(answer.headers.items()), await _read_body(answer, max_bytes))
         finally:
@@ -244,9 +242,14 @@ class ProviderClient:
 
 def _read_host(url: str) -> str:
     try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # what cannot be sent is told by whoever tries
+        return _parse_url(url).host
+    except httpx2.InvalidURL:  # what cannot be sent is told by whoever tries
         return ""
+
+
+@lru_cache(maxsize=8)  # most providers have one URL for all messages
+def _parse_url(url: str) -> httpx2.URL:
+    return httpx2.URL(url)
 
 
 def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
@@ -269,6 +272,13 @@ async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             return b""
     return bytes(body)
+
+
+def strike_values(outcome: Outcome, message: Message) -> Outcome:
+    """Return the outcome without the message's own values, which a provider may repeat in its refusal."""
+    if isinstance(outcome, Accepted) or not outcome.detail:
+        return outcome
+    return replace(outcome, detail=strike_message(outcome.detail, message))
 
 
 def _describe_bug(error: Exception) -> str:

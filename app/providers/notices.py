@@ -22,6 +22,12 @@ _TEMPLATE_EVENTS: Mapping[str, Reason | None] = {
 # Other restrictions (of adding numbers, of answering calls) leave templates alone; so does a violation by itself.
 _MESSAGING = "RESTRICTED_BIZ_INITIATED_MESSAGING"
 _BANS: Mapping[str, Reason | None] = {"DISABLE": Reason.ACCOUNT_BLOCKED, "REINSTATE": None}
+# Offboarded: the number was registered anew on another phone, and nothing can be sent until it is connected again.
+_ACCOUNT_EVENTS: Mapping[str | None, Reason | None] = {
+    "ACCOUNT_DELETED": Reason.ACCOUNT_BLOCKED,
+    "ACCOUNT_OFFBOARDED": Reason.ACCOUNT_BLOCKED,
+    "ACCOUNT_RECONNECTED": None,
+}
 
 
 def read_meta_notices(value: Any) -> tuple[Notice, ...]:
@@ -56,7 +62,9 @@ def _read_change(field: str | None, fields: Mapping[str, Any]) -> Iterator[Notic
 def _read_account(fields: Mapping[str, Any]) -> Iterator[Notice]:
     event, state = first_text(fields, ("event",)), first_text(fields, ("ban_info.waba_ban_state",)) or ""
     kinds = [first_text(item, ("restriction_type",)) for item in as_items(fields.get("restriction_info"))]
-    if event == "ACCOUNT_DELETED" or (event == "ACCOUNT_RESTRICTION" and _MESSAGING in kinds):
+    if event in _ACCOUNT_EVENTS:
+        yield Notice(_ACCOUNT_EVENTS[event])
+    if event == "ACCOUNT_RESTRICTION" and _MESSAGING in kinds:
         yield Notice(Reason.ACCOUNT_BLOCKED)
     if event == "DISABLED_UPDATE" and state in _BANS:
         yield Notice(_BANS[state])

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
-from app.message.redact import MAX_DETAIL, STRUCK, strike_message
-from app.model.delivery import Accepted, Outcome
-from app.model.message import Message
+from app.message.redact import MAX_DETAIL, STRUCK
 from app.providers.json import clean_text
 
 MAX_READ = 4_000
@@ -26,10 +23,3 @@ def redact(text: str, secrets: Sequence[str]) -> str:
             shown = shown.replace(secret, STRUCK)
     shown = _LONG_NUMBER.sub(STRUCK, _EMAIL.sub(STRUCK, clean_text(shown)))
     return " ".join(shown.split())[:MAX_DETAIL]
-
-
-def strike_values(outcome: Outcome, message: Message) -> Outcome:
-    """Return the outcome without the message's own values, which a provider may repeat in its refusal."""
-    if isinstance(outcome, Accepted) or not outcome.detail:
-        return outcome
-    return replace(outcome, detail=strike_message(outcome.detail, message))

@@ -19,8 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from app.mapping.environment import is_secret_key
-from app.mapping.provider import ProviderSettings
+from app.mapping.provider import ProviderSettings, is_secret_key
 from app.message.components import describe_header, list_components, list_texts
 from app.model.message import Message
 from app.providers.base import Request

@@ -67,12 +67,12 @@ META_CODES: Mapping[int, Meaning] = {
     132069: Meaning(Reason.RATE_LIMITED, Scope.MESSAGE, retry=True),  # of one flow: the rest of the lane may go
     **dict.fromkeys((368, 130497, 131031, 131045, 131048, 131064), _BLOCKED),
     # The number: gone, without an approved name, not registered or not to the end.
-    **dict.fromkeys((33, 131037, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 134011), _BLOCKED),
+    **dict.fromkeys((33, 131037, 133000, 133005, 133006, 133007, 133008, 133009, 133010, 133015, 134011), _BLOCKED),
     131042: _UNPAID,
     **dict.fromkeys((131000, 135000), _BROKE),
     **dict.fromkeys((2, 131016, 131057, 133004), _DOWN),
     **dict.fromkeys((1, 131047), REFUSED),
-    **dict.fromkeys((100, 131008, 131009, 131021, 131051, 131052, 131053), _PARAMETERS),
+    **dict.fromkeys((100, 131001, 131002, 131008, 131009, 131021, 131051, 131052, 131053), _PARAMETERS),
     **dict.fromkeys((132005, 132008, 132012, 132018), _PARAMETERS),
     132000: Meaning(Reason.PARAMETERS_REFUSED, Scope.TEMPLATE),  # a wrong count: the mapping, not this message
     131026: _UNREACHABLE,  # not on WhatsApp

@@ -13,7 +13,7 @@ from app.ids import NewId
 from app.message.recipient import find_customer
 from app.model.delivery import Delivery, State
 from app.model.event import Event
-from app.observe.logs import Log
+from app.observe.logs import LineLimit, Log
 from app.observe.metrics import OTHER, Metrics, topic_label
 from app.observe.tracing import NoTracer, Tracer
 from app.outbox.add import NewEvent, add_events
@@ -56,6 +56,7 @@ class Intake:
     log: Log
     note: Callable[[Event], None] | None = None  # the recorder's
     tracer: Tracer = field(default_factory=NoTracer)
+    lines: LineLimit = field(default_factory=LineLimit)
 
 
 class OutboxTaker:
@@ -90,7 +91,7 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
     snapshot = intake.snapshot()
     planned = plan_deliveries(event, snapshot.config, snapshot.table, intake.new_id)
     deliveries = _join_trace(planned, intake.tracer.read_traceparent())
-    customer = find_customer(event.payload, deliveries, snapshot.config.store)
+    customer = find_customer(event, deliveries, snapshot.config.store)
     event = replace(event, customer=customer, acts=SOURCE.read_acts(event.topic, event.payload))
     answer = await intake.taker.take(event, deliveries)
     _report_event(intake, event, answer, deliveries)
@@ -100,9 +101,10 @@ async def accept_event(intake: Intake, headers: Mapping[str, str], body: bytes) 
 
 
 def report_refusal(intake: Intake, http_status: int, detail: str) -> None:
-    """Tell of a webhook that is not taken: what is wrong with which field, never a value."""
+    """Count a webhook that is not taken, and tell of the first of a minute what is wrong with it, never a value."""
     intake.metrics.events.labels(OTHER, "refused").inc()
-    intake.log.warning("event.refused", http_status=http_status, detail=detail)
+    if (untold := intake.lines.count(http_status, intake.clock())) is not None:
+        intake.log.warning("event.refused", http_status=http_status, detail=detail, untold=untold)
 
 
 def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int) -> Event | Refusal:
@@ -113,7 +115,8 @@ def read_event(intake: Intake, headers: Mapping[str, str], body: bytes, now: int
     if isinstance(sent, Refusal):
         return sent
     id_ = intake.new_id(now)
-    return Event(id_, SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now, notes=sent.notes)
+    person = SOURCE.find_person(sent.payload)
+    return Event(id_, SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now, person=person, notes=sent.notes)
 
 
 def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:

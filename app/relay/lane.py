@@ -31,8 +31,7 @@ from app.outbox.close import Ending, close_attempts
 from app.outbox.lanes import read_lane, save_lane
 from app.outbox.store import Job, Store
 from app.outbox.values import LaneState
-from app.providers.base import Provider
-from app.providers.opening import OpenSender, Sender
+from app.providers.base import OpenSender, Provider, Sender
 from app.values.rate import RECIPIENT_GAP_MS
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by

@@ -15,7 +15,7 @@ from app.observe.tracing import NoTracer, Tracer
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.read import count_reached, read_last_events
 from app.outbox.store import Store
-from app.providers.opening import open_client
+from app.providers import open_client
 from app.relay.context import Context
 from app.relay.dispatcher import Dispatcher, Retention, report_death
 from app.relay.intake import Intake, OutboxTaker
@@ -98,7 +98,7 @@ class Relay:
             await self._dispatcher.settle_clock()
             restored = await self._outbox.write(settle_restored, essential=True)
             if restored is not None:
-                self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/operating.md")
+                self.log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
             recover = partial(recover_open_attempts, settle_ms=self.settings.settle_after)
             unknown = await self._outbox.write(recover, essential=True)
             self.metrics.set_last_events(await self._outbox.read(read_last_events))

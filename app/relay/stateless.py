@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from app.mapping.provider import Way
 from app.model.delivery import (
     Accepted,
     Delivery,
@@ -25,13 +26,12 @@ from app.model.delivery import (
     describe_outcome,
 )
 from app.model.event import Event
-from app.model.way import Way
 from app.observe.attempts import note_outcome, open_attempt_span
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import Tracer
 from app.outbox.values import DeliveryState
-from app.providers.opening import open_client
+from app.providers import open_client
 from app.relay.intake import Answer
 from app.relay.snapshot import Snapshot
 from app.values.phone import mask_phone

@@ -1,6 +1,6 @@
 """The fake BiteSpeed.
 
-BiteSpeed publishes no API reference (wire facts §3): the request is the shape that our adapter sends until the
+BiteSpeed publishes no API reference (docs/mapping-guide.md): the request is the shape that our adapter sends until the
 vendor hands over its own, positional as nector.io/blog/nector-bitespeed-integration says. Receipts follow the
 inbox it is built on, https://developers.chatwoot.com.
 """

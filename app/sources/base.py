@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from app.errors import Mistake, Refusal
-from app.model.event import Act
+from app.model.event import Act, Person
 from app.sources.kinds import Properties
-from app.values.path import Path
 
 
 class Verified(NamedTuple):
@@ -31,20 +30,6 @@ class Envelope:
     sent_at: int | None
     payload: dict[str, Any]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Whom an event is about, as it names them.
-
-    `number` stands at `place`, None where there is none; `name` is fit to be shown, and `id` the source's own id of
-    them: "" where the event has none.
-    """
-
-    number: Any = field(repr=False)
-    place: Path
-    name: str = field(repr=False)
-    id: str = field(repr=False)
 
 
 class Source(Protocol):

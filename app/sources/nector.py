@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import Mistake, Refusal
-from app.model.event import Act
-from app.sources.base import Envelope, Person, Verified
+from app.model.event import Act, Person
+from app.sources.base import Envelope, Verified
 from app.sources.body import parse_body
 from app.sources.kinds import Kind, Properties, find_notes, list_properties
 from app.sources.nector_events import (

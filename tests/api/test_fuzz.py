@@ -1,4 +1,4 @@
-"""Whatever anybody posts or asks, the relay answers as DESIGN §3.4 says, and never breaks."""
+"""Whatever anybody posts or asks, the relay answers as docs/contract.md says, and never breaks."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def check_operation(operation: Any, ask: Callable[[dict[str, Any]], httpx2.Respo
         answer = ask(case.as_transport_kwargs(base_url="http://relay.example"))
         statuses.add(answer.status_code)
         case.validate_response(answer, checks=[not_a_server_error, content_type_conformance])
-        # DESIGN §3.4's types, whatever the description says
+        # JSON, and a problem for an error (docs/contract.md), whatever the description says
         media = answer.headers.get("content-type", "").partition(";")[0]
         assert media in MEDIA[answer.status_code >= 400], f"{operation.label}: {answer.status_code} {media}"
 

@@ -1,4 +1,4 @@
-"""Every answer of `POST /webhooks/nector` (DESIGN §3.4)."""
+"""Every answer of `POST /webhooks/nector` (Answers to Nector in docs/reference.md)."""
 
 from __future__ import annotations
 

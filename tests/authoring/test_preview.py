@@ -34,7 +34,7 @@ routes:
     provider: gallabox
     template: coins
     when: amount | float > 0
-    valid_until: until | default("2027-01-01")
+    valid_until: until | default("2027-01-01T12:00")
     variables: [user_name | default(customer.name) | default("there"), amount]
   shop:
     event: lead_create
@@ -135,10 +135,12 @@ def test_a_message_over_whatsapps_length_is_not_sent_and_told_by_how_much(
 
 def test_a_preview_reads_as_plain_text(show: Callable[..., Preview]) -> None:
     assert print_preview(show("coins", user_name="Riya", amount=5)) == (
-        "to +919800000001\n╭─\n│ Hi *Riya*, 5 coins.\n│ _Bye_\n╰─\nnote: 19 of 1024 characters"
+        "to +919800000001, read as one of IN (`store.country`)\n"
+        "╭─\n│ Hi *Riya*, 5 coins.\n│ _Bye_\n╰─\nnote: 19 of 1024 characters"
     )
     assert print_preview(show("unknown", a="x")) == (
-        "to +919800000001\nconfig/templates.yaml does not hold this template's text; its variables are:\n  1: x\n  2: b"
+        "to +919800000001, read as one of IN (`store.country`)\n"
+        "config/templates.yaml does not hold this template's text; its variables are:\n  1: x\n  2: b"
     )
 
 
@@ -155,7 +157,7 @@ def test_a_preview_reads_as_plain_text(show: Callable[..., Preview]) -> None:
         ),
         (
             {"amount": 5, "until": "soon"},
-            'not sent: deadline_invalid (valid_until (`until | default("2027-01-01")`) is not a date)',
+            'not sent: deadline_invalid (valid_until (`until | default("2027-01-01T12:00")`) is not a date)',
         ),
     ],
 )
@@ -227,7 +229,7 @@ def test_a_page_shows_every_message_under_its_route(show: Callable[..., Preview]
     assert page.texts["button"] == ["Go", "Stop"]
     assert page.texts["small"] == ["https://a.example/A&B"]
     assert page.texts["fault"] == [
-        'not sent: deadline_invalid (valid_until (`until | default("2027-01-01")`) is not a date)',
+        'not sent: deadline_invalid (valid_until (`until | default("2027-01-01T12:00")`) is not a date)',
         "the template's text is not in templates.yaml; its values:",
     ]
     assert page.texts["miss"] == ["does not hit the route: `when: amount | float > 0` is false"] * 2

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.authoring.remarks import remark_on_day, remark_on_money, remark_on_number
-from app.mapping.expression import ExpressionCompiler
-from app.mapping.parts import Constant, VariableSource
+from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
+from app.mapping.fields import Constant, VariableSource
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Route, Store
 from app.model.event import Event
 
@@ -18,32 +18,36 @@ Remark = Callable[[Route, Event, Store], Iterator[str]]
 
 
 def tell(remark: Remark, payload: dict[str, Any], store: Store | None = None, **fields: Any) -> list[str]:
-    route = Route("r", "order_create", "gallabox", "t", **fields)
+    route = Route.model_construct(name="r", event="order_create", provider="gallabox", template="t", **fields)
     return list(remark(route, Event("e", "nector", "order_create", None, b"", payload, 1), store or Store()))
 
 
 @pytest.mark.parametrize(
     ("payload", "told"),
     [
-        ({"mobile": "9800000001"}, []),
-        ({"mobile": "+919800000001", "country": "US"}, []),
-        ({"mobile": "98", "country": "US"}, []),
-        ({"mobile": "9800000001", "country": "IN"}, []),
-        ({"mobile": "9175550143", "country": "US"}, ["the number was read as one of US (`country`)"]),
+        ({"mobile": "9800000001"}, "as one of IN (`store.country`)"),
+        ({"mobile": "+919800000001", "country": "US"}, "by its own code"),
+        ({"mobile": "98", "country": "US"}, ""),
+        ({}, ""),
+        ({"mobile": "9800000001", "country": "IN"}, "as one of IN (`country`)"),
+        ({"mobile": "9175550143", "country": "US"}, "as one of US (`country`)"),
         (
             {"mobile": "9175550143", "customer": {"default_address": {"country_code": "US"}}},
-            ["the number was read as one of US (`customer.default_address.country_code`)"],
+            "as one of US (`customer.default_address.country_code`)",
         ),
     ],
 )
-def test_number_that_was_read_by_the_events_country_is_told(payload: dict[str, Any], told: list[str]) -> None:
-    assert tell(remark_on_number, payload) == told
+def test_country_by_which_a_number_was_read_is_told(payload: dict[str, Any], told: str) -> None:
+    route = Route.model_construct(name="r", event="order_create", provider="gallabox", template="t")
+    event = Event("e", "nector", "order_create", None, b"", payload, 1)
+    assert describe_reading(route, event, Store()) == told
 
 
 @pytest.mark.parametrize(
     ("expire", "day_ends", "told"),
     [
-        ("2026-12-31", "", []),
+        ("2026-12-31", "", ["valid_until (`expire`) is a whole day: until 24:00 in Asia/Kolkata"]),
+        ("31 Dec 2026", "", ["valid_until (`expire`) is a whole day: until 24:00 in Asia/Kolkata"]),
         ("2026-12-31", "22:00", ["valid_until (`expire`) is a whole day: until 22:00 in Asia/Kolkata"]),
         ("2026-12-31T00:00:00Z", "24:00", ["valid_until (`expire`) is a whole day: until 24:00 in Asia/Kolkata"]),
         ("2026-12-31T00:00:00Z", "", []),
@@ -53,7 +57,7 @@ def test_number_that_was_read_by_the_events_country_is_told(payload: dict[str, A
     ],
 )
 def test_deadline_that_is_a_whole_day_is_told(expire: Any, day_ends: str, told: list[str]) -> None:
-    store = Store(day_ends=day_ends)
+    store = Store.model_construct(day_ends=day_ends)
     assert tell(remark_on_day, {"expire": expire}, store, valid_until=COMPILER.compile("expire")) == told
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,8 @@ def read_summary(out: str) -> dict[str, str]:
 def test_every_route_is_accepted_and_delivered_in_plain_text(
     folder: Path, run_program: Callable[..., Any], places: dict[str, str]
 ) -> None:
-    started = time.monotonic()
     done = run_program("demo", folder=folder, environment=places)
     assert (done.code, done.err) == (0, "")
-    assert time.monotonic() - started < 30
     assert read_summary(done.out) == dict.fromkeys(ROUTES, "right")
     assert done.out.endswith("\n11 of 11 messages accepted and delivered\n")
     assert re.search(r"^total +11 +11 100% +11 100% +11 100% ", done.out, re.MULTILINE)  # what `report` says of it

@@ -1,4 +1,4 @@
-"""`nector-relay serve`: what it refuses and with which code, and how it stops (DESIGN §3.2, §4.10)."""
+"""`nector-relay serve`: what it refuses and with which code, and how it stops."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ async def test_the_guides_example_is_such_a_story(relay: Any, sandbox: Any, tell
     await relay.wait_for(id_, "accepted", seconds=20)
     await report(relay, id_, "delivered")
     delivery = await relay.delivery(id_)
-    page = (ROOT / "docs/operating.md").read_text().split("\n## Reading a story\n")[1]
+    page = (ROOT / "docs/runbook.md").read_text().split("\n## Reading a story\n")[1]
     head, _, route, *lines = page.split("```text\n")[1].split("\n```")[0].splitlines()
     assert head.endswith(": accepted, delivered")
     assert f"config/relay.yaml:{delivery['config']['line']} (" in route

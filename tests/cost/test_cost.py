@@ -40,8 +40,12 @@ def bounds() -> Any:
     return json.loads(BOUNDS.read_text())
 
 
+@pytest.mark.timeout(180)
 def test_an_event_and_its_receipts_cost_no_more_than_they_did(bounds: Any) -> None:
-    assert find_dearer(measure(), bounds) == []
+    found = find_dearer(measure(), bounds)
+    for _ in range(2):  # which of ten at once share a commit, a busy machine decides: what costs more does so each time
+        found = found and find_dearer(measure(), bounds)
+    assert found == []
 
 
 def test_control_a_row_more_for_every_change_is_dearer(bounds: Any) -> None:

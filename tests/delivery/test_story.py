@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from app.delivery.holds import read_at
-from app.delivery.story import advise, tell_story
+from app.delivery.story import SENTENCES, advise, tell_story
+from app.delivery.transitions import Cause
+from app.outbox.move import name_causes
 from app.values.instant import format_instant
 
 NOW = 1_790_000_000_000
@@ -18,8 +20,11 @@ def at(seconds: float) -> str:
     return format_instant(NOW + int(seconds * 1_000))
 
 
-def state(seconds: float, value: str, reason: str | None = None, detail: str = "") -> dict[str, Any]:
-    return {"at": at(seconds), "kind": "state", "value": value, "reason": reason, "detail": detail}
+def state(
+    seconds: float, value: str, reason: str | None = None, detail: str = "", cause: str | None = None
+) -> dict[str, Any]:
+    row = {"at": at(seconds), "kind": "state", "value": value, "reason": reason, "detail": detail}
+    return {**row, "cause": cause, "attempt": None}
 
 
 def report(seconds: float, value: str, kind: str = "receipt", **fields: Any) -> dict[str, Any]:
@@ -75,11 +80,15 @@ def delivery(*timeline: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "config": {"hash": "1a2b3c4d5e6f", "line": 41, "name": "config/relay.yaml", "in_force": True},
         "attempt_list": [],
         "receipts": [],
-        "timeline": list(timeline),
+        "timeline": name_causes(timeline),
         "hold_changes": [],
         "siblings": [],
     }
     return standard | fields
+
+
+def test_every_cause_has_its_sentence_but_for_those_of_a_beginning() -> None:
+    assert set(SENTENCES) == set(Cause) - {Cause.MADE, Cause.REPLAYED, Cause.CLAIMED}
 
 
 def tell(told: dict[str, Any], skipped: int = 3) -> list[tuple[float, str]]:

@@ -196,6 +196,17 @@ STORIES: Mapping[str, Story] = {
             count("relay_requests_refused_total", kind="webhook", reason="busy"): "0+9x30",
         },
     ),
+    "RelayConnectionsFull": Story(
+        {count("relay_connections_ended_total", reason="address"): "0 0 30 30x20"},
+        8,
+        {
+            count("relay_connections_ended_total", reason="full"): "0 0 9 9x20",
+            count("relay_connections_ended_total", reason="late"): "0+9x20",
+        },
+    ),
+    "RelayLogDropped": Story(
+        {count("relay_log_lines_dropped_total"): "0 0 1 1x20"}, 8, {count("relay_log_lines_dropped_total"): "7x20"}
+    ),
     "RelayAnswersSlowly": Story(
         fill("relay_accept_seconds", "0+120x200"), 20, fill("relay_accept_seconds", "0+100x200")
     ),

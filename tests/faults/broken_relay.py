@@ -23,6 +23,7 @@ from app.outbox.close import Ending
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Tx
 from app.outbox.values import Closed, DeliveryState
+from app.providers import client
 from app.providers import redact as redacting
 from app.relay import lane
 from app.relay import relay as relaying
@@ -115,7 +116,7 @@ def show_everything() -> None:
         phone.mask_phone: lambda number: number,
         reading._mask_value: lambda value: value,
         redacting.redact: lambda text, _secrets: text,
-        redacting.strike_values: lambda outcome, _message: outcome,
+        client.strike_values: lambda outcome, _message: outcome,
     }
     for module in [module for name, module in sys.modules.items() if name.startswith("app.")]:
         for name, value in list(vars(module).items()):

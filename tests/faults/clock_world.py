@@ -26,7 +26,7 @@ from app.outbox.close import recover_open_attempts
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import settings_types
-from app.providers.client import Sent
+from app.providers.base import Sent
 from app.relay.dispatcher import Dispatcher, Retention
 from app.relay.lane import LaneParts
 from app.relay.snapshot import Snapshot, build_snapshot

@@ -23,7 +23,8 @@ from app.outbox.claim import Claim, claim_due
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Job, Tx
 from app.outbox.values import Closed
-from app.providers.client import ProviderClient, Sent
+from app.providers.base import Sent
+from app.providers.client import ProviderClient
 from app.relay import dispatcher as dispatch
 from app.relay import lane, relay
 from app.relay import reload as rules

@@ -1,4 +1,4 @@
-"""Which fault of a provider comes to what: reliability.md §2.6 and T7, a row for each form of a fault."""
+"""Each fault of a provider and what it comes to, a row for each form of a fault."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Row:
 
 
 REFUSED = "nobody listens"
-# reliability.md T7. A fault that has several forms shares its thousand messages among them.
+# A fault that has several forms shares its thousand messages among them.
 FAULTS: Mapping[str, Sequence[Row]] = {
     "refuse": [Row(REFUSED, NOT_SENT, tries=3, requests=0)],
     "reset": [

@@ -47,7 +47,7 @@ def measure_rate(instants: list[float]) -> float:
 
 
 def check(drained: Drained) -> None:
-    """Hold the run to reliability.md T6 and T13."""
+    """Hold the run to what docs/guarantees.md says of an outage."""
     deliveries, deadlines = drained.queue.deliveries, drained.deadlines
     assert drained.dead_requests <= MOST_REQUESTS
     numbers = [number for _, number in drained.taken]

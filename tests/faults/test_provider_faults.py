@@ -15,14 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 import uvloop
 
 from app.model.delivery import Outcome, Retryable, Uncertain
 from app.model.message import Message
 from app.providers import client
-from app.providers.base import Provider, Request, Response
-from app.providers.client import ProviderClient, Sent
+from app.providers.base import Provider, Request, Response, Sent
+from app.providers.client import ProviderClient
 from tests.faults.fault_sending import (
     MESSAGE,
     FaultProcess,
@@ -141,6 +142,19 @@ async def test_control_whoever_takes_any_2xx_for_accepted_is_caught(server: Faul
     assert {line.split(":")[0] for line in wrong} == named
 
 
+class Following(httpx2.AsyncBaseTransport):
+    """Carries a request wherever its answer leads."""
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+        self._client = httpx2.AsyncClient(transport=transport, follow_redirects=True)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return await self._client.send(request, stream=True)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
 async def test_control_whoever_follows_redirects_is_caught() -> None:
     """The redirects of the table lead to the metadata address; these lead to a trap that counts."""
     for following in (True, False):
@@ -148,7 +162,8 @@ async def test_control_whoever_follows_redirects_is_caught() -> None:
             moved = f"HTTP/1.1 307 Moved\r\nlocation: http://127.0.0.1:{trap.port}/\r\ncontent-length: 0\r\n\r\n"
             async with open_fault(answering(moved.encode())) as server:
                 sender = ProviderClient(timeout_ms=PATIENT_MS, concurrency=1)
-                sender._http.follow_redirects = following
+                if following:
+                    sender._transport = Following(sender._transport)
                 sent = await sender.send(build_account("gallabox", f"http://127.0.0.1:{server.port}"), MESSAGE, "d-1")
                 await sender.close()
                 assert len(server.requests) == 1

@@ -161,7 +161,7 @@ def sign_receipt(delivery_id: str, status: str) -> tuple[bytes, dict[str, str]]:
 async def test_accepted_and_never_answered_is_one_message_and_settled_by_its_receipt(
     open_relay: Callable[..., Any],
 ) -> None:
-    """failure-stories.md T1."""
+    """T1 of docs/decisions/2026-11-23-the-fault-model.md."""
     port = find_closed_port()
     async with open_fault(ANSWERS["accept and hang"]) as silent:
         accounts = {"silent": (f"http://127.0.0.1:{silent.port}", 2_000), "away": (f"http://127.0.0.1:{port}", 20_000)}

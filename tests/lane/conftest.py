@@ -18,7 +18,7 @@ from app.model.event import Event
 from app.model.message import Message
 from app.observe.metrics import Metrics
 from app.outbox.values import DeliveryFilter, LaneState
-from app.providers.client import Sent
+from app.providers.base import Sent
 from app.relay.lane import Lane, LaneParts, Turns
 from tests.outbox.methods import SqliteOutbox
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from app.mapping.expression import Expression
+from app.mapping.fields import Constant
 from app.mapping.parse import Parsed
-from app.mapping.parts import Constant
 from app.mapping.rules import Config
 
 ROOT = Path(__file__).parents[2]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import math
-import time
+import re
+import sys
+from collections.abc import Callable
+from cProfile import Profile
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from app.mapping import document
 from app.mapping.document import MAX_BYTES, Mark, read_document
 from app.values.number import SentFloat
 
@@ -151,11 +156,57 @@ def test_two_hundred_routes_are_read() -> None:
     assert read_document(text).problems == ()
 
 
+PIECES = ["[", "{", "- ", "? ", "a: ", '"', "!", "&a ", "{},", "[],", "- a\n", "---\n", "%a b\n"]
+LENGTH = 3_000
+
+
+def measure_cost(read: Callable[[str], object], text: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many calls a reading takes, and for what looks back and forth in a line the square of its length."""
+    squares = 0
+
+    def watch(pattern: re.Pattern[str]) -> Any:
+        def search(line: str) -> re.Match[str] | None:
+            nonlocal squares
+            squares += len(line) ** 2
+            return pattern.search(line)
+
+        return SimpleNamespace(search=search)
+
+    with monkeypatch.context() as patch:
+        for name in ("_SPLIT_BY_COMMA", "_SPLIT_BY_COLON"):
+            patch.setattr(document, name, watch(getattr(document, name)))
+        before, profile = sys.getprofile(), Profile()
+        try:
+            profile.runcall(read, text)
+        finally:
+            sys.setprofile(before)
+    return squares + sum(entry.callcount for entry in profile.getstats())
+
+
+def measure_growth(read: Callable[[str], object], piece: str, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Return how many times as much a text of twice as many pieces costs."""
+    short, long = (piece * (length // len(piece)) for length in (LENGTH, 2 * LENGTH))
+    return measure_cost(read, long, monkeypatch) / measure_cost(read, short, monkeypatch)
+
+
 @pytest.mark.parametrize(
-    "piece", ["[", "{", "- ", "? ", "a: ", '"', "!", "&a ", "{},", "[],", "- a\n", "---\n", "%a b\n"]
+    ("start", "piece"), [*(("", piece) for piece in PIECES), *(("[", piece) for piece in PIECES if piece not in "[{")]
 )
-def test_hostile_text_ends_soon_and_never_raises(piece: str) -> None:
-    started = time.process_time()
-    read_document(piece * (10_000 // len(piece)))
-    read_document("[" + piece * (10_000 // len(piece)))  # the tracer of coverage takes eight times as long
-    assert time.process_time() - started < 5
+def test_hostile_text_of_twice_the_length_costs_at_most_twice_and_never_raises(
+    start: str, piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert measure_growth(lambda text: read_document(start + text), piece, monkeypatch) < 2.2
+
+
+def test_a_pattern_that_looked_through_whole_lines_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_LONGEST_LINE", 10**9)
+    assert measure_growth(read_document, '"', monkeypatch) > 2.2
+
+
+def test_a_reader_that_began_anew_at_every_line_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(text: str) -> None:
+        lines = text.splitlines(keepends=True)
+        for number in range(0, len(lines), 150):
+            read_document("".join(lines[:number]))
+
+    assert measure_growth(read, "- a\n", monkeypatch) > 2.2

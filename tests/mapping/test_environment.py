@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.mapping.environment import is_secret_key
+from app.mapping.fields import Constant
 from app.mapping.parse import Parsed
-from app.mapping.parts import Constant
+from app.mapping.provider import is_secret_key
 from app.mapping.rules import Config, Route
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_what_an_unset_variable_leaves_wrong_is_not_told_as_well(
 ) -> None:
     parsed = parse(with_route('provider: bitespeed, template: t, valid_for: "${HOURS}", when: "${WHEN}"'))
     assert [problem.unset for problem in parsed.problems] == [True, True]
-    assert config_of(parsed).routes[0].valid_for_ms == 86_400_000
+    assert config_of(parsed).routes[0].valid_for == 86_400_000
 
 
 def test_an_unset_variable_in_what_a_route_needs_leaves_the_route_out(

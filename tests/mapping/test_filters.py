@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.mapping.expression import ExpressionCompiler, Failed, Missing
+from app.mapping.expression import Failed, Missing
+from app.mapping.grammar import ExpressionCompiler
 from app.values.number import SentFloat
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")

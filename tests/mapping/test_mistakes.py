@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.mapping.expression import ExpressionCompiler
-from app.mapping.grammar import ExpressionError, explain_syntax, find_hyphen
+from app.mapping.grammar import ExpressionCompiler, ExpressionError
+from app.mapping.mistakes import explain_syntax, find_hyphen
 
 CUT = "in YAML, ` #` and a comma inside [ ] end a value: put the whole of it in quotes"
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")

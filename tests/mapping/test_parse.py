@@ -10,8 +10,8 @@ import pytest
 from pydantic import Field, SecretStr, model_validator
 
 from app.mapping.expression import Expression
+from app.mapping.fields import Constant
 from app.mapping.parse import Parsed, parse_config
-from app.mapping.parts import Constant
 from app.mapping.problems import Problem, format_problem
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config, Store
@@ -239,7 +239,7 @@ def test_the_store_is_canonical(
     )
     assert config_of(parse(text)).store == Store(country="AE", timezone="Asia/Dubai", locale="en_AE")
     assert config_of(parse(with_route("provider: bitespeed, template: t"))).store == Store(
-        "IN", "Asia/Kolkata", "en_IN"
+        country="IN", timezone="Asia/Kolkata", locale="en_IN"
     )
 
 
@@ -296,8 +296,9 @@ def test_a_recipient_may_have_its_country(
     country: str | Constant | None,
 ) -> None:
     route, *_ = config_of(parse(with_route(f"{ROUTE}recipient: {recipient}"))).routes
-    assert (route.recipient and route.recipient.source) == number
-    assert (route.country.source if isinstance(route.country, Expression) else route.country) == country
+    found = route.recipient
+    assert (found.number and found.number.source) == number
+    assert (found.country.source if isinstance(found.country, Expression) else found.country) == country
 
 
 @pytest.mark.parametrize(

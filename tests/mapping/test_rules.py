@@ -4,16 +4,19 @@ from typing import Any
 
 import pytest
 
-from app.mapping.expression import ExpressionCompiler
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, explain_routes, match_route
 from app.model.event import Event
+from app.sources import SOURCE
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 
 
 def make_route(name: str, topic: str = "coupon_create", when: str | None = None) -> Route:
     condition = None if when is None else COMPILER.compile(when)
-    return Route(name=name, topic=topic, provider="gallabox", template="t", when=condition)
+    return Route.model_construct(
+        name=name, event=SOURCE.canonical_topic(topic), provider="gallabox", template="t", when=condition
+    )
 
 
 def make_event(payload: dict[str, Any], topic: str = "coupon_create") -> Event:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.mapping.expression import ExpressionCompiler
-from app.mapping.grammar import ExpressionError
+from app.mapping.grammar import ExpressionCompiler, ExpressionError
 from app.mapping.parse import Parsed
 from app.mapping.template_entries import parse_templates
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.authoring.page import draw_page
 from app.authoring.preview import preview_message, print_preview
+from app.mapping.fields import ButtonSource
 from app.mapping.parse import Parsed
-from app.mapping.parts import ButtonSource
 from app.mapping.rules import Config, Route
 from app.mapping.template import BUTTON_KINDS, Templates, show_message
 from app.mapping.template_entries import dump_templates, parse_templates

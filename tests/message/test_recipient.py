@@ -5,17 +5,22 @@ from typing import Any
 
 import pytest
 
-from app.mapping.expression import Expression, ExpressionCompiler
-from app.mapping.parts import Constant, Source
+from app.mapping.expression import Expression
+from app.mapping.fields import Constant, Source
+from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Store
 from app.message.recipient import Recipient, find_customer, find_recipient
 from app.model.delivery import Delivery, Reason, State
-from app.model.event import Customer
+from app.model.event import Customer, Event
 from app.sources import SOURCE
 from app.values.phone import PhoneFault
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 STORE = Store()
+
+
+def make_event(payload: dict[str, Any]) -> Event:
+    return Event("e", SOURCE.name, "coupon_create", None, b"", payload, 0)
 
 
 def find_number(
@@ -248,7 +253,7 @@ def test_recipient_tells_by_which_country_it_was_read() -> None:
     ],
 )
 def test_whom_an_event_is_about_is_read_as_the_recipient_is(payload: dict[str, Any], customer: Customer) -> None:
-    assert find_customer(payload, (), STORE) == customer
+    assert find_customer(make_event(payload), (), STORE) == customer
 
 
 @pytest.mark.parametrize(
@@ -278,7 +283,7 @@ def test_a_number_that_a_delivery_has_is_not_read_again(
 
     monkeypatch.setattr("app.message.recipient.find_recipient", count)
     deliveries = [make_delivery(recipient) for recipient in recipients]
-    assert find_customer({"user_mobile": written}, deliveries, STORE).number == "+919800000001"
+    assert find_customer(make_event({"user_mobile": written}), deliveries, STORE).number == "+919800000001"
     assert len(reads) == read
 
 

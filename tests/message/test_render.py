@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -8,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.mapping.expression import ExpressionCompiler
-from app.mapping.parts import ButtonSource, Constant, HeaderSource, Source, VariableSource
-from app.mapping.rules import Route, Store
+from app.mapping.fields import ButtonSource, Constant, HeaderSource, Source, VariableSource
+from app.mapping.grammar import ExpressionCompiler
+from app.mapping.rules import RecipientFields, Route, Store
 from app.message.components import encode_suffix
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.delivery import Reason
@@ -30,7 +29,9 @@ def read_source(source: str | Constant) -> Source:
 
 def make_route(*variables: str | Constant, **others: Any) -> Route:
     sources = tuple(VariableSource(None, read_source(source)) for source in variables)
-    return Route("r", "coupon_create", "gallabox", "tpl", variables=sources, **others)
+    return Route.model_construct(
+        name="r", event="coupon_create", provider="gallabox", template="tpl", variables=sources, **others
+    )
 
 
 def make_event(**payload: Any) -> Event:
@@ -57,7 +58,7 @@ def test_message_is_rendered_as_the_design_says() -> None:
 def test_variables_keep_their_names_and_order() -> None:
     route = make_route()
     named = (VariableSource("b", Constant(text=" Acme ")), VariableSource("a", COMPILER.compile("amount")))
-    message = render_message(dataclasses.replace(route, variables=named), make_event(**PHONE, amount=5), STORE)
+    message = render_message(route.model_copy(update={"variables": named}), make_event(**PHONE, amount=5), STORE)
     assert isinstance(message, Message)
     assert message.variables == (Variable("b", "Acme"), Variable("a", "5"))
 
@@ -130,7 +131,8 @@ def test_every_faulty_variable_is_named() -> None:
 
 
 def test_faulty_variable_is_called_by_its_name_if_it_has_one() -> None:
-    route = dataclasses.replace(make_route(), variables=(VariableSource("coins", COMPILER.compile("amount")),))
+    variables = (VariableSource("coins", COMPILER.compile("amount")),)
+    route = make_route().model_copy(update={"variables": variables})
     assert render_message(route, make_event(**PHONE), STORE) == Unrendered(
         Reason.VARIABLE_MISSING, "variable coins (`amount`) is missing"
     )
@@ -149,7 +151,7 @@ def test_missing_recipient_wins_over_missing_variable() -> None:
 
 
 def test_route_may_name_the_recipient() -> None:
-    route = make_route(recipient=COMPILER.compile("friend.mobile"))
+    route = make_route(recipient=RecipientFields.model_construct(number=COMPILER.compile("friend.mobile")))
     message = render_message(route, make_event(**PHONE, friend={"mobile": "9800000002"}), STORE)
     assert isinstance(message, Message)
     assert message.recipient == "+919800000002"
@@ -301,7 +303,7 @@ def test_deadline_is_the_earlier_of_the_two(expire: Any, deadline: int) -> None:
 
 
 def test_deadline_without_valid_until_is_valid_for() -> None:
-    assert compute_deadline(make_route(valid_for_ms=7), make_event(), STORE) == NOW + 7
+    assert compute_deadline(make_route(valid_for=7), make_event(), STORE) == NOW + 7
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def shop(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any]) -> 
 
 
 def restore(copy: Path, database: Path) -> None:
-    """Put a copy back as the operating guide says."""
+    """Put a copy back as the runbook says."""
     for name in ("relay.db", "relay.db-wal", "relay.db-shm"):
         database.with_name(name).unlink(missing_ok=True)
     shutil.copy(copy, database)

@@ -191,7 +191,7 @@ def test_success_with_an_error_in_it_is_never_accepted(
     assert replace(outcome, detail="") == expected
 
 
-def expected_outcome(status: int) -> Any:  # noqa: C901 - the table of DESIGN §4.4-4.5, line for line
+def expected_outcome(status: int) -> Any:  # noqa: C901 - a table, line for line
     """Return (class, reason, scope) of an answer with an empty body; None scope: has none."""
     match status:
         case 401 | 403:

@@ -1,4 +1,4 @@
-"""From a provider's answer to the hold it sets: the table of wire-facts §4.3 and the statuses, through every type."""
+"""From a provider's answer to the hold it sets: WhatsApp's codes and the statuses, through every type."""
 
 from __future__ import annotations
 

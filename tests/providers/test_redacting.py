@@ -4,7 +4,8 @@ import pytest
 
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain
 from app.model.message import Button, Header, Message, Variable
-from app.providers.redact import redact, strike_values
+from app.providers.client import strike_values
+from app.providers.redact import redact
 
 
 @pytest.mark.parametrize(

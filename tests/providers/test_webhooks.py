@@ -14,6 +14,7 @@ from app.model.delivery import Reason, Scope
 from app.model.receipt import Notice, Receipt, ReceiptStatus
 from app.providers.base import Provider
 from app.providers.signature import read_challenge
+from app.providers.trouble import META_CODES
 from app.providers.webhook import MAX_BYTES, parse_webhook
 
 FORM = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
@@ -200,7 +201,33 @@ def restriction(*kinds: str) -> Any:
     return change("account_update", event="ACCOUNT_RESTRICTION", restriction_info=info)
 
 
+def error(code: int) -> Any:
+    return {"code": code, "title": "x", "message": "x", "error_data": {"details": "x"}}
+
+
 BLOCKED = Notice(Reason.ACCOUNT_BLOCKED)
+QUIET_EVENTS = (
+    "ACCOUNT_VIOLATION", "AD_ACCOUNT_LINKED", "AUTH_INTL_PRICE_ELIGIBILITY_UPDATE", "MM_LITE_TERMS_SIGNED",
+    "BUSINESS_PRIMARY_LOCATION_COUNTRY_UPDATE", "PARTNER_ADDED", "PARTNER_APP_INSTALLED", "PARTNER_APP_UNINSTALLED",
+    "PARTNER_CLIENT_CERTIFICATION_STATUS_UPDATE", "PARTNER_REMOVED", "VOLUME_BASED_PRICING_TIER_UPDATE",
+)  # fmt: skip
+HOLD = {  # the provider, by the same table as an answer's
+    Reason.CREDENTIALS_REFUSED: (0, 3, 10, 190, 200, 299, 131005),
+    Reason.ACCOUNT_BLOCKED: (
+        33, 368, 130497, 131031, 131037, 131045, 131048, 131064, 133000, 133005, 133006, 133007, 133008, 133009, 133010,
+        133015, 134011,
+    ),
+    Reason.BALANCE_EMPTY: (131042,),
+}  # fmt: skip
+PASS = {  # only told: the next answer says whether it still holds, and pauses its lane
+    Reason.RATE_LIMITED: (4, 17, 613, 80007, 80008, 130429, 133016),
+    Reason.UNAVAILABLE: (2, 131016, 131057, 133004),
+}
+OF_ONE_MESSAGE = (
+    1, 100, 130472, 131000, 131001, 131002, 131008, 131009, 131021, 131026, 131030, 131047, 131049, 131050, 131051,
+    131052, 131053, 131055, 131056, 131062, 131063, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016,
+    132018, 132068, 132069, 134100, 134101, 134102, 135000, 139999,
+)  # fmt: skip
 META = [
     *((template(word), [Notice(Reason.TEMPLATE_PAUSED, "coins", "en_US")]) for word in ("PAUSED", "DISABLED")),
     (template("REJECTED"), [Notice(Reason.TEMPLATE_REFUSED, "coins", "en_US")]),
@@ -212,15 +239,32 @@ META = [
     (change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": "DISABLE"}), [BLOCKED]),
     (change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": "REINSTATE"}), [Notice(None)]),
     (change("account_update", event="DISABLED_UPDATE", ban_info={"waba_ban_state": "SCHEDULE_FOR_DISABLE"}), []),
-    (change("account_update", event="ACCOUNT_DELETED"), [BLOCKED]),
-    (change("account_update", event="PARTNER_ADDED"), []),
-    (change("phone_number_quality_update", event="FLAGGED"), []),
-    (change("messages", errors=[{"code": 131031, "title": "locked"}]), [BLOCKED]),
-    (change("messages", errors=[{"code": 130429}, 7]), [Notice(Reason.RATE_LIMITED, passing=True)]),
-    (change("messages", errors=[{"code": 131026}]), []),
+    *((change("account_update", event=event), [BLOCKED]) for event in ("ACCOUNT_DELETED", "ACCOUNT_OFFBOARDED")),
+    (change("account_update", event="ACCOUNT_RECONNECTED"), [Notice(None)]),
+    *((change("account_update", event=event), []) for event in QUIET_EVENTS),
+    # They change how much may be sent a day, and say nothing of what is refused now.
+    *((change("phone_number_quality_update", event=event), []) for event in ("FLAGGED", "UNFLAGGED", "DOWNGRADE")),
+    *(
+        (change("messages", errors=[error(code), 7]), [Notice(reason)])
+        for reason, codes in HOLD.items()
+        for code in codes
+    ),
+    *(
+        (change("messages", errors=[error(code)]), [Notice(reason, passing=True)])
+        for reason, codes in PASS.items()
+        for code in codes
+    ),
+    *((change("messages", errors=[error(code)]), []) for code in OF_ONE_MESSAGE),
     ({"entry": [{"changes": [{"field": 1, "value": "x"}]}]}, []),
     (5, []),
 ]  # fmt: skip
+
+
+def test_every_code_that_we_know_is_in_the_table_of_notices() -> None:
+    told = [*HOLD.values(), *PASS.values(), OF_ONE_MESSAGE]
+    codes = [code for some in told for code in some]
+    assert len(codes) == len(set(codes))
+    assert {code for code in META_CODES if code not in range(201, 299)} == set(codes) - {139999}
 
 
 @pytest.mark.parametrize("type_", ["http", "bitespeed", "gallabox"])

@@ -14,9 +14,10 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.api.guard import BURST, CURES, LINE_MS, MOST_ADDRESSES, Admission, FailureLimit, LineLimit
+from app.api.guard import BURST, CURES, MOST_ADDRESSES, Admission, FailureLimit
 from app.api.problems import too_many
 from app.errors import ConfigError
+from app.observe.logs import LINE_MS, LineLimit
 from app.settings import read_settings
 from tests.conftest import SECRET, TOKEN, sign
 from tests.faults.conftest import start_relay  # noqa: F401  # a fixture

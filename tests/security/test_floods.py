@@ -13,11 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from app import providers as opening
 from app.errors import StoreError, is_passing
 from app.outbox.sqlite import reader
 from app.outbox.sqlite.file import open_reading
 from app.outbox.sqlite.reader import LateReader
-from app.providers import opening
 from tests.faults.conftest import find_port
 from tests.security.edge import attack, post_events, run_relay
 

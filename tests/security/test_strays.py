@@ -25,9 +25,9 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return stream
 
 
-def read_lines(printed: io.StringIO) -> list[dict[str, Any]]:
+def read_lines(printed: io.StringIO, event: str = "request.refused") -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in printed.getvalue().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == "request.refused"]
+    return [line for line in lines if line["event"] == event]
 
 
 async def count(relay: Any, kind: str, reason: str) -> float:
@@ -48,6 +48,8 @@ async def count(relay: Any, kind: str, reason: str) -> float:
         ("POST", "/webhooks/" + "a" * 99, {}, 0, 404, "receipt", "path", "/webhooks/" + "*" * 50),
         ("PUT", "/webhooks/nector", {}, 0, 405, "webhook", "method", None),
         ("DELETE", "/webhooks/gallabox", SIGNED, 0, 405, "receipt", "method", None),
+        ("POST", "/webhooks/nector", {**PROVED, "content-type": "text/plain"}, 0, 415, "webhook", "media_type", None),
+        ("POST", "/webhooks/nector", {**PROVED, "content-encoding": "gzip"}, 0, 415, "webhook", "media_type", None),
         ("POST", "/webhooks/nector", PROVED, 70_000, 413, "webhook", "too_long", None),
         ("POST", "/webhooks/gallabox", SIGNED, 5_000_000, 413, "receipt", "too_long", None),
     ],
@@ -80,11 +82,30 @@ async def test_what_looks_like_no_webhook_is_not_told(printed: io.StringIO, rela
     assert read_lines(printed) == []
 
 
-async def test_a_wrong_media_type_is_counted_with_its_line(printed: io.StringIO, relay: Any) -> None:
-    one = Stranger("POST", "/webhooks/nector", {**PROVED, "content-type": "text/plain"})
-    assert await one.ask(find_app(relay)) == 415
-    assert await count(relay, "webhook", "media_type") == 1
-    assert "content-type: send application/json" in printed.getvalue()
+@pytest.mark.parametrize(
+    ("headers", "detail"),
+    [
+        ({"content-type": "text/plain"}, "content-type: send application/json"),
+        ({"content-encoding": "gzip"}, "content-encoding: send the body uncompressed"),
+    ],
+)
+async def test_nothing_is_read_of_a_wrong_media_type(relay: Any, headers: dict[str, str], detail: str) -> None:
+    one = Stranger("POST", "/webhooks/nector", {**PROVED, **headers}, fill(70_000))
+    assert (await one.ask(find_app(relay)), one.asked) == (415, 0)
+    assert detail in one.body.decode()
+
+
+async def test_events_that_are_refused_are_told_once_a_minute_for_each_status(printed: io.StringIO, relay: Any) -> None:
+    bodies = (b"not JSON", b"not JSON", b"[]", b"{", b"[]")
+    answers = []
+    for body in bodies:
+        headers = {**sign(body, "lead_update"), "content-type": "application/json"}
+        answers.append((await relay.client.post("/webhooks/nector", content=body, headers=headers)).status_code)
+    assert answers == [400, 400, 422, 400, 422]
+    told = read_lines(printed, "event.refused")
+    assert [(line["http_status"], line["untold"]) for line in told] == [(400, 0), (422, 0)]
+    metrics = (await relay.ops("GET", "/metrics")).text
+    assert 'relay_events_total{result="refused",topic="other"} 5.0' in metrics
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_a_day_or_a_zone_that_does_not_exist_is_not_guessed(text: str) -> None:
 _TABLE = """
 import json
 from app.values.duration import parse_live_from
-from app.mapping.expression import ExpressionCompiler
+from app.mapping.grammar import ExpressionCompiler
 from app.values.instant import format_instant, parse_instant
 
 texts = ["2026-12-31", "2028-02-29", "2026-03-29T02:30:00", "2026-10-25T02:30", "2026-12-31T18:29:59Z", "1798741800"]

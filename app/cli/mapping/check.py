@@ -94,7 +94,9 @@ def _run(
     results = run_examples(config, read.templates.templates, now, new_uuid7)
     failed = sum(bool(result.problems) for result in results)
     found += [(name, problem) for result in results for problem in (*result.problems, *result.warnings)]
-    remarks = tuple(dict.fromkeys(remark for result in results for remark in result.remarks))
+    readings = dict.fromkeys(result.reading for result in results if result.reading)
+    told = [f"each number was read {', or '.join(readings)}"] if readings else []
+    remarks = tuple(dict.fromkeys([*told, *(remark for result in results for remark in result.remarks)]))
     found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
     untried = [route for route in config.routes if not route.examples]
     found += [(name, Problem("warning", route.line, route.column, *_describe_untried(route))) for route in untried]

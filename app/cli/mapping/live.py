@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template, Templates, gather_languages
-from app.providers import build_provider
+from app.providers import build_provider, open_client
 from app.providers.answers import is_success
 from app.providers.base import LIST_LIMIT_BYTES, Response, TemplateLister
 from app.settings import read_environment, read_settings
@@ -50,9 +50,6 @@ async def _fetch_all(
 
 async def _fetch_one(name: str, settings: ProviderSettings, lister: TemplateLister) -> list[Template] | str:
     """Return the list, or why there is none and what to do."""
-    # The client's libraries take a fifth of a second to load, which `check` without --live need not wait for.
-    from app.providers.opening import open_client  # noqa: PLC0415
-
     request = lister.list_templates_request()
     if request is None:
         return "needs `account_id:` to list its templates; Gallabox shows it in the dashboard's address"

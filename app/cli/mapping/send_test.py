@@ -20,6 +20,8 @@ from app.ids import new_uuid7
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Accepted, Outcome, describe_outcome
 from app.model.message import Message
+from app.providers import build_provider
+from app.providers import open_client as open_sender
 from app.relay.trial import VALID_MS, TestOrder, make_test_message
 from app.settings import read_environment, read_settings
 from app.values.duration import parse_duration
@@ -114,10 +116,6 @@ def _send_straight(order: TestOrder, path: Path | None, why: NoRelayError, *, as
 
 
 async def _ask(settings: ProviderSettings, message: Message, delivery_id: str) -> Outcome:
-    # The client's libraries take a fifth of a second to load, which no other command need wait for.
-    from app.providers import build_provider  # noqa: PLC0415
-    from app.providers.opening import open_client as open_sender  # noqa: PLC0415
-
     sender = await open_sender(settings, way=read_settings(read_environment()).way)
     try:
         sent = await sender.send(build_provider(settings), message, delivery_id, write_within_ms=VALID_MS, tries=1)

@@ -137,7 +137,7 @@ def _open_table(first: str, columns: Sequence[str] | Mapping[str, str]) -> Table
 
 def _find_unreported(answer: Mapping[str, Any]) -> str:
     """Return what to do about receipts that never came; "" where some did."""
-    where = "see Receipts in docs/operating.md"
+    where = "see Receipts in docs/install.md"
     if answer["total"]["accepted"] and not answer["total"]["reported"]:
         return "not one receipt came: they seem not to be set up, so what was delivered and read is not known; " + where
     silent = [row["key"] for row in answer["rows"] if row["accepted"] and not row["reported"]]

@@ -1,4 +1,4 @@
-"""`nector-relay check`: exit codes, lines and JSON of DESIGN §3.2."""
+"""`nector-relay check`: its exit codes, lines and JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ def test_the_bundled_file_without_an_environment_has_warnings_only(run: Callable
     assert lines
     assert all(LINE.match(line) and ": warning: the environment variable " in line for line in lines)
     assert re.fullmatch(r"config/relay\.yaml: 11 routes, (\d+) of \1 examples right, 0 errors, 6 warnings", summary)
-    assert done.err == ""
+    readings = ("as one of IN (`store.country`)", "as one of IN (`customer.country`)", "by its own code")
+    assert done.err.splitlines() == [
+        f"note: each number was read {', or '.join(readings)}",
+        "note: valid_until (`expire`) is a whole day: until 24:00 in Asia/Kolkata",
+    ]
 
 
 def test_strict_makes_warnings_fail(run: Callable[..., Any]) -> None:
@@ -195,7 +199,7 @@ def test_what_was_made_of_an_example_is_told(run: Callable[..., Any], folder: Pa
     (folder / "abroad.yaml").write_text(ABROAD)
     done = run("check", "abroad.yaml")
     assert done.err.splitlines() == [
-        "note: the number was read as one of US (`default_address.country_code`)",
+        "note: each number was read as one of US (`default_address.country_code`)",
         "note: valid_until (`expire`) is a whole day: until 22:00 in Asia/Kolkata",
     ]
     assert 'abroad.yaml:13:9: warning: example 1 of route "mine": variable 1 shows INR' in done.out

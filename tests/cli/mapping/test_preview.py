@@ -14,7 +14,7 @@ import pytest
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "1250"}
 COINS_MESSAGE = """\
 ── coins-earned: gallabox · coins_earned
-to +919800000001
+to +919800000001, read as one of IN (`store.country`)
 ╭─
 │ Hi Riya, you just earned 1,250 coins. 🎉 They are
 │ in your wallet, ready for your next order.
@@ -137,7 +137,7 @@ def test_golden_files_are_written_once_and_then_compared(run: Callable[..., Any]
     text = (folder / "golden/coins-earned.txt").read_text()
     assert text.startswith(
         "coins-earned: walletreward_create → gallabox · coins_earned · en · utility\n\n"
-        "── example 1\nto +919800000001\n╭─\n"
+        "── example 1\nto +919800000001, read as one of IN (`store.country`)\n╭─\n"
     )
     again = run("preview", "--golden", "golden")
     assert (again.code, again.out) == (0, "golden: 11 right, 0 not\n")

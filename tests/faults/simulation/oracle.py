@@ -1,4 +1,4 @@
-"""The invariants of reliability.md §2.0, held against what the providers saw and what the store holds.
+"""The promises of docs/guarantees.md, held against what the providers saw and what the store holds.
 
 Every check is made from outside, by SQL and by the true time, with none of the code that it judges.
 """

@@ -17,8 +17,7 @@ from app.model.event import Event
 from app.model.message import Message
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.providers.base import Provider
-from app.providers.client import Sent
+from app.providers.base import Provider, Sent
 from app.relay.dispatcher import Dispatcher, Retention
 from app.relay.lane import LaneParts
 from app.relay.snapshot import Snapshot

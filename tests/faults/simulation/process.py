@@ -16,7 +16,7 @@ from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer
 from app.outbox import close
-from app.providers.opening import OpenSender
+from app.providers.base import OpenSender
 from app.relay.dispatcher import Dispatcher, Retention
 from app.relay.intake import Answer, Intake, OutboxTaker, accept_event
 from app.relay.lane import LaneParts

@@ -14,8 +14,7 @@ from typing import Protocol
 
 from app.model.delivery import Outcome, Reason, Retryable, Uncertain
 from app.model.message import Message
-from app.providers.base import Provider, Response
-from app.providers.client import Sent
+from app.providers.base import Provider, Response, Sent
 from tests.faults.simulation.rules import TEMPLATES
 from tests.faults.simulation.trace import Trace
 

@@ -126,7 +126,7 @@ FIND_BROKEN: Mapping[str, str] = {
 
 
 def find_broken(path: Path) -> dict[str, list[Any]]:
-    """Return which of the invariants (reliability.md §2.0) a file does not hold, and where.
+    """Return which of the outbox's invariants a file does not hold, and where.
 
     Looks at a copy: what a dead process left half done is undone by whoever opens the file to write, and that is for
     the next start to do.

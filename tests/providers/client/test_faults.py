@@ -13,8 +13,8 @@ import pytest
 
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
-from app.providers.base import Provider
-from app.providers.client import ProviderClient, Sent
+from app.providers.base import Provider, Sent
+from app.providers.client import ProviderClient
 
 
 class Server(Protocol):

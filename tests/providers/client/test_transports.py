@@ -12,8 +12,8 @@ import pytest
 
 from app.model.delivery import Accepted, Outcome, Reason, Retryable, Uncertain
 from app.model.message import Message
-from app.providers.base import Provider, Request
-from app.providers.client import ProviderClient, Sent
+from app.providers.base import Provider, Request, Sent
+from app.providers.client import ProviderClient
 
 
 class Server(Protocol):

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from app.mapping.provider import ProviderSettings
+from app.mapping.provider import DIRECT, ProviderSettings, Way
 from app.model.delivery import Accepted, Reason, Retryable
 from app.model.message import Message
-from app.model.way import DIRECT, Way
-from app.providers import build_provider, settings_types
-from app.providers.opening import open_client
+from app.providers import build_provider, open_client, settings_types
 from tests.faults.certificates import load_certificate, make_certificates
 
 ANSWER = b'{"id": "m-1", "status": "ACCEPTED"}'

@@ -1,0 +1,128 @@
+"""Mistakes in an expression are named with their cure: it cannot be read, or it can be, and is never meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from app.mapping.expression import Expression, Failed, Missing
+from app.mapping.problems import Path
+from app.mapping.template import LIMITS
+from app.values.instant import parse_instant
+from app.values.text import LINK_LIMIT, VALUE_LIMIT, clean_text, is_link, write_scalar
+
+_QUOTED_TEXTS = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_CUT = "in YAML, ` #` and a comma inside [ ] end a value: put the whole of it in quotes"
+_FIXED_TEXT = re.compile(r"[^\W\d]\w*[.,!]?(?: [\w.,!&-]+)+")
+_ONLY_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
+_HYPHENATED = re.compile(r"[^\W\d]\w*-[^\W\d]\w*")
+# Looked for in this order, outside of quoted texts: (pattern, what is wrong, the cure).
+_FOREIGN: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(pattern), message, hint)
+    for pattern, message, hint in (
+        ("[\u2018-\u201f]", "typographic quotes do not mark a text", 'write straight ones: "Gold"'),
+        ("[\"']", "a quote is not closed", _CUT),
+        (r"\$", "`$` does not stand before a property", "write its name alone: user_name"),
+        ("&&", "`&&` is not known here", "write `and`"),
+        (r"\|\|", "`||` is not known here", 'write `or`; for what may be missing: user_name | default("there")'),
+        (r"\?\?", "`??` is not known here", 'for what may be missing: user_name | default("there")'),
+        (r"\?", "`… ? … : …` is not known here", "write `a if b else c`"),
+        ("[=!]==", "`===` is not known here", "compare with == or !="),
+        ("<>", "`<>` is not known here", "compare with !="),
+        ("=[<>]", "`=>` is not known here", "compare with >= or <="),
+        (r"!(?=\s*[\w(])", "`!` is not known here", "write `not`"),
+        (r"\|\s*\w+\s*:", "the argument of a filter stands in brackets", 'write user_name | default("there")'),
+        ("(?<![=!<>])=(?!=)", "the expression should end before `=`", "compare with =="),
+        (r"\b(?:AND|OR|NOT|IN|IS)\b", "`and`, `or`, `not`, `in` and `is` are written in small letters", ""),
+        (r"\bcontains\b", "`contains` is not known here", 'write "VIP" in user_tags'),
+    )
+)
+
+
+_INSTANTS = frozenset({"valid_until", "limited_time_offer"})
+_DATE = re.compile(r"(?<![\w./-])(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[-/]\d{1,2}[-/]\d{2,4})(?![\w./-])")
+_PLACE = re.compile(r"[^\W\d][\w.]*(?:/[\w.]+)+")
+_FILE = re.compile(r"[^\W\d]\w*\.(?:pdf|png|jpe?g|gif|webp|mp4|3gp|mov|txt|csv|docx?|xlsx?|pptx?|zip)", re.IGNORECASE)
+_DEFAULT = re.compile(r"\|\s*d(?:efault)?\(\s*([^\W\d_]+)\s*\)\s*$")
+
+Fault = tuple[str, str]
+"""What is wrong, and the cure."""
+
+
+def explain_syntax(source: str, said: str) -> str:
+    """Return what is wrong with an expression that cannot be read, with its cure; `said` where nothing is known."""
+    if "{{" in source or "{%" in source:
+        return "{{ }} and {% %} do not belong here; write the expression without them: user_name | upper"
+    bare = _QUOTED_TEXTS.sub('""', source)
+    for pattern, message, hint in _FOREIGN:
+        if pattern.search(bare.replace('""', "")):
+            return f"{message}; {hint}" if hint else message
+    for opening, closing in ("()", "[]"):
+        if bare.count(opening) != bare.count(closing):
+            return f"a bracket {opening} {closing} lacks its other half; {_CUT}"
+    if source.strip().startswith(("http://", "https://")):
+        return "an address is no expression; a fixed one is written {text: https://…}"
+    if _ONLY_DATE.fullmatch(source.strip()):
+        return f"`{source.strip()}` is no expression; a fixed date is written '\"{source.strip()}\"'"
+    if _FIXED_TEXT.fullmatch(source.strip()):
+        return f"`{source.strip()}` is not the name of a property; a fixed text is written {{text: …}}"
+    return "the expression ends too early" if "end of" in said else said
+
+
+def find_hyphen(source: str) -> str | None:
+    """Return what is wrong with `product-name`, which would be read as a subtraction; None if nothing is."""
+    found = _HYPHENATED.search(_QUOTED_TEXTS.sub('""', source))
+    if found is None:
+        return None
+    before, _, after = found[0].partition("-")
+    return (
+        f"`{found[0]}` would be {before} minus {after}; a minus has blanks around it, "
+        f'and a key with a hyphen is written in brackets: product["{found[0]}"]'
+    )
+
+
+def find_constant_fault(key: str, text: str) -> Fault | None:
+    """Return what is wrong with a fixed text; `key`: what it fills."""
+    shown = clean_text(text)
+    limit = LINK_LIMIT if is_link(shown) or key == "url" else LIMITS.get(key, VALUE_LIMIT)
+    if not shown:
+        return "a fixed text cannot be empty", "write the text, or name a property"
+    if "{{" in shown:
+        return "{{ }} in a fixed text is sent as it stands", 'write an expression instead: "Dear " ~ user_name'
+    if len(shown) > limit:
+        return f"this text has {len(shown)} characters, and at most {limit} are sent", "shorten it"
+    return None
+
+
+def find_literal_fault(path: Path, source: Expression, timezone: str) -> Fault | None:
+    """Return what is wrong with an expression that reads nothing of the event."""
+    value, written = source.evaluate({}), source.source.strip()
+    if path[-1] in _INSTANTS:
+        if parse_instant(value, timezone, end_of_day=True) is not None:
+            return None
+        message = f"`{written}` is not a date: nothing would ever be sent"
+        return message, "name a property, such as expire; a fixed date has two pairs of quotes: '\"2026-12-31\"'"
+    if path[-1] in {"when", "recipient", "dedup_by"}:  # checks.py knows better what is wrong with these
+        return None
+    cure = f"a fixed text is written {{text: {written}}}"
+    if isinstance(value, Missing | Failed):
+        return f"`{written}` comes to nothing, whatever the event holds", cure
+    if not isinstance(value, str) and write_scalar(value) != written:
+        return f"`{written}` is arithmetic: every customer would read the same {write_scalar(value)}", cure
+    return None
+
+
+def find_name_fault(source: Expression, known: Collection[str]) -> Fault | None:
+    """Return what shows that a name was meant as something else; `known`: the names that events may well hold."""
+    bare, written = _QUOTED_TEXTS.sub('""', source.source), source.source.strip()
+    if found := _DATE.search(bare):
+        return f"`{found[0]}` is arithmetic, not a date", f'put it in quotes: "{found[0]}"'
+    if _PLACE.fullmatch(written) and source.names.isdisjoint(known):
+        cure = f"a fixed text is written {{text: {written}}}; a division has blanks around its /"
+        return f"`{written}` would be a division", cure
+    if _FILE.fullmatch(written) and written not in known:
+        return f"`{written}` is read as a property of the event", f"a fixed text is written {{text: {written}}}"
+    if (found := _DEFAULT.search(bare)) and found[1] not in known:
+        message = f'"{found[1]}" is read as a property of the event, and may be missing, too'
+        return message, f'a fixed text stands in quotes: default("{found[1]}")'
+    return None
