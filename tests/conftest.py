@@ -24,7 +24,8 @@ from app.mapping.rules import Config, Route
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
-from app.relay.relay import Relay
+from app.relay.intake import Take
+from app.relay.reload import Rules
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import read_settings
@@ -61,8 +62,18 @@ class Sandbox:
 class RunningRelay:
     """A relay inside the test's own loop; `client` posts to it without a socket."""
 
-    relay: Relay
+    relay: Any  # of either mode
+    rules: Rules
+    take: Take
     client: httpx2.AsyncClient
+
+    @property
+    def outbox(self) -> Any:
+        return self.relay.context.outbox
+
+    @property
+    def clock(self) -> Any:
+        return self.relay.shared.clock
 
     async def post(self, payload: Any, topic: str = "walletreward_create", **changes: Any) -> httpx2.Response:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -152,7 +163,7 @@ def open_relay(environment: dict[str, str]) -> OpenRelay:
             app.router.lifespan_context(app),
             httpx2.AsyncClient(transport=transport, base_url="http://relay.example") as client,
         ):
-            yield RunningRelay(app.state.relay, client)
+            yield RunningRelay(app.state.relay, app.state.rules, app.state.take, client)
 
     return open_one
 

@@ -129,7 +129,7 @@ def _read_ahead(by_ms: int) -> int:
 
 
 async def test_setting_the_wall_clock_does_not_make_a_relay_look_dead(relay: Any) -> None:
-    clock = relay.relay._clock
+    clock = relay.clock
     assert isinstance(clock, SteadyClock)
     for by_ms in (HOUR, -HOUR, 240 * HOUR):
         clock._read_wall = partial(_read_ahead, by_ms)
@@ -139,9 +139,9 @@ async def test_setting_the_wall_clock_does_not_make_a_relay_look_dead(relay: Any
 async def test_a_stuck_lane_is_noticed_while_the_wall_clock_stands_still(
     relay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standing = relay.relay._clock()
+    standing = relay.clock()
     monkeypatch.setattr("app.clock.time.time_ns", lambda: standing * 1_000_000)
-    (lane, *_) = relay.relay._dispatcher.lanes.values()
+    (lane, *_) = relay.relay.dispatcher.lanes.values()
     lane.looked_at -= 61
     assert (await relay.client.get("/healthz")).status_code == 503
 

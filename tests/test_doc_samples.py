@@ -16,6 +16,7 @@ from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
 from app.model.receipt import ReceiptStatus
 from app.providers import build_provider, settings_types
+from tests.providers.conftest import read_webhook
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -119,7 +120,7 @@ def test_a_sample_of_a_receipt_is_read_as_the_guide_says(block: Block) -> None:
     config = parse_sample(sample.text).config
     assert config is not None
     form = {"content-type": "application/x-www-form-urlencoded"} if kind == "text" else {}
-    (receipt,) = build_provider(config.providers[name]).read_receipts(form, block.text.strip().encode())
+    (receipt,) = read_webhook(build_provider(config.providers[name]), form, block.text.strip().encode()).receipts
     told = "63024" if name == "twilio" else "131026"
     assert (receipt.status, receipt.detail.startswith(told)) == (ReceiptStatus.FAILED, True)
     assert receipt.provider_message_id == {"gupshup": "gs-1", "interakt": "in-1", "wati": "wa-1", "twilio": "SM1"}[name]

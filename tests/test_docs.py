@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
+PAGES = tuple(
+    sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "bench").glob("*.md"), *(ROOT / "deploy").glob("*.md")])
+)
 GUIDE, RUNBOOK, REFERENCE, GLOSSARY = (
     DOCS / f"{name}.md" for name in ("mapping-guide", "runbook", "reference", "glossary")
 )
@@ -287,6 +289,42 @@ def test_every_log_line_is_listed() -> None:
 def test_every_key_of_a_route_is_listed() -> None:
     rows = read_rows(read_section(GUIDE, "Every key of a route"))
     assert {read_names(row[0])[0] for row in rows if read_names(row[0])} == set(RouteFields.model_fields)
+
+
+# -- the words of the code ------------------------------------------------------------------------
+
+
+def list_words() -> set[str]:
+    return {word for row in read_rows(GLOSSARY.read_text()) for word in row[0].split(", ")}
+
+
+def find_unexplained(names: Iterable[str], words: set[str]) -> list[str]:
+    """Return the names none of whose parts, as one or as many, the glossary has: `PastDelivery`, `recordings`."""
+    parts = {name: re.findall("[A-Z]?[a-z]+", name.replace("_", " ")) for name in names}
+    return [
+        name
+        for name, found in parts.items()
+        if not any({part.lower(), part.lower().removesuffix("s")} & words for part in found)
+    ]
+
+
+def list_classes(folder: str) -> list[str]:
+    texts = [path.read_text() for path in (ROOT / "app" / folder).glob("*.py")]
+    return [name for text in texts for name in re.findall(r"^class ([A-Z]\w+)", text, re.MULTILINE)]
+
+
+def test_the_glossary_has_the_words_of_the_code() -> None:
+    files = [
+        path.stem
+        for folder in ("model", "delivery", "outbox", "relay")
+        for path in (ROOT / "app" / folder).glob("*.py")
+        if path.stem not in {"__init__", "values"}
+    ]
+    assert find_unexplained([*files, *list_classes("model"), *list_classes("delivery")], list_words()) == []
+
+
+def test_control_a_word_that_the_glossary_lacks_is_found() -> None:
+    assert find_unexplained(["recordings", "PastDelivery", "Happening"], list_words()) == ["Happening"]
 
 
 # -- expressions -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api.problems import problem, unavailable
+from app.api.errors import problem, unavailable
 from app.observe.logs import Log
 
 MOST_HEADERS = 100

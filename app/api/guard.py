@@ -6,16 +6,15 @@ import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem, too_many, unauthorised
-from app.api.reading import BUDGET, CLOSE, BodyBudget, CountedBody, find_header, list_header, read_headers
-from app.api.webhooks import PATH
+from app.api.errors import RETRY_AFTER_S, BodyRefused, problem, unauthorised, unavailable
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit, Log
@@ -26,12 +25,15 @@ from app.sources import SOURCE
 from app.values.address import find_client, name_customer
 
 WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
+PATH = f"/webhooks/{SOURCE.name}"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
 # More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
 BURST = 300
 REFILL_MS = 1_000
 MOST_ADDRESSES = 4_096
+BUDGET = 32 * 1024 * 1024
+CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
 
 
 class Stray(StrEnum):
@@ -155,7 +157,10 @@ class Admission:
         """Return the answer to a request that failed its check, having counted it: 401, or 429 after too many."""
         address = self.note(scope, kind, mistake, **of)
         # Only who has failed is counted, and only what fails is limited: nobody can shut out a right secret.
-        return too_many() if address is not None and self._failures.count(address, self._clock()) else unauthorised()
+        if address is not None and self._failures.count(address, self._clock()):
+            detail = "too many requests that were not authorised"
+            return problem(429, detail, {"Retry-After": str(RETRY_AFTER_S)})
+        return unauthorised()
 
     def _answer_other(self, scope: Scope, kind: str) -> Response:
         """Return the answer to what is no POST: dashboards try a webhook's URL before they take it."""
@@ -190,7 +195,7 @@ class Admission:
             return _PASSES[RECEIPT]
         if scope["method"] != "POST":
             return self._answer_other(scope, RECEIPT)
-        mistake = provider.find_receipt_mistake(read_headers(scope), query)
+        mistake = provider.read_proof(read_headers(scope), query).find_mistake()
         if mistake is not None:
             self.metrics.receipts.labels(name, FORGED).inc()
             return self.refuse(scope, RECEIPT, mistake, provider=name)
@@ -214,13 +219,58 @@ class Admission:
         return self.refuse(scope, OPS, Mistake.OTHER if given else Mistake.MISSING)
 
 
+@dataclass(slots=True)
+class Budget:
+    """How many bytes of bodies all open requests hold."""
+
+    held: int = 0
+
+
+class CountedBody:
+    """A request's `receive` that raises BodyRefused once the body, or all open ones together, grow too long."""
+
+    def __init__(self, receive: Receive, declared: str | None, longest: int, budget: Budget, most: int) -> None:
+        self._receive = receive
+        self._longest = longest
+        self._budget = budget
+        self._most = most  # of the budget, which this request may bring it to
+        self._length = 0
+        self.refused = ""
+        digits = declared if declared and declared.isascii() and declared.isdigit() else "0"
+        self._is_too_long = int(digits[:12]) > longest
+
+    async def __call__(self) -> Message:
+        """Return what comes next."""
+        if self._is_too_long:
+            self._refuse_length()
+        message = await self._receive()
+        if body := message.get("body"):
+            self._length += len(body)
+            self._budget.held += len(body)
+            if self._length > self._longest:
+                self._refuse_length()
+            if self._budget.held > self._most:
+                self.refused = "busy"
+                raise BodyRefused(unavailable("too much is being read at once; send it again", headers=CLOSE))
+        return message
+
+    def release(self) -> None:
+        """Give back what was held: the request has ended."""
+        self._budget.held -= self._length
+        self._length = 0
+
+    def _refuse_length(self) -> NoReturn:
+        self.refused = "too_long"
+        raise BodyRefused(problem(413, f"the body is longer than {self._longest // 1024} KiB", CLOSE))
+
+
 class Guard:
     """The ASGI middleware: refuses before a body is read, and counts the bytes of those that are."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
-        self._budget = BodyBudget()
+        self._budget = Budget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -258,3 +308,19 @@ def _mask_path(path: str) -> str:
     """Return a path of which only our own words are told: a stranger may put anything into it, a name or a token."""
     parts = (part if part.lower() in _OUR_WORDS else "*" * len(part) for part in path[:60].split("/"))
     return "/".join(parts)
+
+
+def read_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by their names in lower case; of one that comes twice the first."""
+    # Starlette's own mapping searches its list for every key: the square of what a stranger sends.
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+def list_header(scope: Scope, name: bytes) -> list[str]:
+    """Return every value of one header, in their order."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def find_header(scope: Scope, name: bytes) -> str | None:
+    """Return the first value of one header."""
+    return next(iter(list_header(scope, name)), None)

@@ -1,15 +1,17 @@
-"""`GET /healthz` and `GET /readyz`, for the container's supervisor and its load balancer."""
+"""`GET /healthz`, `/readyz` and `/metrics`, for the container's supervisor, its load balancer and Prometheus."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.api.problems import unavailable
+from app.api.errors import unavailable
 from app.clock import Clock
+from app.observe.metrics import Metrics
 
 KNOWN_MS = 1_000
 
@@ -37,7 +39,7 @@ def build_router(
     config_hash: Callable[[], str],
     clock: Clock,
 ) -> APIRouter:
-    """Return the two paths. A provider that is down leaves the relay ready: its outbox goes on taking events."""
+    """Return the two public paths. A provider that is down leaves the relay ready: its outbox goes on taking events."""
     router = APIRouter()
     is_ready = Readiness(can_commit, clock)
 
@@ -52,5 +54,19 @@ def build_router(
         if not await is_ready():
             return unavailable("the outbox cannot commit")
         return JSONResponse({"status": "ready", "config": config_hash()})
+
+    return router
+
+
+def build_metrics_router(metrics: Metrics, count: Callable[[], Any]) -> APIRouter:
+    """Return `GET /metrics`, behind the token."""
+    router = APIRouter()
+    metrics.set_build()
+
+    @router.head("/metrics", include_in_schema=False)
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def show_metrics() -> Response:
+        await count()
+        return Response(metrics.show(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.ops import PROBLEMS
-from app.api.problems import problem, unavailable
+from app.api.errors import PROBLEMS, problem, unavailable
 from app.delivery.replay import Entry, read_bound
 from app.errors import Refusal, StoreError
-from app.relay.replay import Planned, Replayed, Replayer, Wanted, apply_plan, make_plan
+from app.relay.context import Context
+from app.relay.replay import Planned, Replayed, Wanted, apply_plan, make_plan
 from app.values.instant import format_instant
 
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
@@ -35,7 +36,7 @@ class ReplayOrder(BaseModel, extra="forbid"):
     until: str | None = None
 
 
-def build_router(replayer: Replayer) -> APIRouter:
+def build_router(context: Context) -> APIRouter:
     """Return `POST /replay`."""
     router = APIRouter(responses=PROBLEMS)
 
@@ -49,51 +50,35 @@ def build_router(replayer: Replayer) -> APIRouter:
         if order.events and {"topic", "since", "until"} & set(asked):
             return problem(422, "events: name events already; only state and route go with them")
         try:
-            return _show(await _follow(order, replayer))
+            return _show(await _follow(order, context))
         except StoreError as error:
             return unavailable(f"{error}; nothing was sent by this request, or all of it: ask again")
 
     return router
 
 
-async def _follow(order: ReplayOrder, replayer: Replayer) -> Planned | Replayed | Refusal:
+async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | Refusal:
     if order.apply is not None:
-        return await apply_plan(replayer, order.apply)
+        return await apply_plan(context, order.apply)
     try:
-        wanted = _read_order(order, replayer)
+        since, until = (_read_bound(name, getattr(order, name), context) for name in ("since", "until"))
     except ValueError as error:
         return Refusal(422, str(error))
-    return await make_plan(replayer, wanted)
+    return await make_plan(context, Wanted(order.events, order.topic, order.state, order.route, since, until))
 
 
-def _read_order(order: ReplayOrder, replayer: Replayer) -> Wanted:
-    """Return what is wanted, with instants; raises ValueError naming the field."""
-    return Wanted(
-        events=order.events,
-        topic=order.topic,
-        state=order.state,
-        route=order.route,
-        since=_read_bound("since", order.since, replayer),
-        until=_read_bound("until", order.until, replayer),
-    )
-
-
-def _read_bound(name: Literal["since", "until"], text: str | None, replayer: Replayer) -> int | None:
-    timezone = replayer.snapshot().config.store.timezone
+def _read_bound(name: str, text: str | None, context: Context) -> int | None:
+    timezone = context.snapshot().config.store.timezone
     try:
-        return None if text is None else read_bound(text, replayer.clock(), timezone, end_of_day=name == "until")
+        return None if text is None else read_bound(text, context.clock(), timezone, end_of_day=name == "until")
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
 def _show(answer: Planned | Replayed | Refusal) -> Response:
-    match answer:
-        case Refusal(http_status=status, detail=detail):
-            return problem(status, detail)
-        case Planned():
-            return JSONResponse(_show_plan(answer))
-        case Replayed():
-            return JSONResponse(_show_replayed(answer))
+    if isinstance(answer, Refusal):
+        return problem(answer.http_status, answer.detail)
+    return JSONResponse(_show_plan(answer) if isinstance(answer, Planned) else _show_replayed(answer))
 
 
 def _show_plan(planned: Planned) -> dict[str, Any]:
@@ -110,29 +95,17 @@ def _show_plan(planned: Planned) -> dict[str, Any]:
 
 
 def _show_replayed(replayed: Replayed) -> dict[str, Any]:
-    left_out: Sequence[Entry] = replayed.left_out
     sent = {"send": len(replayed.deliveries)} if replayed.deliveries else {}
     return {
         "plan_id": replayed.plan_id,
-        "counts": {**sent, **Counter(entry.verdict.value for entry in left_out)},
+        "counts": {**sent, **Counter(entry.verdict.value for entry in replayed.left_out)},
         "deliveries": [
             {"id": row.id, "event_id": event_id, "route": row.route, "provider": row.provider, "state": row.state}
             for event_id, row in replayed.deliveries
         ],
-        "left_out": _show_entries(left_out),
+        "left_out": _show_entries(replayed.left_out),
     }
 
 
 def _show_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    return [
-        {
-            "event_id": entry.event_id,
-            "topic": entry.topic,
-            "route": entry.route or None,
-            "verdict": entry.verdict,
-            "reason": entry.reason,
-            "detail": entry.detail,
-            "delivery_id": entry.delivery_id,
-        }
-        for entry in entries
-    ]
+    return [{**asdict(entry), "route": entry.route or None} for entry in entries]

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from app.api.ops import PROBLEMS
-from app.api.problems import problem, unavailable
+from app.api.errors import PROBLEMS, problem, unavailable
 from app.delivery.replay import read_bound
 from app.errors import StoreError
 from app.outbox.report import read_ledger, sum_rows
@@ -39,18 +38,18 @@ class ReportQuery(BaseModel, extra="forbid"):
     window: str = "7d"
 
 
-def build_router(desk: Context) -> APIRouter:
+def build_router(context: Context) -> APIRouter:
     """Return `GET /report`."""
     router = APIRouter(responses=PROBLEMS)
 
     @router.get("/report", summary="How far messages came, and what their customers did after")
     async def report(asked: Annotated[ReportQuery, Query()]) -> Response:
         try:
-            wanted = _read_query(asked, desk.clock(), desk.rules.current().config.store.timezone)
+            wanted = _read_query(asked, context.clock(), context.snapshot().config.store.timezone)
         except ValueError as error:
             return problem(422, str(error))
         try:
-            rows = await read_ledger(desk.outbox, wanted)
+            rows = await read_ledger(context.outbox, wanted)
         except StoreError as error:
             return unavailable(str(error))
         return JSONResponse(

@@ -1,31 +1,32 @@
-"""`POST /webhooks/NAME`: what is answered to a source."""
+"""`POST /webhooks/NAME`: what a source and a provider are answered."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import APIRouter
 from pydantic.json_schema import models_json_schema
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import problem, unauthorised, unavailable
-from app.api.reading import read_body, read_headers
+from app.api.errors import BodyRefused, problem, unauthorised, unavailable
+from app.api.guard import PATH, Stray, read_headers
 from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER, topic_label
 from app.observe.tracing import Span
-from app.relay.intake import Answer, Intake, accept_event, report_refusal
+from app.relay.context import Context, Shared
+from app.relay.intake import Answer, Take, accept_event, report_refusal
+from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE
 
-PATH = f"/webhooks/{SOURCE.name}"
 
-
-def describe_path() -> dict[str, Any]:
-    """Return the path as OpenAPI has it: FastAPI knows nothing of it. The body is one of the source's models."""
+def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what FastAPI says of its paths with that of the source's: a body is one of the source's models."""
     models = list(dict.fromkeys(SOURCE.find_model(topic) for topic in SOURCE.topics))
     references, schemas = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
@@ -36,58 +37,64 @@ def describe_path() -> dict[str, Any]:
         "requestBody": {"required": True, "content": body},
         "responses": {"202": {"description": "Taken"}},
     }
-    return {"paths": {PATH: {"post": post}}, "components": {"schemas": schemas["$defs"]}}
+    components = described.get("components", {})
+    return {
+        **described,
+        "paths": {PATH: {"post": post}, **described["paths"]},
+        "components": {**components, "schemas": {**components.get("schemas", {}), **schemas["$defs"]}},
+    }
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookDoor:
+class WebhookEndpoint:
     """The path as a bare ASGI endpoint.
 
     FastAPI's way to a handler costs more processor time than all that the handler does (docs/decisions), and this
     is the one path that is asked thousands of times a minute.
     """
 
-    intake: Intake
+    shared: Shared
+    take: Take
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one webhook, and note how long it took."""
-        started_at = self.intake.clock()
+        started_at = self.shared.clock()
         try:
-            response = await _answer(self.intake, Request(scope, receive))
-            self.intake.metrics.accept_seconds.observe(max(self.intake.clock() - started_at, 0) / 1000)
+            response = await _answer(self.shared, self.take, Request(scope, receive))
+            self.shared.metrics.accept_seconds.observe(max(self.shared.clock() - started_at, 0) / 1000)
         except asyncio.CancelledError:
             # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
             response = unavailable("the relay is stopping; send the event again")
         await response(scope, receive, send)
 
 
-async def _answer(intake: Intake, request: Request) -> Response:
+async def _answer(shared: Shared, take: Take, request: Request) -> Response:
     # After the guard's check of the secret: a stranger leaves no span, and joins no trace of ours.
     headers = read_headers(request.scope)
     attributes = {"http.request.method": "POST", "http.route": PATH}
     parent = headers.get("traceparent", "")
-    with intake.tracer.open_span(f"POST {PATH}", attributes, kind="server", parent=parent) as span:
-        response = await _take(intake, request, headers, span)
+    with shared.tracer.open_span(f"POST {PATH}", attributes, kind="server", parent=parent) as span:
+        response = await _take(shared, take, request, headers, span)
         span.note({"http.response.status_code": response.status_code})
         if response.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
             span.fail(str(response.status_code))
     return response
 
 
-async def _take(intake: Intake, request: Request, headers: Mapping[str, str], span: Span) -> Response:
+async def _take(shared: Shared, take: Take, request: Request, headers: Mapping[str, str], span: Span) -> Response:
     """Read, accept and answer what comes from the source."""
-    body = await read_body(request)
+    body = await _read_body(request)
     if isinstance(body, Response):
         if body.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
-            intake.metrics.events.labels(OTHER, "unavailable").inc()
+            shared.metrics.events.labels(OTHER, "unavailable").inc()
         else:
-            report_refusal(intake, body.status_code, "the body is longer than 64 KiB, or ended early")
+            report_refusal(shared, body.status_code, "the body is longer than 64 KiB, or ended early")
         return body
     try:
-        answer = await accept_event(intake, headers, body)
+        answer = await accept_event(shared, take, headers, body)
     except StoreError:
-        intake.metrics.events.labels(OTHER, "unavailable").inc()
-        intake.metrics.store_errors.labels("accept").inc()
+        shared.metrics.events.labels(OTHER, "unavailable").inc()
+        shared.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
     if isinstance(answer, Answer):
         topic = topic_label(SOURCE.read_topic(headers))
@@ -109,3 +116,49 @@ def _show(answer: Answer | Refusal) -> Response:
         ],
     }
     return Response(json.dumps(body), answer.http_status, media_type="application/json")
+
+
+def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter:
+    """Return the route by which providers report; `refuse` answers what another secret has signed."""
+    router = APIRouter()
+
+    @router.get("/webhooks/{provider}", summary="Show whoever sets it up that the URL is right")  # noqa: FAST003  # see below
+    async def show_challenge(request: Request) -> Response:
+        provider = str(request.path_params["provider"])
+        challenge = answer_challenge(context, provider, request.query_params)
+        if challenge is not None:
+            return PlainTextResponse(challenge)
+        refused = refuse(request.scope, provider=provider, mistake=Stray.CHALLENGE)
+        return problem(403, "hub.verify_token does not fit") if refused.status_code == 401 else refused  # noqa: PLR2004  # the status itself is the clearest name
+
+    # Read from the request: FastAPI takes 25 ms at start to prepare a parameter.
+    @router.post("/webhooks/{provider}", summary="Take a provider's receipts")  # noqa: FAST003  # see above
+    async def take_receipts(request: Request) -> Response:
+        provider = str(request.path_params["provider"])
+        body = await _read_body(request)
+        if isinstance(body, Response):
+            return body
+        try:
+            status = await accept_receipts(context, provider, read_headers(request.scope), request.query_params, body)
+        except StoreError:
+            context.metrics.store_errors.labels("receipt").inc()
+            return unavailable("the receipt could not be stored; send it again")
+        match status:
+            case 200:
+                return Response('{"status":"ok"}', media_type="application/json")
+            case 401:
+                return refuse(request.scope, provider=provider)
+            case _:
+                return problem(404, "no provider of this name is configured")
+
+    return router
+
+
+async def _read_body(request: Request) -> bytes | Response:
+    """Return the body, or the answer to one that is too long or broke off."""
+    try:
+        return await request.body()
+    except BodyRefused as error:
+        return error.answer
+    except ClientDisconnect:
+        return problem(400, "the request ended before its body did")

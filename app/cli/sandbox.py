@@ -14,7 +14,7 @@ import typer
 from app.errors import ConfigError
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
-from app.relay.snapshot import list_errors, list_template_problems
+from app.relay.reload import list_errors, list_template_problems
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import read_environment, read_settings

@@ -22,6 +22,7 @@ from app.api.connections import Connection, Gate, derive_limits, raise_file_limi
 from app.errors import RelayError, StoreError
 from app.main import create_app
 from app.relay.relay import Relay
+from app.relay.reload import Rules
 from app.settings import Settings, read_environment, read_settings
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
@@ -41,7 +42,7 @@ class RelayServer(uvicorn.Server):
 
     def stop(self) -> None:
         """Stop in order: no new send, the open requests, the open sends."""
-        self._stop_by = time.monotonic() + self._relay.settings.shutdown_grace / 1000
+        self._stop_by = time.monotonic() + self._relay.shared.settings.shutdown_grace / 1000
         self.should_exit = True
         self._relay.stop_claiming()
 
@@ -107,21 +108,22 @@ def serve(
 async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], told_early: Sequence[int]) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
     relay: Relay = app.state.relay
+    settings, log = relay.shared.settings, relay.shared.log
     gate = Gate(
-        derive_limits(raise_file_limit(), relay.settings.keep_alive / 1000),
-        relay.log,
-        relay.metrics.note_ended_connection,
-        relay.settings.trusted_proxies,
+        derive_limits(raise_file_limit(), settings.keep_alive / 1000),
+        log,
+        relay.shared.metrics.note_ended_connection,
+        settings.trusted_proxies,
     )
-    server = RelayServer(build_server_config(app, relay.settings, gate), relay, gate)
+    server = RelayServer(build_server_config(app, settings, gate), relay, gate)
     servers.append(server)
     try:
         listener = open_listener(host, port)  # before the first send: what is begun would have to be given up
         await relay.open()
-        _listen_to_signals(server, relay)
+        _listen_to_signals(server, app.state.rules)
         if told_early:
             server.stop()
-        relay.log.info("relay.listening", host=host, port=listener.getsockname()[1])
+        log.info("relay.listening", host=host, port=listener.getsockname()[1])
         await server.serve(sockets=[listener])
     finally:
         await relay.close(server.grace_ms())
@@ -141,14 +143,14 @@ def _note_early_sigterm() -> Iterator[Sequence[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _listen_to_signals(server: RelayServer, relay: Relay) -> None:
+def _listen_to_signals(server: RelayServer, rules: Rules) -> None:
     loop = asyncio.get_running_loop()
     for told in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(told, server.obey, told)
-    reloads: set[asyncio.Task[None]] = set()
+    reloads: set[asyncio.Task[str | None]] = set()
 
     def reload() -> None:
-        task = asyncio.ensure_future(relay.reload())
+        task = asyncio.ensure_future(rules.reload())
         reloads.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(reloads.discard)
 

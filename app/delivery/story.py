@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from itertools import accumulate
+from typing import Any
 
-from app.delivery.holds import (
-    MetHold,
-    PlacedStep,
-    Step,
-    Told,
-    Turn,
-    append_reason,
-    list_met_holds,
-    read_at,
-    tell_changes,
-)
+from app.delivery.decide import REINSTATED
 from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
 from app.values.duration import round_duration
-from app.values.instant import format_instant
+from app.values.instant import format_instant, parse_instant
 
 _ENDINGS = {
     State.SHADOW: "shadow: only recorded, nothing is sent",
     State.SUPPRESSED: "suppressed, so not sent",
 }
+
+Told = Mapping[str, Any]
+"""A JSON object of the ops API: a delivery, or a part of one. Its values are masked already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened, in a line. `at`: ms since the epoch. `mark`: the state or receipt in `text`, if any."""
+
+    at: int
+    text: str
+    mark: str = ""
+
+
+class Turn(IntEnum):
+    """Which of several steps at one instant comes first: causes before what comes of them."""
+
+    ORIGIN = 0
+    CAUSE = 1
+    HAPPENING = 2
+    EFFECT = 3
+    WAIT = 4
+
+
+PlacedStep = tuple[Turn, Step]
 
 
 def tell_story(delivery: Told) -> list[Step]:
@@ -236,63 +254,82 @@ def _tell_report(delivery: Told, row: Told, at: int) -> Step:
     return Step(at, text, value)
 
 
-FindCure = Callable[[str | None], str]
-"""From a reason to what to do about it, "" where that is not known; ID and SCOPE stand for what they name."""
+# -- holds ------------------------------------------------------------------------------------------
 
-_LOOK_FIRST = "the provider may have taken it: look at its dashboard; only if it is not there: `nector-relay retry ID`"
-_EXPLAIN = "`nector-relay explain ID`"  # whoever reads this has just done so
+_RELEASES = {REINSTATED: "WhatsApp says that it may be sent again"}
 
 
-def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
-    """Return how a delivery stands, and what to do."""
-    state, next_at = delivery["state"], delivery["next_attempt_at"]
-    match state:
-        case "held":
-            return _advise_held(delivery, find_cure)
-        case State.PENDING:
-            waits = explain_wait([row for row in delivery["timeline"] if row["kind"] == "state"][-1])
-            text = (
-                f"pending; waits {waits}. Next attempt at {next_at} or later; its deadline is {delivery['deadline_at']}"
-            )
-            return text, "nothing"
-        case State.SENDING:
-            return "sending: an attempt is open", "nothing; it ends within a minute or two"
-        case State.ACCEPTED:
-            named = f" as {delivery['provider_message_id']}" if delivery["provider_message_id"] else ""
-            standing = f"accepted by {delivery['provider']}{named}, {delivery['receipt'] or 'no receipt yet'}"
-        case State.UNKNOWN if next_at is not None:
-            return f"unknown: it may have arrived. Sent again at {next_at}, unless a receipt settles it", "nothing"
-        case State.UNKNOWN:
-            standing = "unknown: it may have arrived"
-        case _:
-            standing = state
-    reason = delivery["reason"]
-    ended = state in (State.DEAD, State.EXPIRED)
-    doubtful = ended and any(map(was_perhaps_taken, delivery["attempt_list"]))
-    cure = _fit_cure(_LOOK_FIRST if doubtful else find_cure(reason), delivery["id"])
-    return f"{standing} ({reason})" if reason else standing, cure or "nothing"
+@dataclass(frozen=True, slots=True)
+class MetHold:
+    """A hold on a delivery's scope. Instants are ms; `released_at` None: it still stands, or outlived the delivery."""
+
+    scope: str
+    reason: str
+    set_at: int
+    released_at: int | None
+    by_hand: bool
+
+    def stood_between(self, since: int, until: int) -> bool:
+        """Tell whether it stood at some instant after `since` and before `until`."""
+        return self.set_at < until and (self.released_at is None or self.released_at > since)
 
 
-def was_perhaps_taken(attempt: Told) -> bool:
-    """Tell whether an attempt's message may have been taken: nobody knows, or a 2xx refused it."""
-    outcome, detail = attempt["outcome"], attempt["detail"] or ""
-    return outcome == "uncertain" or (outcome == "rejected" and detail.startswith("HTTP 2"))
+def list_met_holds(changes: Sequence[Told]) -> list[MetHold]:
+    """Return the holds that `hold_changes` tell of, in the order in which they were set.
+
+    One that was renewed for another reason is one hold, with its last reason.
+    """
+    holds: dict[str, MetHold] = {}
+    ended: list[MetHold] = []
+    for change in changes:
+        scope, at = change["scope"], read_at(change["at"])
+        stood = holds.pop(scope, None)
+        if change["change"] == "set":
+            since = at if stood is None else stood.set_at
+            holds[scope] = MetHold(scope, change["reason"], since, None, change["by_hand"])
+        elif stood is not None:
+            ended.append(MetHold(scope, stood.reason, stood.set_at, at, stood.by_hand))
+    return sorted([*ended, *holds.values()], key=lambda hold: hold.set_at)
 
 
-def _advise_held(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
-    standing = [hold for hold in list_met_holds(delivery["hold_changes"]) if hold.released_at is None]
-    scopes = " and ".join(f"{hold.scope} ({hold.reason})" for hold in standing)
-    text = f"held behind {scopes or 'a hold'}; its deadline is {delivery['deadline_at']}"
-    return text, "; ".join(dict.fromkeys(_list_releases(standing, find_cure))) or "`nector-relay holds` says why"
+def tell_changes(changes: Sequence[Told], created_at: int) -> Iterator[PlacedStep]:
+    """Yield a step for each change; a hold that stood already is told when the delivery came.
+
+    What a person lets go is why an attempt starts; what an attempt sets or lets go comes of it.
+    """
+    standing: set[str] = set()
+    for change in changes:
+        scope, at, setter = change["scope"], read_at(change["at"]), _name_setter(change)
+        if change["change"] == "released":
+            standing.discard(scope)
+            how = "by hand" if change["by_hand"] else _RELEASES.get(change["reason"], "its probe was accepted")
+            yield Turn.CAUSE if change["by_hand"] else Turn.EFFECT, Step(at, f"hold on {scope} released: {how}")
+            continue
+        if at < created_at:
+            text = f"{scope} was on hold already, set {format_instant(at)}{setter}"
+            yield Turn.CAUSE, Step(created_at, text, "hold")
+        else:
+            text = f"hold on {scope} goes on" if scope in standing else f"hold set on {scope}"
+            yield Turn.EFFECT, Step(at, f"{text}{setter}", "hold")
+        standing.add(scope)
 
 
-def _list_releases(standing: list[MetHold], find_cure: FindCure) -> Iterator[str]:
-    for hold in standing:
-        cure = find_cure(Reason.BY_HAND) if hold.by_hand else find_cure(hold.reason)
-        yield cure.replace("SCOPE", hold.scope) or f"`nector-relay release {hold.scope}`"
+def _name_setter(change: Told) -> str:
+    """Return ` by hand: why`; a person who gave no reason has given the hand as one."""
+    by_hand = " by hand" if change["by_hand"] else ""
+    return by_hand if change["reason"] == Reason.BY_HAND else f"{by_hand}: {change['reason']}"
 
 
-def _fit_cure(cure: str, delivery_id: str) -> str:
-    """Put the delivery's id into a cure, and leave out what whoever reads it has done."""
-    cure = cure.removeprefix(f"{_EXPLAIN} names it; ").replace(f"{_EXPLAIN} shows the provider's words; ", "")
-    return cure.replace(" ID`", f" {delivery_id}`")
+# -- of the ops API's words -------------------------------------------------------------------------
+
+
+def read_at(text: str) -> int:
+    """Return an instant of the ops API as ms since the epoch."""
+    return parse_instant(text, "UTC", end_of_day=False) or 0
+
+
+def append_reason(text: str, told: Told) -> str:
+    """Return `text: reason (detail)`, `text` alone where there is neither."""
+    reason, detail = told["reason"] or "", told["detail"] or ""
+    shown = f"{reason} ({detail})" if reason and detail else reason or detail
+    return f"{text}: {shown}" if shown else text

@@ -187,7 +187,7 @@ def _read_language(text: str, info: ValidationInfo) -> str | Expression:
     return expression
 
 
-LanguageText = Annotated[str | Expression, ReadAs(str, _read_language)]
+LanguageText = Annotated[str | Expression | None, ReadAs(str, _read_language)]
 
 LONGEST_VALID_MS = parse_duration("30d")  # WhatsApp itself gives up then
 """https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/time-to-live"""
@@ -262,7 +262,7 @@ LocaleName = Annotated[str, AfterValidator(_check_locale)]
 DayEnds = Annotated[str, AfterValidator(_check_day_ends)]
 StopWord = Annotated[str, AfterValidator(_check_stop_word)]
 ValidFor = Annotated[int, ReadAs(str, _read_valid_for)]
-LiveFrom = Annotated[int, ReadAs(str, lambda text, _: parse_live_from(text))]
+LiveFrom = Annotated[int | None, ReadAs(str, lambda text, _: parse_live_from(text))]
 Only = Annotated[
     frozenset[str],
     ReadAs(

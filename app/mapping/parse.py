@@ -1,4 +1,4 @@
-"""The YAML file as values: what an entry may hold, and the whole once it is checked."""
+"""The YAML file is read, filled from the environment and checked, and becomes a Config."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from app.mapping.findings import Findings, check_name, report_empty
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
 from app.mapping.provider import ProviderSettings, is_secret_key
-from app.mapping.rules import Config, DefaultsFields, Example, ExampleFields, FileFields, Route, RouteFields, Store
+from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
 from app.sources import SOURCE
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+_SECTIONS = ("store", "providers", "defaults", "routes")
 _PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
 
@@ -52,23 +53,30 @@ def parse_config(
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
     _report_literal_secrets(_section(document.data, "providers"), findings)
-    data = _fill_environment(document.data, environment, findings)
+    data = _fill_value(document.data, (), environment, findings)
+    report_empty(data, findings)
+    # Sections come one by one below: here only their being there and their kind are checked.
+    head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
+    file = findings.validate(FileFields, head, ())
+    store = findings.validate(Store, _section(data, "store"), ("store",)) or Store()
+    providers = _read_providers(data, provider_types, findings)
+    routes = tuple(_read_routes(data, store, providers, templates, findings))
+    check_routes(routes, store, templates, findings, listed, recorded)
+    if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
+        check_providers(providers, {route.provider for route in routes} | _list_named_providers(data), findings)
+    problems = sort_problems(findings.problems)
+    if findings.has_errors() or file is None:
+        return Parsed(None, problems)
     # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
     version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
-    config = _read_file(data, provider_types, templates, findings, version, listed, recorded)
-    return Parsed(None if findings.has_errors() else config, sort_problems(findings.problems))
-
-
-def _fill_environment(data: dict[str, Any], environment: Mapping[str, str], findings: Findings) -> dict[str, Any]:
-    """Return `data` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
-
-    Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
-    """
-    filled: dict[str, Any] = _fill_value(data, (), environment, findings)
-    return filled
+    return Parsed(Config(file.mode, store, providers, routes, version, file.only), problems)
 
 
 def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
+    """Return `value` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
+
+    Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
+    """
     match value:
         case dict():
             return {key: _fill_value(item, (*path, key), environment, findings) for key, item in value.items()}
@@ -120,34 +128,6 @@ def _is_from_environment(value: Any) -> bool:
     if any(found[2] for found in references):
         return False
     return bool(references) or _PLACEHOLDER.fullmatch(value) is not None
-
-
-def _read_file(
-    data: dict[str, Any],
-    provider_types: Mapping[str, type[ProviderSettings]],
-    templates: Templates,
-    findings: Findings,
-    version_hash: str,
-    listed: Collection[str],
-    recorded: Mapping[str, Collection[str]] | None,
-) -> Config:
-    report_empty(data, findings)
-    # Sections come one by one below: here only their being there and their kind are checked.
-    head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
-    file = findings.validate(FileFields, head, ())
-    store = findings.validate(Store, _section(data, "store"), ("store",)) or Store()
-    providers = _read_providers(data, provider_types, findings)
-    routes = _read_routes(data, store, providers, templates, findings)
-    check_routes(routes, store, templates, findings, listed, recorded)
-    used = {route.provider for route in routes} | _list_named_providers(data)
-    if not findings.has_errors():  # else a route that could not be read may well be the one that uses it
-        check_providers(providers, used, findings)
-    mode = file.mode if file else "live"
-    only = file.only if file else None
-    return Config(mode=mode, store=store, providers=providers, routes=tuple(routes), hash=version_hash, only=only)
-
-
-_SECTIONS = ("store", "providers", "defaults", "routes")
 
 
 def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -206,7 +186,7 @@ def _read_routes(
     providers: Mapping[str, ProviderSettings],
     templates: Templates,
     findings: Findings,
-) -> list[Route]:
+) -> Iterator[Route]:
     entries = _section(data, "routes")
     if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
         findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
@@ -214,8 +194,6 @@ def _read_routes(
     # Each expression is compiled once, to be checked and used.
     context: dict[str, Any] = {"compile": cache(compiler.compile), "providers": tuple(_section(data, "providers"))}
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
-    named = {name: settings.named_variables for name, settings in providers.items()}
-    routes = []
     for name, entry in entries.items():
         path: Path = ("routes", name)
         check_name(name, path, findings)
@@ -225,56 +203,36 @@ def _read_routes(
             continue
         fields = findings.validate(RouteFields, entry, path, context)
         given = _list_given(defaults) | _list_given(fields)
-        if fields is None or not _has_provider(given, entry, path, findings):
-            continue
-        template = templates.get((given["provider"], fields.template))
-        routes.append(_make_route(given, entry, path, template, findings, named=named.get(given["provider"], False)))
-    return routes
+        provider = given.get("provider")
+        if fields and not provider and "provider" not in entry and not findings.is_silenced(("defaults", "provider")):
+            message = f'"provider" is missing in route "{name}"'
+            findings.error(path, message, "write it here or in defaults:", at="key")
+        if fields and provider:
+            _check_buttons(fields.buttons, path, findings)
+            template = templates.get((provider, fields.template))
+            is_named = provider in providers and providers[provider].named_variables
+            place = findings.document.find_place(path).key
+            own = {"name": name, "line": place.line, "column": place.column}
+            own |= {"examples": tuple(_read_examples(fields, entry, path, findings))}
+            yield Route.model_construct(**given | own | _fit_template(fields.variables, template, is_named=is_named))
 
 
 def _list_given(fields: Fields | None) -> dict[str, Any]:
     return {key: getattr(fields, key) for key in fields.model_fields_set} if fields else {}
 
 
-def _has_provider(given: Mapping[str, Any], entry: Mapping[str, Any], path: Path, findings: Findings) -> bool:
-    if given.get("provider"):
-        return True
-    if "provider" not in entry and not findings.is_silenced(("defaults", "provider")):
-        message = f'"provider" is missing in route "{path[-1]}"'
-        findings.error(path, message, "write it here or in defaults:", at="key")
-    return False
-
-
-def _make_route(
-    given: Mapping[str, Any],
-    entry: Mapping[str, Any],
-    path: Path,
-    template: Template | None,
-    findings: Findings,
-    *,
-    named: bool,
-) -> Route:
-    """Return the route of what it and the defaults give. `named`: its provider's API wants variables by name."""
-    _check_buttons(given.get("buttons", ()), path, findings)
-    variables = _name_variables(given.get("variables", ()), template.variables if template else (), named=named)
-    names = [variable.name for variable in variables]
-    of_template = {
-        "rooms": {each.language: measure_room(each, names) for each in template.versions} if template else {},
-        "marketing": template is None or template.category == "MARKETING",
-    }
-    place = findings.document.find_place(path).key
-    of_entry = {
-        "name": path[-1],
-        "variables": variables,
-        "examples": tuple(_read_examples(given.get("examples", ()), entry, path, findings)),
-        "line": place.line,
-        "column": place.column,
-    }
-    return Route.model_construct(**{**given, **of_template, **of_entry})
+def _fit_template(variables: Sequence[VariableSource], template: Template | None, *, is_named: bool) -> dict[str, Any]:
+    """Return what a route has of its template. `is_named`: its provider's API wants variables by name."""
+    if template is None:
+        return {"variables": _name_variables(variables, (), is_named=is_named)}
+    named = _name_variables(variables, template.variables, is_named=is_named)
+    names = [variable.name for variable in named]
+    rooms = {each.language: measure_room(each, names) for each in template.versions}
+    return {"variables": named, "rooms": rooms, "marketing": template.category == "MARKETING"}
 
 
 def _name_variables(
-    variables: Sequence[VariableSource], wanted: Sequence[str], *, named: bool
+    variables: Sequence[VariableSource], wanted: Sequence[str], *, is_named: bool
 ) -> tuple[VariableSource, ...]:
     """Return the variables in the template's order, with its names where the route gives some or the API wants them."""
     if any(variable.name is not None for variable in variables):
@@ -283,7 +241,7 @@ def _name_variables(
         return tuple(sorted(variables, key=lambda variable: order.get(variable.name or "", len(wanted))))
     # "1", "2", … where the template is not known or has too few.
     names = [wanted[at] if at < len(wanted) else str(at + 1) for at in range(len(variables))]
-    return tuple(VariableSource(names[at] if named else None, each.source) for at, each in enumerate(variables))
+    return tuple(VariableSource(names[at] if is_named else None, each.source) for at, each in enumerate(variables))
 
 
 def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findings) -> None:
@@ -296,10 +254,8 @@ def _check_buttons(buttons: Sequence[ButtonSource], path: Path, findings: Findin
         seen.setdefault(button.index, place)
 
 
-def _read_examples(
-    examples: Sequence[ExampleFields], entry: Mapping[str, Any], path: Path, findings: Findings
-) -> Iterator[Example]:
-    for index, (example, written) in enumerate(zip(examples, entry.get("examples") or (), strict=False)):
+def _read_examples(fields: RouteFields, entry: Mapping[str, Any], path: Path, findings: Findings) -> Iterator[Example]:
+    for index, (example, written) in enumerate(zip(fields.examples, entry.get("examples") or (), strict=False)):
         mark = findings.document.find_place((*path, "examples", index)).value
         # As read and not as validated: there 199.50 has become 199.5.
         as_read = {"event": written["event"], "sends": written.get("sends"), "line": mark.line, "column": mark.column}

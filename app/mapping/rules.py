@@ -133,11 +133,11 @@ class Example(ExampleFields):
     column: int
 
 
-class SharedFields(Fields):
-    """The keys that a route may have and `defaults:` may give to every route."""
+class DefaultsFields(Fields):
+    """The values that every route has unless it says otherwise."""
 
     provider: ProviderName = Field("", description="A name under `providers:`.")
-    language: LanguageText | None = Field(
+    language: LanguageText = Field(
         None,
         description="Language of the template, as at WhatsApp, or an expression with a fallback.",
         examples=["en", "hi", "en_US", 'customer.language | default("en")'],
@@ -166,7 +166,7 @@ class SharedFields(Fields):
         "hold", description="When nobody knows whether it was sent: hold it for a person, or resend (may send twice)."
     )
     mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
-    live_from: LiveFrom | None = Field(
+    live_from: LiveFrom = Field(
         None, description="Events before this instant are recorded only.", examples=["2026-10-01T00:00:00+05:30"]
     )
     only: Only | None = None
@@ -178,11 +178,7 @@ def _read_switch(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-class DefaultsFields(SharedFields):
-    """The values that every route has unless it says otherwise."""
-
-
-class RouteFields(SharedFields):
+class RouteFields(DefaultsFields):
     """One message: a topic and a condition, the provider, the template, the variables."""
 
     event: Annotated[str, AfterValidator(SOURCE.canonical_topic)] = Field(

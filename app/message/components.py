@@ -1,4 +1,4 @@
-"""The parts of a message beside its text: how each one's value is written, and sent to WhatsApp.
+"""The parts of a message: how each one's value is written, sent to WhatsApp, and struck out of what others say of it.
 
 mapping/template.py says which templates have a part, and under which key a route fills it.
 """
@@ -6,7 +6,7 @@ mapping/template.py says which templates have a part, and under which key a rout
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -167,3 +167,36 @@ def _to_button_component(button: Button) -> Mapping[str, Any]:
     part = BUTTONS[button.kind]
     parameters = [part.to_parameter(button.value)]
     return {"type": "button", "sub_type": part.sub_type, "index": button.index, "parameters": parameters}
+
+
+MAX_DETAIL = 200
+"""The longest text that is kept of what a provider says: so long, it may have been cut in the middle of a value."""
+STRUCK = "***"
+SHORTEST_NAME, SHORTEST_NUMBER = 2, 4
+
+
+def strike_message(text: str, message: Message) -> str:
+    """Return the text without the message's variables, header, buttons and recipient's name, in whatever case."""
+    # The longest first: a name may be a part of another value.
+    values = sorted(set(_list_values(message)), key=len, reverse=True)
+    shown = text
+    for value in values:
+        shown = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", STRUCK, shown, flags=re.IGNORECASE)
+    return _strike_beginning(shown, values) if len(text) >= MAX_DETAIL else shown
+
+
+def _list_values(message: Message) -> Iterator[str]:
+    """Yield what may tell whom the message is for; short numbers may be anything, an error code too."""
+    header = [message.header.value] if message.header else []
+    values = [variable.value for variable in message.variables] + header + [button.value for button in message.buttons]
+    for value in (*values, message.recipient_name, *message.recipient_name.split()):
+        if len(value) >= SHORTEST_NUMBER or (len(value) >= SHORTEST_NAME and not value.isdecimal()):
+            yield value
+
+
+def _strike_beginning(text: str, values: Sequence[str]) -> str:
+    for value in values:
+        for length in range(len(value) - 1, SHORTEST_NAME - 1, -1):
+            if text.lower().endswith(value[:length].lower()):
+                return text[:-length] + STRUCK
+    return text

@@ -2,20 +2,23 @@
 
 Our own code masks what it knows to be a number (values.phone.mask_phone); the processor here is the net
 beneath: whatever still looks like a phone number in any line, uvicorn's and httpx2's own included, is
-struck out.
+struck out. Lines go into a bounded queue that one thread writes out, so that no reader stops those who write.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import os
 import re
+import select
 import sys
-from collections.abc import Hashable
+import threading
+import time
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
-from app.observe.log_stream import LogStream
 
 # structlog imports rich, where it is there, for tracebacks that we never print: 11 % of the processor time of a start,
 # and there is no way to import structlog without that. Told that there is none, it does without.
@@ -34,6 +37,10 @@ Log = structlog.typing.FilteringBoundLogger
 
 _LONGEST = 256
 LINE_MS = 60_000
+MOST_LINES = 10_000
+MOST_BYTES = 4 * 1024 * 1024
+GATHER_S = 0.005  # lines come in company, and to wake the thread for each costs a third of what making one does
+FLUSH_S = 2.0  # at the end of the process, for a reader that has stalled
 # Ids hold digits, too: a run that touches a letter or a hyphen is part of an id, not a number.
 # With a + in front, or in India's two halves, a number may be written with gaps.
 _PHONE = re.compile(
@@ -43,15 +50,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 
 class LineLimit:
-    """One line a minute for each kind, so that the log stays short."""
+    """Lets one line of each kind through in a while, by default a minute, so that the log stays short."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_ms: int = LINE_MS) -> None:
+        self._every_ms = every_ms
         self._told: dict[Hashable, tuple[int, int]] = {}
 
     def count(self, kind: Hashable, now: int) -> int | None:
         """Count one; return how many were not told since the last line if this one is to be told."""
-        at, untold = self._told.get(kind, (now - LINE_MS, 0))
-        is_told = now - at >= LINE_MS
+        at, untold = self._told.get(kind, (now - self._every_ms, 0))
+        is_told = now - at >= self._every_ms
         self._told[kind] = (now, 0) if is_told else (at, untold + 1)
         return untold if is_told else None
 
@@ -183,3 +191,83 @@ def _name_exception(_logger: object, _method: str, line: EventDict) -> EventDict
         if place := find_place(error):
             line["error_at"] = place
     return line
+
+
+class LogStream:
+    """A text stream that neither waits nor fails. A line without room or without a reader is dropped and counted."""
+
+    def __init__(self, descriptor: int, tell_dropped: Callable[[int], None] = lambda _lines: None) -> None:
+        """Start the thread. `tell_dropped` is told how many lines were lost, once a write has succeeded again."""
+        self._descriptor = descriptor
+        self._tell_dropped = tell_dropped
+        self._waiting: list[bytes] = []
+        self._bytes = 0  # of what waits and of what is being written
+        self._closed = False
+        self.dropped = 0
+        self._told = 0
+        # Reentrant, as its default is: the garbage collector may find something to log in the middle of `write`.
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> None:
+        """Take one line."""
+        line = text.encode("utf-8", "backslashreplace")
+        with self._changed:
+            if self._closed or len(self._waiting) >= MOST_LINES or self._bytes + len(line) > MOST_BYTES:
+                self.dropped += 1
+                return
+            self._waiting.append(line)
+            self._bytes += len(line)
+            self._changed.notify()
+
+    def drop(self) -> None:
+        """Count a line that could not be made."""
+        with self._changed:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """Do nothing: loggers call this after each line, and the thread needs no telling."""
+
+    def close(self) -> None:
+        """Write what waits, for 2 s at most; what comes later is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(FLUSH_S)
+
+    def _work(self) -> None:
+        while batch := self._take():
+            lost = _write_out(self._descriptor, b"".join(batch))
+            with self._changed:
+                self._bytes -= sum(map(len, batch))
+                self.dropped += lost
+                untold, self._told = self.dropped - self._told, self._told if lost else self.dropped
+            if untold and not lost:
+                self._tell_dropped(untold)
+
+    def _take(self) -> list[bytes]:
+        """Wait for lines and take all that wait by then; none at the end."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            ending = self._closed
+        if not ending:
+            time.sleep(GATHER_S)
+        with self._changed:
+            batch, self._waiting = self._waiting, []
+        return batch
+
+
+def _write_out(descriptor: int, lines: bytes) -> int:
+    """Write, however long the reader takes; return how many lines were lost, for whatever reason."""
+    left = memoryview(lines)
+    try:
+        while left:
+            try:
+                left = left[os.write(descriptor, left) :]
+            except BlockingIOError:  # another process has made the shared pipe non-blocking
+                select.select((), (descriptor,), ())
+    except OSError:  # the reader is gone (EPIPE), or the disk is full
+        return bytes(left).count(b"\n")
+    return 0

@@ -28,12 +28,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.observe.logs import Log
+from app.observe.logs import LineLimit, Log
 from app.observe.tracing import ENDPOINTS, Attributes, NoTracer, Span, SpanKind, Tracer
 
 SERVICE = "nector-relay"
 # A collector that is down for a day is one line every five minutes, and not one for each batch.
-SAY_AGAIN_S = 300.0
+SAY_AGAIN_MS = 300_000
 _CURE = "see docs/traces.md"
 _KINDS = {"server": trace.SpanKind.SERVER, "client": trace.SpanKind.CLIENT, "internal": trace.SpanKind.INTERNAL}
 # urllib3 carries the spans, and nothing else of ours.
@@ -127,16 +127,14 @@ class RareHandler(logging.Handler):
         super().__init__(logging.WARNING)
         self._log = log
         self._read_uptime_s = read_uptime_s
-        self._told_at: dict[str, float] = {}
-        self._untold: dict[str, int] = {}
+        self._limit = LineLimit(SAY_AGAIN_MS)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell it, or count it until it may be told."""
-        words, now = str(record.msg), self._read_uptime_s()
-        if now - self._told_at.get(words, -SAY_AGAIN_S) < SAY_AGAIN_S:
-            self._untold[words] = self._untold.get(words, 0) + 1
+        words = str(record.msg)
+        untold = self._limit.count(words, int(self._read_uptime_s() * 1000))
+        if untold is None:
             return
-        self._told_at[words] = now
         values = record.args if isinstance(record.args, tuple) else ()
         errors = [value for value in (*values, *(record.exc_info or ())) if isinstance(value, BaseException)]
         self._log.warning(
@@ -144,7 +142,7 @@ class RareHandler(logging.Handler):
             detail=words.partition("%")[0].partition("\n")[0].strip(),
             http_status=next((value for value in values if isinstance(value, int)), None),
             error_type=type(errors[0]).__name__ if errors else None,
-            untold=self._untold.pop(words, 0),
+            untold=untold,
             cure=_CURE,
         )
 

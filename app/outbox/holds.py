@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.delivery.decide import probe_wait_ms
-from app.delivery.holds import REINSTATED
+from app.delivery.decide import REINSTATED, probe_wait_ms
 from app.model.delivery import Reason
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Hold, NewHold

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import Cause, Move, settles
-from app.message.redact import strike_message
+from app.message.components import strike_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.claim import thaw_message

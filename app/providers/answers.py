@@ -15,13 +15,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.message.redact import MAX_DETAIL
+from app.message.components import MAX_DETAIL
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.base import Response
 from app.providers.json import first_text, parse_json, read_instant, read_path
-from app.providers.redact import redact
 from app.providers.signs import is_plain, read_signs
-from app.providers.trouble import REFUSED, THROTTLED, Meaning, Trouble, describe_trouble, judge_trouble, read_trouble
+from app.providers.trouble import (
+    REFUSED,
+    THROTTLED,
+    Meaning,
+    Trouble,
+    describe_trouble,
+    judge_trouble,
+    read_trouble,
+    redact,
+)
 from app.values.path import list_paths
 
 MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")

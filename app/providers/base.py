@@ -1,9 +1,8 @@
 """The seam to a WhatsApp sender: pure functions of values, no network.
 
-A provider type is one module with a class that holds its settings and answers six questions: what
-request carries this message, what does that answer mean, is this webhook worth reading, what does it report of our
-messages, what of customers, and what of templates and the account. The one
-retrying client (client.py) does the talking. To add a type: write the module, add its line to
+A provider type is one module with a class that holds its settings and answers four questions: what request carries this
+message, what does that answer mean, what shows that this webhook is genuine, and what does it say. The one retrying
+client (client.py) does the talking. To add a type: write the module, add its line to
 providers/__init__.py, and the contract suite (tests/providers/test_contract.py) says what is missing.
 """
 
@@ -33,20 +32,30 @@ class Provider(Protocol):
     def read_response(self, response: Response) -> Outcome:
         """Say what the provider's answer means. Never raises, whatever the bytes."""
 
-    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
-        """Return why no body could make a webhook of this genuine, None where it is for `verify_receipt` to say."""
+    def read_proof(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Proof:
+        """Return what shows that a webhook really comes from the provider. Header names are lower case."""
 
-    def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
-        """Tell, in constant time, whether a webhook really comes from the provider. Header names are lower case."""
+    def read_webhook(self, headers: Mapping[str, str], value: Any) -> WebhookContent:
+        """Return what a genuine webhook holds, whose body `parse_webhook` made a value. Never raises."""
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
-        """Return what a verified webhook reports; () where it reports nothing of ours. Never raises."""
 
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
-        """Return what customers sent back, () where a verified webhook holds nothing of them. Never raises."""
+class Proof(Protocol):
+    """A webhook's token or signature; both compare in constant time."""
 
-    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
-        """Return what a verified webhook says of templates and of the account. Never raises."""
+    def find_mistake(self) -> Mistake | None:
+        """Return why no body could make the webhook genuine, None where the body decides."""
+
+    def fits(self, body: bytes) -> bool:
+        """Tell whether it shows that a webhook with this body is genuine."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookContent:
+    """A webhook reports of our messages, of what customers sent back, and of templates and the account."""
+
+    receipts: Sequence[Receipt] = ()
+    replies: Sequence[Reply] = ()
+    notices: Sequence[Notice] = ()
 
 
 @runtime_checkable

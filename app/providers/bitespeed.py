@@ -8,27 +8,18 @@ are read as receipts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.errors import Mistake
-from app.model.receipt import Notice, Receipt, Reply
-from app.providers.http import JsonApi, JsonApiSettings, collect_texts, mapped_secrets
-from app.providers.json import as_items, as_mapping, first_text, read_instant, read_path
-from app.providers.notices import read_meta_notices
-from app.providers.signature import find_token_mistake, has_token
-from app.providers.webhook import parse_webhook
-from app.providers.whatsapp import (
-    failure_of,
-    is_of_somebody,
-    read_meta_replies,
-    read_meta_statuses,
-    read_sender,
-    read_status_word,
-)
+from app.model.receipt import Receipt, Reply
+from app.providers.base import Proof, WebhookContent
+from app.providers.http import JsonApi, JsonApiSettings, mapped_secrets
+from app.providers.json import as_items, as_mapping, first_instant, first_text
+from app.providers.webhook import Token
+from app.providers.whatsapp import is_of_somebody, make_receipt, read_meta, read_sender, read_status_word
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {
     "channelId": "$channel_id",
@@ -77,48 +68,37 @@ class Bitespeed(JsonApi):
     settings: BitespeedSettings
     settings_type: ClassVar[type[BitespeedSettings]] = BitespeedSettings
 
-    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
-        """Return what is wrong with `?token=`."""
-        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
+    def read_proof(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Proof:  # noqa: ARG002 - the seam
+        """Return `?token=`: the webhook's sender signs nothing."""
+        return Token(self.settings.webhook_token.get_secret_value(), query.get("token", ""))
 
-    def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
-        """Tell whether the webhook carries `?token=`: its sender signs nothing."""
-        return has_token(self.settings.webhook_token.get_secret_value(), query)
+    def read_webhook(self, headers: Mapping[str, str], value: Any) -> WebhookContent:  # noqa: ARG002 - the seam
+        """Return what Chatwoot events say; WhatsApp's own form is understood, too.
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
-        """Return what Chatwoot events say of our messages; WhatsApp's own form is understood, too."""
-        value, secrets = parse_webhook(headers, body), mapped_secrets(self.settings)
-        events = as_items(value) or (value,)
-        chatwoot = [receipt for event in events for receipt in _read_event(as_mapping(event), secrets)]
-        return (*chatwoot, *read_meta_statuses(value, secrets))
-
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
-        """Return what customers wrote, as Chatwoot tells of it. A tapped button is a text like any other there."""
-        value = parse_webhook(headers, body)
-        replies = (_read_reply(as_mapping(event)) for event in as_items(value) or (value,))
-        said = (reply for reply in replies if reply is not None and is_of_somebody(reply))
-        return (*said, *read_meta_replies(value))
-
-    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
-        """Return what WhatsApp's own form says of templates and of the account."""
-        return read_meta_notices(parse_webhook(headers, body))
+        A tapped button is a text like any other in Chatwoot.
+        """
+        secrets = mapped_secrets(self.settings)
+        meta, events = read_meta(value, secrets), [as_mapping(event) for event in as_items(value) or (value,)]
+        receipts = (receipt for event in events for receipt in _read_receipts(event, secrets))
+        replies = filter(is_of_somebody, map(_read_reply, events))
+        return WebhookContent((*receipts, *meta.receipts), (*replies, *meta.replies), meta.notices)
 
 
-def _read_event(event: Mapping[str, Any], secrets: Sequence[str]) -> Sequence[Receipt]:
+def _read_receipts(event: Mapping[str, Any], secrets: Sequence[str]) -> Iterator[Receipt]:
     # https://www.chatwoot.com/hc/user-guide/articles/1677693021-how-to-use-webhooks
-    name, status = first_text(event, ("event",)), read_status_word(first_text(event, ("status",)))
     # The customer's own messages come by here as well (message_type incoming, or 0).
-    if name not in _STATUS_EVENTS or status is None or event.get("message_type") in _INCOMING:
-        return ()
-    why = failure_of(event.get("content_attributes"), status, secrets)
-    at = read_instant(read_path(event, "updated_at")) or read_instant(event.get("created_at"))
-    delivery_id = first_text(event, _OUR_ID_PATHS)
+    if first_text(event, ("event",)) not in _STATUS_EVENTS or event.get("message_type") in _INCOMING:
+        return
+    status, delivery_id = read_status_word(first_text(event, ("status",))), first_text(event, _OUR_ID_PATHS)
+    at, why = first_instant(event, ("updated_at", "created_at")), event.get("content_attributes")
     # Which of its ids the answer to our request named is not documented: one receipt for each. One that
     # matches nothing does nothing.
-    ids: Sequence[str | None] = collect_texts(event, ("source_id", "id"))
-    if delivery_id is not None:
-        ids = (*ids, None)[:1]
-    return tuple(Receipt(status, delivery_id, message_id, at, why.reason, why.detail, why.scope) for message_id in ids)
+    ids = [first_text(event, ("source_id",)), first_text(event, ("id",))]
+    distinct: list[str | None] = list(dict.fromkeys(filter(None, ids)))
+    for message_id in distinct if delivery_id is None else (distinct or [None])[:1]:
+        receipt = make_receipt(status, delivery_id, message_id, at, why, secrets)
+        if receipt is not None:
+            yield receipt
 
 
 def _read_reply(event: Mapping[str, Any]) -> Reply | None:
@@ -130,5 +110,5 @@ def _read_reply(event: Mapping[str, Any]) -> Reply | None:
         read_sender(first_text(event, _SENDER_PATHS)),
         first_text(event, ("content",)) or "",
         provider_message_id=first_text(event, _ANSWERED_PATHS),
-        at=read_instant(event.get("created_at")),
+        at=first_instant(event, ("created_at",)),
     )

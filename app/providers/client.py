@@ -18,7 +18,7 @@ import httpx2
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
 
 from app.errors import find_place
-from app.message.redact import strike_message
+from app.message.components import strike_message
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
 from app.observe.tracing import Attributes, NoTracer, Tracer

@@ -13,28 +13,32 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from app.errors import Mistake
 from app.mapping.template import Template, TemplateButton, find_listed_kind
 from app.message.components import BUTTONS
 from app.model.delivery import Outcome
 from app.model.message import Button, Header, Location, Message
-from app.model.receipt import Notice, Receipt, ReceiptStatus, Reply
+from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers.answers import read_answer
-from app.providers.base import LIST_LIMIT_BYTES, Request, Response
-from app.providers.json import as_items, as_mapping, as_text, first_text, parse_json, read_instant, read_path
-from app.providers.notices import read_meta_notices, read_template_notice
-from app.providers.request import RemoteSettings, build_json_request, check_header_secret, name_variables, secrets_of
-from app.providers.signature import find_signature_mistake, has_base64_signature, has_hex_signature
-from app.providers.webhook import parse_webhook
+from app.providers.base import LIST_LIMIT_BYTES, Proof, Request, Response, WebhookContent
+from app.providers.json import as_items, as_mapping, as_text, first_instant, first_text, parse_json, read_path
+from app.providers.request import (
+    RemoteSettings,
+    build_request,
+    check_header_secret,
+    name_variables,
+    secrets_of,
+    write_json,
+)
+from app.providers.webhook import Signature
 from app.providers.whatsapp import (
-    failure_of,
     is_of_somebody,
-    read_meta_replies,
-    read_meta_statuses,
+    make_receipt,
+    read_meta,
     read_payload,
     read_said,
     read_sender,
     read_status_word,
+    read_template_notice,
 )
 
 # https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
@@ -119,52 +123,37 @@ class Gallabox:
             "whatsapp": {"type": "template", "template": _describe_template(message)},
         }
         url = f"{self.settings.base_url}/devapi/messages/whatsapp"
-        return build_json_request("POST", url, self._headers(), payload)
+        return build_request("POST", url, self._headers(), write_json(payload))
 
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means: a plain acceptance is `{id, status: ACCEPTED, message}`."""
         settings = self.settings
         return read_answer(response, treat_500_as=settings.treat_500_as, list_secrets=lambda: secrets_of(settings))
 
-    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:  # noqa: ARG002 - the seam
-        """Return why `x-gallabox-signature` can sign nothing."""
-        secret, signature = self.settings.webhook_secret.get_secret_value(), headers.get("x-gallabox-signature", "")
-        return find_signature_mistake(secret, signature, self.settings.webhook_signature)
+    def read_proof(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Proof:  # noqa: ARG002 - the seam
+        """Return `x-gallabox-signature`, which is in base64 unless the YAML allows hex."""
+        settings = self.settings
+        given = headers.get("x-gallabox-signature", "")
+        return Signature(settings.webhook_secret.get_secret_value(), given, settings.webhook_signature)
 
-    def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002 - the seam
-        """Tell whether `x-gallabox-signature` is the raw body's HMAC-SHA256, in base64 unless the YAML allows hex."""
-        secret = self.settings.webhook_secret.get_secret_value()
-        signature, form = headers.get("x-gallabox-signature", ""), self.settings.webhook_signature
-        in_base64 = form != "hex" and has_base64_signature(secret, signature, body)
-        return in_base64 or (form != "base64" and has_hex_signature(secret, signature, body))
+    def read_webhook(self, headers: Mapping[str, str], value: Any) -> WebhookContent:
+        """Return the statuses of a webhook, a batch of them included, its replies, and what it says of a template.
 
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
-        """Return the message statuses of a webhook, a batch of them included."""
-        event = _read_event_name(headers)
+        Without an event's name there are no replies: our own messages look alike.
+        """
+        event, secrets = headers.get("x-event-name", "").strip().lower(), secrets_of(self.settings)
+        items, meta = as_items(value) or (value,), read_meta(value, secrets)
+        if event in _REPLY_EVENTS:
+            replies = (_read_reply(item, tapped=event == _TAP_EVENT) for item in items)
+            return WebhookContent(replies=(*filter(is_of_somebody, replies), *meta.replies))
+        if event == "template.status":
+            told = read_template_notice(value, _TEMPLATE_PATHS, _LANGUAGE_PATHS, _TEMPLATE_STATUS_PATHS)
+            return WebhookContent(notices=(*told, *meta.notices))
         if event and event not in _STATUS_EVENTS | _FAILED_EVENTS:
-            return ()
-        value, secrets = parse_webhook(headers, body), secrets_of(self.settings)
-        items = as_items(value) or (value,)
+            return WebhookContent()
         receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
-        return (*(receipt for receipt in receipts if receipt is not None), *read_meta_statuses(value, secrets))
-
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
-        """Return what customers wrote or tapped on. Without an event's name nothing: our own messages look alike."""
-        event = _read_event_name(headers)
-        if event not in _REPLY_EVENTS:
-            return ()
-        value = parse_webhook(headers, body)
-        replies = (_read_reply(item, tapped=event == _TAP_EVENT) for item in as_items(value) or (value,))
-        return (*(reply for reply in replies if is_of_somebody(reply)), *read_meta_replies(value))
-
-    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
-        """Return what `Template.Status` says of a template, or WhatsApp's own form of that and of the account."""
-        event = _read_event_name(headers)
-        if event not in {"", "template.status"}:
-            return ()
-        value = parse_webhook(headers, body)
-        told = read_template_notice(value, _TEMPLATE_PATHS, _LANGUAGE_PATHS, _TEMPLATE_STATUS_PATHS) if event else ()
-        return (*told, *read_meta_notices(value))
+        notices = () if event else meta.notices
+        return WebhookContent((*filter(None, receipts), *meta.receipts), notices=notices)
 
     def list_templates_request(self) -> Request | None:
         """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`, None without `account_id`; it may take 4 MiB."""
@@ -220,19 +209,16 @@ def _describe_header(header: Header | Location) -> Mapping[str, str]:
 
 def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receipt | None:
     status = ReceiptStatus.FAILED if failed else read_status_word(first_text(value, _STATUS_PATHS))
-    delivery_id, message_id = first_text(value, _OUR_ID_PATHS), first_text(value, _ITS_ID_PATHS)
-    if status is None or (delivery_id is None and message_id is None):
-        return None
-    why = failure_of(value, status, secrets)
-    wamid = next((id_ for path in _WAMID_PATHS if (id_ := _read_wamid(value, path)) is not None), None)
-    return Receipt(
+    message_id = first_text(value, _ITS_ID_PATHS)
+    ids = (first_text(value, (path,)) or "" for path in _WAMID_PATHS)
+    wamid = next((id_ for id_ in ids if id_.startswith("wamid.")), None)
+    return make_receipt(
         status,
-        delivery_id,
+        first_text(value, _OUR_ID_PATHS),
         message_id,
-        _read_time(value),
-        why.reason,
-        why.detail,
-        why.scope,
+        first_instant(value, _TIME_PATHS),
+        value,
+        secrets,
         wamid if wamid != message_id else None,
     )
 
@@ -246,22 +232,9 @@ def _read_reply(value: Any, *, tapped: bool) -> Reply:
         tapped or on_button,
         first_text(value, _ANSWERED_OUR_PATHS),
         first_text(value, _ANSWERED_ITS_PATHS),
-        _read_time(value),
+        first_instant(value, _TIME_PATHS),
         payload=read_payload(said),
     )
-
-
-def _read_event_name(headers: Mapping[str, str]) -> str:
-    return headers.get("x-event-name", "").strip().lower()
-
-
-def _read_time(value: Any) -> int | None:
-    return next((at for path in _TIME_PATHS if (at := read_instant(read_path(value, path))) is not None), None)
-
-
-def _read_wamid(value: Any, path: str) -> str | None:
-    text = first_text(value, (path,)) or ""
-    return text if text.startswith("wamid.") else None
 
 
 def _read_template(provider_name: str, value: Any) -> Template | None:

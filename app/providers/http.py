@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from app.errors import Mistake
 from app.model.delivery import Outcome
 from app.model.message import Message
-from app.model.receipt import Notice, Receipt, Reply
+from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
-from app.providers.base import Request, Response
-from app.providers.json import first_text
-from app.providers.mapped_receipts import ReceiptsRule, read_mapped_receipts
-from app.providers.notices import read_meta_notices
+from app.providers.base import Proof, Request, Response, WebhookContent
+from app.providers.json import as_items, as_mapping, first_instant, first_text
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
-    build_form_request,
-    build_json_request,
+    build_request,
     check_fields,
     check_headers,
     check_mapping,
@@ -38,10 +43,10 @@ from app.providers.request import (
     is_literal,
     message_values,
     secrets_of,
+    write_json,
 )
-from app.providers.signature import find_signature_mistake, find_token_mistake, has_hex_signature, has_token
-from app.providers.webhook import parse_webhook
-from app.providers.whatsapp import read_meta_replies, read_meta_statuses
+from app.providers.webhook import Signature, Token
+from app.providers.whatsapp import make_receipt, read_meta, read_status_word
 
 _SHORTEST_KEY = 8
 _NO_RULE = (
@@ -64,6 +69,9 @@ def _as_tuple(value: Any) -> Any:
     if isinstance(value, str):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])]
 
 
 class JsonApiSettings(RemoteSettings):
@@ -147,8 +155,9 @@ class JsonApi:
             url += f"{'&' if '?' in url else '?'}{query}"
         headers = fill_headers(settings.headers, values)
         if settings.form is None:
-            return build_json_request(settings.method, url, headers, fill_mapping(settings.body, values) or {})
-        return build_form_request(settings.method, url, headers, fill_fields(settings.form, values))
+            return build_request(settings.method, url, headers, write_json(fill_mapping(settings.body, values) or {}))
+        form = encode_fields(fill_fields(settings.form, values))
+        return build_request(settings.method, url, headers, form, "application/x-www-form-urlencoded")
 
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means by the settings' `accepted` and `message_id`."""
@@ -172,9 +181,38 @@ def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
     return secrets_of(settings, [*constants, *settings.headers.values(), *words, *hidden])
 
 
-def collect_texts(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
-    """Return the distinct ids that stand under `names`."""
-    return list(dict.fromkeys(text for name in names if (text := first_text(fields, (name,))) is not None))
+class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
+    """Where a receipt says what: each a path, or a list of paths of which the first that is there counts."""
+
+    id: Texts = Field((), description="The provider's id of the message.", examples=["payload.gsId"])
+    delivery_id: Texts = Field((), description="Where our own $delivery_id comes back.", examples=["localMessageId"])
+    status: Texts = Field(description="What happened, as a word.", examples=["payload.type", "MessageStatus"])
+    words: Mapping[Literal["sent", "delivered", "read", "failed"], Texts] = Field(
+        default_factory=dict,
+        description="Words of theirs for sent, delivered, read and failed; these four themselves are known.",
+        examples=[{"failed": ["message_api_failed"]}],
+    )
+    code: Texts = Field((), description="The code of an error.", examples=["ErrorCode"])
+    at: Texts = Field((), description="When it happened: Unix time, or ISO 8601 with a zone.", examples=["timestamp"])
+
+    @model_validator(mode="after")
+    def _check_ids(self) -> ReceiptsRule:
+        if not (self.id or self.delivery_id):
+            raise ValueError("a receipt must name its message; say where: id or delivery_id")
+        return self
+
+    def read_receipt(self, item: Any, secrets: Sequence[str]) -> Receipt | None:
+        """Return the receipt that an object of a webhook is, None if it is none."""
+        words = {word.casefold(): ReceiptStatus(status) for status, theirs in self.words.items() for word in theirs}
+        word, code = first_text(item, self.status) or "", first_text(item, self.code)
+        return make_receipt(
+            words.get(word.casefold()) or read_status_word(word),
+            first_text(item, self.delivery_id),
+            first_text(item, self.id),
+            first_instant(item, self.at),
+            {**as_mapping(item), "errors": [{"code": code}]} if code else item,
+            secrets,
+        )
 
 
 class HttpSettings(JsonApiSettings):
@@ -198,30 +236,18 @@ class Http(JsonApi):
     settings: HttpSettings
     settings_type: ClassVar[type[HttpSettings]] = HttpSettings
 
-    def find_receipt_mistake(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mistake | None:
-        """Return why the signature can sign nothing, or, without a `webhook_secret`, what is wrong with the token."""
+    def read_proof(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Proof:
+        """Return the signature, or, without a `webhook_secret`, the token."""
         secret = self.settings.webhook_secret.get_secret_value()
         if secret:
-            return find_signature_mistake(secret, headers.get("x-hub-signature-256", ""), "hex")
-        return find_token_mistake(self.settings.webhook_token.get_secret_value(), query)
+            return Signature(secret, headers.get("x-hub-signature-256", ""), "hex")
+        return Token(self.settings.webhook_token.get_secret_value(), query.get("token", ""))
 
-    def verify_receipt(self, headers: Mapping[str, str], query: Mapping[str, str], body: bytes) -> bool:
-        """Tell whether the webhook is signed, or, without a `webhook_secret`, carries the token."""
-        secret = self.settings.webhook_secret.get_secret_value()
-        if secret:
-            return has_hex_signature(secret, headers.get("x-hub-signature-256", ""), body)
-        return has_token(self.settings.webhook_token.get_secret_value(), query)
-
-    def read_receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt]:
-        """Return the statuses of a WhatsApp Cloud API webhook, and what the settings' `receipts` find."""
-        value, secrets, rule = parse_webhook(headers, body), mapped_secrets(self.settings), self.settings.receipts
-        mapped = read_mapped_receipts(rule, value, secrets) if rule else ()
-        return (*mapped, *read_meta_statuses(value, secrets))
-
-    def read_replies(self, headers: Mapping[str, str], body: bytes) -> Sequence[Reply]:
-        """Return what a WhatsApp Cloud API webhook holds of customers."""
-        return read_meta_replies(parse_webhook(headers, body))
-
-    def read_notices(self, headers: Mapping[str, str], body: bytes) -> Sequence[Notice]:
-        """Return what WhatsApp's own form says of templates and of the account."""
-        return read_meta_notices(parse_webhook(headers, body))
+    def read_webhook(self, headers: Mapping[str, str], value: Any) -> WebhookContent:  # noqa: ARG002 - the seam
+        """Return what a WhatsApp Cloud API webhook holds, and what the settings' `receipts` find, one or a list."""
+        rule, secrets = self.settings.receipts, mapped_secrets(self.settings)
+        meta = read_meta(value, secrets)
+        if rule is None:
+            return meta
+        receipts = (rule.read_receipt(item, secrets) for item in as_items(value) or (value,))
+        return replace(meta, receipts=(*filter(None, receipts), *meta.receipts))

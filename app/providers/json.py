@@ -117,6 +117,11 @@ def read_embedded(text: str) -> Any:
         return None
 
 
+def first_instant(value: Any, paths: Sequence[str]) -> int | None:
+    """Return the first of `paths` that holds an instant, as `read_instant` reads it."""
+    return next((at for path in paths if (at := read_instant(read_path(value, path))) is not None), None)
+
+
 def read_instant(value: Any) -> int | None:
     """Return a Unix time in s or ms (number or text) or an ISO 8601 time with a zone as ms, None if it is neither."""
     if isinstance(value, str):

@@ -133,7 +133,7 @@ def fill_fields(fields: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping
         for name, value in fields.items()
     }
     kept = {name: value for name, value in filled.items() if value is not None}
-    return {name: value if isinstance(value, str) else _write_json(value) for name, value in kept.items()}
+    return {name: value if isinstance(value, str) else write_json(value) for name, value in kept.items()}
 
 
 def fill_headers(headers: Mapping[str, str], values: Mapping[str, Any]) -> Mapping[str, str]:
@@ -146,7 +146,7 @@ def encode_fields(fields: Mapping[str, str]) -> str:
     return urlencode(fields, quote_via=quote, safe="", errors="replace")
 
 
-def _write_json(value: Any) -> str:
+def write_json(value: Any) -> str:
     """Return JSON of plain ASCII: no value can be misread by a provider that takes it for another charset.
 
     Even half a surrogate pair, which UTF-8 cannot carry, gets through.
@@ -241,17 +241,10 @@ def check_header_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def build_json_request(method: str, url: str, headers: Mapping[str, str], payload: Any) -> Request:
-    """Return a request with `payload` as its JSON body."""
-    return _build_request(method, url, headers, _write_json(payload), "application/json")
-
-
-def build_form_request(method: str, url: str, headers: Mapping[str, str], fields: Mapping[str, str]) -> Request:
-    """Return a request with `fields` as its form."""
-    return _build_request(method, url, headers, encode_fields(fields), "application/x-www-form-urlencoded")
-
-
-def _build_request(method: str, url: str, headers: Mapping[str, str], body: str, content_type: str) -> Request:
+def build_request(
+    method: str, url: str, headers: Mapping[str, str], body: str, content_type: str = "application/json"
+) -> Request:
+    """Return a request with this body, and its content type whatever `headers` says."""
     own = {name: value for name, value in headers.items() if name.lower() != "content-type"}
     return Request(method, url, {"content-type": content_type, **own}, body.encode("ascii"))
 

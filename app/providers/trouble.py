@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.message.components import MAX_DETAIL, STRUCK
 from app.model.delivery import Reason, Rejected, Retryable, Scope
-from app.providers.json import Place, as_text, read_embedded, walk_places
-from app.providers.redact import MAX_READ, redact
+from app.providers.json import Place, as_text, clean_text, read_embedded, walk_places
 
 ERROR_TEXTS = frozenset(
     {"message", "error", "errors", "title", "details", "detail", "reason", "description", "info", "msg"}
@@ -20,6 +20,11 @@ ECHOES = frozenset(
     {"contact", "contacts", "customer", "recipient", "user", "template", "variables", "parameters", "params", "request"}
 )
 """Where a provider repeats what it was sent: a number there is no code, a word no status."""
+_MAX_READ = 4_000
+_SHORTEST_SECRET = 4  # striking out shorter ones would tear up ordinary words
+_EMAIL = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}")
+# Seven digits and more, however they are grouped: every phone number, and no Meta error code (six at most).
+_LONG_NUMBER = re.compile(r"\+?\d(?:[\s().\-/]{0,2}\d){6,}")
 _LOW_CODES = 999
 _META_MARKS = frozenset({"fbtrace_id", "error_data", "error_subcode", "is_transient"})
 _OWN_CODES = range(130_000, 140_000)  # WhatsApp's alone, whether we know them or not
@@ -191,7 +196,7 @@ def judge_trouble(trouble: Trouble) -> Meaning:
         return _DOWN
     if meaning is not REFUSED and (trouble.sure or narrow):
         return meaning
-    words = trouble.words[:MAX_READ]
+    words = trouble.words[:_MAX_READ]
     return next((each for each, phrase in _WORDS if phrase.search(words)), REFUSED)
 
 
@@ -200,3 +205,13 @@ def describe_trouble(trouble: Trouble, secrets: Sequence[str]) -> str:
     code = str(trouble.code) if trouble.code is not None else ""
     parts = (code, trouble.words) if code not in trouble.words else (trouble.words,)
     return redact(": ".join(filter(None, parts)), secrets)
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """Return at most 200 characters on one line without secrets, e-mail addresses and long numbers."""
+    shown = text[:_MAX_READ]
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            shown = shown.replace(secret, STRUCK)
+    shown = _LONG_NUMBER.sub(STRUCK, _EMAIL.sub(STRUCK, clean_text(shown)))
+    return " ".join(shown.split())[:MAX_DETAIL]

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from app.clock import is_settled
-from app.errors import RelayError, StoreBroken, StoreError
-from app.observe.logs import Log
+from app.errors import StoreBroken, StoreError
+from app.observe.metrics import count_store
+from app.outbox.close import recover_open_attempts, settle_restored
+from app.outbox.read import count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
 from app.outbox.sweep import sweep
-from app.relay.lane import Lane, LaneParts, Turns
-from app.relay.snapshot import Snapshot
+from app.providers.base import OpenSender
+from app.relay.context import Context, Snapshot
+from app.relay.lane import Lane, Turns
+from app.relay.recorder import Recorder
+from app.relay.relay import Relay, report_death
 from app.relay.timekeeping import Timekeeper
+from app.values.duration import format_duration
 
 SWEEP_EVERY_S = 5.0
 FOLLOW_CLOCK_EVERY_S = 1.0
 RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long after its last state a payload, and then the whole record, is kept. In ms."""
-
-    payload_ms: int
-    record_ms: int
+# A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
+STUCK_S = 60.0
 
 
 class Dispatcher:
@@ -39,15 +39,15 @@ class Dispatcher:
     none is worse than one that is down.
     """
 
-    def __init__(self, parts: LaneParts, retention: Retention, on_dead: Callable[[BaseException], None]) -> None:
-        self._parts = parts
-        self._retention = retention
+    def __init__(self, context: Context, open_sender: OpenSender, on_dead: Callable[[BaseException], None]) -> None:
+        self._parts = context
+        self._open_sender = open_sender
         self._on_dead = on_dead
         self._lanes: dict[str, Lane] = {}
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
-        self._timekeeper = Timekeeper(parts.clock, parts.outbox, parts.metrics, parts.log)
+        self._timekeeper = Timekeeper(context.clock, context.outbox, context.metrics, context.log)
         self._sweeping = asyncio.Lock()  # a sweep is several commits at one time: the clock is not moved among them
 
     @property
@@ -72,7 +72,7 @@ class Dispatcher:
                 lane.stop()
         for name, settings in snapshot.config.providers.items():
             if name not in self._lanes:
-                lane = Lane(name, settings, snapshot.providers[name], self._parts, self._turns[name])
+                lane = Lane(name, settings, snapshot.providers[name], self._parts, self._open_sender, self._turns[name])
                 self._lanes[name] = lane
                 self._running[lane] = None
                 self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
@@ -155,25 +155,83 @@ class Dispatcher:
             if not is_settled(self._parts.clock):
                 return  # until the waits have moved along, nothing is known to be over
             now = self._parts.clock()
-            swept = await sweep(outbox, now, self._parts.settle_ms)
+            swept = await sweep(outbox, now, self._parts.settings.settle_after)
         if swept.expired or swept.resent or swept.lost:
             self._parts.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
         if swept.resent:
             self.wake_all()
         if wipe:
-            forgotten = await forget_records(outbox, now - self._retention.record_ms)
+            forgotten = await forget_records(outbox, now - self._parts.settings.record_retention)
             self._parts.log.info("outbox.forgotten", events=forgotten)
             # Last, for it empties the log: what was forgotten must not stay readable there, either.
-            wiped = await wipe_payloads(outbox, now - self._retention.payload_ms)
+            wiped = await wipe_payloads(outbox, now - self._parts.settings.payload_retention)
             self._parts.log.info("outbox.wiped", payloads=wiped)
 
 
-def report_death(task: str, error: BaseException, log: Log, on_dead: Callable[[BaseException], None]) -> None:
-    """Say what died and where, and have the process end; of a group of errors, its first is what happened."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    try:
-        detail = str(error) if isinstance(error, RelayError) else None  # others' texts may hold a customer's values
-        log.critical("task.died", task=task, detail=detail, exc_info=error)
-    finally:  # whatever became of the line
-        on_dead(error)
+class OutboxRelay(Relay):
+    """The relay that keeps what it takes, and sends it by its lanes."""
+
+    def __init__(
+        self,
+        context: Context,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        watch: Callable[[], Coroutine[Any, Any, None]],
+        on_dead: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(context, watch, on_dead)
+        self.context = context
+        self.dispatcher = dispatcher
+        self._recorder = recorder
+
+    async def start(self) -> None:
+        """Settle what the last process left open, then start the sweeper."""
+        outbox, settings, metrics, log = (
+            self.context.outbox,
+            self.context.settings,
+            self.context.metrics,
+            self.context.log,
+        )
+        await self.dispatcher.settle_clock()
+        restored = await outbox.write(settle_restored, essential=True)
+        if restored is not None:
+            log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
+        recover = partial(recover_open_attempts, settle_ms=settings.settle_after)
+        unknown = await outbox.write(recover, essential=True)
+        metrics.set_last_events(await outbox.read(read_last_events))
+        metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again
+        self.dispatcher.start()
+        log.info("outbox.opened", sqlite=sqlite3.sqlite_version, unknown_after_restart=unknown)
+        # Whoever answers for people's data should not have to work out how long things are kept.
+        payloads, records = map(format_duration, (settings.payload_retention, settings.record_retention))
+        log.info("relay.retention", preset=settings.retention, payloads=payloads, records=records)
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Replace the lanes whose account changed."""
+        self.dispatcher.use(snapshot)
+
+    def stop_claiming(self) -> None:
+        """Begin no new send: the process is about to end."""
+        self.dispatcher.stop_claiming()
+
+    async def stop(self, grace_s: float) -> None:
+        """Let open sends end inside the grace period, then release the outbox."""
+        await self.dispatcher.drain(grace_s)
+        await self._recorder.settle()
+        await self.context.outbox.close()
+
+    def is_alive(self) -> bool:
+        """Tell whether every lane looks at the outbox."""
+        now = asyncio.get_running_loop().time()  # to set the wall clock must not restart the container
+        return all(now - lane.looked_at < STUCK_S for lane in self.dispatcher.lanes.values())
+
+    async def can_commit(self) -> bool:
+        """Tell whether an event could be taken now."""
+        return await self.context.outbox.can_commit()
+
+    async def count(self) -> None:
+        """Bring what the metrics show of the outbox and of the log up to date."""
+        await super().count()
+        context = self.context
+        providers = context.snapshot().config.providers
+        await count_store(context.outbox, providers, context.clock(), context.metrics, context.log)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
-from app.clock import Clock, is_adopting, is_settled, read_latest
+from app.clock import is_adopting, is_settled, read_latest
 from app.delivery.decide import Decision, decide
 from app.delivery.pace import (
     Recovery,
@@ -23,15 +22,14 @@ from app.errors import StoreBroken, StoreError, is_passing
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
 from app.observe.attempts import note_outcome, open_attempt_span, report_attempt, report_holds, report_outage
-from app.observe.logs import Log
-from app.observe.metrics import Metrics
-from app.observe.tracing import NoTracer, Span, Tracer
+from app.observe.tracing import Span
 from app.outbox.claim import Claim, claim_due, find_next_due
 from app.outbox.close import Ending, close_attempts
 from app.outbox.lanes import read_lane, save_lane
-from app.outbox.store import Job, Store
+from app.outbox.store import Job
 from app.outbox.values import LaneState
 from app.providers.base import OpenSender, Provider, Sender
+from app.relay.context import Context
 from app.values.rate import RECIPIENT_GAP_MS
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
@@ -50,32 +48,25 @@ RECORD_AGAIN_S = 1.0
 ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
 
 
-@dataclass(frozen=True, slots=True)
-class LaneParts:
-    """What every lane shares."""
-
-    outbox: Store
-    clock: Clock
-    random: Callable[[], float]
-    metrics: Metrics
-    log: Log
-    settle_ms: int
-    open_sender: OpenSender
-    tracer: Tracer = field(default_factory=NoTracer)
-
-
 class Lane:
     """One provider's queue. `wake()` says that something may have become due."""
 
     def __init__(
-        self, name: str, settings: ProviderSettings, provider: Provider, parts: LaneParts, turns: Turns
+        self,
+        name: str,
+        settings: ProviderSettings,
+        provider: Provider,
+        context: Context,
+        open_sender: OpenSender,
+        turns: Turns,
     ) -> None:
         self.name = name
         self.settings = settings
         self._provider = provider
         self._sender: Sender | None = None
-        self._parts = parts
-        self._pace = start_pace(settings.rate_per_s, parts.clock())
+        self._parts = context
+        self._open_client = open_sender
+        self._pace = start_pace(settings.rate_per_s, context.clock())
         self._saved: LaneState | None = None  # what the outbox remembers; None: not asked yet
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
@@ -109,7 +100,7 @@ class Lane:
         while not self._stopping:
             self.looked_at = asyncio.get_running_loop().time()
             try:
-                return await self._parts.open_sender(self.settings)
+                return await self._open_client(self.settings)
             except (OSError, ImportError) as error:
                 if not is_passing(error):
                     raise
@@ -266,7 +257,7 @@ class Lane:
             provider=delivery.provider,
             template=delivery.template,
             random=parts.random,
-            settle_ms=parts.settle_ms,
+            settle_ms=parts.settings.settle_after,
             probes=attempt.probes,
         )
         note_outcome(span, outcome, decision.state)

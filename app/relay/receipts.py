@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from app.clock import Clock
 from app.mapping.rules import Config
 from app.model.delivery import Reason
 from app.model.receipt import Notice, Receipt, Reply
 from app.observe.attempts import report_holds
-from app.observe.logs import Log
-from app.observe.metrics import FORGED, UNREAD, Metrics
+from app.observe.metrics import FORGED, UNREAD
 from app.outbox.holds import lift_hold, put_probed
 from app.outbox.receipts import apply_receipts, apply_reply
-from app.outbox.store import Store
 from app.outbox.values import Noted
 from app.providers.json import as_items, as_mapping
-from app.providers.signature import read_challenge
-from app.providers.webhook import parse_webhook
-from app.relay.snapshot import Snapshot
+from app.providers.webhook import parse_webhook, read_challenge
+from app.relay.context import Context
 from app.values.phone import mask_phone
 from app.values.stop_words import read_wish
 
@@ -33,57 +28,46 @@ _PATHS_SHOWN = 40
 _NOTICED = frozenset({Reason.TEMPLATE_PAUSED, Reason.TEMPLATE_REFUSED, Reason.ACCOUNT_BLOCKED})
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptDesk:
-    """What the receipt endpoint needs."""
-
-    snapshot: Callable[[], Snapshot]
-    outbox: Store
-    clock: Clock
-    metrics: Metrics
-    log: Log
-
-
 async def accept_receipts(
-    desk: ReceiptDesk, provider_name: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+    context: Context, provider_name: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
 ) -> int:
     """Return the HTTP status: 404 for a provider the YAML does not have, 401 for a webhook that is not its own.
 
     Whatever a genuine webhook holds is fine: repeated, early, out of order, of a message that is not ours.
     """
-    provider = desk.snapshot().providers.get(provider_name)
+    provider = context.snapshot().providers.get(provider_name)
     if provider is None:
         return 404
-    if not provider.verify_receipt(headers, query, body):
-        desk.metrics.receipts.labels(provider_name, FORGED).inc()
+    if not provider.read_proof(headers, query).fits(body):
+        context.metrics.receipts.labels(provider_name, FORGED).inc()
         return 401
-    now = desk.clock()
-    receipts, replies = provider.read_receipts(headers, body), provider.read_replies(headers, body)
-    notices = provider.read_notices(headers, body)
-    for at in range(0, len(receipts), AT_ONCE):
-        some = receipts[at : at + AT_ONCE]
-        recorded = await desk.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some))
+    now = context.clock()
+    value = parse_webhook(headers, body)
+    told = provider.read_webhook(headers, value)
+    for at in range(0, len(told.receipts), AT_ONCE):
+        some = told.receipts[at : at + AT_ONCE]
+        recorded = await context.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some))
         for receipt, noted in zip(some, recorded, strict=True):
-            _report_receipt(desk, provider_name, receipt, noted, now)
-    for at in range(0, len(replies), AT_ONCE):  # what waits for the outbox together shares its transaction
-        await asyncio.gather(*(_take_reply(desk, provider_name, one) for one in replies[at : at + AT_ONCE]))
-    for notice in notices:
-        await _take_notice(desk, provider_name, notice)
-    if not (receipts or replies or notices):
-        _report_unread(desk, provider_name, parse_webhook(headers, body))
+            _report_receipt(context, provider_name, receipt, noted, now)
+    for at in range(0, len(told.replies), AT_ONCE):  # what waits for the outbox together shares its transaction
+        await asyncio.gather(*(_take_reply(context, provider_name, one) for one in told.replies[at : at + AT_ONCE]))
+    for notice in told.notices:
+        await _take_notice(context, provider_name, notice)
+    if not (told.receipts or told.replies or told.notices):
+        _report_unread(context, provider_name, value)
     return 200
 
 
-def answer_challenge(desk: ReceiptDesk, provider_name: str, query: Mapping[str, str]) -> str | None:
+def answer_challenge(context: Context, provider_name: str, query: Mapping[str, str]) -> str | None:
     """Return what whoever sets up a webhook wants to hear back, None where it has not shown the `verify_token`."""
-    settings = desk.snapshot().config.providers.get(provider_name)
+    settings = context.snapshot().config.providers.get(provider_name)
     return read_challenge(settings.verify_token.get_secret_value(), query) if settings else None
 
 
-def _report_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, noted: Noted, now: int) -> None:
-    desk.metrics.receipts.labels(provider_name, receipt.status.value).inc()
-    report_holds(desk.log, noted.holds_set)
-    desk.log.info(
+def _report_receipt(context: Context, provider_name: str, receipt: Receipt, noted: Noted, now: int) -> None:
+    context.metrics.receipts.labels(provider_name, receipt.status.value).inc()
+    report_holds(context.log, noted.holds_set)
+    context.log.info(
         "receipt.received",
         provider=provider_name,
         delivery_id=noted.delivery_id,
@@ -97,14 +81,14 @@ def _report_receipt(desk: ReceiptDesk, provider_name: str, receipt: Receipt, not
     )
 
 
-async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply) -> None:
+async def _take_reply(context: Context, provider_name: str, reply: Reply) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
-    store = desk.snapshot().config.store
+    store = context.snapshot().config.store
     wish = read_wish(reply, store.stop_words, start_lifts=store.start_lifts)
-    heard = await desk.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
+    heard = await context.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
     kind = wish or ("clicked" if heard.clicked else "other")
-    desk.metrics.replies.labels(provider_name, kind).inc()
-    desk.log.info(
+    context.metrics.replies.labels(provider_name, kind).inc()
+    context.log.info(
         "reply.received",
         provider=provider_name,
         delivery_id=heard.delivery_id,
@@ -115,18 +99,18 @@ async def _take_reply(desk: ReceiptDesk, provider_name: str, reply: Reply) -> No
     )
 
 
-async def _take_notice(desk: ReceiptDesk, provider_name: str, notice: Notice) -> None:
+async def _take_notice(context: Context, provider_name: str, notice: Notice) -> None:
     """Hold what WhatsApp says cannot be sent, or let it go, unless a person holds it. A pace passes by itself."""
-    scopes = sorted(set(list_scopes(desk.snapshot().config, provider_name, notice)))
+    scopes = sorted(set(list_scopes(context.snapshot().config, provider_name, notice)))
     for scope in scopes:
         if notice.reason is None:
-            if await desk.outbox.write(partial(lift_hold, scope=scope, reasons=_NOTICED)):
-                desk.log.warning("hold.released", scope=scope, by="whatsapp")
+            if await context.outbox.write(partial(lift_hold, scope=scope, reasons=_NOTICED)):
+                context.log.warning("hold.released", scope=scope, by="whatsapp")
         elif not notice.passing:
-            hold_set = await desk.outbox.write(partial(put_probed, scope=scope, reason=notice.reason))
-            report_holds(desk.log, [hold_set] if hold_set else ())
+            hold_set = await context.outbox.write(partial(put_probed, scope=scope, reason=notice.reason))
+            report_holds(context.log, [hold_set] if hold_set else ())
     reason = notice.reason.value if notice.reason else None
-    desk.log.info("notice.received", provider=provider_name, reason=reason, scopes=scopes)
+    context.log.info("notice.received", provider=provider_name, reason=reason, scopes=scopes)
 
 
 def list_scopes(config: Config, provider_name: str, notice: Notice) -> Iterator[str]:
@@ -141,11 +125,11 @@ def list_scopes(config: Config, provider_name: str, notice: Notice) -> Iterator[
             yield f"template:{provider_name}/{notice.template}"
 
 
-def _report_unread(desk: ReceiptDesk, provider_name: str, value: Any) -> None:
+def _report_unread(context: Context, provider_name: str, value: Any) -> None:
     """Show the shape of a genuine webhook of which nothing could be read: its keys, and none of its values."""
-    desk.metrics.receipts.labels(provider_name, UNREAD).inc()
+    context.metrics.receipts.labels(provider_name, UNREAD).inc()
     first = next(iter(as_items(value)), value)
-    desk.log.info("receipt.unread", provider=provider_name, paths=list(islice(list_keys(first), _PATHS_SHOWN)))
+    context.log.info("receipt.unread", provider=provider_name, paths=list(islice(list_keys(first), _PATHS_SHOWN)))
 
 
 def list_keys(value: Any, prefix: str = "", levels: int = 3) -> Iterator[str]:

@@ -1,28 +1,137 @@
-"""The rules in force, and how they are replaced: checked aside, swapped whole, else the last good ones stay."""
+"""The YAML as it is read, checked and put in force; replaced whole when it changes, else the last good one stays."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
 
 from app.errors import ConfigError
+from app.mapping.parse import Parsed, parse_config
+from app.mapping.problems import Problem, format_problem
+from app.mapping.rules import Config, RouteTable
+from app.mapping.template import Templates
+from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.relay.snapshot import Snapshot, load_snapshot, name_source
+from app.providers.base import ProviderType
+from app.relay.context import Snapshot
 from app.settings import Settings
 
 LOOK_EVERY_S = 2.0
+_LONGEST_FILE = 262_144
+ProviderTypes: TypeAlias = Mapping[str, ProviderType]
+"""By the YAML's `type:`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The YAML and the templates beside it ("" if there are none) as text, with the names that messages give them."""
+
+    name: str
+    text: str
+    templates_name: str
+    templates_text: str
+
+
+def read_sources(settings: Settings) -> Sources:
+    """Return the texts in force; raises ConfigError if one cannot be read."""
+    templates_path = settings.config.parent / "templates.yaml"
+    templates_text = read_text(templates_path) if templates_path.is_file() else ""
+    text = settings.config_yaml or read_text(settings.config, "; set RELAY_CONFIG or --config to your YAML file")
+    return Sources(_name_source(settings), text, str(templates_path), templates_text)
+
+
+def _name_source(settings: Settings) -> str:
+    """Return what messages call the YAML: its path, or the setting that holds it."""
+    return "RELAY_CONFIG_YAML" if settings.config_yaml else str(settings.config)
+
+
+def read_text(path: Path, cure: str = "", longest: int = _LONGEST_FILE) -> str:
+    """Return the text of a file, at most a byte longer than `longest`; raises ConfigError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(longest + 1).decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}){cure}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+
+
+def parse_text(
+    sources: Sources,
+    environment: Mapping[str, str],
+    types: ProviderTypes,
+    templates: Templates,
+    listed: Collection[str] = (),
+    recorded: Mapping[str, Collection[str]] | None = None,
+) -> Parsed:
+    """Return the parsed YAML, held against `templates`. `listed` and `recorded`: see parse_config."""
+    return parse_config(
+        sources.text,
+        name=sources.name,
+        environment=environment,
+        provider_types={name: provider_type.settings_type for name, provider_type in types.items()},
+        templates=templates,
+        listed=listed,
+        recorded=recorded,
+    )
+
+
+def load_snapshot(
+    settings: Settings, environment: Mapping[str, str], types: ProviderTypes
+) -> tuple[Snapshot, list[Problem]]:
+    """Return the rules in force and their warnings; raises ConfigError with every problem at once.
+
+    Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
+    """
+    sources = read_sources(settings)
+    templates = parse_templates(sources.templates_text)
+    parsed = parse_text(sources, environment, types, templates.templates)
+    problems = [replace(problem, severity="error") if problem.unset else problem for problem in parsed.problems]
+    fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
+    if fatal or parsed.config is None:
+        raise ConfigError(f"{sources.name} cannot be used:\n" + "\n".join(fatal))
+    return build_snapshot(parsed.config, types), problems
+
+
+def list_template_problems(templates: ParsedTemplates) -> list[Problem]:
+    """Return the problems of the templates as those of the YAML are."""
+    parts = [problem.split(":", 2) for problem in templates.problems]
+    return [Problem("error", int(line), int(column), message.strip()) for line, column, message in parts]
+
+
+def list_errors(name: str, problems: Iterable[Problem]) -> list[str]:
+    """Return the errors among the problems of a file, a line each."""
+    return [format_problem(name, problem) for problem in problems if problem.severity == "error"]
+
+
+def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
+    """Return what a checked config is used through."""
+    providers = {name: types[settings.type](settings) for name, settings in config.providers.items()}
+    return Snapshot(config, RouteTable(config.routes), providers)
 
 
 class Rules:
-    """Holds the snapshot in force. `current` is read once per event, so an event never mixes two versions."""
+    """Holds the snapshot in force. `current` is read once per event, so an event never mixes two versions.
+
+    `use` is given each new one, as soon as it is in force.
+    """
 
     def __init__(
-        self, settings: Settings, environment: Mapping[str, str], snapshot: Snapshot, metrics: Metrics, log: Log
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        types: ProviderTypes,
+        snapshot: Snapshot,
+        metrics: Metrics,
+        log: Log,
     ) -> None:
-        self.name = name_source(settings)
-        self._settings = settings
-        self._environment = environment
+        self.name = _name_source(settings)
+        self.use: Callable[[Snapshot], None] = lambda _: None
+        self._settings, self._environment, self._types = settings, environment, types
         self._snapshot = snapshot
         self._metrics = metrics
         self._log = log
@@ -34,21 +143,25 @@ class Rules:
         """Return the rules in force."""
         return self._snapshot
 
-    async def reload(self, use: Callable[[Snapshot], None]) -> str | None:
-        """Load the YAML again and hand it to `use`; return what is wrong with it, None if it is in force now."""
-        async with self._reloading:  # one after the other, or an older reading may be put over a newer one
-            return await self._reload(use)
+    def read_hash(self) -> str:
+        """Return which version of the YAML is in force."""
+        return self._snapshot.config.hash
 
-    async def _reload(self, use: Callable[[Snapshot], None]) -> str | None:
+    async def reload(self) -> str | None:
+        """Load the YAML again; return what is wrong with it, None if it is in force now."""
+        async with self._reloading:  # one after the other, or an older reading may be put over a newer one
+            return await self._reload()
+
+    async def _reload(self) -> str | None:
         try:
-            snapshot, warnings = await asyncio.to_thread(load_snapshot, self._settings, self._environment)
+            snapshot, warnings = await asyncio.to_thread(load_snapshot, self._settings, self._environment, self._types)
         except ConfigError as error:
             return self._refuse(str(error))
         except Exception as error:  # noqa: BLE001  # a file that we cannot even refuse must not end the watching
             return self._refuse(f"unexpected failure: {type(error).__name__}", error)
         changed = snapshot.config.hash != self._snapshot.config.hash
         self._snapshot = snapshot
-        use(snapshot)
+        self.use(snapshot)
         self._metrics.reloads.labels("used").inc()
         self._metrics.reload_ok.set(1)
         self._show()
@@ -63,32 +176,32 @@ class Rules:
         )
         return fault
 
-    async def watch(self, use: Callable[[Snapshot], None]) -> None:
+    async def watch(self) -> None:
         """Reload whenever the file, or the templates beside it, changes."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             stamp = self._stamp()
             if stamp != self._seen:
                 self._seen = stamp
-                await self.reload(use)
+                await self.reload()
 
-    def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _stamp(self) -> list[tuple[int, int, int] | None]:
         """Return what changes when a file is written or replaced (a mounted ConfigMap swaps a link: inode)."""
-        paths = [self._settings.config.parent / "templates.yaml"]
-        if not self._settings.config_yaml:
-            paths.append(self._settings.config)
-        stamps: list[tuple[int, int, int] | None] = []
-        for path in paths:
-            try:
-                status = path.stat()
-            except OSError:
-                stamps.append(None)
-            else:
-                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
-        return tuple(stamps)
+        templates = self._settings.config.parent / "templates.yaml"
+        return [
+            _stamp_file(path) for path in [templates, *([] if self._settings.config_yaml else [self._settings.config])]
+        ]
 
     def _show(self) -> None:
         config = self._snapshot.config
         self._metrics.set_config(config.hash)
         self._metrics.expect_providers(config.providers)
         self._metrics.expect_routes((route.name, route.provider) for route in config.routes)
+
+
+def _stamp_file(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from app.clock import Clock
 from app.delivery.plan import plan_deliveries
 from app.delivery.replay import (
     KEEP_PLAN_MS,
@@ -21,31 +20,17 @@ from app.delivery.replay import (
     write_entries,
 )
 from app.errors import Refusal
-from app.ids import NewId
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import TEST_SOURCE, Event
-from app.observe.logs import Log
 from app.outbox import replay as stored
 from app.outbox.store import Store
 from app.outbox.suppressions import find_suppressed
 from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
-from app.relay.snapshot import Snapshot
+from app.relay.context import Context, Snapshot
 from app.sources import SOURCE
 from app.sources.body import parse_body
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB
-
-
-@dataclass(frozen=True, slots=True)
-class Replayer:
-    """What replaying needs. `wake` tells a lane that something became due."""
-
-    snapshot: Callable[[], Snapshot]
-    outbox: Store
-    wake: Callable[[str], None]
-    clock: Clock
-    new_id: NewId
-    log: Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +65,44 @@ class Replayed:
     left_out: Sequence[Entry]
 
 
-async def make_plan(replayer: Replayer, wanted: Wanted) -> Planned | Refusal:
+async def make_plan(context: Context, wanted: Wanted) -> Planned | Refusal:
     """Work out what a replay would send, and keep that as a plan. Sends nothing."""
-    snapshot, now = replayer.snapshot(), replayer.clock()
+    snapshot, now = context.snapshot(), context.clock()
     names = sorted(route.name for route in snapshot.config.routes)
     if wanted.route is not None and wanted.route not in names:
         return Refusal(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
-    unknown = await _find_unknown(replayer.outbox, wanted.events)
+    unknown = await _find_unknown(context.outbox, wanted.events)
     if unknown is not None:
         return Refusal(422, f"events: no event has the id that is number {unknown} of those given")
     draft = Draft()
-    async for events in _list_pages(replayer.outbox, wanted, snapshot):
-        await _judge_events(replayer, snapshot, wanted, events, draft)
+    async for events in _list_pages(context.outbox, wanted, snapshot):
+        await _judge_events(context, snapshot, wanted, events, draft)
         if not draft.complete:
             break
-    plan = Plan(replayer.new_id(now), now, snapshot.config.hash, write_entries(draft))
-    await replayer.outbox.write(partial(stored.save_plan, plan=plan))
-    replayer.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
+    plan = Plan(context.new_id(now), now, snapshot.config.hash, write_entries(draft))
+    await context.outbox.write(partial(stored.save_plan, plan=plan))
+    context.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
     return Planned(plan, draft)
 
 
-async def apply_plan(replayer: Replayer, plan_id: str) -> Replayed | Refusal:
+async def apply_plan(context: Context, plan_id: str) -> Replayed | Refusal:
     """Send what a plan says, once: all its deliveries are committed together with its being applied."""
-    snapshot, now = replayer.snapshot(), replayer.clock()
-    plan = await replayer.outbox.read(partial(stored.read_plan, plan_id=plan_id))
+    snapshot, now = context.snapshot(), context.clock()
+    plan = await context.outbox.read(partial(stored.read_plan, plan_id=plan_id))
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
         return Refusal(404, "no plan has this id; plans are kept for a day: plan again")
     if plan.applied_at is not None:
         return Refusal(409, "this plan was applied already, and none is applied twice: plan again to see what is left")
     if plan.config_hash != snapshot.config.hash:
         return Refusal(409, "the YAML has changed since this plan was made: plan again")
-    made, changed = await _remake_deliveries(replayer, snapshot, plan)
-    applied = await replayer.outbox.write(partial(stored.apply_plan, plan_id=plan_id, deliveries=list(made.values())))
+    made, changed = await _remake_deliveries(context, snapshot, plan)
+    applied = await context.outbox.write(partial(stored.apply_plan, plan_id=plan_id, deliveries=list(made.values())))
     if applied is None:
         return Refusal(409, "this plan was applied by another request meanwhile: plan again to see what is left")
     changed += [Entry(made[id_].event_id, "", made[id_].route, why) for id_, why in applied.left_out.items()]
     for provider in {row.provider for row in applied.deliveries if row.state is State.PENDING}:
-        replayer.wake(provider)
-    replayer.log.info("replay.applied", plan_id=plan_id, sent=len(applied.deliveries), left_out=len(changed), by="ops")
+        context.wake(provider)
+    context.log.info("replay.applied", plan_id=plan_id, sent=len(applied.deliveries), left_out=len(changed), by="ops")
     return Replayed(plan_id, [(made[row.id].event_id, row) for row in applied.deliveries], changed)
 
 
@@ -175,14 +160,14 @@ def _cut(ids: Collection[str]) -> Iterator[Sequence[str]]:
 
 
 async def _judge_events(
-    replayer: Replayer, snapshot: Snapshot, wanted: Wanted, events: Sequence[StoredEvent], draft: Draft
+    context: Context, snapshot: Snapshot, wanted: Wanted, events: Sequence[StoredEvent], draft: Draft
 ) -> None:
     """Add what comes of a page of events to the draft."""
-    now = replayer.clock()
+    now = context.clock()
     judged: list[tuple[Delivery, Entry]] = []
     for event in events:
         await asyncio.sleep(0)  # rendering takes its time: webhooks are answered in between
-        planned = _evaluate(replayer, snapshot, event)
+        planned = _evaluate(context, snapshot, event)
         if isinstance(planned, Entry):
             draft.add(planned)
             continue
@@ -193,8 +178,8 @@ async def _judge_events(
             judgement = judge_delivery(delivery, event.deliveries, now, shadow_wanted=wanted.state == "shadow")
             judged.append((delivery, _write_entry(event, delivery, judgement)))
     sendable = [delivery for delivery, entry in judged if entry.verdict is Verdict.SEND]
-    taken = await replayer.outbox.read(partial(stored.find_duplicates, deliveries=sendable))
-    stopped = await replayer.outbox.read(partial(find_suppressed, deliveries=sendable))
+    taken = await context.outbox.read(partial(stored.find_duplicates, deliveries=sendable))
+    stopped = await context.outbox.read(partial(find_suppressed, deliveries=sendable))
     for delivery, entry in judged:
         if delivery.id in stopped:
             draft.add(replace(entry, verdict=Verdict.DEAD, reason=Reason.RECIPIENT_OPTED_OUT))
@@ -202,7 +187,7 @@ async def _judge_events(
             draft.add_delivery(delivery, entry, taken=delivery.id in taken)
 
 
-def _evaluate(replayer: Replayer, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
+def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
     """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
     if event.source == TEST_SOURCE:
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail="a test message, of no customer's event")
@@ -212,7 +197,7 @@ def _evaluate(replayer: Replayer, snapshot: Snapshot, event: StoredEvent) -> Seq
     if isinstance(payload, Refusal):
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail=payload.detail)
     again = Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
-    return plan_deliveries(again, snapshot.config, snapshot.table, replayer.new_id)
+    return plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)
 
 
 def _write_entry(event: StoredEvent, delivery: Delivery, judgement: Judgement) -> Entry:
@@ -230,21 +215,21 @@ def _count(draft: Draft) -> dict[str, int]:
 
 
 async def _remake_deliveries(
-    replayer: Replayer, snapshot: Snapshot, plan: Plan
+    context: Context, snapshot: Snapshot, plan: Plan
 ) -> tuple[dict[str, Delivery], list[Entry]]:
     """Return a plan's deliveries by id, made anew (a plan keeps no values), and the entries that changed meanwhile."""
     routes = read_sends(plan.entries)
     made: dict[str, Delivery] = {}
     changed: list[Entry] = []
     for some in _cut(routes):
-        events = {event.id: event for event in await _find_events(replayer.outbox, some)}
+        events = {event.id: event for event in await _find_events(context.outbox, some)}
         for event_id in some:
             await asyncio.sleep(0)
             event = events.get(event_id)
             if event is None:  # forgotten or erased
                 changed += [Entry(event_id, "", route, Verdict.WIPED) for route in routes[event_id]]
                 continue
-            for each in _remake_event(replayer, snapshot, plan, event, routes[event_id]):
+            for each in _remake_event(context, snapshot, plan, event, routes[event_id]):
                 if isinstance(each, Entry):
                     changed.append(each)
                 else:
@@ -253,11 +238,11 @@ async def _remake_deliveries(
 
 
 def _remake_event(
-    replayer: Replayer, snapshot: Snapshot, plan: Plan, event: StoredEvent, routes: Sequence[str]
+    context: Context, snapshot: Snapshot, plan: Plan, event: StoredEvent, routes: Sequence[str]
 ) -> Iterator[Delivery | Entry]:
     """Yield a new delivery for each of the routes, or why there is none now."""
-    now = replayer.clock()
-    planned = _evaluate(replayer, snapshot, event)
+    now = context.clock()
+    planned = _evaluate(context, snapshot, event)
     if isinstance(planned, Entry):
         yield from (replace(planned, route=route) for route in routes)
         return
@@ -269,5 +254,5 @@ def _remake_event(
             yield _write_entry(event, delivery, judgement)
         else:
             yield replace(
-                delivery, id=replayer.new_id(now), created_at=now, due_at=now, detail=f"replayed by plan {plan.id}"
+                delivery, id=context.new_id(now), created_at=now, due_at=now, detail=f"replayed by plan {plan.id}"
             )

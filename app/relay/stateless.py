@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-from app.mapping.provider import Way
 from app.model.delivery import (
     Accepted,
     Delivery,
@@ -27,36 +26,35 @@ from app.model.delivery import (
 )
 from app.model.event import Event
 from app.observe.attempts import note_outcome, open_attempt_span
-from app.observe.logs import Log
-from app.observe.metrics import Metrics
-from app.observe.tracing import Tracer
 from app.outbox.values import DeliveryState
-from app.providers import open_client
+from app.providers.base import OpenSender, Sender
+from app.relay.context import Shared
 from app.relay.intake import Answer
-from app.relay.snapshot import Snapshot
+from app.relay.relay import Relay
 from app.values.phone import mask_phone
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.
 LONGEST_S = 8.0
+TRIES = 3  # of what surely did not leave
 REMEMBERED = 10_000
-
-if TYPE_CHECKING:
-    from app.providers.client import ProviderClient
 
 SendKey = tuple[str, str]
 """(the source's delivery id, or ours where it sent none; route)"""
 
 
-class ProviderTaker:
-    """Sends an event's deliveries at once and answers with what the providers said."""
+class StatelessRelay(Relay):
+    """The relay that sends an event's deliveries at once, and answers with what the providers said."""
 
-    def __init__(self, snapshot: Snapshot, metrics: Metrics, log: Log, tracer: Tracer, way: Way) -> None:
-        self._way = way
-        self._snapshot = snapshot
-        self._metrics = metrics
-        self._log = log
-        self._tracer = tracer
-        self._clients: dict[str, asyncio.Task[ProviderClient]] = {}
+    def __init__(
+        self,
+        shared: Shared,
+        open_sender: OpenSender,
+        watch: Callable[[], Coroutine[Any, Any, None]],
+        on_dead: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(shared, watch, on_dead)
+        self._open_sender = open_sender
+        self._clients: dict[str, asyncio.Future[Sender]] = {}
         self._sends: OrderedDict[SendKey, asyncio.Task[Outcome]] = OrderedDict()
 
     async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
@@ -65,7 +63,7 @@ class ProviderTaker:
             return Answer(202, event.id, "unrouted", ())
         pairs = await asyncio.gather(*(self._settle(event, delivery) for delivery in deliveries))
         for delivery, (state, _) in zip(deliveries, pairs, strict=True):
-            self._metrics.count_reached(delivery.route, delivery.provider, state)
+            self.shared.metrics.count_reached(delivery.route, delivery.provider, state)
         rows = tuple(
             DeliveryState(row.id, row.route, row.provider, state)
             for row, (state, _) in zip(deliveries, pairs, strict=True)
@@ -73,12 +71,9 @@ class ProviderTaker:
         status = max(http_status for _, http_status in pairs)
         return Answer(status, event.id, "accepted" if status == 200 else "failed", rows)  # noqa: PLR2004  # the status itself is the clearest name
 
-    def use(self, snapshot: Snapshot) -> None:
-        """Take over new rules; a client whose account changed closes with the process."""
-        self._snapshot = snapshot
-
-    async def close(self) -> None:
+    async def stop(self, grace_s: float) -> None:
         """Let the open sends end, then close the connections."""
+        del grace_s  # a send takes 8 s at most
         await asyncio.gather(*self._sends.values(), return_exceptions=True)
         for client in self._clients.values():
             await (await client).close()
@@ -115,7 +110,7 @@ class ProviderTaker:
                 return State.PENDING, 503
 
     async def _send(self, delivery: Delivery) -> Outcome:
-        with open_attempt_span(self._tracer, delivery, 1) as span:
+        with open_attempt_span(self.shared.tracer, delivery, 1) as span:
             outcome = await self._ask(delivery)
             note_outcome(span, outcome)
         return outcome
@@ -127,9 +122,11 @@ class ProviderTaker:
         started_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LONGEST_S):
-                provider = self._snapshot.providers[delivery.provider]
+                provider = self.shared.snapshot().providers[delivery.provider]
                 client = await asyncio.shield(self._open_client(delivery.provider))
-                sent = await client.send(provider, delivery.message, delivery.id)
+                sent = await client.send(
+                    provider, delivery.message, delivery.id, write_within_ms=round(LONGEST_S * 1000), tries=TRIES
+                )
                 outcome = sent.outcome
         except TimeoutError:
             outcome = Uncertain(Reason.TIMED_OUT, "no answer within 8 s")
@@ -139,11 +136,11 @@ class ProviderTaker:
     def _report(self, delivery: Delivery, outcome: Outcome, took_s: float) -> None:
         """Tell what an attempt came to; it began when the event came, so that is its age, too."""
         word, reason, detail = describe_outcome(outcome)
-        self._metrics.attempts.labels(delivery.provider, word, reason).inc()
-        self._metrics.send_seconds.labels(delivery.provider).observe(took_s)
+        self.shared.metrics.attempts.labels(delivery.provider, word, reason).inc()
+        self.shared.metrics.send_seconds.labels(delivery.provider).observe(took_s)
         if isinstance(outcome, Accepted):
-            self._metrics.event_to_accepted_seconds.observe(took_s)
-        self._log.info(
+            self.shared.metrics.event_to_accepted_seconds.observe(took_s)
+        self.shared.log.info(
             "delivery.attempted",
             delivery_id=delivery.id,
             event_id=delivery.event_id,
@@ -157,10 +154,10 @@ class ProviderTaker:
             age_ms=round(took_s * 1000),
         )
 
-    def _open_client(self, name: str) -> asyncio.Task[ProviderClient]:
+    def _open_client(self, name: str) -> asyncio.Future[Sender]:
         if name not in self._clients:
-            settings = self._snapshot.config.providers[name]
-            self._clients[name] = asyncio.create_task(open_client(settings, tracer=self._tracer, way=self._way))
+            settings = self.shared.snapshot().config.providers[name]
+            self._clients[name] = asyncio.ensure_future(self._open_sender(settings))
         return self._clients[name]
 
     def _forget_oldest(self) -> None:

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from app.clock import Clock
 from app.delivery.plan import make_delivery
 from app.errors import Refusal
-from app.ids import NewId
 from app.mapping.rules import Config, Example, Route
 from app.message.render import render_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message
-from app.observe.logs import Log
 from app.outbox.add import add_event
-from app.outbox.store import Store
 from app.outbox.values import DeliveryState
-from app.relay.snapshot import Snapshot
+from app.relay.context import Context
 from app.values.phone import PhoneFault, mask_phone, read_phone
 
 VALID_MS = 10 * 60_000  # whoever waits for it is at the screen now
-
-
-@dataclass(frozen=True, slots=True)
-class Tester:
-    """What a test message needs. `numbers`: those that may get one, as written in the settings."""
-
-    snapshot: Callable[[], Snapshot]
-    outbox: Store
-    wake: Callable[[str], None]
-    clock: Clock
-    new_id: NewId
-    numbers: Sequence[str]
-    log: Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +40,30 @@ class TestMessage:
     message: Message
 
 
-async def send_test(tester: Tester, order: TestOrder) -> DeliveryState | Refusal:
+async def send_test(context: Context, order: TestOrder) -> DeliveryState | Refusal:
     """Queue the message of a route's example for one number, and nobody else.
 
     The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
     """
-    config, now = tester.snapshot().config, tester.clock()
-    test = make_test_message(config, order, tester.numbers, tester.new_id(now), now)
+    config, now = context.snapshot().config, context.clock()
+    test = make_test_message(config, order, context.settings.test_numbers, context.new_id(now), now)
     if isinstance(test, Refusal):
         return test
     delivery = make_delivery(
         test.route,
         test.event,
         config,
-        tester.new_id,
-        recipient=test.message.recipient,
+        context.new_id,
         message=test.message,
         state=State.PENDING,
         reason=None,
         deadline_at=now + VALID_MS,
     )
-    enqueued = await tester.outbox.write(partial(add_event, event=test.event, deliveries=[delivery]))
+    enqueued = await context.outbox.write(partial(add_event, event=test.event, deliveries=[delivery]))
     (queued,) = enqueued.deliveries
     recipient = mask_phone(test.message.recipient)
-    tester.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
-    tester.wake(test.route.provider)
+    context.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
+    context.wake(test.route.provider)
     return queued
 
 

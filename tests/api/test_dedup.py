@@ -75,7 +75,7 @@ async def test_a_replayed_capture_sends_nothing_also_after_a_wipe_and_a_restart(
         expected = {"event_id": first.json()["event_id"], "id": first.json()["deliveries"][0]["id"]}
         await settle(relay)
         statuses = Counter(answer.status_code for answer in await post_captured(relay, CAPTURED))
-        await wipe_payloads(relay.relay._outbox, relay.relay._clock() + DAY)
+        await wipe_payloads(relay.outbox, relay.clock() + DAY)
         wiped = await relay.delivery(expected["id"])
         assert (wiped["message"], wiped["recipient"]) == (None, "")
         statuses += Counter(answer.status_code for answer in await post_captured(relay, COPIES))

@@ -133,7 +133,7 @@ async def test_control_an_answer_outside_the_contract_is_noticed(relay: Any, mon
     async def fail(*_: Any) -> None:
         raise StoreFull("no space")
 
-    break_store(monkeypatch, relay.relay._outbox, fail, "add_events")
+    break_store(monkeypatch, relay.outbox, fail, "add_events")
     with pytest.raises(AssertionError):
         await post(relay, b"{}")
 

@@ -60,14 +60,14 @@ async def test_health_needs_no_token(relay: Any) -> None:
     assert (await relay.client.get("/healthz")).json() == {"status": "ok"}
     ready = await relay.client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.json()["config"] == relay.relay.config_hash()
+    assert ready.json()["config"] == relay.rules.read_hash()
 
 
 async def test_a_relay_whose_store_cannot_commit_is_not_ready(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def cannot(_: Any) -> bool:
         return False
 
-    monkeypatch.setattr(type(relay.relay._outbox), "can_commit", cannot)
+    monkeypatch.setattr(type(relay.outbox), "can_commit", cannot)
     assert (await relay.client.get("/readyz")).status_code == 503
     assert (await relay.client.get("/healthz")).status_code == 200
 
@@ -126,8 +126,8 @@ async def test_a_delivery_shows_its_whole_timeline(relay: Any) -> None:
     shown = await relay.wait_for(delivery["id"], "accepted")
     assert [step["value"] for step in shown["timeline"]] == ["pending", "sending", "accepted"]
     assert shown["event"]["topic"] == "walletreward_create"
-    line = next(route.line for route in relay.relay.rules.current().config.routes if route.name == "coins-earned")
-    where = {"name": relay.relay.rules.name, "line": line, "hash": relay.relay.config_hash(), "in_force": True}
+    line = next(route.line for route in relay.rules.current().config.routes if route.name == "coins-earned")
+    where = {"name": relay.rules.name, "line": line, "hash": relay.rules.read_hash(), "in_force": True}
     assert shown["config"] == where
     assert "Riya" not in str(shown)
 
@@ -164,7 +164,7 @@ async def test_what_is_not_retried_is_counted_and_of_ids_explained(
     for each in (wiped, late, refused):
         await relay.wait_for(each, "dead", seconds=20)
     change = "UPDATE deliveries SET {} WHERE id = ?"
-    await relay.relay._outbox._writer.run(
+    await relay.outbox._writer.run(
         lambda db: (
             db.execute(change.format("message = NULL"), (wiped,)).rowcount
             + db.execute(change.format("deadline_at = 1"), (late,)).rowcount

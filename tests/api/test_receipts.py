@@ -14,6 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.outbox.holds import put_hold
+from tests.outbox.methods import at, name_job
+
 ROOT = Path(__file__).parents[2]
 EXPIRY = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100", "expire": "2099-12-31T00:00:00Z"}
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
@@ -336,15 +339,16 @@ async def test_a_thousand_statuses_in_one_webhook_are_ten_transactions(
     relay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id_ = await accepted(relay)
-    outbox = relay.relay._outbox
+    outbox = relay.outbox
     sizes: list[int] = []
-    apply = type(outbox).apply_receipts
+    write = type(outbox).write
 
-    async def count(self: Any, provider: str, receipts: Any, now: int) -> Any:
-        sizes.append(len(receipts))
-        return await apply(self, provider, receipts, now)
+    async def count(self: Any, job: Any, **how: Any) -> Any:
+        if name_job(job) == "apply_receipts":
+            sizes.append(len(job.keywords["receipts"]))
+        return await write(self, job, **how)
 
-    monkeypatch.setattr(type(outbox), "apply_receipts", count)
+    monkeypatch.setattr(type(outbox), "write", count)
     body = statuses_of([*(f"not-ours-{number}" for number in range(998)), id_], padding="x" * 2_000)
     assert len(json.dumps(body)) > 2_000_000
     assert (await report(relay, body, event="")).status_code == 200
@@ -405,13 +409,13 @@ async def test_what_is_not_about_what_we_send_holds_nothing(relay: Any, notice: 
 @pytest.mark.parametrize("reason", ["by_hand", "parameters_refused"])
 async def test_an_approval_lets_go_only_what_it_is_about(relay: Any, reason: str) -> None:
     by_hand = reason == "by_hand"
-    await relay.relay._outbox.put_hold(HELD[0], reason, 0, 2**45, by_hand=by_hand)
+    await relay.outbox.write(at(0, put_hold, scope=HELD[0], reason=reason, probe_at=2**45, by_hand=by_hand))
     for event in ("REJECTED", "APPROVED"):
         await report(relay, template_notice(event), event="")
     # REJECTED renames an automatic hold, and its approval ends it.
     assert await read_scopes(relay) == ([(HELD[0], "by_hand")] if by_hand else [])
     if not by_hand:
-        await relay.relay._outbox.put_hold(HELD[0], reason, 0, 2**45)
+        await relay.outbox.write(at(0, put_hold, scope=HELD[0], reason=reason, probe_at=2**45))
         await report(relay, template_notice("APPROVED"), event="")
         assert await read_scopes(relay) == [(HELD[0], reason)]
 

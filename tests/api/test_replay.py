@@ -130,7 +130,7 @@ async def test_a_dead_event_is_planned_with_the_mended_yaml_and_sent_by_its_appl
             "reason": "variable_missing", "detail": "", "delivery_id": dead["id"],
         }
     ]  # fmt: skip
-    assert plan["config_hash"] == shop.relay.config_hash()
+    assert plan["config_hash"] == shop.rules.read_hash()
     assert plan["created_at"].endswith("Z")
     assert (plan["complete"], plan["unlisted"]) == (True, 0)
     assert await sandbox.messages() == []
@@ -212,7 +212,7 @@ async def test_a_plan_of_another_yaml_is_409(shop: Any, sandbox: Any, config: Pa
 async def test_a_plan_that_is_unknown_or_a_day_old_is_404(shop: Any) -> None:
     assert (await apply(shop, {"plan_id": "nothing"})).status_code == 404
     plan = await make_plan(shop, since="1d")
-    tomorrow = replace(shop.relay.replayer, clock=lambda: shop.relay._clock() + DAY)
+    tomorrow = replace(shop.relay.context, clock=lambda: shop.clock() + DAY)
     refused = await replay.apply_plan(tomorrow, plan["plan_id"])
     assert isinstance(refused, Refusal)
     assert refused.http_status == 404
@@ -270,8 +270,8 @@ async def test_every_verdict_is_told_and_counted(shop: Any, sandbox: Any, config
     assert len(applied["deliveries"]) == 1
     await shop.wait_for(applied["deliveries"][0]["id"], "accepted")
     assert len(await sandbox.messages()) == before + 1
-    later = replace(shop.relay.replayer, clock=lambda: shop.relay._clock() + 9 * DAY)
-    await wipe_payloads(shop.relay._outbox, later.clock())
+    later = replace(shop.relay.context, clock=lambda: shop.clock() + 9 * DAY)
+    await wipe_payloads(shop.outbox, later.clock())
     planned = await replay.make_plan(later, replay.Wanted(events=list(expected)))
     assert isinstance(planned, replay.Planned)
     assert planned.draft.counts[Verdict.WIPED] > 5
@@ -327,14 +327,14 @@ async def test_what_changes_while_a_plan_is_applied_is_left_out_by_the_commit(
     await change(shop, config, write_route())
     plan = await make_plan(shop, state="unrouted")
     monkeypatch.setattr(replaying, "_MARK_APPLIED", f"{replaying._MARK_APPLIED} AND created_at < :now")
-    find = type(shop.relay._outbox).read
+    find = type(shop.outbox).read
 
     async def find_then_wipe(store: Any, query: Any) -> Any:
         page = await find(store, query)
-        await wipe_payloads(store, shop.relay._clock() + DAY)
+        await wipe_payloads(store, shop.clock() + DAY)
         return page
 
-    break_store(monkeypatch, shop.relay._outbox, find_then_wipe, "find_events")
+    break_store(monkeypatch, shop.outbox, find_then_wipe, "find_events")
     applied = (await apply(shop, plan)).json()
     assert [(entry["event_id"], entry["route"], entry["verdict"]) for entry in applied["left_out"]] == [
         (event_id, "coins", "wiped")
@@ -347,7 +347,7 @@ async def test_a_plan_keeps_and_shows_no_value(shop: Any, config: Path) -> None:
     await post(shop, user_name="Zubeida")
     await change(shop, config, write_route())
     plan = await make_plan(shop, since="1d", until="2099-01-01")
-    kept = await shop.relay._outbox.read(lambda tx: replaying.read_plan(tx, plan["plan_id"]))
+    kept = await shop.outbox.read(lambda tx: replaying.read_plan(tx, plan["plan_id"]))
     assert not {"Zubeida", "9800000001", "100"} & set(json.dumps([plan, kept.entries]).replace('"', " ").split())
     assert json.loads(kept.entries)[0][1:4] == ["coins", "send", "variable_missing"]
 
@@ -415,7 +415,7 @@ async def test_a_store_that_cannot_commit_is_503_and_the_plan_can_be_applied_lat
         raise StoreFull("the disk is full")
 
     with monkeypatch.context() as broken:
-        break_store(broken, shop.relay._outbox, fail, "apply_plan", "save_plan")
+        break_store(broken, shop.outbox, fail, "apply_plan", "save_plan")
         refused = await apply(shop, plan)
         assert refused.status_code == 503
         assert "Retry-After" in refused.headers

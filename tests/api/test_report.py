@@ -88,7 +88,7 @@ async def test_an_order_is_ordered_whatever_the_message_was_for(relay: Any, sent
 
 async def test_a_wiped_payload_still_counts(relay: Any, sent: str) -> None:
     await relay.post(USED, "coupon_update")
-    assert await wipe_payloads(relay.relay._outbox, 2**62) == 1
+    assert await wipe_payloads(relay.outbox, 2**62) == 1
     assert (await relay.delivery(sent))["message"] is None
     assert await count(relay) == 1
 
@@ -139,6 +139,6 @@ async def test_a_wrong_query_is_422_and_names_the_field(relay: Any, query: dict[
 
 
 async def test_a_report_of_a_closed_outbox_is_503(relay: Any) -> None:
-    await relay.relay._outbox._late_reader.close()
+    await relay.outbox._late_reader.close()
     answer = await relay.ops("GET", "/report")
     assert (answer.status_code, "closed" in answer.json()["detail"]) == (503, True)

@@ -122,7 +122,10 @@ async def test_each_change_is_a_line_of_counts_and_a_gauge(printed: io.StringIO,
 
 
 async def test_the_description_of_the_api_knows_what_to_post(relay: Any) -> None:
-    described = (await relay.ops("GET", "/openapi.json")).json()["paths"]
+    described = (await relay.ops("GET", "/openapi.json")).json()
     for path in ("/suppressions", "/suppressions/remove"):
-        schema = described[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-        assert schema["properties"]["phones"]["maxItems"] == 1000
+        schema = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert (
+            described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"]["phones"]["maxItems"]
+            == 1000
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api.webhooks import WebhookDoor
+from app.api.webhooks import WebhookEndpoint
 from tests.outbox.methods import break_store
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
@@ -282,7 +282,7 @@ async def test_a_store_that_cannot_commit_is_503_with_retry_after(relay: Any, mo
     async def fail(*_: Any) -> None:
         raise StoreFull("no space")
 
-    break_store(monkeypatch, relay.relay._outbox, fail, "add_events")
+    break_store(monkeypatch, relay.outbox, fail, "add_events")
     answer = await post(relay)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
@@ -310,7 +310,7 @@ async def test_a_webhook_that_is_cut_off_by_our_shutdown_is_503(relay: Any) -> N
 
     raw = [(name.encode(), value.encode()) for name, value in headers().items()]
     scope = {"type": "http", "method": "POST", "path": "/webhooks/nector", "query_string": b"", "headers": raw}
-    open_request = asyncio.create_task(WebhookDoor(relay.relay.intake)(scope, hang, keep))
+    open_request = asyncio.create_task(WebhookEndpoint(relay.relay.shared, relay.take)(scope, hang, keep))
     await asyncio.sleep(0)
     open_request.cancel()
     await open_request

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 COUPON = {"user_name": "Riya", "value": "ACME-7Q2P", "fiat_value": 200, "expire": "2030-12-31"}
 # What is left out, and where it is tried: the rest of a page's commands run here.
 ELSEWHERE = {
-    "set -a; . ./.env.example; set +a": "no command of ours; the fixture sets the same values",
+    "cp .env.example .env": "no command of ours; the fixture sets the same values",
 }
 
 

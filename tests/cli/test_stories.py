@@ -91,8 +91,8 @@ async def report(relay: Any, delivery_id: str, status: str) -> None:
 
 async def change(relay: Any, *statements: str) -> None:
     """Let days pass: change the outbox behind the relay's back."""
-    await relay.relay._outbox._writer.run(lambda db: sum(db.execute(each).rowcount for each in statements))
-    relay.relay.ops_desk.dispatcher.wake_all()
+    await relay.outbox._writer.run(lambda db: sum(db.execute(each).rowcount for each in statements))
+    relay.relay.dispatcher.wake_all()
 
 
 MESSAGE = "message to +91******0001: template coins_earned, language en, name: R***, coins: 1***"
@@ -293,7 +293,7 @@ async def test_refused_and_retried_by_hand(
 async def test_after_its_payload_was_wiped_the_story_stays(relay: Any, tell: Tell) -> None:
     id_ = await post(relay)
     await relay.wait_for(id_, "accepted")
-    assert await wipe_payloads(relay.relay._outbox, 2**60) == 1
+    assert await wipe_payloads(relay.outbox, 2**60) == 1
     gone = "message of template coins_earned; its values were wiped since, or cannot be read"
     # The provider's id went along: of WhatsApp's own the number can be read.
     ends = ["now: accepted by gallabox, no receipt yet", "do:  nothing"]

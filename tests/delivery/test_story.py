@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.delivery.holds import read_at
-from app.delivery.story import SENTENCES, advise, tell_story
+from app.cli.ops.explain import advise
+from app.delivery.story import SENTENCES, read_at, tell_story
 from app.delivery.transitions import Cause
 from app.outbox.move import name_causes
 from app.values.instant import format_instant

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from app import main as wiring
 from app.cli.serve import RelayServer
 from app.errors import StoreError
 from app.model.delivery import Attempt, Delivery, State
@@ -23,29 +24,27 @@ from app.outbox.close import Ending
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Tx
 from app.outbox.values import Closed, DeliveryState
-from app.providers import client
-from app.providers import redact as redacting
-from app.relay import lane
-from app.relay import relay as relaying
-from app.relay.intake import Answer, OutboxTaker
+from app.providers import client, trouble
+from app.relay import dispatcher, lane
+from app.relay.context import Context
+from app.relay.intake import Answer, store_event
 from app.values import phone
 
 
 def acknowledge_first() -> None:
     """Answer 202 before the commit, as a background task would."""
-    take = OutboxTaker.take
     late: set[asyncio.Task[Answer]] = set()
 
-    async def take_later(self: OutboxTaker, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+    async def store_later(context: Context, note: Any, event: Event, deliveries: Sequence[Delivery]) -> Answer:
         async def commit() -> Answer:
             await asyncio.sleep(0.5)
-            return await take(self, event, deliveries)
+            return await store_event(context, note, event, deliveries)
 
         late.add(asyncio.create_task(commit()))
         rows = tuple(DeliveryState(row.id, row.route, row.provider, State.PENDING) for row in deliveries)
         return Answer(202, event.id, "accepted", rows)
 
-    OutboxTaker.take = take_later  # type: ignore[method-assign]  # the fault itself
+    wiring.store_event = store_later  # type: ignore[attr-defined]  # the very name that is called
 
 
 def resend_open() -> None:
@@ -55,7 +54,7 @@ def resend_open() -> None:
         del settle_ms
         return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
-    relaying.recover_open_attempts = recover_open_attempts  # type: ignore[attr-defined]  # the very name that is called
+    dispatcher.recover_open_attempts = recover_open_attempts  # type: ignore[attr-defined]  # the very name that is called
 
 
 def commit_after_send() -> None:
@@ -115,7 +114,7 @@ def show_everything() -> None:
         logs.redact: lambda _logger, _method, line: line,
         phone.mask_phone: lambda number: number,
         reading._mask_value: lambda value: value,
-        redacting.redact: lambda text, _secrets: text,
+        trouble.redact: lambda text, _secrets: text,
         client.strike_values: lambda outcome, _message: outcome,
     }
     for module in [module for name, module in sys.modules.items() if name.startswith("app.")]:

@@ -25,11 +25,13 @@ from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
-from app.providers import settings_types
+from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Sent
-from app.relay.dispatcher import Dispatcher, Retention
-from app.relay.lane import LaneParts
-from app.relay.snapshot import Snapshot, build_snapshot
+from app.relay.context import Snapshot
+from app.relay.dispatcher import Dispatcher
+from app.relay.reload import build_snapshot
+from app.settings import Settings
+from tests.contexts import build_context
 from tests.outbox.methods import SqliteOutbox
 
 BASE_MS = 1_790_000_000_000
@@ -169,10 +171,9 @@ class World:
         """Start the relay, as relay.Relay.open does."""
         self.clock = self.writer.clock = self.make_clock(self)
         log = structlog.wrap_logger(None, processors=[self._note], wrapper_class=structlog.BoundLogger)
-        parts = LaneParts(
-            self.outbox, self.clock, lambda: 0.5, self.metrics, cast(Any, log), SETTLE_MS, cast(Any, self._open_sender)
-        )
-        self.dispatcher = Dispatcher(parts, Retention(400 * DAY_MS, 400 * DAY_MS), self.deaths.append)
+        settings = Settings(settle_after=SETTLE_MS, payload_retention=400 * DAY_MS, record_retention=400 * DAY_MS)
+        context = build_context(self.outbox, self.clock, settings=settings, metrics=self.metrics, log=log)
+        self.dispatcher = Dispatcher(context, cast(Any, self._open_sender), self.deaths.append)
         await self.dispatcher.settle_clock()
         await self.outbox.write(partial(recover_open_attempts, settle_ms=SETTLE_MS))
         self.dispatcher.start()
@@ -239,7 +240,7 @@ def _load_rules(rate: float) -> Snapshot:
         _YAML.format(rate=rate), name="test", environment={"KEY": "k"}, provider_types=settings_types(), templates={}
     )
     assert parsed.config is not None, parsed.problems
-    return build_snapshot(parsed.config, {})
+    return build_snapshot(parsed.config, PROVIDER_TYPES)
 
 
 def live(play: Callable[[World], Coroutine[Any, Any, None]], **world: Any) -> World:

@@ -66,7 +66,7 @@ def watch_raises() -> None:
     rules.LOOK_EVERY_S = 0.1
     stamp, looks = rules.Rules._stamp, itertools.count()
 
-    def stamp_once(self: rules.Rules) -> tuple[tuple[int, int, int] | None, ...]:
+    def stamp_once(self: rules.Rules) -> list[tuple[int, int, int] | None]:
         if next(looks):
             raise LookupError(SECRET_TEXT)
         return stamp(self)
@@ -77,14 +77,14 @@ def watch_raises() -> None:
 def unwatched() -> None:
     """The known-bad control: nobody asks how a task ended."""
     put(dispatch.Dispatcher, _watch=lambda self, task: self._tasks.discard(task))
-    put(relay.Relay, _watch=lambda _self, _task: None)
+    put(relay.Relay, _note_end=lambda _self, _task: None)
 
 
 def short_limits() -> None:
     """No fault: what takes a minute takes two seconds, and what takes seconds a fraction of one."""
     lane.LONGEST_NAP_S = dispatch.SWEEP_EVERY_S = 0.2
     put(lane, RECIPIENT_GAP_MS=100)
-    relay.STUCK_S = 2.0
+    dispatch.STUCK_S = 2.0
 
 
 def slow_start() -> None:

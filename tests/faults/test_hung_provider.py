@@ -79,7 +79,7 @@ async def test_a_provider_that_hangs_with_a_long_queue_does_not_delay_the_others
     async with open_relay(RELAY_CONFIG_YAML=YAML, RELAY_SHUTDOWN_GRACE="1s", RELAY_LOG_LEVEL="error") as relay:
         queued = [await post(relay, "coupon_create", number) for number in range(QUEUED)]
         took = await time_deliveries(relay, topic, limit_s)
-        print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+        print(  # noqa: T201  # the figures that bench/long-runs.md quotes
             f"figures: {QUEUED} queued at a provider that hangs, {topic}: p50={took[len(took) // 2] * 1000:.0f} ms "
             f"p95={took[int(len(took) * 0.95)] * 1000:.0f} ms longest={took[-1] * 1000:.0f} ms"
         )

@@ -68,7 +68,7 @@ def run_kills(
         sent = (await sandbox.counts())["deliveries"]
         assert fault or not crowd.forgotten
         verdict = outbox_tools.judge(outbox_tools.read_rows(outbox_path), crowd.acknowledged, sent)
-        print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+        print(  # noqa: T201  # the figures that bench/long-runs.md quotes
             f"figures: kill -9 {fault or ''} kills={kills} acknowledged={len(crowd.acknowledged)} {verdict} "
             f"seed={seed} seconds={time.monotonic() - began:.0f}"
         )

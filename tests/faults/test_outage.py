@@ -31,7 +31,7 @@ def drain(deliveries: int, seed: int) -> Drained:
     began = time.monotonic()
     drained = drain_queue(Queue(deliveries, RATE, seed))
     full = [when for when, _ in drained.taken if when >= OUTAGE_S + PROBE_S + RAMP_S]
-    print(  # noqa: T201 - for docs/guarantees.md
+    print(  # noqa: T201 - for bench/long-runs.md
         f"figures: outage queued={deliveries} requests_to_dead={drained.dead_requests} taken={len(drained.taken)} "
         f"expired={drained.states['expired']} unknown={drained.states['unknown']} rate={RATE}/s "
         f"busiest_second={drained.busiest_second} drained_at={measure_rate(full):.2f}/s "

@@ -143,7 +143,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_corrupt_after_3000_power_cuts(
 ) -> None:
     began = time.monotonic()
     total = cut_many(laboratory, seed, lives=3, cuts=1_000)
-    print(f"figures: power: seed {seed}, {total}, {time.monotonic() - began:.0f} s")  # noqa: T201  # quoted by docs/guarantees.md
+    print(f"figures: power: seed {seed}, {total}, {time.monotonic() - began:.0f} s")  # noqa: T201  # quoted by bench/long-runs.md
     assert (total.lost, total.corrupt) == (0, 0), total.examples
     assert total.cuts == 3_000
     assert total.inspected == 15

@@ -79,7 +79,7 @@ def test_24_faults_of_1000_messages_each_are_classified_exactly(tmp_path: Path) 
     total, right = sum(report.messages for report in reports), sum(report.right for report in reports)
     uncertain = sum(report.uncertain for report in reports)
     overrun = max(report.overrun_s for report in reports)
-    print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+    print(  # noqa: T201  # the figures that bench/long-runs.md quotes
         f"figures: provider faults: {right} of {total} classified exactly, {uncertain} uncertain, the latest ended "
         f"{overrun:+.2f} s from its deadline, memory +{growth:.0f} MB, {time.monotonic() - began:.0f} s"
     )

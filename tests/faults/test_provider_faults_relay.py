@@ -119,7 +119,7 @@ async def test_24_faults_leave_every_delivery_as_the_table_says(
         wrong = [text for name, row in rows.items() async for text in find_wrong(relay, row, ids[name], counts)]
         ambiguous = await read_ambiguous(relay)
     uncertain = {name: EACH for name, row in rows.items() if isinstance(row.outcome, Uncertain)}
-    print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+    print(  # noqa: T201  # the figures that bench/long-runs.md quotes
         f"figures: provider faults through the relay: {len(rows) * EACH} deliveries, {len(wrong)} wrong, "
         f"{sum(ambiguous.values())} counted as ambiguous of {sum(uncertain.values())}"
     )

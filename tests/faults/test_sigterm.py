@@ -133,7 +133,7 @@ def run_stops(
         figures.halves_taken, figures.cut = len(halves), len(crowd.cut)
         sent = (await sandbox.counts())["deliveries"]
         figures.verdict = outbox_tools.judge(outbox_tools.read_rows(outbox_path), acknowledged, sent)
-        print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+        print(  # noqa: T201  # the figures that bench/long-runs.md quotes
             f"figures: SIGTERM {fault or ''} on_unknown={policy} stops={rounds} acknowledged={len(acknowledged)} "
             f"{figures.verdict} left_open={figures.left_open} cut={len(crowd.cut)} halves_taken={len(halves)} "
             f"slowest={figures.slowest_s:.1f}s of {grace_s}s grace codes={figures.codes} "

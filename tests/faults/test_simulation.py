@@ -39,7 +39,7 @@ def play(first: int, count: int, processes: int) -> None:
     seconds = time.monotonic() - began
     told = " ".join(f"{name.replace(' ', '_')}={total[name]}" for name in sorted(total))
     breaks = sum(len(one.breaks) for one in broken)
-    print(f"figures: first_seed={first} days={total['seeds'] * DAYS:.0f} {told} breaks={breaks} seconds={seconds:.0f}")  # noqa: T201 - for docs/guarantees.md
+    print(f"figures: first_seed={first} days={total['seeds'] * DAYS:.0f} {told} breaks={breaks} seconds={seconds:.0f}")  # noqa: T201 - for bench/long-runs.md
     assert not broken, "\n".join(one.explain() for one in broken[:3])
     assert total["seeds"] == count
 

@@ -19,7 +19,9 @@ from app.model.message import Message
 from app.observe.metrics import Metrics
 from app.outbox.values import DeliveryFilter, LaneState
 from app.providers.base import Sent
-from app.relay.lane import Lane, LaneParts, Turns
+from app.relay.context import Context
+from app.relay.lane import Lane, Turns
+from tests.contexts import build_context
 from tests.outbox.methods import SqliteOutbox
 
 START = 1_790_000_000_000
@@ -127,21 +129,20 @@ class Bench:
             deliveries.append(Delivery(**given))
         await self.outbox.add_event(event, deliveries)
 
-    def parts(self, outbox: Any = None) -> LaneParts:
-        async def open_desk(_settings: ProviderSettings) -> Any:
-            return self.desk
+    def parts(self, outbox: Any = None) -> Context:
+        chosen = outbox or self.outbox
+        return build_context(chosen, self.read_clock, random=self._draw, metrics=self.metrics, log=self.log)
 
-        log: Any = self.log
-        return LaneParts(outbox or self.outbox, self.read_clock, self._draw, self.metrics, log, 900_000, open_desk)
+    async def open_desk(self, _settings: ProviderSettings) -> Any:
+        return self.desk
 
     @asynccontextmanager
     async def run(self, rate: str = "900/s", concurrency: int = 64, outbox: Any = None) -> AsyncIterator[None]:
         """Run a lane for as long as the block does, as a process would; the block begins when it has looked once."""
 
-        parts = self.parts(outbox)
         settings = ProviderSettings(type="fake", rate=rate, concurrency=concurrency)
         provider: Any = None
-        self.lane = WatchedLane("gallabox", settings, provider, parts, self.turns)
+        self.lane = WatchedLane("gallabox", settings, provider, self.parts(outbox), self.open_desk, self.turns)
         running = asyncio.create_task(self.lane.run())
         try:
             while not self.lane.looked_once or len(self.lane._open) > self.desk.waiting:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.mapping.provider import ProviderSettings
-from app.relay.dispatcher import Dispatcher, Retention
+from app.relay.dispatcher import Dispatcher
 from tests.outbox.methods import keep_no_gap
 
 PERSON = "+919800000001"
@@ -73,7 +73,7 @@ async def test_a_reload_hands_the_turns_on(bench: Any) -> None:
         )
 
     deaths: list[BaseException] = []
-    dispatcher = Dispatcher(bench.parts(), Retention(0, 0), deaths.append)
+    dispatcher = Dispatcher(bench.parts(), bench.open_desk, deaths.append)
     dispatcher.use(rules("16/s"))
     before = dict(dispatcher.lanes)
     dispatcher.use(rules("8/s"))

@@ -172,7 +172,7 @@ async def test_a_store_that_cannot_answer_costs_no_scrape(
     monkeypatch.setattr("app.observe.metrics.LONGEST_S", 0.1)
     await relay.post({"user_mobile": "123", "amount": 1, "user_name": "Riya"})
     before = await scrape(relay)
-    break_store(monkeypatch, relay.relay._outbox, broken, method)
+    break_store(monkeypatch, relay.outbox, broken, method)
     await relay.post({"x": 1}, topic="strange")
     after = await scrape(relay)
     assert after['relay_store_errors_total{work="scrape"}'] == 1
@@ -196,9 +196,9 @@ async def test_many_scrapes_at_once_see_the_same(relay: Any) -> None:
 async def test_a_store_that_cannot_commit_is_counted_by_what_it_was_wanted_for(
     relay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_store(monkeypatch, relay.relay._outbox, fail, "add_events", "claim_due")
+    break_store(monkeypatch, relay.outbox, fail, "add_events", "claim_due")
     assert (await relay.post(COINS)).status_code == 503
-    relay.relay._dispatcher.wake_all()
+    relay.relay.dispatcher.wake_all()
     async with asyncio.timeout(10):
         while set(pick(await scrape(relay), "relay_store_errors_total")) != {"accept", "claim"}:
             await asyncio.sleep(0.02)

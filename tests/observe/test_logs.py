@@ -17,8 +17,7 @@ from typing import Any, Literal
 
 import pytest
 
-from app.observe.log_stream import MOST_BYTES, MOST_LINES, LogStream
-from app.observe.logs import Log, configure_logs
+from app.observe.logs import MOST_BYTES, MOST_LINES, Log, LogStream, configure_logs
 
 Lines = Callable[[], list[dict[str, Any]]]
 

@@ -111,7 +111,7 @@ async def try_damages(database: Path, whole: dict[str, Message], draw: random.Ra
         sent = {encode_message(attempt.delivery.message) for attempt in claimed if attempt.delivery.message}
         assert sent <= frozen, f"{what}: a message that was never frozen"
         await store.close()
-    print(f"figures: {count} damaged files: refused={refused} opened={opened} dead deliveries in them={dead}, 0 wrong")  # noqa: T201  # docs/guarantees.md quotes it
+    print(f"figures: {count} damaged files: refused={refused} opened={opened} dead deliveries in them={dead}, 0 wrong")  # noqa: T201  # bench/long-runs.md quotes it
     assert refused
     assert opened
 

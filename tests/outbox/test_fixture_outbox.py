@@ -235,7 +235,7 @@ def test_an_opening_that_is_killed_at_any_point_loses_nothing_and_goes_on(
 @pytest.mark.timeout(2400)
 def test_two_hundred_openings_are_killed_and_each_goes_on(tmp_path: Path, disk: FailingDisk, seed: int) -> None:
     killed = [*kill_openings(tmp_path / "it", disk, seed, 200)]
-    print(f"figures: {sum(killed)} of {len(killed)} openings killed, seed={seed}; nothing lost, nothing sent twice")  # noqa: T201  # docs/guarantees.md may quote it
+    print(f"figures: {sum(killed)} of {len(killed)} openings killed, seed={seed}; nothing lost, nothing sent twice")  # noqa: T201  # bench/long-runs.md may quote it
 
 
 # -- large ----------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def run_machine(chosen: int, examples: int, steps: int) -> None:
     before = Counter(OutboxMachine.figures)
     run_state_machine_as_test(seeded, settings=how)
     done = OutboxMachine.figures - before
-    print(f"figures: outbox against its model: seed {chosen}, no difference after any step of {dict(done)}")  # noqa: T201  # for docs/guarantees.md
+    print(f"figures: outbox against its model: seed {chosen}, no difference after any step of {dict(done)}")  # noqa: T201  # for bench/long-runs.md
 
 
 @pytest.mark.timeout(300)

@@ -14,7 +14,8 @@ import pytest
 
 from app.model.message import Button, Header, Message, Variable
 from app.providers import PROVIDER_TYPES, build_provider
-from app.providers.base import Provider
+from app.providers.base import Provider, WebhookContent
+from app.providers.webhook import parse_webhook
 
 Proof = tuple[Mapping[str, str], Mapping[str, str]]  # (headers, query) that show where a webhook comes from
 
@@ -185,3 +186,8 @@ def all_texts(value: Any) -> list[str]:
 def texts_of() -> Callable[[bytes], list[str]]:
     """Every text in a JSON body."""
     return lambda body: all_texts(json.loads(body))
+
+
+def read_webhook(provider: Provider, headers: Mapping[str, str], body: bytes) -> WebhookContent:
+    """Return what a genuine webhook with this body holds."""
+    return provider.read_webhook(headers, parse_webhook(headers, body))

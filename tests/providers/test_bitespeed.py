@@ -12,6 +12,7 @@ from app.model.message import Message
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
 from app.providers.bitespeed import BitespeedSettings
+from tests.providers.conftest import read_webhook
 
 
 @pytest.fixture
@@ -159,12 +160,12 @@ def test_message_id_stands_where_the_settings_say(build_account: Callable[..., P
     ],
 )
 def test_chatwoot_events_are_receipts(bitespeed: Provider, body: bytes, expected: list[Receipt]) -> None:
-    assert list(bitespeed.read_receipts({}, body)) == expected
+    assert list(read_webhook(bitespeed, {}, body).receipts) == expected
 
 
 def test_one_bad_entry_of_a_batch_does_not_lose_the_rest(bitespeed: Provider) -> None:
     batch = b"[null, 7, {}, " + event(event=[]) + b", " + event(status="read") + b"]"
-    assert [receipt.status for receipt in bitespeed.read_receipts({}, batch)] == [ReceiptStatus.READ]
+    assert [receipt.status for receipt in read_webhook(bitespeed, {}, batch).receipts] == [ReceiptStatus.READ]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider, Response
 from app.providers.trouble import META_CODES
+from tests.providers.conftest import read_webhook
 
 TextsOf = Callable[[bytes], list[str]]
 
@@ -263,12 +264,12 @@ def test_no_answer_whatever_its_bytes_raises(
 @given(body=bodies, header=st.text(max_size=60))
 def test_no_webhook_whatever_its_bytes_raises(provider: Provider, body: bytes, header: str) -> None:
     headers = {"x-event-name": header, "x-gallabox-signature": header, "x-hub-signature-256": header}
-    assert provider.verify_receipt(headers, {"token": header}, body) is False
-    for receipts in (provider.read_receipts(headers, body), provider.read_receipts({}, body)):
+    assert provider.read_proof(headers, {"token": header}).fits(body) is False
+    for receipts in (read_webhook(provider, headers, body).receipts, read_webhook(provider, {}, body).receipts):
         for receipt in receipts:
             assert receipt.delivery_id is not None or receipt.provider_message_id is not None
     for name in (header, "Message.Received", "Message.WA.Interaction.Received"):
-        for reply in provider.read_replies({"x-event-name": name}, body):
+        for reply in read_webhook(provider, {"x-event-name": name}, body).replies:
             assert reply.sender or reply.delivery_id or reply.provider_message_id
             assert re.fullmatch(r"(\+[1-9][0-9]{7,14})?", reply.sender)
 
@@ -276,20 +277,20 @@ def test_no_webhook_whatever_its_bytes_raises(provider: Provider, body: bytes, h
 def test_own_webhook_is_believed_and_a_forged_one_is_not(sample: Sample, provider: Provider) -> None:
     body = json.dumps(sample.describe_receipt("m-1", "delivered")).encode()
     headers, query = sample.prove(body)
-    assert provider.verify_receipt(headers, query, body)
-    assert not provider.verify_receipt({}, {}, body)
-    assert not provider.verify_receipt(dict.fromkeys(headers, "x"), dict.fromkeys(query, "x"), body)
-    assert not provider.verify_receipt(dict.fromkeys(headers, "é"), dict.fromkeys(query, "é"), body)
-    assert not provider.verify_receipt(dict.fromkeys(headers, ""), dict.fromkeys(query, ""), body)
+    assert provider.read_proof(headers, query).fits(body)
+    assert not provider.read_proof({}, {}).fits(body)
+    assert not provider.read_proof(dict.fromkeys(headers, "x"), dict.fromkeys(query, "x")).fits(body)
+    assert not provider.read_proof(dict.fromkeys(headers, "é"), dict.fromkeys(query, "é")).fits(body)
+    assert not provider.read_proof(dict.fromkeys(headers, ""), dict.fromkeys(query, "")).fits(body)
 
 
 def test_what_cannot_be_genuine_is_known_from_headers_and_query(sample: Sample, provider: Provider) -> None:
     headers, query = sample.prove(b"{}")
-    assert provider.find_receipt_mistake(headers, query) is None
-    assert provider.find_receipt_mistake({}, {}) is Mistake.MISSING
-    assert provider.find_receipt_mistake(dict.fromkeys(headers, " "), dict.fromkeys(query, "")) is Mistake.MISSING
+    assert provider.read_proof(headers, query).find_mistake() is None
+    assert provider.read_proof({}, {}).find_mistake() is Mistake.MISSING
+    assert provider.read_proof(dict.fromkeys(headers, " "), dict.fromkeys(query, "")).find_mistake() is Mistake.MISSING
     for wrong in ("x", "é", "sha256=", "\ud800"):
-        mistake = provider.find_receipt_mistake(dict.fromkeys(headers, wrong), dict.fromkeys(query, wrong))
+        mistake = provider.read_proof(dict.fromkeys(headers, wrong), dict.fromkeys(query, wrong)).find_mistake()
         assert mistake is (Mistake.OTHER if query else Mistake.MALFORMED)
 
 
@@ -298,9 +299,9 @@ def test_without_a_webhook_secret_no_webhook_is_believed(sample: Sample) -> None
     settings_ = provider_type.settings_type.model_validate({**sample.settings, **sample.unprovable})
     for body in (b"", b"{}"):
         headers, query = sample.prove(body)
-        assert not provider_type(settings_).verify_receipt(headers, query, body)
-        assert provider_type(settings_).find_receipt_mistake(headers, query) is Mistake.UNSET
-        assert not provider_type(settings_).verify_receipt({}, {"token": ""}, body)
+        assert not provider_type(settings_).read_proof(headers, query).fits(body)
+        assert provider_type(settings_).read_proof(headers, query).find_mistake() is Mistake.UNSET
+        assert not provider_type(settings_).read_proof({}, {"token": ""}).fits(body)
 
 
 @pytest.mark.parametrize("status", list(ReceiptStatus))
@@ -309,7 +310,7 @@ def test_every_status_word_is_read_in_any_case(
     sample: Sample, provider: Provider, status: ReceiptStatus, spell: Callable[[str], str]
 ) -> None:
     body = json.dumps(sample.describe_receipt("m-1", spell(status.value))).encode()
-    (receipt,) = provider.read_receipts({}, body)
+    (receipt,) = read_webhook(provider, {}, body).receipts
     assert (receipt.status, receipt.provider_message_id) == (status, "m-1")
     assert (receipt.reason is not None) is (status is ReceiptStatus.FAILED)
 
@@ -317,14 +318,14 @@ def test_every_status_word_is_read_in_any_case(
 def test_a_reply_is_read_with_who_sent_it_and_what_it_answers(sample: Sample, provider: Provider) -> None:
     body = json.dumps(sample.describe_reply("m-1", "Stop")).encode()
     expected = Reply("+919800000001", "Stop", tapped=False, provider_message_id="m-1", at=1_790_000_000_000)
-    assert tuple(provider.read_replies(sample.reply_headers, body)) == (expected,)
-    assert tuple(provider.read_receipts(sample.reply_headers, body)) == ()
+    assert tuple(read_webhook(provider, sample.reply_headers, body).replies) == (expected,)
+    assert tuple(read_webhook(provider, sample.reply_headers, body).receipts) == ()
 
 
 @pytest.mark.parametrize("status", list(ReceiptStatus))
 def test_a_receipt_is_no_reply(sample: Sample, provider: Provider, status: ReceiptStatus) -> None:
     body = json.dumps(sample.describe_receipt("m-1", status.value)).encode()
-    assert tuple(provider.read_replies(sample.prove(body)[0], body)) == ()
+    assert tuple(read_webhook(provider, sample.prove(body)[0], body).replies) == ()
 
 
 @pytest.mark.parametrize("code", sorted(META_CODES))
@@ -334,7 +335,7 @@ def test_a_failed_receipt_speaks_of_what_its_code_speaks_of(sample: Sample, prov
     place["errors"] = [{"code": code, "title": "no", "error_data": {"details": "no"}}]
     if "event" in told:
         place["content_attributes"] = {"errors": place.pop("errors")}
-    (receipt,) = provider.read_receipts({}, json.dumps(told).encode())
+    (receipt,) = read_webhook(provider, {}, json.dumps(told).encode()).receipts
     meaning = META_CODES[code]
     assert receipt.reason is meaning.reason
     assert receipt.scope is (Scope.MESSAGE if meaning.retry else meaning.scope), "what may pass holds nothing"
@@ -342,10 +343,12 @@ def test_a_failed_receipt_speaks_of_what_its_code_speaks_of(sample: Sample, prov
 
 def test_the_order_of_webhooks_does_not_matter(sample: Sample, provider: Provider) -> None:
     bodies_ = [json.dumps(sample.describe_receipt("m-1", word)).encode() for word in ("sent", "read", "delivered")]
-    read: dict[bytes, tuple[Receipt, ...]] = {body: tuple(provider.read_receipts({}, body)) for body in bodies_}
+    read: dict[bytes, tuple[Receipt, ...]] = {
+        body: tuple(read_webhook(provider, {}, body).receipts) for body in bodies_
+    }
     random.Random(7).shuffle(bodies_)  # noqa: S311 - an order, not a secret
     for body in bodies_:
-        assert tuple(provider.read_receipts({}, body)) == read[body]
+        assert tuple(read_webhook(provider, {}, body).receipts) == read[body]
 
 
 @pytest.mark.parametrize(
@@ -356,5 +359,5 @@ def test_the_order_of_webhooks_does_not_matter(sample: Sample, provider: Provide
     ],
 )
 def test_unknown_webhook_reports_nothing(provider: Provider, body: bytes) -> None:
-    assert tuple(provider.read_receipts({}, body)) == ()
-    assert tuple(provider.read_replies({"x-event-name": "Message.Received"}, body)) == ()
+    assert tuple(read_webhook(provider, {}, body).receipts) == ()
+    assert tuple(read_webhook(provider, {"x-event-name": "Message.Received"}, body).replies) == ()

@@ -17,6 +17,7 @@ from app.model.message import Header, Location, Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
 from app.providers.gallabox import Gallabox
+from tests.providers.conftest import read_webhook
 
 STATUS = {"x-event-name": "Message.WA.Status.Received"}
 FAILED = {"x-event-name": "message.wa.status.FAILED"}
@@ -117,10 +118,10 @@ def test_signature_is_base64_and_nothing_else(gallabox: Provider) -> None:
     body = b'{"id": "g-1"}'
     digest = hmac.new(b"hook-canary-1", body, hashlib.sha256)
     good = base64.b64encode(digest.digest()).decode()
-    assert gallabox.verify_receipt({"x-gallabox-signature": f" {good} "}, {}, body)
+    assert gallabox.read_proof({"x-gallabox-signature": f" {good} "}, {}).fits(body)
     for bad in (digest.hexdigest(), good[:-1], good.lower(), f"sha256={good}"):
-        assert not gallabox.verify_receipt({"x-gallabox-signature": bad}, {}, body)
-    assert not gallabox.verify_receipt({"x-gallabox-signature": good}, {}, body + b" ")
+        assert not gallabox.read_proof({"x-gallabox-signature": bad}, {}).fits(body)
+    assert not gallabox.read_proof({"x-gallabox-signature": good}, {}).fits(body + b" ")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_signature_is_base64_and_nothing_else(gallabox: Provider) -> None:
 def test_receipt_is_read_wherever_its_parts_stand(
     gallabox: Provider, headers: Mapping[str, str], body: Any, expected: Receipt
 ) -> None:
-    assert tuple(gallabox.read_receipts(headers, json.dumps(body).encode())) == (expected,)
+    assert tuple(read_webhook(gallabox, headers, json.dumps(body).encode()).receipts) == (expected,)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +186,12 @@ def test_receipt_is_read_wherever_its_parts_stand(
 )
 def test_other_events_report_nothing_even_with_a_status(gallabox: Provider, event: str) -> None:
     body = b'{"id": "g-1", "status": "failed", "whatsapp": {"status": "delivered"}}'
-    assert tuple(gallabox.read_receipts({"x-event-name": event}, body)) == ()
+    assert tuple(read_webhook(gallabox, {"x-event-name": event}, body).receipts) == ()
 
 
 def test_one_bad_entry_of_a_batch_does_not_lose_the_rest(gallabox: Provider) -> None:
     batch = [None, 7, {"id": [1]}, {"whatsapp": 3}, {"id": "g-1", "whatsapp": {"status": "read"}}, {"id": "g-2"}]
-    receipts = gallabox.read_receipts(STATUS, json.dumps(batch).encode())
+    receipts = read_webhook(gallabox, STATUS, json.dumps(batch).encode()).receipts
     assert [(receipt.provider_message_id, receipt.status) for receipt in receipts] == [("g-1", ReceiptStatus.READ)]
 
 
@@ -372,12 +373,12 @@ def test_a_signature_in_hex_is_taken_only_where_the_yaml_says_so(
         "none": "",
     }
     found = {
-        name for name, text in written.items() if provider.verify_receipt({"x-gallabox-signature": text}, {}, body)
+        name for name, text in written.items() if provider.read_proof({"x-gallabox-signature": text}, {}).fits(body)
     }
     assert found == taken
     worth_reading = {
         name for name, text in written.items()
-        if provider.find_receipt_mistake({"x-gallabox-signature": f" {text}"}, {}) is None
+        if provider.read_proof({"x-gallabox-signature": f" {text}"}, {}).find_mistake() is None
     }  # fmt: skip
     forged = set() if form == "base64" else {"forged"}
     assert worth_reading == taken | forged
@@ -387,7 +388,7 @@ def test_a_signature_in_hex_is_taken_only_where_the_yaml_says_so(
 @pytest.mark.parametrize("event", ["Message.Send", "Broadcast.WA.Message.Status.Received", "Message.WA.Status.Failed"])
 def test_an_events_name_is_read_in_any_case(gallabox: Provider, event: str, spell: Callable[[str], str]) -> None:
     body = b'{"id": "g-1", "whatsapp": {"status": "failed"}}'
-    assert len(gallabox.read_receipts({"x-event-name": spell(event)}, body)) == 1
+    assert len(read_webhook(gallabox, {"x-event-name": spell(event)}, body).receipts) == 1
 
 
 @pytest.mark.parametrize(
@@ -403,5 +404,5 @@ def test_an_events_name_is_read_in_any_case(gallabox: Provider, event: str, spel
 def test_a_receipt_names_its_message_by_every_id_it_has(
     gallabox: Provider, body: Any, ids: tuple[str | None, ...]
 ) -> None:
-    (receipt,) = gallabox.read_receipts(FAILED, json.dumps(body).encode())
+    (receipt,) = read_webhook(gallabox, FAILED, json.dumps(body).encode()).receipts
     assert (receipt.delivery_id, receipt.provider_message_id, receipt.wamid) == ids

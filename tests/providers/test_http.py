@@ -14,6 +14,7 @@ from app.model.delivery import Reason, Rejected
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
+from tests.providers.conftest import read_webhook
 
 
 def test_any_json_api_can_be_described(build_account: Callable[..., Provider], message: Message) -> None:
@@ -71,7 +72,7 @@ def test_statuses_in_metas_form_are_receipts(build_account: Callable[..., Provid
     }
     statuses = [{"id": "wamid.a", "status": "read", "timestamp": "1790000000"}, None, {"status": "read"}, failed]
     body = {"entry": [7, {"changes": [{"value": None}, {"value": {"statuses": statuses}}]}]}
-    assert list(build_account("http").read_receipts({}, json.dumps(body).encode())) == [
+    assert list(read_webhook(build_account("http"), {}, json.dumps(body).encode()).receipts) == [
         Receipt(ReceiptStatus.READ, None, "wamid.a", 1_790_000_000_000),
         Receipt(
             ReceiptStatus.FAILED,
@@ -89,8 +90,8 @@ def test_a_token_does_where_no_signing_secret_is_set(
     build_account: Callable[..., Provider], token: str, believed: bool
 ) -> None:
     provider = build_account("http", webhook_secret="", webhook_token="hook-canary-4")
-    assert provider.verify_receipt({}, {"token": token}, b"{}") is believed
-    assert (provider.find_receipt_mistake({}, {"token": token}) is None) is believed
+    assert provider.read_proof({}, {"token": token}).fits(b"{}") is believed
+    assert (provider.read_proof({}, {"token": token}).find_mistake() is None) is believed
 
 
 @pytest.mark.parametrize("written", ["ab+cd/ef==", "ab%2Bcd%2Fef%3D%3D"])
@@ -100,15 +101,15 @@ def test_a_token_with_a_plus_works_as_it_is_pasted(
 ) -> None:
     given = {"webhook_secret": ""} if type_ == "http" else {}
     provider = build_account(type_, webhook_token="ab+cd/ef==", **given)
-    assert provider.find_receipt_mistake({}, QueryParams(f"token={written}")) is None
-    assert provider.verify_receipt({}, QueryParams(f"token={written}"), b"{}")
-    assert not provider.verify_receipt({}, QueryParams("token=ab-cd/ef=="), b"{}")
+    assert provider.read_proof({}, QueryParams(f"token={written}")).find_mistake() is None
+    assert provider.read_proof({}, QueryParams(f"token={written}")).fits(b"{}")
+    assert not provider.read_proof({}, QueryParams("token=ab-cd/ef==")).fits(b"{}")
 
 
 def test_a_token_does_not_stand_in_for_a_signature(build_account: Callable[..., Provider]) -> None:
     provider = build_account("http", webhook_token="hook-canary-4")
-    assert not provider.verify_receipt({}, {"token": "hook-canary-4"}, b"{}")
-    assert provider.find_receipt_mistake({}, {"token": "hook-canary-4"}) is Mistake.MISSING
+    assert not provider.read_proof({}, {"token": "hook-canary-4"}).fits(b"{}")
+    assert provider.read_proof({}, {"token": "hook-canary-4"}).find_mistake() is Mistake.MISSING
 
 
 def form_of(body: bytes) -> dict[str, str]:

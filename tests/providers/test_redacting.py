@@ -5,7 +5,7 @@ import pytest
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain
 from app.model.message import Button, Header, Message, Variable
 from app.providers.client import strike_values
-from app.providers.redact import redact
+from app.providers.trouble import redact
 
 
 @pytest.mark.parametrize(

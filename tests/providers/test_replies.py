@@ -11,6 +11,7 @@ import pytest
 from app.model.receipt import Reply
 from app.providers.base import Provider
 from app.providers.whatsapp import read_sender
+from tests.providers.conftest import read_webhook
 
 RIYA = "+919800000001"
 WROTE, TAPPED, ENGAGED = "Message.Received", "message.wa.INTERACTION.received", "Broadcast.WA.Message.Engaged.Received"
@@ -29,7 +30,7 @@ def test_a_sender_is_an_international_number_or_nobody(given: str | None, expect
 
 
 def read(provider: Provider, body: Any, event: str = "") -> tuple[Reply, ...]:
-    return tuple(provider.read_replies({"x-event-name": event} if event else {}, json.dumps(body).encode()))
+    return tuple(read_webhook(provider, {"x-event-name": event} if event else {}, json.dumps(body).encode()).replies)
 
 
 @pytest.mark.parametrize(

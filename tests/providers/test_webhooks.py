@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from app.model.delivery import Reason, Scope
 from app.model.receipt import Notice, Receipt, ReceiptStatus
 from app.providers.base import Provider
-from app.providers.signature import read_challenge
 from app.providers.trouble import META_CODES
-from app.providers.webhook import MAX_BYTES, parse_webhook
+from app.providers.webhook import MAX_BYTES, parse_webhook, read_challenge
+from tests.providers.conftest import read_webhook
 
 FORM = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
 AT = 1_790_000_000_000
@@ -96,14 +96,14 @@ def test_receipts_that_the_yaml_describes_are_read(
 ) -> None:
     provider = build_account("http", receipts=rule)
     headers = FORM if isinstance(body, bytes) else {"content-type": "application/json"}
-    assert list(provider.read_receipts(headers, encode(body))) == expected
-    assert list(build_account("http").read_receipts(headers, encode(body))) == []  # the control
+    assert list(read_webhook(provider, headers, encode(body)).receipts) == expected
+    assert list(read_webhook(build_account("http"), headers, encode(body)).receipts) == []  # the control
 
 
 def test_whatsapps_own_form_is_read_beside_what_is_described(build_account: Callable[..., Provider]) -> None:
     body = encode({"entry": [{"changes": [{"value": {"statuses": [{"id": "wamid.a", "status": "read"}]}}]}]})
     provider = build_account("http", receipts=TWILIO)
-    assert list(provider.read_receipts({}, body)) == [Receipt(ReceiptStatus.READ, None, "wamid.a")]
+    assert list(read_webhook(provider, {}, body).receipts) == [Receipt(ReceiptStatus.READ, None, "wamid.a")]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_code_that_we_do_not_know_keeps_its_number(
 ) -> None:
     failed = {"id": "wamid.a", "status": "failed", "errors": [error]}
     body = encode({"entry": [{"changes": [{"value": {"statuses": [failed]}}]}]})
-    (receipt,) = build_account("http").read_receipts({}, body)
+    (receipt,) = read_webhook(build_account("http"), {}, body).receipts
     assert (receipt.reason, receipt.detail) == (Reason.REQUEST_REFUSED, detail)
 
 
@@ -272,7 +272,7 @@ def test_every_code_that_we_know_is_in_the_table_of_notices() -> None:
 def test_what_whatsapp_says_of_a_template_or_an_account_is_read(
     build_account: Callable[..., Provider], type_: str, body: Any, expected: list[Notice]
 ) -> None:
-    assert list(build_account(type_).read_notices({}, encode(body))) == expected
+    assert list(read_webhook(build_account(type_), {}, encode(body)).notices) == expected
 
 
 @pytest.mark.parametrize(
@@ -294,4 +294,4 @@ def test_gallaboxs_template_status_is_read_wherever_its_parts_stand(
     build_account: Callable[..., Provider], event: str, body: Any, expected: list[Notice]
 ) -> None:
     headers = {"x-event-name": event} if event else {}
-    assert list(build_account("gallabox").read_notices(headers, encode(body))) == expected
+    assert list(read_webhook(build_account("gallabox"), headers, encode(body)).notices) == expected

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.cli.ops.deliveries import find_cure
-from app.delivery.story import advise
+from app.cli.ops.explain import advise
 from app.model.delivery import Scope
 from tests.providers.test_field_answers import ROWS, Row, write
 

@@ -72,15 +72,15 @@ def read_log(out: str, event: str) -> list[dict[str, Any]]:
 
 
 async def test_a_changed_file_is_in_force_without_being_told(relay: Any, config: Path) -> None:
-    before = relay.relay.config_hash()
+    before = relay.rules.read_hash()
     replace_text(config, "event: review_create", "event: lead_create")
     await wait_for_reload(relay, "used")
-    assert relay.relay.config_hash() != before
+    assert relay.rules.read_hash() != before
     payload = {"rating": 5, "customer": {"name": "Riya", "mobile": "9800000001"}}
     assert (await relay.post(payload, "review_create")).json()["status"] == "unrouted"
     assert (await relay.post(payload, "lead_create")).json()["deliveries"][0]["route"] == "review-thanks"
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert f'relay_config_info{{hash="{relay.relay.config_hash()}"}} 1.0' in metrics
+    assert f'relay_config_info{{hash="{relay.rules.read_hash()}"}} 1.0' in metrics
     assert f'hash="{before}"' not in metrics
 
 
@@ -93,10 +93,10 @@ async def test_a_file_that_is_moved_into_place_is_noticed(relay: Any, config: Pa
 
 
 async def test_changed_templates_are_noticed_too(relay: Any, config: Path) -> None:
-    before = relay.relay.config_hash()
+    before = relay.rules.read_hash()
     replace_text(config.with_name("templates.yaml"), "you just earned", "you have earned")
     await wait_for_reload(relay, "used")
-    assert relay.relay.config_hash() != before
+    assert relay.rules.read_hash() != before
 
 
 @pytest.mark.parametrize(
@@ -111,16 +111,16 @@ async def test_changed_templates_are_noticed_too(relay: Any, config: Path) -> No
 async def test_a_broken_file_keeps_the_last_good_one_and_says_so(
     relay: Any, config: Path, printed: io.StringIO, broken: Any, said: str
 ) -> None:
-    good, before = config.read_text(), relay.relay.config_hash()
+    good, before = config.read_text(), relay.rules.read_hash()
     if broken is None:
         config.unlink()
     elif isinstance(broken, bytes):
         config.write_bytes(broken)
     else:
         config.write_text(broken)
-    fault = await relay.relay.rules.reload(relay.relay.use)
+    fault = await relay.rules.reload()
     assert said in fault
-    assert relay.relay.config_hash() == before
+    assert relay.rules.read_hash() == before
     assert (await relay.post(COINS)).json()["status"] == "accepted"
     refused = read_log(printed.getvalue(), "config.refused")
     assert refused
@@ -128,13 +128,13 @@ async def test_a_broken_file_keeps_the_last_good_one_and_says_so(
     used = (await read_counts(relay)).get("used", 0)
     config.write_text(good + "# mended\n")
     await wait_for_reload(relay, "used", used + 1)
-    assert relay.relay.config_hash() != before
+    assert relay.rules.read_hash() != before
 
 
 async def test_every_fault_is_told_whole(relay: Any, config: Path, printed: io.StringIO) -> None:
     text = config.read_text()
     config.write_text(text.replace("template:", "temlate:"))
-    fault = await relay.relay.rules.reload(relay.relay.use)
+    fault = await relay.rules.reload()
     assert fault.count("temlate") >= 10
     line = read_log(printed.getvalue(), "config.refused")[-1]
     assert line["detail"] == fault.splitlines()
@@ -144,19 +144,19 @@ async def test_every_fault_is_told_whole(relay: Any, config: Path, printed: io.S
 
 async def test_templates_that_are_broken_are_refused(relay: Any, config: Path) -> None:
     replace_text(config.with_name("templates.yaml"), "    body:", "    bodi:")
-    fault = await relay.relay.rules.reload(relay.relay.use)
+    fault = await relay.rules.reload()
     assert f"{config.with_name('templates.yaml')}:" in fault
 
 
 async def test_a_reload_by_hand_says_which_version_is_in_force(relay: Any, config: Path) -> None:
     config.write_text(config.read_text() + "# another\n")
     answer = await relay.ops("POST", "/reload")
-    assert answer.json() == {"hash": relay.relay.config_hash()}
+    assert answer.json() == {"hash": relay.rules.read_hash()}
 
 
 async def test_a_name_that_is_not_set_is_refused_at_a_reload_too(relay: Any, config: Path) -> None:
     replace_text(config, "${GALLABOX_CHANNEL_ID}", "${GALLABOX_CHANNEL_IDD}")
-    fault = await relay.relay.rules.reload(relay.relay.use)
+    fault = await relay.rules.reload()
     assert "error: the environment variable GALLABOX_CHANNEL_IDD is not set" in fault
 
 
@@ -182,7 +182,7 @@ async def test_what_is_queued_keeps_the_message_it_was_rendered_with(relay: Any,
     await relay.ops("PUT", "/holds/route:coins-earned")
     (queued,) = (await relay.post(COINS)).json()["deliveries"]
     replace_text(config, "amount | number # 1250", 'amount | number ~ " shiny" # 1250')
-    assert await relay.relay.rules.reload(relay.relay.use) is None
+    assert await relay.rules.reload() is None
     (later,) = (await relay.post({**COINS, "user_mobile": "9800000002"})).json()["deliveries"]
     await relay.ops("DELETE", "/holds/route:coins-earned")
     for delivery in (queued, later):
@@ -207,7 +207,7 @@ async def test_the_inline_yaml_has_no_file_to_watch(
         for _ in range(20):
             await asyncio.sleep(0.01)
         assert set((await read_counts(relay)).values()) == {0}
-        assert await relay.relay.rules.reload(relay.relay.use) is None
+        assert await relay.rules.reload() is None
 
 
 async def test_each_delivery_names_the_version_it_was_rendered_with(relay: Any, config: Path) -> None:
@@ -216,7 +216,7 @@ async def test_each_delivery_names_the_version_it_was_rendered_with(relay: Any, 
     for old, new in (("version: 1", "version: 1"), ("template:", "temlate:"), ("version: 1", "version: 1 # mended")):
         good = config.read_text()
         replace_text(config, old, new)
-        fault = await relay.relay.rules.reload(relay.relay.use)
+        fault = await relay.rules.reload()
         assert (fault is None) == (new != "temlate:")
         (delivery,) = (await relay.post(COINS)).json()["deliveries"]
         in_force = (await relay.client.get("/readyz")).json()["config"]
@@ -258,7 +258,7 @@ async def test_going_live_sends_nothing_of_what_was_recorded(
         recorded = [await post_to(relay, number) for number in range(1, 6)]
         assert {one["state"] for one in recorded} == {"shadow"}
         replace_text(config, after[0].replace("LATER", later), after[1].replace("EARLIER", earlier))
-        assert await relay.relay.rules.reload(relay.relay.use) is None
+        assert await relay.rules.reload() is None
         # The control: the same route sends what comes now, and the sandbox would have counted more.
         live = await post_to(relay, 6)
         await relay.wait_for(live["id"], "accepted")
@@ -273,7 +273,7 @@ async def test_live_from_passes_and_the_backlog_stays(
     async with open_relay(RELAY_CONFIG=str(config)) as relay:
         recorded = [await post_to(relay, number) for number in range(1, 6)]
         assert {one["state"] for one in recorded} == {"shadow"}
-        relay.relay._clock._read_wall = lambda: int((time.time() + 2 * AHEAD_S) * 1_000)
+        relay.clock._read_wall = lambda: int((time.time() + 2 * AHEAD_S) * 1_000)
         async with asyncio.timeout(20):
             while (live := await post_to(relay, 6))["state"] == "shadow":
                 recorded.append(live)

@@ -13,6 +13,7 @@ from app.model.receipt import ReceiptStatus
 from app.providers.base import Response
 from app.providers.bitespeed import Bitespeed, BitespeedSettings
 from app.providers.gallabox import Gallabox, GallaboxSettings
+from tests.providers.conftest import read_webhook
 
 GALLABOX = Gallabox(
     GallaboxSettings.model_validate(
@@ -90,10 +91,10 @@ def test_receipts_are_verified_and_read(start_sandbox: Any, receiver: Any, provi
         outcome = send(sandbox.client, provider, message)
         posts = receiver.wait_for(3)
     assert all(
-        provider.verify_receipt(post.headers, {name: values[0] for name, values in post.query.items()}, post.body)
+        provider.read_proof(post.headers, {name: values[0] for name, values in post.query.items()}).fits(post.body)
         for post in posts
     )
-    receipts = [receipt for post in posts for receipt in provider.read_receipts(post.headers, post.body)]
+    receipts = [receipt for post in posts for receipt in read_webhook(provider, post.headers, post.body).receipts]
     assert [receipt.status for receipt in receipts] == [ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ]
     assert {receipt.provider_message_id for receipt in receipts} == {outcome.provider_message_id}
     assert {receipt.delivery_id for receipt in receipts} == {"delivery-1" if provider is GALLABOX else None}

@@ -14,8 +14,8 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.api.errors import problem
 from app.api.guard import BURST, CURES, MOST_ADDRESSES, Admission, FailureLimit
-from app.api.problems import too_many
 from app.errors import ConfigError
 from app.observe.logs import LINE_MS, LineLimit
 from app.settings import read_settings
@@ -84,7 +84,7 @@ async def test_control_a_limit_that_looks_at_the_address_first_shuts_the_honest_
     class Hasty(Admission):
         def check(self, scope: Scope) -> Any:
             limited: bool = self._failures.count(scope["client"][0], self._clock())
-            answer: Any = too_many() if limited else super().check(scope)
+            answer: Any = problem(429, "too many") if limited else super().check(scope)
             assert isinstance(answer, Response) or answer.kind
             return answer
 

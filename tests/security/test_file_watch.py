@@ -20,7 +20,7 @@ from app.errors import StoreBroken, StoreInUse
 from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.sqlite.writer import Writer
-from app.relay.dispatcher import report_death
+from app.relay.relay import report_death
 from tests.security.living import Living, make_folder, run_relay, start_again
 
 UNWATCHED = str(Path(__file__).with_name("unwatched_file.py"))

@@ -141,7 +141,7 @@ async def test_an_ops_path_that_cannot_be_loaded_is_503_and_works_the_next_time(
     from app import main  # noqa: PLC0415  # only here
     from app.settings import read_settings  # noqa: PLC0415  # only here
 
-    monkeypatch.setattr(main, "_build_whole", fail_first(1, main._build_whole))
+    monkeypatch.setattr(main, "_build_late", fail_first(1, main._build_late))
     app = main.create_app(read_settings(environment), environment)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with (

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from app.api.guard import Admission
+from app.api.guard import Admission, CountedBody
 from app.api.health import Readiness
-from app.api.reading import CountedBody
 from tests.conftest import SECRET, TOKEN, sign
 from tests.faults.conftest import start_relay  # noqa: F401  # a fixture
 from tests.security.strangers import CHUNK, Stranger, fill, find_app
@@ -307,7 +306,7 @@ async def test_strangers_cannot_make_the_disk_work(
     monkeypatch.setattr("app.main.read_uptime", lambda: 7)
     async with open_relay() as relay:
         commits = [0]
-        outbox = type(relay.relay._outbox)
+        outbox = type(relay.outbox)
         commit = outbox.can_commit
 
         async def count(self: Any) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from app.observe.logs import configure_logs
-from app.observe.otel import SAY_AGAIN_S, OtelTracer, RareHandler
+from app.observe.otel import SAY_AGAIN_MS, OtelTracer, RareHandler
 from app.observe.tracing import wants_tracing
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
@@ -245,7 +245,7 @@ def test_the_sdks_words_come_now_and_then_and_without_what_it_fills_in(capsys: p
     for _ in range(100):
         handler.emit(record)
     handler.emit(make_record("Queue full, dropping %s.", "Span"))
-    now = SAY_AGAIN_S
+    now = SAY_AGAIN_MS / 1000
     handler.emit(record)
     out = capsys.readouterr().out
     lines = read_lines(out, "tracing.failed")

@@ -138,10 +138,10 @@ async def go_wrong(open_traced: Any, sandbox: Any, given: dict[str, str], faults
             patch.setattr(Gallabox, "read_response", fail(error))
             await post_and_wait(relay, sandbox, 91, {})
         with pytest.MonkeyPatch.context() as patch:
-            break_store(patch, relay.relay._outbox, refuse(StoreFull(str(error))), "add_events")
+            break_store(patch, relay.outbox, refuse(StoreFull(str(error))), "add_events")
             secret = SECRETS["RELAY_NECTOR_SECRETS"]
             assert (await relay.post({**EVENT, "user_mobile": NUMBER}, secret=secret)).status_code == 503
-            break_store(patch, relay.relay._outbox, refuse(error), "add_events")
+            break_store(patch, relay.outbox, refuse(error), "add_events")
             with pytest.raises(RuntimeError):
                 await relay.post({**EVENT, "user_mobile": NUMBER}, secret=secret)
 

@@ -198,7 +198,7 @@ async def test_what_could_not_be_committed_is_a_span_that_failed(
         raise StoreFull("no space for +919800000001")
 
     async with open_traced() as relay:
-        break_store(monkeypatch, relay.relay._outbox, fail, "add_events")
+        break_store(monkeypatch, relay.outbox, fail, "add_events")
         assert (await relay.post(COINS)).status_code == 503
     (server,), (commit,) = map(collector.wait_for, (SERVER, COMMIT))
     assert (commit.failed, commit.attributes["error.type"]) == (True, "StoreFull")

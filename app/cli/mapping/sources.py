@@ -17,9 +17,10 @@ from app.mapping.parse import Parsed
 from app.mapping.problems import Problem, format_problem
 from app.mapping.rules import Config
 from app.mapping.template import Templates
-from app.mapping.template_entries import ParsedTemplates
+from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.model.event import Event
-from app.relay.snapshot import Sources, list_template_problems, parse_sources, parse_text, read_sources, read_text
+from app.providers import PROVIDER_TYPES
+from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
 from app.settings import Settings, read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.body import parse_body
@@ -52,7 +53,8 @@ def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -
     """Return the YAML of `path`, else of the settings, whatever is wrong in it; raises ConfigError if unreadable."""
     environment = read_environment() if environment is None else environment
     sources = read_sources(_settings_for(path, environment))
-    return Reading(sources, *parse_sources(sources, environment))
+    templates = parse_templates(sources.templates_text)
+    return Reading(sources, parse_text(sources, environment, PROVIDER_TYPES, templates.templates), templates)
 
 
 def read_again(
@@ -62,7 +64,8 @@ def read_again(
     merged = merge_live(read.templates.templates, live, listed)
     templates = replace(read.templates, templates=merged)
     seen = {topic: {path for event in events for path in list_paths(event)} for topic, events in recorded.items()}
-    return Reading(read.sources, parse_text(read.sources, environment, merged, listed, seen), templates)
+    parsed = parse_text(read.sources, environment, PROVIDER_TYPES, merged, listed, seen)
+    return Reading(read.sources, parsed, templates)
 
 
 def read_recordings(sources: Sources) -> Recorded:

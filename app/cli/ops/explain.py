@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -15,8 +15,9 @@ from rich.text import Text
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.ops.deliveries import AsJson, find_cure
 from app.cli.tables import STATE_COLOURS, open_console
-from app.delivery.story import advise, tell_story
+from app.delivery.story import MetHold, Told, explain_wait, list_met_holds, tell_story
 from app.errors import NotThereError, OpsError
+from app.model.delivery import Reason, State
 from app.values.duration import round_duration
 from app.values.instant import format_instant
 
@@ -83,3 +84,65 @@ def _print_lines(console: Console, head: str, text: str, mark: str) -> None:
         if mark in STATE_COLOURS:
             painted.highlight_words([mark], STATE_COLOURS[mark])
         console.print(Text(head if number == 0 else " " * len(head)) + painted, soft_wrap=True)
+
+
+FindCure = Callable[[str | None], str]
+"""From a reason to what to do about it, "" where that is not known; ID and SCOPE stand for what they name."""
+
+_LOOK_FIRST = "the provider may have taken it: look at its dashboard; only if it is not there: `nector-relay retry ID`"
+_EXPLAIN = "`nector-relay explain ID`"  # whoever reads this has just done so
+
+
+def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
+    """Return how a delivery stands, and what to do."""
+    state, next_at = delivery["state"], delivery["next_attempt_at"]
+    match state:
+        case "held":
+            return _advise_held(delivery, find_cure)
+        case State.PENDING:
+            waits = explain_wait([row for row in delivery["timeline"] if row["kind"] == "state"][-1])
+            text = (
+                f"pending; waits {waits}. Next attempt at {next_at} or later; its deadline is {delivery['deadline_at']}"
+            )
+            return text, "nothing"
+        case State.SENDING:
+            return "sending: an attempt is open", "nothing; it ends within a minute or two"
+        case State.ACCEPTED:
+            named = f" as {delivery['provider_message_id']}" if delivery["provider_message_id"] else ""
+            standing = f"accepted by {delivery['provider']}{named}, {delivery['receipt'] or 'no receipt yet'}"
+        case State.UNKNOWN if next_at is not None:
+            return f"unknown: it may have arrived. Sent again at {next_at}, unless a receipt settles it", "nothing"
+        case State.UNKNOWN:
+            standing = "unknown: it may have arrived"
+        case _:
+            standing = state
+    reason = delivery["reason"]
+    ended = state in (State.DEAD, State.EXPIRED)
+    doubtful = ended and any(map(was_perhaps_taken, delivery["attempt_list"]))
+    cure = _fit_cure(_LOOK_FIRST if doubtful else find_cure(reason), delivery["id"])
+    return f"{standing} ({reason})" if reason else standing, cure or "nothing"
+
+
+def was_perhaps_taken(attempt: Told) -> bool:
+    """Tell whether an attempt's message may have been taken: nobody knows, or a 2xx refused it."""
+    outcome, detail = attempt["outcome"], attempt["detail"] or ""
+    return outcome == "uncertain" or (outcome == "rejected" and detail.startswith("HTTP 2"))
+
+
+def _advise_held(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
+    standing = [hold for hold in list_met_holds(delivery["hold_changes"]) if hold.released_at is None]
+    scopes = " and ".join(f"{hold.scope} ({hold.reason})" for hold in standing)
+    text = f"held behind {scopes or 'a hold'}; its deadline is {delivery['deadline_at']}"
+    return text, "; ".join(dict.fromkeys(_list_releases(standing, find_cure))) or "`nector-relay holds` says why"
+
+
+def _list_releases(standing: list[MetHold], find_cure: FindCure) -> Iterator[str]:
+    for hold in standing:
+        cure = find_cure(Reason.BY_HAND) if hold.by_hand else find_cure(hold.reason)
+        yield cure.replace("SCOPE", hold.scope) or f"`nector-relay release {hold.scope}`"
+
+
+def _fit_cure(cure: str, delivery_id: str) -> str:
+    """Put the delivery's id into a cure, and leave out what whoever reads it has done."""
+    cure = cure.removeprefix(f"{_EXPLAIN} names it; ").replace(f"{_EXPLAIN} shows the provider's words; ", "")
+    return cure.replace(" ID`", f" {delivery_id}`")

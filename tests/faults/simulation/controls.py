@@ -19,7 +19,8 @@ from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox.store import Tx
 from app.outbox.values import Closed
-from app.relay.intake import Answer, OutboxTaker
+from app.relay.context import Context
+from app.relay.intake import Answer, store_event
 from tests.faults.simulation.store import MemoryOutbox, open_memory
 from tests.outbox.methods import name_job
 
@@ -81,17 +82,20 @@ def trust_wall(read_wall: Clock, _read_uptime: Clock) -> Clock:
     return read_wall
 
 
-class HastyTaker(OutboxTaker):
-    """Answers first and commits afterwards."""
+_late: set[asyncio.Task[None]] = set()
 
-    async def take(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
-        """Return before anything is safe."""
-        self._later = asyncio.get_running_loop().create_task(self._take(event, deliveries))
-        return Answer(202, event.id, "accepted", ())
 
-    async def _take(self, event: Event, deliveries: Sequence[Delivery]) -> None:
+async def store_later(context: Context, note: Any, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+    """Answer first and commit afterwards."""
+
+    async def commit() -> None:
         with suppress(StoreError):
-            await super().take(event, deliveries)
+            await store_event(context, note, event, deliveries)
+
+    task = asyncio.get_running_loop().create_task(commit())
+    _late.add(task)
+    task.add_done_callback(_late.discard)
+    return Answer(202, event.id, "accepted", ())
 
 
 class LateOutbox(MemoryOutbox):
@@ -158,7 +162,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "no look at the deadline": (never_expire(), ("I6",)),
     "no unique index": (patch("tests.faults.simulation.world.open_memory", open_without_index), ("I2",)),
     "no fencing": (unfence(), ("I5", "I9")),
-    "acknowledge first": (patch("tests.faults.simulation.process.OutboxTaker", HastyTaker), ("I1", "I2")),
+    "acknowledge first": (patch("tests.faults.simulation.process.store_event", store_later), ("I1", "I2")),
     "commit after the send": (patch("tests.faults.simulation.world.MemoryOutbox", LateOutbox), ("I3",)),
     "uncertain is not sent": (patch("app.relay.lane.decide", decide_hopefully), ("double", "early", "again")),
     "no gap between messages": (keep_no_gap(), ("gap",)),

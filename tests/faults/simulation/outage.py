@@ -16,11 +16,10 @@ from app.model.delivery import Accepted, Delivery, Outcome, Reason, Retryable, S
 from app.model.event import Event
 from app.model.message import Message
 from app.observe.logs import Log
-from app.observe.metrics import Metrics
 from app.providers.base import Provider, Sent
-from app.relay.dispatcher import Dispatcher, Retention
-from app.relay.lane import LaneParts
-from app.relay.snapshot import Snapshot
+from app.relay.context import Snapshot
+from app.relay.dispatcher import Dispatcher
+from tests.contexts import build_context
 from tests.faults.simulation.loop import VirtualLoop
 from tests.faults.simulation.store import InlineWriter, MemoryOutbox, StoreFaults, open_memory
 from tests.faults.simulation.trace import Trace, TraceLog
@@ -156,8 +155,8 @@ def _start_dispatcher(
     def read_clock() -> int:
         return BASE_MS + int(loop.time() * 1000)
 
-    parts = LaneParts(outbox, read_clock, Random(1).random, Metrics(), log, 900_000, open_sender)  # noqa: S311
-    dispatcher = Dispatcher(parts, Retention(7 * 86_400_000, 30 * 86_400_000), died.append)
+    parts = build_context(outbox, read_clock, random=Random(1).random, log=log)  # noqa: S311
+    dispatcher = Dispatcher(parts, open_sender, died.append)
     settings = ProviderSettings(type="gallabox", rate=f"{rate}/s")
     dispatcher.start()
     dispatcher.use(cast(Snapshot, _Rules(settings)))

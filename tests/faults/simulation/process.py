@@ -1,9 +1,9 @@
-"""One simulated relay process: the real intake, dispatcher, lanes and receipt desk over the world's database."""
+"""One simulated relay process: the real intake, dispatcher, lanes and receipts over the world's database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +12,16 @@ from typing import Any, cast
 from app.clock import Clock, SteadyClock
 from app.errors import Refusal, StoreBroken
 from app.ids import NewId
+from app.model.delivery import Delivery
+from app.model.event import Event
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.observe.tracing import NoTracer
 from app.outbox import close
 from app.providers.base import OpenSender
-from app.relay.dispatcher import Dispatcher, Retention
-from app.relay.intake import Answer, Intake, OutboxTaker, accept_event
-from app.relay.lane import LaneParts
-from app.relay.receipts import ReceiptDesk, accept_receipts
+from app.relay.dispatcher import Dispatcher
+from app.relay.intake import Answer, accept_event, store_event
+from app.relay.receipts import accept_receipts
+from tests.contexts import build_context
 from tests.faults.simulation.handset import Webhook as ReceiptWebhook
 from tests.faults.simulation.loop import PROCESS, VirtualLoop
 from tests.faults.simulation.rules import Webhook, load_rules, load_settings
@@ -63,19 +64,21 @@ class Process:
         self._context.run(PROCESS.set, number)
         log = cast(Log, TraceLog(around.trace))
         clock = outbox.inline.clock = SteadyClock(around.read_wall, around.read_uptime)
-        parts = LaneParts(outbox, clock, around.draw, around.metrics, log, SETTLE_MS, around.open_sender)
-        self.dispatcher = Dispatcher(parts, Retention(PAYLOADS_MS, RECORDS_MS), self._die)
-        taker = OutboxTaker(outbox, self.dispatcher.wake, NoTracer())
-        self.intake = Intake(
-            load_settings(),
-            lambda: load_rules(self._version),
-            taker,
+        self.parts = build_context(
+            outbox,
             clock,
-            around.new_id,
-            around.metrics,
-            log,
+            settings=load_settings(SETTLE_MS, PAYLOADS_MS, RECORDS_MS),
+            snapshot=lambda: load_rules(self._version),
+            new_id=around.new_id,
+            metrics=around.metrics,
+            log=log,
+            wake=self._wake,
+            random=around.draw,
         )
-        self._desk = ReceiptDesk(lambda: load_rules(self._version), outbox, clock, around.metrics, log)
+        self.dispatcher: Dispatcher = Dispatcher(self.parts, around.open_sender, self._die)
+
+    def _wake(self, provider: str) -> None:
+        self.dispatcher.wake(provider)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something inside this process: it dies with it."""
@@ -95,11 +98,14 @@ class Process:
 
     def post(self, webhook: Webhook) -> asyncio.Task[Answer | Refusal]:
         """Take one webhook."""
-        return self.run(accept_event(self.intake, webhook.headers, webhook.body))
+        return self.run(accept_event(self.parts, self._store, webhook.headers, webhook.body))
+
+    async def _store(self, event: Event, deliveries: Sequence[Delivery]) -> Answer:
+        return await store_event(self.parts, lambda _: None, event, deliveries)
 
     def post_receipt(self, provider: str, webhook: ReceiptWebhook) -> asyncio.Task[int]:
         """Take one receipt."""
-        return self.run(accept_receipts(self._desk, provider, *webhook))
+        return self.run(accept_receipts(self.parts, provider, *webhook))
 
     def kill(self) -> None:
         """End like SIGKILL: nothing that its code still does reaches the store."""

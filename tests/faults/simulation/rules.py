@@ -11,8 +11,9 @@ from typing import Any
 
 from app.mapping.parse import parse_config
 from app.mapping.template import Template
-from app.providers import settings_types
-from app.relay.snapshot import Snapshot, build_snapshot
+from app.providers import PROVIDER_TYPES, settings_types
+from app.relay.context import Snapshot
+from app.relay.reload import build_snapshot
 from app.settings import Settings, read_settings
 
 SECRETS = {"KEY": "key-of-the-simulation", "WEBHOOK": "webhook-of-the-simulation"}
@@ -102,13 +103,15 @@ def load_rules(version: int) -> Snapshot:
         templates={("main", "review"): REVIEW},
     )
     assert parsed.config is not None, parsed.problems
-    return build_snapshot(parsed.config, {})
+    return build_snapshot(parsed.config, PROVIDER_TYPES)
 
 
 @cache
-def load_settings() -> Settings:
+def load_settings(settle_ms: int, payloads_ms: int, records_ms: int) -> Settings:
     """Return the settings of the simulated relay."""
-    return read_settings({"RELAY_NECTOR_SECRETS": "simulated", "RELAY_NECTOR_HMAC": "off"})
+    given = read_settings({"RELAY_NECTOR_SECRETS": "simulated", "RELAY_NECTOR_HMAC": "off"})
+    waits = {"settle_after": settle_ms, "payload_retention": payloads_ms, "record_retention": records_ms}
+    return given.model_copy(update=waits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ async def try_every(break_disk: Any, kinds: int, points: int, act: int, lasting:
         assert "Traceback" not in ran.error
         codes[ran.code] = codes.get(ran.code, 0) + 1
     name = {1: "writes", 2: "flushes"}[kinds]
-    print(f"figures: {errno.errorcode[act]} at {sum(codes.values())} of {last} {name}: exit codes {codes}, 0 lost")  # noqa: T201  # docs/guarantees.md quotes it
+    print(f"figures: {errno.errorcode[act]} at {sum(codes.values())} of {last} {name}: exit codes {codes}, 0 lost")  # noqa: T201  # bench/long-runs.md quotes it
 
 
 FAULTS = [
@@ -188,7 +188,7 @@ async def test_a_relay_whose_disk_begins_to_fail_ends_with_74_and_goes_on_after_
     assert all(answer.retry_after for answer in senders.answers if answer.status == 503)
     sent = (await sandbox.counts())["deliveries"]
     verdict = outbox_tools.judge(outbox_tools.read_rows(outbox_path), senders.acknowledged, sent)
-    print(f"figures: {errno.errorcode[act]} on {kind.lower()} of a whole relay: {verdict}")  # noqa: T201  # docs/guarantees.md quotes it
+    print(f"figures: {errno.errorcode[act]} on {kind.lower()} of a whole relay: {verdict}")  # noqa: T201  # bench/long-runs.md quotes it
     assert (verdict.lost, verdict.doubled, verdict.open) == ({}, {}, 0)
     assert storage_tools.find_broken(outbox_path) == {}
     (died, *_) = relay.lines("task.died")

@@ -139,7 +139,7 @@ def run_full(
         during = [answer for answer in senders.since(full_at) if answer.began < freed_at]
         again = min(each.began + each.took for each in senders.since(freed_at) if each.status == 202)
         verdict = outbox_tools.judge(outbox_tools.read_rows(disk.path), senders.acknowledged, sent)
-        print(  # noqa: T201  # docs/guarantees.md quotes it
+        print(  # noqa: T201  # bench/long-runs.md quotes it
             f"figures: disk full ({disk.name}) for {seconds:.0f} s {broken or ''} {'killed' if killed else ''} "
             f"answers={len(during)} refused={sum(each.status == 503 for each in during)} "
             f"unattempted={len(unattempted)} recovered_after={again - freed_at:.2f} s {verdict}"

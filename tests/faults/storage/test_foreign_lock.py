@@ -80,7 +80,7 @@ def run_locked(
             outbox_tools.read_rows(outbox_path), senders.acknowledged, (await sandbox.counts())["deliveries"]
         )
         assert storage_tools.find_broken(outbox_path) == {}
-        print(  # noqa: T201  # the figures that docs/guarantees.md quotes
+        print(  # noqa: T201  # the figures that bench/long-runs.md quotes
             f"figures: locked for {seconds:.0f} s answers={len(during)} "
             f"refused={sum(answer.status == 503 for answer in during)} "
             f"slowest={max(answer.took for answer in during):.2f} s recovered_after={again - freed_at:.2f} s {verdict}"

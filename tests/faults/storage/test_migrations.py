@@ -267,7 +267,7 @@ def judge_kills(kill_migration: Any, old_file: Path, points: list[int]) -> None:
         with read(path) as db:
             assert db.execute("PRAGMA user_version").fetchone()[0] == len(migrations.MIGRATIONS)
     counted = {version: versions.count(version) for version in sorted(set(versions))}
-    print(f"figures: migration killed {len(points)} times, schema found after it: {counted}; 0 rows lost")  # noqa: T201  # docs/guarantees.md quotes it
+    print(f"figures: migration killed {len(points)} times, schema found after it: {counted}; 0 rows lost")  # noqa: T201  # bench/long-runs.md quotes it
 
 
 @pytest.mark.timeout(120)

@@ -18,7 +18,7 @@ EVENT = {"user_name": "Riya", "user_mobile": "9800000001", "amount": 100}
 @asynccontextmanager
 async def stall_disk(relay: Any, limit: int) -> AsyncIterator[Any]:
     """Let the writer hang in a commit, as on a disk that does not answer; yields the writer."""
-    writer, entered, go_on = relay.relay._outbox._writer, threading.Event(), threading.Event()
+    writer, entered, go_on = relay.outbox._writer, threading.Event(), threading.Event()
     writer._queue_limit = limit
 
     def hang(_: sqlite3.Connection) -> None:
@@ -65,7 +65,7 @@ async def test_past_the_limit_a_webhook_is_refused_at_once_and_none_before_it_is
         assert answers == [202] * len(answers)
         assert len(answers) > LIMIT // 2
         assert (await relay.post(EVENT)).status_code == 202, "and it goes on"
-    print(  # noqa: T201  # docs/guarantees.md quotes it
+    print(  # noqa: T201  # bench/long-runs.md quotes it
         f"figures: refused past a queue of {LIMIT}: p50={statistics.median(took) * 1000:.1f} ms "
         f"worst={max(took) * 1000:.1f} ms, queue never above {deepest}"
     )

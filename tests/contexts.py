@@ -1,0 +1,32 @@
+"""The parts of a relay for tests that run some of it: whatever a test does not name is real or listens to nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from app.ids import new_uuid7
+from app.observe.metrics import Metrics
+from app.observe.tracing import NoTracer
+from app.relay.context import Context
+from app.settings import Settings
+
+
+def build_context(outbox: Any, clock: Any, *, log: Any = None, **parts: Any) -> Context:
+    """Return parts around an outbox; `parts` replaces those that stand here."""
+    standard: dict[str, Any] = {
+        "settings": Settings(),
+        "snapshot": lambda: None,
+        "new_id": new_uuid7,
+        "metrics": Metrics(),
+        "log": structlog.wrap_logger(None, processors=[_drop]) if log is None else log,
+        "tracer": NoTracer(),
+        "wake": lambda _provider: None,
+        "random": lambda: 0.5,
+    }
+    return Context(outbox=outbox, clock=clock, **{**standard, **parts})
+
+
+def _drop(*_given: Any) -> Any:
+    raise structlog.DropEvent
