@@ -180,6 +180,16 @@ def test_nothing_refers_to_a_page_that_is_not_in_the_repository() -> None:
     assert {name: pages for name, pages in found.items() if pages} == {}
 
 
+def test_a_section_that_a_text_of_the_code_names_is_on_its_page() -> None:
+    named = {
+        pair
+        for path in (ROOT / "app").rglob("*.py")
+        for pair in re.findall(r"([A-Z][a-z]+(?: [a-z]+)*)\"? in (docs/[a-z-]+\.md)", path.read_text())
+    }
+    assert ("Backup", "docs/runbook.md") in named
+    assert [(title, page) for title, page in named if f"\n## {title}\n" not in (ROOT / page).read_text()] == []
+
+
 def test_control_a_page_that_is_not_in_the_repository_is_found() -> None:
     text = "see DESIGN §3.4, docs/gone.md and reliability.md T6; docs/glossary.md, RFC 9562 §5.7 and E.164 §6.1"
     assert [*find_strange_pages(DOCS / "a.md", text)] == ["docs/gone.md", "reliability.md", "DESIGN", "§3.4"]

@@ -18,7 +18,6 @@ from app.mapping.template import (
     find_language,
     print_message,
     show_message,
-    total_length,
 )
 from app.message.render import Unrendered, compute_deadline, render_message
 from app.model.event import Event
@@ -108,7 +107,7 @@ def _list_notes(
     for button in route.buttons:
         yield from _describe_default(f"button {button.index}", button.source, event.payload)
     if filled is not None:
-        yield f"{total_length(filled)} of {BODY_LIMIT} characters"
+        yield f"{len(filled.body)} of {BODY_LIMIT} characters"
 
 
 def _describe_value(what: str, source: Source, payload: Mapping[str, Any], shown: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""How fast a lane may go: its rate, its pause and its luck, in one value that outlasts a restart."""
+"""A pace tells how fast a lane may go: its rate, its pause and its luck, in one value that outlasts a restart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from app.delivery.decide import LONGEST_PAUSE_MS
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
@@ -41,7 +41,7 @@ class Recovery:
 
     @property
     def down(self) -> bool:
-        """Whether the provider seems to be down."""
+        """Tell whether the provider seems to be down."""
         return self.failures >= OUTAGE_FAILURES
 
 
@@ -96,11 +96,6 @@ def _note_failure(recovery: Recovery, now: int) -> Recovery:
     # Those that were open when the provider went down fail after it: they put no probe off.
     probe_at = now + PROBE_EVERY_MS if failures == OUTAGE_FAILURES else recovery.probe_at
     return replace(recovery, failures=failures, probe_at=probe_at)
-
-
-T = TypeVar("T")
-
-_INSTANTS = ("_at", "_until")  # so every field that holds ms since the epoch is named
 
 
 # What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message. Of the
@@ -169,15 +164,15 @@ def _burst(rate_per_s: float) -> float:
     return max(rate_per_s * BURST_S, 1)
 
 
-def shift_instants(value: T, by_ms: int) -> T:
-    """Return a dataclass with every instant in it moved, in the dataclasses inside it too. None stays None."""
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    moved: dict[str, Any] = {}
-    for each in fields(value):
-        held = getattr(value, each.name)
-        if each.name.endswith(_INSTANTS) and held is not None:
-            moved[each.name] = held + by_ms
-        elif is_dataclass(held):
-            moved[each.name] = shift_instants(held, by_ms)
-    return replace(value, **moved)
+def shift_pace(pace: Pace, by_ms: int, now: int) -> Pace:
+    """Return the pace on a clock that was set back by `-by_ms` to `now`; its bucket sees to that by itself."""
+    was = pace.recovery
+    recovery = replace(was, probe_at=_shift(was.probe_at, by_ms, now), resumed_at=_shift(was.resumed_at, by_ms, now))
+    return replace(pace, recovery=recovery, paused_until=_shift(pace.paused_until, by_ms, now))
+
+
+At = TypeVar("At", int, int | None)
+
+
+def _shift(at: At, by_ms: int, now: int) -> At:
+    return at + by_ms if at is not None and at > now else at

@@ -36,7 +36,6 @@ class Parsed:
 def parse_config(
     text: str,
     *,
-    name: str,  # noqa: ARG001 -- the caller prints it; kept so that every reading says what it reads
     environment: Mapping[str, str],
     provider_types: Mapping[str, type[ProviderSettings]],
     templates: Templates,

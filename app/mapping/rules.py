@@ -1,4 +1,4 @@
-"""Routes: which of them an event hits, and why not the others."""
+"""The sections of the YAML become values, and a route tells whether an event hits it, or why not."""
 
 from __future__ import annotations
 

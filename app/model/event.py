@@ -1,4 +1,4 @@
-"""What a source posted: one fact about a customer. Instants are ms since the Unix epoch, UTC."""
+"""A source posted one fact about a customer. Instants are ms since the Unix epoch, UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEST_SOURCE = "send-test"
 
 
 class Act(StrEnum):
-    """What a customer did, as a source tells of it: what a message may have been meant to bring about."""
+    """A customer did this, as a source tells: what a message may have been meant to bring about."""
 
     COUPON_USED = "coupon_used"
     COINS_SPENT = "coins_spent"
@@ -37,7 +37,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Whom an event is about: E.164, "" where no number can be read; the source's own id, "" where it gives none."""
+    """An event is about this person: E.164, "" if no number can be read; the source's own id, "" if it gives none."""
 
     number: str = field(default="", repr=False)
     id: str = field(default="", repr=False)
@@ -45,7 +45,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One verified fact from a source.
+    """An event is one verified fact from a source.
 
     `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
     the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep

@@ -1,4 +1,4 @@
-"""What time alone changes: deadlines, settled unknowns, lost leases, and rows nobody needs any more."""
+"""What time alone changes: deadlines, settled unknowns, lost leases, rows nobody needs any more, a clock set back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from app.delivery.policy import Retry, judge_retry
 from app.delivery.transitions import Cause, Move
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
-from app.outbox.lanes import note_time
 from app.outbox.move import move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
@@ -40,18 +40,51 @@ _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries
     WHERE o.event_seq = deliveries.event_seq AND o.created_at <> deliveries.created_at
     AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
-_PERHAPS_TAKEN = f"EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN})"  # noqa: S608  # our own words only
 _FIND_RETRIED = f"""
-SELECT {_COLUMNS} FROM deliveries WHERE id = :id AND state IN ('dead', 'unknown', 'expired')
-  AND message IS NOT NULL AND deadline_at > :now AND NOT {_REPLAYED}
-  AND NOT (CAST(:careful AS INTEGER) = 1 AND state <> 'unknown' AND {_PERHAPS_TAKEN})
-"""  # noqa: S608  # our own words only
-_EXPLAIN_RETRY = f"""
-SELECT CASE WHEN state NOT IN ('dead', 'unknown', 'expired') THEN state WHEN message IS NULL THEN 'payload_gone'
-    WHEN deadline_at <= :now THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed'
-    WHEN {_PERHAPS_TAKEN} THEN 'perhaps_taken' END AS why
+SELECT {_COLUMNS}, message IS NOT NULL AS has_message, deadline_at, {_REPLAYED} AS is_replayed,
+    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN}) AS perhaps_taken
 FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
+
+BEHIND_MS = 5_000  # a clock that shows less than this before what it once showed was corrected, not set back
+NOTE_EVERY_MS = 60_000  # one small commit a minute, to know at the next start if the clock was set back
+
+# Only what lies ahead of the clock waits for it. Each index that leads to it is small; what is finished is not touched.
+# Leases stay: a process that lives ends its attempts itself, and the next one gives up all that were open.
+_SHIFTS = (
+    "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'pending' AND due_at > :now",
+    "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'unknown' AND due_at > :now",
+    "UPDATE holds SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
+    "UPDATE lanes SET last_claim_at = last_claim_at + :by_ms WHERE last_claim_at > :now",
+    "UPDATE lanes SET paused_until = paused_until + :by_ms WHERE paused_until > :now",
+    "UPDATE lanes SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
+    "UPDATE lanes SET resumed_at = resumed_at + :by_ms WHERE resumed_at > :now",
+    "UPDATE recipient_turns SET last_at = last_at + :by_ms WHERE last_at > :now",
+    "UPDATE marks SET at = :now WHERE name = 'clock' AND at > :now",
+)
+_NEWEST = """
+SELECT coalesce(max(at), 0) AS at FROM
+    (SELECT at FROM marks WHERE name = 'clock' UNION ALL SELECT last_claim_at AS at FROM lanes) AS seen
+"""
+_NOTE = """
+INSERT INTO marks VALUES ('clock', :now)
+ON CONFLICT (name) DO UPDATE SET at = excluded.at WHERE marks.at <= excluded.at - :every_ms
+"""
+
+
+def shift_waits(tx: Tx, newest: int | None) -> int:
+    """Move every wait back with a clock that was set back; return by how many ms, 0 if it was not.
+
+    `newest`: the latest that the clock has shown; None where that is not known: then what the store has noted decides,
+    to a minute. So whoever cannot tell whether the waits were moved asks again with None, and they move once. What
+    names an instant of the world stays: deadlines, when things happened, dedup keys.
+    """
+    by_ms = tx.now - (newest or tx.rows(_NEWEST)[0].at)
+    if by_ms >= -BEHIND_MS:
+        return 0
+    for statement in _SHIFTS:
+        tx.run(statement, by_ms=by_ms, now=tx.now)
+    return by_ms
 
 
 async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> Swept:
@@ -103,7 +136,7 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
     drop_plans(tx, now)
     tx.run("DELETE FROM recipient_turns WHERE last_at <= :before", before=now - gap_ms)
-    note_time(tx, now)
+    tx.run(_NOTE, now=now, every_ms=NOTE_EVERY_MS)
     return recover_lost_attempts(tx, now, settle_ms)
 
 
@@ -117,19 +150,24 @@ def retry_deliveries(tx: Tx, ids: Collection[str], *, careful: bool = False) -> 
 
 
 def _retry(tx: Tx, id_: str, *, careful: bool) -> int:
-    row = first(tx.rows(_FIND_RETRIED, now=tx.now, id=id_, careful=int(careful)))
-    if row is None:
+    row = first(tx.rows(_FIND_RETRIED, id=id_))
+    if row is None or _judge_retry(tx, row, careful=careful) is not None:
         return 0
     detail = f"retried by hand{', though it may have arrived' if row.state == State.UNKNOWN else ''}"
     return move(tx, [_make_move(row, State.PENDING, Cause.RETRIED, detail=detail, due_at=tx.now, spent=-row.spent)])
 
 
 def explain_retry(tx: Tx, ids: Collection[str]) -> Mapping[str, str]:
-    """Return, for each of these deliveries that cannot be retried, why.
+    """Return, for each of these deliveries that cannot be retried carefully, why.
 
     `not_found`, `deadline_passed`, `payload_gone`, `replayed` (a later delivery of its event does its work),
     `perhaps_taken`, or the state in which there is nothing to retry.
     """
-    found = {id_: tx.rows(_EXPLAIN_RETRY, now=tx.now, id=id_) for id_ in ids}
-    whys = {id_: rows[0].why if rows else "not_found" for id_, rows in found.items()}
+    found = {id_: first(tx.rows(_FIND_RETRIED, id=id_)) for id_ in ids}
+    whys = {id_: "not_found" if row is None else _judge_retry(tx, row, careful=True) for id_, row in found.items()}
     return {id_: why for id_, why in whys.items() if why is not None}
+
+
+def _judge_retry(tx: Tx, row: Row, *, careful: bool) -> str | None:
+    asked = Retry(State(row.state), row.has_message, row.deadline_at, row.is_replayed, row.perhaps_taken)
+    return judge_retry(asked, tx.now, careful=careful)

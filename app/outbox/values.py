@@ -140,14 +140,6 @@ class LaneState:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreTime:
-    """`newest`: when the store was last in use, to a minute; None: never. `shifted_ms`: see `shift_waits`."""
-
-    newest: int | None = None
-    shifted_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which stored events to replay; None = any. `after` is the last page's `next_after`.
 

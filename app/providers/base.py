@@ -24,7 +24,7 @@ LIST_LIMIT_BYTES = 4 * 1024 * 1024
 
 
 class Provider(Protocol):
-    """One configured account."""
+    """A provider is one configured account."""
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
         """Return the request that asks the provider to send `message`."""
@@ -70,19 +70,19 @@ class TemplateLister(Protocol):
 
 
 class ProviderType(Protocol):
-    """A provider's class: called with its settings it is one configured account."""
+    """A provider's class holds the YAML keys of its type, and makes an account of an instance of them."""
 
     @property
     def settings_type(self) -> type[ProviderSettings]:
-        """The YAML keys of the type."""
+        """Return the class of its settings."""
 
     def __call__(self, settings: Any) -> Provider:
-        """Return the account that the settings, an instance of `settings_type`, describe."""
+        """Return the account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request to a provider, complete: nothing is added later but transport headers."""
+    """A request to a provider is complete: nothing is added later but transport headers."""
 
     method: str
     url: str

@@ -9,23 +9,20 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from app.clock import is_settled
 from app.errors import StoreBroken, StoreError
 from app.observe.metrics import count_store
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.read import count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
-from app.outbox.sweep import sweep
+from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
 from app.relay.lane import Lane, Turns
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay, report_death
-from app.relay.timekeeping import Timekeeper
 from app.values.duration import format_duration
 
 SWEEP_EVERY_S = 5.0
-FOLLOW_CLOCK_EVERY_S = 1.0
 RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
 # A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
@@ -47,21 +44,42 @@ class Dispatcher:
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
-        self._timekeeper = Timekeeper(context.clock, context.outbox, context.metrics, context.log)
-        self._sweeping = asyncio.Lock()  # a sweep is several commits at one time: the clock is not moved among them
+        self._newest = 0  # that the clock has shown
+        self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
     @property
     def lanes(self) -> Mapping[str, Lane]:
         """The lanes at work, by provider name."""
         return self._lanes
 
-    async def settle_clock(self) -> None:
-        """See that a clock which was set back while the relay was down delays nothing. Raises StoreError."""
-        await self._timekeeper.settle()
+    async def follow_clock(self) -> None:
+        """If the clock was set back, move what waits with it: in the outbox, and in what lanes remember.
+
+        Each sweep begins with it, and so does the start, before anything else reckons from now. Raises StoreError.
+        """
+        parts, now, newest = self._parts, self._parts.clock(), self._newest
+        is_behind = newest - now > BEHIND_MS
+        self._newest = now if is_behind else max(newest, now)
+        if is_behind:
+            # Told before the commit is waited for: what a lane writes from here on comes behind it, in the new time.
+            self._shift_lanes(now - newest)
+        if is_behind or self._in_doubt:
+            job = partial(shift_waits, newest=None if self._in_doubt else newest)
+            self._in_doubt = True
+            by_ms = await parts.outbox.write(job, essential=True)
+            self._in_doubt = False
+            if by_ms:
+                parts.metrics.clock_steps.inc()
+                parts.log.warning("clock.stepped", by_s=by_ms / 1000)
+
+    def _shift_lanes(self, by_ms: int) -> None:
+        for turns in self._turns.values():
+            turns.shift(by_ms, self._newest)
+        for lane in self._running:
+            lane.shift(by_ms)
 
     def start(self) -> None:
         """Begin to look after the outbox; `use` then starts the lanes."""
-        self._start_task(self._follow_clock(), "clock")
         self._start_task(self._sweep(), "sweeper")
 
     def use(self, snapshot: Snapshot) -> None:
@@ -99,8 +117,7 @@ class Dispatcher:
         self.stop_claiming()
         sending = {task for task in self._tasks if task.get_name().startswith("lane ")}
         for task in self._tasks - sending:
-            if task.get_name() != "clock":  # open sends wait for a step that is being adopted
-                task.cancel()
+            task.cancel()
         if sending and (late := (await asyncio.wait(sending, timeout=grace_s))[1]):
             for lane in lanes:
                 lane.give_up_open()
@@ -123,19 +140,6 @@ class Dispatcher:
     def _forget(self, lane: Lane, _task: asyncio.Task[None]) -> None:
         self._running.pop(lane, None)
 
-    async def _follow_clock(self) -> None:
-        while True:
-            async with self._sweeping:
-                await self._timekeeper.follow(self._shift_lanes)
-            await asyncio.sleep(FOLLOW_CLOCK_EVERY_S)
-
-    def _shift_lanes(self, by_ms: int) -> None:
-        for turns in self._turns.values():
-            turns.shift(by_ms)
-        for lane in self._running:
-            lane.shift(by_ms)
-            lane.wake()
-
     async def _sweep(self) -> None:
         rounds = 0
         while True:
@@ -151,11 +155,9 @@ class Dispatcher:
 
     async def _sweep_once(self, *, wipe: bool) -> None:
         outbox = self._parts.outbox
-        async with self._sweeping:
-            if not is_settled(self._parts.clock):
-                return  # until the waits have moved along, nothing is known to be over
-            now = self._parts.clock()
-            swept = await sweep(outbox, now, self._parts.settings.settle_after)
+        await self.follow_clock()
+        now = self._parts.clock()
+        swept = await sweep(outbox, now, self._parts.settings.settle_after)
         if swept.expired or swept.resent or swept.lost:
             self._parts.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
         if swept.resent:
@@ -192,7 +194,7 @@ class OutboxRelay(Relay):
             self.context.metrics,
             self.context.log,
         )
-        await self.dispatcher.settle_clock()
+        await self.dispatcher.follow_clock()
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
             log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")

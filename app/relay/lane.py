@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
-from app.clock import is_adopting, is_settled, read_latest
 from app.delivery.decide import Decision, decide
 from app.delivery.pace import (
     Recovery,
@@ -15,7 +14,7 @@ from app.delivery.pace import (
     ready_at,
     recall_pace,
     settle_grant,
-    shift_instants,
+    shift_pace,
     start_pace,
 )
 from app.errors import StoreBroken, StoreError, is_passing
@@ -45,7 +44,6 @@ LONGEST_NAP_S = 5.0
 # the relay starts is answered first.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
-ADOPTED_AGAIN_S = 0.02  # while a step of the clock is being committed, an outcome waits to know its time
 
 
 class Lane:
@@ -72,7 +70,6 @@ class Lane:
         self._signal = asyncio.Event()
         self._stopping = False
         self._turns = turns
-        self._shifted_ms = 0  # how far the clock was set while this lane ran
         self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
 
     def wake(self) -> None:
@@ -80,9 +77,9 @@ class Lane:
         self._signal.set()
 
     def shift(self, by_ms: int) -> None:
-        """The clock was set: every instant that this lane has in mind moves along."""
-        self._shifted_ms += by_ms
-        self._pace = shift_instants(self._pace, by_ms)
+        """The clock was set back: what this lane waits for moves along, and it looks at the outbox now."""
+        self._pace = shift_pace(self._pace, by_ms, self._parts.clock())
+        self.wake()
 
     async def run(self) -> None:
         """Claim and send until `stop`; raises what a sending task raised, and StoreBroken."""
@@ -129,7 +126,7 @@ class Lane:
         if self._saved is None:
             self._saved = await self._recall()
         await self._remember(self._saved)
-        claimed_at = self._read_steady()
+        claimed_at = self._parts.clock()
         claimed, more = await self._claim()
         for attempt in claimed:
             task = sends.create_task(self._send(attempt, claimed_at))
@@ -156,9 +153,7 @@ class Lane:
 
     async def _recall(self) -> LaneState:
         """Go on where the last process left off, so that a restart is no way around a limit."""
-        shifted_ms = self._shifted_ms
         state = await self._parts.outbox.write(partial(read_lane, provider=self.name))
-        state = shift_instants(state, self._shifted_ms - shifted_ms)
         recovery = Recovery(state.failures, state.probe_at, state.resumed_at)
         now = self._parts.clock()
         self._pace = recall_pace(self.settings.rate_per_s, recovery, state.paused_until, state.last_claim_at, now)
@@ -195,8 +190,6 @@ class Lane:
 
     async def _claim(self) -> tuple[list[Attempt], bool]:
         """Return the attempts that were opened, and whether more may be due."""
-        if not is_settled(self._parts.clock):
-            return [], False
         now, busy = self._parts.clock(), len(self._open)
         self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
@@ -211,8 +204,6 @@ class Lane:
 
     async def _seconds_to_next(self) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
-        if not is_settled(self._parts.clock):
-            return RECORD_AGAIN_S
         now = self._parts.clock()
         ready = ready_at(self._pace, now)
         if len(self._open) >= (1 if self._pace.recovery.down else self.settings.concurrency):
@@ -233,25 +224,26 @@ class Lane:
         except TimeoutError:
             pass
 
-    def _read_steady(self) -> int:
-        """Return now on a scale that no step of the clock moves, to tell how long something took."""
-        return self._parts.clock() - self._shifted_ms
-
     async def _send(self, attempt: Attempt, claimed_at: int) -> None:
         with open_attempt_span(self._parts.tracer, attempt.delivery, attempt.number) as span:
             await self._carry(attempt, claimed_at, span)
 
     async def _carry(self, attempt: Attempt, claimed_at: int, span: Span) -> None:
         """Carry one attempt to its outcome and record it."""
-        delivery, parts = attempt.delivery, self._parts
-        started_at = self._read_steady()
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()  # whatever the clock is set to meanwhile
         outcome, tries = await self._ask(attempt, claimed_at)
-        await self._wait_for_clock()
-        now = parts.clock()
-        decision = decide(
+        decision = self._decide(attempt, outcome)
+        note_outcome(span, outcome, decision.state)
+        self._note(outcome, decision)
+        await self._record(attempt, outcome, decision, tries, int((loop.time() - started_s) * 1000))
+
+    def _decide(self, attempt: Attempt, outcome: Outcome) -> Decision:
+        delivery, parts = attempt.delivery, self._parts
+        return decide(
             outcome,
             attempt_number=attempt.spent + 1,
-            now=now,
+            now=parts.clock(),
             deadline_at=delivery.deadline_at,
             on_unknown=delivery.on_unknown,
             provider=delivery.provider,
@@ -260,13 +252,10 @@ class Lane:
             settle_ms=parts.settings.settle_after,
             probes=attempt.probes,
         )
-        note_outcome(span, outcome, decision.state)
-        self._note(outcome, decision, now)
-        took_ms = max(self._read_steady() - started_at, 0)
-        await self._record(attempt, outcome, decision, now, tries, took_ms)
 
-    def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
+    def _note(self, outcome: Outcome, decision: Decision) -> None:
         """Let the lane's pace follow what an attempt has shown of its provider."""
+        now = self._parts.clock()
         before, self._pace = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
         report_outage(self._parts.log, self.name, before.recovery, self._pace.recovery, outcome)
         if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
@@ -279,11 +268,11 @@ class Lane:
             await self._wait_for_turn(attempt.delivery.recipient)
         except asyncio.CancelledError:
             return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
-        left_ms = attempt.delivery.deadline_at - read_latest(self._parts.clock)
+        left_ms = attempt.delivery.deadline_at - self._parts.clock()
         if left_ms <= 0 or message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
-        if self._read_steady() - claimed_at >= LEASE_SPARE_MS:
+        if self._parts.clock() - claimed_at >= LEASE_SPARE_MS:
             return Retryable(Reason.STALLED), 0
         try:
             sent = await self._sender.send(
@@ -305,15 +294,9 @@ class Lane:
             await asyncio.sleep(wait_s)
             self._turns.leave(recipient, self._parts.clock())
 
-    async def _wait_for_clock(self) -> None:
-        while is_adopting(self._parts.clock):  # noqa: ASYNC110  # some ms, on the rare day that a clock is set
-            await asyncio.sleep(ADOPTED_AGAIN_S)
-
-    async def _record(
-        self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int, took_ms: int
-    ) -> None:
+    async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, tries: int, took_ms: int) -> None:
         """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
-        shifted_ms = self._shifted_ms
+        now = self._parts.clock()
         while True:
             try:
                 job = Job(close_attempts, Ending(attempt, outcome, decision, tries))
@@ -325,9 +308,7 @@ class Lane:
                 self._parts.metrics.store_errors.labels("record").inc()
                 self._parts.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
-                await self._wait_for_clock()
-                by_ms, shifted_ms = self._shifted_ms - shifted_ms, self._shifted_ms
-                decision, now = shift_instants(decision, by_ms), now + by_ms
+                decision = self._decide(attempt, outcome)  # the clock may have been set back meanwhile
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look
         report_holds(self._parts.log, closed.holds_set, closed.holds_released)
@@ -365,6 +346,7 @@ class Turns:
         """The message that had to wait leaves now, perhaps later than it was to."""
         self._left[recipient] = max(self._left.get(recipient, now), now)
 
-    def shift(self, by_ms: int) -> None:
-        """The clock was set: what is remembered moves along."""
-        self._left = {recipient: at + by_ms for recipient, at in self._left.items()}
+    def shift(self, by_ms: int, now: int) -> None:
+        """The clock was set back: what lies too far ahead to have been noted since moves along."""
+        latest = now + 2 * RECIPIENT_GAP_MS
+        self._left = {person: at + by_ms if at > latest else at for person, at in self._left.items()}

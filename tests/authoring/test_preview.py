@@ -60,9 +60,7 @@ def templates() -> Templates:
 @pytest.fixture(scope="module")
 def config(templates: Templates, config_of: Callable[[Parsed], Config]) -> Config:
     types = settings_types()
-    return config_of(
-        parse_config(CONFIG, name="x", environment={"KEY": "k"}, provider_types=types, templates=templates)
-    )
+    return config_of(parse_config(CONFIG, environment={"KEY": "k"}, provider_types=types, templates=templates))
 
 
 @pytest.fixture
@@ -122,9 +120,7 @@ def test_a_message_over_whatsapps_length_is_not_sent_and_told_by_how_much(
 ) -> None:
     templates = parse_templates(TEMPLATES.replace("Hi *", "x" * 1020)).templates
     types = settings_types()
-    config = config_of(
-        parse_config(CONFIG, name="x", environment={"KEY": "k"}, provider_types=types, templates=templates)
-    )
+    config = config_of(parse_config(CONFIG, environment={"KEY": "k"}, provider_types=types, templates=templates))
     event = Event("e", "nector", "walletreward_create", None, b"", {**PHONE, "user_name": "A", "amount": 1}, 1)
     preview = preview_message(config.routes[0], event, config.store, templates, "")
     assert not preview.is_sent

@@ -161,7 +161,7 @@ def is_read(key: str, text: str) -> bool:
 providers: {{a: {{type: http, base_url: "https://a.example", body: {{to: $phone}}{provider}}}}}
 routes: {{r: {{event: order_create, provider: a, template: t{route}}}}}
 """
-    parsed = parse_config(written, name="x", environment={}, provider_types=settings_types(), templates={})
+    parsed = parse_config(written, environment={}, provider_types=settings_types(), templates={})
     return all(problem.severity != "error" for problem in parsed.problems)
 
 

@@ -256,9 +256,9 @@ STORIES: Mapping[str, Story] = {
         {count("relay_config_last_reload_successful"): "1 0 0 1x20"},
     ),
     "RelayClockStepped": Story(
-        {count("relay_clock_steps_total", direction="forward"): "0 0 1 1x20"},
+        {count("relay_clock_steps_total"): "0 0 1 1x20"},
         10,
-        {count("relay_clock_steps_total", direction="forward"): "1x20"},
+        {count("relay_clock_steps_total"): "1x20"},
     ),
 }  # fmt: skip
 

@@ -150,7 +150,7 @@ def test_an_example_is_offered_whole_and_can_be_read(write: Callable[[str], Docu
 
 def find_errors(text: str) -> list[str]:
     environment = {"CHANNEL": "c", "KEY": "k", "SECRET": "s"}
-    parsed = parse_config(text, name="x", environment=environment, provider_types=settings_types(), templates={})
+    parsed = parse_config(text, environment=environment, provider_types=settings_types(), templates={})
     return [problem.message for problem in parsed.problems if problem.severity == "error"]
 
 

@@ -15,14 +15,15 @@ from typing import Any, cast
 
 import structlog
 
-from app.clock import Clock, SteadyClock
-from app.errors import StoreFull
+from app.clock import Clock
+from app.errors import StoreError, StoreFull
 from app.mapping.parse import parse_config
 from app.model.delivery import Accepted, Delivery, Outcome, State
 from app.model.event import Event
 from app.model.message import Message, Variable
 from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
+from app.outbox.move import write_counts
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import PROVIDER_TYPES, settings_types
@@ -73,25 +74,26 @@ class _Inline:
 
     broken = None
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, clock: Clock) -> None:
         self.db = db
-        self.full = False
-        self.clock: Clock = lambda: 0
+        self.failure: str | None = None
+        self.clock = clock
         self.answer_after_s = 0.0
-
-    def read_clock(self) -> int:
-        return self.clock()
 
     async def run(self, job: Callable[[SqliteTx], Any], *, essential: bool = False) -> Any:
         del essential
         await asyncio.sleep(0)
-        if self.full:
+        if self.failure == "dead":
+            raise asyncio.CancelledError
+        if self.failure == "full":
             raise StoreFull("simulated: no space")
         self.db.execute("BEGIN IMMEDIATE")
         tx = SqliteTx(self.db, self.clock(), read_key(self.db))
         result = job(tx)
-        tx.settle()
+        write_counts(tx)
         self.db.execute("COMMIT")
+        if self.failure == "in doubt":
+            raise StoreError("simulated: failed after the commit")
         await asyncio.sleep(self.answer_after_s)
         return result
 
@@ -113,7 +115,7 @@ class _Outbox(SqliteOutbox):
     """The real one without files and threads."""
 
     def __init__(self, writer: _Inline) -> None:
-        self._clock = writer.read_clock
+        self._clock = writer.clock
         self._people_key = read_key(writer.db)
         self._writer = cast(Any, writer)
         self._reader = cast(Any, _Reader(writer.db))
@@ -145,7 +147,6 @@ class World:
 
     loop: _Loop
     rate: float = 16
-    make_clock: Callable[[World], Clock] = field(default=lambda world: SteadyClock(world.read_wall, world.read_uptime))
     answers: list[Answer] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     set_ahead_ms: int = 0
@@ -157,24 +158,19 @@ class World:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         create_schema(self.db)
         migrate_schema(self.db)
-        self.writer = _Inline(self.db)
-        self.outbox = _Outbox(self.writer)
         self._count = 0
-
-    def read_uptime(self) -> int:
-        return int(self.loop.time() * 1000)
+        self._open()
 
     def read_wall(self) -> int:
-        return BASE_MS + self.read_uptime() + self.set_ahead_ms
+        return BASE_MS + int(self.loop.time() * 1000) + self.set_ahead_ms
 
     async def start(self) -> None:
         """Start the relay, as relay.Relay.open does."""
-        self.clock = self.writer.clock = self.make_clock(self)
         log = structlog.wrap_logger(None, processors=[self._note], wrapper_class=structlog.BoundLogger)
         settings = Settings(settle_after=SETTLE_MS, payload_retention=400 * DAY_MS, record_retention=400 * DAY_MS)
-        context = build_context(self.outbox, self.clock, settings=settings, metrics=self.metrics, log=log)
+        context = build_context(self.outbox, self.read_wall, settings=settings, metrics=self.metrics, log=log)
         self.dispatcher = Dispatcher(context, cast(Any, self._open_sender), self.deaths.append)
-        await self.dispatcher.settle_clock()
+        await self.dispatcher.follow_clock()
         await self.outbox.write(partial(recover_open_attempts, settle_ms=SETTLE_MS))
         self.dispatcher.start()
         self.dispatcher.use(_load_rules(self.rate))
@@ -182,10 +178,19 @@ class World:
     async def stop(self) -> None:
         await self.dispatcher.drain(30)
 
+    def kill(self) -> None:
+        """Let nothing reach the store any more that the relay still does; the next start has a writer of its own."""
+        self.writer.failure = "dead"
+        self._open()
+
+    def _open(self) -> None:
+        self.writer = _Inline(self.db, self.read_wall)
+        self.outbox = _Outbox(self.writer)
+
     async def add(self, number: int = 1, *, valid_ms: int = 300 * DAY_MS, on_unknown: Any = "resend") -> str:
         """Take an event for the customer of this number."""
         self._count += 1
-        now, recipient = self.clock(), f"+9198000000{number:02}"
+        now, recipient = self.read_wall(), f"+9198000000{number:02}"
         event = Event(f"evt-{self._count}", "nector", "walletreward_create", f"d-{self._count}", b"{}", {}, now)
         delivery = Delivery(
             id=f"dlv-{self._count}",
@@ -237,7 +242,7 @@ class World:
 
 def _load_rules(rate: float) -> Snapshot:
     parsed = parse_config(
-        _YAML.format(rate=rate), name="test", environment={"KEY": "k"}, provider_types=settings_types(), templates={}
+        _YAML.format(rate=rate), environment={"KEY": "k"}, provider_types=settings_types(), templates={}
     )
     assert parsed.config is not None, parsed.problems
     return build_snapshot(parsed.config, PROVIDER_TYPES)

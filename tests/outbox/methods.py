@@ -50,7 +50,6 @@ from app.outbox.values import (
     Noted,
     Plan,
     Recording,
-    StoreTime,
     Suppression,
     SuppressionCounts,
     Swept,
@@ -169,11 +168,8 @@ class Methods(Store):
     async def save_lane(self, provider: str, state: LaneState) -> None:
         await self.write(partial(lanes.save_lane, provider=provider, state=state), essential=True)
 
-    async def shift_waits(self, total_ms: int) -> None:
-        await self.write(partial(lanes.shift_waits, total_ms=total_ms), essential=True)
-
-    async def read_time(self) -> StoreTime:
-        return await self.write(lanes.read_time)
+    async def shift_waits(self, now: int, newest: int | None) -> int:
+        return await self.write(at(now, sweep.shift_waits, newest=newest), essential=True)
 
     async def sweep(self, now: int, settle_ms: int) -> Swept:
         return await sweep.sweep(At(self, now), now, settle_ms, self.gap_ms)

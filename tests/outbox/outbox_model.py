@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.delivery.decide import Decision, probe_wait_ms
 from app.delivery.replay import KEEP_PLAN_MS
@@ -49,7 +50,6 @@ class OutboxModel:
     refusals: dict[str, tuple[Reason, int]] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     people: OptOuts = field(default_factory=OptOuts)
-    shifted_ms: int = 0
     _seq: int = 0
 
     @property
@@ -210,6 +210,7 @@ class OutboxModel:
         self.early = {key: kept for key, kept in self.early.items() if kept[0] > now - KEEP_EARLY_MS}
         self.keys = {key: seen for key, seen in self.keys.items() if seen[0] > now - DEDUP_MS}
         self.plans = {id_: plan for id_, plan in self.plans.items() if plan.created_at > now - KEEP_PLAN_MS}
+        self.turns = {who: at for who, at in self.turns.items() if at > now - GAP_MS}
         lost = self.lose_attempts(now, settle_ms, leases_until=now)
         expired = [row for row in self.rows if row.state is State.PENDING and row.given.deadline_at <= now]
         for row in expired:
@@ -244,21 +245,18 @@ class OutboxModel:
         over = row.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}
         return over and row.sendable and row.given.deadline_at > now and not replayed
 
-    def shift_waits(self, total_ms: int) -> None:
-        by_ms, self.shifted_ms = total_ms - self.shifted_ms, total_ms
+    def shift_waits(self, now: int, by_ms: int) -> None:
+        move = partial(move_instant, now=now, by_ms=by_ms)
         for row in self.rows:
-            if row.due_at is not None and row.state in {State.PENDING, State.UNKNOWN}:
-                row.due_at += by_ms
-            if row.lease_until is not None:
-                row.lease_until += by_ms
+            if row.state in {State.PENDING, State.UNKNOWN}:
+                row.due_at = move(row.due_at)
         for hold in self.holds.values():
-            hold.probe_at = move_instant(hold.probe_at, by_ms)
+            hold.probe_at = move(hold.probe_at)
         for name, it in self.lanes.items():
             self.lanes[name] = LaneState(
-                move_instant(it.last_claim_at, by_ms), it.paused_until + by_ms, it.failures,
-                move_instant(it.probe_at, by_ms), move_instant(it.resumed_at, by_ms),
-            )  # fmt: skip
-        self.turns = {who: at + by_ms for who, at in self.turns.items()}
+                move(it.last_claim_at), move(it.paused_until) or 0, it.failures, move(it.probe_at), move(it.resumed_at)
+            )
+        self.turns = {who: move(at) or 0 for who, at in self.turns.items()}
 
     def save_lane(self, provider: str, state: LaneState) -> None:
         last = self.lanes.get(provider, LaneState()).last_claim_at

@@ -110,5 +110,6 @@ def show_past(row: Row) -> PastDelivery:
     return PastDelivery(it.id, it.route, it.provider, it.template, row.recipient, row.state, row.reason, ambiguous)
 
 
-def move_instant(at: int | None, by_ms: int) -> int | None:
-    return None if at is None else at + by_ms
+def move_instant(at: int | None, by_ms: int, now: int) -> int | None:
+    """Return when what lies ahead of a clock that was set back to `now` comes."""
+    return at + by_ms if at is not None and at > now else at

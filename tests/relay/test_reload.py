@@ -267,13 +267,13 @@ async def test_going_live_sends_nothing_of_what_was_recorded(
 
 
 async def test_live_from_passes_and_the_backlog_stays(
-    open_relay: Callable[..., Any], config: Path, sandbox: Any
+    open_relay: Callable[..., Any], config: Path, sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_text(config, "priority: 10", f"live_from: {write_live_from(AHEAD_S)}\n    priority: 10")
     async with open_relay(RELAY_CONFIG=str(config)) as relay:
         recorded = [await post_to(relay, number) for number in range(1, 6)]
         assert {one["state"] for one in recorded} == {"shadow"}
-        relay.clock._read_wall = lambda: int((time.time() + 2 * AHEAD_S) * 1_000)
+        monkeypatch.setattr("app.clock.time.time_ns", lambda: int((time.time() + 2 * AHEAD_S) * 1_000_000_000))
         async with asyncio.timeout(20):
             while (live := await post_to(relay, 6))["state"] == "shadow":
                 recorded.append(live)

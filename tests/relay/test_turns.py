@@ -43,11 +43,18 @@ def test_one_that_leaves_lets_nobody_past_who_waits_behind_it() -> None:
     assert turns.take(PERSON, NOW + 6_000) == 12
 
 
-def test_turns_move_along_when_the_clock_is_set() -> None:
+def test_turns_move_along_when_the_clock_is_set_back() -> None:
     turns = Turns()
     turns.take(PERSON, NOW)
-    turns.shift(3_600_000)
-    assert turns.take(PERSON, NOW + 3_600_010) == 5.99
+    turns.shift(-3_600_000, NOW - 3_600_000)
+    assert turns.take(PERSON, NOW - 3_599_990) == 5.99
+
+
+def test_turns_that_were_taken_since_the_clock_was_set_back_stay() -> None:
+    turns = Turns()
+    assert [turns.take(PERSON, NOW - 3_600_000) for _ in range(2)] == [0, 6]
+    turns.shift(-3_600_000, NOW - 3_599_000)
+    assert turns.take(PERSON, NOW - 3_599_000) == 11
 
 
 def test_turns_that_are_over_are_forgotten() -> None:

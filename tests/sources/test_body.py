@@ -122,6 +122,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(st.dictionaries(st.text(), JSON, max_size=6), st.booleans())
 def test_parsing_agrees_with_the_standard_parser(payload: dict[str, Any], ascii_only: bool) -> None:
     body = json.dumps(payload, ensure_ascii=ascii_only).encode()

@@ -56,6 +56,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(st.dictionaries(st.sampled_from([*SOURCE.properties["coupon_create"]]) | st.text(), JSON, max_size=8))
 def test_noting_never_raises_and_changes_nothing(payload: dict[str, Any]) -> None:
     before = repr(payload)

@@ -90,6 +90,7 @@ def test_hmac_hex_is_read_in_either_case() -> None:
     )
 
 
+@pytest.mark.untraced
 @given(value=st.none() | st.text(), secrets=st.lists(st.text()), body=st.binary())
 def test_signatures_never_raise(value: str | None, secrets: list[str], body: bytes) -> None:
     assert not verify_secret(value, secrets)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from app.clock import Clock
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
 from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
@@ -36,9 +35,9 @@ def resend_open(tx: Tx, settle_ms: int) -> int:
     return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
 
-def examine_no_deadline(tx: Tx, claim: claiming.Claim, harvest: Any, row: Any, probes: tuple[str, ...]) -> bool:
+def examine_no_deadline(claim: claiming.Claim, harvest: Any, row: Any, probes: tuple[str, ...]) -> bool:
     """Claim what is past its deadline, and let the lane believe that it has all the time in the world."""
-    return _examine(tx, claim, harvest, row._replace(deadline_at=FAR), probes)
+    return _examine(claim, harvest, row._replace(deadline_at=FAR), probes)
 
 
 def open_without_index() -> Any:
@@ -77,9 +76,8 @@ def thaw_other(data: bytes | None, expected: str | None) -> Message | None:
     return message and replace(message, recipient_name="somebody else")
 
 
-def trust_wall(read_wall: Clock, _read_uptime: Clock) -> Clock:
-    """Read the machine's clock, wherever somebody sets it."""
-    return read_wall
+async def follow_no_clock(_dispatcher: Any) -> None:
+    """Let the clock be set back, and what waits stay where it is."""
 
 
 _late: set[asyncio.Task[None]] = set()
@@ -148,15 +146,14 @@ def ask_nobody() -> Iterator[None]:
 
 @contextmanager
 def believe_the_clock() -> Iterator[None]:
-    """Count waits on the machine's clock, while somebody sets it all the time."""
+    """Move no wait, while somebody sets the clock all the time."""
     with (
-        patch("tests.faults.simulation.process.SteadyClock", trust_wall),
+        patch("app.relay.dispatcher.Dispatcher.follow_clock", follow_no_clock),
         patch("tests.faults.simulation.world.TROUBLES", {"step": 1}),
     ):
         yield
 
 
-WAITS = ("gap", "rate", "early", "stuck", "I6")
 CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "what was open is sent again": (patch("app.outbox.close.recover_open_attempts", resend_open), ("I4",)),
     "no look at the deadline": (never_expire(), ("I6",)),
@@ -174,7 +171,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "the message is another one": (patch("app.outbox.claim.thaw_message", thaw_other), ("I7",)),
     "repeats are new": (patch("app.outbox.add.hash_dedup_key", lambda _: None), ("dedup",)),
     "nothing is counted": (patch("app.outbox.read.count_deliveries", lambda _tx: {}), ("I10",)),
-    "the clock is what it is set to": (believe_the_clock(), WAITS),
+    "the clock is what it is set to": (believe_the_clock(), ("stuck",)),
     "resends without end": (patch("app.delivery.transitions.RESENDS_LIMIT", 10**9), ("again",)),
     "nobody is asked who opted out": (ask_nobody(), ("opted out",)),
     "holds hold nothing": (patch("app.outbox.claim.list_blocking", lambda *_: ()), ("held",)),

@@ -19,9 +19,9 @@ from app.outbox.people import hash_person
 from app.outbox.sqlite.schema import read_key
 from app.outbox.values import Enqueued
 
-GAP_MS = 6_000 - 250 - 600  # what a lane does not note, and the relay's clock catching up a drift of 10 %
+GAP_MS = 6_000 - 250  # what a lane does not note
 SETTLE_MS = 900_000
-DRIFT_MS = 3_000  # how far the relay's clock may be off before it takes that for a step
+LONGEST_WAIT_MS = 27 * 3_600_000  # nothing waits for longer by itself: a cap of 24 h, and its jitter
 UNCERTAIN = ("timed_out", "connection_lost", "gateway_failed", "answer_unreadable", "process_died")
 LAST = ("accepted", "expired", "suppressed", "shadow", "dead")
 # From each state, where a delivery may go by itself; a person's retry leads from the last ones to pending.
@@ -236,7 +236,7 @@ class Oracle:
             self.fail(f"again: {id_} was sent twice without an answer, and nobody asked for a third time")
         if id_ in self.retried or before is None or before[0] != "uncertain" or now < self._excused_until:
             return
-        if now - last < SETTLE_MS - DRIFT_MS:
+        if now - last < SETTLE_MS:
             self.fail(f"early: {id_} was unknown and goes again after {now - last} ms")
 
     def _check_rate(self, provider: str, now: int) -> None:
@@ -249,7 +249,7 @@ class Oracle:
             self.fail(f"rate: {len(claims)} claims of {provider} in a second, {allowed} are allowed")
 
     def excuse_waits(self) -> None:
-        """The clock was set while no process saw it: waits that were begun before may end early."""
+        """The clock was set: a wait that was begun before, or until the sweep that sees it, may end early."""
         self._excused_until = self.true_now() + SETTLE_MS + 60_000
 
     # -- around faults ----------------------------------------------------------------------------
@@ -331,6 +331,8 @@ class Oracle:
         for id_, state, due_at, deadline_at, on_unknown in self.db.execute(query).fetchall():
             if state in LAST:
                 continue
+            if due_at is not None and due_at > since + LONGEST_WAIT_MS:
+                self.fail(f"stuck: {id_} is {state} until {due_at}, now {self.true_now()}")
             if state == "unknown" and (due_at is None or due_at > since):
                 deaths, silences = self._count_uncertain(id_)
                 out_of_time = deadline_at <= max(since + 3_600_000, self.latest)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from app.clock import Clock, SteadyClock
+from app.clock import Clock
 from app.errors import Refusal, StoreBroken
 from app.ids import NewId
 from app.model.delivery import Delivery
@@ -43,7 +43,6 @@ class Surroundings:
     trace: Trace
     metrics: Metrics
     read_wall: Clock
-    read_uptime: Callable[[], int]
     new_id: NewId
     draw: Callable[[], float]
     open_sender: OpenSender
@@ -63,7 +62,7 @@ class Process:
         self._context = copy_context()
         self._context.run(PROCESS.set, number)
         log = cast(Log, TraceLog(around.trace))
-        clock = outbox.inline.clock = SteadyClock(around.read_wall, around.read_uptime)
+        clock = around.read_wall
         self.parts = build_context(
             outbox,
             clock,
@@ -86,7 +85,7 @@ class Process:
 
     async def open(self) -> None:
         """As relay.Relay.open: settle what the last one left open, then start the lanes, then listen."""
-        await self.dispatcher.settle_clock()
+        await self.dispatcher.follow_clock()
         await self.outbox.write(partial(close.recover_open_attempts, settle_ms=SETTLE_MS), essential=True)
         self.dispatcher.start()
         self.dispatcher.use(load_rules(self._version))

@@ -17,7 +17,6 @@ DAYS = 3.0
 # The real process looks up every 5 s, whether there is something to do or not; that would be most of the work here.
 NAP_S = 3_600.0
 SWEEP_S = 600.0
-FOLLOW_CLOCK_S = 240.0
 WIPE_EVERY_SWEEPS = 36
 TELL_EVERY = 250
 
@@ -45,7 +44,6 @@ def play_seed(seed: int, days: float = DAYS) -> Played:
     with (
         patch("app.relay.lane.LONGEST_NAP_S", NAP_S),
         patch("app.relay.dispatcher.SWEEP_EVERY_S", SWEEP_S),
-        patch("app.relay.dispatcher.FOLLOW_CLOCK_EVERY_S", FOLLOW_CLOCK_S),
         patch("app.relay.dispatcher.WIPE_EVERY_SWEEPS", WIPE_EVERY_SWEEPS),
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):

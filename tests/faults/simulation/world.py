@@ -28,7 +28,6 @@ from tests.faults.simulation.vendor import Vendor
 
 BASE_MS = 1_793_000_000_000  # 26 Oct 2026
 DAY_S = 86_400.0
-ADOPTED_WITHIN_S = 400.0  # from a step of the clock until the process, if it lives, has moved every wait
 # After the last day nothing goes wrong any more, and what may still wait is a cap of 24 h.
 SETTLING_S = 30 * 3_600.0
 TROUBLES = {
@@ -73,7 +72,6 @@ class World:
         self._process: Process | None = None
         self._version = 0
         self._skew_ms = 0
-        self._stepped_at = -DAY_S
         self._broken = asyncio.Event()
         self._outside: set[asyncio.Task[Any]] = set()
         self._context = copy_context()  # in which no process runs
@@ -83,7 +81,6 @@ class World:
             self.trace,
             Metrics(),
             self.read_wall,
-            self._read_uptime,
             self._new_id,
             self.random.random,
             self._open_sender,
@@ -101,9 +98,6 @@ class World:
     def read_wall(self) -> int:
         """Return what the machine's clock shows."""
         return self.read_true() + self._skew_ms
-
-    def _read_uptime(self) -> int:
-        return int(self.loop.time() * 1000)
 
     def fail(self, what: str) -> None:
         """Note a broken invariant and end the world."""
@@ -178,11 +172,8 @@ class World:
                 self.oracle.restarted_at = self.read_true()
                 process.listening = True
                 await process.ended.wait()
-            ended_at = self.loop.time()
             self.tally["processes"] += 1
             await asyncio.sleep(self.random.choice((0.2, 1, 5, 30, 300)))
-            if self._stepped_at > ended_at - ADOPTED_WITHIN_S:
-                self.oracle.excuse_waits()  # nobody can tell a clock set forward from time that passed
 
     def _draw_troubles(self) -> list[tuple[float, str]]:
         """Return troubles in the order of their time, most of them where there is work in flight."""
@@ -197,7 +188,8 @@ class World:
         if skew_ms != self._skew_ms:
             self.trace.add(f"clock set by {skew_ms - self._skew_ms}")
             self.oracle.latest = max(self.oracle.latest, self.read_wall())
-            self._skew_ms, self._stepped_at = skew_ms, self.loop.time()
+            self._skew_ms = skew_ms
+            self.oracle.excuse_waits()
 
     # -- troubles ---------------------------------------------------------------------------------
 
