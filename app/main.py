@@ -126,7 +126,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     def build_ops() -> Iterable[APIRouter]:
         from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
 
-        yield ops.build_router(context, dispatcher, rules)
+        yield ops.build_router(context, dispatcher.wake_all, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 

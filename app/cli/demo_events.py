@@ -6,10 +6,10 @@ import copy
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from app.cli.demo_relay import DemoEvent
 from app.cli.mapping.sources import make_event
 from app.clock import read_clock
 from app.errors import ConfigError
@@ -22,18 +22,6 @@ from app.sources.nector import NUMBER_PATHS, write_headers
 
 FIRST_NUMBER = 9_800_000_000  # 98000 00000 to 99: example numbers
 _DATE = re.compile(r"^(\d{4})(-\d\d-\d\d.*)$")
-
-
-@dataclass(frozen=True, slots=True)
-class DemoEvent:
-    """One webhook to post, and the text its customer should see."""
-
-    route: str
-    provider: str
-    topic: str
-    delivery_id: str
-    body: bytes
-    expected_text: str
 
 
 def make_events(config: Config, templates: Templates) -> list[DemoEvent]:

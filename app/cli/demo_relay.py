@@ -18,7 +18,6 @@ from typing import Any
 
 import httpx2
 
-from app.cli.demo_events import DemoEvent
 from app.errors import RelayError
 from app.settings import read_environment
 from app.sources import SOURCE
@@ -27,6 +26,18 @@ START_S = 20.0
 STOP_S = 10.0
 LOOK_EVERY_S = 0.02
 ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo
+
+
+@dataclass(frozen=True, slots=True)
+class DemoEvent:
+    """One webhook to post, and the text its customer should see."""
+
+    route: str
+    provider: str
+    topic: str
+    delivery_id: str
+    body: bytes
+    expected_text: str
 
 
 @dataclass(frozen=True, slots=True)
