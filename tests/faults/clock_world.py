@@ -23,6 +23,7 @@ from app.model.event import Event
 from app.model.message import Message, Variable
 from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
+from app.outbox.move import write_counts
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import PROVIDER_TYPES, settings_types
@@ -89,7 +90,7 @@ class _Inline:
         self.db.execute("BEGIN IMMEDIATE")
         tx = SqliteTx(self.db, self.clock(), read_key(self.db))
         result = job(tx)
-        tx.settle()
+        write_counts(tx)
         self.db.execute("COMMIT")
         if self.failure == "in doubt":
             raise StoreError("simulated: failed after the commit")

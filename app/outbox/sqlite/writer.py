@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
+from app.outbox.move import write_counts
 from app.outbox.sqlite.failures import explain_failure
 from app.outbox.sqlite.file import BUSY_TIMEOUT_MS, wait_for_lock
 from app.outbox.sqlite.reserve import Reserve
@@ -182,7 +183,7 @@ class Writer:
         try:
             tx = self._open_tx(db)
             results = run_together(tx, [waiting.job for waiting in batch])
-            tx.settle()
+            write_counts(tx)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:  # SQLite has rolled back by itself after some errors
