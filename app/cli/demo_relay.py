@@ -20,6 +20,7 @@ import httpx2
 
 from app.errors import RelayError
 from app.settings import read_environment
+from app.sources import SOURCE
 
 START_S = 20.0
 STOP_S = 10.0
@@ -117,7 +118,7 @@ class DemoRelay:
         """Post an event and follow its route's delivery until the handset has it, or `longest_s` are over."""
         client = self._open_client()
         posted_at, started = time.time(), time.perf_counter()
-        answer = await client.post(f"{self.url}/webhooks/nector", content=event.body, headers=dict(headers))
+        answer = await client.post(f"{self.url}/webhooks/{SOURCE.name}", content=event.body, headers=dict(headers))
         answered_ms = round((time.perf_counter() - started) * 1000)
         if answer.status_code != 202:  # noqa: PLR2004  # the status itself is the clearest name
             raise RelayError(f"{event.route}: the relay answered {answer.status_code}: {answer.text}")

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from app.model.delivery import State
 from app.model.receipt import ReceiptStatus
-from app.sources.nector import TOPICS, canonical_topic
+from app.sources import SOURCE
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG_SECONDS = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
@@ -106,7 +106,7 @@ class Metrics:
         """Show 0 for what an alert asks for: a first one that appears as 1 is no increase to Prometheus."""
         for result in ("refused", "unauthorised", "unavailable"):
             self.events.labels(OTHER, result)
-        for topic in (*TOPICS, OTHER):
+        for topic in (*SOURCE.topics, OTHER):
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
@@ -198,6 +198,6 @@ class Metrics:
 
 
 def topic_label(topic: str) -> str:
-    """Return the topic if Nector documents it, else "other": strangers must not grow the label."""
-    name = canonical_topic(topic)
-    return name if name in TOPICS else OTHER
+    """Return the topic if the source documents it, else "other": strangers must not grow the label."""
+    name = SOURCE.canonical_topic(topic)
+    return name if name in SOURCE.topics else OTHER

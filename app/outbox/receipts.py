@@ -11,9 +11,9 @@ from dataclasses import replace
 from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
 from app.message.components import strike_message
+from app.message.freeze import thaw_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
-from app.outbox.claim import thaw_message
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import adopt_people, hash_message_id, hash_person
