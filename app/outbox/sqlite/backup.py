@@ -7,6 +7,7 @@ opens a marked file sends nothing of it by itself.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from app.outbox.sqlite.file import check_damage, flush_file, open_aside, open_re
 from app.outbox.sqlite.schema import read_version
 
 MARKED_SINCE = 2  # the schema's version
+ROOM = 2  # times a file's size: its copy, and the log of its migration
 STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
 
 
@@ -60,6 +62,21 @@ def back_up(
             with suppress(OSError):
                 left.unlink(missing_ok=True)
     return done
+
+
+def set_aside(path: Path, version: int, now: int) -> Path:
+    """Copy an outbox whose schema is about to change, as the way back to the release before. Raises StoreError."""
+    copy = path.with_name(f"{path.name}.schema-{version}")
+    try:
+        if copy.exists():  # of a start that was killed while it migrated
+            return copy
+        copy.with_name(f"{copy.name}.part").unlink(missing_ok=True)
+        if shutil.disk_usage(path.parent).free < ROOM * path.stat().st_size:
+            raise StoreError(f"{path.parent} has no room for a copy of {path.name} and its migration")
+    except OSError as error:
+        raise StoreError(f"{copy}: {error.strerror}") from None
+    back_up(path, copy, now)
+    return copy
 
 
 def _refuse_bad_places(source: Path, target: Path) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
+from app.outbox.sqlite.backup import set_aside
 from app.outbox.sqlite.file import is_missing, leave_trace, open_reading, open_writing, prepare_place, wait_for_lock
 from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.reader import LateReader, Reader
@@ -28,6 +30,15 @@ _COUNT_COMMIT = "UPDATE commits SET n = n + 1"
 LOG_TRIES, LOG_WAIT_MS, LOG_AGAIN_S = 25, 100, 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a start did to a file of an earlier schema. `copy`: the file as it was; None: there is none, `why_not`."""
+
+    version: int
+    copy: Path | None
+    why_not: str = ""
+
+
 class SqliteStore:
     """A `Store`.
 
@@ -39,10 +50,12 @@ class SqliteStore:
         """Open or create the database at `path`."""
         path = self.path = prepare_place(path)
         self.was_missing = is_missing(path)
+        self.migration: Migration | None = None
+        self._clock = clock
         self._lock = ProcessLock(path)
         with ExitStack() as undo:
             undo.callback(self._lock.close)  # last, as POSIX wants it
-            db = open_writing(path, self._lock)
+            db = open_writing(path, self._lock, self._set_aside)
             undo.callback(db.close)
             self._reader = Reader(open_reading(path))
             undo.pop_all()
@@ -50,7 +63,6 @@ class SqliteStore:
         self._late_reader = LateReader(path)
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
-        self._clock = clock
         self._people_key = read_key(db)
         self._writer = Writer(db, reserve, self._begin, queue_limit, watch=self._lock.watch)
 
@@ -91,6 +103,12 @@ class SqliteStore:
         await self._late_reader.close()
         await self._writer.close()
         self._lock.close()
+
+    def _set_aside(self, version: int) -> None:
+        try:
+            self.migration = Migration(version, set_aside(self.path, version, self._clock()))
+        except StoreError as error:  # the migration itself loses nothing, and a relay that is down does
+            self.migration = Migration(version, None, str(error))
 
     def _begin(self, db: sqlite3.Connection) -> SqliteTx:
         return SqliteTx(db, self._clock(), self._people_key)
