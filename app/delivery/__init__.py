@@ -1,1 +1,1 @@
-"""What follows what: pure rules of a delivery's life."""
+"""Pure rules say what follows what in a delivery's life."""

@@ -1,4 +1,4 @@
-"""What happens after an attempt: one pure function from an outcome to a decision."""
+"""One pure function tells from an outcome what happens after an attempt."""
 
 from __future__ import annotations
 

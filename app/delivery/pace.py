@@ -1,4 +1,4 @@
-"""How fast a lane may go: its rate, its pause and its luck, in one value that outlasts a restart."""
+"""A pace tells how fast a lane may go: its rate, its pause and its luck, in one value that outlasts a restart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Recovery:
 
     @property
     def down(self) -> bool:
-        """Whether the provider seems to be down."""
+        """Tell whether the provider seems to be down."""
         return self.failures >= OUTAGE_FAILURES
 
 

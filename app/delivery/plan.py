@@ -1,4 +1,4 @@
-"""What an event leads to: the deliveries that its routes ask for, rendered and frozen."""
+"""An event leads to the deliveries that its routes ask for, rendered and frozen."""
 
 from __future__ import annotations
 

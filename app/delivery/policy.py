@@ -1,11 +1,12 @@
-"""Whether a delivery that is due may leave now: what a claim asks of each candidate."""
+"""Whether a delivery may leave: what a claim asks of each candidate, which holds stop it, and whose turn it is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.delivery.transitions import Cause
-from app.model.delivery import Reason, State
+from app.delivery.transitions import RETRIABLE, Cause
+from app.model.delivery import Delivery, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,114 @@ def find_free(last_at: int | None, gap_ms: int, now: int) -> int:
     A clock that was set back must not silence anybody for longer than the gap.
     """
     return now if last_at is None else min(last_at, now) + gap_ms
+
+
+def heeds_opt_out(delivery: Delivery) -> bool:
+    """Tell whether a delivery that would go out, or would in live mode, must not to who wants no marketing."""
+    return delivery.marketing and delivery.state in (State.PENDING, State.SHADOW)
+
+
+def judge_new(delivery: Delivery, *, is_unwanted: bool, is_repeat: bool) -> tuple[State, Reason | None]:
+    """Return how a delivery begins: as it was planned, unless its recipient wants none of it or has it already."""
+    if is_unwanted:
+        return State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT
+    return (State.SUPPRESSED, Reason.DUPLICATE) if is_repeat else (delivery.state, delivery.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What is known of a delivery that a person wants sent again.
+
+    `is_replayed`: a later delivery of its event does its work. `perhaps_taken`: by what its attempts came to.
+    """
+
+    state: State
+    has_message: bool
+    deadline_at: int
+    is_replayed: bool
+    perhaps_taken: bool
+
+
+def judge_retry(asked: Retry, now: int, *, careful: bool) -> str | None:
+    """Return why a delivery cannot be sent again, None if it can.
+
+    `careful`: what has ended and may have been taken all the same is left out.
+    """
+    if asked.state not in RETRIABLE:
+        return asked.state
+    if not asked.has_message:
+        return "payload_gone"
+    if asked.deadline_at <= now:
+        return "deadline_passed"
+    if asked.is_replayed:
+        return "replayed"
+    return "perhaps_taken" if careful and asked.perhaps_taken and asked.state is not State.UNKNOWN else None
+
+
+# -- holds ------------------------------------------------------------------------------------------
+
+StandingHolds = Mapping[str, int | None]
+"""Every scope on hold, and when it may be probed; None: never, a person has set it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest."""
+
+    route: str
+    template: str
+    rank: int
+    due_at: int
+
+
+def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str]:
+    """Return the scopes that would hold a delivery, the widest first."""
+    return f"provider:{provider}", f"route:{route}", f"template:{provider}/{template}"
+
+
+def list_blocking(holds: StandingHolds, provider: str, group: Group) -> tuple[str, ...]:
+    """Return the holds that stop a group, the widest first."""
+    if not holds:
+        return ()
+    return tuple(scope for scope in name_scopes(provider, group.route, group.template) if scope in holds)
+
+
+def find_start(holds: StandingHolds, provider: str, group: Group) -> int | None:
+    """Return when a group's earliest delivery may start, at the earliest; None: not before a person releases it."""
+    start = group.due_at
+    for scope in list_blocking(holds, provider, group):
+        probe_at = holds[scope]
+        if probe_at is None:
+            return None
+        start = max(start, probe_at)
+    return start
+
+
+def order_turns(groups: Sequence[Group], after: str | None) -> Sequence[Sequence[Group]]:
+    """Return the groups by route, the route after the last served first; in each by rank, then by due time."""
+    routes: dict[str, list[Group]] = {}
+    for group in sorted(groups, key=lambda group: (group.route, group.rank, group.due_at)):
+        routes.setdefault(group.route, []).append(group)
+    return [routes[name] for name in sorted(routes, key=lambda name: (name <= (after or ""), name))]
+
+
+Streaks = dict[str, tuple[str, int]]
+"""By route or provider: the reason for which its last messages were refused, and how many in a row."""
+
+
+def count_streaks(
+    before: Mapping[str, tuple[str, int]], ended: Iterable[tuple[str, str | None]]
+) -> tuple[Streaks, list[int]]:
+    """Return the counts after messages have ended, and what each made of its own.
+
+    `ended`: (route, why it was refused for itself; "": accepted, which ends a count; None: says nothing).
+    """
+    counted, answers = dict(before), []
+    for route, why in ended:
+        if why == "":
+            counted.pop(route, None)
+        elif why is not None:
+            last, n = counted.get(route, (why, 0))
+            counted[route] = (why, n + 1 if last == why else 1)
+        answers.append(counted[route][1] if why else 0)
+    return counted, answers

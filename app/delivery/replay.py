@@ -17,7 +17,7 @@ KEEP_PLAN_MS = 86_400_000
 
 
 class Verdict(StrEnum):
-    """What a replay does with an event's route: sends it, or why not. The closed set: plans and docs use these."""
+    """A replay sends an event's route, or says why not. The closed set: plans and docs use these."""
 
     SEND = "send"
     ACCEPTED = "accepted"  # the provider has taken this event's message already
@@ -152,7 +152,7 @@ LIST_LIMIT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event's one route, and what the plan does with it; `route` is "" where the event has none.
+    """An entry tells what the plan does with one event's one route; `route` is "" where the event has none.
 
     `delivery_id`: the past delivery that the verdict rests on. `detail` names fields, never values.
     """

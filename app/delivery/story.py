@@ -26,7 +26,7 @@ Told = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that happened, in a line. `at`: ms since the epoch. `mark`: the state or receipt in `text`, if any."""
+    """A step is one thing that happened, in a line. `at`: ms since the epoch. `mark`: `text`'s state or receipt."""
 
     at: int
     text: str

@@ -68,6 +68,9 @@ ALLOWED: Mapping[State, Mapping[State, frozenset[Cause]]] = {
 }
 """From each state, the states that may follow it, and the causes that may lead there."""
 
+RETRIABLE = frozenset(state for state, nexts in ALLOWED.items() if Cause.RETRIED in nexts.get(State.PENDING, ()))
+"""The states from which a person may have a delivery sent again."""
+
 DEATHS_LIMIT = 3  # a delivery that was open in so many dead processes may be what kills them
 RESENDS_LIMIT = 1  # who answers nothing twice may take every one of them: the customer would get it every 15 minutes
 REFUSALS_LIMIT = 5  # in a row, for one reason: then it is the route's fault rather than the messages'
@@ -128,14 +131,50 @@ def lose_attempt(standing: Standing, on_unknown: OnUnknown, now: int, settle_ms:
     return Decision(State.UNKNOWN, Reason.PROCESS_DIED, now + settle_ms if resends else None)
 
 
+def restore(state: State, receipt: ReceiptStatus | None) -> Decision:
+    """Return what follows for a delivery that had not ended in a backup: a handset that has reported settles it."""
+    if state is State.SENDING and receipt is not None:
+        return Decision(State.ACCEPTED)
+    return Decision(State.UNKNOWN, Reason.RESTORED)
+
+
+def name_end(outcome: Outcome, state: State, *, is_late: bool) -> Cause:
+    """Return why a delivery whose attempt ended comes into a state: by its outcome, or by a receipt that came first."""
+    if state is State.ACCEPTED and not isinstance(outcome, Accepted):
+        return Cause.RECEIPT
+    return Cause.ENDED_LATE if is_late else Cause.ENDED
+
+
 def is_refusal(outcome: Outcome) -> bool:
     """Tell whether a message was refused for what it is, which its route may be to blame for."""
     return isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE
 
 
-def is_unreadable(outcome: Outcome) -> bool:
-    """Tell whether nobody could read the answer, which may be so with every one of this provider's."""
-    return isinstance(outcome, Uncertain) and outcome.reason is Reason.ANSWER_UNREADABLE
+def read_refusal(outcome: Outcome) -> str | None:
+    """Return why a message was refused for itself, "" where it was accepted; None says nothing of its route."""
+    if isinstance(outcome, Accepted):
+        return ""
+    return outcome.reason.value if is_refusal(outcome) else None
+
+
+def read_unreadable(outcome: Outcome) -> str | None:
+    """Return the reason of an answer that nobody could read, "" where it was a plain yes or no; None says nothing.
+
+    It may be so with every answer of this provider.
+    """
+    if isinstance(outcome, Uncertain) and outcome.reason is Reason.ANSWER_UNREADABLE:
+        return outcome.reason.value
+    return "" if isinstance(outcome, Accepted) or is_refusal(outcome) else None
+
+
+# Never backwards. `failed` outranks `sent` (the usual order); a later sign of arrival outranks `failed`.
+_RANK = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
+ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
+
+
+def rises(before: str | None, status: ReceiptStatus) -> bool:
+    """Tell whether a receipt says more than the one that a delivery has."""
+    return _RANK[status] > _RANK[before]
 
 
 def settles(state: State, status: ReceiptStatus) -> bool:

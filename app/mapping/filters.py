@@ -46,7 +46,7 @@ def is_absent(value: Any) -> bool:
 
 def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> dict[str, Filter]:
     """Return the filters of a store by name; `locale` tells how texts spell numbers, and how they are written."""
-    place = Locale.parse(locale)
+    store = _StoreFilters(country, timezone, locale, landlines)
     texts: dict[str, Filter] = {
         "upper": lambda text: text.upper(),
         "lower": lambda text: text.lower(),
@@ -60,23 +60,23 @@ def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> d
         "first_name": find_first_name,
         "html_unescape": html.unescape,
     }
-    others = {
-        "round": _make_round(locale),
-        "abs": lambda value: abs(_to_number(value, locale)),
+    others: dict[str, Filter] = {
+        "round": store.round_number,
+        "abs": lambda value: abs(store.to_number(value)),
         "length": lambda value: len(_to_sized(value)),
         "first": lambda value: _pick(value, 0),
         "last": lambda value: _pick(value, -1),
         "join": join_list,
-        "number": _make_number(place),
-        "money": _make_money(place, country),
-        "date": _make_date(place, timezone),
-        "phone": _make_phone(country, landlines),
+        "number": store.write_number,
+        "money": store.write_money,
+        "date": store.write_date,
+        "phone": store.write_phone,
     }
     return {
         "default": replace_absent,
         "d": replace_absent,
-        "int": _make_reading(locale, lambda _, number: int(number)),
-        "float": _make_reading(locale, _to_float),
+        "int": store.read_int,
+        "float": store.read_float,
         **{name: _pass_absent(_on_text(work)) for name, work in texts.items()},
         **{name: _pass_absent(work) for name, work in others.items()},
     }
@@ -117,40 +117,6 @@ def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
     return default_value if is_absent(value) or (boolean and not value) else value
 
 
-def _make_reading(locale: str, convert: Callable[[Any, Decimal], Any]) -> Filter:
-    """Return `int` or `float`: the converted number; missing (or `default`) where the text is none."""
-
-    def read(value: Any, default: Any = None) -> Any:
-        number = None if is_absent(value) else read_amount(value, locale)
-        if number is not None:
-            return convert(value, number)
-        if default is not None:
-            return default
-        return value if isinstance(value, Absent) else Absent(why="is not a number")
-
-    return read
-
-
-def _to_float(value: Any, number: Decimal) -> float:
-    """Return the number, which shows as it was sent or, once grouped, plain."""
-    return value if isinstance(value, float) else SentFloat(f"{number:f}")
-
-
-def _make_round(locale: str) -> Filter:
-    def round_number(value: Any, precision: int = 0, method: str = "common") -> Any:
-        """`round`: half up on the exact number; whole where no places are asked for."""
-        number = _to_number(value, locale)
-        if method not in _ROUNDINGS:
-            raise UnusableError("round knows common, ceil and floor")
-        try:
-            rounded = Decimal(str(read_decimal(number))).quantize(Decimal(1).scaleb(-precision), _ROUNDINGS[method])
-        except InvalidOperation:  # more digits than Decimal's 28: nothing to round away
-            return number
-        return float(rounded) if precision > 0 else int(rounded)
-
-    return round_number
-
-
 def replace_text(text: str, old: Any, new: Any, count: int | None = None) -> str:
     """`replace`: refuses what would grow beyond all measure."""
     before, after = to_text(old), to_text(new)
@@ -178,16 +144,6 @@ def join_list(value: Any, separator: Any = "") -> str:
     return between.join(texts)
 
 
-def _to_number(value: Any, locale: str) -> Any:
-    """Return a number for a number or a text that spells one."""
-    if is_number(value):
-        return value
-    number = read_amount(value, locale)
-    if number is None:
-        raise UnusableError("this is not a number")
-    return int(number) if number == int(number) else float(number)
-
-
 def _to_sized(value: Any) -> Any:
     if isinstance(value, list | tuple | Mapping):
         return value
@@ -199,6 +155,96 @@ def _pick(value: Any, index: int) -> Any:
         raise UnusableError("an object has no first or last; name a key of it")
     items = _to_sized(value)
     return items[index] if items and not is_missing(items[index]) else Absent()
+
+
+class _StoreFilters:
+    """The filters that depend on the store's country, timezone and locale.
+
+    Their arguments are called as a YAML author reads of them in an error.
+    """
+
+    def __init__(self, country: str, timezone: str, locale: str, landlines: bool) -> None:
+        self._country, self._timezone, self._landlines = country, timezone, landlines
+        self._spelling, self._locale = locale, Locale.parse(locale)
+        self._usual_currency = find_usual_currency(country)
+        self._whole_money = self._locale.currency_formats["standard"].pattern.replace(".00", "")
+
+    def read_int(self, value: Any, default: Any = None) -> Any:
+        """`int`: the whole number; missing (or `default`) where the text is none."""
+        return self._read(value, default, int)
+
+    def read_float(self, value: Any, default: Any = None) -> Any:
+        """`float`: the number, which shows as it was sent or, once grouped, plain."""
+        return self._read(value, default, lambda exact: value if isinstance(value, float) else SentFloat(f"{exact:f}"))
+
+    def _read(self, value: Any, default: Any, convert: Callable[[Decimal], Any]) -> Any:
+        exact = None if is_absent(value) else read_amount(value, self._spelling)
+        if exact is not None:
+            return convert(exact)
+        if default is not None:
+            return default
+        return value if isinstance(value, Absent) else Absent(why="is not a number")
+
+    def to_number(self, value: Any) -> Any:
+        """Return a number for a number or a text that spells one."""
+        if is_number(value):
+            return value
+        exact = read_amount(value, self._spelling)
+        if exact is None:
+            raise UnusableError("this is not a number")
+        return int(exact) if exact == int(exact) else float(exact)
+
+    def round_number(self, value: Any, precision: int = 0, method: str = "common") -> Any:
+        """`round`: half up on the exact number; whole where no places are asked for."""
+        number = self.to_number(value)
+        if method not in _ROUNDINGS:
+            raise UnusableError("round knows common, ceil and floor")
+        try:
+            rounded = Decimal(str(read_decimal(number))).quantize(Decimal(1).scaleb(-precision), _ROUNDINGS[method])
+        except InvalidOperation:  # more digits than Decimal's 28: nothing to round away
+            return number
+        return float(rounded) if precision > 0 else int(rounded)
+
+    def write_number(self, value: Any) -> Any:
+        """`number`: grouped as in the locale."""
+        exact = read_amount(value, self._spelling)
+        return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=self._locale)
+
+    def write_money(self, value: Any, currency: Any = None, *, event_currency: Any = None) -> Any:
+        """`money`: the compiler puts `event_currency` there, the event's own `business_currency_code`."""
+        exact = read_amount(value, self._spelling)
+        if exact is None:
+            return Absent(why="is not a number")
+        if currency is None:
+            is_named = event_currency is not None and not isinstance(event_currency, Absent)
+            currency = event_currency if is_named else self._usual_currency
+        code = to_text(currency).strip().upper()
+        if not is_currency(code):
+            raise UnusableError("the currency is no ISO 4217 code such as INR")
+        if exact == exact.to_integral_value():  # ₹200: nobody writes noughts on a round sum
+            return format_currency(exact, code, format=self._whole_money, locale=self._locale, currency_digits=False)
+        return format_currency(exact, code, locale=self._locale)
+
+    def write_date(self, value: Any, format: str = "medium", from_: str | None = None) -> Any:  # noqa: A002
+        """`date`: by one of Babel's lengths or a pattern."""
+        zone = self._timezone
+        moment = read_moment(value, zone) if from_ is None else read_by_pattern(to_text(value), from_, zone)
+        if moment is None:
+            return Absent(why="is not a date")
+        if format in _LENGTHS:
+            return format_date(moment, format, locale=self._locale)
+        try:
+            return parse_pattern(format).apply(moment, self._locale)
+        except AttributeError:
+            raise UnusableError("this is a date without a time of day") from None
+
+    def write_phone(self, value: Any, country: Any = None) -> Any:
+        """`phone`: in E.164, read in the store's country where none is named."""
+        named = self._country if is_absent(country) else read_country(country)
+        if named is None and not is_international(value):
+            return Absent(why="cannot be read, since its country is none")
+        number = read_phone(value, named, landlines=self._landlines)
+        return Absent(why=number.detail) if isinstance(number, PhoneFault) else number
 
 
 def make_tests() -> dict[str, Filter]:
@@ -245,65 +291,9 @@ def is_in(value: Any, container: Any) -> bool:
     return value in container
 
 
-def _make_number(locale: Locale) -> Filter:
-    def number(value: Any) -> Any:
-        exact = read_amount(value, str(locale))
-        return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=locale)
-
-    return number
-
-
-def _make_money(locale: Locale, country: str) -> Filter:
-    """`event_currency` is put there by the compiler: the event's own `business_currency_code`."""
-    usual = find_usual_currency(country)
-    whole = locale.currency_formats["standard"].pattern.replace(".00", "")
-
-    def money(value: Any, currency: Any = None, *, event_currency: Any = None) -> Any:
-        exact = read_amount(value, str(locale))
-        if exact is None:
-            return Absent(why="is not a number")
-        if currency is None:
-            currency = usual if event_currency is None or isinstance(event_currency, Absent) else event_currency
-        code = to_text(currency).strip().upper()
-        if not is_currency(code):
-            raise UnusableError("the currency is no ISO 4217 code such as INR")
-        if exact == exact.to_integral_value():  # ₹200: nobody writes noughts on a round sum
-            return format_currency(exact, code, format=whole, locale=locale, currency_digits=False)
-        return format_currency(exact, code, locale=locale)
-
-    return money
-
-
 def find_usual_currency(country: str) -> str:
     """Return the ISO 4217 code of a country's money."""
     return next(iter(get_territory_currencies(country)), "")
-
-
-def _make_date(locale: Locale, timezone: str) -> Filter:
-    # The name is what a YAML author sees in an error about its arguments.
-    def write_date(value: Any, format: str = "medium", from_: str | None = None) -> Any:  # noqa: A002 - as in the docs
-        moment = read_moment(value, timezone) if from_ is None else read_by_pattern(to_text(value), from_, timezone)
-        if moment is None:
-            return Absent(why="is not a date")
-        if format in _LENGTHS:
-            return format_date(moment, format, locale=locale)
-        try:
-            return parse_pattern(format).apply(moment, locale)
-        except AttributeError:
-            raise UnusableError("this is a date without a time of day") from None
-
-    return write_date
-
-
-def _make_phone(store_country: str, landlines: bool) -> Filter:
-    def phone(value: Any, country: Any = None) -> Any:
-        named = store_country if is_absent(country) else read_country(country)
-        if named is None and not is_international(value):
-            return Absent(why="cannot be read, since its country is none")
-        number = read_phone(value, named, landlines=landlines)
-        return Absent(why=number.detail) if isinstance(number, PhoneFault) else number
-
-    return phone
 
 
 def find_pattern_fault(pattern: Any) -> str | None:

@@ -14,7 +14,7 @@ from app.values.instant import format_instant
 
 PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}")
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/templates/components
-BODY_LIMIT = 1024
+BODY_LIMIT = 1024  # the body's own characters and its values'
 HEADER_LIMIT = 60  # of a text header, filled
 URL_LIMIT = 2000  # of a button's whole address
 HEADER_KINDS = ("text", "image", "video", "document", "location")
@@ -195,11 +195,6 @@ def measure_room(template: Template, variables: Sequence[str | None]) -> Room:
         header=HEADER_LIMIT - len(PLACEHOLDER.sub("", template.header_text)) if template.header_text else None,
         urls={at: PLACEHOLDER.sub("", each.url) for at, each in enumerate(template.buttons) if each.kind == "url"},
     )
-
-
-def total_length(filled: FilledTemplate) -> int:
-    """Return the characters that count against BODY_LIMIT: the body's own and its values'."""
-    return len(filled.body)
 
 
 def print_message(filled: FilledTemplate, *, width: int = 48) -> str:

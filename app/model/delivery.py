@@ -17,7 +17,7 @@ DEDUP_WINDOW_MS = 30 * 86_400_000
 
 
 class State(StrEnum):
-    """Where a delivery stands; exactly one at any time. `held` is a view of `pending`, not a state."""
+    """A delivery stands in exactly one of these at any time. `held` is a view of `pending`, not a state."""
 
     PENDING = "pending"  # waits for its due time and a free place in its lane
     SENDING = "sending"  # an attempt is open
@@ -30,7 +30,7 @@ class State(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a delivery, an attempt or a hold is as it is. The closed set: labels, rows and docs use these."""
+    """A reason says why a delivery, attempt or hold is as it is. The closed set: labels, rows and docs use these."""
 
     # decided at intake, before anything is sent
     VARIABLE_MISSING = "variable_missing"
@@ -81,7 +81,7 @@ class Reason(StrEnum):
 
 
 class Scope(StrEnum):
-    """How far a provider's answer reaches beyond the one message."""
+    """A provider's answer reaches so far beyond the one message."""
 
     MESSAGE = "message"
     RECIPIENT = "recipient"
@@ -128,7 +128,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One claim of a delivery: committed before its request may leave. `number` is 1-based.
+    """A claim of a delivery is committed before its request may leave. `number` is 1-based.
 
     `spent`: how many attempts before this one count towards backing off. `probes`: the holds that this
     attempt tries, () for an ordinary one; whoever sees it accepted releases them.
@@ -142,6 +142,10 @@ class Attempt:
 
 
 # -- what a provider's answer means ---------------------------------------------------------------
+
+MAX_DETAIL = 200
+"""The longest text that is kept of what a provider says: so long, it may have been cut in the middle of a value."""
+STRUCK = "***"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a source posted: one fact about a customer. Instants are ms since the Unix epoch, UTC."""
+"""A source posted one fact about a customer. Instants are ms since the Unix epoch, UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEST_SOURCE = "send-test"
 
 
 class Act(StrEnum):
-    """What a customer did, as a source tells of it: what a message may have been meant to bring about."""
+    """A customer did this, as a source tells: what a message may have been meant to bring about."""
 
     COUPON_USED = "coupon_used"
     COINS_SPENT = "coins_spent"
@@ -22,8 +22,22 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Whom an event names, as it was sent.
+
+    `number` stands at `place`, None where there is none; `name` is fit to be shown, and `id` the source's own id of
+    them: "" where the event has none.
+    """
+
+    number: Any = field(repr=False)
+    place: tuple[str | int, ...]
+    name: str = field(repr=False)
+    id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Customer:
-    """Whom an event is about: E.164, "" where no number can be read; the source's own id, "" where it gives none."""
+    """An event is about this person: E.164, "" if no number can be read; the source's own id, "" if it gives none."""
 
     number: str = field(default="", repr=False)
     id: str = field(default="", repr=False)
@@ -31,11 +45,12 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One verified fact from a source.
+    """An event is one verified fact from a source.
 
     `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
     the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
-    their text, see sources.nector). `customer`: None where nobody looked. `acts`: what the event tells that they did.
+    their text, see sources.body). `person`, `customer`: None where nobody looked. `acts`: what the event tells that
+    they did. `notes`: which properties are of another kind than usual, by name and never by value.
     """
 
     id: str
@@ -45,5 +60,7 @@ class Event:
     body: bytes
     payload: Mapping[str, Any]
     received_at: int
+    person: Person | None = None
     customer: Customer | None = None
     acts: tuple[Act, ...] = ()
+    notes: tuple[str, ...] = ()

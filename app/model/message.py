@@ -37,13 +37,13 @@ class Location:
 
     @property
     def value(self) -> str:
-        """What the customer reads below the map."""
+        """Return what the customer reads below the map."""
         return f"{self.name}, {self.address}"
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """What fills a button: a URL's suffix (already URL-encoded), a code, a payload or a token, by `kind`."""
+    """A button is filled by a URL's suffix (already URL-encoded), a code, a payload or a token, by `kind`."""
 
     index: int
     value: str

@@ -1,4 +1,4 @@
-"""What comes back from the handset: receipts, and what customers write or tap. Instants are ms, UTC."""
+"""Receipts, and what customers write or tap, come back from the handset. Instants are ms, UTC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.model.delivery import Reason, Scope
 
 
 class ReceiptStatus(StrEnum):
-    """What the handset side reported, in rising order; `failed` stands aside."""
+    """The handset side reported this; they rise in this order, `failed` stands aside."""
 
     SENT = "sent"
     DELIVERED = "delivered"
@@ -20,7 +20,7 @@ class ReceiptStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the handset side reported of one message.
+    """A receipt is what the handset side reported of one message.
 
     Matched on `delivery_id` first (our id, where the provider sends it back), then on `provider_message_id`, then on
     `wamid`, WhatsApp's own id where the provider has another one beside it. `at` is when the provider says it happened,
@@ -39,7 +39,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What WhatsApp says of a template, or, where none is named, of the account.
+    """A notice is what WhatsApp says of a template, or, where none is named, of the account.
 
     `reason`: why nothing of it is sent; None: it may be sent again. `language` "": of all. `passing`: only a pace.
     """
@@ -56,7 +56,7 @@ Wish = Literal["stop", "resume"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a customer sent back. `sender`: E.164, "" where the provider does not say; `text` is never kept or shown.
+    """A reply is what a customer sent back. `sender`: E.164, "" if unsaid; `text` is never kept or shown.
 
     `payload`: what the template's author put behind the button that was tapped; no more shown than the text.
     `tapped`: a button of a message of ours, whose ids are `delivery_id` and `provider_message_id` (None if unsaid).

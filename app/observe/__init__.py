@@ -1,1 +1,1 @@
-"""What is told of a running relay: logs, metrics, traces."""
+"""Logs, metrics and traces tell of a running relay."""

@@ -1,4 +1,4 @@
-"""What a lane tells of itself: an attempt's log line, counters and span, one line of a hold and of an outage."""
+"""A lane tells of itself: an attempt's log line, counters and span, one line of a hold and of an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One wide line a step, with ids always, recipients masked and bodies never.
+"""Each step is told in one wide line, with ids always, recipients masked and bodies never.
 
 Our own code masks what it knows to be a number (values.phone.mask_phone); the processor here is the net
 beneath: whatever still looks like a phone number in any line, uvicorn's and httpx2's own included, is

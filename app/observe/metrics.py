@@ -1,11 +1,10 @@
-"""What is counted, under the field's usual names. Labels are bounded; no phone, name or code is ever one."""
+"""The relay counts under the field's usual names. Labels are bounded; no phone, name or code is ever one."""
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 
@@ -13,16 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.errors import StoreError
 from app.model.delivery import State
 from app.model.receipt import ReceiptStatus
-from app.observe.logs import Log
-from app.outbox.claim import find_oldest_due
-from app.outbox.holds import list_holds
-from app.outbox.read import count_deliveries, count_reached
-from app.outbox.store import Store
-from app.outbox.suppressions import count_suppressions
-from app.sources.nector import TOPICS, canonical_topic
+from app.sources import SOURCE
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG_SECONDS = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
@@ -73,55 +65,39 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.events = Counter("relay_events", "Webhooks received", ["topic", "result"], registry=registry)
-        self.deliveries = Tally(
-            "relay_deliveries", "Times that a delivery came into a state", ("route", "provider", "state"), registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram, tally = partial(Histogram, registry=registry), partial(Tally, registry=registry)
+        self.events = counter("relay_events", "Webhooks received", ["topic", "result"])
+        self.deliveries = tally(
+            "relay_deliveries", "Times that a delivery came into a state", ("route", "provider", "state")
         )
-        self.attempts = Counter(
-            "relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"], registry=registry
+        self.attempts = counter("relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"])
+        self.ambiguous = tally("relay_ambiguous", "Sends that may have arrived", ("provider",))
+        self.requests_refused = counter(
+            "relay_requests_refused", "Requests refused before they were read", ["kind", "reason"]
         )
-        self.ambiguous = Tally("relay_ambiguous", "Sends that may have arrived", ("provider",), registry)
-        self.requests_refused = Counter(
-            "relay_requests_refused", "Requests refused before they were read", ["kind", "reason"], registry=registry
-        )
-        self.receipts = Counter("relay_receipts", "Receipts received", ["provider", "status"], registry=registry)
-        self.replies = Counter("relay_replies", "What customers sent back", ["provider", "kind"], registry=registry)
-        self.suppressions = Gauge("relay_suppressions", "People who get no marketing", registry=registry)
-        self.hmac = Counter(
-            "relay_nector_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"], registry=registry
-        )
-        self.reloads = Counter("relay_config_reloads", "Reloads of the YAML", ["result"], registry=registry)
-        self.reload_ok = Gauge(
-            "relay_config_last_reload_successful", "Whether the YAML on disk is the one in use", registry=registry
-        )
-        self.config_info = Gauge("relay_config_info", "The YAML in use", ["hash"], registry=registry)
-        self.build_info = Gauge("relay_build_info", "What runs", ["version", "python", "sqlite"], registry=registry)
-        self.outbox = Gauge("relay_outbox_deliveries", "Deliveries now", ["provider", "state"], registry=registry)
-        self.oldest_due = Gauge(
-            "relay_oldest_due_seconds", "How long the oldest that could go now waits", ["provider"], registry=registry
-        )
-        self.holds = Gauge("relay_holds", "Holds that stand", ["scope"], registry=registry)
-        self.held = Gauge("relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"], registry=registry)
-        self.store_errors = Counter(
-            "relay_store_errors", "Times that the outbox could not", ["work"], registry=registry
-        )
-        self.last_event = Gauge(
-            "relay_last_event_timestamp_seconds", "When a topic last came", ["topic"], registry=registry
-        )
-        self.clock_steps = Counter("relay_clock_steps", "Times that the clock was set back", registry=registry)
-        self.connections_ended = Counter(
-            "relay_connections_ended", "Connections ended before their time", ["reason"], registry=registry
-        )
-        self.log_dropped = Tally("relay_log_lines_dropped", "Log lines that nobody took", (), registry)
+        self.receipts = counter("relay_receipts", "Receipts received", ["provider", "status"])
+        self.replies = counter("relay_replies", "What customers sent back", ["provider", "kind"])
+        self.suppressions = gauge("relay_suppressions", "People who get no marketing")
+        self.hmac = counter("relay_nector_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"])
+        self.reloads = counter("relay_config_reloads", "Reloads of the YAML", ["result"])
+        self.reload_ok = gauge("relay_config_last_reload_successful", "Whether the YAML on disk is the one in use")
+        self.config_info = gauge("relay_config_info", "The YAML in use", ["hash"])
+        self.build_info = gauge("relay_build_info", "What runs", ["version", "python", "sqlite"])
+        self.outbox = gauge("relay_outbox_deliveries", "Deliveries now", ["provider", "state"])
+        self.oldest_due = gauge("relay_oldest_due_seconds", "How long the oldest that could go now waits", ["provider"])
+        self.holds = gauge("relay_holds", "Holds that stand", ["scope"])
+        self.held = gauge("relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"])
+        self.store_errors = counter("relay_store_errors", "Times that the outbox could not", ["work"])
+        self.last_event = gauge("relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
+        self.clock_steps = counter("relay_clock_steps", "Times that the clock was set back")
+        self.connections_ended = counter("relay_connections_ended", "Connections ended before their time", ["reason"])
+        self.log_dropped = tally("relay_log_lines_dropped", "Log lines that nobody took", ())
         self.log_dropped.expect()
-        self.accept_seconds = Histogram(
-            "relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS, registry=registry
-        )
-        self.send_seconds = Histogram(
-            "relay_send_seconds", "One attempt at a provider", ["provider"], buckets=_SECONDS, registry=registry
-        )
-        self.event_to_accepted_seconds = Histogram(
-            "relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS, registry=registry
+        self.accept_seconds = histogram("relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS)
+        self.send_seconds = histogram("relay_send_seconds", "One attempt at a provider", ["provider"], buckets=_SECONDS)
+        self.event_to_accepted_seconds = histogram(
+            "relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS
         )
         ProcessCollector(registry=registry)
         self._expect_what_is_known()
@@ -130,7 +106,7 @@ class Metrics:
         """Show 0 for what an alert asks for: a first one that appears as 1 is no increase to Prometheus."""
         for result in ("refused", "unauthorised", "unavailable"):
             self.events.labels(OTHER, result)
-        for topic in (*TOPICS, OTHER):
+        for topic in (*SOURCE.topics, OTHER):
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
@@ -222,36 +198,6 @@ class Metrics:
 
 
 def topic_label(topic: str) -> str:
-    """Return the topic if Nector documents it, else "other": strangers must not grow the label."""
-    name = canonical_topic(topic)
-    return name if name in TOPICS else OTHER
-
-
-# Prometheus gives up a scrape after 10 s: what else there is to show must not be lost with it.
-LONGEST_S = 3.0
-
-
-async def count_store(store: Store, providers: Collection[str], now: int, metrics: Metrics, log: Log) -> None:
-    """Bring what shows the outbox up to date, all at once; where it cannot say, the last is left and that is counted.
-
-    `providers`: those of the YAML, each of which has its oldest delivery shown.
-    """
-    try:
-        async with asyncio.timeout(LONGEST_S):
-            standing = await store.read(count_deliveries)
-            reached = await store.read(count_reached)
-            holds = await store.read(list_holds)
-            people = await store.read(count_suppressions)
-            oldest = {provider: await store.read(partial(find_oldest_due, provider=provider)) for provider in providers}
-    except (StoreError, TimeoutError) as error:
-        metrics.store_errors.labels("scrape").inc()
-        log.warning("metrics.stale", detail=str(error) or "the outbox did not answer in time")
-        return
-    # Without a pause in between, so that of two scrapes at once none sees the half of another.
-    metrics.set_outbox(standing)
-    metrics.set_reached(reached)
-    metrics.suppressions.set(people.suppressed)
-    metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
-    metrics.set_oldest_due(
-        {provider: 0 if due_at is None else max(now - due_at, 0) for provider, due_at in oldest.items()}
-    )
+    """Return the topic if the source documents it, else "other": strangers must not grow the label."""
+    name = SOURCE.canonical_topic(topic)
+    return name if name in SOURCE.topics else OTHER

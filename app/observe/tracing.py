@@ -20,7 +20,7 @@ Attributes = Mapping[str, str | int]
 
 
 class Span(Protocol):
-    """One step that is under way."""
+    """A span is one step that is under way."""
 
     def note(self, attributes: Attributes) -> None:
         """Add what is known of it by now."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.delivery.policy import judge_new
 from app.delivery.transitions import Cause
 from app.message.freeze import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
@@ -14,7 +15,7 @@ from app.model.event import Customer, Event
 from app.outbox.move import begin
 from app.outbox.people import adopt_person, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
-from app.outbox.suppressions import find_suppressed
+from app.outbox.suppressions import find_unwanted
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import find_other_form
 
@@ -165,8 +166,9 @@ def _list_event(tx: Tx, event: Event) -> dict[str, Any]:
 def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> list[dict[str, Any]]:
     """Return the rows of planned deliveries, each (seq of its event, delivery), in the state that it begins with."""
     for _, frozen in planned:
-        _adopt(tx, frozen)
-    unwanted = find_suppressed(tx, [frozen.delivery for _, frozen in planned])
+        if frozen.former is not None or frozen.former_key is not None:
+            _adopt(tx, frozen)
+    unwanted = find_unwanted(tx, [(frozen.delivery, frozen.person) for _, frozen in planned])
     # Not of what is unwanted: it silences nothing that may be sent later.
     keys = [
         _list_key(event_seq, frozen)
@@ -174,16 +176,18 @@ def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> 
         if frozen.key_hash is not None and frozen.delivery.id not in unwanted
     ]
     seen = {key["id"]: not rows for key, rows in zip(keys, tx.rows_many(_SEE_KEY, keys) if keys else (), strict=True)}
-    judged = []
-    for event_seq, frozen in planned:
-        it = frozen.delivery
-        state, reason = it.state, it.reason
-        if it.id in unwanted:
-            state, reason = State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT
-        elif seen.get(it.id):
-            state, reason = State.SUPPRESSED, Reason.DUPLICATE
-        judged.append(_list_columns(event_seq, frozen, state, reason))
-    return judged
+    return [
+        _list_columns(
+            event_seq,
+            frozen,
+            *judge_new(
+                frozen.delivery,
+                is_unwanted=frozen.delivery.id in unwanted,
+                is_repeat=seen.get(frozen.delivery.id, False),
+            ),
+        )
+        for event_seq, frozen in planned
+    ]
 
 
 def _list_key(event_seq: int, frozen: FrozenDelivery) -> dict[str, Any]:
@@ -219,12 +223,10 @@ def add_delivery(
 
 def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE) -> list[DeliveryState]:
     if rows:
-        begin(
-            tx,
-            [{**row, "seq": made.seq} for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True)],
-            cause,
-        )
-    return [DeliveryState(row["id"], row["route"], row["provider"], row["state"]) for row in rows]
+        for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True):
+            row["seq"] = made.seq
+        begin(tx, rows, cause)
+    return [DeliveryState(row["id"], row["route"], row["provider"], State(row["state"])) for row in rows]
 
 
 def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:
@@ -239,8 +241,8 @@ def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: 
         "recipient": it.recipient,
         "message": frozen.message,
         "checksum": frozen.checksum,
-        "state": state,
-        "reason": reason,
+        "state": str(state),
+        "reason": None if reason is None else str(reason),
         "detail": it.detail,
         "due_at": it.due_at,
         "deadline_at": it.deadline_at,

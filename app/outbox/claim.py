@@ -9,19 +9,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from app.delivery.policy import DAMAGED, Candidate, End, Go, Wait, find_free, judge_candidate
+from app.delivery.policy import (
+    DAMAGED,
+    Candidate,
+    End,
+    Go,
+    Group,
+    StandingHolds,
+    Wait,
+    find_free,
+    find_start,
+    judge_candidate,
+    list_blocking,
+    order_turns,
+)
 from app.delivery.transitions import Cause, Move
 from app.message.freeze import checksum, decode_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
-from app.outbox.holds import Group, Standing, find_start, list_blocking, move_probes, read_standing
-from app.outbox.lanes import note_claim
+from app.outbox.holds import move_probes, read_standing
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
-from app.outbox.suppressions import is_suppressed
+from app.outbox.values import LaneState
 from app.values.rate import RECIPIENT_GAP_MS
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
@@ -45,17 +57,30 @@ _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
 _DUE = """
 SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at,
        d.due_at, d.deadline_at, d.rank, d.detail, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line,
-       d.marketing, d.trace, d.person
+       d.marketing, d.trace,
+       d.marketing = 1 AND EXISTS (SELECT 1 FROM suppressions s WHERE s.person = d.person) AS is_unwanted,
+       (SELECT last_at FROM recipient_turns t WHERE t.provider = d.provider AND t.recipient = d.recipient) AS last_at
 FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
 WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.template = :template
   AND d.rank = :rank AND d.due_at <= :now
 ORDER BY d.due_at, d.seq LIMIT :limit
 """
-_LAST_TURN = "SELECT last_at FROM recipient_turns WHERE provider = :provider AND recipient = :recipient"
 _OPEN_ATTEMPT = "INSERT INTO attempts (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
+"""
+_READ_LANE = "SELECT last_claim_at, paused_until, failures, probe_at, resumed_at FROM lanes WHERE provider = :provider"
+_SAVE_LANE = """
+INSERT INTO lanes (provider, paused_until, failures, probe_at, resumed_at)
+VALUES (:provider, :paused_until, :failures, :probe_at, :resumed_at)
+ON CONFLICT (provider) DO UPDATE SET paused_until = excluded.paused_until, failures = excluded.failures,
+    probe_at = excluded.probe_at, resumed_at = excluded.resumed_at
+"""
+# So that a restart grants no extra message.
+_NOTE_CLAIM = """
+INSERT INTO lanes (provider, last_claim_at) VALUES (:provider, :now)
+ON CONFLICT (provider) DO UPDATE SET last_claim_at = excluded.last_claim_at
 """
 _PUT_OFF = "UPDATE deliveries SET due_at = :due_at WHERE seq = :seq"
 
@@ -76,7 +101,6 @@ class Claim:
 class _Route:
     """A route's turn: its groups in order, and the rows that were read ahead."""
 
-    name: str
     groups: deque[Group]
     ahead: deque[Any] = field(default_factory=deque)
 
@@ -88,7 +112,7 @@ class _Harvest:
     attempts: list[Attempt] = field(default_factory=list)
     examined: int = 0
     free_at: dict[str, int] = field(default_factory=dict)
-    opened: list[Attempt] = field(default_factory=list)
+    opened: list[dict[str, Any]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     put_off: list[dict[str, Any]] = field(default_factory=list)
 
@@ -130,7 +154,7 @@ def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
     for group in due if standing else ():
         _claim_probe(tx, claim, harvest, group, standing)
     free = [group for group in due if not list_blocking(standing, claim.provider, group)]
-    turns = _order_turns(free, claim.after)
+    turns = deque(_Route(deque(groups)) for groups in order_turns(free, claim.after))
     while turns and len(harvest.attempts) < claim.limit and harvest.examined < claim.limit + EXAMINE_LIMIT:
         route = turns.popleft()
         if _take_turn(tx, claim, harvest, route, ()):
@@ -139,7 +163,7 @@ def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
     return harvest.attempts
 
 
-def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: Standing) -> None:
+def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:
     """Let one delivery of a held group try, if each of its holds may be probed now and none was in this claim."""
     scopes = list_blocking(standing, claim.provider, group)
     start = find_start(standing, claim.provider, group)
@@ -147,17 +171,9 @@ def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing
     if not scopes or start is None or start > claim.now or len(harvest.attempts) >= claim.limit or tried & {*scopes}:
         return
     before = len(harvest.attempts)
-    _take_turn(tx, claim, harvest, _Route(group.route, deque([group])), scopes)
+    _take_turn(tx, claim, harvest, _Route(deque([group])), scopes)
     if len(harvest.attempts) > before:
         move_probes(tx, scopes, claim.now)
-
-
-def _order_turns(groups: Sequence[Group], after: str | None) -> deque[_Route]:
-    """Return the routes, the one after the last served first; in each, groups by rank, then by due time."""
-    routes: dict[str, _Route] = {}
-    for group in sorted(groups, key=lambda group: (group.route, group.rank, group.due_at)):
-        routes.setdefault(group.route, _Route(group.route, deque())).groups.append(group)
-    return deque(routes[name] for name in sorted(routes, key=lambda name: (name <= (after or ""), name)))
 
 
 def _take_turn(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route, probes: tuple[str, ...]) -> bool:
@@ -167,7 +183,7 @@ def _take_turn(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route, probes: t
         if row is None:
             return False
         harvest.examined += 1
-        if _examine(tx, claim, harvest, row, probes):
+        if _examine(claim, harvest, row, probes):
             return True
     return True
 
@@ -187,11 +203,12 @@ def _next_row(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
     return route.ahead.popleft()
 
 
-def _examine(tx: Tx, claim: Claim, harvest: _Harvest, row: Row, probes: tuple[str, ...]) -> bool:
+def _examine(claim: Claim, harvest: _Harvest, row: Row, probes: tuple[str, ...]) -> bool:
     """Open an attempt on a due row; False if it must wait or end instead."""
-    opted_out = bool(row.marketing) and is_suppressed(tx, row.person)
-    free_at = _find_free(tx, claim, harvest, row.recipient)
-    verdict = judge_candidate(Candidate(row.deadline_at, opted_out, free_at), claim.now)
+    free_at = harvest.free_at.get(row.recipient)
+    if free_at is None:
+        free_at = find_free(row.last_at, claim.gap_ms, claim.now)
+    verdict = judge_candidate(Candidate(row.deadline_at, bool(row.is_unwanted), free_at), claim.now)
     message = thaw_message(row.message, row.checksum) if isinstance(verdict, Go) else None
     match verdict:
         case Wait(until=until):
@@ -211,9 +228,9 @@ def _open(claim: Claim, harvest: _Harvest, row: Row, message: Message, probes: t
     harvest.free_at[row.recipient] = claim.now + claim.gap_ms
     number, lease_until = row.attempts + 1, claim.now + claim.lease_ms
     harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, lease_until=lease_until, due_at=row.due_at))
-    attempt = Attempt(_read_delivery(row, message), number, claim.now, spent=row.spent, probes=probes)
-    harvest.attempts.append(attempt)
-    harvest.opened.append(attempt)
+    harvest.attempts.append(Attempt(_read_delivery(row, message), number, claim.now, spent=row.spent, probes=probes))
+    opened = {"seq": row.seq, "number": number, "now": claim.now}
+    harvest.opened.append({**opened, "provider": claim.provider, "recipient": row.recipient})
 
 
 def _end(row: Row, end: End) -> Move:
@@ -222,15 +239,6 @@ def _end(row: Row, end: End) -> Move:
 
 def _move(row: Row, state: State, cause: Cause, attempt: int, **more: Any) -> Move:
     return Move(row.seq, row.route, row.provider, State.PENDING, state, cause, attempt, **more)
-
-
-def _find_free(tx: Tx, claim: Claim, harvest: _Harvest, recipient: str) -> int:
-    """Return from when on the recipient may be written to again."""
-    free_at = harvest.free_at.get(recipient)
-    if free_at is None:
-        last = first(tx.rows(_LAST_TURN, provider=claim.provider, recipient=recipient))
-        free_at = find_free(last and last.last_at, claim.gap_ms, claim.now)
-    return free_at
 
 
 def thaw_message(data: bytes | None, expected: str | None) -> Message | None:
@@ -271,11 +279,20 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     """Write what was decided since the last time."""
     move(tx, harvest.moves, claim.now)
     if harvest.opened:
-        place = {"provider": claim.provider, "now": claim.now}
-        numbers = {each.seq: each.attempt for each in harvest.moves if each.state is State.SENDING}
-        tx.run_many(_OPEN_ATTEMPT, [{**place, "seq": seq, "number": number} for seq, number in numbers.items()])
-        note_claim(tx, claim.provider, claim.now)
-        tx.run_many(_TAKE_TURN, [{**place, "recipient": each.delivery.recipient} for each in harvest.opened])
+        tx.run_many(_OPEN_ATTEMPT, harvest.opened)
+        tx.run_many(_TAKE_TURN, harvest.opened)
+        tx.run(_NOTE_CLAIM, provider=claim.provider, now=claim.now)
     if harvest.put_off:
         tx.run_many(_PUT_OFF, harvest.put_off)
     harvest.opened, harvest.moves, harvest.put_off = [], [], []
+
+
+def read_lane(tx: Tx, provider: str) -> LaneState:
+    """Return what a lane must still know after a restart; the default if nothing is remembered."""
+    rows = tx.rows(_READ_LANE, provider=provider)
+    return LaneState(*rows[0]) if rows else LaneState()
+
+
+def save_lane(tx: Tx, provider: str, state: LaneState) -> None:
+    """Remember a lane's pause and luck; its `last_claim_at` is the claims' to write."""
+    tx.run(_SAVE_LANE, provider=provider, **asdict(state))

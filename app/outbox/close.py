@@ -7,19 +7,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.decide import Decision
-from app.delivery.transitions import Cause, Move, Standing, end_attempt, is_refusal, is_unreadable, lose_attempt
+from app.delivery.transitions import (
+    Cause,
+    Move,
+    Standing,
+    end_attempt,
+    lose_attempt,
+    name_end,
+    read_refusal,
+    read_unreadable,
+    restore,
+)
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
-from app.outbox.move import move
+from app.outbox.move import make_move, move
 from app.outbox.people import hash_message_id
-from app.outbox.receipts import apply_early, find_early
+from app.outbox.receipts import HAS_EARLY, apply_early
 from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import note_refusal
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
-_FIND = f"SELECT {_COLUMNS}, person, recipient FROM deliveries WHERE id = :id"  # noqa: S608  # our own words only
+# Most deliveries have no receipt that came early, and most routes were refused nothing.
+_FIND = f"""
+SELECT {_COLUMNS}, person, recipient, {HAS_EARLY} AS has_early,
+    EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider)) AS has_refusals
+FROM deliveries WHERE id = :delivery_id
+"""  # noqa: S608  # our own words only
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
 _WAS_LOST = "SELECT 1 AS lost FROM attempts WHERE delivery_seq = :seq AND number = :number AND tries IS NULL"
 _COUNT_SILENCES = """
@@ -83,7 +98,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     The fifth message of a route in a row that is refused for the same reason sets a hold on the route. An accepted
     one ends the holds that it probed, but for those that a person has set meanwhile.
     """
-    found = [first(rows) for rows in tx.rows_many(_FIND, [{"id": each.attempt.delivery.id} for each in endings])]
+    found = [first(rows) for rows in tx.rows_many(_FIND, [_list_ids(each) for each in endings])]
     ours = {
         place: row
         for place, (ending, row) in enumerate(zip(endings, found, strict=True))
@@ -99,8 +114,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     ]
     move(tx, [_make_end(tx, *each, decision) for each, decision in zip(open_, decided, strict=True)])
     tx.run_many(_END_ATTEMPT, [_list_end(*each, tx.now) for each in open_])
-    early = find_early(tx, [_list_ids(ending) for ending, _ in open_])
-    closed = iter(_conclude(tx, *each) for each in zip(open_, decided, early, strict=True))
+    closed = iter([_conclude(tx, *each) for each in zip(open_, decided, strict=True)])
     return [next(closed) if place in ours else Closed(recorded=False) for place in range(len(endings))]
 
 
@@ -120,57 +134,48 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
     refusal could be read, and ends the second.
     """
     asked = [row for ending, row in open_ if isinstance(ending.outcome, Uncertain)]
-    counts = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
-    silences = {row.seq: counted[0].n for row, counted in zip(asked, counts, strict=True)}
-    refusals = count_refusals(tx, [(row.route, _read_refusal(ending.outcome)) for ending, row in open_])
-    unreadable = count_refusals(
-        tx, [(f"provider:{row.provider}", _read_unreadable(ending.outcome)) for ending, row in open_]
-    )
+    found = tx.rows_many(_COUNT_SILENCES, [{"seq": row.seq, "number": row.attempts} for row in asked]) if asked else ()
+    silences = {row.seq: counted[0].n for row, counted in zip(asked, found, strict=True)}
+    ended = [
+        ((row.route, read_refusal(of.outcome)), (f"provider:{row.provider}", read_unreadable(of.outcome)))
+        for of, row in open_
+    ]
+    are_refused = any(why for both in ended for _, why in both)
+    are_counted = are_refused or any(row.has_refusals for _, row in open_)
+    streaks = count_refusals(tx, ended) if are_counted else [(0, 0)] * len(open_)
     return [
-        Standing(
-            row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), silences.get(row.seq, 0), *counted
-        )
-        for (_, row), *counted in zip(open_, refusals, unreadable, strict=True)
+        Standing(row.route, row.provider, _read_receipt(row), silences.get(row.seq, 0), *counted)
+        for (_, row), counted in zip(open_, streaks, strict=True)
     ]
 
 
-def _read_unreadable(outcome: Outcome) -> str | None:
-    """Return the reason of an answer that nobody could read, "" where it was a plain yes or no; None says nothing."""
-    if is_unreadable(outcome):
-        return Reason.ANSWER_UNREADABLE
-    return "" if isinstance(outcome, Accepted) or is_refusal(outcome) else None
-
-
-def _read_refusal(outcome: Outcome) -> str | None:
-    """Return why a message was refused for itself, "" where it was accepted; None says nothing of its route."""
-    if isinstance(outcome, Accepted):
-        return ""
-    return outcome.reason if is_refusal(outcome) else None
+def _read_receipt(row: Row) -> ReceiptStatus | None:
+    return None if row.receipt is None else ReceiptStatus(row.receipt)
 
 
 def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
-    had_receipt = decision.state is State.ACCEPTED and not isinstance(ending.outcome, Accepted)
     late, message_id = _is_late(found), ending.message_id
     if not found.recipient:  # whoever answers after its delivery was wiped leaves no number in an id
         message_id = hash_message_id(tx.people_key, message_id)
-    return _make_move(
+    cause = name_end(ending.outcome, decision.state, is_late=late)
+    return make_move(
         found,
         decision.state,
-        Cause.RECEIPT if had_receipt else Cause.ENDED_LATE if late else Cause.ENDED,
+        cause,
         reason=decision.reason,
-        detail="" if had_receipt else _read_detail(ending.outcome),
+        detail="" if cause is Cause.RECEIPT else _read_detail(ending.outcome),
         due_at=decision.due_at,
         spent=int(decision.attempt_spent) - late,  # giving it up has spent it already
         message_id=message_id,
     )
 
 
-def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision, early: Sequence[Row]) -> Closed:
+def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision) -> Closed:
     """Do what an attempt's end says beyond its delivery."""
     ending, found = closing
     if not isinstance(ending.outcome, Accepted):
         note_refusal(tx, found.person, ending.outcome.reason)
-    holds_set = apply_early(tx, found.provider, ending.attempt.delivery.id, early)
+    holds_set = apply_early(tx, **_list_ids(ending)) if found.has_early else ()
     released = release_probed(tx, ending.attempt.probes) if isinstance(ending.outcome, Accepted) else ()
     hold_set = None
     if decision.hold_scope is not None and decision.hold_reason is not None:
@@ -187,16 +192,12 @@ def _list_end(ending: Ending, found: Row, now: int) -> dict[str, Any]:
     return {
         "now": now,
         "outcome": type(ending.outcome).__name__.lower(),
-        "reason": None if isinstance(ending.outcome, Accepted) else ending.outcome.reason,
+        "reason": None if isinstance(ending.outcome, Accepted) else str(ending.outcome.reason),
         "detail": _read_detail(ending.outcome),
         "tries": ending.tries,
         "seq": found.seq,
         "number": found.attempts,
     }
-
-
-def _make_move(found: Row, state: State, cause: Cause, **more: Any) -> Move:
-    return Move(found.seq, found.route, found.provider, State(found.state), state, cause, found.attempts, **more)
 
 
 def _read_detail(outcome: Outcome) -> str:
@@ -225,17 +226,17 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
     _lose_attempts(tx, found, Reason.PROCESS_DIED, now)
     moves = []
     for row in found:
-        standing = Standing(row.route, row.provider, row.receipt and ReceiptStatus(row.receipt), deaths=row.deaths + 1)
+        standing = Standing(row.route, row.provider, _read_receipt(row), deaths=row.deaths + 1)
         decision = lose_attempt(standing, row.on_unknown, now, settle_ms)
         more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at, "spent": 1}
-        moves.append(_make_move(row, decision.state, Cause.LOST, **more))
+        moves.append(make_move(row, decision.state, Cause.LOST, **more))
     return move(tx, moves, now)
 
 
 def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int) -> None:
     """End what nobody will end any more; how many requests it took nobody knows."""
     if rows:
-        lost = [{"now": now, "seq": row.seq, "attempt": row.attempts, "reason": reason} for row in rows]
+        lost = [{"now": now, "seq": row.seq, "attempt": row.attempts, "reason": str(reason)} for row in rows]
         tx.run_many(_LOSE_ATTEMPT, lost)
 
 
@@ -252,8 +253,7 @@ def settle_restored(tx: Tx) -> int | None:
     found = tx.rows(_FIND_OPEN)
     sending = [row for row in found if row.state == State.SENDING]
     _lose_attempts(tx, sending, Reason.RESTORED, tx.now)
-    sent = {row.seq for row in sending if row.receipt is not None}  # a handset has reported on it
-    move(tx, [_make_move(row, State.ACCEPTED, Cause.RESTORED) for row in found if row.seq in sent])
-    reason = Reason.RESTORED
-    stopped = [_make_move(row, State.UNKNOWN, Cause.RESTORED, reason=reason) for row in found if row.seq not in sent]
-    return move(tx, stopped)
+    decided = [(row, restore(State(row.state), _read_receipt(row))) for row in found]
+    moves = [make_move(row, it.state, Cause.RESTORED, reason=it.reason) for row, it in decided]
+    move(tx, moves)
+    return sum(it.state is State.UNKNOWN for _, it in decided)

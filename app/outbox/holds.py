@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from app.delivery.decide import REINSTATED, probe_wait_ms
+from app.delivery.policy import StandingHolds, count_streaks, name_scopes
 from app.model.delivery import Reason
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Hold, NewHold
@@ -22,7 +22,7 @@ WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 _STOOD = "SELECT reason, by_hand FROM holds WHERE scope = :scope"
 _RELEASE = "DELETE FROM holds WHERE scope = :scope"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
-_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route = :route"
+_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route IN (:route, :provider)"
 _REFUSE = """
 INSERT INTO refusals (route, reason, n) VALUES (:route, :reason, :n)
 ON CONFLICT (route) DO UPDATE SET n = excluded.n, reason = excluded.reason
@@ -34,24 +34,6 @@ SELECT provider, route, template, count(*) AS n FROM deliveries /*sqlite INDEXED
 WHERE state = 'pending' GROUP BY provider, route, template
 """
 _LIST = "SELECT scope, reason, since, probe_at FROM holds ORDER BY since, scope"
-
-Standing = Mapping[str, int | None]
-"""Every scope on hold, and when it may be probed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest."""
-
-    route: str
-    template: str
-    rank: int
-    due_at: int
-
-
-def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str]:
-    """Return the scopes that would hold a delivery, the widest first."""
-    return f"provider:{provider}", f"route:{route}", f"template:{provider}/{template}"
 
 
 def put_hold(tx: Tx, scope: str, reason: str, probe_at: int | None = None, *, by_hand: bool = False) -> bool:
@@ -111,24 +93,19 @@ def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool, why: str | N
     return True
 
 
-def count_refusals(tx: Tx, ended: Sequence[tuple[str, str | None]]) -> Sequence[int]:
-    """Note how messages of routes ended, in their order; return after each how many were refused alike in a row.
+Ended = tuple[str, str | None]
+"""A route, or `provider:NAME`, which is no name of a route, and what the end of a message says of it."""
 
-    `ended`: (route, why it was refused for itself; "": accepted; None: says nothing). An accepted one ends a count.
-    Answers that nobody can read are counted in the same way, for `provider:NAME`, which is no name of a route.
+
+def count_refusals(tx: Tx, ended: Sequence[tuple[Ended, Ended]]) -> Sequence[tuple[int, int]]:
+    """Note how messages ended for their route and their provider, in their order; see count_streaks.
+
+    Return after each how many of the route were refused alike in a row, and how many answers of the provider nobody
+    could read.
     """
-    routes = [{"route": route} for route in dict.fromkeys(route for route, why in ended if why is not None)]
-    if not routes:
-        return [0] * len(ended)
-    stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, routes) for row in rows}
-    counted, answers = dict(stored), []
-    for route, why in ended:
-        if why == "":
-            counted.pop(route, None)
-        elif why is not None:
-            before, n = counted.get(route, (why, 0))
-            counted[route] = (why, n + 1 if before == why else 1)
-        answers.append(counted[route][1] if why else 0)
+    keys = [{"route": route, "provider": provider} for route, provider in {(of[0][0], of[1][0]): 0 for of in ended}]
+    stored = {row.route: (row.reason, row.n) for rows in tx.rows_many(_READ_REFUSALS, keys) for row in rows}
+    counted, answers = count_streaks(stored, [each for both in ended for each in both])
     changed = [
         {"route": route, "reason": why, "n": n} for route, (why, n) in counted.items() if stored.get(route) != (why, n)
     ]
@@ -136,7 +113,7 @@ def count_refusals(tx: Tx, ended: Sequence[tuple[str, str | None]]) -> Sequence[
         tx.run_many(_REFUSE, changed)
     for route in sorted(stored.keys() - counted.keys()):
         forget_refusals(tx, route)
-    return answers
+    return list(zip(answers[::2], answers[1::2], strict=True))
 
 
 def forget_refusals(tx: Tx, route: str) -> None:
@@ -144,7 +121,7 @@ def forget_refusals(tx: Tx, route: str) -> None:
     tx.run("DELETE FROM refusals WHERE route = :route", route=route)
 
 
-def read_standing(tx: Tx) -> Standing:
+def read_standing(tx: Tx) -> StandingHolds:
     """Return every hold and its probe time."""
     return {hold.scope: hold.probe_at for hold in tx.rows(_READ)}
 
@@ -152,22 +129,6 @@ def read_standing(tx: Tx) -> Standing:
 def move_probes(tx: Tx, scopes: Iterable[str], now: int) -> None:
     """A probe leaves now: put the next one of these holds off."""
     tx.run_many(_MOVE_PROBE, [{"now": now, "scope": scope} for scope in scopes])
-
-
-def list_blocking(standing: Standing, provider: str, group: Group) -> tuple[str, ...]:
-    """Return the holds that stop a group, the widest first."""
-    return tuple(scope for scope in name_scopes(provider, group.route, group.template) if scope in standing)
-
-
-def find_start(standing: Standing, provider: str, group: Group) -> int | None:
-    """Return when a group's earliest delivery may start, at the earliest; None: not before a person releases it."""
-    start = group.due_at
-    for scope in list_blocking(standing, provider, group):
-        probe_at = standing[scope]
-        if probe_at is None:
-            return None
-        start = max(start, probe_at)
-    return start
 
 
 def list_holds(tx: Tx) -> Sequence[Hold]:

@@ -5,14 +5,14 @@ The timeline is read here, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from app.delivery.transitions import Cause, Move
 from app.errors import StoreError
 from app.model.delivery import Reason, State
-from app.outbox.store import Tx
+from app.outbox.store import Row, Tx
 
 _MOVE = """
 UPDATE deliveries SET state = :state, reason = :reason, detail = :detail, due_at = :due_at, lease_until = :lease_until,
@@ -29,9 +29,22 @@ INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail, cause, a
 _READ = """
 SELECT at, kind, value, reason, detail, cause, attempt FROM timeline WHERE delivery_seq = :seq ORDER BY n
 """
+# A person's reading of a state is a count of its rows; the indexes of these are small enough to be counted, which
+# spares most of the writes.
+_INDEXED = (State.PENDING, State.SENDING)
+_REACH = """
+INSERT INTO reached VALUES (:route, :provider, :state, :n)
+ON CONFLICT (route, provider, state) DO UPDATE SET n = reached.n + excluded.n
+"""
+_STAND = """
+INSERT INTO counts VALUES (:provider, :state, :n) ON CONFLICT (provider, state) DO UPDATE SET n = counts.n + excluded.n
+"""
 _BY_HAND = "retried by hand"  # how the detail of a retry begins
-_OF_STATE = {"kind": "state"}
-_COLUMNS = tuple(field.name for field in fields(Move))
+
+
+def make_move(row: Row, state: State, cause: Cause, **more: Any) -> Move:
+    """Return the way of a delivery from where it was read to be: its seq, route, provider, state and attempts."""
+    return Move(row.seq, row.route, row.provider, State(row.state), state, cause, row.attempts, **more)
 
 
 def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
@@ -42,34 +55,83 @@ def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
     if not moves:
         return 0
     at = tx.now if now is None else now
-    if tx.run_many(_MOVE, [{**_list_values(each), "now": at} for each in moves]) != len(moves):
+    rows = [_list_values(each, at) for each in moves]
+    if tx.run_many(_MOVE, rows) != len(moves):
         raise StoreError("a delivery was moved by somebody else meanwhile")
-    told = [each for each in moves if each.is_told]
+    told = [row for each, row in zip(moves, rows, strict=True) if each.is_told]
     if told:
-        tx.run_many(_TELL, [{**_list_values(each), "now": at, **_OF_STATE, "value": each.state} for each in told])
-    for each in moves:
+        tx.run_many(_TELL, told)
+    for each, row in zip(moves, rows, strict=True):
         if each.state is not each.was:
-            tx.left[each.route, each.provider, each.was] += 1
-            tx.tally[each.route, each.provider, each.state] += 1
+            if each.was not in _INDEXED:
+                tx.left[each.route, each.provider, row["was"]] += 1
+            if each.state is not State.SENDING:
+                tx.tally[each.route, each.provider, row["value"]] += 1
     return len(moves)
 
 
-def begin(tx: Tx, rows: Sequence[Mapping[str, Any]], cause: Cause) -> None:
-    """Note the states in which deliveries were made. `rows`: their columns."""
-    of_all = {**_OF_STATE, "cause": cause, "attempt": None}
-    tx.run_many(_TELL, [{**row, **of_all, "value": row["state"], "now": row["created_at"]} for row in rows])
+def _list_values(made: Move, at: int) -> dict[str, Any]:
+    """Return the columns of a delivery and of its timeline. SQLite takes a plain text at once, an enum's slowly."""
+    state = str(made.state)
+    return {
+        "seq": made.seq,
+        "was": str(made.was),
+        "state": state,
+        "reason": None if made.reason is None else str(made.reason),
+        "detail": made.detail,
+        "due_at": made.due_at,
+        "lease_until": made.lease_until,
+        "spent": made.spent,
+        "message_id": made.message_id,
+        "attempt": made.attempt,
+        "now": at,
+        "kind": "state",
+        "value": state,
+        "cause": str(made.cause),
+    }
+
+
+def begin(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
+    """Note the states in which deliveries were made. `rows`: their columns, which get those of the timeline, too."""
     for row in rows:
+        row.update(kind="state", value=row["state"], now=row["created_at"], cause=str(cause), attempt=None)
         tx.tally[row["route"], row["provider"], row["state"]] += 1
+    tx.run_many(_TELL, rows)
+
+
+def forget(tx: Tx, rows: Sequence[Row]) -> None:
+    """Count deliveries that are no more. `rows`: route, provider and state of each."""
+    for row in rows:
+        if row.state not in _INDEXED:
+            tx.left[row.route, row.provider, row.state] += 1
+
+
+def write_counts(tx: Tx) -> None:
+    """Write what a transaction has counted: the last thing before its commit, so that a rollback drops it."""
+    if not tx.tally and not tx.left:
+        return
+    standing: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for (_, provider, state), n in tx.tally.items():
+        if state not in _INDEXED:
+            standing[provider, state] += n
+    for (_, provider, state), n in tx.left.items():
+        standing[provider, state] -= n
+    if tx.tally:
+        tx.run_many(_REACH, [_name_count(*key, n) for key, n in tx.tally.items()])
+    if changed := [_name_count("", *key, n) for key, n in standing.items() if n]:
+        tx.run_many(_STAND, changed)
+    tx.tally.clear()
+    tx.left.clear()
+
+
+def _name_count(route: str, provider: str, state: str, n: int) -> dict[str, Any]:
+    return {"route": route, "provider": provider, "state": state, "n": n}
 
 
 def note_step(tx: Tx, seq: int, kind: str, value: str, reason: str | None = None, detail: str = "") -> None:
     """Add a row to a delivery's timeline that is no change of its state."""
     row = {"kind": kind, "value": value, "reason": reason, "detail": detail}
     tx.run(_TELL, seq=seq, now=tx.now, **row, cause=None, attempt=None)
-
-
-def _list_values(made: Move) -> dict[str, Any]:
-    return {name: getattr(made, name) for name in _COLUMNS}
 
 
 def read_timeline(tx: Tx, seq: int) -> Sequence[dict[str, Any]]:

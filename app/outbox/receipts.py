@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.delivery.decide import scope_to_hold
-from app.delivery.transitions import Cause, Move, settles
+from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
 from app.message.components import strike_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
@@ -24,10 +24,6 @@ from app.values.stop_words import OptOut
 
 KEEP_EARLY_MS = 24 * 3_600_000
 
-# Never backwards. `failed` outranks `sent` (the usual order); a later sign of arrival outranks `failed`.
-_RANK = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
-_ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
-
 _EARLY = "delivery_id, provider_message_id, status, at, reason, detail, scope, wamid"
 _KEEP_EARLY = f"""
 INSERT INTO early_receipts (provider, {_EARLY}, received_at)
@@ -40,6 +36,12 @@ WHERE provider = :provider AND provider_message_id = :message_id AND :message_id
 UNION ALL
 SELECT {_EARLY} FROM early_receipts WHERE provider = :provider AND delivery_id = :delivery_id AND delivery_id <> ''
 """  # noqa: S608  # our own words only
+# Of a delivery in a query, given the provider's id of it or "".
+HAS_EARLY = """(
+    EXISTS (SELECT 1 FROM early_receipts e WHERE e.provider = deliveries.provider
+        AND e.provider_message_id = :message_id AND :message_id <> '')
+    OR EXISTS (SELECT 1 FROM early_receipts e WHERE e.provider = deliveries.provider
+        AND e.delivery_id = deliveries.id AND e.delivery_id <> ''))"""
 _DROP_EARLY = """
 DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = :message_id
     AND delivery_id = :delivery_id AND status = :status
@@ -120,26 +122,21 @@ def _strike_detail(tx: Tx, known: Row, receipt: Receipt) -> Receipt:
 
 def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tuple[NewHold, ...]:
     """Do what a receipt says beyond its message; a repeated one says nothing new."""
-    if receipt.status in _ARRIVED:
+    if receipt.status in ARRIVED:
         clear_unreachable(tx, known.person)
     if receipt.status is not ReceiptStatus.FAILED or receipt.reason is None:
         return ()
-    if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in _ARRIVED:
+    if receipt.reason is not Reason.RECIPIENT_UNREACHABLE or known.receipt not in ARRIVED:
         note_refusal(tx, known.person, receipt.reason, receipt.at)
     scope = scope_to_hold(receipt.scope, provider, known.template)
     hold = scope and put_probed(tx, scope, receipt.reason)
     return (hold,) if hold else ()
 
 
-def find_early(tx: Tx, ids: Sequence[dict[str, str]]) -> Sequence[Sequence[Row]]:
-    """Return the receipts that came before each of these (provider, delivery_id, message_id) was known by its ids."""
-    return tx.rows_many(_FIND_EARLY, ids)
-
-
-def apply_early(tx: Tx, provider: str, delivery_id: str, early: Sequence[Row]) -> tuple[NewHold, ...]:
-    """Apply receipts of `find_early`; return the new holds."""
+def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str) -> tuple[NewHold, ...]:
+    """Apply the receipts that came before a delivery was known by its ids; return the new holds."""
     holds_set: list[NewHold] = []
-    for row in early:
+    for row in tx.rows(_FIND_EARLY, provider=provider, delivery_id=delivery_id, message_id=message_id):
         its_id, why = row.provider_message_id, None if row.reason is None else Reason(row.reason)
         tx.run(_DROP_EARLY, provider=provider, message_id=its_id, delivery_id=row.delivery_id, status=row.status)
         status, scope = ReceiptStatus(row.status), Scope(row.scope)
@@ -176,7 +173,7 @@ def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:
     added = tx.run(_ADD, seq=known.seq, **row) > 0
     if added:
         note_step(tx, known.seq, "receipt", it.status, it.reason, it.detail)
-    if _RANK[it.status] > _RANK[known.receipt]:
+    if rises(known.receipt, it.status):
         tx.run(_RAISE, status=it.status, now=tx.now, seq=known.seq)
     return added
 

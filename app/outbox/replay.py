@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from app.delivery.policy import heeds_opt_out
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.store import Row, Tx, first
-from app.outbox.suppressions import stops_delivery
+from app.outbox.suppressions import is_suppressed
 from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
 
 EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading connection
@@ -196,7 +197,7 @@ def _replay_delivery(tx: Tx, frozen: FrozenDelivery, ours: Collection[str]) -> D
         return obstacle.verdict
     if it.deadline_at <= tx.now:
         return Verdict.EXPIRED
-    if stops_delivery(tx, it, frozen.person):
+    if heeds_opt_out(it) and is_suppressed(tx, frozen.person):
         return Verdict.DEAD
     if not see_key_again(tx, event.seq, frozen):
         return Verdict.DUPLICATE

@@ -8,20 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from app.model.delivery import State
 from app.outbox.holds import forget_changes
+from app.outbox.move import forget
 from app.outbox.people import hash_message_id
 from app.outbox.store import Row, Store, Tx
 
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it
 
 _NEXT = "SELECT seq, received_at FROM events WHERE seq > :after ORDER BY seq LIMIT :limit"
+_IS_OVER = """
+    (state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < :before))
+"""  # an unknown delivery long past its deadline is sent by nobody any more
 # What a person, a receipt or a replay touched lately is kept with its event, however old that is.
-_IS_KEPT = """
-SELECT 1 AS kept FROM deliveries WHERE event_seq = :seq AND (updated_at >= :before OR NOT (
-    state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < :before)))
-LIMIT 1
-"""
+_IS_KEPT = f"""
+SELECT 1 AS kept FROM deliveries WHERE event_seq = :seq AND (updated_at >= :before OR NOT {_IS_OVER}) LIMIT 1
+"""  # noqa: S608  # our own words only
 # What hangs on no event: invented values, and that a number was not on WhatsApp.
 _FORGET_OTHERS = (
     "DELETE FROM recordings WHERE at < :before",
@@ -90,8 +91,7 @@ def _forget_event(tx: Tx, seq: int, before: int) -> bool:
         return False
     for statement in _FORGET:
         tx.run(statement, seq=seq)
-    for row in tx.rows(_FORGET_DELIVERIES, seq=seq):
-        tx.left[row.route, row.provider, State(row.state)] += 1
+    forget(tx, tx.rows(_FORGET_DELIVERIES, seq=seq))
     return True
 
 
@@ -103,12 +103,10 @@ WHERE body IS NOT NULL AND received_at < :before
     AND (received_at > :received_at OR (received_at = :received_at AND seq > :seq))
 ORDER BY received_at, seq LIMIT :limit
 """
-# An unknown delivery long past its deadline is sent by nobody any more, so its message goes, too.
-_FIND_DELIVERIES = """
+_FIND_DELIVERIES = f"""
 SELECT seq, provider_message_id, wamid FROM deliveries
-WHERE event_seq = :seq AND updated_at < :before AND (recipient <> '' OR message IS NOT NULL) AND
-    (state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < :before))
-"""
+WHERE event_seq = :seq AND updated_at < :before AND (recipient <> '' OR message IS NOT NULL) AND {_IS_OVER}
+"""  # noqa: S608  # our own words only
 WIPE_DELIVERY = """
 UPDATE deliveries SET message = NULL, checksum = NULL, recipient = '', provider_message_id = :message_id, wamid = :wamid
 WHERE seq = :seq

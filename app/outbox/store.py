@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from app.model.delivery import State
-
 T = TypeVar("T")
 Item = TypeVar("Item")
 Row = Any
 """A row of an answer: its columns by name (`row.due_at`) or in their order."""
-Counts: TypeAlias = defaultdict[tuple[str, str, State], int]
+Counts: TypeAlias = defaultdict[tuple[str, str, str], int]
 """How often, by (route, provider, state)."""
 
 
@@ -34,7 +32,7 @@ class Tx(Protocol):
 
     @property
     def tally(self) -> Counts:
-        """How often a delivery came into each state: written just before the commit, once a key."""
+        """How often a delivery came into each state, `sending` aside: written just before the commit, once a key."""
 
     @property
     def left(self) -> Counts:
@@ -96,6 +94,8 @@ class Job(Generic[Item, T]):
 
 def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:
     """Run jobs; return their values. Alike ones go together, but past none that is of no kind."""
+    if len(jobs) == 1:
+        return [jobs[0](tx)]
     values: list[Any] = [None] * len(jobs)
     alike: dict[Callable[..., Any], list[int]] = {}
     for place, job in enumerate(jobs):

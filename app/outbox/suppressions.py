@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from app.model.delivery import Delivery, Reason, State
+from app.delivery.policy import heeds_opt_out
+from app.model.delivery import Delivery, Reason
 from app.outbox.people import adopt_people, hash_other_form, hash_people, hash_person
 from app.outbox.store import Tx
 from app.outbox.values import Suppression, SuppressionCounts
@@ -78,17 +79,16 @@ def is_suppressed(tx: Tx, person: bytes | None) -> bool:
     return person is not None and bool(tx.rows(_IS_SUPPRESSED, person=person))
 
 
-def stops_delivery(tx: Tx, delivery: Delivery, person: bytes | None) -> bool:
-    """Tell whether a delivery that would go out, or would in live mode, must not, since its recipient opted out."""
-    return delivery.marketing and delivery.state in (State.PENDING, State.SHADOW) and is_suppressed(tx, person)
-
-
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
     """Return the ids of those that are marketing to somebody who has opted out."""
-    asked = [it for it in deliveries if it.marketing and it.state in (State.PENDING, State.SHADOW)]
     forms = (hash_person, hash_other_form)  # replays ask before anybody was adopted
-    people = [(it.id, person) for it in asked for form in forms if (person := form(tx.people_key, it.recipient))]
-    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people]) if people else ()
+    return find_unwanted(tx, [(it, form(tx.people_key, it.recipient)) for it in deliveries for form in forms])
+
+
+def find_unwanted(tx: Tx, asked: Sequence[tuple[Delivery, bytes | None]]) -> Collection[str]:
+    """Return the ids of those that are marketing to a person who has opted out."""
+    people = [(it.id, person) for it, person in asked if person is not None and heeds_opt_out(it)]
+    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people])
     return {id_ for (id_, _), rows in zip(people, found, strict=True) if rows}
 
 

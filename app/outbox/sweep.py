@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from app.delivery.transitions import Cause, Move
+from app.delivery.policy import Retry, judge_retry
+from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
-from app.outbox.move import move
+from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
 from app.outbox.store import Row, Store, Tx, first
@@ -39,16 +39,9 @@ _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries
     WHERE o.event_seq = deliveries.event_seq AND o.created_at <> deliveries.created_at
     AND o.state IN ('pending', 'sending', 'unknown', 'accepted')
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
-_PERHAPS_TAKEN = f"EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN})"  # noqa: S608  # our own words only
 _FIND_RETRIED = f"""
-SELECT {_COLUMNS} FROM deliveries WHERE id = :id AND state IN ('dead', 'unknown', 'expired')
-  AND message IS NOT NULL AND deadline_at > :now AND NOT {_REPLAYED}
-  AND NOT (CAST(:careful AS INTEGER) = 1 AND state <> 'unknown' AND {_PERHAPS_TAKEN})
-"""  # noqa: S608  # our own words only
-_EXPLAIN_RETRY = f"""
-SELECT CASE WHEN state NOT IN ('dead', 'unknown', 'expired') THEN state WHEN message IS NULL THEN 'payload_gone'
-    WHEN deadline_at <= :now THEN 'deadline_passed' WHEN {_REPLAYED} THEN 'replayed'
-    WHEN {_PERHAPS_TAKEN} THEN 'perhaps_taken' END AS why
+SELECT {_COLUMNS}, message IS NOT NULL AS has_message, deadline_at, {_REPLAYED} AS is_replayed,
+    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN}) AS perhaps_taken
 FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
 
@@ -114,7 +107,7 @@ def expire_overdue(tx: Tx, now: int) -> int:
     """Expire pending deliveries past their deadline, held ones too. Return how many: call again while SWEEP_LIMIT."""
     rows = tx.rows(_FIND_OVERDUE, now=now, limit=SWEEP_LIMIT)
     reason = Reason.DEADLINE_PASSED
-    moves = [_make_move(row, State.EXPIRED, Cause.DEADLINE, reason=reason, detail=row.detail) for row in rows]
+    moves = [make_move(row, State.EXPIRED, Cause.DEADLINE, reason=reason, detail=row.detail) for row in rows]
     return move(tx, moves, now)
 
 
@@ -122,17 +115,9 @@ def resend_unknown(tx: Tx, now: int) -> int:
     """Make unknown deliveries that are due pending again. Return how many: call again while SWEEP_LIMIT."""
     tx.run(_LEAVE_UNKNOWN, now=now)
     rows = tx.rows(_FIND_DUE, now=now, limit=SWEEP_LIMIT)
-    moves = [_resend(row) for row in rows]
+    kept = [{"reason": row.reason, "detail": row.detail, "due_at": row.due_at} for row in rows]
+    moves = [make_move(row, State.PENDING, Cause.RESENT, **more) for row, more in zip(rows, kept, strict=True)]
     return move(tx, moves, now)
-
-
-def _resend(row: Row) -> Move:
-    kept = {"reason": row.reason, "detail": row.detail, "due_at": row.due_at}
-    return _make_move(row, State.PENDING, Cause.RESENT, **kept)
-
-
-def _make_move(row: Row, state: State, cause: Cause, **more: Any) -> Move:
-    return Move(row.seq, row.route, row.provider, State(row.state), state, cause, row.attempts, **more)
 
 
 def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
@@ -156,19 +141,24 @@ def retry_deliveries(tx: Tx, ids: Collection[str], *, careful: bool = False) -> 
 
 
 def _retry(tx: Tx, id_: str, *, careful: bool) -> int:
-    row = first(tx.rows(_FIND_RETRIED, now=tx.now, id=id_, careful=int(careful)))
-    if row is None:
+    row = first(tx.rows(_FIND_RETRIED, id=id_))
+    if row is None or _judge_retry(tx, row, careful=careful) is not None:
         return 0
     detail = f"retried by hand{', though it may have arrived' if row.state == State.UNKNOWN else ''}"
-    return move(tx, [_make_move(row, State.PENDING, Cause.RETRIED, detail=detail, due_at=tx.now, spent=-row.spent)])
+    return move(tx, [make_move(row, State.PENDING, Cause.RETRIED, detail=detail, due_at=tx.now, spent=-row.spent)])
 
 
 def explain_retry(tx: Tx, ids: Collection[str]) -> Mapping[str, str]:
-    """Return, for each of these deliveries that cannot be retried, why.
+    """Return, for each of these deliveries that cannot be retried carefully, why.
 
     `not_found`, `deadline_passed`, `payload_gone`, `replayed` (a later delivery of its event does its work),
     `perhaps_taken`, or the state in which there is nothing to retry.
     """
-    found = {id_: tx.rows(_EXPLAIN_RETRY, now=tx.now, id=id_) for id_ in ids}
-    whys = {id_: rows[0].why if rows else "not_found" for id_, rows in found.items()}
+    found = {id_: first(tx.rows(_FIND_RETRIED, id=id_)) for id_ in ids}
+    whys = {id_: "not_found" if row is None else _judge_retry(tx, row, careful=True) for id_, row in found.items()}
     return {id_: why for id_, why in whys.items() if why is not None}
+
+
+def _judge_retry(tx: Tx, row: Row, *, careful: bool) -> str | None:
+    asked = Retry(State(row.state), row.has_message, row.deadline_at, row.is_replayed, row.perhaps_taken)
+    return judge_retry(asked, tx.now, careful=careful)

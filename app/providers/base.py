@@ -12,19 +12,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from app.errors import Mistake
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Notice, Receipt, Reply
-from app.sources.signature import Mistake
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""
 
 
 class Provider(Protocol):
-    """One configured account."""
+    """A provider is one configured account."""
 
     def build_request(self, message: Message, delivery_id: str) -> Request:
         """Return the request that asks the provider to send `message`."""
@@ -70,19 +70,19 @@ class TemplateLister(Protocol):
 
 
 class ProviderType(Protocol):
-    """A provider's class: called with its settings it is one configured account."""
+    """A provider's class holds the YAML keys of its type, and makes an account of an instance of them."""
 
     @property
     def settings_type(self) -> type[ProviderSettings]:
-        """The YAML keys of the type."""
+        """Return the class of its settings."""
 
     def __call__(self, settings: Any) -> Provider:
-        """Return the account that the settings, an instance of `settings_type`, describe."""
+        """Return the account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request to a provider, complete: nothing is added later but transport headers."""
+    """A request to a provider is complete: nothing is added later but transport headers."""
 
     method: str
     url: str

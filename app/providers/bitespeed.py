@@ -63,7 +63,7 @@ class BitespeedSettings(JsonApiSettings):
 
 @dataclass(frozen=True, slots=True)
 class Bitespeed(JsonApi):
-    """One configured BiteSpeed account."""
+    """An instance is one configured BiteSpeed account."""
 
     settings: BitespeedSettings
     settings_type: ClassVar[type[BitespeedSettings]] = BitespeedSettings

@@ -59,7 +59,7 @@ class _TooLateError(Exception):
 
 @dataclass(slots=True)
 class _Try:
-    """One HTTP request knows until when (loop time) its first byte may leave, and whether it may have left."""
+    """A try of a request knows until when (loop time) its first byte may leave, and whether it may have left."""
 
     write_before: float | None
     written: bool = False

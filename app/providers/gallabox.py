@@ -107,7 +107,7 @@ class GallaboxSettings(RemoteSettings):
 
 @dataclass(frozen=True, slots=True)
 class Gallabox:
-    """One configured Gallabox channel."""
+    """An instance is one configured Gallabox channel."""
 
     settings: GallaboxSettings
     settings_type: ClassVar[type[GallaboxSettings]] = GallaboxSettings

@@ -141,7 +141,7 @@ class JsonApiSettings(RemoteSettings):
 
 @dataclass(frozen=True, slots=True)
 class JsonApi:
-    """One configured account whose requests and answers the YAML describes."""
+    """An instance is one configured account whose requests and answers the YAML describes."""
 
     settings: JsonApiSettings
 
@@ -231,7 +231,7 @@ class HttpSettings(JsonApiSettings):
 
 @dataclass(frozen=True, slots=True)
 class Http(JsonApi):
-    """One configured JSON API."""
+    """An instance is one configured JSON API."""
 
     settings: HttpSettings
     settings_type: ClassVar[type[HttpSettings]] = HttpSettings

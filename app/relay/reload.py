@@ -71,7 +71,6 @@ def parse_text(
     """Return the parsed YAML, held against `templates`. `listed` and `recorded`: see parse_config."""
     return parse_config(
         sources.text,
-        name=sources.name,
         environment=environment,
         provider_types={name: provider_type.settings_type for name, provider_type in types.items()},
         templates=templates,

@@ -19,7 +19,6 @@ from app.mapping.template import (
     find_button_kind,
     find_language,
     find_placeholders,
-    total_length,
 )
 from app.model.message import Button, Header, Location, Variable
 from app.sandbox.vendor import Refusal
@@ -63,8 +62,8 @@ def fill_order(
     filled = fill_template(template, variables, header, buttons, offer_ends_at)
     if template.header_kind == "text" and len(filled.header) > HEADER_LIMIT:
         return Refusal(400, f"(#132005) Translated text too long: header {len(filled.header)}", 132005)
-    if total_length(filled) > BODY_LIMIT:
-        return Refusal(400, f"(#132005) Translated text too long: {total_length(filled)} > {BODY_LIMIT}", 132005)
+    if len(filled.body) > BODY_LIMIT:
+        return Refusal(400, f"(#132005) Translated text too long: {len(filled.body)} > {BODY_LIMIT}", 132005)
     return filled
 
 

@@ -10,6 +10,7 @@ import httpx2
 
 from app.clock import Clock
 from app.model.receipt import ReceiptStatus
+from app.providers.client import open_trust
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.vendor import Order, Report, Vendor
 
@@ -28,7 +29,8 @@ class ReceiptPoster:
         self._show = show
         self._tasks: set[asyncio.Task[None]] = set()
         # No proxy of the environment stands between two programs of one machine.
-        self._client = httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False)
+        trust = open_trust(settings.relay_url or "")
+        self._client = httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, verify=trust)
 
     async def __aenter__(self) -> Self:
         return self

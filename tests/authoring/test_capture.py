@@ -85,6 +85,7 @@ JSON: Any = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(data=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_reading_a_capture_never_raises(data: bytes) -> None:
     assert isinstance(read_capture(data), Capture | str)

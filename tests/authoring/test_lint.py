@@ -58,7 +58,6 @@ def run(example: str, text: str = CONFIG) -> list[ExampleResult]:
     templates = parse_templates(TEMPLATES)
     parsed = parse_config(
         text.replace("EXAMPLE", example),
-        name="relay.yaml",
         environment={"KEY": "example"},
         provider_types=settings_types(),
         templates=templates.templates,
@@ -181,7 +180,6 @@ def test_every_example_of_the_bundled_file_is_right_on_any_day() -> None:
     templates = parse_templates((ROOT / "config" / "templates.yaml").read_text(encoding="utf-8"))
     parsed = parse_config(
         (ROOT / "config" / "relay.yaml").read_text(encoding="utf-8"),
-        name="relay.yaml",
         environment={},
         provider_types=settings_types(),
         templates=templates.templates,
@@ -198,7 +196,7 @@ def test_a_message_that_whatsapp_would_find_too_long_is_told() -> None:
     text = CONFIG.replace("EXAMPLE", f"{{{RIYA}}}")
     templates = parse_templates(TEMPLATES.replace("Hi ", "x" * 1010))
     parsed = parse_config(
-        text, name="x", environment={"KEY": "k"}, provider_types=settings_types(), templates=templates.templates
+        text, environment={"KEY": "k"}, provider_types=settings_types(), templates=templates.templates
     )
     assert parsed.config is not None
     result, *_ = run_examples(parsed.config, templates.templates, NOW, lambda _: "id")
@@ -266,7 +264,6 @@ def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(examp
     )
     parsed = parse_config(
         text,
-        name="relay.yaml",
         environment={"KEY": "example"},
         provider_types=settings_types(),
         templates=templates.templates,

@@ -39,7 +39,6 @@ def read_config(*routes: tuple[str, str], mode: str = "live", templates: str = "
     text = HEAD.format(mode=mode) + "".join(ROUTE.format(name=name, more=more) for name, more in routes)
     parsed = parse_config(
         text,
-        name="test",
         environment={"K": "key", "S": "secret"},
         provider_types=settings_types(),
         templates=parse_templates(templates).templates,
@@ -153,9 +152,7 @@ def test_an_event_that_hits_nothing_leads_to_nothing() -> None:
 )
 def test_only_the_chosen_numbers_get_a_message(head: str, more: str, state: State) -> None:
     text = HEAD.format(mode="live").replace("providers:", f"{head}\nproviders:") + ROUTE.format(name="one", more=more)
-    parsed = parse_config(
-        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
-    )
+    parsed = parse_config(text, environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={})
     assert parsed.config is not None, parsed.problems
     assert [delivery.state for delivery in plan(parsed.config, COINS)] == [state]
 
@@ -180,9 +177,7 @@ def test_a_date_is_valid_until_its_day_is_over_in_the_zone_of_the_shop(
 ) -> None:
     text = HEAD.format(mode="live").replace("providers:", STORE % zone + "providers:")
     text += ROUTE.format(name="a", more="valid_until: expire\n    valid_for: 30d")
-    parsed = parse_config(
-        text, name="test", environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={}
-    )
+    parsed = parse_config(text, environment={"K": "key", "S": "secret"}, provider_types=settings_types(), templates={})
     assert parsed.config is not None, parsed.problems
     received_at = parse_instant(deadline, "UTC", end_of_day=False)
     assert received_at is not None

@@ -139,7 +139,7 @@ def draw_names() -> str:
     """Return a page that shows every route with every name."""
     templates = parse_templates(TEMPLATES).templates
     types = settings_types()
-    config = parse_config(CONFIG, name="x", environment={"KEY": "k"}, provider_types=types, templates=templates).config
+    config = parse_config(CONFIG, environment={"KEY": "k"}, provider_types=types, templates=templates).config
     assert config is not None
     previews = []
     for route in config.routes:

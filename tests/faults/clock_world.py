@@ -23,6 +23,7 @@ from app.model.event import Event
 from app.model.message import Message, Variable
 from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
+from app.outbox.move import write_counts
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import PROVIDER_TYPES, settings_types
@@ -89,7 +90,7 @@ class _Inline:
         self.db.execute("BEGIN IMMEDIATE")
         tx = SqliteTx(self.db, self.clock(), read_key(self.db))
         result = job(tx)
-        tx.settle()
+        write_counts(tx)
         self.db.execute("COMMIT")
         if self.failure == "in doubt":
             raise StoreError("simulated: failed after the commit")
@@ -241,7 +242,7 @@ class World:
 
 def _load_rules(rate: float) -> Snapshot:
     parsed = parse_config(
-        _YAML.format(rate=rate), name="test", environment={"KEY": "k"}, provider_types=settings_types(), templates={}
+        _YAML.format(rate=rate), environment={"KEY": "k"}, provider_types=settings_types(), templates={}
     )
     assert parsed.config is not None, parsed.problems
     return build_snapshot(parsed.config, PROVIDER_TYPES)

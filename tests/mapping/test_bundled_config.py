@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.mapping.expression import Expression
 from app.mapping.fields import Constant
 from app.mapping.parse import Parsed
@@ -82,6 +84,7 @@ def test_the_bundled_file_names_no_real_number() -> None:
     assert set(re.findall(r"[0-9]{10,}", text)) <= {f"{code}98000000{n:02}" for code in ("", "91") for n in range(100)}
 
 
+@pytest.mark.untraced
 def test_two_hundred_routes_are_checked(
     parse: Callable[..., Parsed],
     config_of: Callable[[Parsed], Config],

@@ -117,6 +117,7 @@ def test_a_place_that_is_not_there_is_the_nearest_above_it() -> None:
         ('a: "b\nc: "d\n', [(1, 4, "this quote is not closed on its line")]),
         ("a: {b: 1\nc: 2\n", [(1, 4, 'this "{" mapping lacks a comma or its "}"')]),
         ("a: [1, 2\nb: 3\n", [(1, 4, 'this "[" list lacks a comma or its "]"')]),
+        ('a: ["b" c]\n', [(1, 9, 'this "[" list lacks a comma or its "]"')]),
         ("a: [${X}]\n", [(1, 6, 'this "[" list lacks a comma or its "]"')]),
         ("a: 1\nb\n", [(3, 1, 'a key needs ": " after it')]),
         ("a: @b\n", [(1, 4, "a value cannot start with this character")]),
@@ -150,6 +151,7 @@ def test_the_limits_themselves_are_fine() -> None:
     assert read_document("a: " + "[" * 31 + "]" * 31).problems == ()
 
 
+@pytest.mark.untraced
 def test_two_hundred_routes_are_read() -> None:
     route = "  route-{}:\n    event: coupon_create\n    variables: [a, b]\n    when: a > 0\n" + "    k{}: v\n" * 12
     text = "routes:\n" + "".join(route.format(*range(number, number + 13)) for number in range(200))
@@ -189,6 +191,7 @@ def measure_growth(read: Callable[[str], object], piece: str, monkeypatch: pytes
     return measure_cost(read, long, monkeypatch) / measure_cost(read, short, monkeypatch)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     ("start", "piece"), [*(("", piece) for piece in PIECES), *(("[", piece) for piece in PIECES if piece not in "[{")]
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.grammar import ExpressionCompiler, ExpressionError, _compile_work, parse_expression
-from app.sources.nector import parse_body
+from app.sources.body import parse_body
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 BODY = b"""{
@@ -303,6 +303,7 @@ PATHS = st.lists(NAMES | st.integers(-2, 2), min_size=1, max_size=3).map(
 )
 
 
+@pytest.mark.untraced
 @given(PATHS, PAYLOADS)
 def test_quick_way_for_a_path_does_what_jinja_does(source: str, payload: dict[str, Any]) -> None:
     quick = COMPILER.compile(source)
@@ -338,6 +339,7 @@ SOURCES = [
 EXPRESSIONS = [COMPILER.compile(source) for source in SOURCES]
 
 
+@pytest.mark.untraced
 @given(st.sampled_from(EXPRESSIONS), PAYLOADS)
 def test_evaluating_never_raises(expression: Expression, payload: dict[str, Any]) -> None:
     expression.evaluate(payload)

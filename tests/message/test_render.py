@@ -15,7 +15,7 @@ from app.message.render import Unrendered, compute_deadline, compute_dedup_key, 
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
-from app.sources.nector import parse_body
+from app.sources.body import parse_body
 
 STORE = Store()
 COMPILER = ExpressionCompiler(STORE.country, STORE.timezone, STORE.locale)
@@ -378,6 +378,7 @@ def test_key_that_cannot_be_had_is_a_fault(source: str, payload: dict[str, Any],
 KEYS = st.recursive(st.text(max_size=8), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=5)
 
 
+@pytest.mark.untraced
 @given(KEYS, KEYS)
 def test_different_values_have_different_keys(one: Any, other: Any) -> None:
     keys = [find_key("x", x=value) for value in (one, other)]
@@ -408,6 +409,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "user_mobile", "customer", "user_name", "country"]), VALUES))
 def test_rendering_never_raises(payload: dict[str, Any]) -> None:
     for event in (make_event(**payload), make_event(**payload | PHONE)):

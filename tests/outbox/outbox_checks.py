@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from app.model.delivery import Attempt, State
+from app.outbox.store import Tx
 from app.outbox.values import Hold
 from app.values.instant import format_instant
 from tests.outbox.outbox_model import OutboxModel
 from tests.outbox.outbox_rows import Row
 
 
-def read_dues(db: sqlite3.Connection) -> list[Any]:
+def read_dues(tx: Tx) -> Sequence[Any]:
     """Not by the contract: it shows no due time of what is held."""
-    return db.execute("SELECT id, state, due_at FROM deliveries").fetchall()
+    return tx.rows("SELECT id, state, due_at FROM deliveries")
 
 
 COLUMNS = ("id", "route", "provider", "state", "reason", "receipt", "attempts", "updated_at", "next_attempt_at")

@@ -64,6 +64,7 @@ T = TypeVar("T")
 class OutboxMachine(RuleBasedStateMachine):
     """The store and the model; a rule does one thing to both."""
 
+    open_store: ClassVar[Any] = SqliteOutbox
     figures: ClassVar[Counter[str]] = Counter()
 
     @initialize()
@@ -71,7 +72,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="outbox-model-", dir=MEMORY if MEMORY.is_dir() else None))
         self.generation = 0
-        self.store = SqliteOutbox(self.folder / "0" / "relay.db")
+        self.store = self.open_store(self.folder / "0" / "relay.db")
         self.model = OutboxModel()
         self.now = START
         self.made = 0
@@ -135,7 +136,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def follow_claim(self, provider: str) -> None:
         """A claim may expire what is past its deadline, and put off who was written to just now: follow it in that."""
-        for id_, state, due_at in self.run(self.store._reader.run(read_dues)):
+        for id_, state, due_at in self.run(self.store.read(read_dues)):
             row = self.model.find(id_)
             if row is None or row.given.provider != provider or row.state is not State.PENDING:
                 continue
@@ -315,7 +316,7 @@ class OutboxMachine(RuleBasedStateMachine):
                 shutil.copy(path, new / path.name)
         if not cleanly:
             self.run(dead.close())
-        self.store = SqliteOutbox(new / "relay.db")
+        self.store = self.open_store(new / "relay.db")
         recovered = self.run(self.store.recover_open_attempts(self.now, SETTLE))
         assert recovered == self.model.lose_attempts(self.now, SETTLE, leases_until=None)
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from app.model.delivery import State
-from app.outbox.sqlite.store import Migration
+from app.outbox.sqlite.backup import Migration
 from tests.counts import read_count
 from tests.faults.compiling import compile_shim
 from tests.faults.storage.conftest import BOTH, KILL, TEAR, FailingDisk

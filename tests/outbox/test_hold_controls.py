@@ -45,7 +45,7 @@ async def test_without_an_end_of_the_count_a_working_route_is_held(shop: Any, mo
     count = closing.count_refusals  # type: ignore[attr-defined]  # the very name that is called
 
     def count_on(tx: Any, ended: Any) -> Any:
-        return count(tx, [(route, why or None) for route, why in ended])
+        return count(tx, [((route, why or None), of_provider) for (route, why), of_provider in ended])
 
     monkeypatch.setattr(closing, "count_refusals", count_on)
     await shop.add_many(9)

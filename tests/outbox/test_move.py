@@ -26,6 +26,18 @@ def test_no_other_statement_changes_a_state() -> None:
     assert {name: len(statements) for name, statements in found.items() if statements} == {"move.py": 1}
 
 
+@pytest.mark.parametrize(
+    ("statement", "is_found"),
+    [
+        ("UPDATE deliveries SET due_at = 1, state = 'dead' WHERE seq = 1", True),
+        ("UPDATE deliveries\n    SET receipt = :status,\n    state='accepted' WHERE seq = 1", True),
+        ("UPDATE deliveries SET due_at = 1 WHERE state = 'dead'", False),
+    ],
+)
+def test_control_a_statement_that_changes_a_state_is_found(statement: str, is_found: bool) -> None:
+    assert bool(CHANGES_STATE.search(statement)) == is_found
+
+
 def test_the_product_has_no_trigger(open_sqlite: Callable[..., SqliteOutbox], database: Path) -> None:
     open_sqlite()
     db = sqlite3.connect(database)
@@ -79,5 +91,5 @@ async def test_control_a_move_that_is_not_told_is_noticed(
 async def test_control_a_move_that_is_not_counted_is_noticed(
     open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.sqlite.tx.SqliteTx.settle", lambda _: None)
+    monkeypatch.setattr("app.outbox.sqlite.writer.write_counts", lambda _: None)
     assert await find_broken(open_sqlite, wrap) != []

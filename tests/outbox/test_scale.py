@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from app.delivery.policy import Group
 from app.model.receipt import Receipt, ReceiptStatus
 from app.outbox import add as adding
 from app.outbox import claim as claiming
@@ -102,12 +102,10 @@ async def test_behind_a_hundred_thousand_of_one_route_the_next_claim_serves_anot
 async def test_control_the_oldest_first_would_leave_another_route_behind_them_all(
     shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def order_by_age(groups: Sequence[holding.Group], _after: str | None) -> deque[claiming._Route]:
-        return deque(
-            claiming._Route(each.route, deque([each])) for each in sorted(groups, key=lambda each: each.due_at)
-        )
+    def order_by_age(groups: Sequence[Group], _after: str | None) -> Sequence[Sequence[Group]]:
+        return [[each] for each in sorted(groups, key=lambda each: each.due_at)]
 
-    monkeypatch.setattr(claiming, "_order_turns", order_by_age)
+    monkeypatch.setattr(claiming, "order_turns", order_by_age)
     await fill(shop, "pending", 200)
     await shop.claim(1)
     await shop.add(route="b", due_at=shop.now + 60)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.errors import Mistake
 from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider, Response
 from app.providers.trouble import META_CODES
-from app.sources.signature import Mistake
 from tests.providers.conftest import read_webhook
 
 TextsOf = Callable[[bytes], list[str]]
@@ -249,6 +249,7 @@ bodies = st.binary(max_size=300) | json_values.map(lambda value: json.dumps(valu
 header_values = st.sampled_from(["-5", "1e9", "Sun, 99 Foo 2026 25:61:61 GMT", "9" * 400, "٣"]) | st.text(max_size=40)
 
 
+@pytest.mark.untraced
 @fuzz
 @given(status=st.integers(min_value=-1, max_value=1000), body=bodies, retry_after=header_values, date=header_values)
 def test_no_answer_whatever_its_bytes_raises(
@@ -260,6 +261,7 @@ def test_no_answer_whatever_its_bytes_raises(
         assert outcome.retry_after_ms is None or outcome.retry_after_ms >= 0
 
 
+@pytest.mark.untraced
 @fuzz
 @given(body=bodies, header=st.text(max_size=60))
 def test_no_webhook_whatever_its_bytes_raises(provider: Provider, body: bytes, header: str) -> None:

@@ -9,12 +9,13 @@ import pytest
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
+from app.errors import Mistake
 from app.model.delivery import Reason, Rejected
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
-from app.sources.signature import Mistake
-from tests.providers.conftest import read_webhook
+from app.providers.http import HttpSettings
+from tests.providers.conftest import SAMPLES, read_webhook
 
 
 def test_any_json_api_can_be_described(build_account: Callable[..., Provider], message: Message) -> None:
@@ -182,3 +183,14 @@ def test_a_secret_of_the_query_is_struck_out_of_what_a_provider_says(build_accou
     outcome = provider.read_response(Response(400, {}, b'{"message": "bad token query-canary-9"}'))
     assert isinstance(outcome, Rejected)
     assert outcome.detail == "HTTP 400: bad token ***"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_guessed"),
+    [({}, True), ({"statuses": [200]}, True), ({"path": "data.status"}, False), ({"any_2xx": True}, False)],
+)
+def test_whether_a_message_was_taken_is_guessed_unless_the_file_says_how_to_tell(
+    accepted: Any, is_guessed: bool
+) -> None:
+    settings = HttpSettings.model_validate({**SAMPLES["http"].settings, "accepted": accepted})
+    assert settings.is_guessed is is_guessed

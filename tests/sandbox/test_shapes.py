@@ -33,7 +33,6 @@ def build(name: str, at: str) -> Provider:
     environment = dict.fromkeys(re.findall(r"\$\{([A-Z_]+)", text), "canary-value")
     parsed = parse_config(
         f"version: 1\n{text}{route}",
-        name="relay.yaml",
         environment={**environment, f"{name.upper()}_URL": f"{at}/{name}"},
         provider_types=settings_types(),
         templates={},

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from app.errors import StoreError
 from app.outbox.close import BACKUP_MARK
-from app.outbox.sqlite.failures import explain_failure
-from app.outbox.sqlite.file import check_damage, flush_file, open_aside, open_reading
+from app.outbox.sqlite.file import check_damage, explain_failure, flush_file, open_aside, open_reading
 from app.outbox.sqlite.schema import read_version
 
 MARKED_SINCE = 2  # the schema's version
@@ -64,19 +63,32 @@ def back_up(
     return done
 
 
-def set_aside(path: Path, version: int, now: int) -> Path:
-    """Copy an outbox whose schema is about to change, as the way back to the release before. Raises StoreError."""
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a start did to a file of an earlier schema. `copy`: the file as it was; None: there is none, `why_not`."""
+
+    version: int
+    copy: Path | None
+    why_not: str = ""
+
+
+def set_aside(path: Path, version: int, now: int) -> Migration:
+    """Copy an outbox whose schema is about to change, as the way back to the release before.
+
+    Without a copy it changes all the same: a migration loses nothing, and a relay that is down does.
+    """
     copy = path.with_name(f"{path.name}.schema-{version}")
     try:
-        if copy.exists():  # of a start that was killed while it migrated
-            return copy
-        copy.with_name(f"{copy.name}.part").unlink(missing_ok=True)
-        if shutil.disk_usage(path.parent).free < ROOM * path.stat().st_size:
-            raise StoreError(f"{path.parent} has no room for a copy of {path.name} and its migration")
+        if not copy.exists():  # else of a start that was killed while it migrated
+            copy.with_name(f"{copy.name}.part").unlink(missing_ok=True)
+            if shutil.disk_usage(path.parent).free < ROOM * path.stat().st_size:
+                return Migration(version, None, f"{path.parent} has no room for a copy of {path.name}")
+            back_up(path, copy, now)
     except OSError as error:
-        raise StoreError(f"{copy}: {error.strerror}") from None
-    back_up(path, copy, now)
-    return copy
+        return Migration(version, None, f"{copy}: {error.strerror}")
+    except StoreError as error:
+        return Migration(version, None, str(error))
+    return Migration(version, copy)
 
 
 def _refuse_bad_places(source: Path, target: Path) -> None:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
-from app.outbox.sqlite.backup import set_aside
-from app.outbox.sqlite.file import is_missing, leave_trace, open_reading, open_writing, prepare_place, wait_for_lock
+from app.outbox.sqlite.backup import Migration, set_aside
+from app.outbox.sqlite.file import (
+    explain_failure,
+    is_missing,
+    leave_trace,
+    open_reading,
+    open_writing,
+    prepare_place,
+    wait_for_lock,
+)
 from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.reader import LateReader, Reader
-from app.outbox.sqlite.reserve import Reserve
 from app.outbox.sqlite.schema import read_key
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.sqlite.writer import QUEUE_LIMIT, Writer
+from app.outbox.sqlite.writer import QUEUE_LIMIT, Reserve, Writer
 from app.outbox.store import Tx
 
 T = TypeVar("T")
@@ -30,13 +36,67 @@ _COUNT_COMMIT = "UPDATE commits SET n = n + 1"
 LOG_TRIES, LOG_WAIT_MS, LOG_AGAIN_S = 25, 100, 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """What a start did to a file of an earlier schema. `copy`: the file as it was; None: there is none, `why_not`."""
+class Reader:
+    """Owns a read-only connection from construction to `close`."""
 
-    version: int
-    copy: Path | None
-    why_not: str = ""
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Start the thread on its first use. `db` must allow use from another thread."""
+        self._db = db
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox-reader")
+        self._closed = False
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` on one snapshot and return its value. Raises StoreError."""
+        if self._closed:
+            raise StoreError("the outbox is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, query)
+
+    async def close(self) -> None:
+        """Let the query under way end and close the connection. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        self._thread.shutdown()
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            self._db.execute("BEGIN")
+            try:
+                return query(self._db)
+            finally:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            failure = explain_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+
+class LateReader:
+    """A reader for what may take seconds, so that nothing else waits for it. Opens the file when it is first asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._closed = False
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` after those that were asked before; see Reader."""
+        if self._closed:
+            raise StoreError("the outbox is closed")
+        if self._reader is None:
+            try:
+                self._reader = Reader(open_reading(self._path))
+            except sqlite3.Error as error:  # too many files are open, perhaps: the next one tries again
+                raise StoreError("the outbox cannot be opened once more at the moment") from error
+        return await self._reader.run(query)
+
+    async def close(self) -> None:
+        """See Reader. Opens the file no more."""
+        self._closed = True
+        if self._reader is not None:
+            await self._reader.close()
 
 
 class SqliteStore:
@@ -105,10 +165,7 @@ class SqliteStore:
         self._lock.close()
 
     def _set_aside(self, version: int) -> None:
-        try:
-            self.migration = Migration(version, set_aside(self.path, version, self._clock()))
-        except StoreError as error:  # the migration itself loses nothing, and a relay that is down does
-            self.migration = Migration(version, None, str(error))
+        self.migration = set_aside(self.path, version, self._clock())
 
     def _begin(self, db: sqlite3.Connection) -> SqliteTx:
         return SqliteTx(db, self._clock(), self._people_key)

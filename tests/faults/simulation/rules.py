@@ -97,7 +97,6 @@ def load_rules(version: int) -> Snapshot:
     text = _YAML.format(version=version, concurrency=(4, 2, 4)[version], timeout=("10s", "10s", "4s")[version])
     parsed = parse_config(
         text,
-        name="simulation",
         environment=SECRETS,
         provider_types=settings_types(),
         templates={("main", "review"): REVIEW},
