@@ -240,7 +240,7 @@ class LedgerQuery:
 class LedgerRow:
     """How many deliveries of one route, topic or day came so far; each is counted once in each column.
 
-    `acted`: their customer did what they are meant to bring about (message.person.AIMS); `ordered`: placed an order.
+    `acted`: their customer did what they are meant to bring about (Source.aims); `ordered`: placed an order.
     `delivered` includes `read`. `received` = `accepted` + `waiting` + `dead` + `expired` + `unknown` + `suppressed`.
     `reported`: of which any receipt came.
     """

@@ -27,7 +27,8 @@ from app.outbox.store import Store
 from app.outbox.suppressions import find_suppressed
 from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
 from app.relay.context import Context, Snapshot
-from app.sources.nector import BodyFault, canonical_topic, parse_body
+from app.sources import SOURCE
+from app.sources.body import parse_body
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB
 
@@ -143,7 +144,7 @@ async def _list_pages(outbox: Store, wanted: Wanted, snapshot: Snapshot) -> Asyn
 def _pick_topic(wanted: Wanted, snapshot: Snapshot) -> str | None:
     """Return the topic to look for: the one asked for, else the route's own where nothing else narrows the search."""
     if wanted.topic is not None:
-        return canonical_topic(wanted.topic)
+        return SOURCE.canonical_topic(wanted.topic)
     if wanted.events or wanted.state not in (None, "unrouted"):
         return None
     return next((route.topic for route in snapshot.config.routes if route.name == wanted.route), None)
@@ -193,7 +194,7 @@ def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Seque
     if event.body is None:
         return Entry(event.id, event.topic, "", Verdict.WIPED)
     payload = parse_body(event.body)
-    if isinstance(payload, BodyFault):
+    if isinstance(payload, Refusal):
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail=payload.detail)
     again = Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
     return plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)

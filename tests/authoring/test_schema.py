@@ -14,7 +14,7 @@ from app.mapping.parse import parse_config
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.providers import settings_types
-from app.sources.nector import TOPICS, canonical_topic
+from app.sources import SOURCE
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "fixtures" / "config"
@@ -118,7 +118,7 @@ def test_topics_are_offered_in_both_spellings_and_others_may_be_written(schema: 
     assert jsonschema_rs.is_valid(event, "my_own_trigger")
     assert not jsonschema_rs.is_valid(event, "")
     offered = event["anyOf"][0]["enum"]
-    assert {canonical_topic(topic) for topic in offered} == set(TOPICS)
+    assert {SOURCE.canonical_topic(topic) for topic in offered} == set(SOURCE.topics)
     assert {"wallettrasaction_update", "wallettransaction_update"} <= set(offered)
 
 
