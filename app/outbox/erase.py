@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.delivery.transitions import Cause, Move
+from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
-from app.outbox.move import move
+from app.outbox.move import make_move, move
 from app.outbox.retention import hash_ids
 from app.outbox.store import Row, Store, Tx
 from app.outbox.values import Erased
@@ -107,7 +107,8 @@ def _erase_some(tx: Tx, seqs: Sequence[int], person: Person, *, cut: bool) -> _S
 def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Step:
     """Erase one event with its deliveries. What is being sent stays, and with it what it is found by."""
     sending = tx.rows(_COUNT_SENDING, seq=seq)[0].n
-    move(tx, [_stop(row) for row in tx.rows(_FIND_WAITING, seq=seq)])
+    waiting, reason = tx.rows(_FIND_WAITING, seq=seq), Reason.ERASED
+    move(tx, [make_move(row, State.SUPPRESSED, Cause.ERASED, reason=reason) for row in waiting])
     deliveries = tx.rows(_FIND_DELIVERIES, seq=seq, person=person.hash)
     if deliveries:
         tx.run_many(_WIPE, [{"seq": row.seq, **_cut_delivery(tx, row, person)} for row in deliveries])
@@ -118,11 +119,6 @@ def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Step:
         changed += tx.run(_CUT_EVENT, seq=seq, person=person.hash)
         tx.run(_CUT_ACTS, seq=seq, person=person.hash)
     return _Step(int(changed + len(deliveries) > 0), len(deliveries))
-
-
-def _stop(row: Row) -> Move:
-    was, state, reason = State(row.state), State.SUPPRESSED, Reason.ERASED
-    return Move(row.seq, row.route, row.provider, was, state, Cause.ERASED, row.attempts, reason)
 
 
 def _cut_delivery(tx: Tx, row: Row, person: Person) -> dict[str, Any]:

@@ -22,9 +22,8 @@ from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
 from app.observe.attempts import note_outcome, open_attempt_span, report_attempt, report_holds, report_outage
 from app.observe.tracing import Span
-from app.outbox.claim import Claim, claim_due, find_next_due
+from app.outbox.claim import Claim, claim_due, find_next_due, read_lane, save_lane
 from app.outbox.close import Ending, close_attempts
-from app.outbox.lanes import read_lane, save_lane
 from app.outbox.store import Job
 from app.outbox.values import LaneState
 from app.providers.base import OpenSender, Provider, Sender
