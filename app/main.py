@@ -104,6 +104,12 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     if store.was_missing:
         cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
         shared.log.warning("outbox.missing", place=str(store.path), cure=cure)
+    if (done := store.migration) is not None:
+        if done.copy is None:
+            shared.log.warning("outbox.migrated", from_schema=done.version, copy=None, detail=done.why_not)
+        else:
+            cure = "remove the copy once this release has proved itself: retention and erasing do not reach it"
+            shared.log.info("outbox.migrated", from_schema=done.version, copy=str(done.copy), cure=cure)
 
     def wake(provider: str) -> None:
         dispatcher.wake(provider)

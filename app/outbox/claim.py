@@ -27,7 +27,7 @@ from app.delivery.policy import (
     order_turns,
 )
 from app.delivery.transitions import Cause, Move
-from app.message.freeze import checksum, decode_message
+from app.message.freeze import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
 from app.outbox.holds import move_probes, read_standing
@@ -239,16 +239,6 @@ def _end(row: Row, end: End) -> Move:
 
 def _move(row: Row, state: State, cause: Cause, attempt: int, **more: Any) -> Move:
     return Move(row.seq, row.route, row.provider, State.PENDING, state, cause, attempt, **more)
-
-
-def thaw_message(data: bytes | None, expected: str | None) -> Message | None:
-    """Return the frozen message; None if it is not the one that was frozen."""
-    if data is None or checksum(data) != expected:
-        return None
-    try:
-        return decode_message(data)
-    except ValueError:  # sound bytes of a shape that this release cannot read
-        return None
 
 
 def _read_delivery(row: Row, message: Message) -> Delivery:

@@ -8,9 +8,9 @@ from typing import Any
 
 from app.delivery.policy import name_scopes
 from app.errors import StoreBroken
+from app.message.freeze import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
-from app.outbox.claim import thaw_message
 from app.outbox.holds import list_changes
 from app.outbox.move import read_timeline
 from app.outbox.people import hash_message_id, show_message_id

@@ -13,7 +13,7 @@ from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
 from app.outbox.store import Row, Store, Tx, first
-from app.outbox.values import Swept
+from app.outbox.values import SweepCounts
 from app.values.rate import RECIPIENT_GAP_MS
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
@@ -86,7 +86,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
     return by_ms
 
 
-async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> Swept:
+async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> SweepCounts:
     """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
 
     Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
@@ -100,7 +100,7 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
         others = await store.write(partial(resend_unknown, now=now))
         expired, resent = expired + some, resent + others
         more = max(some, others) == SWEEP_LIMIT
-    return Swept(expired, resent, lost)
+    return SweepCounts(expired, resent, lost)
 
 
 def expire_overdue(tx: Tx, now: int) -> int:

@@ -13,9 +13,6 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.values.path import Path, write_path
-from app.values.text import is_missing
-
 
 class Kind(StrEnum):
     """What a property is expected to be, as a note puts it."""
@@ -51,7 +48,9 @@ class Properties(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
 
-def list_properties(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, Kind, FieldInfo]]:
+def list_properties(
+    model: type[BaseModel], prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Kind, FieldInfo]]:
     """Yield every property of a model in its order, those of an object after the object."""
     for name, field in model.model_fields.items():
         path = (*prefix, field.alias or name)
@@ -69,9 +68,10 @@ def find_notes(model: type[BaseModel], payload: Mapping[str, Any]) -> tuple[str,
         kinds = {path: kind for path, kind, _ in list_properties(model)}
         notes = {}  # a property of several kinds has a fault for each of them
         for fault in error.errors(include_url=False, include_context=False):
-            path = next(path for depth in (2, 1) if (path := fault["loc"][:depth]) in kinds)
-            if not is_missing(fault["input"]):
-                notes[path] = f"`{write_path(path)}` is {_name_kind(fault['input'])}, not {kinds[path]}"
+            if fault["type"] == "invalid_key":  # one that is no text: JSON has none, a caller's dict may
+                continue
+            path = next(path for depth in (2, 1) if (path := tuple(map(str, fault["loc"][:depth]))) in kinds)
+            notes[path] = f"`{'.'.join(path)}` is {_name_kind(fault['input'])}, not {kinds[path]}"
         return tuple(notes.values())
     return ()
 

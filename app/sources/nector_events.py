@@ -25,7 +25,6 @@ from app.sources.kinds import (
     Text,
     list_properties,
 )
-from app.values.path import Path
 
 
 class Wallet(Properties):
@@ -126,6 +125,6 @@ class TierEvent(NectorEvent):
     tier: Text = None
 
 
-def list_places(kind: Kind) -> tuple[Path, ...]:
+def list_places(kind: Kind) -> tuple[tuple[str, ...], ...]:
     """Return where an event may say something of its customer, the first to count first."""
     return tuple(path for path, found, _ in list_properties(NectorEvent) if found is kind)

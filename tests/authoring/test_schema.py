@@ -113,6 +113,14 @@ def test_what_only_check_finds_is_told_apart(name: str, validator: jsonschema_rs
     assert validator.is_valid(read_data(CORPUS / f"{name}.yaml"))
 
 
+def test_an_examples_event_is_offered_likely_properties_and_may_hold_any(schema: dict[str, Any]) -> None:
+    event = schema["$defs"]["example"]["properties"]["event"]
+    assert {"user_mobile", "amount", "expire", "_id"} < event["properties"].keys()
+    assert event["properties"]["value"]["description"] == "The coupon's code."
+    assert event["properties"]["customer"]["properties"]["mobile"] == {"description": "A mobile number."}
+    assert jsonschema_rs.is_valid(event, {"theirs": [1], "amount": ["wrong"], "customer": 5})
+
+
 def test_topics_are_offered_in_both_spellings_and_others_may_be_written(schema: dict[str, Any]) -> None:
     event = schema["$defs"]["route"]["properties"]["event"]
     assert jsonschema_rs.is_valid(event, "my_own_trigger")

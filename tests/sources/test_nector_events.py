@@ -18,8 +18,9 @@ from app.values.number import SentFloat
         ("walletreward_create", {}, []),
         ("walletreward_create", {"amount": 100, "available": "1,250.00", "user_mobile": 9800000001}, []),
         ("walletreward_create", {"amount": SentFloat("1.50"), "user_name": "Riya", "theirs": [1]}, []),
-        ("walletreward_create", {"amount": None, "user_available": "", "balance": " ", "user_mobile": "N/A"}, []),
+        ("walletreward_create", {"amount": None, "user_available": "", "balance": " ", "user_mobile": ""}, []),
         ("walletreward_create", {"customer": {"country": {"code": "IN"}, "more": True}, "lead": None}, []),
+        ("walletreward_create", {"amount": "N/A"}, ["`amount` is a text, not a number"]),
         ("walletreward_create", {"amount": "many"}, ["`amount` is a text, not a number"]),
         ("walletreward_create", {"amount": True}, ["`amount` is true or false, not a number"]),
         (
@@ -33,6 +34,7 @@ from app.values.number import SentFloat
         ("coupon_create", {"expire": "soon", "offer": [1]}, ["`expire` is a text, not a date"]),
         ("coupon_create", {"expire": 1_790_000_000, "fiat_value": "200"}, []),
         ("lead_create", {"expire": "soon"}, []),  # of coupons
+        ("lead_create", {1: 2, "customer": {1: [], "id": []}}, ["`customer.id` is a list, not an id"]),  # of no JSON
         ("a trigger of their own", {"user_email": [], "amount": []}, ["`user_email` is a list, not a text"]),
         (
             "viptier_create",
@@ -45,7 +47,7 @@ from app.values.number import SentFloat
         ),
     ],
 )
-def test_what_is_of_another_kind_is_noted_by_its_name(topic: str, payload: dict[str, Any], notes: list[str]) -> None:
+def test_what_is_of_another_kind_is_noted_by_its_name(topic: str, payload: dict[Any, Any], notes: list[str]) -> None:
     assert list(find_notes(SOURCE.find_model(topic), payload)) == notes
 
 

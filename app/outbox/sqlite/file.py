@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,15 @@ from urllib.parse import quote
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreInUse
 from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.schema import KEYS_SINCE, add_functions, create_schema, migrate_schema, read_key, read_version
+from app.outbox.sqlite.schema import (
+    KEYS_SINCE,
+    add_functions,
+    create_schema,
+    find_outdated,
+    migrate_schema,
+    read_key,
+    read_version,
+)
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
 BUSY_TIMEOUT_MS = 3_000
@@ -66,11 +75,14 @@ def _list_traces(path: Path) -> list[Path]:
     return [path.with_name(f".{path.name}.made"), *(path.with_name(path.name + end) for end in _BESIDE)]
 
 
-def open_writing(path: Path, lock: ProcessLock) -> sqlite3.Connection:
+def open_writing(
+    path: Path, lock: ProcessLock, set_aside: Callable[[int], None] = lambda _version: None
+) -> sqlite3.Connection:
     """Check or create the database at `path` and return the one connection that may write it.
 
     Raises StoreBroken, and leaves the file as it is, if it is damaged, foreign or from a newer release; StoreInUse
-    if another process holds it locked. `lock` holds the name; it gets the file, too.
+    if another process holds it locked. `lock` holds the name; it gets the file, too. Before a file of an earlier schema
+    is changed, `set_aside` is given its version.
     """
     try:
         if not path.exists():
@@ -78,7 +90,7 @@ def open_writing(path: Path, lock: ProcessLock) -> sqlite3.Connection:
         lock.hold_file()
         _roll_back(path)
         check_file(path, lock)
-        return _open_checked(path)
+        return _open_checked(path, set_aside)
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         failure = explain_failure(error) or error
         if isinstance(failure, StoreBusy):
@@ -164,13 +176,15 @@ def _create_file(path: Path) -> None:
     flush_file(path.parent)
 
 
-def _open_checked(path: Path) -> sqlite3.Connection:
+def _open_checked(path: Path, set_aside: Callable[[int], None]) -> sqlite3.Connection:
     db = _connect(path, "rw")
     try:
         for setting in _SETTINGS:
             db.execute(setting).fetchall()
         _enter_wal(db)
-        migrate_schema(db)
+        if (version := find_outdated(db)) is not None:
+            set_aside(version)
+            migrate_schema(db)
     except BaseException:
         db.close()
         raise

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
+from app.outbox.sqlite.backup import Migration, set_aside
 from app.outbox.sqlite.file import (
     explain_failure,
     is_missing,
@@ -109,10 +110,12 @@ class SqliteStore:
         """Open or create the database at `path`."""
         path = self.path = prepare_place(path)
         self.was_missing = is_missing(path)
+        self.migration: Migration | None = None
+        self._clock = clock
         self._lock = ProcessLock(path)
         with ExitStack() as undo:
             undo.callback(self._lock.close)  # last, as POSIX wants it
-            db = open_writing(path, self._lock)
+            db = open_writing(path, self._lock, self._set_aside)
             undo.callback(db.close)
             self._reader = Reader(open_reading(path))
             undo.pop_all()
@@ -120,7 +123,6 @@ class SqliteStore:
         self._late_reader = LateReader(path)
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
-        self._clock = clock
         self._people_key = read_key(db)
         self._writer = Writer(db, reserve, self._begin, queue_limit, watch=self._lock.watch)
 
@@ -161,6 +163,9 @@ class SqliteStore:
         await self._late_reader.close()
         await self._writer.close()
         self._lock.close()
+
+    def _set_aside(self, version: int) -> None:
+        self.migration = set_aside(self.path, version, self._clock())
 
     def _begin(self, db: sqlite3.Connection) -> SqliteTx:
         return SqliteTx(db, self._clock(), self._people_key)
