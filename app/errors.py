@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class RelayError(Exception):
@@ -79,3 +80,13 @@ class Refusal:
 
     http_status: int
     detail: str
+
+
+class Mistake(StrEnum):
+    """Why a secret, a token or a signature does not fit."""
+
+    MISSING = "missing"
+    PLAIN = "plain"  # the secret itself, where its hash is wanted
+    MALFORMED = "malformed"
+    OTHER = "other"
+    UNSET = "unset"  # nothing to compare with: the relay was given none

@@ -19,7 +19,7 @@ from app.api import health, webhooks
 from app.api.errors import show_errors
 from app.api.guard import PATH, RECEIPT, Admission, Guard
 from app.clock import read_clock, read_uptime
-from app.errors import ConfigError
+from app.errors import ConfigError, Mistake
 from app.ids import new_uuid7
 from app.mapping.problems import Problem
 from app.observe.logs import Log, configure_logs
@@ -36,7 +36,6 @@ from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
 from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
-from app.sources.signature import Mistake
 
 OnDead = Callable[[BaseException], None]
 
@@ -105,6 +104,12 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     if store.was_missing:
         cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
         shared.log.warning("outbox.missing", place=str(store.path), cure=cure)
+    if (done := store.migration) is not None:
+        if done.copy is None:
+            shared.log.warning("outbox.migrated", from_schema=done.version, copy=None, detail=done.why_not)
+        else:
+            cure = "remove the copy once this release has proved itself: retention and erasing do not reach it"
+            shared.log.info("outbox.migrated", from_schema=done.version, copy=str(done.copy), cure=cure)
 
     def wake(provider: str) -> None:
         dispatcher.wake(provider)
@@ -127,7 +132,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     def build_ops() -> Iterable[APIRouter]:
         from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
 
-        yield ops.build_router(context, dispatcher, rules)
+        yield ops.build_router(context, dispatcher.wake_all, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 
@@ -190,7 +195,7 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     @late.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
         described = get_openapi(title=app.title, version=app.version, routes=[*app.routes, *late.routes])
-        return JSONResponse({**described, "paths": {**webhooks.DESCRIBED, **described["paths"]}})
+        return JSONResponse(webhooks.add_description(described))
 
     @late.get("/docs", include_in_schema=False)
     async def show_docs() -> HTMLResponse:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from app.observe.metrics import Metrics
 from app.outbox.sqlite.file import open_writing
 from app.outbox.sqlite.lock import ProcessLock
 from app.settings import RETENTIONS, Settings, read_settings
-from app.sources.nector import parse_body
+from app.sources.body import parse_body
 from app.values.duration import parse_duration
 from app.values.text import write_scalar, write_value
 from tests.deploy.monitoring import read_alerts
@@ -67,16 +68,27 @@ def list_first_names(page: Path, title: str) -> list[str]:
 # -- commands, targets, files, links --------------------------------------------------------------
 
 
-def find_wrong_commands(text: str) -> list[str]:
+@cache
+def build_group() -> TyperGroup:
     group = typer.main.get_command(build_commands([]))
     assert isinstance(group, TyperGroup)
+    return group
+
+
+@cache
+def list_tests() -> frozenset[str]:
+    texts = (path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    return frozenset(name for text in texts for name in re.findall(r"def (test_\w+)", text))
+
+
+def find_wrong_commands(text: str) -> list[str]:
     wrong = []
     for code in read_code(text):
         for name, rest in re.findall(r"\bnector-relay ([a-z][a-z-]*)([^#|&;]*)", code):
             if name not in COMMANDS:
                 wrong.append(name)
                 continue
-            known = {option for parameter in group.commands[name].params for option in parameter.opts}
+            known = {option for parameter in build_group().commands[name].params for option in parameter.opts}
             wrong += [f"{name} {option}" for option in re.findall(r"--[a-z-]+", rest) if option not in known]
     return wrong
 
@@ -97,10 +109,7 @@ def find_wrong_files(text: str) -> list[str]:
 
 
 def find_missing_tests(text: str) -> list[str]:
-    there = {
-        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
-    }
-    return [code for code in read_code(text) if re.fullmatch(r"test_\w+", code) and code not in there]
+    return [code for code in read_code(text) if re.fullmatch(r"test_\w+", code) and code not in list_tests()]
 
 
 def find_broken_links(page: Path, text: str) -> list[str]:

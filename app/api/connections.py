@@ -6,13 +6,12 @@ uvicorn's protocol parses and answers; this one stops reading what is too much, 
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from itertools import chain
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api.errors import problem, unavailable
 from app.observe.logs import Log
+from app.values.address import Network
 
 MOST_HEADERS = 100
 LONGEST_HEADERS = 16_384
@@ -30,8 +30,6 @@ HEAD_SPARE = 64  # what stands around the headers in a head: the method, the ver
 FRAMING_SHARE = 8  # how many bytes of chunk sizes and extensions may come for each byte of a body
 SMALL_PART = 4_096  # of a body: not worth to wake anybody for, before the body ends
 LONGEST_DROPPED = 1_048_576  # of a body that nobody wants: a client may read its answer only when all is sent
-MOST_CONNECTIONS = 4_096  # 28 KiB of head each: 115 MB when strangers have taken all of them
-MOST_FILES = 65_536  # some containers allow 2^30
 SAY_EVERY_S = 60.0
 # How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
 HEAD, BODY, WHOLE, IDLE, ENDING = range(5)
@@ -57,35 +55,13 @@ class Limits:
     idle_s: float = 80.0  # uvicorn closes it sooner
 
 
-def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
-    """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
-    kept = max(files // 4, min(files // 2, 512))
-    connections = max(min(files - kept, MOST_CONNECTIONS), 16)
-    return Limits(connections, connections // 4, idle_s=keep_alive_s + 5)
-
-
-def raise_file_limit() -> int:
-    """Let this process open as many files as it may, within reason; return how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if 0 <= soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
-
-
 class Gate:
     """Every open connection, and those among them, oldest first, that have no whole request to be answered.
 
     `note` is told why a connection was ended. Nothing is limited per address for peers in the `trusted` networks.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        log: Log,
-        note: Callable[[str], None],
-        trusted: Iterable[IPv4Network | IPv6Network] = (),
-    ) -> None:
+    def __init__(self, limits: Limits, log: Log, note: Callable[[str], None], trusted: Iterable[Network] = ()) -> None:
         self.stopping = False
         self._limits, self._log, self._note, self._trusted = limits, log, note, tuple(trusted)
         self._within_s = (limits.head_s, limits.body_s, limits.blocked_s, limits.idle_s, limits.ending_s)  # by phase
@@ -339,8 +315,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self.phase, self.since = HEAD, self.loop.time()
-        self._names = self._size = 0
-        self._spare = LONGEST_HEADERS + HEAD_SPARE
+        self._names, self._size, self._spare = 0, 0, LONGEST_HEADERS + HEAD_SPARE
 
     def _wait_in(self, phase: int) -> None:
         self.phase, self.since, self._unread = phase, self.loop.time(), sys.maxsize

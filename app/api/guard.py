@@ -16,15 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import RETRY_AFTER_S, BodyRefused, problem, unauthorised, unavailable
 from app.clock import Clock
+from app.errors import Mistake
 from app.observe.logs import LineLimit, Log
 from app.observe.metrics import FORGED, OTHER, Metrics
 from app.providers.base import Provider
 from app.settings import Settings
-from app.sources.signature import Mistake, find_secret_mistake
+from app.sources import SOURCE
 from app.values.address import find_client, name_customer
 
 WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
-PATH = "/webhooks/nector"
+PATH = f"/webhooks/{SOURCE.name}"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
 # More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
@@ -47,16 +48,14 @@ class Stray(StrEnum):
 
 
 CURES: Mapping[tuple[str, Mistake | Stray], str] = {
-    (WEBHOOK, Mistake.MISSING): "no x-nector-webhook-secret: set it in Nector's dashboard, let proxies pass it on",
-    (WEBHOOK, Mistake.PLAIN): "the secret itself came: send its SHA-256 in hex, as Nector does",
-    (WEBHOOK, Mistake.OTHER): "another secret's hash: put that of Nector's dashboard into RELAY_NECTOR_SECRETS",
+    **{(WEBHOOK, mistake): cure for mistake, cure in SOURCE.cures.items()},
     (OPS, Mistake.MISSING): "send Authorization: Bearer and the value of RELAY_ADMIN_TOKEN",
     (OPS, Mistake.OTHER): "the token is not the RELAY_ADMIN_TOKEN that the relay was started with",
     (RECEIPT, Mistake.MISSING): "no signature or token: set it up at the provider, let proxies pass it on",
     (RECEIPT, Mistake.MALFORMED): "the signature is not written as the YAML says (webhook_signature)",
     (RECEIPT, Mistake.OTHER): "another secret or token: compare the YAML's with the provider's dashboard",
     (RECEIPT, Mistake.UNSET): "the YAML has no webhook_secret or webhook_token for it, so nothing can be believed",
-    (WEBHOOK, Stray.PATH): "the path is /webhooks/nector, all small: mend the URL in Nector's dashboard",
+    (WEBHOOK, Stray.PATH): f"the path is {PATH}, all small: mend the URL in {SOURCE.title}'s dashboard",
     (RECEIPT, Stray.PATH): "the path is /webhooks/NAME, with a name under providers: in the YAML",
     (WEBHOOK, Stray.METHOD): "an event comes by POST",
     (RECEIPT, Stray.METHOD): "a receipt comes by POST",
@@ -67,7 +66,7 @@ CURES: Mapping[tuple[str, Mistake | Stray], str] = {
     **dict.fromkeys(((kind, Stray.BUSY) for kind in (WEBHOOK, RECEIPT)), "much came at once; the sender tries again"),
 }
 """What can be wrong on which kind of path, and what helps."""
-_OUR_WORDS = frozenset({"webhook", "webhooks", "nector"})
+_OUR_WORDS = frozenset({"webhook", "webhooks", SOURCE.name})
 _PROBES = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 
@@ -176,7 +175,7 @@ class Admission:
         if scope["method"] != "POST":
             return self._answer_other(scope, WEBHOOK)
         if self._secrets:
-            mistake = find_secret_mistake(find_header(scope, b"x-nector-webhook-secret"), self._secrets)
+            mistake = SOURCE.find_mistake(read_headers(scope), self._secrets)
             if mistake is not None:
                 self.metrics.events.labels(OTHER, "unauthorised").inc()
                 return self.refuse(scope, WEBHOOK, mistake)
@@ -206,7 +205,7 @@ class Admission:
         """Return the answer to a path that is none; a webhook's that is misspelt is told of."""
         asked = re.sub("/+", "/", scope["path"].lower().rstrip("/"))
         if asked.startswith("/webhook"):
-            self.note(scope, WEBHOOK if asked.endswith("nector") else RECEIPT, Stray.PATH)
+            self.note(scope, WEBHOOK if asked.endswith(SOURCE.name) else RECEIPT, Stray.PATH)
         return problem(404, detail)
 
     def _check_ops(self, scope: Scope) -> Pass | Response:

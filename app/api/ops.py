@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,6 @@ from app.outbox.read import count_reasons, list_deliveries, read_delivery
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
-from app.relay.dispatcher import Dispatcher
 from app.relay.reload import Rules
 from app.values.instant import format_instant
 
@@ -59,12 +58,12 @@ class HoldOrder(BaseModel, extra="forbid"):
     reason: str = Field(default=Reason.BY_HAND.value, max_length=200)
 
 
-def build_router(context: Context, dispatcher: Dispatcher, rules: Rules) -> APIRouter:
-    """Return the paths about deliveries, holds and the YAML."""
+def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -> APIRouter:
+    """Return the paths about deliveries, holds and the YAML. `wake_all` tells every lane that something may be due."""
     router = APIRouter(responses=PROBLEMS)
     _add_deliveries(router, context, rules.name)
-    _add_retries(router, context, dispatcher)
-    _add_holds(router, context, dispatcher)
+    _add_retries(router, context, wake_all)
+    _add_holds(router, context, wake_all)
 
     @router.post("/reload", summary="Read the YAML again")
     async def reload() -> Response:
@@ -102,7 +101,7 @@ def _add_deliveries(router: APIRouter, context: Context, config_name: str) -> No
         return JSONResponse({**row, "config": where})
 
 
-def _add_retries(router: APIRouter, context: Context, dispatcher: Dispatcher) -> None:
+def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
     async def retry(ids: Sequence[str], *, careful: bool = False) -> tuple[Sequence[str], Mapping[str, str]]:
         """Return the deliveries that will be sent again, and why the others will not.
 
@@ -111,7 +110,7 @@ def _add_retries(router: APIRouter, context: Context, dispatcher: Dispatcher) ->
         retried = await context.outbox.write(partial(retry_deliveries, ids=ids, careful=careful))
         skipped = await context.outbox.read(partial(explain_retry, ids=set(ids).difference(retried)))
         context.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
-        dispatcher.wake_all()
+        wake_all()
         return retried, skipped
 
     @router.post("/deliveries/retry", summary="Send deliveries again as they are")
@@ -152,7 +151,7 @@ async def _list_pages(context: Context, order: RetryOrder) -> AsyncIterator[Sequ
             return
 
 
-def _add_holds(router: APIRouter, context: Context, dispatcher: Dispatcher) -> None:
+def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
     outbox, log = context.outbox, context.log
 
     @router.get("/holds", summary="What is stopped, and why")
@@ -174,7 +173,7 @@ def _add_holds(router: APIRouter, context: Context, dispatcher: Dispatcher) -> N
         if not await outbox.write(partial(release_hold, scope=scope)):
             return problem(404, "there is no such hold")
         log.warning("hold.released", scope=scope, by="ops")
-        dispatcher.wake_all()
+        wake_all()
         return Response(status_code=204)
 
 

@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.delivery.replay import Entry, read_bound
 from app.errors import Refusal, StoreError
+from app.outbox.values import EventQuery
 from app.relay.context import Context
-from app.relay.replay import Planned, Replayed, Wanted, apply_plan, make_plan
+from app.relay.replay import Planned, Replayed, apply_plan, make_plan
 from app.values.instant import format_instant
 
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
@@ -64,7 +65,9 @@ async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | 
         since, until = (_read_bound(name, getattr(order, name), context) for name in ("since", "until"))
     except ValueError as error:
         return Refusal(422, str(error))
-    return await make_plan(context, Wanted(order.events, order.topic, order.state, order.route, since, until))
+    return await make_plan(
+        context, EventQuery(order.events or None, order.topic, order.state, order.route, since, until)
+    )
 
 
 def _read_bound(name: str, text: str | None, context: Context) -> int | None:

@@ -13,12 +13,16 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.delivery.replay import read_bound
 from app.errors import StoreError
-from app.message.person import NOTE
 from app.outbox.report import read_ledger, sum_rows
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.relay.context import Context
 from app.values.duration import format_duration, parse_duration
 from app.values.instant import format_instant
+
+NOTE = (
+    "acted and ordered count messages whose customer did that within the window after the message was accepted: "
+    "a correlation, not proof that the message brought it about"
+)
 
 
 class ReportQuery(BaseModel, extra="forbid"):

@@ -1,4 +1,4 @@
-"""`POST /webhooks/nector` and `POST /webhooks/{provider}`: what a source and a provider are answered."""
+"""`POST /webhooks/NAME`: what a source and a provider are answered."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic.json_schema import models_json_schema
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -21,10 +22,27 @@ from app.observe.tracing import Span
 from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal
 from app.relay.receipts import accept_receipts, answer_challenge
+from app.sources import SOURCE
 
-DESCRIBED: Mapping[str, Any] = {
-    PATH: {"post": {"summary": "Take one Nector webhook", "responses": {"202": {"description": "Taken"}}}}
-}
+
+def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what FastAPI says of its paths with that of the source's: a body is one of the source's models."""
+    models = list(dict.fromkeys(SOURCE.find_model(topic) for topic in SOURCE.topics))
+    references, schemas = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    body = {"application/json": {"schema": {"anyOf": [*references.values()]}}}
+    post = {
+        "summary": f"Take one {SOURCE.title} webhook",
+        "requestBody": {"required": True, "content": body},
+        "responses": {"202": {"description": "Taken"}},
+    }
+    components = described.get("components", {})
+    return {
+        **described,
+        "paths": {PATH: {"post": post}, **described["paths"]},
+        "components": {**components, "schemas": {**components.get("schemas", {}), **schemas["$defs"]}},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +97,7 @@ async def _take(shared: Shared, take: Take, request: Request, headers: Mapping[s
         shared.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
     if isinstance(answer, Answer):
-        topic = topic_label(headers.get("x-nector-topic", ""))
+        topic = topic_label(SOURCE.read_topic(headers))
         span.note({"relay.event_id": answer.event_id, "relay.topic": topic, "relay.result": answer.status})
     return _show(answer)
 

@@ -14,6 +14,7 @@ from app.mapping.rules import Config, Hit, Route, match_route
 from app.message.render import render_message
 from app.model.event import Event
 from app.model.message import Message
+from app.sources import SOURCE
 
 Recorded = Mapping[str, Sequence[Mapping[str, Any]]]
 """By topic: events with invented values."""
@@ -52,7 +53,7 @@ def write_recorded(recorded: Recorded) -> str:
 
 
 def _expect(route: Route, payload: Mapping[str, Any], config: Config, now: int) -> dict[str, Any]:
-    event = Event("example", "nector", route.topic, None, b"", payload, now)
+    event = Event("example", SOURCE.name, route.topic, None, b"", payload, now)
     if not isinstance(match_route(route, event), Hit):
         return {"hits": False}
     message = render_message(route, event, config.store)

@@ -21,6 +21,7 @@ from app.message.render import Unrendered, compute_deadline, compute_dedup_key, 
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Message
+from app.sources import SOURCE
 from app.values.instant import format_instant
 from app.values.number import read_decimal
 from app.values.path import look_up, read_path
@@ -59,7 +60,7 @@ def judge_recorded(config: Config, recorded: Mapping[str, Sequence[Mapping[str, 
         seen: Counter[str] = Counter()
         events = recorded.get(route.topic, ())
         for payload in events:
-            event = Event("recorded", "nector", route.topic, None, b"", payload, now)
+            event = Event("recorded", SOURCE.name, route.topic, None, b"", payload, now)
             match _render_example(route, event, config):
                 case Unrendered(reason=reason, detail=detail):
                     seen[f"be dead with {reason}: {detail}"] += 1
@@ -82,7 +83,7 @@ def _run_example(
     new_id: Callable[[int], str],
 ) -> ExampleResult:
     body = json.dumps(example.event, default=str).encode()
-    event = Event(new_id(now), "nector", route.topic, None, body, example.event, now)
+    event = Event(new_id(now), SOURCE.name, route.topic, None, body, example.event, now)
     came_to = _render_example(route, event, config)
     which = f'example {number} of route "{route.name}"'
     texts = [f"{which}: {text}" for text in _compare(route, example, came_to, templates)]

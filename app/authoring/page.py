@@ -98,11 +98,12 @@ def _draw_route(previews: Sequence[Preview]) -> str:
 
 def _draw_preview(preview: Preview) -> str:
     parts = [f"<h3>{escape(preview.title)}</h3>"]
+    notes = f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in preview.notes)}</ul>'
     if preview.miss:
         parts.append(f'<p class="miss">does not hit the route: {escape(preview.miss)}</p>')
     if preview.fault:  # what ails a message that nobody asked for is no fault
         told = [] if preview.miss else [f'<p class="fault">not sent: {escape(preview.fault)}</p>']
-        return "\n".join([*parts, *told])
+        return "\n".join([*parts, *told, *([notes] if preview.notes else [])])
     parts[0] = f"<h3>{escape(f'{preview.title} · to {preview.recipient}, read {preview.reading}')}</h3>"
     missed = " missed" if preview.miss else ""
     if preview.filled is None or preview.template is None:
@@ -111,8 +112,7 @@ def _draw_preview(preview: Preview) -> str:
         parts.append(_draw_chat(f'<div class="text" dir="auto">{values}</div>', missed))
     else:
         parts.append(_draw_chat(_draw_message(preview.filled, preview.template), missed))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in preview.notes)
-    return "\n".join([*parts, f'<ul class="notes">{notes}</ul>'])
+    return "\n".join([*parts, notes])
 
 
 def _draw_chat(message: str, missed: str) -> str:

@@ -31,7 +31,8 @@ class Preview:
     """One event's message on one route.
 
     `filled` is None where templates.yaml does not hold the text, or nothing is sent; then `fault` says why.
-    `miss` says why the event does not hit the route, "" if it does. `notes` say what was done to the values.
+    `miss` says why the event does not hit the route, "" if it does. `notes` say which of its properties are of another
+    kind than usual, and what was done to the values.
     """
 
     route: Route
@@ -61,7 +62,7 @@ def preview_message(route: Route, event: Event, store: Store, templates: Templat
     fault = next((each for each in (message, deadline) if isinstance(each, Unrendered)), None)
     if fault is not None or isinstance(message, Unrendered):
         why = f"{fault.reason.value} ({fault.detail})" if fault else ""
-        return Preview(route, title, template, fault=why, miss=miss)
+        return Preview(route, title, template, fault=why, miss=miss, notes=event.notes)
     filled = None if template is None else show_message(template, message)
     return Preview(
         route=route,
@@ -72,14 +73,15 @@ def preview_message(route: Route, event: Event, store: Store, templates: Templat
         variables=message.variables,
         filled=filled,
         miss=miss,
-        notes=tuple(_list_notes(route, event, store, message, filled)),
+        notes=(*event.notes, *_list_notes(route, event, store, message, filled)),
     )
 
 
 def print_preview(preview: Preview) -> str:
     """Return a preview as plain text, the same for the same YAML: it is kept beside the YAML and reviewed with it."""
+    notes = [f"note: {note}" for note in preview.notes]
     if preview.fault:
-        return f"not sent: {preview.fault}"
+        return "\n".join([f"not sent: {preview.fault}", *notes])
     lines = [f"this event does not hit the route ({preview.miss}); if it did:"] if preview.miss else []
     lines.append(f"to {preview.recipient}, read {preview.reading}")
     if preview.filled is None:
@@ -89,7 +91,7 @@ def print_preview(preview: Preview) -> str:
         ]
     else:
         lines.append(print_message(preview.filled))
-    return "\n".join([*lines, *(f"note: {note}" for note in preview.notes)])
+    return "\n".join([*lines, *notes])
 
 
 def _list_notes(

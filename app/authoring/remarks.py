@@ -9,7 +9,7 @@ from typing import Any
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.filters import find_usual_currency
 from app.mapping.rules import Route, Store
-from app.message.recipient import Recipient, find_recipient
+from app.message.recipient import Recipient, find_recipient, read_person
 from app.model.event import Event
 from app.values.instant import is_whole_day
 from app.values.path import Path, look_up, write_path
@@ -20,7 +20,7 @@ _CURRENCIES = ("presentment_currency", "currency", "currency_code")
 
 def describe_reading(route: Route, event: Event, store: Store) -> str:
     """Return by which country the recipient's number was read; "" where there is none."""
-    found = find_recipient(event.payload, store, route.recipient.number, route.recipient.country)
+    found = find_recipient(event.payload, read_person(event), store, route.recipient.number, route.recipient.country)
     if not isinstance(found, Recipient):
         return ""
     return f"as one of {found.country} (`{found.named or 'store.country'}`)" if found.country else "by its own code"

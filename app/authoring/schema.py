@@ -12,7 +12,8 @@ from pydantic.json_schema import models_json_schema
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import FileFields
 from app.model.delivery import Reason
-from app.sources.nector import TOPICS
+from app.sources import SOURCE
+from app.sources.kinds import list_properties
 
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may
 _NAME = {"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
@@ -33,7 +34,8 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     del definitions[_ANYTHING], definitions["Reason"]  # an example knows the few that an event can lead to
     for part in (file, *definitions.values()):
         part["properties"] = {key: _add_hints(key, value) for key, value in part["properties"].items()}
-    # Open: triggers called through Nector's API may send any topic.
+    definitions["ExampleFields"]["properties"]["event"]["properties"] = _list_event()
+    # Open: triggers of a merchant's own may send any topic.
     topic = definitions["RouteFields"]["properties"]["event"]
     topics = [_list_words(_list_topics()), {"type": "string", "minLength": 1}]
     definitions["RouteFields"]["properties"]["event"] = {"description": topic["description"], "anyOf": topics}
@@ -42,7 +44,7 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
         definitions[reference]["properties"]["type"] = {"const": name, "description": "The provider's type."}
     file["properties"]["providers"] |= {
         "additionalProperties": {"oneOf": [{"$ref": reference} for reference in references.values()]},
-        "propertyNames": {**_NAME, "not": {"const": "nector"}},
+        "propertyNames": {**_NAME, "not": {"const": SOURCE.name}},
         "minProperties": 1,
     }
     file["properties"]["routes"] |= {"propertyNames": _NAME, "minProperties": 1}
@@ -58,13 +60,27 @@ def _name(model: str) -> str:
 
 
 def _list_topics() -> dict[str, str]:
-    """Return the topics, each with what it tells; the one of two spellings beside the other."""
-    topics = {}
-    for topic, told in TOPICS.items():
-        topics[topic] = told
-        if topic == "wallettrasaction_update":
-            topics["wallettransaction_update"] = f"The same as {topic}."
+    """Return the topics, each with what it tells; beside it its other spellings (names on a screen have blanks)."""
+    topics: dict[str, str] = {}
+    for topic, told in SOURCE.topics.items():
+        others = [other for other, one in SOURCE.spellings.items() if one == topic and " " not in other]
+        topics |= {topic: told, **dict.fromkeys(others, f"The same as {topic}.")}
     return topics
+
+
+def _list_event() -> dict[str, Any]:
+    """Return the properties that some event may well hold; no kind, for an example may show what a wrong one does."""
+    whole: dict[str, Any] = {"properties": {}}
+    for topic in SOURCE.topics:
+        for path, kind, field in list_properties(SOURCE.find_model(topic)):
+            *parents, last = path
+            place = whole
+            for parent in parents:
+                place = place["properties"][parent]
+            told = field.description or f"{kind.capitalize()}."
+            place.setdefault("properties", {}).setdefault(last, {"description": told})
+    properties: dict[str, Any] = whole["properties"]
+    return properties
 
 
 def _add_hints(key: str, described: Mapping[str, Any]) -> dict[str, Any]:

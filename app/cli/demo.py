@@ -18,8 +18,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.cli.demo_events import DemoEvent, make_events, sign_event
-from app.cli.demo_relay import DemoRelay, Journey, start_relay
+from app.cli.demo_events import make_events, sign_event
+from app.cli.demo_relay import DemoEvent, DemoRelay, Journey, start_relay
 from app.cli.mapping.sources import read_config
 from app.cli.ops.report import print_report
 from app.cli.sandbox import make_settings

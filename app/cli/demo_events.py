@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from app.cli.demo_relay import DemoEvent
 from app.cli.mapping.sources import make_event
 from app.clock import read_clock
 from app.errors import ConfigError
@@ -20,22 +18,10 @@ from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message, show_message
 from app.message.render import render_message
 from app.model.message import Message
+from app.sources.nector import NUMBER_PATHS, write_headers
 
 FIRST_NUMBER = 9_800_000_000  # 98000 00000 to 99: example numbers
 _DATE = re.compile(r"^(\d{4})(-\d\d-\d\d.*)$")
-_MOBILE_PATHS = (("user_mobile",), ("mobile",), ("customer", "mobile"), ("lead", "mobile"))
-
-
-@dataclass(frozen=True, slots=True)
-class DemoEvent:
-    """One webhook to post, and the text its customer should see."""
-
-    route: str
-    provider: str
-    topic: str
-    delivery_id: str
-    body: bytes
-    expected_text: str
 
 
 def make_events(config: Config, templates: Templates) -> list[DemoEvent]:
@@ -44,19 +30,8 @@ def make_events(config: Config, templates: Templates) -> list[DemoEvent]:
 
 
 def sign_event(event: DemoEvent, secret: str) -> dict[str, str]:
-    """Return the headers that Nector sends with a webhook."""
-    now = read_clock()
-    return {
-        "content-type": "application/json",
-        "x-source": "unix",
-        "x-nector-topic": event.topic,
-        "x-nector-delivery-id": event.delivery_id,
-        "x-nector-timestamp": str(now // 1000),
-        "x-nector-webhook-secret-algo": "sha256",
-        "x-nector-webhook-secret": hashlib.sha256(secret.encode()).hexdigest(),
-        "x-nector-webhook-hmac-algo": "sha256",
-        "x-nector-webhook-hmac": hmac.new(secret.encode(), event.body, "sha256").hexdigest(),
-    }
+    """Return the headers of an event's webhook."""
+    return write_headers(event.topic, event.delivery_id, event.body, secret, read_clock())
 
 
 def _make_event(route: Route, number: int, config: Config, templates: Templates) -> DemoEvent:
@@ -96,7 +71,7 @@ def _bring_forward(value: Any, today: date) -> Any:
 def _give_number(payload: dict[str, Any], number: str) -> dict[str, Any]:
     """Return the payload with this mobile wherever it has one."""
     changed = copy.deepcopy(payload)
-    for *parents, last in _MOBILE_PATHS:
+    for *parents, last in NUMBER_PATHS:
         place: Any = changed
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None

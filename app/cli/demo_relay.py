@@ -18,14 +18,26 @@ from typing import Any
 
 import httpx2
 
-from app.cli.demo_events import DemoEvent
 from app.errors import RelayError
 from app.settings import read_environment
+from app.sources import SOURCE
 
 START_S = 20.0
 STOP_S = 10.0
 LOOK_EVERY_S = 0.02
 ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo
+
+
+@dataclass(frozen=True, slots=True)
+class DemoEvent:
+    """One webhook to post, and the text its customer should see."""
+
+    route: str
+    provider: str
+    topic: str
+    delivery_id: str
+    body: bytes
+    expected_text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ class DemoRelay:
         """Post an event and follow its route's delivery until the handset has it, or `longest_s` are over."""
         client = self._open_client()
         posted_at, started = time.time(), time.perf_counter()
-        answer = await client.post(f"{self.url}/webhooks/nector", content=event.body, headers=dict(headers))
+        answer = await client.post(f"{self.url}/webhooks/{SOURCE.name}", content=event.body, headers=dict(headers))
         answered_ms = round((time.perf_counter() - started) * 1000)
         if answer.status_code != 202:  # noqa: PLR2004  # the status itself is the clearest name
             raise RelayError(f"{event.route}: the relay answered {answer.status_code}: {answer.text}")

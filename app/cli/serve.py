@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -18,7 +19,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from app.api.connections import Connection, Gate, derive_limits, raise_file_limit
+from app.api.connections import Connection, Gate, Limits
 from app.errors import RelayError, StoreError
 from app.main import create_app
 from app.relay.relay import Relay
@@ -28,6 +29,8 @@ from app.settings import Settings, read_environment, read_settings
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
 OPEN_REQUESTS_MS = 3_000
 ANSWERING_S = 0.3
+MOST_CONNECTIONS = 4_096  # 28 KiB of head each: 115 MB when strangers have taken all of them
+MOST_FILES = 65_536  # some containers allow 2^30
 WAITING = 4_096  # connections that are not accepted yet; the kernel may allow fewer (net.core.somaxconn)
 
 
@@ -192,3 +195,19 @@ def open_listener(host: str, port: int) -> socket.socket:
     listener.listen(WAITING)
     listener.set_inheritable(True)
     return listener
+
+
+def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
+    """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
+    kept = max(files // 4, min(files // 2, 512))
+    connections = max(min(files - kept, MOST_CONNECTIONS), 16)
+    return Limits(connections, connections // 4, idle_s=keep_alive_s + 5)
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may, within reason; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if 0 <= soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most

@@ -14,11 +14,11 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
 from app.model.event import Event
-from app.sources.nector import KNOWN_PROPERTIES, TOPICS
+from app.sources import SOURCE
 from app.values.path import list_paths
 
 # What an event may hold though it is not known of its topic.
-_ANYWHERE = frozenset({"name", "customer", "lead"}).union(*KNOWN_PROPERTIES.values())
+_ANYWHERE = frozenset({"name", "customer", "lead"}).union(*SOURCE.properties.values())
 # Two rewards of 100 coins are two.
 _NOT_UNIQUE = frozenset({"amount"})
 
@@ -34,7 +34,7 @@ def check_routes(
     """Report what is wrong with routes that are each well written. `listed` and `recorded`: see parse_config."""
     seen: dict[tuple[Any, ...], Route] = {}
     for route in routes:
-        known = {*KNOWN_PROPERTIES.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
+        known = {*SOURCE.properties.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
         shown = {key for example in route.examples for key in list_paths(example.event)}
         _check_slips(_list_sources(route, findings), known | shown | _ANYWHERE, store.timezone, findings)
         _check_topic(route, findings)
@@ -98,23 +98,23 @@ def _text(expression: Expression | None) -> str | None:
 
 
 def _check_topic(route: Route, findings: Findings) -> None:
-    if route.topic not in TOPICS:
-        hint = ask_similar(route.topic, TOPICS, "fine for a trigger of your own; check its spelling")
+    if route.topic not in SOURCE.topics:
+        hint = ask_similar(route.topic, SOURCE.topics, "fine for a trigger of your own; check its spelling")
         path: Path = ("routes", route.name, "event")
-        findings.warn(path, f'"{route.topic}" is not in Nector\'s list of topics', hint)
+        findings.warn(path, f'"{route.topic}" is not in {SOURCE.title}\'s list of topics', hint)
 
 
 def _check_reachable(route: Route, findings: Findings) -> None:
     """A condition that reads nothing of the event is the same for every event."""
     if route.when is None or route.when.names:
         return
-    if not isinstance(match_route(route, Event("", "nector", route.topic, None, b"{}", {}, 0)), Hit):
+    if not isinstance(match_route(route, Event("", SOURCE.name, route.topic, None, b"{}", {}, 0)), Hit):
         hint = "remove the route, or use mode: shadow to watch it"
         findings.error(("routes", route.name, "when"), f'route "{route.name}" can never be hit', hint)
 
 
 def _check_constants(route: Route, findings: Findings) -> None:
-    """A recipient or a `dedup_by` that is the same for everybody is never what was meant."""
+    """Report a recipient or a `dedup_by` that is the same for everybody: it is never what was meant."""
     if route.recipient.number is not None and not route.recipient.number.names:
         at = ("routes", route.name, "recipient")
         where = at if at in findings.document.places else ("defaults", "recipient")
@@ -139,15 +139,16 @@ def _check_properties(
                 cure = f"is written {{text: {name}}}" if is_whole else f'stands in quotes: "{name}"'
                 findings.warn(path, f'"{name}" is read as a property of the event', f"a fixed text {cure}")
                 continue
+            unknown = f'"{name}" is not a property known from {SOURCE.title}'
             similar = find_similar(name, known, cutoff=0.85)
             hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
             if is_recorded:
                 findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
             elif similar is not None:
-                findings.warn(path, f'"{name}" is not a property known from Nector', hint)
+                findings.warn(path, unknown, hint)
             elif known and path[-1] in {"valid_until", "dedup_by"} and name not in expression.preferred:
                 # Anything else may be missing and is seen at once; this would make every single message dead.
-                findings.warn(path, f'"{name}" is not a property known from Nector: without it nothing is sent', hint)
+                findings.warn(path, f"{unknown}: without it nothing is sent", hint)
 
 
 def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
@@ -245,7 +246,7 @@ def _check_variables(route: Route, template: Template, findings: Findings) -> No
 
 
 def _check_places(route: Route, template: Template, needed: Sequence[str], wants: str, findings: Findings) -> None:
-    """Variables by position: as many as the template has, and none where another of that name belongs."""
+    """Report variables by position that are too few or too many, or stand where another of that name belongs."""
     path: Path = ("routes", route.name, "variables")
     count = len(route.variables)
     if not len(needed) <= count <= len(template.variables):

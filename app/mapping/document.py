@@ -12,22 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionEndEvent,
-    CollectionStartEvent,
-    DocumentEndEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    StreamEndEvent,
-    StreamStartEvent,
-)
 
 from app.mapping.problems import Path, Problem
 from app.values.number import SentFloat
@@ -47,8 +33,6 @@ _WORDS: Mapping[str, bool | float | None] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
-
-
 _NO_COMMENT = re.compile(r"[ \t]+#[0-9{$]")
 _CUT_TEXT = re.compile(r"[ \t]+#[\w{$]")
 _QUOTE = "put the whole value in quotes"
@@ -112,8 +96,8 @@ class _Walk:
         self.refused: set[Path] = set()
         self.incomplete: set[Path] = set()
         self._text = text
-        self._last: Event | None = None
-        self._events: Iterator[Event] = YAML(typ="safe", pure=True).parse(text)
+        self._last: events.Event | None = None
+        self._events: Iterator[events.Event] = YAML(typ="safe", pure=True).parse(text)
 
     def read(self) -> dict[str, Any] | None:
         try:
@@ -130,10 +114,10 @@ class _Walk:
     def _read_stream(self) -> dict[str, Any] | None:
         data: Any = None
         documents = 0
-        while not isinstance(event := self._next(), StreamEndEvent):
-            if isinstance(event, StreamStartEvent | DocumentEndEvent):
+        while not isinstance(event := self._next(), events.StreamEndEvent):
+            if isinstance(event, events.StreamStartEvent | events.DocumentEndEvent):
                 continue
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, events.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
                     self._report(_mark(event), "a second document starts here", "keep one document a file")
@@ -149,7 +133,7 @@ class _Walk:
             return None
         return data
 
-    def _next(self) -> Event:
+    def _next(self) -> events.Event:
         self._last = next(self._events)
         return self._last
 
@@ -160,21 +144,21 @@ class _Walk:
         self._report(mark, f"nested deeper than {MAX_DEPTH} levels")
         raise _Unreadable
 
-    def _read_node(self, event: Event, path: Path, key: Mark | None) -> Any:
+    def _read_node(self, event: events.Event, path: Path, key: Mark | None) -> Any:
         mark = _mark(event)
         self.places[path] = Place(key or mark, mark)
         if len(path) > MAX_DEPTH:
             self._refuse_depth(mark)
-        if isinstance(event, AliasEvent):
+        if isinstance(event, events.AliasEvent):
             self._report(mark, "aliases (*name) are refused", "write the values out, or use defaults:")
             self.refused.add(path)
             return None
         if self._refuse_properties(event, mark):
             self.refused.add(path)
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, events.ScalarEvent):
             self._refuse_cut(event, path)
             return self._read_scalar(event, mark)
-        return self._read_mapping(path) if isinstance(event, MappingStartEvent) else self._read_list(path)
+        return self._read_mapping(path) if isinstance(event, events.MappingStartEvent) else self._read_list(path)
 
     def _refuse_properties(self, event: Any, mark: Mark) -> bool:
         """Report an anchor or a tag; True for a tag, which has swallowed what was meant as the value."""
@@ -185,7 +169,7 @@ class _Walk:
             self._report(mark, "tags (!name) are refused", hint)
         return event.tag is not None
 
-    def _refuse_cut(self, event: ScalarEvent, path: Path) -> None:
+    def _refuse_cut(self, event: events.ScalarEvent, path: Path) -> None:
         """Report a ` #` that can hardly begin a comment: one before a number, or before a word of a fixed text."""
         if event.style is not None or not event.value:
             return
@@ -193,7 +177,7 @@ class _Walk:
         if sign.match(self._text, event.end_mark.index):
             self._report(_mark(event), "` #` begins a comment: what follows it is cut off", _QUOTE)
 
-    def _read_scalar(self, event: ScalarEvent, mark: Mark) -> Any:
+    def _read_scalar(self, event: events.ScalarEvent, mark: Mark) -> Any:
         value: str = event.value
         if event.style is None:
             return read_scalar(value)
@@ -204,13 +188,13 @@ class _Walk:
 
     def _read_list(self, path: Path) -> list[Any]:
         items: list[Any] = []
-        while not isinstance(event := self._next(), SequenceEndEvent):
+        while not isinstance(event := self._next(), events.SequenceEndEvent):
             items.append(self._read_node(event, (*path, len(items)), None))
         return items
 
     def _read_mapping(self, path: Path) -> dict[str, Any]:
         entries: dict[str, Any] = {}
-        while not isinstance(event := self._next(), MappingEndEvent):
+        while not isinstance(event := self._next(), events.MappingEndEvent):
             mark = _mark(event)
             key = self._read_key(event, mark)
             if key is None:  # refused: its value is read only to pass over it
@@ -225,9 +209,9 @@ class _Walk:
                 entries[key] = self._read_node(self._next(), (*path, key), mark)
         return entries
 
-    def _read_key(self, event: Event, mark: Mark) -> str | None:
-        if not isinstance(event, ScalarEvent):
-            hint = "an expression is written without {{ }}" if isinstance(event, MappingStartEvent) else ""
+    def _read_key(self, event: events.Event, mark: Mark) -> str | None:
+        if not isinstance(event, events.ScalarEvent):
+            hint = "an expression is written without {{ }}" if isinstance(event, events.MappingStartEvent) else ""
             self._report(mark, "a key must be a text", hint)
             self._pass_over(event)
             return None
@@ -241,12 +225,14 @@ class _Walk:
             return None
         return key
 
-    def _pass_over(self, event: Event | None = None) -> None:
+    def _pass_over(self, event: events.Event | None = None) -> None:
         """Read a value for its end only: what stands in it is part of a fault that is already told."""
         open_collections = 0
         event = event or self._next()
         while True:
-            open_collections += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            open_collections += isinstance(event, events.CollectionStartEvent) - isinstance(
+                event, events.CollectionEndEvent
+            )
             if not open_collections:
                 return
             if open_collections > MAX_DEPTH:
@@ -266,7 +252,7 @@ def read_scalar(value: str) -> str | int | float | bool | None:
     return value
 
 
-def _mark(event: Event) -> Mark:
+def _mark(event: events.Event) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
@@ -284,17 +270,16 @@ _SYNTAX = (
 )
 
 
-def describe_syntax(error: MarkedYAMLError, last: Event | None, text: str) -> Problem:
+def describe_syntax(error: MarkedYAMLError, last: events.Event | None, text: str) -> Problem:
     """Return the fault that ended the reading of `text`; `last`: the event before it."""
-    if isinstance(last, ScalarEvent) and last.style in ('"', "'"):
-        line, column = last.start_mark.line + 1, last.start_mark.column + 1
+    if isinstance(last, events.ScalarEvent) and last.style in ('"', "'"):
         if last.start_mark.line < last.end_mark.line:
             hint = f"it ends on line {last.end_mark.line + 1}, and what follows there makes no sense"
-            return Problem("error", line, column, "this quote is not closed on its line", hint)
+            return Problem("error", *_mark(last), "this quote is not closed on its line", hint)
         behind = error.problem_mark
         if "block" in (error.context or "") and behind is not None and behind.line == last.end_mark.line:
             hint = "put the whole value in quotes of the other kind: '\"Gold\" == user_tier'"
-            return Problem("error", line, column, "something follows the closing quote", hint)
+            return Problem("error", *_mark(last), "something follows the closing quote", hint)
     said = error.problem or ""
     mark = error.problem_mark or error.context_mark
     if found := _explain_split(error, text):

@@ -50,7 +50,7 @@ class Constant(Fields):
 
 
 Source = Expression | Constant
-"""Where a value comes from."""
+"""A value comes from an expression, or is fixed."""
 
 
 @dataclass(frozen=True, slots=True)

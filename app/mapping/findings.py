@@ -114,7 +114,7 @@ def report_empty(data: Mapping[str, Any], findings: Findings) -> None:
         findings.silence(path)
 
 
-# -- pydantic's faults in our own words: what is wrong and the cure, never a value or an internal name --
+# -- pydantic's faults in our own words: the fault and its cure, never a value or an internal name --
 
 Described = tuple[str, str, Literal["key", "value"]]
 

@@ -46,7 +46,7 @@ _FILE = re.compile(r"[^\W\d]\w*\.(?:pdf|png|jpe?g|gif|webp|mp4|3gp|mov|txt|csv|d
 _DEFAULT = re.compile(r"\|\s*d(?:efault)?\(\s*([^\W\d_]+)\s*\)\s*$")
 
 Fault = tuple[str, str]
-"""What is wrong, and the cure."""
+"""The text of a fault, and its cure."""
 
 
 def explain_syntax(source: str, said: str) -> str:

@@ -18,6 +18,7 @@ from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_
 from app.mapping.provider import ProviderSettings, is_secret_key
 from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
+from app.sources import SOURCE
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 _SECTIONS = ("store", "providers", "defaults", "routes")
@@ -143,8 +144,9 @@ def _read_providers(
     for name, entry in entries.items():
         path: Path = ("providers", name)
         check_name(name, path, findings)
-        if name == "nector":
-            findings.error(path, 'a provider cannot be named "nector"', "/webhooks/nector is Nector's own", at="key")
+        if name == SOURCE.name:
+            cure = f"/webhooks/{name} is {SOURCE.title}'s own"
+            findings.error(path, f'a provider cannot be named "{name}"', cure, at="key")
         settings = _read_provider(entry, path, provider_types, findings)
         if settings is not None:
             providers[name] = settings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Path = tuple[str | int, ...]
-"""Where a value stands in the file: ("routes", "coins-earned", "variables", 0)."""
+"""A value's place in the file: ("routes", "coins-earned", "variables", 0)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 from app.values.country import read_country
 from app.values.path import look_up, read_path
 
@@ -181,7 +181,7 @@ def _read_switch(value: Any) -> Any:
 class RouteFields(DefaultsFields):
     """One message: a topic and a condition, the provider, the template, the variables."""
 
-    event: Annotated[str, AfterValidator(canonical_topic)] = Field(
+    event: Annotated[str, AfterValidator(SOURCE.canonical_topic)] = Field(
         min_length=1, description="Nector's topic, such as walletreward_create."
     )
     template: str = Field(min_length=1, description="Gallabox: the template's name. BiteSpeed: its ID.")
@@ -223,7 +223,7 @@ class Route(RouteFields):
 
     @property
     def topic(self) -> str:
-        """The event's topic under its one name, see sources.nector.canonical_topic."""
+        """The event's topic under its one name, see Source.canonical_topic."""
         return self.event
 
 
@@ -302,12 +302,12 @@ class RouteTable:
 
     def for_topic(self, topic: str) -> tuple[Route, ...]:
         """Return the routes that wait for a topic, under whichever of its names."""
-        return self._by_topic.get(canonical_topic(topic), ())
+        return self._by_topic.get(SOURCE.canonical_topic(topic), ())
 
 
 def match_route(route: Route, event: Event) -> Match:
     """Tell whether `event` is for `route`. One that reads something missing is false; unreadable is not missing."""
-    if canonical_topic(event.topic) != route.event:
+    if SOURCE.canonical_topic(event.topic) != route.event:
         return Miss(route, "topic", f"it waits for {route.event}")
     if route.when is None:
         return Hit(route)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from app.mapping.template import LIMITS, MEDIA_KINDS
+from app.model.delivery import MAX_DETAIL, STRUCK
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.number import read_decimal
 from app.values.text import Unfit, is_link, write_value, write_whole
@@ -169,9 +170,6 @@ def _to_button_component(button: Button) -> Mapping[str, Any]:
     return {"type": "button", "sub_type": part.sub_type, "index": button.index, "parameters": parameters}
 
 
-MAX_DETAIL = 200
-"""The longest text that is kept of what a provider says: so long, it may have been cut in the middle of a value."""
-STRUCK = "***"
 SHORTEST_NAME, SHORTEST_NUMBER = 2, 4
 
 

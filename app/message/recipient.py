@@ -1,24 +1,24 @@
-"""A message goes to the first phone number that an event names, read in the country it names."""
+"""A message goes to the number that an event names, or its route, read in the country that stands nearest to it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import Constant, Source
 from app.mapping.rules import Store
-from app.model.delivery import Reason
+from app.model.delivery import Delivery, Reason
+from app.model.event import Customer, Event, Person
+from app.sources import SOURCE
 from app.values.country import read_country
 from app.values.path import Path, look_into, look_up, write_path
 from app.values.phone import PhoneFault, have_one_code, is_international, read_phone
 
-# Both shapes of body a Nector webhook may have (documented flat names; a nested person, as handlers read it):
-# https://help.nector.io/en/article/event-details-sent-to-external-integrations-frcz1t
-_PHONE_PATHS = (("user_mobile",), ("mobile",), ("customer", "mobile"), ("lead", "mobile"))
-
-
+_SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
+_NOT_DIGITS = re.compile(r"[^0-9]")
 # As senders name it: Nector, Shopify, WooCommerce, address books. Each also in camelCase and with hyphens.
 _BARE = ("country", "country_code", "country_name", "country_iso", "country_iso2", "country_iso3", "country_iso_code")
 _OWNERS = ("user", "customer", "lead", "contact", "phone", "mobile", "whatsapp", "billing", "shipping")
@@ -74,10 +74,14 @@ class RawPhone:
 
 
 def find_recipient(
-    payload: Mapping[str, Any], store: Store, expression: Expression | None, country: Source | None = None
+    payload: Mapping[str, Any],
+    person: Person,
+    store: Store,
+    expression: Expression | None = None,
+    country: Source | None = None,
 ) -> Recipient | PhoneFault:
-    """Return the recipient, or why there is none. `expression` and `country` replace the usual places."""
-    found = find_phone(payload, expression, store)
+    """Return the recipient, or why there is none. `expression` and `country` replace what the event names itself."""
+    found = _find_phone(payload, person, expression, store)
     if isinstance(found, PhoneFault):
         return found
     if is_international(found.value):
@@ -109,14 +113,14 @@ def _choose_country(payload: Mapping[str, Any], place: Path, store: Store, sourc
     return _find_country(payload, place) or Named("", store.country)
 
 
-def find_phone(payload: Mapping[str, Any], expression: Expression | None, store: Store) -> RawPhone | PhoneFault:
-    """Return the phone number as it stands there; `expression` replaces the usual places."""
+def _find_phone(
+    payload: Mapping[str, Any], person: Person, expression: Expression | None, store: Store
+) -> RawPhone | PhoneFault:
+    """Return the phone number as it stands there; `expression` replaces the person's."""
     if expression is None:
-        for path in _PHONE_PATHS:
-            raw = look_up(payload, path)
-            if raw is not None:
-                return RawPhone(write_path(path), raw, path)
-        return PhoneFault("the event names no mobile number", Reason.RECIPIENT_MISSING)
+        if person.number is None:
+            return PhoneFault("the event names no mobile number", Reason.RECIPIENT_MISSING)
+        return RawPhone(write_path(person.place), person.number, person.place)
     raw = expression.evaluate(payload)
     if isinstance(raw, Failed):
         return PhoneFault(f"the recipient cannot be worked out: {raw.detail}", Reason.EXPRESSION_FAILED)
@@ -183,3 +187,31 @@ def _agree(found: list[Named]) -> Named | PhoneFault:
     if other is None:
         return first
     return PhoneFault(f"cannot be read: `{first.place}` and `{other.place}` name different countries")
+
+
+# -- the customer ---------------------------------------------------------------------------------
+
+
+def read_person(event: Event) -> Person:
+    """Return whom an event names, looked up once where its intake did so."""
+    return event.person or SOURCE.find_person(event.payload)
+
+
+def find_customer(event: Event, deliveries: Sequence[Delivery], store: Store) -> Customer:
+    """Return whom an event is about. `deliveries`: those it led to, whose number need not be read twice."""
+    person = read_person(event)
+    return Customer(_find_number(event.payload, person, deliveries, store), person.id)
+
+
+def _find_number(payload: Mapping[str, Any], person: Person, deliveries: Sequence[Delivery], store: Store) -> str:
+    if person.number is None:
+        return ""
+    # A route's own `recipient:` may be somebody else: a delivery speaks for the customer only if its number is the one
+    # that the event names.
+    digits = _NOT_DIGITS.sub("", str(person.number)).lstrip("0")
+    if len(digits) >= _SHORTEST_NUMBER:
+        for delivery in deliveries:
+            if delivery.recipient.endswith(digits):
+                return delivery.recipient
+    recipient = find_recipient(payload, person, store)
+    return "" if isinstance(recipient, PhoneFault) else recipient.number

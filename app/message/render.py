@@ -13,17 +13,14 @@ from app.mapping.rules import Route, Store
 from app.mapping.template import URL_LIMIT, Room
 from app.message.components import BUTTONS, write_address, write_degrees, write_filename, write_header_text
 from app.message.freeze import checksum
-from app.message.recipient import find_recipient
+from app.message.recipient import find_recipient, read_person
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.instant import parse_instant
-from app.values.path import Path, look_up
 from app.values.phone import PhoneFault
 from app.values.text import Unfit, clean_text, write_scalar, write_value
 
-_NAME_PATHS: tuple[Path, ...] = (("user_name",), ("customer", "name"), ("name",), ("lead", "name"))
-_NAME_LIMIT = 60
 _KEY_LIMIT = 200
 
 
@@ -38,7 +35,8 @@ class Unrendered:
 def render_message(route: Route, event: Event, store: Store) -> Message | Unrendered:
     """Fill `route`'s template from `event`. The recipient is looked at first, then the variables, all of them."""
     payload = event.payload
-    recipient = find_recipient(payload, store, route.recipient.number, route.recipient.country)
+    person = read_person(event)
+    recipient = find_recipient(payload, person, store, route.recipient.number, route.recipient.country)
     if isinstance(recipient, PhoneFault):
         return Unrendered(recipient.reason, recipient.detail)
     variables = _render_variables(route, payload)
@@ -60,7 +58,7 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     message = fault or Message(
         recipient=recipient.number,
         template=route.template,
-        recipient_name=_find_name(payload),
+        recipient_name=person.name,
         language=language,
         variables=variables,
         header=header,
@@ -97,15 +95,6 @@ def _find_button_excess(button: Button, room: Room) -> str | None:
     if fixed and (over := len(fixed) + len(button.value) - URL_LIMIT) > 0:
         return f"the address of button {button.index} would be {over} over WhatsApp's {URL_LIMIT} characters"
     return None
-
-
-def _find_name(payload: Mapping[str, Any]) -> str:
-    for path in _NAME_PATHS:
-        name = look_up(payload, path)
-        text = "" if name is None else write_value(name, _NAME_LIMIT)
-        if text and not isinstance(text, Unfit):
-            return text
-    return ""
 
 
 def _render_variables(route: Route, payload: Mapping[str, Any]) -> tuple[Variable, ...] | Unrendered:

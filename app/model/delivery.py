@@ -143,6 +143,10 @@ class Attempt:
 
 # -- what a provider's answer means ---------------------------------------------------------------
 
+MAX_DETAIL = 200
+"""The longest text that is kept of what a provider says: so long, it may have been cut in the middle of a value."""
+STRUCK = "***"
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:

@@ -22,6 +22,20 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Whom an event names, as it was sent.
+
+    `number` stands at `place`, None where there is none; `name` is fit to be shown, and `id` the source's own id of
+    them: "" where the event has none.
+    """
+
+    number: Any = field(repr=False)
+    place: tuple[str | int, ...]
+    name: str = field(repr=False)
+    id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Customer:
     """An event is about this person: E.164, "" if no number can be read; the source's own id, "" if it gives none."""
 
@@ -35,7 +49,8 @@ class Event:
 
     `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
     the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
-    their text, see sources.nector). `customer`: None where nobody looked. `acts`: what the event tells that they did.
+    their text, see sources.body). `person`, `customer`: None where nobody looked. `acts`: what the event tells that
+    they did. `notes`: which properties are of another kind than usual, by name and never by value.
     """
 
     id: str
@@ -45,5 +60,7 @@ class Event:
     body: bytes
     payload: Mapping[str, Any]
     received_at: int
+    person: Person | None = None
     customer: Customer | None = None
     acts: tuple[Act, ...] = ()
+    notes: tuple[str, ...] = ()

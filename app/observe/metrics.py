@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 
@@ -13,16 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.errors import StoreError
 from app.model.delivery import State
 from app.model.receipt import ReceiptStatus
-from app.observe.logs import Log
-from app.outbox.claim import find_oldest_due
-from app.outbox.holds import list_holds
-from app.outbox.read import count_deliveries, count_reached
-from app.outbox.store import Store
-from app.outbox.suppressions import count_suppressions
-from app.sources.nector import TOPICS, canonical_topic
+from app.sources import SOURCE
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG_SECONDS = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21_600, 86_400)
@@ -114,7 +106,7 @@ class Metrics:
         """Show 0 for what an alert asks for: a first one that appears as 1 is no increase to Prometheus."""
         for result in ("refused", "unauthorised", "unavailable"):
             self.events.labels(OTHER, result)
-        for topic in (*TOPICS, OTHER):
+        for topic in (*SOURCE.topics, OTHER):
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
@@ -206,36 +198,6 @@ class Metrics:
 
 
 def topic_label(topic: str) -> str:
-    """Return the topic if Nector documents it, else "other": strangers must not grow the label."""
-    name = canonical_topic(topic)
-    return name if name in TOPICS else OTHER
-
-
-# Prometheus gives up a scrape after 10 s: what else there is to show must not be lost with it.
-LONGEST_S = 3.0
-
-
-async def count_store(store: Store, providers: Collection[str], now: int, metrics: Metrics, log: Log) -> None:
-    """Bring what shows the outbox up to date, all at once; where it cannot say, the last is left and that is counted.
-
-    `providers`: those of the YAML, each of which has its oldest delivery shown.
-    """
-    try:
-        async with asyncio.timeout(LONGEST_S):
-            standing = await store.read(count_deliveries)
-            reached = await store.read(count_reached)
-            holds = await store.read(list_holds)
-            people = await store.read(count_suppressions)
-            oldest = {provider: await store.read(partial(find_oldest_due, provider=provider)) for provider in providers}
-    except (StoreError, TimeoutError) as error:
-        metrics.store_errors.labels("scrape").inc()
-        log.warning("metrics.stale", detail=str(error) or "the outbox did not answer in time")
-        return
-    # Without a pause in between, so that of two scrapes at once none sees the half of another.
-    metrics.set_outbox(standing)
-    metrics.set_reached(reached)
-    metrics.suppressions.set(people.suppressed)
-    metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
-    metrics.set_oldest_due(
-        {provider: 0 if due_at is None else max(now - due_at, 0) for provider, due_at in oldest.items()}
-    )
+    """Return the topic if the source documents it, else "other": strangers must not grow the label."""
+    name = SOURCE.canonical_topic(topic)
+    return name if name in SOURCE.topics else OTHER

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.delivery.policy import (
@@ -27,13 +27,13 @@ from app.delivery.policy import (
     order_turns,
 )
 from app.delivery.transitions import Cause, Move
-from app.message.freeze import checksum, decode_message
+from app.message.freeze import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
 from app.outbox.holds import move_probes, read_standing
-from app.outbox.lanes import note_claim
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
+from app.outbox.values import LaneState
 from app.values.rate import RECIPIENT_GAP_MS
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
@@ -69,6 +69,18 @@ _OPEN_ATTEMPT = "INSERT INTO attempts (delivery_seq, number, started_at) VALUES 
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
+"""
+_READ_LANE = "SELECT last_claim_at, paused_until, failures, probe_at, resumed_at FROM lanes WHERE provider = :provider"
+_SAVE_LANE = """
+INSERT INTO lanes (provider, paused_until, failures, probe_at, resumed_at)
+VALUES (:provider, :paused_until, :failures, :probe_at, :resumed_at)
+ON CONFLICT (provider) DO UPDATE SET paused_until = excluded.paused_until, failures = excluded.failures,
+    probe_at = excluded.probe_at, resumed_at = excluded.resumed_at
+"""
+# So that a restart grants no extra message.
+_NOTE_CLAIM = """
+INSERT INTO lanes (provider, last_claim_at) VALUES (:provider, :now)
+ON CONFLICT (provider) DO UPDATE SET last_claim_at = excluded.last_claim_at
 """
 _PUT_OFF = "UPDATE deliveries SET due_at = :due_at WHERE seq = :seq"
 
@@ -229,16 +241,6 @@ def _move(row: Row, state: State, cause: Cause, attempt: int, **more: Any) -> Mo
     return Move(row.seq, row.route, row.provider, State.PENDING, state, cause, attempt, **more)
 
 
-def thaw_message(data: bytes | None, expected: str | None) -> Message | None:
-    """Return the frozen message; None if it is not the one that was frozen."""
-    if data is None or checksum(data) != expected:
-        return None
-    try:
-        return decode_message(data)
-    except ValueError:  # sound bytes of a shape that this release cannot read
-        return None
-
-
 def _read_delivery(row: Row, message: Message) -> Delivery:
     """The delivery as it was handed in; its dedup key is not kept, only a hash."""
     return Delivery(
@@ -269,7 +271,18 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     if harvest.opened:
         tx.run_many(_OPEN_ATTEMPT, harvest.opened)
         tx.run_many(_TAKE_TURN, harvest.opened)
-        note_claim(tx, claim.provider, claim.now)
+        tx.run(_NOTE_CLAIM, provider=claim.provider, now=claim.now)
     if harvest.put_off:
         tx.run_many(_PUT_OFF, harvest.put_off)
     harvest.opened, harvest.moves, harvest.put_off = [], [], []
+
+
+def read_lane(tx: Tx, provider: str) -> LaneState:
+    """Return what a lane must still know after a restart; the default if nothing is remembered."""
+    rows = tx.rows(_READ_LANE, provider=provider)
+    return LaneState(*rows[0]) if rows else LaneState()
+
+
+def save_lane(tx: Tx, provider: str, state: LaneState) -> None:
+    """Remember a lane's pause and luck; its `last_claim_at` is the claims' to write."""
+    tx.run(_SAVE_LANE, provider=provider, **asdict(state))

@@ -21,7 +21,7 @@ from app.delivery.transitions import (
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
-from app.outbox.move import move
+from app.outbox.move import make_move, move
 from app.outbox.people import hash_message_id
 from app.outbox.receipts import HAS_EARLY, apply_early
 from app.outbox.store import Row, Tx, first
@@ -158,7 +158,7 @@ def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
     if not found.recipient:  # whoever answers after its delivery was wiped leaves no number in an id
         message_id = hash_message_id(tx.people_key, message_id)
     cause = name_end(ending.outcome, decision.state, is_late=late)
-    return _make_move(
+    return make_move(
         found,
         decision.state,
         cause,
@@ -200,10 +200,6 @@ def _list_end(ending: Ending, found: Row, now: int) -> dict[str, Any]:
     }
 
 
-def _make_move(found: Row, state: State, cause: Cause, **more: Any) -> Move:
-    return Move(found.seq, found.route, found.provider, State(found.state), state, cause, found.attempts, **more)
-
-
 def _read_detail(outcome: Outcome) -> str:
     return "" if isinstance(outcome, Accepted) else outcome.detail
 
@@ -233,7 +229,7 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
         standing = Standing(row.route, row.provider, _read_receipt(row), deaths=row.deaths + 1)
         decision = lose_attempt(standing, row.on_unknown, now, settle_ms)
         more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at, "spent": 1}
-        moves.append(_make_move(row, decision.state, Cause.LOST, **more))
+        moves.append(make_move(row, decision.state, Cause.LOST, **more))
     return move(tx, moves, now)
 
 
@@ -258,6 +254,6 @@ def settle_restored(tx: Tx) -> int | None:
     sending = [row for row in found if row.state == State.SENDING]
     _lose_attempts(tx, sending, Reason.RESTORED, tx.now)
     decided = [(row, restore(State(row.state), _read_receipt(row))) for row in found]
-    moves = [_make_move(row, it.state, Cause.RESTORED, reason=it.reason) for row, it in decided]
+    moves = [make_move(row, it.state, Cause.RESTORED, reason=it.reason) for row, it in decided]
     move(tx, moves)
     return sum(it.state is State.UNKNOWN for _, it in decided)

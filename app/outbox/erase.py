@@ -6,15 +6,15 @@ found only by a link to another event goes first, and the links last.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.delivery.transitions import Cause, Move
+from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
-from app.outbox.move import move
+from app.outbox.move import make_move, move
 from app.outbox.retention import hash_ids
 from app.outbox.store import Row, Store, Tx
 from app.outbox.values import Erased
@@ -60,16 +60,8 @@ _DROP_RECORDING = "DELETE FROM recordings WHERE topic = :topic AND n = :n"
 _OPTED_OUT = "SELECT 1 AS found FROM suppressions WHERE person = :person"
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What one transaction erased, and how many deliveries it left because they are being sent."""
-
-    events: int = 0
-    deliveries: int = 0
-    open: int = 0
-
-    def __add__(self, other: _Step) -> _Step:
-        return _Step(self.events + other.events, self.deliveries + other.deliveries, self.open + other.open)
+_Counts = Counter[str]
+"""How many events and deliveries were erased, and how many are `open`, which were left because they are being sent."""
 
 
 async def erase_person(store: Store, number: str) -> Erased:
@@ -82,47 +74,43 @@ async def erase_person(store: Store, number: str) -> Erased:
     found = await find_person(store, person)
     done = await _erase_events(store, found.linked, person, cut=True)
     # While one of those is being sent, what leads to it must stay.
-    cut = not done.open
+    cut = not done["open"]
     done += await _erase_events(store, found.named, person, cut=cut)
     done += await _erase_events(store, found.about, person, cut=cut)
     await _erase_early(store, person.sought)
     await _erase_recordings(store, person.sought)
-    await store.write(partial(_erase_marks, person=person, is_over=not done.open))
+    await store.write(partial(_erase_marks, person=person, is_over=not done["open"]))
     opted_out = bool(await store.read(lambda tx: tx.rows(_OPTED_OUT, person=person.hash), slow=True))
-    return Erased(done.events, done.deliveries, done.open, opted_out, await store.empty_log())
+    return Erased(done["events"], done["deliveries"], done["open"], opted_out, await store.empty_log())
 
 
-async def _erase_events(store: Store, seqs: Sequence[int], person: Person, *, cut: bool) -> _Step:
-    done = _Step()
+async def _erase_events(store: Store, seqs: Sequence[int], person: Person, *, cut: bool) -> _Counts:
+    done = _Counts()
     for start in range(0, len(seqs), ERASE_LIMIT):
         some = seqs[start : start + ERASE_LIMIT]
         done += await store.write(partial(_erase_some, seqs=some, person=person, cut=cut))
     return done
 
 
-def _erase_some(tx: Tx, seqs: Sequence[int], person: Person, *, cut: bool) -> _Step:
-    return sum((_erase_event(tx, seq, person, cut=cut) for seq in seqs), _Step())
+def _erase_some(tx: Tx, seqs: Sequence[int], person: Person, *, cut: bool) -> _Counts:
+    return sum((_erase_event(tx, seq, person, cut=cut) for seq in seqs), _Counts())
 
 
-def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Step:
+def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Counts:
     """Erase one event with its deliveries. What is being sent stays, and with it what it is found by."""
     sending = tx.rows(_COUNT_SENDING, seq=seq)[0].n
-    move(tx, [_stop(row) for row in tx.rows(_FIND_WAITING, seq=seq)])
+    waiting, reason = tx.rows(_FIND_WAITING, seq=seq), Reason.ERASED
+    move(tx, [make_move(row, State.SUPPRESSED, Cause.ERASED, reason=reason) for row in waiting])
     deliveries = tx.rows(_FIND_DELIVERIES, seq=seq, person=person.hash)
     if deliveries:
         tx.run_many(_WIPE, [{"seq": row.seq, **_cut_delivery(tx, row, person)} for row in deliveries])
     if sending:
-        return _Step(0, len(deliveries), sending)
+        return _Counts(deliveries=len(deliveries), open=sending)
     changed = tx.run(_WIPE_EVENT, seq=seq)
     if cut:
         changed += tx.run(_CUT_EVENT, seq=seq, person=person.hash)
         tx.run(_CUT_ACTS, seq=seq, person=person.hash)
-    return _Step(int(changed + len(deliveries) > 0), len(deliveries))
-
-
-def _stop(row: Row) -> Move:
-    was, state, reason = State(row.state), State.SUPPRESSED, Reason.ERASED
-    return Move(row.seq, row.route, row.provider, was, state, Cause.ERASED, row.attempts, reason)
+    return _Counts(events=int(changed + len(deliveries) > 0), deliveries=len(deliveries))
 
 
 def _cut_delivery(tx: Tx, row: Row, person: Person) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from app.outbox.find import Person, find_person, seek_person
-from app.outbox.read import read_delivery
+from app.outbox.read import read_delivery, show_instant
 from app.outbox.store import Row, Store, Tx, first
 from app.values.instant import format_instant
 from app.values.phone import mask_phone, to_one_form
@@ -49,8 +49,8 @@ def _read_marks(tx: Tx, person: Person) -> dict[str, Any]:
     unreachable = first(tx.rows(_UNREACHABLE, person=person.hash))
     reason, since = suppressed or (None, None)
     return {
-        "marketing": {"suppressed": suppressed is not None, "reason": reason, "since": _show_instant(since)},
-        "unreachable_since": _show_instant(unreachable.since if unreachable else None),
+        "marketing": {"suppressed": suppressed is not None, "reason": reason, "since": show_instant(since)},
+        "unreachable_since": show_instant(unreachable.since if unreachable else None),
     }
 
 
@@ -83,7 +83,7 @@ def _read_delivery(tx: Tx, person: Person, row: Row) -> Mapping[str, Any]:
         "recipient": recipient,
         "message": message,
         "marketing": bool(row.marketing),
-        "clicked_at": _show_instant(row.clicked_at),
+        "clicked_at": show_instant(row.clicked_at),
     }
 
 
@@ -95,7 +95,3 @@ def _read_json(data: bytes | None) -> Any:
         return json.loads(data)
     except ValueError:
         return data.decode("utf-8", "replace")
-
-
-def _show_instant(at: int | None) -> str | None:
-    return None if at is None else format_instant(at)

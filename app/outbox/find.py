@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
+from app.errors import Refusal
 from app.outbox.people import adopt_people, hash_person
 from app.outbox.store import Row, Store, Tx
-from app.sources.nector import BodyFault, parse_body
+from app.sources.body import parse_body
 from app.values.phone import find_other_form, split_phone, to_one_form
 from app.values.text import clean_text
 
@@ -150,7 +151,7 @@ def mentions(sought: Sought, body: bytes) -> bool:
     if is_plain and sought.national.encode() not in body.translate(None, _NOT_DIGITS):
         return False
     payload = parse_body(body)
-    texts = (body.decode("utf-8", "replace"),) if isinstance(payload, BodyFault) else _list_texts(payload)
+    texts = (body.decode("utf-8", "replace"),) if isinstance(payload, Refusal) else _list_texts(payload)
     return any(_names(sought, text) for text in texts)
 
 

@@ -42,6 +42,11 @@ INSERT INTO counts VALUES (:provider, :state, :n) ON CONFLICT (provider, state) 
 _BY_HAND = "retried by hand"  # how the detail of a retry begins
 
 
+def make_move(row: Row, state: State, cause: Cause, **more: Any) -> Move:
+    """Return the way of a delivery from where it was read to be: its seq, route, provider, state and attempts."""
+    return Move(row.seq, row.route, row.provider, State(row.state), state, cause, row.attempts, **more)
+
+
 def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
     """Move deliveries from one state to the next; return how many.
 

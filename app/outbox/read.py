@@ -8,9 +8,9 @@ from typing import Any
 
 from app.delivery.policy import name_scopes
 from app.errors import StoreBroken
+from app.message.freeze import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
-from app.outbox.claim import thaw_message
 from app.outbox.holds import list_changes
 from app.outbox.move import read_timeline
 from app.outbox.people import hash_message_id, show_message_id
@@ -137,8 +137,8 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     return {
         **_show_row(row),
         "detail": row.detail,
-        "deadline_at": _show_instant(row.deadline_at),
-        "last_attempt_at": _show_instant(row.last_attempt_at),
+        "deadline_at": show_instant(row.deadline_at),
+        "last_attempt_at": show_instant(row.last_attempt_at),
         "provider_message_id": show_message_id(row.provider_message_id),
         "on_unknown": row.on_unknown,
         "config_hash": row.config_hash,
@@ -147,7 +147,7 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
             "id": row.event_id,
             "source": row.source,
             "topic": row.topic,
-            "received_at": _show_instant(row.received_at),
+            "received_at": show_instant(row.received_at),
             "delivery_id": row.source_delivery_id,
         },
         "message": _show_message(row.message, row.checksum),
@@ -216,7 +216,8 @@ def read_state(text: str) -> State:
         raise StoreBroken("the outbox's file is damaged; restore a backup") from None
 
 
-def _show_instant(at: int | None) -> str | None:
+def show_instant(at: int | None) -> str | None:
+    """Return an instant as RFC 3339."""
     return None if at is None else format_instant(at)
 
 
@@ -225,7 +226,7 @@ def _name_columns(row: Row) -> dict[str, Any]:
 
 
 def _show_instants(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _show_instant(value) if key == "at" or key.endswith("_at") else value for key, value in row.items()}
+    return {key: show_instant(value) if key == "at" or key.endswith("_at") else value for key, value in row.items()}
 
 
 def _show_change(change: Row) -> dict[str, Any]:
@@ -247,10 +248,10 @@ def _show_row(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "receipt": row.receipt,
         "attempts": row.attempts,
-        "created_at": _show_instant(row.created_at),
-        "updated_at": _show_instant(row.updated_at),
+        "created_at": show_instant(row.created_at),
+        "updated_at": show_instant(row.updated_at),
         # A held one waits for its hold, whatever its due time says.
-        "next_attempt_at": _show_instant(row.due_at) if row.state in (State.PENDING, State.UNKNOWN) else None,
+        "next_attempt_at": show_instant(row.due_at) if row.state in (State.PENDING, State.UNKNOWN) else None,
     }
 
 

@@ -11,15 +11,15 @@ from dataclasses import replace
 from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
 from app.message.components import strike_message
+from app.message.freeze import thaw_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
-from app.outbox.claim import thaw_message
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import adopt_people, hash_message_id, hash_person
 from app.outbox.store import Row, Tx
 from app.outbox.suppressions import clear_unreachable, lift, note_refusal, suppress
-from app.outbox.values import Heard, NewHold, Noted
+from app.outbox.values import Heard, NewHold, ReceiptResult
 from app.values.stop_words import OptOut
 
 KEEP_EARLY_MS = 24 * 3_600_000
@@ -52,7 +52,7 @@ _RAISE = "UPDATE deliveries SET receipt = :status, updated_at = :now WHERE seq =
 _ADD_CLICK = "INSERT INTO clicks VALUES (:seq, :at) ON CONFLICT DO NOTHING"
 
 
-def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> Noted:
+def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> ReceiptResult:
     """Record a receipt; one that matches no delivery yet is kept 24 h and applied when one appears.
 
     Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`; one that says it
@@ -63,13 +63,13 @@ def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> Noted:
     known = find_known(tx, provider, receipt.delivery_id, (receipt.provider_message_id, receipt.wamid))
     if known is None:
         _keep_early(tx, provider, receipt)
-        return Noted()
+        return ReceiptResult()
     _learn_ids(tx, known, receipt.provider_message_id, receipt.wamid)
     holds_set = _take_receipt(tx, provider, known, receipt)
-    return Noted(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
+    return ReceiptResult(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
 
 
-def apply_receipts(tx: Tx, provider: str, receipts: Sequence[Receipt]) -> tuple[Noted, ...]:
+def apply_receipts(tx: Tx, provider: str, receipts: Sequence[Receipt]) -> tuple[ReceiptResult, ...]:
     """Record receipts, in their order."""
     return tuple(apply_receipt(tx, provider, receipt) for receipt in receipts)
 

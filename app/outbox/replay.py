@@ -13,7 +13,7 @@ from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_d
 from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.store import Row, Tx, first
 from app.outbox.suppressions import is_suppressed
-from app.outbox.values import Applied, DeliveryState, EventFilter, EventPage, Plan, StoredEvent
+from app.outbox.values import Applied, DeliveryState, EventPage, EventQuery, Plan, StoredEvent
 
 EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading connection
 UNROUTED = "unrouted"
@@ -61,7 +61,7 @@ UPDATE plans SET applied_at = :now WHERE id = :id AND applied_at IS NULL AND cre
 """
 
 
-def find_events(tx: Tx, wanted: EventFilter) -> EventPage:
+def find_events(tx: Tx, wanted: EventQuery) -> EventPage:
     """Return a page of stored events, oldest first; looks at no more than EXAMINE_LIMIT rows."""
     values: dict[str, Any] = {
         "after": wanted.after,
@@ -86,9 +86,9 @@ def find_events(tx: Tx, wanted: EventFilter) -> EventPage:
     return EventPage(tuple(_read_event(tx, row) for row in rows), next_after)
 
 
-def _find_named(tx: Tx, wanted: EventFilter, values: dict[str, Any]) -> EventPage:
+def _find_named(tx: Tx, wanted: EventQuery, values: dict[str, Any]) -> EventPage:
     """Return those of the ids that are there and meet the other conditions, all in one page."""
-    named = EventFilter(topic=wanted.topic, since=wanted.since, until=wanted.until)
+    named = EventQuery(topic=wanted.topic, since=wanted.since, until=wanted.until)
     conditions = [*_list_conditions(named), *_list_relations(wanted)]
     query = f"SELECT {_EVENT} FROM events e WHERE {' AND '.join(['e.id = :id', *conditions])}"  # noqa: S608  # our own words only
     found = (tx.rows(query, **values, id=id_) for id_ in dict.fromkeys(wanted.ids or ()))
@@ -96,7 +96,7 @@ def _find_named(tx: Tx, wanted: EventFilter, values: dict[str, Any]) -> EventPag
     return EventPage(tuple(_read_event(tx, row) for row in rows), None)
 
 
-def _list_conditions(wanted: EventFilter) -> list[str]:
+def _list_conditions(wanted: EventQuery) -> list[str]:
     """Return what an event's own row must meet, then what its deliveries must: SQLite tests in this order."""
     own = (
         ("e.topic = :topic", wanted.topic),
@@ -107,7 +107,7 @@ def _list_conditions(wanted: EventFilter) -> list[str]:
     return [*mine, _IS_FIRST] if wanted.state in _RARE_STATES else [*mine, *_list_relations(wanted)]
 
 
-def _list_relations(wanted: EventFilter) -> list[str]:
+def _list_relations(wanted: EventQuery) -> list[str]:
     if wanted.state == UNROUTED:
         return [_HAS_NONE]
     return [_HAS_DELIVERY] if wanted.state is not None or wanted.route is not None else []

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from functools import partial
 
-from app.message.person import AIMS, OTHER_AIM
 from app.model.event import TEST_SOURCE, Act
 from app.outbox.store import Store, Tx, first
 from app.outbox.values import LedgerQuery, LedgerRow
+from app.sources import SOURCE
 from app.values.instant import name_day
 
 STEP = 10_000  # deliveries a query
@@ -22,8 +22,8 @@ STEP = 10_000  # deliveries a query
 _QUARTER_MS = 15 * 60_000
 _KEYS: Mapping[str, str] = {"route": "d.route", "topic": "e.topic", "day": f"d.created_at / {_QUARTER_MS}"}
 
-_AIM = f"CASE e.topic {' '.join(f'WHEN {topic!r} THEN {act.value!r}' for topic, act in AIMS.items())} \
-ELSE {OTHER_AIM.value!r} END"
+_AIM = f"CASE e.topic {' '.join(f'WHEN {topic!r} THEN {act.value!r}' for topic, act in SOURCE.aims.items())} \
+ELSE {Act.ORDER_PLACED.value!r} END"
 _ACCEPTED_AT = """(SELECT min(t.at) FROM timeline t
     WHERE t.delivery_seq = d.seq AND t.kind = 'state' AND t.value = 'accepted')"""
 # 1: did what the message is for, 2: ordered, 3: both. When the message was accepted is looked up only where that

@@ -5,7 +5,6 @@ Before that, their personal data is wiped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from app.outbox.holds import forget_changes
@@ -42,14 +41,6 @@ _FORGET = (
 _FORGET_DELIVERIES = "DELETE FROM deliveries WHERE event_seq = :seq RETURNING route, provider, state"
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """One step: how many events went, and after which event (seq) the next step starts; None: that was the last."""
-
-    events: int
-    after: int | None
-
-
 async def forget_records(store: Store, before: int) -> int:
     """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
 
@@ -61,13 +52,13 @@ async def forget_records(store: Store, before: int) -> int:
     total = 0
     after: int | None = 0
     while after is not None:
-        forgotten = await store.write(partial(forget_events, before=before, after=after))
-        total, after = total + forgotten.events, forgotten.after
+        events, after = await store.write(partial(forget_events, before=before, after=after))
+        total += events
     return total
 
 
-def forget_events(tx: Tx, before: int, after: int) -> Forgotten:
-    """Delete what may be forgotten of the next FORGET_LIMIT events.
+def forget_events(tx: Tx, before: int, after: int) -> tuple[int, int | None]:
+    """Delete what may be forgotten of the next FORGET_LIMIT events; return how many, and after which to go on, if any.
 
     Events lie in the order they came in: the first step that finds none so old is the last. (Where a clock was
     set back they are not quite in order; what is passed over goes once its neighbours are old enough, too.)
@@ -75,7 +66,7 @@ def forget_events(tx: Tx, before: int, after: int) -> Forgotten:
     found = tx.rows(_NEXT, after=after, limit=FORGET_LIMIT)
     old = [event.seq for event in found if event.received_at < before]
     forgotten = sum(_forget_event(tx, seq, before) for seq in old)
-    return Forgotten(forgotten, found[-1].seq if old and len(found) == FORGET_LIMIT else None)
+    return forgotten, found[-1].seq if old and len(found) == FORGET_LIMIT else None
 
 
 def forget_others(tx: Tx, before: int) -> None:
@@ -118,14 +109,6 @@ UPDATE events SET body = NULL WHERE seq = :seq AND NOT EXISTS (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Wiped:
-    """One step of a wipe: how many deliveries, and after which event (received_at, seq) the next step starts."""
-
-    deliveries: int
-    after: tuple[int, int] | None
-
-
 async def wipe_payloads(store: Store, before: int) -> int:
     """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.
 
@@ -135,14 +118,14 @@ async def wipe_payloads(store: Store, before: int) -> int:
     total = 0
     after: tuple[int, int] | None = (-(2**62), 0)
     while after is not None:
-        wiped = await store.write(partial(wipe_events, before=before, after=after))
-        total, after = total + wiped.deliveries, wiped.after
+        deliveries, after = await store.write(partial(wipe_events, before=before, after=after))
+        total += deliveries
     await store.empty_log()
     return total
 
 
-def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> Wiped:
-    """Wipe what may be wiped of the next WIPE_LIMIT events."""
+def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> tuple[int, tuple[int, int] | None]:
+    """Wipe what may be wiped of the next WIPE_LIMIT events; return how many deliveries, and after which to go on."""
     events = tx.rows(_FIND, before=before, received_at=after[0], seq=after[1], limit=WIPE_LIMIT)
     steps = [{"seq": event.seq, "before": before} for event in events]
     deliveries = [row for rows in tx.rows_many(_FIND_DELIVERIES, steps) for row in rows]
@@ -151,7 +134,7 @@ def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> Wiped:
     if events:
         tx.run_many(_WIPE_EVENT, steps)
     last = events[-1] if len(events) == WIPE_LIMIT else None
-    return Wiped(len(deliveries), last and (last.received_at, last.seq))
+    return len(deliveries), last and (last.received_at, last.seq)
 
 
 def hash_ids(tx: Tx, row: Row) -> dict[str, str | None]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from app.delivery.policy import Retry, judge_retry
-from app.delivery.transitions import Cause, Move
+from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
-from app.outbox.move import move
+from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
 from app.outbox.store import Row, Store, Tx, first
-from app.outbox.values import Swept
+from app.outbox.values import SweepCounts
 from app.values.rate import RECIPIENT_GAP_MS
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
@@ -87,7 +86,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
     return by_ms
 
 
-async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> Swept:
+async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> SweepCounts:
     """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
 
     Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
@@ -101,14 +100,14 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
         others = await store.write(partial(resend_unknown, now=now))
         expired, resent = expired + some, resent + others
         more = max(some, others) == SWEEP_LIMIT
-    return Swept(expired, resent, lost)
+    return SweepCounts(expired, resent, lost)
 
 
 def expire_overdue(tx: Tx, now: int) -> int:
     """Expire pending deliveries past their deadline, held ones too. Return how many: call again while SWEEP_LIMIT."""
     rows = tx.rows(_FIND_OVERDUE, now=now, limit=SWEEP_LIMIT)
     reason = Reason.DEADLINE_PASSED
-    moves = [_make_move(row, State.EXPIRED, Cause.DEADLINE, reason=reason, detail=row.detail) for row in rows]
+    moves = [make_move(row, State.EXPIRED, Cause.DEADLINE, reason=reason, detail=row.detail) for row in rows]
     return move(tx, moves, now)
 
 
@@ -116,17 +115,9 @@ def resend_unknown(tx: Tx, now: int) -> int:
     """Make unknown deliveries that are due pending again. Return how many: call again while SWEEP_LIMIT."""
     tx.run(_LEAVE_UNKNOWN, now=now)
     rows = tx.rows(_FIND_DUE, now=now, limit=SWEEP_LIMIT)
-    moves = [_resend(row) for row in rows]
+    kept = [{"reason": row.reason, "detail": row.detail, "due_at": row.due_at} for row in rows]
+    moves = [make_move(row, State.PENDING, Cause.RESENT, **more) for row, more in zip(rows, kept, strict=True)]
     return move(tx, moves, now)
-
-
-def _resend(row: Row) -> Move:
-    kept = {"reason": row.reason, "detail": row.detail, "due_at": row.due_at}
-    return _make_move(row, State.PENDING, Cause.RESENT, **kept)
-
-
-def _make_move(row: Row, state: State, cause: Cause, **more: Any) -> Move:
-    return Move(row.seq, row.route, row.provider, State(row.state), state, cause, row.attempts, **more)
 
 
 def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
@@ -154,7 +145,7 @@ def _retry(tx: Tx, id_: str, *, careful: bool) -> int:
     if row is None or _judge_retry(tx, row, careful=careful) is not None:
         return 0
     detail = f"retried by hand{', though it may have arrived' if row.state == State.UNKNOWN else ''}"
-    return move(tx, [_make_move(row, State.PENDING, Cause.RETRIED, detail=detail, due_at=tx.now, spent=-row.spent)])
+    return move(tx, [make_move(row, State.PENDING, Cause.RETRIED, detail=detail, due_at=tx.now, spent=-row.spent)])
 
 
 def explain_retry(tx: Tx, ids: Collection[str]) -> Mapping[str, str]:

@@ -54,7 +54,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepCounts:
     """How many deliveries a sweep expired, how many unknown ones it will send again, how many leases ran out."""
 
     expired: int
@@ -80,7 +80,7 @@ class NewHold:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class ReceiptResult:
     """What a receipt came to: of which delivery it was, all None while it is of none. `recipient`: in clear."""
 
     delivery_id: str | None = None
@@ -140,7 +140,7 @@ class LaneState:
 
 
 @dataclass(frozen=True, slots=True)
-class EventFilter:
+class EventQuery:
     """Which stored events to replay; None = any. `after` is the last page's `next_after`.
 
     `state` and `route`: only events that have a delivery so; `state` may also be "unrouted" (no delivery at all).
@@ -240,7 +240,7 @@ class LedgerQuery:
 class LedgerRow:
     """How many deliveries of one route, topic or day came so far; each is counted once in each column.
 
-    `acted`: their customer did what they are meant to bring about (message.person.AIMS); `ordered`: placed an order.
+    `acted`: their customer did what they are meant to bring about (Source.aims); `ordered`: placed an order.
     `delivered` includes `read`. `received` = `accepted` + `waiting` + `dead` + `expired` + `unknown` + `suppressed`.
     `reported`: of which any receipt came.
     """

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.message.components import MAX_DETAIL
-from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.delivery import MAX_DETAIL, Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.base import Response
 from app.providers.json import first_text, parse_json, read_instant, read_path
 from app.providers.signs import is_plain, read_signs

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from app.errors import Mistake
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Notice, Receipt, Reply
-from app.sources.signature import Mistake
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
@@ -267,7 +267,8 @@ async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         return b""
     body = bytearray()
-    async for part in answer.aiter_bytes():
+    # aiter_bytes would look for what it has to unpack.
+    async for part in cast("httpx2.AsyncByteStream", answer.stream):
         body += part
         if len(body) > max_bytes:
             return b""

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.message.components import MAX_DETAIL, STRUCK
-from app.model.delivery import Reason, Rejected, Retryable, Scope
+from app.model.delivery import MAX_DETAIL, STRUCK, Reason, Rejected, Retryable, Scope
 from app.providers.json import Place, as_text, clean_text, read_embedded, walk_places
 
 ERROR_TEXTS = frozenset(

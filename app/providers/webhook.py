@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
+from app.errors import Mistake
 from app.providers.json import parse_json
-from app.sources.signature import Mistake
 
 # Meta promises at most 1,000 updates and 3 MB:
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview

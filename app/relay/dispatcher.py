@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from app.errors import StoreBroken, StoreError
-from app.observe.metrics import count_store
+from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
-from app.outbox.read import count_reached, read_last_events
+from app.outbox.holds import list_holds
+from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
+from app.outbox.suppressions import count_suppressions
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
@@ -27,6 +29,8 @@ RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
 # A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
 STUCK_S = 60.0
+# Prometheus gives up a scrape after 10 s: what else there is to show must not be lost with it.
+LONGEST_COUNT_S = 3.0
 
 
 class Dispatcher:
@@ -37,7 +41,7 @@ class Dispatcher:
     """
 
     def __init__(self, context: Context, open_sender: OpenSender, on_dead: Callable[[BaseException], None]) -> None:
-        self._parts = context
+        self._context = context
         self._open_sender = open_sender
         self._on_dead = on_dead
         self._lanes: dict[str, Lane] = {}
@@ -57,7 +61,7 @@ class Dispatcher:
 
         Each sweep begins with it, and so does the start, before anything else reckons from now. Raises StoreError.
         """
-        parts, now, newest = self._parts, self._parts.clock(), self._newest
+        context, now, newest = self._context, self._context.clock(), self._newest
         is_behind = newest - now > BEHIND_MS
         self._newest = now if is_behind else max(newest, now)
         if is_behind:
@@ -66,11 +70,11 @@ class Dispatcher:
         if is_behind or self._in_doubt:
             job = partial(shift_waits, newest=None if self._in_doubt else newest)
             self._in_doubt = True
-            by_ms = await parts.outbox.write(job, essential=True)
+            by_ms = await context.outbox.write(job, essential=True)
             self._in_doubt = False
             if by_ms:
-                parts.metrics.clock_steps.inc()
-                parts.log.warning("clock.stepped", by_s=by_ms / 1000)
+                context.metrics.clock_steps.inc()
+                context.log.warning("clock.stepped", by_s=by_ms / 1000)
 
     def _shift_lanes(self, by_ms: int) -> None:
         for turns in self._turns.values():
@@ -90,7 +94,9 @@ class Dispatcher:
                 lane.stop()
         for name, settings in snapshot.config.providers.items():
             if name not in self._lanes:
-                lane = Lane(name, settings, snapshot.providers[name], self._parts, self._open_sender, self._turns[name])
+                lane = Lane(
+                    name, settings, snapshot.providers[name], self._context, self._open_sender, self._turns[name]
+                )
                 self._lanes[name] = lane
                 self._running[lane] = None
                 self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
@@ -135,7 +141,7 @@ class Dispatcher:
     def _watch(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            report_death(task.get_name(), error, self._parts.log, self._on_dead)
+            report_death(task.get_name(), error, self._context.log, self._on_dead)
 
     def _forget(self, lane: Lane, _task: asyncio.Task[None]) -> None:
         self._running.pop(lane, None)
@@ -148,26 +154,26 @@ class Dispatcher:
             except StoreBroken:
                 raise
             except StoreError as error:
-                self._parts.metrics.store_errors.labels("sweep").inc()
-                self._parts.log.warning("sweep.failed", detail=str(error))
+                self._context.metrics.store_errors.labels("sweep").inc()
+                self._context.log.warning("sweep.failed", detail=str(error))
             rounds += 1
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _sweep_once(self, *, wipe: bool) -> None:
-        outbox = self._parts.outbox
+        outbox = self._context.outbox
         await self.follow_clock()
-        now = self._parts.clock()
-        swept = await sweep(outbox, now, self._parts.settings.settle_after)
+        now = self._context.clock()
+        swept = await sweep(outbox, now, self._context.settings.settle_after)
         if swept.expired or swept.resent or swept.lost:
-            self._parts.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
+            self._context.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
         if swept.resent:
             self.wake_all()
         if wipe:
-            forgotten = await forget_records(outbox, now - self._parts.settings.record_retention)
-            self._parts.log.info("outbox.forgotten", events=forgotten)
+            forgotten = await forget_records(outbox, now - self._context.settings.record_retention)
+            self._context.log.info("outbox.forgotten", events=forgotten)
             # Last, for it empties the log: what was forgotten must not stay readable there, either.
-            wiped = await wipe_payloads(outbox, now - self._parts.settings.payload_retention)
-            self._parts.log.info("outbox.wiped", payloads=wiped)
+            wiped = await wipe_payloads(outbox, now - self._context.settings.payload_retention)
+            self._context.log.info("outbox.wiped", payloads=wiped)
 
 
 class OutboxRelay(Relay):
@@ -188,12 +194,8 @@ class OutboxRelay(Relay):
 
     async def start(self) -> None:
         """Settle what the last process left open, then start the sweeper."""
-        outbox, settings, metrics, log = (
-            self.context.outbox,
-            self.context.settings,
-            self.context.metrics,
-            self.context.log,
-        )
+        outbox, settings = self.context.outbox, self.context.settings
+        metrics, log = self.context.metrics, self.context.log
         await self.dispatcher.follow_clock()
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
@@ -232,8 +234,27 @@ class OutboxRelay(Relay):
         return await self.context.outbox.can_commit()
 
     async def count(self) -> None:
-        """Bring what the metrics show of the outbox and of the log up to date."""
+        """Bring what shows the outbox and the log up to date; where the outbox cannot say, that is counted."""
         await super().count()
-        context = self.context
-        providers = context.snapshot().config.providers
-        await count_store(context.outbox, providers, context.clock(), context.metrics, context.log)
+        store, metrics = self.context.outbox, self.context.metrics
+        providers = self.context.snapshot().config.providers
+        try:
+            async with asyncio.timeout(LONGEST_COUNT_S):
+                standing = await store.read(count_deliveries)
+                reached = await store.read(count_reached)
+                holds = await store.read(list_holds)
+                people = await store.read(count_suppressions)
+                oldest = {name: await store.read(partial(find_oldest_due, provider=name)) for name in providers}
+        except (StoreError, TimeoutError) as error:
+            metrics.store_errors.labels("scrape").inc()
+            detail = str(error) or "the outbox did not answer in time"
+            self.context.log.warning("metrics.stale", detail=detail)
+            return
+        # Without a pause in between, so that of two scrapes at once none sees the half of another.
+        now = self.context.clock()
+        metrics.set_outbox(standing)
+        metrics.set_reached(reached)
+        metrics.suppressions.set(people.suppressed)
+        metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
+        waits = {name: 0 if due_at is None else max(now - due_at, 0) for name, due_at in oldest.items()}
+        metrics.set_oldest_due(waits)

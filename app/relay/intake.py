@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from app.delivery.plan import plan_deliveries
-from app.errors import Refusal
-from app.message.person import find_customer, read_acts
+from app.errors import Mistake, Refusal
+from app.message.recipient import find_customer
 from app.model.delivery import Delivery, State
 from app.model.event import Event
 from app.observe.metrics import OTHER, topic_label
@@ -16,11 +16,9 @@ from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job
 from app.outbox.values import DeliveryState
 from app.relay.context import Context, Shared
-from app.sources.nector import BodyFault, EventHeaders, parse_body, read_headers
-from app.sources.signature import RAW, list_signed, match_hmac
+from app.sources import SOURCE
+from app.sources.base import Verified
 from app.values.phone import mask_phone
-
-SOURCE = "nector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,8 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     snapshot = shared.snapshot()
     planned = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
     deliveries = _join_trace(planned, shared.tracer.read_traceparent())
-    customer = find_customer(event.payload, deliveries, snapshot.config.store)
-    event = replace(event, customer=customer, acts=read_acts(event.topic, event.payload))
+    customer = find_customer(event, deliveries, snapshot.config.store)
+    event = replace(event, customer=customer, acts=SOURCE.read_acts(event.topic, event.payload))
     answer = await take(event, deliveries)
     _report_event(shared, event, answer, deliveries)
     return answer
@@ -88,13 +86,11 @@ def read_event(shared: Shared, headers: Mapping[str, str], body: bytes, now: int
     """Return the verified event in a webhook, or what is wrong with it."""
     if not _check_hmac(shared, headers, body):
         return Refusal(401, "not authorised")
-    payload = parse_body(body)
-    if isinstance(payload, BodyFault):
-        return Refusal(payload.http_status, payload.detail)
-    envelope: EventHeaders = read_headers(headers)
-    if not envelope.topic:
-        return Refusal(422, "the header x-nector-topic is missing or empty")
-    return Event(shared.new_id(now), SOURCE, envelope.topic, envelope.delivery_id, body, payload, now)
+    sent = SOURCE.read(headers, body)
+    if isinstance(sent, Refusal):
+        return sent
+    id_, person = shared.new_id(now), SOURCE.find_person(sent.payload)
+    return Event(id_, SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now, person=person, notes=sent.notes)
 
 
 def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:
@@ -103,16 +99,14 @@ def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery
 
 
 def _check_hmac(shared: Shared, headers: Mapping[str, str], body: bytes) -> bool:
-    """Nector does not document what it signs: until a capture shows it, the default only counts what holds."""
+    """Tell whether the signature stops no webhook: until a capture shows what is signed, the default only counts."""
     mode = shared.settings.nector_hmac
     if mode == "off" or not shared.settings.secrets:
         return True
-    given = headers.get("x-nector-webhook-hmac")
-    only = shared.settings.nector_hmac_scheme
-    signed = list_signed(body, headers) if only else {RAW: body}
-    scheme = match_hmac(given, shared.settings.secrets, signed, only)
-    shared.metrics.hmac.labels(scheme or ("absent" if not given else "none")).inc()
-    return scheme is not None or mode == "log"
+    found = SOURCE.verify(headers, body, shared.settings.secrets, only=shared.settings.nector_hmac_scheme)
+    absent = found is Mistake.MISSING
+    shared.metrics.hmac.labels(found.recipe if isinstance(found, Verified) else "absent" if absent else "none").inc()
+    return isinstance(found, Verified) or mode == "log"
 
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
@@ -131,4 +125,5 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(shared.clock() - event.received_at, 0),
+        **({"notes": event.notes} if event.notes else {}),
     )

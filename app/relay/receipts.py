@@ -16,7 +16,7 @@ from app.observe.attempts import report_holds
 from app.observe.metrics import FORGED, UNREAD
 from app.outbox.holds import lift_hold, put_probed
 from app.outbox.receipts import apply_receipts, apply_reply
-from app.outbox.values import Noted
+from app.outbox.values import ReceiptResult
 from app.providers.json import as_items, as_mapping
 from app.providers.webhook import parse_webhook, read_challenge
 from app.relay.context import Context
@@ -64,7 +64,7 @@ def answer_challenge(context: Context, provider_name: str, query: Mapping[str, s
     return read_challenge(settings.verify_token.get_secret_value(), query) if settings else None
 
 
-def _report_receipt(context: Context, provider_name: str, receipt: Receipt, noted: Noted, now: int) -> None:
+def _report_receipt(context: Context, provider_name: str, receipt: Receipt, noted: ReceiptResult, now: int) -> None:
     context.metrics.receipts.labels(provider_name, receipt.status.value).inc()
     report_holds(context.log, noted.holds_set)
     context.log.info(

@@ -25,26 +25,12 @@ from app.model.event import TEST_SOURCE, Event
 from app.outbox import replay as stored
 from app.outbox.store import Store
 from app.outbox.suppressions import find_suppressed
-from app.outbox.values import DeliveryState, EventFilter, Plan, StoredEvent
+from app.outbox.values import DeliveryState, EventQuery, Plan, StoredEvent
 from app.relay.context import Context, Snapshot
-from app.sources.nector import BodyFault, canonical_topic, parse_body
+from app.sources import SOURCE
+from app.sources.body import parse_body
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events to replay: these ids, or what the rest says. None = any.
-
-    `route`: judge this route alone. `state`: of a delivery (of that route) that the event has, or "unrouted".
-    """
-
-    events: Collection[str] = ()
-    topic: str | None = None
-    state: str | None = None
-    route: str | None = None
-    since: int | None = None
-    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +50,13 @@ class Replayed:
     left_out: Sequence[Entry]
 
 
-async def make_plan(context: Context, wanted: Wanted) -> Planned | Refusal:
+async def make_plan(context: Context, wanted: EventQuery) -> Planned | Refusal:
     """Work out what a replay would send, and keep that as a plan. Sends nothing."""
     snapshot, now = context.snapshot(), context.clock()
     names = sorted(route.name for route in snapshot.config.routes)
     if wanted.route is not None and wanted.route not in names:
         return Refusal(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
-    unknown = await _find_unknown(context.outbox, wanted.events)
+    unknown = await _find_unknown(context.outbox, wanted.ids or ())
     if unknown is not None:
         return Refusal(422, f"events: no event has the id that is number {unknown} of those given")
     draft = Draft()
@@ -117,34 +103,28 @@ async def _find_unknown(outbox: Store, ids: Collection[str]) -> int | None:
 
 
 async def _find_events(outbox: Store, ids: Collection[str]) -> Sequence[StoredEvent]:
-    return (await outbox.read(partial(stored.find_events, wanted=EventFilter(ids=ids)))).events
+    return (await outbox.read(partial(stored.find_events, wanted=EventQuery(ids=ids)))).events
 
 
-async def _list_pages(outbox: Store, wanted: Wanted, snapshot: Snapshot) -> AsyncIterator[Sequence[StoredEvent]]:
+async def _list_pages(outbox: Store, wanted: EventQuery, snapshot: Snapshot) -> AsyncIterator[Sequence[StoredEvent]]:
     """Yield the events, a bounded number at a time. What is `unrouted` has no delivery whose route could be asked."""
     of_past = wanted.state not in (None, "unrouted")
-    asked = EventFilter(
-        topic=_pick_topic(wanted, snapshot),
-        state=wanted.state,
-        route=wanted.route if of_past else None,
-        since=wanted.since,
-        until=wanted.until,
-        limit=_PAGE,
-    )
-    for some in _cut(wanted.events):
+    route, topic = wanted.route if of_past else None, _pick_topic(wanted, snapshot)
+    asked = replace(wanted, ids=None, topic=topic, route=route, limit=_PAGE)
+    for some in _cut(wanted.ids or ()):
         yield (await outbox.read(partial(stored.find_events, wanted=replace(asked, ids=some)))).events
-    after = None if wanted.events else 0
+    after = None if wanted.ids else 0
     while after is not None:
         page = await outbox.read(partial(stored.find_events, wanted=replace(asked, after=after)))
         yield page.events
         after = page.next_after
 
 
-def _pick_topic(wanted: Wanted, snapshot: Snapshot) -> str | None:
+def _pick_topic(wanted: EventQuery, snapshot: Snapshot) -> str | None:
     """Return the topic to look for: the one asked for, else the route's own where nothing else narrows the search."""
     if wanted.topic is not None:
-        return canonical_topic(wanted.topic)
-    if wanted.events or wanted.state not in (None, "unrouted"):
+        return SOURCE.canonical_topic(wanted.topic)
+    if wanted.ids or wanted.state not in (None, "unrouted"):
         return None
     return next((route.topic for route in snapshot.config.routes if route.name == wanted.route), None)
 
@@ -159,7 +139,7 @@ def _cut(ids: Collection[str]) -> Iterator[Sequence[str]]:
 
 
 async def _judge_events(
-    context: Context, snapshot: Snapshot, wanted: Wanted, events: Sequence[StoredEvent], draft: Draft
+    context: Context, snapshot: Snapshot, wanted: EventQuery, events: Sequence[StoredEvent], draft: Draft
 ) -> None:
     """Add what comes of a page of events to the draft."""
     now = context.clock()
@@ -193,7 +173,7 @@ def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Seque
     if event.body is None:
         return Entry(event.id, event.topic, "", Verdict.WIPED)
     payload = parse_body(event.body)
-    if isinstance(payload, BodyFault):
+    if isinstance(payload, Refusal):
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail=payload.detail)
     again = Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
     return plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)

@@ -1,1 +1,6 @@
-"""The senders of events: one file each."""
+"""Who posts events: one file a sender. SOURCE is the one that this relay listens to."""
+
+from app.sources import nector
+from app.sources.base import Source
+
+SOURCE: Source = nector

@@ -1,4 +1,4 @@
-"""Nector on the wire: topics, headers and the body of a webhook, as pure functions.
+"""Nector on the wire: topics, headers, the body of a webhook, and what its events tell of a customer.
 
 https://help.nector.io/en/article/webhook-details-sent-to-delivery-url-1ffmto
 """
@@ -6,18 +6,34 @@ https://help.nector.io/en/article/webhook-details-sent-to-delivery-url-1ffmto
 from __future__ import annotations
 
 import hashlib
-import json
+import hmac
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from itertools import accumulate
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from app.errors import Mistake, Refusal
+from app.model.event import Act, Person
+from app.sources.base import Envelope, Verified
+from app.sources.body import parse_body
+from app.sources.kinds import Kind, Properties, find_notes, list_properties
+from app.sources.nector_events import (
+    CoinExpiryEvent,
+    CouponEvent,
+    LeadEvent,
+    NectorEvent,
+    TierEvent,
+    WalletEvent,
+    list_places,
+)
+from app.sources.signature import RAW, find_secret_mistake, list_signed, match_hmac
 from app.values.instant import read_epoch
-from app.values.number import SentFloat, read_decimal
+from app.values.number import read_decimal
+from app.values.path import look_up, write_path
+from app.values.text import Unfit, write_value
 
-TOPICS: Mapping[str, str] = {
+name = "nector"
+title = "Nector"
+topics: Mapping[str, str] = {
     "walletreward_create": 'Coins were earned. In Nector\'s dashboard: "Wallet Coins Rewarded".',
     "coupon_create": 'A coupon was made. In Nector\'s dashboard: "Coupon Is Created".',
     "coinexpirynotify_create": "Coins are about to expire.",
@@ -38,216 +54,205 @@ TOPICS: Mapping[str, str] = {
     "lead_update": "A customer was changed.",
 }
 """What each topic tells; the names on Nector's screens where they are known."""
-_OTHER_SPELLINGS = {
+spellings: Mapping[str, str] = {
     "wallettransaction_update": "wallettrasaction_update",
     # As the dashboard's event list has them: https://help.nector.io/en/article/events-1wetiqa
     "wallet coins rewarded": "walletreward_create",
     "coupon is created": "coupon_create",
 }
+_FAMILIES: Mapping[str, type[Properties]] = {
+    "lead": LeadEvent,
+    "coupon": CouponEvent,
+    "unusedcouponrequest": CouponEvent,
+    "walletreward": WalletEvent,
+    "wallettrasaction": WalletEvent,
+    "unusedwalletcoinrequest": WalletEvent,
+    "coinexpirynotify": CoinExpiryEvent,
+    "viptier": TierEvent,
+}
 
-# https://help.nector.io/en/article/event-details-sent-to-external-integrations-frcz1t
-COMMON_PROPERTIES = (
-    "business_name",
-    "business_uri",
-    "nector_business_uri",
-    "business_coin_name",
-    "business_currency_code",
-    "business_currency_symbol",
-    "user_customer_id",
-    "user_name",
-    "user_email",
-    "user_mobile",
-    "user_tier",
-    "user_type",
-    "user_referral_code",
-    "user_referred_by_referral_code",
-    "user_referral_link",
-)
-# Not documented for webhooks: the names in Nector's API objects and set-up guides. Good enough to say "did you mean".
-_BALANCE = ("available", "user_available", "balance")
-_PERSON = ("customer", "customer.id", "customer.name", "customer.mobile", "customer.email", "customer.country")
-_LEAD = ("_id", "customer_id", "name", "mobile", "email", "country", "pending", "tier", "referral_code")
-_COUPON = ("value", "type", "offer", "expire", "fiat_value", "fiat_class", "minimumcart_amount", "status")
-_WALLET = ("title", "description", "amount", "operation")
-_LIKELY: Mapping[str, tuple[str, ...]] = {
-    "lead": _LEAD,
-    "coupon": _COUPON,
-    "unusedcouponrequest": _COUPON,
-    "walletreward": _WALLET,
-    "wallettrasaction": _WALLET,
-    "unusedwalletcoinrequest": _WALLET,
-    "coinexpirynotify": (*_WALLET, "expire"),
-    "viptier": ("tier",),
+
+def find_model(topic: str) -> type[Properties]:
+    """Return what the events of a topic are expected to hold."""
+    return _FAMILIES.get(topic.partition("_")[0], NectorEvent)
+
+
+properties: Mapping[str, Collection[str]] = {
+    topic: [write_path(path) for path, _, _ in list_properties(find_model(topic))] for topic in topics
 }
-KNOWN_PROPERTIES: Mapping[str, tuple[str, ...]] = {
-    topic: (*COMMON_PROPERTIES, *_PERSON, *_BALANCE, *_LIKELY.get(topic.partition("_")[0], ())) for topic in TOPICS
-}
-"""By topic: the properties its event may well hold. An open list: others may come."""
 
 
 def canonical_topic(text: str) -> str:
     """Return the topic under its one name; a text that is no known topic comes back stripped."""
     text = text.strip()
     folded = " ".join(text.split()).casefold()
-    return _OTHER_SPELLINGS.get(folded, folded if folded in TOPICS else text)
+    return spellings.get(folded, folded if folded in topics else text)
 
 
 # -- headers --------------------------------------------------------------------------------------
 
+TOPIC_HEADER = "x-nector-topic"
+SECRET_HEADER = "x-nector-webhook-secret"  # noqa: S105  # a header's name
+HMAC_HEADER = "x-nector-webhook-hmac"
+_ID_HEADER = "x-nector-delivery-id"
+_TIME_HEADER = "x-nector-timestamp"
 _TOPIC_LIMIT = 100
-_DELIVERY_ID_LIMIT = 200
+_ID_LIMIT = 200
+cures: Mapping[Mistake, str] = {
+    Mistake.MISSING: f"no {SECRET_HEADER}: set it in Nector's dashboard, let proxies pass it on",
+    Mistake.PLAIN: "the secret itself came: send its SHA-256 in hex, as Nector does",
+    Mistake.OTHER: "another secret's hash: put that of Nector's dashboard into RELAY_NECTOR_SECRETS",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class EventHeaders:
-    """What a webhook's headers say. `topic` is canonical, "" if unsaid; `sent_at` is ms since the epoch."""
-
-    topic: str
-    delivery_id: str | None
-    sent_at: int | None
+def find_mistake(headers: Mapping[str, str], secrets: Sequence[str]) -> Mistake | None:
+    """Return what is wrong with a webhook's secret. See Source."""
+    return find_secret_mistake(headers.get(SECRET_HEADER), secrets)
 
 
-def read_headers(headers: Mapping[str, str]) -> EventHeaders:
-    """Read Nector's headers; the names in `headers` are lower case. Never raises."""
-    topic = "".join(sign for sign in headers.get("x-nector-topic", "") if sign.isprintable())
-    delivery_id = headers.get("x-nector-delivery-id", "").strip()
-    if len(delivery_id) > _DELIVERY_ID_LIMIT:  # cutting could make two ids one, and lose an event as a duplicate
-        delivery_id = "sha256:" + hashlib.sha256(delivery_id.encode(errors="replace")).hexdigest()
-    return EventHeaders(
-        topic=canonical_topic(topic[:_TOPIC_LIMIT]),
-        delivery_id=delivery_id or None,
-        sent_at=parse_timestamp(headers.get("x-nector-timestamp", "")),
-    )
+def verify(
+    headers: Mapping[str, str], body: bytes, secrets: Sequence[str], *, only: str = "", thorough: bool = False
+) -> Verified | Mistake:
+    """Return the recipe by which the body is signed: Nector documents neither key nor encoding nor what it signs."""
+    given = headers.get(HMAC_HEADER)
+    if not given:
+        return Mistake.MISSING
+    contents = {RAW: body}
+    if only or thorough:
+        contents = list_signed(body, headers.get(_TIME_HEADER, ""), headers.get(_ID_HEADER, ""))
+    recipe = match_hmac(given, secrets, contents, only)
+    return Mistake.OTHER if recipe is None else Verified(recipe)
 
 
-def parse_timestamp(text: str) -> int | None:
+def read_topic(headers: Mapping[str, str]) -> str:
+    """Return the topic that the headers name, "" if none."""
+    topic = headers.get(TOPIC_HEADER, "")
+    if not topic.isprintable():
+        topic = "".join(sign for sign in topic if sign.isprintable())
+    return canonical_topic(topic[:_TOPIC_LIMIT])
+
+
+def read(headers: Mapping[str, str], body: bytes) -> Envelope | Refusal:
+    """Return the event in a webhook, or what is wrong with it."""
+    payload = parse_body(body)
+    if isinstance(payload, Refusal):
+        return payload
+    topic = read_topic(headers)
+    if not topic:
+        return Refusal(422, f"the header {TOPIC_HEADER} is missing or empty")
+    notes = find_notes(find_model(topic), payload)
+    return Envelope(topic, _read_id(headers), _read_time(headers.get(_TIME_HEADER, "")), payload, notes)
+
+
+def _read_id(headers: Mapping[str, str]) -> str | None:
+    id_ = headers.get(_ID_HEADER, "").strip()
+    if len(id_) > _ID_LIMIT:  # cutting could make two ids one, and lose an event as a duplicate
+        id_ = "sha256:" + hashlib.sha256(id_.encode(errors="replace")).hexdigest()
+    return id_ or None
+
+
+def _read_time(text: str) -> int | None:
     """Return Unix time, in seconds or ms (Nector does not say which), as ms; None if it is neither."""
     number = read_decimal(text)
     return None if number is None else read_epoch(float(number))
 
 
-# -- body -----------------------------------------------------------------------------------------
-
-_DEPTH_LIMIT = 32
-_INT_DIGITS = 18  # beyond them other programs round, so the text is kept
-_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)  # possessive: linear on any bytes
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
-
-
-class BodyFaultKind(StrEnum):
-    """Which answer a bad body gets."""
-
-    NOT_JSON = "not_json"  # 400
-    NOT_OBJECT = "not_object"  # 422
-
-
-@dataclass(frozen=True, slots=True)
-class BodyFault:
-    """Why a body cannot be read; `detail` names a place or a key, never a value."""
-
-    kind: BodyFaultKind
-    detail: str
-
-    @property
-    def http_status(self) -> int:
-        """The status that answers it."""
-        return 400 if self.kind is BodyFaultKind.NOT_JSON else 422
+def write_headers(topic: str, id_: str, body: bytes, secret: str, now: int) -> dict[str, str]:
+    """Return the headers that Nector sends with a webhook, signed; for trials."""
+    return {
+        "content-type": "application/json",
+        "x-source": "unix",
+        TOPIC_HEADER: topic,
+        _ID_HEADER: id_,
+        _TIME_HEADER: str(now // 1000),
+        f"{SECRET_HEADER}-algo": "sha256",
+        SECRET_HEADER: hashlib.sha256(secret.encode()).hexdigest(),
+        f"{HMAC_HEADER}-algo": "sha256",
+        HMAC_HEADER: hmac.new(secret.encode(), body, "sha256").hexdigest(),
+    }
 
 
-class _RefusedError(ValueError):
-    """A body that Python's parser would take, or that we must not."""
+# -- the customer ---------------------------------------------------------------------------------
+
+NUMBER_PATHS = list_places(Kind.MOBILE)
+_NAME_PATHS = list_places(Kind.NAME)
+_ID_PATHS = list_places(Kind.ID) + list_places(Kind.OWN_ID)  # its own keys last: other shapes leave them out
+_NAME_LIMIT = 60
 
 
-def parse_body(body: bytes) -> dict[str, Any] | BodyFault:
-    """Return the JSON object in `body`; numbers keep the text they were sent with. Never raises.
-
-    Stricter than Python's parser: UTF-8, no NaN or Infinity, no number beyond the range, no key twice,
-    at most 32 levels, no half characters.
-    """
-    try:
-        payload = _decode(body)
-    except UnicodeDecodeError as error:
-        return BodyFault(BodyFaultKind.NOT_JSON, f"the body is not UTF-8 at byte {error.start}")
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        return BodyFault(BodyFaultKind.NOT_JSON, f"the body is not JSON at {place}: {error.msg}")
-    except _RefusedError as error:
-        return BodyFault(BodyFaultKind.NOT_JSON, str(error))
-    if not isinstance(payload, dict):
-        return BodyFault(BodyFaultKind.NOT_OBJECT, "the body is JSON, but not an object")
-    return payload
+def find_person(payload: Mapping[str, Any]) -> Person:
+    """Return whom an event is about: of each the first that it names."""
+    found = ((number, place) for place in NUMBER_PATHS if (number := look_up(payload, place)) is not None)
+    number, place = next(found, (None, ()))
+    return Person(number, place, _find_name(payload), _find_id(payload))
 
 
-def _decode(body: bytes) -> Any:
-    # Counting is quick and mostly enough; only a body with many brackets is worth a careful look.
-    if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _measure_depth(body) > _DEPTH_LIMIT:
-        raise _RefusedError(f"the body is nested deeper than {_DEPTH_LIMIT} levels")
-    payload = _DECODER.decode(body.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
-    if _HALF_CHARACTER.search(body):
-        _refuse_half_characters(payload)
-    return payload
+def _find_name(payload: Mapping[str, Any]) -> str:
+    for path in _NAME_PATHS:
+        found = look_up(payload, path)
+        text = "" if found is None else write_value(found, _NAME_LIMIT)
+        if text and not isinstance(text, Unfit):
+            return text
+    return ""
 
 
-def _measure_depth(body: bytes) -> int:
-    """Return how deep the brackets outside of strings go."""
-    steps = (1 if token in b"[{" else -1 for token in _BRACKETS.findall(body) if token in b"[]{}")
-    return max(accumulate(steps), default=0)
+def _find_id(payload: Mapping[str, Any]) -> str:
+    for path in _ID_PATHS:
+        found = look_up(payload, path)
+        if isinstance(found, str | int) and not isinstance(found, bool):
+            return str(found).strip()
+    return ""
 
 
-def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # the set remembers
-        raise _RefusedError(f"{_name_key(twice)} is there twice in one object")
-    return found
+# -- what the customer did ------------------------------------------------------------------------
+
+aims: Mapping[str, Act] = {
+    "walletreward_create": Act.COINS_SPENT,
+    "coinexpirynotify_create": Act.COINS_SPENT,
+    "unusedwalletcoinrequest_create": Act.COINS_SPENT,
+    "coupon_create": Act.COUPON_USED,
+    "unusedcouponrequest_create": Act.COUPON_USED,
+    "reviewrequest_create": Act.REVIEW_WRITTEN,
+    "incompletereferralrequest_create": Act.REFERRAL_DONE,
+}
+
+# An order is counted when it is made. `order_update` comes for the same order when it is paid, packed, sent or
+# cancelled, so it would count orders of before the message as if that had brought them about. So with a review's.
+_TOLD_BY_TOPIC: Mapping[str, Act] = {
+    "order_create": Act.ORDER_PLACED,
+    "review_create": Act.REVIEW_WRITTEN,
+    "referrernotify_create": Act.REFERRAL_DONE,
+}
+_OF_COUPON, _OF_TRANSACTION = ("coupon", "data"), ("wallettransaction", "wallettrasaction", "transaction", "data")
+_USED = frozenset({"used", "redeemed", "applied"})
+_DEBIT = frozenset({"dr", "debit"})
+# Coins that ran out, or were taken back with a returned order, leave the wallet by a debit, too: nobody spent them.
+_NOT_SPENT = re.compile(r"expir|laps|revers|revert|revok|refund|returned|cancel|fail", re.IGNORECASE)
 
 
-def _read_float(text: str) -> SentFloat:
-    number = SentFloat(text)
-    if number - number != 0:
-        raise _RefusedError("a number is too large")
-    return number
+def read_acts(topic: str, payload: Mapping[str, Any]) -> tuple[Act, ...]:
+    """Return what an event tells that its customer did. See Source."""
+    told = _TOLD_BY_TOPIC.get(topic)
+    if told is not None:
+        return (told,)
+    if topic == "coupon_update" and not _USED.isdisjoint(_read_words(payload, _OF_COUPON, "status", "coupon_status")):
+        return (Act.COUPON_USED,)
+    if topic == "wallettrasaction_update" and _spends(payload):
+        return (Act.COINS_SPENT,)
+    return ()
 
 
-def _read_int(text: str) -> Any:
-    if text == "-0":
-        return SentFloat(text)
-    return int(text) if len(text.lstrip("-")) <= _INT_DIGITS else text
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _RefusedError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(  # made once: it holds no state, and making it takes a fifth of the time of a body
-    object_pairs_hook=_read_object, parse_float=_read_float, parse_int=_read_int, parse_constant=_refuse_constant
-)
-
-
-def _refuse_half_characters(value: Any) -> None:
-    """Refuse surrogates without their other half: they pass the parser and then break in databases and on the wire."""
-    if isinstance(value, str):
-        if not _is_whole(value):
-            raise _RefusedError("a text holds half a character (a lone surrogate)")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_half_characters(key)
-            _refuse_half_characters(item)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_half_characters(item)
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
+def _spends(payload: Mapping[str, Any]) -> bool:
+    if _DEBIT.isdisjoint(_read_words(payload, _OF_TRANSACTION, "operation")):
         return False
-    return True
+    texts = _read_words(payload, _OF_TRANSACTION, "title", "description", "type", "status")
+    return not any(_NOT_SPENT.search(text) for text in texts)
 
 
-def _name_key(key: str) -> str:
-    """Return a key to print; one that is no plain name may hold anything."""
-    return f"the key `{key}`" if _PLAIN_KEY.fullmatch(key) else "a key"
+def _read_words(payload: Mapping[str, Any], parents: Sequence[str], *names: str) -> Iterator[str]:
+    """Yield the texts under these names, in small letters: of the payload, or of the object it keeps them in."""
+    for path in ((), *((parent,) for parent in parents)):
+        for name in names:
+            value = look_up(payload, (*path, name))
+            if isinstance(value, str):
+                yield value.strip().casefold()

@@ -1,7 +1,4 @@
-"""Nector signs its webhooks by two headers, which are compared in constant time.
-
-https://help.nector.io/en/article/webhook-details-sent-to-delivery-url-1ffmto
-"""
+"""Secrets and signatures of a webhook, compared in constant time."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import StrEnum
+
+from app.errors import Mistake
 
 RAW = "body"
 ENCODINGS = ("hex", "base64")
@@ -22,7 +20,7 @@ KEYS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 def verify_secret(header_value: str | None, secrets: Sequence[str]) -> bool:
-    """Tell whether `x-nector-webhook-secret` is the hex SHA-256 of one of `secrets`.
+    """Tell whether a header is the hex SHA-256 of one of `secrets`.
 
     Takes as long for any wrong value, and compares with every secret. Blank secrets fit nothing. Never raises.
     """
@@ -34,18 +32,8 @@ def verify_secret(header_value: str | None, secrets: Sequence[str]) -> bool:
     return fits
 
 
-class Mistake(StrEnum):
-    """Why a secret, a token or a signature does not fit."""
-
-    MISSING = "missing"
-    PLAIN = "plain"  # the secret itself, where its hash is wanted
-    MALFORMED = "malformed"
-    OTHER = "other"
-    UNSET = "unset"  # nothing to compare with: the relay was given none
-
-
 def find_secret_mistake(header_value: str | None, secrets: Sequence[str]) -> Mistake | None:
-    """Return what is wrong with `x-nector-webhook-secret`, None if it fits one of `secrets`. Never raises."""
+    """Return what is wrong with the hex SHA-256 of a secret, None if it fits one of `secrets`. Never raises."""
     if verify_secret(header_value, secrets):
         return None
     given = (header_value or "").strip().encode("utf-8", "replace")
@@ -58,10 +46,10 @@ def find_secret_mistake(header_value: str | None, secrets: Sequence[str]) -> Mis
 def match_hmac(
     header_value: str | None, secrets: Sequence[str], signed: Mapping[str, bytes], only: str = ""
 ) -> str | None:
-    """Return the scheme by which `x-nector-webhook-hmac` signs one of the contents in `signed`; None if none does.
+    """Return the scheme by which a header signs one of the contents in `signed`; None if none does.
 
-    Nector documents neither key nor encoding nor what is signed, so every likely one is tried; or `only` one scheme,
-    once a capture has shown it. `signed`: see list_signed. Never raises.
+    Where a source documents neither key nor encoding nor what is signed, every likely one is tried; or `only` one
+    scheme, once a capture has shown it. `signed`: see list_signed. Never raises.
     """
     given = (header_value or "").strip().removeprefix("sha256=").encode("utf-8", "replace")
     found = None
@@ -83,13 +71,12 @@ def name_scheme(encoding: str, key: str, over: str) -> str:
 
 def list_schemes() -> list[str]:
     """Return every scheme that can be asked for."""
-    overs = list_signed(b"{}", {})
+    overs = list_signed(b"{}", "", "")
     return [name_scheme(encoding, key, over) for over in overs for key in KEYS for encoding in ENCODINGS]
 
 
-def list_signed(body: bytes, headers: Mapping[str, str]) -> dict[str, bytes]:
-    """Return what a sender may have signed, by name, the raw body first. `headers`: names in lower case."""
-    time, id_ = headers.get("x-nector-timestamp", ""), headers.get("x-nector-delivery-id", "")
+def list_signed(body: bytes, time: str, id_: str) -> dict[str, bytes]:
+    """Return what a sender may have signed, by name, the raw body first. `time` and `id_`: of the headers."""
     return {RAW: body, **{name: content.encode("utf-8", "replace") for name, content in _join(body, time, id_)}}
 
 

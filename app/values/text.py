@@ -11,8 +11,6 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from app.values.number import SentFloat
-
 VALUE_LIMIT = 256
 LINK_LIMIT = 1000
 _MISSING = frozenset({"", "null", "undefined", "NaN", "nan"})
@@ -118,10 +116,10 @@ def write_scalar(value: Any) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and not isinstance(value, SentFloat):
+    if type(value) is float:
         return _write_float(value)
-    if isinstance(value, int | SentFloat):
-        return str(value)
+    if isinstance(value, int | float):
+        return str(value)  # as it was sent: see SentFloat
     return "" if value is None else None
 
 

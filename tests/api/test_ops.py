@@ -244,7 +244,12 @@ async def test_a_hold_on_something_that_is_not_there_is_422(relay: Any, scope: s
 async def test_the_docs_are_behind_the_token(relay: Any) -> None:
     assert (await relay.ops("GET", "/docs")).status_code == 200
     schema = (await relay.ops("GET", "/openapi.json")).json()
-    assert "/webhooks/nector" in schema["paths"]
+    webhook = schema["paths"]["/webhooks/nector"]["post"]
+    (chosen,) = {*webhook["requestBody"]["content"]["application/json"]["schema"]}
+    assert chosen == "anyOf"
+    models = schema["components"]["schemas"]
+    assert {"CouponEvent", "WalletEvent", "NectorEvent", "Customer", "HoldOrder"} < models.keys()
+    assert {"user_mobile", "customer", "fiat_value"} < models["CouponEvent"]["properties"].keys()
 
 
 async def test_an_unknown_path_is_a_problem_too(relay: Any) -> None:

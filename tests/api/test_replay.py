@@ -18,6 +18,7 @@ from app.delivery.replay import Draft, Verdict
 from app.errors import Refusal, StoreFull
 from app.outbox import replay as replaying
 from app.outbox.retention import wipe_payloads
+from app.outbox.values import EventQuery
 from app.relay import replay
 from tests.outbox.methods import break_store, keep_no_gap
 
@@ -272,7 +273,7 @@ async def test_every_verdict_is_told_and_counted(shop: Any, sandbox: Any, config
     assert len(await sandbox.messages()) == before + 1
     later = replace(shop.relay.context, clock=lambda: shop.clock() + 9 * DAY)
     await wipe_payloads(shop.outbox, later.clock())
-    planned = await replay.make_plan(later, replay.Wanted(events=list(expected)))
+    planned = await replay.make_plan(later, EventQuery(ids=list(expected)))
     assert isinstance(planned, replay.Planned)
     assert planned.draft.counts[Verdict.WIPED] > 5
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.message.person import NOTE
+from app.api.report import NOTE
 from app.outbox.retention import wipe_payloads
 
 COUPON = {

@@ -100,6 +100,25 @@ async def test_a_message_that_cannot_be_is_202_and_dead(relay: Any, payload: Any
     assert (await relay.delivery(answer.json()["deliveries"][0]["id"]))["reason"] == reason
 
 
+async def test_an_event_is_never_lost_to_a_property_of_another_kind(
+    open_relay: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_relay() as relay:
+        answer = await post(relay, {**COINS, "amount": ["RIYA-4711"], "user_referral_link": {"to": "RIYA-4711"}})
+        delivery = await relay.delivery(answer.json()["deliveries"][0]["id"])
+    assert answer.status_code == 202
+    assert (delivery["state"], delivery["reason"]) == ("dead", "variable_invalid")
+    assert "`amount`" in delivery["detail"]
+    printed = capsys.readouterr().out
+    assert '"notes": ["`user_referral_link` is an object, not a text", "`amount` is a list, not a number"]' in printed
+    assert "RIYA-4711" not in printed + delivery["detail"]
+
+
+async def test_a_property_that_no_message_needs_stops_none(relay: Any) -> None:
+    answer = await post(relay, {**COINS, "user_referral_link": {}, "balance": "none yet"})
+    assert answer.json()["deliveries"][0]["state"] == "pending"
+
+
 @pytest.mark.parametrize(
     "given",
     [

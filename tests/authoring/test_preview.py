@@ -15,6 +15,8 @@ from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
 from app.model.event import Event
 from app.providers import settings_types
+from app.sources import SOURCE
+from app.sources.kinds import find_notes
 
 TEMPLATES = """version: 1
 templates:
@@ -65,7 +67,9 @@ def config(templates: Templates, config_of: Callable[[Parsed], Config]) -> Confi
 def show(config: Config, templates: Templates) -> Callable[..., Preview]:
     def preview(name: str, **payload: Any) -> Preview:
         (route,) = [route for route in config.routes if route.name == name]
-        event = Event("e", "nector", route.topic, None, b"", {**PHONE, **payload}, 1_790_000_000_000)
+        payload = {**PHONE, **payload}
+        notes = find_notes(SOURCE.find_model(route.topic), payload)
+        event = Event("e", "nector", route.topic, None, b"", payload, 1_790_000_000_000, notes=notes)
         return preview_message(route, event, config.store, templates, "example 1")
 
     return preview
@@ -102,6 +106,7 @@ def show(config: Config, templates: Templates) -> Callable[..., Preview]:
             ["the header was tidied (blanks, line breaks, signs that cannot be seen)", "5 of 1024 characters"],
         ),
         ("unknown", {"a": "x"}, []),
+        ("unknown", {"a": "x", "customer": 5}, ["`customer` is a number, not an object"]),
     ],
 )
 def test_what_was_done_to_the_values_is_told(
@@ -139,6 +144,13 @@ def test_a_preview_reads_as_plain_text(show: Callable[..., Preview]) -> None:
     ("payload", "text"),
     [
         ({"user_name": "Riya"}, "not sent: variable_missing (variable coins (`amount`) is missing)"),
+        (
+            {"user_name": "Riya", "amount": [5]},
+            (
+                "not sent: variable_invalid (variable coins (`amount`) is a list or an object, not a single value)\n"
+                "note: `amount` is a list, not a number"
+            ),
+        ),
         (
             {"amount": 5, "until": "soon"},
             'not sent: deadline_invalid (valid_until (`until | default("2027-01-01T12:00")`) is not a date)',
@@ -217,6 +229,12 @@ def test_a_page_shows_every_message_under_its_route(show: Callable[..., Preview]
         "the template's text is not in templates.yaml; its values:",
     ]
     assert page.texts["miss"] == ["does not hit the route: `when: amount | float > 0` is false"] * 2
+
+
+def test_a_page_notes_what_is_of_another_kind_also_where_nothing_is_sent(show: Callable[..., Preview]) -> None:
+    html = draw_page([show("unknown", a=[1], customer="Riya"), show("unknown", a=[1])], "x")
+    assert html.count("<li>") == 1
+    assert '<ul class="notes"><li>`customer` is a text, not an object</li></ul>' in html
 
 
 def test_nothing_that_a_value_holds_becomes_markup_or_is_loaded(show: Callable[..., Preview]) -> None:

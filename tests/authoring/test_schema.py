@@ -14,7 +14,7 @@ from app.mapping.parse import parse_config
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.providers import settings_types
-from app.sources.nector import TOPICS, canonical_topic
+from app.sources import SOURCE
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "fixtures" / "config"
@@ -113,12 +113,20 @@ def test_what_only_check_finds_is_told_apart(name: str, validator: jsonschema_rs
     assert validator.is_valid(read_data(CORPUS / f"{name}.yaml"))
 
 
+def test_an_examples_event_is_offered_likely_properties_and_may_hold_any(schema: dict[str, Any]) -> None:
+    event = schema["$defs"]["example"]["properties"]["event"]
+    assert {"user_mobile", "amount", "expire", "_id"} < event["properties"].keys()
+    assert event["properties"]["value"]["description"] == "The coupon's code."
+    assert event["properties"]["customer"]["properties"]["mobile"] == {"description": "A mobile number."}
+    assert jsonschema_rs.is_valid(event, {"theirs": [1], "amount": ["wrong"], "customer": 5})
+
+
 def test_topics_are_offered_in_both_spellings_and_others_may_be_written(schema: dict[str, Any]) -> None:
     event = schema["$defs"]["route"]["properties"]["event"]
     assert jsonschema_rs.is_valid(event, "my_own_trigger")
     assert not jsonschema_rs.is_valid(event, "")
     offered = event["anyOf"][0]["enum"]
-    assert {canonical_topic(topic) for topic in offered} == set(TOPICS)
+    assert {SOURCE.canonical_topic(topic) for topic in offered} == set(SOURCE.topics)
     assert {"wallettrasaction_update", "wallettransaction_update"} <= set(offered)
 
 

@@ -14,7 +14,7 @@ import pytest
 from app.authoring.schema import build_schema
 from app.mapping.parse import parse_config
 from app.providers import settings_types
-from app.sources.nector import TOPICS
+from app.sources import SOURCE
 from tests.editor.language_server import Document, LanguageServer, run_language_server
 from tests.needing import find_program, leave_out, need_file
 
@@ -86,7 +86,7 @@ def test_the_keys_of_a_route_are_offered_with_what_they_mean(write: Callable[[st
         (PROVIDERS + ROUTE + "    on_unknown: ", "on_unknown: ", {"hold", "resend"}),
         ("version: 1\nproviders:\n  mine:\n    type: \n" + ROUTE, "type: ", {"bitespeed", "gallabox", "http"}),
         (PROVIDERS + "    treat_500_as: \n" + ROUTE, "treat_500_as: ", {"retry", "unknown"}),
-        (PROVIDERS + "routes:\n  coins:\n    event: ", "event: ", {*TOPICS, "wallettransaction_update"}),
+        (PROVIDERS + "routes:\n  coins:\n    event: ", "event: ", {*SOURCE.topics, "wallettransaction_update"}),
         (PROVIDERS + ROUTE + "    valid_for: ", "valid_for: ", {"6h", "24h", "7d"}),
         (PROVIDERS + ROUTE + "    examples:\n      - event: {}\n        dead: ", "dead: ", {"variable_missing"}),
         (PROVIDERS + ROUTE + "    header:\n      ", "header:\n      ", {"image", "video", "document", "text"}),

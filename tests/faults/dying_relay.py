@@ -172,9 +172,9 @@ def send_again_unrecorded() -> None:
 
         ending = closing.Ending(attempt, outcome, decision, tries)
         try:
-            await self._parts.outbox.write(Job(lane.close_attempts, ending), essential=True)  # type: ignore[attr-defined]  # the very name that is called
+            await self._context.outbox.write(Job(lane.close_attempts, ending), essential=True)  # type: ignore[attr-defined]  # the very name that is called
         except StoreError:
-            await self._parts.outbox.write(put_back)
+            await self._context.outbox.write(put_back)
             self._turns._left.clear()
             self.wake()
 

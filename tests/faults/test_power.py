@@ -23,6 +23,7 @@ import pytest
 
 from app.outbox.sqlite import file as opening
 from app.outbox.sqlite.lock import ProcessLock
+from tests.counts import read_count
 from tests.faults.power.disk import Disk
 from tests.faults.power.recording import Record, compile_recorder, record_workload
 from tests.faults.power.replaying import Figures, Recording, Site, cut_once, draw_places, replay_cuts
@@ -155,13 +156,14 @@ def test_nothing_acknowledged_is_lost_and_nothing_corrupt_after_100000_power_cut
     laboratory: Laboratory, seed: int
 ) -> None:
     began = time.monotonic()
-    total = cut_many(laboratory, seed, lives=10, cuts=10_000)
+    cuts = read_count(100_000) // 10
+    total = cut_many(laboratory, seed, lives=10, cuts=cuts)
     seconds = time.monotonic() - began
     controls = {name: laboratory.run_control(name, 1_000, seed) for name in CONTROLS}
     known_bad = "; ".join(f"control {name}: {figures}" for name, figures in controls.items())
     print(f"figures: power: seed {seed}, {total}, {seconds:.0f} s; {known_bad}")  # noqa: T201  # as above
     assert (total.lost, total.corrupt) == (0, 0), total.examples
-    assert total.cuts == 100_000
+    assert total.cuts == 10 * cuts
     assert all(figures.lost for figures in controls.values())
 
 

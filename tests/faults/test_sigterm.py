@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.counts import read_count
+
 ACCOUNTS = 4
 SLACK_S = 8.0  # beyond the grace period: up to 2 s to write down what was given up, and a busy machine
 STARTING = 0.15  # of the rounds
@@ -220,13 +222,13 @@ async def test_sigterm_gives_up_a_send_that_drips_and_a_body_that_stalls(run_sto
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_350_sigterms_let_every_send_that_can_end_do_so(run_stops: Callable[..., Any]) -> None:
-    await check_stops_in_time(run_stops, 350)
+    await check_stops_in_time(run_stops, read_count(350))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_150_sigterms_give_up_a_send_that_drips_and_a_body_that_stalls(run_stops: Callable[..., Any]) -> None:
-    await check_stops_with_a_hung_provider(run_stops, 150)
+    await check_stops_with_a_hung_provider(run_stops, read_count(150))
 
 
 @pytest.mark.timeout(120)

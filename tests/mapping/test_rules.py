@@ -7,7 +7,7 @@ import pytest
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, explain_routes, match_route
 from app.model.event import Event
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 
@@ -15,7 +15,7 @@ COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 def make_route(name: str, topic: str = "coupon_create", when: str | None = None) -> Route:
     condition = None if when is None else COMPILER.compile(when)
     return Route.model_construct(
-        name=name, event=canonical_topic(topic), provider="gallabox", template="t", when=condition
+        name=name, event=SOURCE.canonical_topic(topic), provider="gallabox", template="t", when=condition
     )
 
 

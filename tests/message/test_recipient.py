@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,18 +9,24 @@ from app.mapping.expression import Expression
 from app.mapping.fields import Constant, Source
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Store
-from app.message.recipient import Recipient, find_recipient
-from app.model.delivery import Reason
+from app.message.recipient import Recipient, find_customer, find_recipient
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Customer, Event
+from app.sources import SOURCE
 from app.values.phone import PhoneFault
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 STORE = Store()
 
 
+def make_event(payload: dict[str, Any]) -> Event:
+    return Event("e", SOURCE.name, "coupon_create", None, b"", payload, 0)
+
+
 def find_number(
     payload: dict[str, Any], expression: Expression | None = None, country: Source | None = None
 ) -> str | PhoneFault:
-    found = find_recipient(payload, STORE, expression, country)
+    found = find_recipient(payload, SOURCE.find_person(payload), STORE, expression, country)
     return found.number if isinstance(found, Recipient) else found
 
 
@@ -221,8 +228,65 @@ def test_phone_filter_with_a_country_that_is_none_reads_nothing() -> None:
 
 def test_recipient_tells_by_which_country_it_was_read() -> None:
     def tell(payload: dict[str, Any]) -> Any:
-        return find_recipient(payload, STORE, None)
+        return find_recipient(payload, SOURCE.find_person(payload), STORE)
 
     assert tell({"mobile": "9800000001"}) == Recipient("+919800000001", "IN", "")
     assert tell({"mobile": "9175550143", "lead": {"country": "US"}}) == Recipient("+19175550143", "US", "lead.country")
     assert tell({"mobile": "+919800000001", "country": "US"}) == Recipient("+919800000001", "", "")
+
+
+# -- the customer ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("payload", "customer"),
+    [
+        ({"user_mobile": "9800000001", "user_customer_id": "shopify-1"}, Customer("+919800000001", "shopify-1")),
+        ({"customer": {"mobile": "+91 98000 00002", "id": "custom-1"}}, Customer("+919800000002", "custom-1")),
+        ({"lead": {"mobile": "9800000003", "country": "ind", "_id": "l-1"}}, Customer("+919800000003", "l-1")),
+        ({"customer": {"_id": "n-1", "customer_id": "shopify-1", "id": "c-1"}}, Customer("", "shopify-1")),
+        ({"lead": {"_id": "n-1", "customer_id": "shopify-1"}}, Customer("", "shopify-1")),
+        ({"user_customer_id": " ", "customer_id": 42}, Customer("", "42")),
+        ({"user_customer_id": True, "customer": {"id": ["x"]}}, Customer()),
+        ({"_id": "of the coupon", "id": "of the coupon", "user_mobile": "980"}, Customer()),
+        ({"user_mobile": ["9800000001"]}, Customer()),
+    ],
+)
+def test_whom_an_event_is_about_is_read_as_the_recipient_is(payload: dict[str, Any], customer: Customer) -> None:
+    assert find_customer(make_event(payload), (), STORE) == customer
+
+
+@pytest.mark.parametrize(
+    ("recipients", "written", "read"),
+    [
+        (["+919800000001"], "9800000001", 0),
+        (["+919800000001"], "+91 98000-00001", 0),
+        (["", "+919800000001"], "09800000001", 0),
+        ([""], "9800000001", 1),
+        ([], "9800000001", 1),
+        (["+919800000002"], "9800000001", 1),  # the route's own `recipient:` is somebody else
+        (["+919800000001"], "01", 1),  # the end of many numbers
+    ],
+)
+def test_a_number_that_a_delivery_has_is_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+    make_delivery: Callable[[str], Delivery],
+    recipients: list[str],
+    written: str,
+    read: int,
+) -> None:
+    reads: list[Any] = []
+
+    def count(*asked: Any) -> Recipient:
+        reads.append(asked)
+        return Recipient("+919800000001")
+
+    monkeypatch.setattr("app.message.recipient.find_recipient", count)
+    deliveries = [make_delivery(recipient) for recipient in recipients]
+    assert find_customer(make_event({"user_mobile": written}), deliveries, STORE).number == "+919800000001"
+    assert len(reads) == read
+
+
+@pytest.fixture
+def make_delivery() -> Callable[[str], Delivery]:
+    return lambda recipient: Delivery("d", "e", "r", "p", "t", recipient, None, State.PENDING, None, 0, 0, 1)

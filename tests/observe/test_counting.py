@@ -169,7 +169,7 @@ async def hang(*_: Any) -> Any:
 async def test_a_store_that_cannot_answer_costs_no_scrape(
     relay: Any, monkeypatch: pytest.MonkeyPatch, method: str, broken: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("app.observe.metrics.LONGEST_S", 0.1)
+    monkeypatch.setattr("app.relay.dispatcher.LONGEST_COUNT_S", 0.1)
     await relay.post({"user_mobile": "123", "amount": 1, "user_name": "Riya"})
     before = await scrape(relay)
     break_store(monkeypatch, relay.outbox, broken, method)

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.model.delivery import State
 from app.observe.metrics import Metrics, topic_label
-from app.sources.nector import TOPICS
+from app.sources import SOURCE
 
 
 def read_samples(metrics: Metrics) -> dict[str, float]:
@@ -54,7 +54,7 @@ def test_a_hold_that_is_released_is_no_longer_shown() -> None:
     assert found == {"relay_holds scope=route:a": 1, "relay_hold_deliveries scope=route:a": 4}
 
 
-@pytest.mark.parametrize("topic", sorted(TOPICS))
+@pytest.mark.parametrize("topic", sorted(SOURCE.topics))
 def test_a_topic_of_nectors_is_its_own_label(topic: str) -> None:
     assert topic_label(topic) == topic
 

@@ -21,7 +21,6 @@ from app.outbox import (
     erase,
     export,
     holds,
-    lanes,
     read,
     receipts,
     recordings,
@@ -40,19 +39,19 @@ from app.outbox.values import (
     DeliveryFilter,
     Enqueued,
     Erased,
-    EventFilter,
     EventPage,
+    EventQuery,
     Heard,
     Hold,
     LaneState,
     LedgerQuery,
     LedgerRow,
-    Noted,
     Plan,
+    ReceiptResult,
     Recording,
     Suppression,
     SuppressionCounts,
-    Swept,
+    SweepCounts,
 )
 from app.values.rate import RECIPIENT_GAP_MS
 
@@ -163,18 +162,18 @@ class Methods(Store):
         return await self.write(at(now, close.recover_open_attempts, settle_ms=settle_ms), essential=True)
 
     async def read_lane(self, provider: str) -> LaneState:
-        return await self.write(partial(lanes.read_lane, provider=provider))
+        return await self.write(partial(claim.read_lane, provider=provider))
 
     async def save_lane(self, provider: str, state: LaneState) -> None:
-        await self.write(partial(lanes.save_lane, provider=provider, state=state), essential=True)
+        await self.write(partial(claim.save_lane, provider=provider, state=state), essential=True)
 
     async def shift_waits(self, now: int, newest: int | None) -> int:
         return await self.write(at(now, sweep.shift_waits, newest=newest), essential=True)
 
-    async def sweep(self, now: int, settle_ms: int) -> Swept:
+    async def sweep(self, now: int, settle_ms: int) -> SweepCounts:
         return await sweep.sweep(At(self, now), now, settle_ms, self.gap_ms)
 
-    async def apply_receipts(self, provider: str, receipts_: Sequence[Receipt], now: int) -> Sequence[Noted]:
+    async def apply_receipts(self, provider: str, receipts_: Sequence[Receipt], now: int) -> Sequence[ReceiptResult]:
         return await self.write(at(now, receipts.apply_receipts, provider=provider, receipts=receipts_))
 
     async def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
@@ -201,7 +200,7 @@ class Methods(Store):
     async def explain_retry(self, ids: Collection[str], now: int) -> Mapping[str, str]:
         return await self.read(at(now, sweep.explain_retry, ids=ids))
 
-    async def find_events(self, wanted: EventFilter) -> EventPage:
+    async def find_events(self, wanted: EventQuery) -> EventPage:
         return await self.read(partial(replay.find_events, wanted=wanted))
 
     async def find_duplicates(self, deliveries: Sequence[Delivery], now: int) -> Collection[str]:

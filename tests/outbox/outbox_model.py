@@ -15,7 +15,7 @@ from app.delivery.replay import KEEP_PLAN_MS
 from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State, Uncertain
 from app.model.event import Event
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
-from app.outbox.values import Closed, Enqueued, Heard, LaneState, NewHold, Noted, Plan, Swept
+from app.outbox.values import Closed, Enqueued, Heard, LaneState, NewHold, Plan, ReceiptResult, SweepCounts
 from tests.outbox.outbox_optouts import OptOuts
 from tests.outbox.outbox_rows import (
     Kept,
@@ -206,7 +206,7 @@ class OutboxModel:
 
     # -- what time and people change ---------------------------------------------------------------
 
-    def sweep(self, now: int, settle_ms: int) -> Swept:
+    def sweep(self, now: int, settle_ms: int) -> SweepCounts:
         self.early = {key: kept for key, kept in self.early.items() if kept[0] > now - KEEP_EARLY_MS}
         self.keys = {key: seen for key, seen in self.keys.items() if seen[0] > now - DEDUP_MS}
         self.plans = {id_: plan for id_, plan in self.plans.items() if plan.created_at > now - KEEP_PLAN_MS}
@@ -222,7 +222,7 @@ class OutboxModel:
                 row.move(State.PENDING, row.reason, row.due_at, now)
             else:
                 row.due_at = None
-        return Swept(len(expired), len(resent), lost)
+        return SweepCounts(len(expired), len(resent), lost)
 
     def retry_deliveries(self, ids: Iterable[str], now: int) -> list[str]:
         changed = []
@@ -276,19 +276,19 @@ class OutboxModel:
 
     # -- receipts ----------------------------------------------------------------------------------
 
-    def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> Noted:
+    def apply_receipt(self, provider: str, receipt: Receipt, now: int) -> ReceiptResult:
         row = self._match(provider, receipt.delivery_id, (receipt.provider_message_id, receipt.wamid))
         if row is None:
             its_id = receipt.provider_message_id or receipt.wamid or ""
             key = (provider, its_id, receipt.delivery_id or "", receipt.status)
             if key[1] or key[2]:
                 self.early.setdefault(key, (now, receipt))
-            return Noted()
+            return ReceiptResult()
         row.message_id = row.message_id or receipt.provider_message_id
         row.wamid = row.wamid or receipt.wamid
         holds = self._take_receipt(row, receipt, now)
         it = row.given
-        return Noted(it.id, it.event_id, it.route, row.recipient, it.created_at, holds)
+        return ReceiptResult(it.id, it.event_id, it.route, row.recipient, it.created_at, holds)
 
     def _take_receipt(self, row: Row, receipt: Receipt, now: int) -> tuple[NewHold, ...]:
         is_new, before = receipt.status not in row.receipts, row.receipt

@@ -10,7 +10,7 @@ import pytest
 from app.model.delivery import Reason, State
 from app.model.event import Act, Customer
 from app.model.receipt import Receipt, ReceiptStatus
-from app.outbox.values import EventFilter, Recording
+from app.outbox.values import EventQuery, Recording
 
 HER, OTHER = "+919800000041", "+919800000042"
 DAY = 86_400_000
@@ -66,7 +66,7 @@ async def test_whoever_an_event_is_about_sent_to_or_names_is_found(
     found = [event["body"] for event in await export_events(shop)]
     assert found == ([{}, body] if hers else [{}])
     assert (await erase(shop))[0] == len(found)
-    others = [event.body for event in (await shop.store.find_events(EventFilter())).events]
+    others = [event.body for event in (await shop.store.find_events(EventQuery())).events]
     assert others == [None, None if hers else json.dumps(body).encode()]
 
 
@@ -189,7 +189,7 @@ async def test_an_erased_event_is_still_known_and_makes_no_replay(shop: Any) -> 
     await shop.store.add_event(event, [])
     await erase(shop)
     assert (await shop.store.add_event(event, [])).duplicate
-    assert [each.body for each in (await shop.store.find_events(EventFilter())).events] == [None]
+    assert [each.body for each in (await shop.store.find_events(EventQuery())).events] == [None]
 
 
 async def test_a_key_of_dedup_outlives_the_erasing(shop: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Reason, Rejected, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus
-from app.outbox.values import Hold, NewHold, Noted
+from app.outbox.values import Hold, NewHold, ReceiptResult
 
 SENT, DELIVERED, READ, FAILED = ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ, ReceiptStatus.FAILED
 HOUR = 3_600_000
@@ -178,9 +178,9 @@ async def note(
     *,
     reason: Reason = Reason.TEMPLATE_REFUSED,
     scope: Scope = Scope.TEMPLATE,
-) -> Noted:
+) -> ReceiptResult:
     failed = Receipt(FAILED, delivery_id, message_id, reason=reason, scope=scope)
-    noted: Noted
+    noted: ReceiptResult
     (noted,) = await shop.store.apply_receipts("gallabox", [failed], shop.now)
     return noted
 
@@ -246,7 +246,7 @@ async def test_a_receipt_never_changes_what_a_person_has_stopped(shop: Any) -> N
 
 
 async def test_a_receipt_of_nothing_of_ours_holds_nothing(shop: Any) -> None:
-    assert await note(shop, "of nobody") == Noted()
+    assert await note(shop, "of nobody") == ReceiptResult()
     assert list(await shop.store.list_holds()) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.receipt import Receipt, ReceiptStatus
-from app.outbox.values import Closed, EventFilter, Hold
+from app.outbox.values import Closed, EventQuery, Hold
 
 DEAD = Decision(State.DEAD, Reason.PARAMETERS_REFUSED)
 ROUTE = "route:coupon-ready"
@@ -213,5 +213,5 @@ async def test_a_replay_sees_that_a_2xx_may_have_been_an_acceptance(shop: Any) -
         refused = Rejected(Reason.REQUEST_REFUSED, detail=detail)
         dead = Decision(State.DEAD, Reason.REQUEST_REFUSED)
         await shop.store.close_attempt(await shop.claim_one(), refused, dead, shop.now, 1)
-    page = await shop.store.find_events(EventFilter(state="dead"))
+    page = await shop.store.find_events(EventQuery(state="dead"))
     assert [event.deliveries[0].ambiguous for event in page.events] == [True, False]

@@ -13,7 +13,7 @@ from app.delivery.decide import Decision
 from app.delivery.replay import Verdict
 from app.model.delivery import Delivery, Reason, Rejected, State
 from app.model.event import Event
-from app.outbox.values import Applied, EventFilter, Plan
+from app.outbox.values import Applied, EventQuery, Plan
 
 MINUTE = 60_000
 DAY = 86_400_000
@@ -33,7 +33,7 @@ async def find(shop: Any, **wanted: Any) -> list[str]:
     found: list[str] = []
     after: int | None = 0
     while after is not None:
-        page = await shop.store.find_events(EventFilter(**wanted, after=after))
+        page = await shop.store.find_events(EventQuery(**wanted, after=after))
         assert len(page.events) <= wanted.get("limit", 100)
         found += [event.id for event in page.events]
         after = page.next_after
@@ -67,7 +67,7 @@ def left_out(applied: Applied | None) -> Sequence[Verdict]:
 
 async def test_a_stored_event_is_found_as_it_came_with_its_deliveries(shop: Any) -> None:
     event = await add(shop, {"route": "a", "id": "d-a", **KEY}, {"route": "b", "id": "d-b", **DEAD})
-    page = await shop.store.find_events(EventFilter(ids=[event.id]))
+    page = await shop.store.find_events(EventQuery(ids=[event.id]))
     (found,) = page.events
     assert (found.id, found.source, found.topic, found.source_delivery_id, found.received_at, found.body) == (
         event.id, event.source, event.topic, event.delivery_id, event.received_at, event.body,
@@ -123,14 +123,14 @@ async def test_an_attempt_that_may_have_arrived_is_remembered_of_a_delivery(shop
     attempt = await shop.claim_one(after_ms=MINUTE)
     await shop.close(attempt, Rejected(Reason.REQUEST_REFUSED), Decision(State.DEAD, Reason.REQUEST_REFUSED))
     await shop.add()
-    page = await shop.store.find_events(EventFilter())
+    page = await shop.store.find_events(EventQuery())
     assert [each.ambiguous for event in page.events for each in event.deliveries] == [True, False]
 
 
 async def test_a_wiped_event_is_found_without_its_body(shop: Any) -> None:
     event = await add(shop, {**DEAD})
     await shop.store.wipe_payloads(shop.now + DAY)
-    (found,) = (await shop.store.find_events(EventFilter(ids=[event.id]))).events
+    (found,) = (await shop.store.find_events(EventQuery(ids=[event.id]))).events
     assert found.body is None
 
 
@@ -289,10 +289,10 @@ async def test_a_replayed_payload_is_wiped_once_its_own_delivery_is_over(shop: A
     await apply(shop, again(shop, event))
     await shop.accept(await shop.claim_one(after_ms=MINUTE), after_ms=MINUTE)
     await shop.store.wipe_payloads(shop.now + MINUTE)
-    (found,) = (await shop.store.find_events(EventFilter(ids=[event.id]))).events
+    (found,) = (await shop.store.find_events(EventQuery(ids=[event.id]))).events
     assert found.body is not None
     await shop.store.wipe_payloads(shop.now + MINUTE + 1)
-    (found,) = (await shop.store.find_events(EventFilter(ids=[event.id]))).events
+    (found,) = (await shop.store.find_events(EventQuery(ids=[event.id]))).events
     assert (found.body, [each.recipient for each in found.deliveries]) == (None, ["", ""])
 
 

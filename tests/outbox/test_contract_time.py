@@ -12,7 +12,7 @@ from app.model.delivery import Reason, Rejected, State
 from app.model.receipt import ReceiptStatus
 from app.outbox.store import Tx
 from app.outbox.sweep import shift_waits
-from app.outbox.values import LaneState, Swept
+from app.outbox.values import LaneState, SweepCounts
 
 DAY = 86_400_000
 
@@ -21,7 +21,7 @@ async def test_sweeping_expires_what_is_past_its_deadline_held_ones_too(shop: An
     held = await shop.add(deadline_at=shop.now + 5)
     later = await shop.add(deadline_at=shop.now + 6)
     await shop.store.put_hold("provider:gallabox", "by_hand", shop.now)
-    assert await shop.store.sweep(shop.now + 5, 0) == Swept(expired=1, resent=0, lost=0)
+    assert await shop.store.sweep(shop.now + 5, 0) == SweepCounts(expired=1, resent=0, lost=0)
     assert await shop.show(held) == ("expired", "deadline_passed", None)
     assert (await shop.show(later))[0] == "held"
     assert await shop.timeline(held) == [("pending", None), ("expired", "deadline_passed")]
@@ -53,7 +53,7 @@ async def test_an_unknown_past_its_deadline_stays_unknown(shop: Any) -> None:
     delivery_id = await shop.add(on_unknown="resend", deadline_at=shop.now + 100)
     await shop.leave_unknown(await shop.claim_one(), Reason.TIMED_OUT, due_ms=50)
     for _ in range(2):
-        assert await shop.store.sweep(shop.now + 100, 0) == Swept(expired=0, resent=0, lost=0)
+        assert await shop.store.sweep(shop.now + 100, 0) == SweepCounts(expired=0, resent=0, lost=0)
     assert await shop.show(delivery_id) == ("unknown", "timed_out", None)
 
 

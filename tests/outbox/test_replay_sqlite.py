@@ -16,7 +16,7 @@ from app.outbox import add as adding
 from app.outbox import read as reading
 from app.outbox import replay as replaying
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.values import EventFilter, Plan
+from app.outbox.values import EventQuery, Plan
 from tests.outbox.methods import SqliteOutbox
 
 MANY = 20_000
@@ -72,7 +72,7 @@ async def count_steps(shop: Any, work: Callable[[SqliteTx], Any]) -> int:
 async def test_finding_and_counting_a_rare_state_passes_over_no_crowd(shop: Any, state: str) -> None:
     await shop.add(state=State(state))
     await fill(shop, "accepted")
-    assert await count_steps(shop, lambda db: replaying.find_events(db, EventFilter(state=state))) < 60
+    assert await count_steps(shop, lambda db: replaying.find_events(db, EventQuery(state=state))) < 60
     assert await count_steps(shop, lambda db: reading.count_reasons(db, state)) < 60
 
 
@@ -89,7 +89,7 @@ async def test_finding_and_counting_a_rare_state_passes_over_no_crowd(shop: Any,
 )
 async def test_a_page_looks_at_a_bounded_number_however_few_it_finds(shop: Any, wanted: dict[str, Any]) -> None:
     await fill(shop, "dead")
-    asked = EventFilter(**wanted)
+    asked = EventQuery(**wanted)
     found: list[Any] = []
     steps = await count_steps(shop, lambda db: found.append(replaying.find_events(db, asked)))
     assert found[0].events == ()
@@ -100,7 +100,7 @@ async def test_a_page_looks_at_a_bounded_number_however_few_it_finds(shop: Any, 
 async def test_a_page_without_a_bound_would_be_noticed(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaying, "EXAMINE_LIMIT", 10 * MANY)
     await fill(shop, "dead")
-    asked = EventFilter(state="unrouted")
+    asked = EventQuery(state="unrouted")
     assert await count_steps(shop, lambda db: replaying.find_events(db, asked)) > 20 * 2_000 / 10 * 2
 
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.errors import Mistake
 from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider, Response
 from app.providers.trouble import META_CODES
-from app.sources.signature import Mistake
 from tests.providers.conftest import read_webhook
 
 TextsOf = Callable[[bytes], list[str]]

@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
+from app.errors import Mistake
 from app.model.delivery import Reason, Rejected
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
 from app.providers.http import HttpSettings
-from app.sources.signature import Mistake
 from tests.providers.conftest import SAMPLES, read_webhook
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from app import providers as opening
 from app.errors import StoreError, is_passing
-from app.outbox.sqlite import reader
+from app.outbox.sqlite import store
 from app.outbox.sqlite.file import open_reading
-from app.outbox.sqlite.reader import LateReader
+from app.outbox.sqlite.store import LateReader
 from tests.faults.conftest import find_port
 from tests.security.edge import attack, post_events, run_relay
 
@@ -164,7 +164,7 @@ async def test_a_reader_that_cannot_be_opened_says_so_and_is_opened_the_next_tim
     sqlite3.connect(path).close()
     path.touch()
     cannot = sqlite3.OperationalError("unable to open database file")
-    monkeypatch.setattr(reader, "open_reading", fail_first(1, open_reading, cannot))
+    monkeypatch.setattr(store, "open_reading", fail_first(1, open_reading, cannot))
     late = LateReader(path)
     with pytest.raises(StoreError):
         await late.run(lambda db: db.execute("SELECT 1").fetchone())

@@ -1,25 +1,24 @@
 from __future__ import annotations
 
-import json
+import hmac
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from app.sources.nector import (
-    COMMON_PROPERTIES,
-    KNOWN_PROPERTIES,
-    TOPICS,
-    BodyFault,
-    BodyFaultKind,
-    EventHeaders,
-    canonical_topic,
-    parse_body,
-    parse_timestamp,
-    read_headers,
-)
-from app.values.number import SentFloat
+from app.errors import Mistake, Refusal
+from app.model.event import Act
+from app.sources import SOURCE
+from app.sources.base import Envelope, Verified
+from app.sources.nector import canonical_topic, write_headers
+
+DEBIT = {"operation": "dr", "amount": 100}
+
+
+def read(headers: dict[str, str]) -> Envelope:
+    """Return what the headers say beside a topic."""
+    found = SOURCE.read({"x-nector-topic": "coupon_create", **headers}, b'{"a": 1}')
+    assert isinstance(found, Envelope)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -43,11 +42,11 @@ def test_topic_has_one_name(given_topic: str, topic: str) -> None:
 
 
 def test_every_topic_is_its_own_canonical_name_and_has_properties() -> None:
-    assert [canonical_topic(topic) for topic in TOPICS] == list(TOPICS)
-    assert len(set(TOPICS)) == 18
-    assert all(set(COMMON_PROPERTIES) < set(KNOWN_PROPERTIES[topic]) for topic in TOPICS)
-    assert "expire" in KNOWN_PROPERTIES["coupon_create"]
-    assert "expire" not in KNOWN_PROPERTIES["lead_create"]
+    assert [canonical_topic(topic) for topic in SOURCE.topics] == list(SOURCE.topics)
+    assert len(set(SOURCE.topics)) == 18
+    assert all({"user_mobile", "customer.id", "lead._id"} < set(SOURCE.properties[topic]) for topic in SOURCE.topics)
+    assert "expire" in SOURCE.properties["coupon_create"]
+    assert "expire" not in SOURCE.properties["lead_create"]
 
 
 # -- headers --------------------------------------------------------------------------------------
@@ -59,23 +58,36 @@ def test_headers_are_read() -> None:
         "x-nector-delivery-id": " d-1 ",
         "x-nector-timestamp": "1790000000",
     }
-    assert read_headers(headers) == EventHeaders("coupon_create", "d-1", 1_790_000_000_000)
+    assert read(headers) == Envelope("coupon_create", "d-1", 1_790_000_000_000, {"a": 1})
+
+
+def test_absent_and_blank_headers_are_nothing() -> None:
+    assert read({}) == read({"x-nector-delivery-id": " "}) == Envelope("coupon_create", None, None, {"a": 1})
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-nector-topic": "  ", "x-nector-delivery-id": " "}])
-def test_absent_and_blank_headers_are_nothing(headers: dict[str, str]) -> None:
-    assert read_headers(headers) == EventHeaders("", None, None)
+def test_an_event_without_a_topic_is_refused(headers: dict[str, str]) -> None:
+    assert SOURCE.read_topic(headers) == ""
+    assert SOURCE.read(headers, b"{}") == Refusal(422, "the header x-nector-topic is missing or empty")
+    assert SOURCE.read(headers, b"[]") == Refusal(422, "the body is JSON, but not an object")
 
 
 def test_long_delivery_ids_stay_apart() -> None:
-    ids = {read_headers({"x-nector-delivery-id": "a" * 300 + end}).delivery_id for end in "xy"}
+    ids = {read({"x-nector-delivery-id": "a" * 300 + end}).source_id for end in "xy"}
     assert len(ids) == 2
     assert all(found is not None and len(found) <= 200 for found in ids)
-    assert read_headers({"x-nector-delivery-id": "a" * 200}).delivery_id == "a" * 200
+    assert read({"x-nector-delivery-id": "a" * 200}).source_id == "a" * 200
+
+
+def test_what_is_of_another_kind_is_noted_and_the_payload_stays_as_it_was_sent() -> None:
+    found = SOURCE.read({"x-nector-topic": "walletreward_create"}, b'{"amount": [1], "balance": 1.50, "more": {}}')
+    assert isinstance(found, Envelope)
+    assert found.notes == ("`amount` is a list, not a number",)
+    assert (found.payload["amount"], str(found.payload["balance"])) == ([1], "1.50")
 
 
 def test_topic_is_capped_and_printable() -> None:
-    assert read_headers({"x-nector-topic": "a\x1b[31m\r\n" + "b" * 500}).topic == "a[31m" + "b" * 95
+    assert SOURCE.read_topic({"x-nector-topic": "a\x1b[31m\r\n" + "b" * 500}) == "a[31m" + "b" * 95
 
 
 @pytest.mark.parametrize(
@@ -96,124 +108,95 @@ def test_topic_is_capped_and_printable() -> None:
     ],
 )
 def test_timestamp_is_seconds_or_milliseconds(text: str, instant: int | None) -> None:
-    assert parse_timestamp(text) == instant
+    assert read({"x-nector-timestamp": text}).sent_at == instant
 
 
-# -- body -----------------------------------------------------------------------------------------
+# -- the signature --------------------------------------------------------------------------------
 
 
-def test_body_is_read_with_its_numbers_as_sent() -> None:
-    payload = parse_body(b'{"a": 199.50, "b": 100, "c": 12345678901234567890, "d": -0, "e": 1E5, "f": "x", "g": [1.0]}')
-    assert isinstance(payload, dict)
-    assert {key: str(value) for key, value in payload.items() if key != "g"} == {
-        "a": "199.50",
-        "b": "100",
-        "c": "12345678901234567890",
-        "d": "-0",
-        "e": "1E5",
-        "f": "x",
-    }
-    assert payload["a"] == 199.5
-    assert isinstance(payload["g"][0], SentFloat)
-    assert [type(payload[key]) for key in "bcd"] == [int, str, SentFloat]
+SIGNED = write_headers("coupon_create", "d-1", b"{}", "right", 1_790_000_000_000)
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [("9" * 18, int), ("-" + "9" * 18, int), ("9" * 19, str), ("9" * 9999, str)]
-)
-def test_long_integers_stay_texts(number: str, kind: type) -> None:
-    payload = parse_body(f'{{"n": {number}}}'.encode())
-    assert isinstance(payload, dict)
-    assert type(payload["n"]) is kind
-    assert str(payload["n"]) == number
-
-
-@pytest.mark.parametrize(
-    ("body", "detail"),
+    ("headers", "secrets", "mistake"),
     [
-        (b"", "the body is not JSON at line 1, column 1"),
-        (b"   ", "the body is not JSON"),
-        ('{"a": 1}'.encode("utf-16"), "the body is not UTF-8 at byte 0"),
-        ('{"a": 1}'.encode("utf-16-le"), "the body is not JSON"),
-        (b'{"a": "\xff"}', "the body is not UTF-8 at byte 7"),
-        (b'{"a": "\xed\xa0\x80"}', "the body is not UTF-8 at byte 7"),
-        (b'{"a": NaN}', "NaN is not JSON"),
-        (b'{"a": [Infinity]}', "Infinity is not JSON"),
-        (b'{"a": -Infinity}', "-Infinity is not JSON"),
-        (b'{"a": 1e400}', "a number is too large"),
-        (b'{"a": -1.0e999}', "a number is too large"),
-        (b'{"mobile": "1", "mobile": "2"}', "the key `mobile` is there twice in one object"),
-        (b'{"a": [{"b": {"c": 1, "c": 1}}]}', "the key `c` is there twice in one object"),
-        (b'{"+919800000001": 1, "+919800000001": 1}', "a key is there twice in one object"),
-        (b'{"' + b"k" * 41 + b'": 1, "' + b"k" * 41 + b'": 1}', "a key is there twice in one object"),
-        (b'{"a": 1}{', "the body is not JSON at line 1, column 9: Extra data"),
-        (b'{"a": 1,}', "the body is not JSON"),
-        (b'{"a": "\n"}', "the body is not JSON at line 1, column 8"),
-        (b"{'a': 1}", "the body is not JSON"),
-        (b'{"a": "\\ud800"}', "a text holds half a character"),
-        (b'{"a": [{"\\uDFFF": 1}]}', "a text holds half a character"),
-        (b'{"a": ["\\udc00\\ud800"]}', "a text holds half a character"),
-        (b"[" * 65_536, "the body is nested deeper than 32 levels"),
-        (b'{"a":' * 10_000, "the body is nested deeper than 32 levels"),
-        (b'{"a":' * 33 + b"1" + b"}" * 33, "the body is nested deeper than 32 levels"),
-        (b'"' + b'\\"' * 30_000 + b"[" * 40, "the body is not JSON"),
+        (SIGNED, ["older", "right"], None),
+        (SIGNED, ["wrong"], Mistake.OTHER),
+        ({**SIGNED, "x-nector-webhook-secret": "right"}, ["right"], Mistake.PLAIN),
+        ({}, ["right"], Mistake.MISSING),
     ],
 )
-def test_bad_json_is_400_and_says_where(body: bytes, detail: str) -> None:
-    fault = parse_body(body)
-    assert isinstance(fault, BodyFault)
-    assert (fault.kind, fault.http_status) == (BodyFaultKind.NOT_JSON, 400)
-    assert fault.detail.startswith(detail)
+def test_what_is_wrong_with_a_secret_is_told_before_the_body_is_read(
+    headers: dict[str, str], secrets: list[str], mistake: Mistake | None
+) -> None:
+    assert SOURCE.find_mistake(headers, secrets) is mistake
+    assert mistake is None or mistake in SOURCE.cures
 
 
-@pytest.mark.parametrize("body", [b"[]", b'"text"', b"1", b"null", b"true", b"1.5"])
-def test_what_is_no_object_is_422(body: bytes) -> None:
-    fault = parse_body(body)
-    assert isinstance(fault, BodyFault)
-    assert (fault.kind, fault.http_status) == (BodyFaultKind.NOT_OBJECT, 422)
+STAMPED = {**SIGNED, "x-nector-webhook-hmac": hmac.digest(b"right", b"1790000000.{}", "sha256").hex()}
+OVER = "hex/key=secret/over=timestamp.body"
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("headers", "options", "found"),
     [
-        b'{"a":' * 32 + b"1" + b"}" * 32,
-        b'{"a": "' + b"[{" * 100 + b'"}',
-        b'{"a": "\\"' + b"[" * 100 + b'\\\\", "b": []}',
-        b'{"a": [' + b"[],[[]]," * 100 + b"{}]}",
-        b'{"a": "\\ud83d\\ude00", "b": "\\u0939", "c": "\\u0000"}',
-        b'{"a": "\\ud83d\\ude00", "b": [1, null, true]}',
-        b'\n\t {"\xe0\xa4\xb9": "\xf0\x9f\x98\x80"} ',
+        (SIGNED, {}, Verified("hex/key=secret")),
+        (SIGNED, {"only": "base64/key=secret"}, Mistake.OTHER),
+        ({}, {"thorough": True}, Mistake.MISSING),
+        (STAMPED, {}, Mistake.OTHER),
+        (STAMPED, {"thorough": True}, Verified(OVER)),
+        (STAMPED, {"only": OVER}, Verified(OVER)),
     ],
 )
-def test_unusual_but_good_json_is_read(body: bytes) -> None:
-    assert parse_body(body) == json.loads(body)
+def test_a_signature_is_told_by_its_recipe(
+    headers: dict[str, str], options: dict[str, Any], found: Verified | Mistake
+) -> None:
+    assert SOURCE.verify(headers, b"{}", ["right"], **options) == found
 
 
-def test_a_byte_order_mark_before_the_body_says_nothing() -> None:
-    assert parse_body(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+# -- what the customer did ------------------------------------------------------------------------
 
 
-def test_a_fault_holds_no_value() -> None:
-    for body in (b'{"mobile": 9800000001x}', b'{"mobile": "9800000001}', b'{"9800000001": 1, "9800000001": 2}'):
-        fault = parse_body(body)
-        assert isinstance(fault, BodyFault)
-        assert "98000" not in fault.detail
-
-
-@given(st.binary(max_size=400) | st.text(alphabet='{}[]":,\\u d8e-+.019"', max_size=200).map(str.encode))
-def test_parsing_never_raises(body: bytes) -> None:
-    assert isinstance(parse_body(body), dict | BodyFault)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**18) + 1, 10**18 - 1) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
+@pytest.mark.parametrize(
+    ("topic", "payload", "act"),
+    [
+        ("coupon_update", {"status": "used"}, Act.COUPON_USED),
+        ("coupon_update", {"status": " Redeemed "}, Act.COUPON_USED),
+        ("coupon_update", {"coupon_status": "APPLIED"}, Act.COUPON_USED),
+        ("coupon_update", {"coupon": {"status": "used"}}, Act.COUPON_USED),
+        ("coupon_update", {"data": {"status": "used"}, "status": None}, Act.COUPON_USED),
+        ("coupon_update", {"status": "issued"}, None),
+        ("coupon_update", {"status": "unused"}, None),
+        ("coupon_update", {"status": "expired", "value": "used"}, None),
+        ("coupon_update", {"status": 1}, None),
+        ("coupon_update", {}, None),
+        ("coupon_create", {"status": "used"}, None),
+        ("wallettrasaction_update", DEBIT, Act.COINS_SPENT),
+        ("wallettrasaction_update", {"operation": "DR"}, Act.COINS_SPENT),
+        ("wallettrasaction_update", {"wallettransaction": {"operation": "debit"}}, Act.COINS_SPENT),
+        ("wallettrasaction_update", {"operation": "cr"}, None),
+        ("wallettrasaction_update", {}, None),
+        # Leaves the wallet, and nobody spent it.
+        ("wallettrasaction_update", {**DEBIT, "title": "Coins Expired"}, None),
+        ("wallettrasaction_update", {**DEBIT, "description": "order 1042 refunded"}, None),
+        ("wallettrasaction_update", {**DEBIT, "status": "cancelled"}, None),
+        ("wallettrasaction_update", {**DEBIT, "type": "reversal"}, None),
+        ("wallettrasaction_update", {"operation": "dr", "transaction": {"title": "lapsed"}}, None),
+        ("wallettrasaction_update", {**DEBIT, "title": "Coupon redeemed"}, Act.COINS_SPENT),
+        ("order_create", {}, Act.ORDER_PLACED),
+        ("order_update", {"status": "placed"}, None),
+        ("review_create", {"rating": 5}, Act.REVIEW_WRITTEN),
+        ("review_update", {"rating": 5}, None),
+        ("referrernotify_create", {}, Act.REFERRAL_DONE),
+        ("refereenotify_create", {}, None),
+        ("a trigger of their own", {"status": "used", "operation": "dr"}, None),
+    ],
 )
+def test_an_event_tells_what_its_customer_did(topic: str, payload: dict[str, Any], act: Act | None) -> None:
+    assert SOURCE.read_acts(topic, payload) == (() if act is None else (act,))
 
 
-@pytest.mark.untraced
-@given(st.dictionaries(st.text(), JSON, max_size=6), st.booleans())
-def test_parsing_agrees_with_the_standard_parser(payload: dict[str, Any], ascii_only: bool) -> None:
-    body = json.dumps(payload, ensure_ascii=ascii_only).encode()
-    assert parse_body(body) == payload
+def test_what_a_message_is_meant_to_bring_about_goes_by_its_topic() -> None:
+    assert set(SOURCE.aims) <= set(SOURCE.topics)
+    assert SOURCE.aims["coinexpirynotify_create"] is Act.COINS_SPENT
+    assert "lead_create" not in SOURCE.aims

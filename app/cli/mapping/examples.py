@@ -15,7 +15,7 @@ from app.cli.ops.client import open_client
 from app.cli.tables import count_nouns, open_console, print_table
 from app.clock import read_clock
 from app.errors import RelayError
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 from app.values.path import list_paths
 
 
@@ -36,13 +36,13 @@ def examples(
         raise RelayError("say which topic: `nector-relay examples capture TOPIC`; `examples list` shows them")
     if action != "capture" and (topic is not None or route is not None):
         raise RelayError(f"`examples {action}` takes neither a topic nor --route")
-    query = {"topic": canonical_topic(topic)} if topic is not None else {}
+    query = {"topic": SOURCE.canonical_topic(topic)} if topic is not None else {}
     recorded: list[dict[str, Any]] = open_client().get("/examples", query)["examples"]
     if action == "list":
         return _list(recorded)
     if action == "pull":
         return _pull(recorded, config)
-    return _capture(canonical_topic(topic or ""), recorded, route, number, config)
+    return _capture(SOURCE.canonical_topic(topic or ""), recorded, route, number, config)
 
 
 def _list(recorded: Sequence[dict[str, Any]]) -> int:

@@ -15,7 +15,7 @@ from app.clock import read_clock
 from app.errors import RelayError
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 
 
 def preview(
@@ -67,7 +67,7 @@ def choose_routes(config: Config, name: str | None, topic: str | None) -> list[R
         return routes
     if topic is None:
         return list(config.routes)
-    routes = [route for route in config.routes if canonical_topic(route.topic) == canonical_topic(topic)]
+    routes = [route for route in config.routes if SOURCE.canonical_topic(route.topic) == SOURCE.canonical_topic(topic)]
     if not routes:
         raise RelayError(f"no route waits for {topic!r}; name one to see its message all the same")
     return routes

@@ -13,7 +13,7 @@ from app.cli.mapping.sources import read_config, read_event
 from app.clock import read_clock
 from app.mapping.problems import ask_similar
 from app.mapping.rules import Broken, Explanation, Hit, Miss, explain_routes
-from app.sources.nector import canonical_topic
+from app.sources import SOURCE
 
 
 def route(
@@ -25,16 +25,19 @@ def route(
     """Say for every route whether the event hits it, and why. Exit 0 if one does, else 1."""
     rules, _ = read_config(config)
     given = read_event(event, topic, read_clock())
-    if not any(canonical_topic(one.topic) == canonical_topic(given.topic) for one in rules.routes):
+    if not any(SOURCE.canonical_topic(one.topic) == SOURCE.canonical_topic(given.topic) for one in rules.routes):
         hint = ask_similar(given.topic, (one.topic for one in rules.routes), "")
         print(f"no route waits for {given.topic}" + (f"; {hint}" if hint else ""), file=sys.stderr)
     rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
     if as_json:
-        print(json.dumps({"topic": given.topic, "routes": rows}, ensure_ascii=False, indent=2, default=str))
+        told = {"topic": given.topic, "notes": given.notes, "routes": rows}
+        print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
     else:
         # Hits first: they are what is asked for; then the routes that came closest.
         for row in sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"])):
             print(_show(row))
+        for note in given.notes:
+            print(f"note: {note}")
     return 0 if any(row["result"] == "hit" for row in rows) else 1
 
 

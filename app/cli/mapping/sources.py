@@ -11,7 +11,7 @@ from typing import Any
 
 from app.authoring.drift import merge_live
 from app.authoring.examples import Recorded, read_recorded
-from app.errors import ConfigError, RelayError
+from app.errors import ConfigError, Refusal, RelayError
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed
 from app.mapping.problems import Problem, format_problem
@@ -22,7 +22,9 @@ from app.model.event import Event
 from app.providers import PROVIDER_TYPES
 from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
 from app.settings import Settings, read_environment, read_settings
-from app.sources.nector import BodyFault, parse_body
+from app.sources import SOURCE
+from app.sources.body import parse_body
+from app.sources.kinds import find_notes
 from app.values.path import list_paths
 
 _LONGEST_RECORDED = 16 * 1024 * 1024
@@ -110,7 +112,7 @@ def read_webhook(source: str) -> tuple[str | None, Mapping[str, Any]]:
     except OSError as error:
         raise RelayError(f"{source}: cannot be read ({error.strerror})") from None
     payload = parse_body(body)
-    if isinstance(payload, BodyFault):
+    if isinstance(payload, Refusal):
         raise RelayError(f"{source}: {payload.detail}")
     topic, inner = payload.get("topic"), payload.get("payload")
     if isinstance(topic, str) and isinstance(inner, dict):
@@ -120,7 +122,9 @@ def read_webhook(source: str) -> tuple[str | None, Mapping[str, Any]]:
 
 def make_event(topic: str, payload: Mapping[str, Any], now: int) -> Event:
     """Return an event that never came over the wire."""
-    return Event("example", "nector", topic, None, json.dumps(payload, default=str).encode(), payload, now)
+    body = json.dumps(payload, default=str).encode()
+    notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(topic)), payload)
+    return Event("example", SOURCE.name, topic, None, body, payload, now, notes=notes)
 
 
 def _settings_for(path: Path | None, environment: Mapping[str, str]) -> Settings:

@@ -12,7 +12,10 @@ import typer
 from app.authoring.capture import Capture, read_capture
 from app.errors import RelayError
 from app.settings import read_environment
-from app.sources.signature import list_schemes, list_signed, match_hmac, verify_secret
+from app.sources import SOURCE
+from app.sources.base import Verified
+from app.sources.nector import HMAC_HEADER, SECRET_HEADER
+from app.sources.signature import list_schemes
 
 
 def verify_capture(
@@ -26,8 +29,7 @@ def verify_capture(
     capture = read_capture(_read_file(file))
     if isinstance(capture, str):
         raise RelayError(f"{file}: {capture}")
-    for line in _judge_secret(capture.headers, secrets, secret_env):
-        print(line)
+    print(_judge_secret(capture.headers, secrets, secret_env))
     return _judge_hmac(capture, secrets)
 
 
@@ -46,33 +48,30 @@ def _read_file(path: Path) -> bytes:
         raise RelayError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
 
 
-def _judge_secret(headers: Mapping[str, str], secrets: list[str], name: str) -> list[str]:
-    given = headers.get("x-nector-webhook-secret")
-    if given is None:
-        return [
-            "x-nector-webhook-secret: is not there, so the relay would answer 401: set the Webhook Secret at Nector"
-        ]
-    if verify_secret(given, secrets):
-        return ["x-nector-webhook-secret: holds (the hex SHA-256 of the secret)"]
-    return [f"x-nector-webhook-secret: does not fit, so the relay would answer 401: is {name} the one set at Nector?"]
+def _judge_secret(headers: Mapping[str, str], secrets: list[str], name: str) -> str:
+    mistake = SOURCE.find_mistake(headers, secrets)
+    if mistake is None:
+        return f"{SECRET_HEADER}: holds (the hex SHA-256 of the secret)"
+    if SECRET_HEADER not in headers:
+        return f"{SECRET_HEADER}: is not there, so the relay would answer 401: set the Webhook Secret at Nector"
+    return f"{SECRET_HEADER}: does not fit, so the relay would answer 401: is {name} the one set at Nector?"
 
 
 def _judge_hmac(capture: Capture, secrets: list[str]) -> int:
-    given = capture.headers.get("x-nector-webhook-hmac")
-    if given is None:
-        print("x-nector-webhook-hmac: is not there; write")
+    if HMAC_HEADER not in capture.headers:
+        print(f"{HMAC_HEADER}: is not there; write")
         print("RELAY_NECTOR_HMAC=off")
         return 1
     for assumed, body in capture.bodies.items():
-        scheme = match_hmac(given, secrets, list_signed(body, capture.headers))
-        if scheme is not None:
+        found = SOURCE.verify(capture.headers, body, secrets, thorough=True)
+        if isinstance(found, Verified):
             told = "" if assumed == "as it is" else f" (the body taken {assumed})"
-            print(f"x-nector-webhook-hmac: {scheme} holds{told}; write")
+            print(f"{HMAC_HEADER}: {found.recipe} holds{told}; write")
             print("RELAY_NECTOR_HMAC=enforce")
-            print(f"RELAY_NECTOR_HMAC_SCHEME={scheme}")
+            print(f"RELAY_NECTOR_HMAC_SCHEME={found.recipe}")
             return 0
     tried = len(list_schemes()) * len(capture.bodies)
-    print(f"x-nector-webhook-hmac: none of {tried} recipes holds. If the capture has the body's very bytes, keep")
+    print(f"{HMAC_HEADER}: none of {tried} recipes holds. If the capture has the body's very bytes, keep")
     print("RELAY_NECTOR_HMAC=log")
     print("and ask Nector for key, encoding and content; the secret's hash goes on refusing strangers.")
     return 1

@@ -7,6 +7,7 @@ opens a marked file sends nothing of it by itself.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +16,11 @@ from pathlib import Path
 
 from app.errors import StoreError
 from app.outbox.close import BACKUP_MARK
-from app.outbox.sqlite.failures import explain_failure
-from app.outbox.sqlite.file import check_damage, flush_file, open_aside, open_reading
+from app.outbox.sqlite.file import check_damage, explain_failure, flush_file, open_aside, open_reading
 from app.outbox.sqlite.schema import read_version
 
 MARKED_SINCE = 2  # the schema's version
+ROOM = 2  # times a file's size: its copy, and the log of its migration
 STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
 
 
@@ -60,6 +61,34 @@ def back_up(
             with suppress(OSError):
                 left.unlink(missing_ok=True)
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a start did to a file of an earlier schema. `copy`: the file as it was; None: there is none, `why_not`."""
+
+    version: int
+    copy: Path | None
+    why_not: str = ""
+
+
+def set_aside(path: Path, version: int, now: int) -> Migration:
+    """Copy an outbox whose schema is about to change, as the way back to the release before.
+
+    Without a copy it changes all the same: a migration loses nothing, and a relay that is down does.
+    """
+    copy = path.with_name(f"{path.name}.schema-{version}")
+    try:
+        if not copy.exists():  # else of a start that was killed while it migrated
+            copy.with_name(f"{copy.name}.part").unlink(missing_ok=True)
+            if shutil.disk_usage(path.parent).free < ROOM * path.stat().st_size:
+                return Migration(version, None, f"{path.parent} has no room for a copy of {path.name}")
+            back_up(path, copy, now)
+    except OSError as error:
+        return Migration(version, None, f"{copy}: {error.strerror}")
+    except StoreError as error:
+        return Migration(version, None, str(error))
+    return Migration(version, copy)
 
 
 def _refuse_bad_places(source: Path, target: Path) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from app.errors import StoreBroken, StoreBusy, StoreInUse
-from app.outbox.sqlite.failures import explain_failure
+from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreInUse
 from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.schema import KEYS_SINCE, add_functions, create_schema, migrate_schema, read_key, read_version
+from app.outbox.sqlite.schema import (
+    KEYS_SINCE,
+    add_functions,
+    create_schema,
+    find_outdated,
+    migrate_schema,
+    read_key,
+    read_version,
+)
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
 BUSY_TIMEOUT_MS = 3_000
@@ -67,11 +75,14 @@ def _list_traces(path: Path) -> list[Path]:
     return [path.with_name(f".{path.name}.made"), *(path.with_name(path.name + end) for end in _BESIDE)]
 
 
-def open_writing(path: Path, lock: ProcessLock) -> sqlite3.Connection:
+def open_writing(
+    path: Path, lock: ProcessLock, set_aside: Callable[[int], None] = lambda _version: None
+) -> sqlite3.Connection:
     """Check or create the database at `path` and return the one connection that may write it.
 
     Raises StoreBroken, and leaves the file as it is, if it is damaged, foreign or from a newer release; StoreInUse
-    if another process holds it locked. `lock` holds the name; it gets the file, too.
+    if another process holds it locked. `lock` holds the name; it gets the file, too. Before a file of an earlier schema
+    is changed, `set_aside` is given its version.
     """
     try:
         if not path.exists():
@@ -79,7 +90,7 @@ def open_writing(path: Path, lock: ProcessLock) -> sqlite3.Connection:
         lock.hold_file()
         _roll_back(path)
         check_file(path, lock)
-        return _open_checked(path)
+        return _open_checked(path, set_aside)
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         failure = explain_failure(error) or error
         if isinstance(failure, StoreBusy):
@@ -165,13 +176,15 @@ def _create_file(path: Path) -> None:
     flush_file(path.parent)
 
 
-def _open_checked(path: Path) -> sqlite3.Connection:
+def _open_checked(path: Path, set_aside: Callable[[int], None]) -> sqlite3.Connection:
     db = _connect(path, "rw")
     try:
         for setting in _SETTINGS:
             db.execute(setting).fetchall()
         _enter_wal(db)
-        migrate_schema(db)
+        if (version := find_outdated(db)) is not None:
+            set_aside(version)
+            migrate_schema(db)
     except BaseException:
         db.close()
         raise
@@ -213,3 +226,34 @@ def flush_file(path: Path) -> None:
 def _name_file(path: Path, error: Exception) -> StoreBroken:
     text = str(error).removeprefix("the outbox's file ")
     return StoreBroken(f"{path}: {text}")
+
+
+# -- what SQLite's errors mean to us (https://www.sqlite.org/rescode.html) --------------------------
+
+_DAMAGED = "the outbox's file is damaged; restore a backup"
+_PRIMARY_CODE = 0xFF  # extended codes keep the primary one in the low byte
+
+_MEANINGS: dict[int, tuple[type[StoreError], str]] = {
+    sqlite3.SQLITE_FULL: (StoreFull, "the disk under the outbox is full; free some space"),
+    sqlite3.SQLITE_BUSY: (StoreBusy, "another program holds the outbox's file locked"),
+    sqlite3.SQLITE_LOCKED: (StoreBusy, "another program holds the outbox's file locked"),
+    sqlite3.SQLITE_IOERR: (StoreBroken, "the disk under the outbox fails"),
+    sqlite3.SQLITE_CORRUPT: (StoreBroken, _DAMAGED),
+    sqlite3.SQLITE_NOTADB: (StoreBroken, "the outbox's file is not a database; restore a backup"),
+    sqlite3.SQLITE_READONLY: (StoreBroken, "the outbox's file cannot be written; check its owner, mode and mount"),
+    sqlite3.SQLITE_CANTOPEN: (StoreBroken, "the outbox's file cannot be opened; check its folder, owner and mode"),
+    sqlite3.SQLITE_PERM: (StoreBroken, "the outbox's file may not be used; check its owner and mode"),
+}
+
+
+def explain_failure(error: Exception) -> StoreError | None:
+    """Return what a failure says about the store; None if it is about one job only (a constraint, a bug)."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, UnicodeDecodeError):  # SQLite names what is damaged, and that name is damaged, too
+        return StoreBroken(_DAMAGED)
+    meaning = _MEANINGS.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE)
+    if meaning is None:
+        return None
+    kind, text = meaning
+    return kind(f"{text} ({getattr(error, 'sqlite_errorname', '')})")

@@ -40,6 +40,12 @@ def create_schema(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+def find_outdated(db: sqlite3.Connection) -> int | None:
+    """Return the version of a database that is to be migrated, None of one that is current. Raises StoreBroken."""
+    version = read_version(db)
+    return version if version < len(migrations.MIGRATIONS) else None
+
+
 def migrate_schema(db: sqlite3.Connection) -> None:
     """Bring a database of ours to the newest version, each step in a transaction of its own."""
     add_functions(db)

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
-from app.outbox.sqlite.file import is_missing, leave_trace, open_reading, open_writing, prepare_place, wait_for_lock
+from app.outbox.sqlite.backup import Migration, set_aside
+from app.outbox.sqlite.file import (
+    explain_failure,
+    is_missing,
+    leave_trace,
+    open_reading,
+    open_writing,
+    prepare_place,
+    wait_for_lock,
+)
 from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.reader import LateReader, Reader
-from app.outbox.sqlite.reserve import Reserve
 from app.outbox.sqlite.schema import read_key
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.sqlite.writer import QUEUE_LIMIT, Writer
+from app.outbox.sqlite.writer import QUEUE_LIMIT, Reserve, Writer
 from app.outbox.store import Tx
 
 T = TypeVar("T")
@@ -26,6 +34,69 @@ COMMIT_TIMEOUT_S = 2.0
 _COUNT_COMMIT = "UPDATE commits SET n = n + 1"
 # A backup or a report reads the log now and then: it is waited for, and not by the thread that writes.
 LOG_TRIES, LOG_WAIT_MS, LOG_AGAIN_S = 25, 100, 0.2
+
+
+class Reader:
+    """Owns a read-only connection from construction to `close`."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Start the thread on its first use. `db` must allow use from another thread."""
+        self._db = db
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox-reader")
+        self._closed = False
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` on one snapshot and return its value. Raises StoreError."""
+        if self._closed:
+            raise StoreError("the outbox is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, query)
+
+    async def close(self) -> None:
+        """Let the query under way end and close the connection. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        self._thread.shutdown()
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            self._db.execute("BEGIN")
+            try:
+                return query(self._db)
+            finally:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            failure = explain_failure(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+
+class LateReader:
+    """A reader for what may take seconds, so that nothing else waits for it. Opens the file when it is first asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._closed = False
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` after those that were asked before; see Reader."""
+        if self._closed:
+            raise StoreError("the outbox is closed")
+        if self._reader is None:
+            try:
+                self._reader = Reader(open_reading(self._path))
+            except sqlite3.Error as error:  # too many files are open, perhaps: the next one tries again
+                raise StoreError("the outbox cannot be opened once more at the moment") from error
+        return await self._reader.run(query)
+
+    async def close(self) -> None:
+        """See Reader. Opens the file no more."""
+        self._closed = True
+        if self._reader is not None:
+            await self._reader.close()
 
 
 class SqliteStore:
@@ -39,10 +110,12 @@ class SqliteStore:
         """Open or create the database at `path`."""
         path = self.path = prepare_place(path)
         self.was_missing = is_missing(path)
+        self.migration: Migration | None = None
+        self._clock = clock
         self._lock = ProcessLock(path)
         with ExitStack() as undo:
             undo.callback(self._lock.close)  # last, as POSIX wants it
-            db = open_writing(path, self._lock)
+            db = open_writing(path, self._lock, self._set_aside)
             undo.callback(db.close)
             self._reader = Reader(open_reading(path))
             undo.pop_all()
@@ -50,7 +123,6 @@ class SqliteStore:
         self._late_reader = LateReader(path)
         reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         reserve.restore()
-        self._clock = clock
         self._people_key = read_key(db)
         self._writer = Writer(db, reserve, self._begin, queue_limit, watch=self._lock.watch)
 
@@ -91,6 +163,9 @@ class SqliteStore:
         await self._late_reader.close()
         await self._writer.close()
         self._lock.close()
+
+    def _set_aside(self, version: int) -> None:
+        self.migration = set_aside(self.path, version, self._clock())
 
     def _begin(self, db: sqlite3.Connection) -> SqliteTx:
         return SqliteTx(db, self._clock(), self._people_key)

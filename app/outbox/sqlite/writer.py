@@ -8,19 +8,19 @@ and each job is run in a transaction of its own, so that a bad one hurts nobody 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.move import write_counts
-from app.outbox.sqlite.failures import explain_failure
-from app.outbox.sqlite.file import BUSY_TIMEOUT_MS, wait_for_lock
-from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.file import BUSY_TIMEOUT_MS, explain_failure, wait_for_lock
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import run_together
 
@@ -31,6 +31,7 @@ Job = Callable[[SqliteTx], T]
 IMPATIENT_MS = 100
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
+RESERVE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +45,52 @@ class _Waiting:
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
+
+
+class Reserve:
+    """A file of 1 MiB that can be given up once and is taken again when there is space.
+
+    On a full disk SQLite can neither insert, update nor delete; without this, sends that were under way could not be
+    recorded as done and would be sent again after a restart.
+    """
+
+    def __init__(self, path: Path, size: int = RESERVE_BYTES) -> None:
+        """Keep `size` bytes at `path`; nothing is written before `restore`."""
+        self._path = path
+        self._size = size
+        self.whole = False
+
+    def restore(self) -> bool:
+        """Take the space; False if the disk has none."""
+        try:
+            if not self._path.exists() or self._path.stat().st_size < self._size:
+                self._fill()
+        except OSError:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)  # a part of it would only take the space away
+            self.whole = False
+            return False
+        self.whole = True
+        return True
+
+    def release(self) -> bool:
+        """Give the space up; False if it was given up before."""
+        if not self.whole:
+            return False
+        self.whole = False
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        return True
+
+    def _fill(self) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            left = memoryview(os.urandom(self._size))  # not zeros: a compressing file system would keep no space
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Writer:

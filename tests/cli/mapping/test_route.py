@@ -62,6 +62,17 @@ def test_a_file_may_hold_its_topic(run: Callable[..., Any], write: Callable[...,
     assert run("route", name, "--topic", "coupon_create").code == 1
 
 
+def test_a_property_of_another_kind_than_usual_is_noted_and_never_shown(
+    run: Callable[..., Any], write: Callable[..., str]
+) -> None:
+    name = write({**COINS, "user_name": ["Riya"], "amount": "soon"})
+    done = run("route", name, "--topic", "walletreward_create")
+    assert done.code == 0
+    notes = ["`user_name` is a list, not a name", "`amount` is a text, not a number"]
+    assert done.out.splitlines()[-2:] == [f"note: {note}" for note in notes]
+    assert json.loads(run("route", name, "--topic", "walletreward_create", "--json").out)["notes"] == notes
+
+
 def test_json_names_every_route_with_its_result(run: Callable[..., Any], write: Callable[..., str]) -> None:
     done = run("route", write({**COINS, "fiat_value": "1.50"}), "--topic", "coupon_create", "--json")
     assert done.code == 0

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
+from app.message import freeze
 from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
 from app.model.event import Event
 from app.model.message import Message
@@ -26,7 +27,7 @@ from tests.outbox.methods import name_job
 FAR = 2**62
 _examine = claiming._examine
 _close_attempts = closing.close_attempts
-_thaw_message = claiming.thaw_message
+_thaw_message = freeze.thaw_message
 
 
 def resend_open(tx: Tx, settle_ms: int) -> int:
@@ -138,8 +139,8 @@ def keep_no_gap() -> Iterator[None]:
 def ask_nobody() -> Iterator[None]:
     """Send to whoever has opted out."""
     with (
-        patch("app.outbox.add.find_suppressed", lambda *_: ()),
-        patch("app.outbox.claim.is_suppressed", lambda *_: False),
+        patch("app.outbox.add.find_unwanted", lambda *_: ()),
+        patch("app.outbox.claim._DUE", claiming._DUE.replace("d.marketing = 1", "0 = 1")),
     ):
         yield
 

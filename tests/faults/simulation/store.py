@@ -16,8 +16,8 @@ from typing import Any, TypeVar, cast
 from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.move import write_counts
-from app.outbox.sqlite.reader import LateReader, Reader
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
+from app.outbox.sqlite.store import LateReader, Reader
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.sqlite.writer import Writer
 from tests.outbox.methods import SqliteOutbox
