@@ -83,7 +83,7 @@ class Refusal:
 
 
 class Mistake(StrEnum):
-    """Why a secret, a token or a signature does not fit."""
+    """A secret, a token or a signature does not fit for one of these reasons."""
 
     MISSING = "missing"
     PLAIN = "plain"  # the secret itself, where its hash is wanted

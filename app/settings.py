@@ -95,7 +95,7 @@ RETENTIONS: Mapping[str, tuple[int, int]] = {
 
 
 class Settings(BaseSettings):
-    """How this process runs. Names in the environment: `RELAY_` and the field in capitals."""
+    """The settings say how this process runs. Names in the environment: `RELAY_` and the field in capitals."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -214,12 +214,12 @@ class Settings(BaseSettings):
 
     @property
     def stateless(self) -> bool:
-        """Whether there is no outbox."""
+        """Tell whether there is no outbox."""
         return self.database_url == "none"
 
     @property
     def way(self) -> Way:
-        """How requests to providers leave this network."""
+        """Return how requests to providers leave this network."""
         return Way(self.ca_file, self.proxy.get_secret_value() or None)
 
     @property

@@ -44,7 +44,7 @@ _DETAILS: Mapping[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections there may be, and how long each may take."""
+    """These limits bound how many connections there are, and how long each may take."""
 
     connections: int
     unfinished_per_address: int

@@ -37,7 +37,7 @@ CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
 
 
 class Stray(StrEnum):
-    """Why a request to a webhook, or to what looks like one, reaches nobody."""
+    """A request to a webhook, or to what looks like one, reaches nobody for one of these reasons."""
 
     PATH = "path"
     METHOD = "method"
@@ -72,7 +72,7 @@ _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 
 
 class Pass(NamedTuple):
-    """How much may be read of a request, and to how much of the budget it may bring all that are open."""
+    """A body of this kind is read up to `longest` bytes, and may bring all that are open up to `most`."""
 
     kind: str
     longest: int
@@ -221,7 +221,7 @@ class Admission:
 
 @dataclass(slots=True)
 class Budget:
-    """How many bytes of bodies all open requests hold."""
+    """The budget counts the bytes of bodies that all open requests hold."""
 
     held: int = 0
 

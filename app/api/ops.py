@@ -53,7 +53,7 @@ class RetryOrder(BaseModel, extra="forbid"):
 
 
 class HoldOrder(BaseModel, extra="forbid"):
-    """Why the scope is stopped, for the people who find it so."""
+    """The order may say why the scope is stopped, for the people who find it so."""
 
     reason: str = Field(default=Reason.BY_HAND.value, max_length=200)
 

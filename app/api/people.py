@@ -36,7 +36,7 @@ def _check_reason(word: str) -> str:
 
 
 class PersonOrder(BaseModel, extra="forbid"):
-    """Whose data: a mobile number, with its country code or as in `store.country`."""
+    """The order names whose data: a mobile number, with its country code or as in `store.country`."""
 
     phone: str = Field(max_length=40)
 
@@ -49,13 +49,13 @@ class ListQuery(BaseModel, extra="forbid"):
 
 
 class LiftOrder(BaseModel, extra="forbid", hide_input_in_errors=True):
-    """Whose suppression to end."""
+    """The order names people whose suppression is to end."""
 
     phones: list[str] = Field(min_length=1, max_length=LONGEST)
 
 
 class SuppressOrder(LiftOrder):
-    """Who is to get no marketing, and why, in a word."""
+    """The order names people who are to get no marketing, and why, in a word."""
 
     reason: Annotated[str, AfterValidator(_check_reason)] = OptOut.BY_HAND.value
 

@@ -44,7 +44,7 @@ class Shown:
 
     @property
     def right(self) -> bool:
-        """Whether the message was accepted, reached the handset, and says what it should."""
+        """Tell whether the message was accepted, reached the handset, and says what it should."""
         return (
             self.journey.state == "accepted"
             and self.journey.receipt in {"delivered", "read"}

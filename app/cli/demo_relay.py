@@ -42,7 +42,7 @@ class DemoEvent:
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """What became of one event. Times are ms from the post."""
+    """The journey holds what became of one event. Times are ms from the post."""
 
     delivery_id: str
     provider_message_id: str | None
@@ -66,7 +66,7 @@ class Journey:
 
 @dataclass(frozen=True, slots=True)
 class DemoRelay:
-    """Where the relay and the sandbox are, and the environment both are started in."""
+    """The stage says where the relay and the sandbox are, and in which environment both are started."""
 
     url: str
     sandbox_url: str

@@ -1,4 +1,4 @@
-"""Whether a delivery may leave: what a claim asks of each candidate, which holds stop it, and whose turn it is."""
+"""The policy says whether a delivery may leave: by its state, the holds that stop it, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.model.delivery import Delivery, Reason, State
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of a delivery that is due.
+    """A candidate is a delivery that is due, with all that the policy asks of it.
 
     `opted_out`: it is marketing, and its recipient wants none. `free_at`: from when on its recipient may be written to
     again.
@@ -82,7 +82,7 @@ def judge_new(delivery: Delivery, *, is_unwanted: bool, is_repeat: bool) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What is known of a delivery that a person wants sent again.
+    """A delivery that a person wants sent again, with all that the rule asks of it.
 
     `is_replayed`: a later delivery of its event does its work. `perhaps_taken`: by what its attempts came to.
     """

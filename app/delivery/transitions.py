@@ -12,7 +12,7 @@ from app.model.receipt import ReceiptStatus
 
 
 class Cause(StrEnum):
-    """Why a delivery came into a state. The closed set."""
+    """A delivery came into its state by one of these causes. The set is closed."""
 
     MADE = "made"  # of an event
     REPLAYED = "replayed"  # of a stored event, by a plan
@@ -79,7 +79,7 @@ UNREADABLE_LIMIT = 5  # answers in a row: each may be a message that nobody gets
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the outbox knows of a delivery whose attempt ends.
+    """The standing of a delivery whose attempt ends: all that the outbox knows beside the outcome.
 
     `silences`: earlier attempts that were uncertain. `refusals`: how many of its route's messages in a row, this one
     included, were refused for this reason. `unreadable`: how many answers of its provider in a row nobody could read.
@@ -217,7 +217,7 @@ class Move:
 
     @property
     def is_told(self) -> bool:
-        """Whether it belongs into the timeline: a restored backup does, even where the state stays."""
+        """Tell whether it belongs into the timeline: a restored backup does, even where the state stays."""
         return self.state is not self.was or self.cause is Cause.RESTORED
 
 

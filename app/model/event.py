@@ -23,7 +23,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whom an event names, as it was sent.
+    """A person is whom an event names, as it was sent.
 
     `number` stands at `place`, None where there is none; `name` is fit to be shown, and `id` the source's own id of
     them: "" where the event has none.

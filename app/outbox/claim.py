@@ -87,7 +87,7 @@ _PUT_OFF = "UPDATE deliveries SET due_at = :due_at WHERE seq = :seq"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a lane asks for. `after`: the route that was served last, so that turns go on from there."""
+    """A claim is what a lane asks for. `after`: the route that was served last, so that turns go on from there."""
 
     provider: str
     now: int
@@ -107,7 +107,7 @@ class _Route:
 
 @dataclass(slots=True)
 class _Harvest:
-    """What a claim has decided so far, and not yet written."""
+    """The harvest is what a claim has decided so far, and not yet written."""
 
     attempts: list[Attempt] = field(default_factory=list)
     examined: int = 0

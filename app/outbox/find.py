@@ -40,7 +40,7 @@ _BEFORE_ALL = (-(2**62), 0)
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whom to find: E.164, the keyed hash of it, and how to see it in a text."""
+    """A person is sought by E.164, by the keyed hash of it, and in texts."""
 
     number: str
     hash: bytes
@@ -49,7 +49,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a person is (seqs of events, each once): `linked` by a customer id alone, `named` or written to, `about`.
+    """A person is found here (seqs of events, each once): `linked` by an id alone, `named` or written to, `about`.
 
     Those that are found only through another event come first: whoever erases in this order finds the rest again.
     """

@@ -1,4 +1,4 @@
-"""What people see: lists, one delivery's whole story, counts. Recipients and values masked, times RFC 3339."""
+"""People see lists, one delivery's whole story, and counts. Recipients and values are masked, times RFC 3339."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Tx(Protocol):
 
     @property
     def now(self) -> int:
-        """When the transaction began, in ms since the epoch."""
+        """Return when the transaction began, in ms since the epoch."""
 
     @property
     def people_key(self) -> bytes:
@@ -32,7 +32,7 @@ class Tx(Protocol):
 
     @property
     def tally(self) -> Counts:
-        """How often a delivery came into each state, `sending` aside: written just before the commit, once a key."""
+        """Count how often a delivery came into each state, `sending` aside; written before the commit, once a key."""
 
     @property
     def left(self) -> Counts:

@@ -1,4 +1,4 @@
-"""Who gets no marketing, and whose number cannot be reached: people as hashes, never their numbers.
+"""People who get no marketing, and those who cannot be reached, are kept as hashes, never as numbers.
 
 A wish counts from when it was uttered: webhooks come late, twice and out of order, and an old "stop" must not undo a
 newer "resume", nor the other way round. Only what a provider said is held against what a provider said, for our own

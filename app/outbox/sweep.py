@@ -1,4 +1,4 @@
-"""What time alone changes: deadlines, settled unknowns, lost leases, rows nobody needs any more, a clock set back."""
+"""Time alone changes this: deadlines, settled unknowns, lost leases, rows nobody needs any more, a clock set back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the store and comes out of it, beside the core's own values. Instants are ms since the epoch, UTC."""
+"""These values go into the store and come out of it, beside the model's. Instants are ms since the epoch, UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.model.delivery import State
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What `add_event` came to: the deliveries now in the outbox, those of the first time if a duplicate."""
+    """The deliveries that `add_event` left in the outbox, those of the first time if a duplicate."""
 
     event_id: str
     deliveries: tuple[DeliveryState, ...]
@@ -55,7 +55,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class SweepCounts:
-    """How many deliveries a sweep expired, how many unknown ones it will send again, how many leases ran out."""
+    """A sweep expired so many deliveries, will send so many unknown ones again, and found so many leases run out."""
 
     expired: int
     resent: int
@@ -64,7 +64,7 @@ class SweepCounts:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What `close_attempt` came to. `holds_released`: those that the attempt probed and that ended with its success."""
+    """The result of closing an attempt. `holds_released`: those that it probed and that ended with its success."""
 
     recorded: bool
     holds_set: tuple[NewHold, ...] = ()
@@ -81,7 +81,7 @@ class NewHold:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptResult:
-    """What a receipt came to: of which delivery it was, all None while it is of none. `recipient`: in clear."""
+    """The result of a receipt: of which delivery it was, all None while it is of none. `recipient`: in clear."""
 
     delivery_id: str | None = None
     event_id: str | None = None
@@ -92,13 +92,13 @@ class ReceiptResult:
 
     @property
     def matched(self) -> bool:
-        """Whether there is such a delivery."""
+        """Tell whether there is such a delivery."""
         return self.delivery_id is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What `apply_reply` came to: of which delivery it was (None: of none), and what is new by it."""
+    """The result of a reply: of which delivery it was (None: of none), and what is new by it."""
 
     delivery_id: str | None = None
     event_id: str | None = None
@@ -118,7 +118,7 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class SuppressionCounts:
-    """How many people get no marketing, and how many WhatsApp could not reach."""
+    """So many people get no marketing, and so many WhatsApp could not reach."""
 
     suppressed: int
     unreachable: int
@@ -126,7 +126,7 @@ class SuppressionCounts:
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """What a lane must still know after a restart, so that its limits hold across it. Instants are ms.
+    """A lane must still know this after a restart, so that its limits hold across it. Instants are ms.
 
     `failures`: in a row, see core/recovery. `probe_at`: when the next request may feel for a provider that is
     down. `last_claim_at` is written by `claim_due` itself.
@@ -192,7 +192,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a plan's deliveries came to: added, or (delivery id → verdict) left out because something changed."""
+    """A plan's deliveries were added, or left out (delivery id → verdict) because something changed."""
 
     deliveries: tuple[DeliveryState, ...]
     left_out: Mapping[str, Verdict]
@@ -200,7 +200,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What `erase_person` came to. `open`: deliveries that are being sent and were left: call again in a minute.
+    """The result of erasing a person. `open`: deliveries that are being sent and were left: call again in a minute.
 
     `opted_out`: that they want no marketing stays known. `log_emptied`: False if somebody went on reading the log,
     which then still holds what was erased: call again.
@@ -238,7 +238,7 @@ class LedgerQuery:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """How many deliveries of one route, topic or day came so far; each is counted once in each column.
+    """A row counts the deliveries of one route, topic or day by how far they came; each counts once in each column.
 
     `acted`: their customer did what they are meant to bring about (Source.aims); `ordered`: placed an order.
     `delivered` includes `read`. `received` = `accepted` + `waiting` + `dead` + `expired` + `unknown` + `suppressed`.

@@ -55,7 +55,7 @@ _KEYS_SHOWN = 20
 
 
 class AcceptedRule(BaseModel, extra="forbid", frozen=True):
-    """When an answer means that the provider took the message.
+    """An answer means that the provider took the message under these conditions.
 
     Always: a 2xx of `statuses` (empty: any). Then, unless `any_2xx` is set, JSON that tells of no error, and holds
     `equals` at `path` (texts are compared case-blind; without `equals` anything that is not empty will do). Without

@@ -182,7 +182,7 @@ def mapped_secrets(settings: JsonApiSettings) -> tuple[str, ...]:
 
 
 class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
-    """Where a receipt says what: each a path, or a list of paths of which the first that is there counts."""
+    """A receipt is read by these paths: each is one, or a list of which the first that is there counts."""
 
     id: Texts = Field((), description="The provider's id of the message.", examples=["payload.gsId"])
     delivery_id: Texts = Field((), description="Where our own $delivery_id comes back.", examples=["localMessageId"])

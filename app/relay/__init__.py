@@ -1,1 +1,1 @@
-"""What moves: the way in, the lanes, the receipts."""
+"""The moving parts: the way in, the lanes, the receipts."""

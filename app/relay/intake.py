@@ -23,7 +23,7 @@ from app.values.phone import mask_phone
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the source is told: `status` goes into the body beside the ids."""
+    """The source is told this: `status` goes into the body beside the ids."""
 
     http_status: int
     event_id: str

@@ -313,7 +313,7 @@ FORGET_FROM = 1_000  # turns; before that it is not worth the while
 
 
 class Turns:
-    """When the last message of a provider to each person left, or will leave; and which route was served last.
+    """The turns remember when a lane last wrote to each person, or will, and which route was served last.
 
     The claim has seen to the gap by the time at which it was asked for. This is for what came in between: a store
     that took seconds, a process that stood still. One for each provider and not for each lane: while a reload replaces

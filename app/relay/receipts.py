@@ -1,4 +1,4 @@
-"""What came back from the handset: verified, read by its provider, applied to its delivery and its person."""
+"""A receipt or reply is verified, read by its provider, and applied to its delivery and its person."""
 
 from __future__ import annotations
 

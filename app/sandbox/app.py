@@ -64,7 +64,7 @@ def create_sandbox(
 
 
 class _Desk:
-    """Where a message request goes, whichever vendor it is meant for."""
+    """Take a message request, whichever vendor it is meant for."""
 
     def __init__(
         self,

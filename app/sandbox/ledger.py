@@ -1,4 +1,4 @@
-"""What the sandbox took: the oracle of every test that asks how often a customer was written to."""
+"""The ledger holds what the sandbox took: the oracle of tests that ask how often a customer was written to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sandbox expects of its callers and does of its own accord."""
+"""The settings say what the sandbox expects of its callers and does of its own accord."""
 
 from __future__ import annotations
 

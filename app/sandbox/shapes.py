@@ -24,7 +24,7 @@ _TOO_MANY = 429
 
 
 class Shape(NamedTuple):
-    """Where a request names its recipient, template, values and our id, and what the two answers look like."""
+    """A shape says where a request names its recipient, template, values and our id, and how both answers look."""
 
     path: str
     names: tuple[str, str, str, str]

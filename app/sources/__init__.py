@@ -1,4 +1,4 @@
-"""Who posts events: one file a sender. SOURCE is the one that this relay listens to."""
+"""Sources post events: one file a sender. SOURCE is the one that this relay listens to."""
 
 from app.sources import nector
 from app.sources.base import Source

@@ -1,4 +1,4 @@
-"""What the relay asks of a source: who posts events, and how they write them."""
+"""The relay asks this of a source, which posts events in its own way."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 
 class Kind(StrEnum):
-    """What a property is expected to be, as a note puts it."""
+    """A property is expected to be of this kind, as a note puts it."""
 
     TEXT = "a text"
     NUMBER = "a number"
@@ -42,7 +42,7 @@ Anything = Annotated[Any, Kind.ANY]
 
 
 class Properties(BaseModel):
-    """What an object of an event may hold; every property may be missing, and others may come."""
+    """An object of an event may hold these; every property may be missing, and others may come."""
 
     # Strict: a `true` is no number. Built when first asked for: a start has no use of most families.
     model_config = ConfigDict(extra="allow", strict=True, defer_build=True)

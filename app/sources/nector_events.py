@@ -1,4 +1,4 @@
-"""What Nector's events hold: a model a family of topics.
+"""Nector's events hold these properties: a model a family of topics.
 
 Properties of the user and the business are documented, and all of them are texts:
 https://help.nector.io/en/article/event-details-sent-to-external-integrations-frcz1t

@@ -49,7 +49,7 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a file came to: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates.
+    """A file came to this: `routes` is 0 where nothing could be run. `listed`: providers that gave their templates.
 
     `remarks`: what was made of the examples.
     """

@@ -16,7 +16,7 @@ from app.settings import read_environment, read_settings
 
 @dataclass(frozen=True, slots=True)
 class LiveTemplates:
-    """What the providers answered: `templates` of those `listed`; `faults`: (provider, why there is no list)."""
+    """The providers answered this: `templates` of those `listed`; `faults`: (provider, why there is no list)."""
 
     templates: Templates
     listed: tuple[str, ...] = ()

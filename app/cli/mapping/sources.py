@@ -1,4 +1,4 @@
-"""What the commands about the YAML share: reading it leniently (a warning stops nothing) and printing problems."""
+"""The commands about the YAML share this: reading it leniently (a warning stops nothing) and printing problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the commands talk to a running relay: its ops API, with the admin token."""
+"""The commands talk to a running relay through its ops API, with the admin token."""
 
 from __future__ import annotations
 

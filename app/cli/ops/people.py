@@ -125,7 +125,7 @@ class Written:
 
 @dataclass(slots=True)
 class Done:
-    """What has come of the numbers so far."""
+    """These counts say what has come of the numbers so far."""
 
     changed: int = 0
     unchanged: int = 0
@@ -133,7 +133,7 @@ class Done:
 
     @property
     def invalid(self) -> list[str]:
-        """What could not be read, in the order in which it stands there."""
+        """Return what could not be read, in the order in which it stands there."""
         told = sorted(self.faults, key=lambda fault: fault[0].place)
         return [f"{each.kind} {each.place}: {why}" for each, why in told]
 

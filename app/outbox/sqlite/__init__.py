@@ -1,1 +1,1 @@
-"""What only SQLite needs."""
+"""The store on SQLite, and all that only SQLite needs."""

@@ -26,7 +26,7 @@ STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a seco
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied: how many events and deliveries, and the copy's bytes."""
+    """The backup's size: how many events and deliveries were copied, and the copy's bytes."""
 
     events: int
     deliveries: int
@@ -65,7 +65,7 @@ def back_up(
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What a start did to a file of an earlier schema. `copy`: the file as it was; None: there is none, `why_not`."""
+    """A start migrated a file of an earlier schema. `copy`: the file as it was; None: there is none, `why_not`."""
 
     version: int
     copy: Path | None

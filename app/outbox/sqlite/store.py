@@ -128,7 +128,7 @@ class SqliteStore:
 
     @property
     def broken(self) -> StoreBroken | None:
-        """What ended this store's use; the process must then end, too (exit 74)."""
+        """Return the error that ended this store's use; the process must then end, too (exit 74)."""
         return self._writer.broken
 
     async def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> T:
