@@ -27,7 +27,7 @@ from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.store import SqliteStore
 from app.providers import PROVIDER_TYPES, open_client
-from app.providers.base import OpenSender, Provider
+from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay
 from app.relay.intake import Take, store_event
@@ -44,13 +44,11 @@ OnDead = Callable[[BaseException], None]
 class Wired:
     """A relay of either mode, with what only that mode has.
 
-    `reporting`: the accounts whose receipts it takes. `build_receipts` gets the answer to a receipt that is not
-    genuine. `build_ops` returns the paths of the ops API.
+    `build_receipts` gets the answer to a receipt that is not genuine. `build_ops` returns the paths of the ops API.
     """
 
     relay: Relay
     take: Take
-    reporting: Callable[[], Mapping[str, Provider]]
     build_receipts: Callable[[Callable[..., Response]], Sequence[APIRouter]]
     build_ops: Callable[[], Iterable[APIRouter]]
 
@@ -76,7 +74,8 @@ def create_app(
     rules = Rules(settings, environment, PROVIDER_TYPES, snapshot, metrics, log)
     shared = Shared(
         settings=settings,
-        snapshot=rules.current,
+        secrets=settings.secrets,
+        snapshot=snapshot,
         clock=read_clock,
         new_id=new_uuid7,
         metrics=metrics,
@@ -91,7 +90,7 @@ def create_app(
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     relay = StatelessRelay(shared, _choose_sender(shared), rules.watch, on_dead)
-    return Wired(relay, relay.take, dict, lambda _refuse: (), tuple)
+    return Wired(relay, relay.take, lambda _refuse: (), tuple)
 
 
 def _choose_sender(shared: Shared) -> OpenSender:
@@ -111,11 +110,9 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
             cure = "remove the copy once this release has proved itself: retention and erasing do not reach it"
             shared.log.info("outbox.migrated", from_schema=done.version, copy=str(done.copy), cure=cure)
 
-    def wake(provider: str) -> None:
-        dispatcher.wake(provider)
-
     context = Context(
         settings=settings,
+        secrets=shared.secrets,
         snapshot=shared.snapshot,
         clock=shared.clock,
         new_id=shared.new_id,
@@ -123,11 +120,11 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         log=shared.log,
         tracer=shared.tracer,
         outbox=store,
-        wake=wake,
         random=random.random,
     )
     dispatcher = Dispatcher(context, _choose_sender(shared), on_dead)
-    recorder = Recorder(store, settings.secrets)
+    context.wake = dispatcher.wake
+    recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
         from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
@@ -139,7 +136,6 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     return Wired(
         OutboxRelay(context, dispatcher, recorder, rules.watch, on_dead),
         partial(store_event, context, recorder.note),
-        lambda: shared.snapshot().providers,
         lambda refuse: [webhooks.build_router(context, refuse)],
         build_ops,
     )
@@ -172,9 +168,7 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
         asked = {**scope, "path": scope["path"].rstrip("/")}
         return any(route.matches(asked)[0] is not Match.NONE for route in build_late().routes)
 
-    admission = Admission(
-        shared.settings, lambda name: wired.reporting().get(name), has_path, read_uptime, shared.metrics, shared.log
-    )
+    admission = Admission(shared, has_path, read_uptime)
     app.add_middleware(Guard, admission)
     app.router.routes.append(Route(PATH, webhooks.WebhookEndpoint(shared, wired.take), methods=["POST"]))
     app.include_router(health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime))

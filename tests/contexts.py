@@ -17,7 +17,8 @@ def build_context(outbox: Any, clock: Any, *, log: Any = None, **parts: Any) -> 
     """Return parts around an outbox; `parts` replaces those that stand here."""
     standard: dict[str, Any] = {
         "settings": Settings(),
-        "snapshot": lambda: None,
+        "secrets": (),
+        "snapshot": None,
         "new_id": new_uuid7,
         "metrics": Metrics(),
         "log": structlog.wrap_logger(None, processors=[_drop]) if log is None else log,

@@ -17,10 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.errors import RETRY_AFTER_S, BodyRefused, problem, unauthorised, unavailable
 from app.clock import Clock
 from app.errors import Mistake
-from app.observe.logs import LineLimit, Log
-from app.observe.metrics import FORGED, OTHER, Metrics
-from app.providers.base import Provider
-from app.settings import Settings
+from app.observe.logs import LineLimit
+from app.observe.metrics import FORGED, OTHER
+from app.relay.context import Shared
 from app.sources import SOURCE
 from app.values.address import find_client, name_customer
 
@@ -106,27 +105,19 @@ class FailureLimit:
 class Admission:
     """Tells which requests are let in, and reports those that are not.
 
-    `find_provider` returns an account of the YAML by its name; `is_ops` tells whether there is such an ops path.
+    `is_ops` tells whether there is such an ops path. `clock` is none that can be set.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        find_provider: Callable[[str], Provider | None],
-        is_ops: Callable[[Scope], bool],
-        clock: Clock,
-        metrics: Metrics,
-        log: Log,
-    ) -> None:
-        self._secrets = settings.secrets
+    def __init__(self, shared: Shared, is_ops: Callable[[Scope], bool], clock: Clock) -> None:
+        settings = shared.settings
         token = settings.admin_token
         self._token = token.get_secret_value().encode() if token else b""
         self._trusted = settings.trusted_proxies
-        self._find_provider = find_provider
+        self._takes_receipts = not settings.stateless
+        self._shared = shared
         self._is_ops = is_ops
         self._clock = clock
-        self.metrics = metrics
-        self._log = log
+        self.metrics = metrics = shared.metrics
         self._failures = FailureLimit()
         self._lines = LineLimit()
         metrics.expect_refusals([*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY)])
@@ -150,7 +141,7 @@ class Admission:
         if cure and (untold := self._lines.count((kind, reason, *of.values()), self._clock())) is not None:
             said = {**of, "kind": kind, "reason": reason.value, "cure": cure, "address": address, "untold": untold}
             path = {"path": _mask_path(scope["path"])} if reason is Stray.PATH else {}
-            self._log.warning("request.refused", **said, **path)
+            self._shared.log.warning("request.refused", **said, **path)
         return address
 
     def refuse(self, scope: Scope, kind: str, mistake: Mistake | Stray, **of: str) -> Response:
@@ -174,8 +165,8 @@ class Admission:
     def _check_webhook(self, scope: Scope) -> Pass | Response:
         if scope["method"] != "POST":
             return self._answer_other(scope, WEBHOOK)
-        if self._secrets:
-            mistake = SOURCE.find_mistake(read_headers(scope), self._secrets)
+        if secrets := self._shared.secrets:
+            mistake = SOURCE.find_mistake(read_headers(scope), secrets)
             if mistake is not None:
                 self.metrics.events.labels(OTHER, "unauthorised").inc()
                 return self.refuse(scope, WEBHOOK, mistake)
@@ -187,7 +178,7 @@ class Admission:
 
     def _check_receipt(self, scope: Scope, path: str) -> Pass | Response:
         name = path.removeprefix(RECEIPTS)
-        provider = self._find_provider(name)
+        provider = self._shared.snapshot.providers.get(name) if self._takes_receipts else None
         if provider is None:
             return self._refuse_path(scope, "no provider of this name is configured")
         query = QueryParams(scope["query_string"])

@@ -70,7 +70,7 @@ def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -
         fault = await rules.reload()
         if fault is not None:
             return problem(422, fault)
-        return JSONResponse({"hash": rules.current().config.hash})
+        return JSONResponse({"hash": rules.read_hash()})
 
     return router
 
@@ -96,7 +96,7 @@ def _add_deliveries(router: APIRouter, context: Context, config_name: str) -> No
         if row is None:
             return problem(404, "no delivery has this id")
         # Where its route stands in the YAML, which may be another one by now.
-        in_force = row["config_hash"] == context.snapshot().config.hash
+        in_force = row["config_hash"] == context.snapshot.config.hash
         where = {"hash": row["config_hash"], "line": row["config_line"], "name": config_name, "in_force": in_force}
         return JSONResponse({**row, "config": where})
 
@@ -160,7 +160,7 @@ def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]
 
     @router.put("/holds/{scope:path}", summary="Stop a provider, a route or a template")
     async def set_hold(scope: str, order: HoldOrder | None = None) -> Response:
-        if (fault := _find_fault(scope, context.snapshot().config)) is not None:
+        if (fault := _find_fault(scope, context.snapshot.config)) is not None:
             return problem(422, fault)
         reason = (order or HoldOrder()).reason
         await outbox.write(partial(put_hold, scope=scope, reason=reason, by_hand=True))

@@ -115,7 +115,7 @@ def build_router(context: Context) -> APIRouter:
 
 
 def _read_number(context: Context, phone: str) -> str | PhoneFault:
-    store = context.snapshot().config.store
+    store = context.snapshot.config.store
     return read_phone(phone, store.country, landlines=store.landlines)
 
 

@@ -71,7 +71,7 @@ async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | 
 
 
 def _read_bound(name: str, text: str | None, context: Context) -> int | None:
-    timezone = context.snapshot().config.store.timezone
+    timezone = context.snapshot.config.store.timezone
     try:
         return None if text is None else read_bound(text, context.clock(), timezone, end_of_day=name == "until")
     except ValueError as error:

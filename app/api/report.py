@@ -45,7 +45,7 @@ def build_router(context: Context) -> APIRouter:
     @router.get("/report", summary="How far messages came, and what their customers did after")
     async def report(asked: Annotated[ReportQuery, Query()]) -> Response:
         try:
-            wanted = _read_query(asked, context.clock(), context.snapshot().config.store.timezone)
+            wanted = _read_query(asked, context.clock(), context.snapshot.config.store.timezone)
         except ValueError as error:
             return problem(422, str(error))
         try:

@@ -17,10 +17,10 @@ from starlette.types import Receive, Scope, Send
 from app.api.errors import BodyRefused, problem, unauthorised, unavailable
 from app.api.guard import PATH, Stray, read_headers
 from app.errors import Refusal, StoreError
-from app.observe.metrics import OTHER, topic_label
+from app.observe.metrics import OTHER
 from app.observe.tracing import Span
 from app.relay.context import Context, Shared
-from app.relay.intake import Answer, Take, accept_event, report_refusal
+from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE
 

@@ -184,9 +184,3 @@ class Uncertain:
 
 
 Outcome = Accepted | Retryable | Rejected | Uncertain
-
-
-def describe_outcome(outcome: Outcome) -> tuple[str, str, str]:
-    """Return (word, reason, detail) of an outcome; "" for what it does not have."""
-    word = type(outcome).__name__.lower()
-    return (word, "", "") if isinstance(outcome, Accepted) else (word, outcome.reason.value, outcome.detail)

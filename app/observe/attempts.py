@@ -7,12 +7,18 @@ from contextlib import AbstractContextManager
 
 from app.delivery.decide import Decision
 from app.delivery.pace import Recovery
-from app.model.delivery import Accepted, Attempt, Delivery, Outcome, State, describe_outcome
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, State
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import Span, Tracer
 from app.outbox.values import NewHold
 from app.values.phone import mask_phone
+
+
+def describe_outcome(outcome: Outcome) -> tuple[str, str, str]:
+    """Return (word, reason, detail) of an outcome; "" for what it does not have."""
+    word = type(outcome).__name__.lower()
+    return (word, "", "") if isinstance(outcome, Accepted) else (word, outcome.reason.value, outcome.detail)
 
 
 def report_attempt(

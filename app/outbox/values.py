@@ -90,11 +90,6 @@ class ReceiptResult:
     created_at: int | None = None
     holds_set: tuple[NewHold, ...] = ()
 
-    @property
-    def matched(self) -> bool:
-        """Tell whether there is such a delivery."""
-        return self.delivery_id is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Heard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.clock import Clock
@@ -25,12 +25,16 @@ class Snapshot:
     providers: Mapping[str, Provider]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Shared:
-    """The parts that both modes have. `snapshot` returns the rules in force at this moment."""
+    """The parts that both modes have, and the rules in force.
+
+    `snapshot` is replaced by Relay.use; an event reads it once, so it never mixes two versions. `secrets`: Nector's.
+    """
 
     settings: Settings
-    snapshot: Callable[[], Snapshot]
+    secrets: Sequence[str] = field(repr=False)
+    snapshot: Snapshot
     clock: Clock
     new_id: NewId
     metrics: Metrics
@@ -39,10 +43,14 @@ class Shared:
     refusals: LineLimit = field(default_factory=LineLimit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _wake_nobody(_provider: str) -> None:
+    """Stand in while there are no lanes yet."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Context(Shared):
     """The parts of a relay that has an outbox. `wake` tells a provider's lane that something may have become due."""
 
     outbox: Store
-    wake: Callable[[str], None]
     random: Callable[[], float]
+    wake: Callable[[str], None] = _wake_nobody

@@ -19,6 +19,7 @@ from app.outbox.suppressions import count_suppressions
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
+from app.relay.intake import topic_label
 from app.relay.lane import Lane, Turns
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay, report_death
@@ -202,7 +203,8 @@ class OutboxRelay(Relay):
             log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
         recover = partial(recover_open_attempts, settle_ms=settings.settle_after)
         unknown = await outbox.write(recover, essential=True)
-        metrics.set_last_events(await outbox.read(read_last_events))
+        last_events = await outbox.read(read_last_events)
+        metrics.set_last_events((topic_label(topic), at) for topic, at in last_events.items())
         metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again
         self.dispatcher.start()
         log.info("outbox.opened", sqlite=sqlite3.sqlite_version, unknown_after_restart=unknown)
@@ -211,7 +213,8 @@ class OutboxRelay(Relay):
         log.info("relay.retention", preset=settings.retention, payloads=payloads, records=records)
 
     def use(self, snapshot: Snapshot) -> None:
-        """Replace the lanes whose account changed."""
+        """Put new rules to work: replace the lanes whose account changed."""
+        super().use(snapshot)
         self.dispatcher.use(snapshot)
 
     def stop_claiming(self) -> None:
@@ -237,7 +240,7 @@ class OutboxRelay(Relay):
         """Bring what shows the outbox and the log up to date; where the outbox cannot say, that is counted."""
         await super().count()
         store, metrics = self.context.outbox, self.context.metrics
-        providers = self.context.snapshot().config.providers
+        providers = self.context.snapshot.config.providers
         try:
             async with asyncio.timeout(LONGEST_COUNT_S):
                 standing = await store.read(count_deliveries)

@@ -11,7 +11,7 @@ from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
 from app.model.delivery import Delivery, State
 from app.model.event import Event
-from app.observe.metrics import OTHER, topic_label
+from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job
 from app.outbox.values import DeliveryState
@@ -65,7 +65,7 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     if isinstance(event, Refusal):
         report_refusal(shared, event.http_status, event.detail)
         return event
-    snapshot = shared.snapshot()
+    snapshot = shared.snapshot
     planned = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
     deliveries = _join_trace(planned, shared.tracer.read_traceparent())
     customer = find_customer(event, deliveries, snapshot.config.store)
@@ -101,12 +101,18 @@ def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery
 def _check_hmac(shared: Shared, headers: Mapping[str, str], body: bytes) -> bool:
     """Tell whether the signature stops no webhook: until a capture shows what is signed, the default only counts."""
     mode = shared.settings.nector_hmac
-    if mode == "off" or not shared.settings.secrets:
+    if mode == "off" or not shared.secrets:
         return True
-    found = SOURCE.verify(headers, body, shared.settings.secrets, only=shared.settings.nector_hmac_scheme)
+    found = SOURCE.verify(headers, body, shared.secrets, only=shared.settings.nector_hmac_scheme)
     absent = found is Mistake.MISSING
     shared.metrics.hmac.labels(found.recipe if isinstance(found, Verified) else "absent" if absent else "none").inc()
     return isinstance(found, Verified) or mode == "log"
+
+
+def topic_label(topic: str) -> str:
+    """Return the topic if the source documents it, else "other": strangers must not grow the label."""
+    name = SOURCE.canonical_topic(topic)
+    return name if name in SOURCE.topics else OTHER
 
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:

@@ -59,6 +59,8 @@ class Lane:
     ) -> None:
         self.name = name
         self.settings = settings
+        self._lease_ms = TRIES * settings.timeout_ms + LEASE_SPARE_MS
+        self._is_guessed = settings.is_guessed
         self._provider = provider
         self._sender: Sender | None = None
         self._context = context
@@ -193,8 +195,7 @@ class Lane:
         self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
             return [], False
-        lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
-        claim = Claim(self.name, now, granted, lease_ms, RECIPIENT_GAP_MS, self._turns.served)
+        claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served)
         claimed = list(await self._context.outbox.write(partial(claim_due, claim=claim)))
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
             self._turns.served = ordinary[-1]
@@ -278,7 +279,7 @@ class Lane:
             )
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
-        if sent.keys and self.settings.is_guessed:
+        if sent.keys and self._is_guessed:
             self._context.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
         return sent.outcome, sent.tries
 

@@ -35,7 +35,7 @@ async def accept_receipts(
 
     Whatever a genuine webhook holds is fine: repeated, early, out of order, of a message that is not ours.
     """
-    provider = context.snapshot().providers.get(provider_name)
+    provider = context.snapshot.providers.get(provider_name)
     if provider is None:
         return 404
     if not provider.read_proof(headers, query).fits(body):
@@ -60,7 +60,7 @@ async def accept_receipts(
 
 def answer_challenge(context: Context, provider_name: str, query: Mapping[str, str]) -> str | None:
     """Return what whoever sets up a webhook wants to hear back, None where it has not shown the `verify_token`."""
-    settings = context.snapshot().config.providers.get(provider_name)
+    settings = context.snapshot.config.providers.get(provider_name)
     return read_challenge(settings.verify_token.get_secret_value(), query) if settings else None
 
 
@@ -76,14 +76,14 @@ def _report_receipt(context: Context, provider_name: str, receipt: Receipt, note
         recipient=mask_phone(noted.recipient or "") or None,
         status=receipt.status.value,
         reason=receipt.reason.value if receipt.reason else None,
-        matched=noted.matched,
+        matched=noted.delivery_id is not None,
         age_ms=None if noted.created_at is None else max(now - noted.created_at, 0),
     )
 
 
 async def _take_reply(context: Context, provider_name: str, reply: Reply) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
-    store = context.snapshot().config.store
+    store = context.snapshot.config.store
     wish = read_wish(reply, store.stop_words, start_lifts=store.start_lifts)
     heard = await context.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
     kind = wish or ("clicked" if heard.clicked else "other")
@@ -101,7 +101,7 @@ async def _take_reply(context: Context, provider_name: str, reply: Reply) -> Non
 
 async def _take_notice(context: Context, provider_name: str, notice: Notice) -> None:
     """Hold what WhatsApp says cannot be sent, or let it go, unless a person holds it. A pace passes by itself."""
-    scopes = sorted(set(list_scopes(context.snapshot().config, provider_name, notice)))
+    scopes = sorted(set(list_scopes(context.snapshot.config, provider_name, notice)))
     for scope in scopes:
         if notice.reason is None:
             if await context.outbox.write(partial(lift_hold, scope=scope, reasons=_NOTICED)):

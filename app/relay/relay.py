@@ -35,10 +35,10 @@ class Relay:
         """Start everything."""
         shared = self.shared
         await self.start()
-        self.use(shared.snapshot())
+        self.use(shared.snapshot)
         self._watching = asyncio.create_task(self._watch(), name="config watch")
         self._watching.add_done_callback(self._note_end)
-        shared.log.info("relay.started", config=shared.snapshot().config.hash, stateless=shared.settings.stateless)
+        shared.log.info("relay.started", config=shared.snapshot.config.hash, stateless=shared.settings.stateless)
 
     async def close(self, grace_ms: int | None = None) -> None:
         """Let open sends end inside the grace period (or what is left of it), release what is held."""
@@ -62,6 +62,7 @@ class Relay:
 
     def use(self, snapshot: Snapshot) -> None:
         """Put new rules to work."""
+        self.shared.snapshot = snapshot
 
     def stop_claiming(self) -> None:
         """Begin no new send: the process is about to end."""

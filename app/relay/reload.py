@@ -114,9 +114,9 @@ def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
 
 
 class Rules:
-    """Holds the snapshot in force. `current` is read once per event, so an event never mixes two versions.
+    """Reads the YAML again when it changes, and remembers which version is in force.
 
-    `use` is given each new one, as soon as it is in force.
+    `use` is given each new one, and puts it in force.
     """
 
     def __init__(
@@ -137,10 +137,6 @@ class Rules:
         self._reloading = asyncio.Lock()
         self._seen = self._stamp()
         self._show()
-
-    def current(self) -> Snapshot:
-        """Return the rules in force."""
-        return self._snapshot
 
     def read_hash(self) -> str:
         """Return which version of the YAML is in force."""

@@ -52,7 +52,7 @@ class Replayed:
 
 async def make_plan(context: Context, wanted: EventQuery) -> Planned | Refusal:
     """Work out what a replay would send, and keep that as a plan. Sends nothing."""
-    snapshot, now = context.snapshot(), context.clock()
+    snapshot, now = context.snapshot, context.clock()
     names = sorted(route.name for route in snapshot.config.routes)
     if wanted.route is not None and wanted.route not in names:
         return Refusal(422, f"route: the YAML has no route of this name; it has {', '.join(names)}")
@@ -72,7 +72,7 @@ async def make_plan(context: Context, wanted: EventQuery) -> Planned | Refusal:
 
 async def apply_plan(context: Context, plan_id: str) -> Replayed | Refusal:
     """Send what a plan says, once: all its deliveries are committed together with its being applied."""
-    snapshot, now = context.snapshot(), context.clock()
+    snapshot, now = context.snapshot, context.clock()
     plan = await context.outbox.read(partial(stored.read_plan, plan_id=plan_id))
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
         return Refusal(404, "no plan has this id; plans are kept for a day: plan again")

@@ -22,10 +22,9 @@ from app.model.delivery import (
     Scope,
     State,
     Uncertain,
-    describe_outcome,
 )
 from app.model.event import Event
-from app.observe.attempts import note_outcome, open_attempt_span
+from app.observe.attempts import describe_outcome, note_outcome, open_attempt_span
 from app.outbox.values import DeliveryState
 from app.providers.base import OpenSender, Sender
 from app.relay.context import Shared
@@ -122,7 +121,7 @@ class StatelessRelay(Relay):
         started_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LONGEST_S):
-                provider = self.shared.snapshot().providers[delivery.provider]
+                provider = self.shared.snapshot.providers[delivery.provider]
                 client = await asyncio.shield(self._open_client(delivery.provider))
                 sent = await client.send(
                     provider, delivery.message, delivery.id, write_within_ms=round(LONGEST_S * 1000), tries=TRIES
@@ -156,7 +155,7 @@ class StatelessRelay(Relay):
 
     def _open_client(self, name: str) -> asyncio.Future[Sender]:
         if name not in self._clients:
-            settings = self.shared.snapshot().config.providers[name]
+            settings = self.shared.snapshot.config.providers[name]
             self._clients[name] = asyncio.ensure_future(self._open_sender(settings))
         return self._clients[name]
 

@@ -45,7 +45,7 @@ async def send_test(context: Context, order: TestOrder) -> DeliveryState | Refus
 
     The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
     """
-    config, now = context.snapshot().config, context.clock()
+    config, now = context.snapshot.config, context.clock()
     test = make_test_message(config, order, context.settings.test_numbers, context.new_id(now), now)
     if isinstance(test, Refusal):
         return test

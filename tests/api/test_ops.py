@@ -126,7 +126,7 @@ async def test_a_delivery_shows_its_whole_timeline(relay: Any) -> None:
     shown = await relay.wait_for(delivery["id"], "accepted")
     assert [step["value"] for step in shown["timeline"]] == ["pending", "sending", "accepted"]
     assert shown["event"]["topic"] == "walletreward_create"
-    line = next(route.line for route in relay.rules.current().config.routes if route.name == "coins-earned")
+    line = next(route.line for route in relay.relay.shared.snapshot.config.routes if route.name == "coins-earned")
     where = {"name": relay.rules.name, "line": line, "hash": relay.rules.read_hash(), "in_force": True}
     assert shown["config"] == where
     assert "Riya" not in str(shown)

@@ -121,7 +121,7 @@ class Shop:
         **more: Any,
     ) -> bool:
         receipt = Receipt(status, delivery_id, message_id, **more)
-        return bool((await self.store.apply_receipts(provider, [receipt], NOW + after_ms))[0].matched)
+        return (await self.store.apply_receipts(provider, [receipt], NOW + after_ms))[0].delivery_id is not None
 
     async def read(self, delivery_id: str) -> Mapping[str, Any]:
         row = await self.store.read_delivery(delivery_id)

@@ -200,7 +200,7 @@ async def test_a_failed_receipt_holds_what_it_speaks_of_and_says_so_once(
     delivery_id = await shop.add()
     await shop.accept(await shop.claim_one())
     noted = await note(shop, delivery_id, scope=scope)
-    assert (noted.matched, noted.delivery_id, noted.route) == (True, delivery_id, "coupon-ready")
+    assert (noted.delivery_id, noted.route) == (delivery_id, "coupon-ready")
     assert noted.event_id == (await shop.read(delivery_id))["event_id"]
     assert [hold.scope for hold in noted.holds_set] == ([held] if held else [])
     expected = [Hold(held, "template_refused", shop.now, 0, shop.now + wait_ms)] if held else []
@@ -253,7 +253,7 @@ async def test_a_receipt_of_nothing_of_ours_holds_nothing(shop: Any) -> None:
 async def test_an_early_failure_holds_once_its_message_is_known(shop: Any) -> None:
     delivery_id = await shop.add()
     attempt = await shop.claim_one()
-    assert not (await note(shop, None, "wamid-1")).matched
+    assert (await note(shop, None, "wamid-1")).delivery_id is None
     assert list(await shop.store.list_holds()) == []
     closed = await shop.store.close_attempt(attempt, Accepted("wamid-1"), Decision(State.ACCEPTED), shop.now, 1)
     assert closed.holds_set == (NewHold(TEMPLATE, "template_refused"),)

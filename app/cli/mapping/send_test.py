@@ -18,8 +18,9 @@ from app.clock import read_clock
 from app.errors import NoRelayError, Refusal, RelayError
 from app.ids import new_uuid7
 from app.mapping.provider import ProviderSettings
-from app.model.delivery import Accepted, Outcome, describe_outcome
+from app.model.delivery import Accepted, Outcome
 from app.model.message import Message
+from app.observe.attempts import describe_outcome
 from app.providers import build_provider
 from app.providers import open_client as open_sender
 from app.relay.trial import VALID_MS, TestOrder, make_test_message

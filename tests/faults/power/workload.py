@@ -145,7 +145,7 @@ class Workload:
     async def receive(self, delivery: Delivery) -> None:
         for status in (ReceiptStatus.SENT, ReceiptStatus.DELIVERED)[: self.random.randrange(1, 3)]:
             receipt = Receipt(status, delivery.id, None, self.now)
-            if (await self.store.apply_receipts(delivery.provider, [receipt], self.tick()))[0].matched:
+            if (await self.store.apply_receipts(delivery.provider, [receipt], self.tick()))[0].delivery_id:
                 self.tell("received", delivery.id, status)
 
     async def keep(self) -> None:

@@ -67,7 +67,7 @@ class Process:
             outbox,
             clock,
             settings=load_settings(SETTLE_MS, PAYLOADS_MS, RECORDS_MS),
-            snapshot=lambda: load_rules(self._version),
+            snapshot=load_rules(version),
             new_id=around.new_id,
             metrics=around.metrics,
             log=log,
@@ -93,7 +93,8 @@ class Process:
     def reload(self, version: int) -> None:
         """Put another version of the rules in force."""
         self._version = version
-        self._context.run(self.dispatcher.use, load_rules(version))
+        self.parts.snapshot = load_rules(version)
+        self._context.run(self.dispatcher.use, self.parts.snapshot)
 
     def post(self, webhook: Webhook) -> asyncio.Task[Answer | Refusal]:
         """Take one webhook."""

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain, describe_outcome
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Uncertain
+from app.observe.attempts import describe_outcome
 
 
 @pytest.mark.parametrize(
