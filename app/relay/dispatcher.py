@@ -13,9 +13,9 @@ from app.errors import StoreBroken, StoreError
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.holds import list_holds
+from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
-from app.outbox.suppressions import count_suppressions
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
