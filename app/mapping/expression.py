@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from app.values.path import Path
-from app.values.text import is_blank
+from app.values.text import Path, is_blank
 
 
 class AbsentValueError(Exception):

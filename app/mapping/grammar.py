@@ -23,8 +23,7 @@ from app.mapping.filters import Filter, find_pattern_fault, make_filters, make_t
 from app.mapping.mistakes import explain_syntax, find_hyphen
 from app.mapping.problems import ask_similar
 from app.values.instant import find_input_fault
-from app.values.number import is_number
-from app.values.path import Path, look_into, look_up, write_path
+from app.values.text import Path, is_number, look_into, look_up, write_path
 
 _LONGEST_SOURCE = 2000
 _RESULT = "result"

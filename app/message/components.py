@@ -14,8 +14,7 @@ from urllib.parse import quote, urlsplit
 from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.delivery import MAX_DETAIL, STRUCK
 from app.model.message import Button, Header, Location, Message, Variable
-from app.values.number import read_decimal
-from app.values.text import Unfit, is_link, write_value, write_whole
+from app.values.text import Unfit, is_link, read_decimal, write_value, write_whole
 
 _POLES, _DATE_LINE = 90, 180
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")

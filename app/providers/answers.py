@@ -29,7 +29,7 @@ from app.providers.trouble import (
     read_trouble,
     redact,
 )
-from app.values.path import list_paths
+from app.values.text import list_paths
 
 MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
 # Statuses by which a server says that it did not do what was asked (RFC 9110). A 4xx of a gateway's own

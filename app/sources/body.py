@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from app.errors import Refusal
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 _DEPTH_LIMIT = 32
 _INT_DIGITS = 18  # beyond them other programs round, so the text is kept

@@ -27,9 +27,7 @@ from app.sources.nector_events import (
 )
 from app.sources.signature import RAW, find_secret_mistake, list_signed, match_hmac
 from app.values.instant import read_epoch
-from app.values.number import read_decimal
-from app.values.path import look_up, write_path
-from app.values.text import Unfit, write_value
+from app.values.text import Unfit, look_up, read_decimal, write_path, write_value
 
 name = "nector"
 title = "Nector"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.errors import Refusal
 from app.sources.body import parse_body
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 
 def test_body_is_read_with_its_numbers_as_sent() -> None:
