@@ -59,6 +59,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.settings = settings
+        self._lease_ms = TRIES * settings.timeout_ms + LEASE_SPARE_MS
         self._provider = provider
         self._sender: Sender | None = None
         self._context = context
@@ -193,8 +194,7 @@ class Lane:
         self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
             return [], False
-        lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
-        claim = Claim(self.name, now, granted, lease_ms, RECIPIENT_GAP_MS, self._turns.served)
+        claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served)
         claimed = list(await self._context.outbox.write(partial(claim_due, claim=claim)))
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
             self._turns.served = ordinary[-1]

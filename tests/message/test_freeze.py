@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.message.freeze import checksum, decode_message, encode_message
+from app.message.freeze import checksum, decode_message, encode_message, thaw_message
 from app.model.message import Button, Header, Message, Variable
 
 MESSAGES = st.builds(
@@ -49,3 +49,21 @@ def test_every_flipped_bit_shows_in_the_checksum(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(frozen) - 1))
     frozen[at] ^= 1 << data.draw(st.integers(0, 7))
     assert checksum(bytes(frozen)) != whole
+
+
+FROZEN = encode_message(MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "message"),
+    [
+        (FROZEN, checksum(FROZEN), MESSAGE),
+        (None, None, None),
+        (FROZEN, checksum(b"another"), None),
+        (b"{}", checksum(b"{}"), None),
+    ],
+)
+def test_only_what_was_frozen_and_can_be_read_thaws(
+    data: bytes | None, expected: str | None, message: Message | None
+) -> None:
+    assert thaw_message(data, expected) == message
