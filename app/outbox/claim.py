@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import (
     DAMAGED,
     Candidate,
@@ -34,7 +35,6 @@ from app.outbox.holds import move_probes, read_standing
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import LaneState
-from app.values.rate import RECIPIENT_GAP_MS
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from app.delivery.decide import Decision
+from app.delivery.pace import RECIPIENT_GAP_MS
 from app.model.delivery import Attempt, Delivery, Outcome, State
 from app.model.event import Event
 from app.model.receipt import Receipt, Reply, Wish
@@ -53,7 +54,6 @@ from app.outbox.values import (
     SuppressionCounts,
     SweepCounts,
 )
-from app.values.rate import RECIPIENT_GAP_MS
 
 T = TypeVar("T")
 
