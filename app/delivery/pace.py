@@ -1,4 +1,4 @@
-"""A pace tells how fast a lane may go: its bucket of tokens, its pause and its luck, all of it outlasts a restart."""
+"""A pace tells how fast a lane may go: its bucket, its pause and its luck, in one value that outlasts a restart."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.delivery.policy import judge_new
 from app.delivery.transitions import Cause
-from app.message.freeze import checksum, encode_message
+from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.outbox.move import begin

@@ -28,7 +28,7 @@ from app.delivery.policy import (
     order_turns,
 )
 from app.delivery.transitions import Cause, Move
-from app.message.freeze import thaw_message
+from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
 from app.outbox.holds import move_probes, read_standing

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
-from app.message.components import strike_message
-from app.message.freeze import thaw_message
+from app.message.components import strike_message, thaw_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.holds import put_probed
