@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from app.clock import Clock
+from app.clock import Clock, WatchedClock
 from app.ids import NewId
 from app.mapping.rules import Config, RouteTable
 from app.observe.logs import LineLimit, Log
@@ -43,6 +43,7 @@ class Shared:
 class Context(Shared):
     """The parts of a relay that has an outbox. `wake` tells a provider's lane that something may have become due."""
 
+    clock: WatchedClock
     outbox: Store
     wake: Callable[[str], None]
     random: Callable[[], float]
