@@ -203,7 +203,7 @@ def _strike_beginning(text: str, values: Sequence[str]) -> str:
 
 
 FROZEN_VERSION = 2
-"""Of the frozen bytes. Those without a version were frozen by a release that knew URL buttons only; they still go out."""
+"""Of the bytes. Those without a version were frozen by a release that knew URL buttons only; they still go out."""
 
 
 def encode_message(message: Message) -> bytes:
