@@ -18,7 +18,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from app.api import health, webhooks
 from app.api.errors import show_errors
 from app.api.guard import PATH, RECEIPT, Admission, Guard
-from app.clock import read_clock, read_uptime
+from app.clock import WatchedClock, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
 from app.ids import new_uuid7
 from app.mapping.problems import Problem
@@ -98,8 +98,8 @@ def _choose_sender(shared: Shared) -> OpenSender:
 
 
 def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
-    settings = shared.settings
-    store = SqliteStore(settings.database_path)
+    settings, clock = shared.settings, WatchedClock()
+    store = SqliteStore(settings.database_path, clock)
     if store.was_missing:
         cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
         shared.log.warning("outbox.missing", place=str(store.path), cure=cure)
@@ -114,7 +114,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         settings=settings,
         secrets=shared.secrets,
         snapshot=shared.snapshot,
-        clock=shared.clock,
+        clock=clock,
         new_id=shared.new_id,
         metrics=shared.metrics,
         log=shared.log,

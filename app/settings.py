@@ -30,7 +30,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from app.errors import ConfigError
 from app.mapping.provider import Way
 from app.model.delivery import DEDUP_WINDOW_MS
-from app.sources.signature import list_schemes
+from app.sources.body import list_schemes
 from app.values.address import Network, read_networks
 from app.values.duration import format_duration, parse_duration
 

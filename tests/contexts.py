@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from app.clock import WatchedClock
 from app.ids import new_uuid7
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer
@@ -26,7 +27,8 @@ def build_context(outbox: Any, clock: Any, *, log: Any = None, **parts: Any) -> 
         "wake": lambda _provider: None,
         "random": lambda: 0.5,
     }
-    return Context(outbox=outbox, clock=clock, **{**standard, **parts})
+    watched = clock if isinstance(clock, WatchedClock) else WatchedClock(clock)
+    return Context(outbox=outbox, clock=watched, **{**standard, **parts})
 
 
 def _drop(*_given: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.clock import read_clock, read_uptime
+from app.clock import WatchedClock, read_clock, read_uptime
 
 BASE = 1_790_000_000_000
 HOUR = 3_600_000
@@ -18,6 +18,14 @@ def test_the_machines_clocks_are_read_in_ms(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("time.time_ns", lambda: BASE * 1_000_000 + 999_999)
     assert read_clock() == BASE
     assert 0 <= read_uptime() - read_uptime() + 1 <= 1_000
+
+
+def test_a_watched_clock_remembers_the_latest_that_it_has_shown() -> None:
+    shown = iter([BASE, BASE - HOUR, BASE - HOUR + 1])
+    clock = WatchedClock(lambda: next(shown))
+    assert [(clock(), clock.newest), (clock(), clock.newest)] == [(BASE, BASE), (BASE - HOUR, BASE)]
+    clock.forget(BASE - HOUR)
+    assert (clock(), clock.newest) == (BASE - HOUR + 1, BASE - HOUR + 1)
 
 
 async def test_setting_the_wall_clock_does_not_make_a_relay_look_dead(

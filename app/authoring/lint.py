@@ -23,9 +23,7 @@ from app.model.event import Event
 from app.model.message import Message
 from app.sources import SOURCE
 from app.values.instant import format_instant
-from app.values.number import read_decimal
-from app.values.path import look_up, read_path
-from app.values.text import write_scalar
+from app.values.text import look_up, read_decimal, read_path, write_scalar
 
 _EQUALS_NUMBER = re.compile(r"[=!]=\s*-?\d|\d\s*[=!]=")
 

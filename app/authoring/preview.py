@@ -22,8 +22,7 @@ from app.mapping.template import (
 from app.message.render import Unrendered, compute_deadline, render_message
 from app.model.event import Event
 from app.model.message import Message, Variable
-from app.values.path import look_up, read_path
-from app.values.text import clean_text, is_missing, write_scalar
+from app.values.text import clean_text, is_missing, look_up, read_path, write_scalar
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from app.mapping.rules import Route, Store
 from app.message.recipient import Recipient, find_recipient, read_person
 from app.model.event import Event
 from app.values.instant import is_whole_day
-from app.values.path import Path, look_up, write_path
+from app.values.text import Path, look_up, write_path
 
 _MONEY = re.compile(r"\|\s*money\b\s*(\(?)\s*[\"']?([A-Za-z]{3}\b[\"'])?")
 _CURRENCIES = ("presentment_currency", "currency", "currency_code")

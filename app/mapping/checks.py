@@ -15,7 +15,7 @@ from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
 from app.model.event import Event
 from app.sources import SOURCE
-from app.values.path import list_paths
+from app.values.text import list_paths
 
 # What an event may hold though it is not known of its topic.
 _ANYWHERE = frozenset({"name", "customer", "lead"}).union(*SOURCE.properties.values())

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
 
 from app.mapping.problems import Path, Problem
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32

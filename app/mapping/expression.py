@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from app.values.path import Path
-from app.values.text import is_blank
+from app.values.text import Path, is_blank, look_up, write_path
 
 
 class AbsentValueError(Exception):
@@ -63,6 +62,37 @@ class Failed:
 
 
 Work = Callable[[Mapping[str, Any]], Any]
+RESULT = "result"  # the variable in which compiled code leaves what it came to
+
+
+def follow_path(path: Path) -> Work:
+    """Return the work of an expression that is only a path: Jinja's machinery would cost ten times as much."""
+    absent = Absent(write_path(path))
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        value = look_up(payload, path)
+        return absent if value is None else value
+
+    return work
+
+
+def run_code(slots: Mapping[Path, str], code: Callable[[Any], Iterable[str]], begin: Callable[[Any], Any]) -> Work:
+    """Return the work of compiled code: look every path up, then run the code on them, in a context that `begin` makes.
+
+    `slots`: the variable of each path.
+    """
+    read = [(name, path, Absent(write_path(path))) for path, name in slots.items()]
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        values: dict[str, Any] = {}
+        for name, path, absent in read:
+            value = look_up(payload, path)
+            values[name] = absent if value is None else value
+        context = begin(values)
+        list(code(context))  # it yields nothing, and leaves its result in the context
+        return context.vars[RESULT]
+
+    return work
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -100,7 +101,7 @@ class _OneOf(Fields):
             raise ValueError(f"{self.rule}, and here {found}; keep one")
         return self
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The key that fills it."""
         return next(kind for kind in self.model_fields_set if kind != self.beside)
@@ -158,7 +159,7 @@ class ButtonSource(_OneOf, json_schema_extra={"minProperties": 2, "maxProperties
     otp: SourceText | None = Field(None, description="The one-time password; the body shows the same.")
     flow: SourceText | None = Field(None, description="The token that the flow is opened with.")
 
-    @property
+    @cached_property
     def source(self) -> Source:
         """The value's source; in a file with faults perhaps None."""
         source: Source = getattr(self, self.kind)

@@ -24,9 +24,18 @@ from jinja2.filters import do_title
 from app.mapping.expression import Absent, UnusableError
 from app.values.country import read_country
 from app.values.instant import read_by_pattern, read_moment
-from app.values.number import SentFloat, is_number, read_amount, read_decimal
 from app.values.phone import PhoneFault, is_international, read_phone
-from app.values.text import cut_letters, find_first_name, is_blank, is_missing, write_scalar
+from app.values.text import (
+    SentFloat,
+    cut_letters,
+    find_first_name,
+    is_blank,
+    is_missing,
+    is_number,
+    read_amount,
+    read_decimal,
+    write_scalar,
+)
 
 Filter = Callable[..., Any]
 _LONGEST_TEXT = 65_536  # as long as a whole event may be

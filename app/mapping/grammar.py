@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from jinja2 import Environment, Template, nodes
@@ -18,16 +19,23 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from app.mapping.expression import Absent, AbsentValueError, Expression, UnusableError, Work
+from app.mapping.expression import (
+    RESULT,
+    Absent,
+    AbsentValueError,
+    Expression,
+    UnusableError,
+    Work,
+    follow_path,
+    run_code,
+)
 from app.mapping.filters import Filter, find_pattern_fault, make_filters, make_tests, to_text
 from app.mapping.mistakes import explain_syntax, find_hyphen
 from app.mapping.problems import ask_similar
 from app.values.instant import find_input_fault
-from app.values.number import is_number
-from app.values.path import Path, look_into, look_up, write_path
+from app.values.text import Path, is_number, look_into, write_path
 
 _LONGEST_SOURCE = 2000
-_RESULT = "result"
 _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Call: "calls are not possible here; use a filter such as `user_name | upper`",
     nodes.Pow: "powers are not possible here",
@@ -265,38 +273,14 @@ class ExpressionCompiler:
         """Return the compiled expression; raises ExpressionError."""
         try:
             parsed = parse_expression(source, self._environment)
-            work = _follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
+            work = follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
         except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
             raise ExpressionError("the expression is nested too deeply") from None
         return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots))
 
 
-def _follow_path(path: Path) -> Work:
-    """Return the work of an expression that is only a path: Jinja's machinery would cost ten times as much."""
-    absent = Absent(write_path(path))
-
-    def work(payload: Mapping[str, Any]) -> Any:
-        value = look_up(payload, path)
-        return absent if value is None else value
-
-    return work
-
-
 def _compile_work(parsed: Parsed, environment: _Environment) -> Work:
-    """Return the work of a checked expression: look every path up, then run Jinja's compiled code on them."""
-    body = nodes.Assign(nodes.Name(_RESULT, "store"), parsed.node, lineno=1)
+    body = nodes.Assign(nodes.Name(RESULT, "store"), parsed.node, lineno=1)
     body.set_environment(environment)
     template: Template = environment.from_string(nodes.Template([body], lineno=1))
-    slots = [(name, path, Absent(write_path(path))) for path, name in parsed.slots.items()]
-    run = template.root_render_func
-
-    def work(payload: Mapping[str, Any]) -> Any:
-        values: dict[str, Any] = {}
-        for name, path, absent in slots:
-            value = look_up(payload, path)
-            values[name] = absent if value is None else value
-        context = template.new_context(values, shared=True)
-        list(run(context))  # it yields nothing, and leaves its result in the context
-        return context.vars[_RESULT]
-
-    return work
+    return run_code(parsed.slots, template.root_render_func, partial(template.new_context, shared=True))

@@ -39,7 +39,7 @@ from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
 from app.sources import SOURCE
 from app.values.country import read_country
-from app.values.path import look_up, read_path
+from app.values.text import look_up, read_path
 
 
 class Store(Fields):

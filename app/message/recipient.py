@@ -14,8 +14,8 @@ from app.model.delivery import Delivery, Reason
 from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
 from app.values.country import read_country
-from app.values.path import Path, look_into, look_up, write_path
 from app.values.phone import PhoneFault, have_one_code, is_international, read_phone
+from app.values.text import Path, look_into, look_up, write_path
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
 _NOT_DIGITS = re.compile(r"[^0-9]")

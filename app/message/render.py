@@ -11,8 +11,7 @@ from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
 from app.mapping.rules import Route, Store
 from app.mapping.template import URL_LIMIT, Room
-from app.message.components import BUTTONS, write_address, write_degrees, write_filename, write_header_text
-from app.message.freeze import checksum
+from app.message.components import BUTTONS, checksum, write_address, write_degrees, write_filename, write_header_text
 from app.message.recipient import find_recipient, read_person
 from app.model.delivery import Reason
 from app.model.event import Event

@@ -9,13 +9,12 @@ from typing import Any
 
 from app.delivery.policy import judge_new
 from app.delivery.transitions import Cause
-from app.message.freeze import checksum, encode_message
+from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.outbox.move import begin
-from app.outbox.people import adopt_person, hash_customer, hash_other_form, hash_person
+from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
-from app.outbox.suppressions import find_unwanted
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import find_other_form
 

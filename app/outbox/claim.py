@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import (
     DAMAGED,
     Candidate,
@@ -27,14 +28,13 @@ from app.delivery.policy import (
     order_turns,
 )
 from app.delivery.transitions import Cause, Move
-from app.message.freeze import thaw_message
+from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import Message
 from app.outbox.holds import move_probes, read_standing
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import LaneState
-from app.values.rate import RECIPIENT_GAP_MS
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim

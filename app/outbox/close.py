@@ -22,10 +22,9 @@ from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncert
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
 from app.outbox.move import make_move, move
-from app.outbox.people import hash_message_id
+from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
 from app.outbox.store import Row, Tx, first
-from app.outbox.suppressions import note_refusal
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"

@@ -1,17 +1,25 @@
-"""People as keyed hashes: enough to know somebody again, long after the number itself was wiped.
+"""People as keyed hashes: enough to know somebody again once the number itself was wiped, and who gets no marketing.
 
 Numbers are few enough to try them all, so whoever has the whole file can find the number to a hash. What the key, which
 is drawn anew for each file, prevents is that anybody else can.
+
+A wish counts from when it was uttered: webhooks come late, twice and out of order, and an old "stop" must not undo a
+newer "resume", nor the other way round. Only what a provider said is held against what a provider said, for our own
+clock may be set; where that is not possible, a "stop" wins.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from app.delivery.policy import heeds_opt_out
+from app.model.delivery import Delivery, Reason
 from app.outbox.store import Tx
+from app.outbox.values import Suppression, SuppressionCounts
 from app.values.phone import find_other_form, to_one_form
+from app.values.stop_words import OptOut
 
 HASH_BYTES = 16
 _HASHED = "hash:"
@@ -79,3 +87,113 @@ def _hash(key: bytes, kind: str, text: str) -> bytes | None:
     if not text:
         return None
     return hmac.digest(key, f"{kind}:{text}".encode("utf-8", "surrogatepass"), hashlib.sha256)[:HASH_BYTES]
+
+
+_SUPPRESS = """
+INSERT INTO suppressions SELECT :person, :reason, coalesce(CAST(:said_at AS BIGINT), :now)
+WHERE CAST(:said_at AS BIGINT) IS NULL
+    OR NOT EXISTS (SELECT 1 FROM lifted_suppressions WHERE person = :person AND at > :said_at)
+ON CONFLICT (person) DO NOTHING
+"""
+_RENEW = "UPDATE suppressions SET since = :since WHERE person = :person AND since < :since"
+_LIFT = "DELETE FROM suppressions WHERE person = :person AND since < :at"
+_LIFT_BY_HAND = "DELETE FROM suppressions WHERE person = :person"
+_NOTE_LIFTED = """
+INSERT INTO lifted_suppressions VALUES (:person, :at) ON CONFLICT (person) DO UPDATE SET at = excluded.at
+WHERE lifted_suppressions.at < excluded.at
+"""
+_IS_SUPPRESSED = "SELECT 1 AS found FROM suppressions WHERE person = :person"
+_LIST = "SELECT person, reason, since FROM suppressions WHERE person > :after ORDER BY person LIMIT :limit"
+_COUNT = """
+SELECT (SELECT count(*) FROM suppressions) AS suppressed, (SELECT count(*) FROM unreachable) AS unreachable
+"""
+_MARK = "INSERT INTO unreachable VALUES (:person, :now) ON CONFLICT DO NOTHING"
+_CLEAR = "DELETE FROM unreachable WHERE person = :person"
+
+
+def suppress(tx: Tx, person: bytes | None, reason: str, said_at: int | None) -> bool:
+    """Send this person no marketing; True if that is new. No change if they wanted it again since `said_at`."""
+    if person is None:
+        return False
+    if tx.run(_SUPPRESS, person=person, reason=reason, said_at=said_at, now=tx.now):
+        return True
+    tx.run(_RENEW, person=person, since=tx.now if said_at is None else said_at)
+    return False
+
+
+def lift(tx: Tx, person: bytes | None, said_at: int | None) -> bool:
+    """Let this person have marketing again, as they wished; False if nothing stood, or something newer does."""
+    if person is None:
+        return False
+    at = tx.now if said_at is None else min(said_at, tx.now)  # from the future it would silence every stop until then
+    if said_at is not None:
+        tx.run(_NOTE_LIFTED, person=person, at=at)
+    return tx.run(_LIFT, person=person, at=at) > 0
+
+
+def suppress_people(tx: Tx, numbers: Collection[str], reason: str) -> int:
+    """Send no marketing to these E.164 numbers, whatever they wished before; return how many that is new for.
+
+    From then on `add_event` stores their marketing deliveries as `suppressed`, reason `recipient_opted_out`, and
+    `claim_due` makes those that wait so. Only hashes of the numbers are kept.
+    """
+    adopt_people(tx, numbers)
+    return sum(suppress(tx, person, reason, None) for person in hash_people(tx.people_key, numbers))
+
+
+def lift_suppressions(tx: Tx, numbers: Collection[str]) -> int:
+    """Let these numbers have marketing again; return how many were suppressed."""
+    adopt_people(tx, numbers)
+    return sum(tx.run(_LIFT_BY_HAND, person=person) for person in hash_people(tx.people_key, numbers))
+
+
+def is_suppressed(tx: Tx, person: bytes | None) -> bool:
+    """Tell whether a person gets no marketing."""
+    return person is not None and bool(tx.rows(_IS_SUPPRESSED, person=person))
+
+
+def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
+    """Return the ids of those that are marketing to somebody who has opted out."""
+    forms = (hash_person, hash_other_form)  # replays ask before anybody was adopted
+    return find_unwanted(tx, [(it, form(tx.people_key, it.recipient)) for it in deliveries for form in forms])
+
+
+def find_unwanted(tx: Tx, asked: Sequence[tuple[Delivery, bytes | None]]) -> Collection[str]:
+    """Return the ids of those that are marketing to a person who has opted out."""
+    people = [(it.id, person) for it, person in asked if person is not None and heeds_opt_out(it)]
+    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people])
+    return {id_ for (id_, _), rows in zip(people, found, strict=True) if rows}
+
+
+def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:
+    """Remember what a refusal says of a person beyond its message. `said_at`: where it is a receipt that says when."""
+    if reason is Reason.RECIPIENT_OPTED_OUT:
+        suppress(tx, person, OptOut.REFUSED, said_at)
+    if reason is Reason.RECIPIENT_UNREACHABLE and person is not None:
+        tx.run(_MARK, person=person, now=tx.now)
+
+
+def clear_unreachable(tx: Tx, person: bytes | None) -> None:
+    """A message arrived: the number can be reached."""
+    tx.run(_CLEAR, person=person)
+
+
+def list_suppressions(tx: Tx, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
+    """Return a page in the order of the hashes, and the next one's cursor; raises ValueError on a bad cursor."""
+    rows = tx.rows(_LIST, after=_read_cursor(cursor), limit=limit + 1)
+    page = [Suppression(row.person.hex(), row.reason, row.since) for row in rows[:limit]]
+    return page, page[-1].id if len(rows) > limit else None
+
+
+def count_suppressions(tx: Tx) -> SuppressionCounts:
+    """Return how many people are suppressed, and how many unreachable."""
+    return SuppressionCounts(*tx.rows(_COUNT)[0])
+
+
+def _read_cursor(cursor: str | None) -> bytes:
+    if cursor is None:
+        return b""
+    try:
+        return bytes.fromhex(cursor)
+    except ValueError:
+        raise ValueError("the cursor is not one of ours; leave it out to start at the beginning") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.delivery.policy import name_scopes
 from app.errors import StoreBroken
-from app.message.freeze import thaw_message
+from app.message.components import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import list_changes

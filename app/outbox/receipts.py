@@ -10,15 +10,21 @@ from dataclasses import replace
 
 from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
-from app.message.components import strike_message
-from app.message.freeze import thaw_message
+from app.message.components import strike_message, thaw_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
-from app.outbox.people import adopt_people, hash_message_id, hash_person
+from app.outbox.people import (
+    adopt_people,
+    clear_unreachable,
+    hash_message_id,
+    hash_person,
+    lift,
+    note_refusal,
+    suppress,
+)
 from app.outbox.store import Row, Tx
-from app.outbox.suppressions import clear_unreachable, lift, note_refusal, suppress
 from app.outbox.values import Heard, NewHold, ReceiptResult
 from app.values.stop_words import OptOut
 

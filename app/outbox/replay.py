@@ -11,8 +11,8 @@ from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.close import PERHAPS_TAKEN
+from app.outbox.people import is_suppressed
 from app.outbox.store import Row, Tx, first
-from app.outbox.suppressions import is_suppressed
 from app.outbox.values import Applied, DeliveryState, EventPage, EventQuery, Plan, StoredEvent
 
 EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading connection

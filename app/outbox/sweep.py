@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
+from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import Retry, judge_retry
 from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
@@ -14,7 +15,6 @@ from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
 from app.outbox.store import Row, Store, Tx, first
 from app.outbox.values import SweepCounts
-from app.values.rate import RECIPIENT_GAP_MS
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
 SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long behind a sweep

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from app.model.delivery import MAX_DETAIL, Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.base import Response
-from app.providers.json import first_text, parse_json, read_instant, read_path
+from app.providers.body import first_text, parse_json, read_instant, read_path
 from app.providers.signs import is_plain, read_signs
 from app.providers.trouble import (
     REFUSED,
@@ -29,7 +29,7 @@ from app.providers.trouble import (
     read_trouble,
     redact,
 )
-from app.values.path import list_paths
+from app.values.text import list_paths
 
 MESSAGE_ID_PATHS = ("message_id", "messageId", "id", "data.id", "data.message_id", "data.messageId", "messages[0].id")
 # Statuses by which a server says that it did not do what was asked (RFC 9110). A 4xx of a gateway's own

@@ -16,9 +16,8 @@ from pydantic import Field, JsonValue, SecretStr
 
 from app.model.receipt import Receipt, Reply
 from app.providers.base import Proof, WebhookContent
+from app.providers.body import Token, as_items, as_mapping, first_instant, first_text
 from app.providers.http import JsonApi, JsonApiSettings, mapped_secrets
-from app.providers.json import as_items, as_mapping, first_instant, first_text
-from app.providers.webhook import Token
 from app.providers.whatsapp import is_of_somebody, make_receipt, read_meta, read_sender, read_status_word
 
 DEFAULT_BODY: Mapping[str, JsonValue] = {

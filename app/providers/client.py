@@ -24,7 +24,7 @@ from app.model.message import Message
 from app.observe.tracing import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response, Sent
-from app.providers.json import MAX_BYTES, parse_json
+from app.providers.body import MAX_BYTES, parse_json
 from app.providers.transport import WRITING, AiohttpTransport
 
 MAX_TRIES = 3

@@ -20,7 +20,16 @@ from app.model.message import Button, Header, Location, Message
 from app.model.receipt import Receipt, ReceiptStatus, Reply
 from app.providers.answers import read_answer
 from app.providers.base import LIST_LIMIT_BYTES, Proof, Request, Response, WebhookContent
-from app.providers.json import as_items, as_mapping, as_text, first_instant, first_text, parse_json, read_path
+from app.providers.body import (
+    Signature,
+    as_items,
+    as_mapping,
+    as_text,
+    first_instant,
+    first_text,
+    parse_json,
+    read_path,
+)
 from app.providers.request import (
     RemoteSettings,
     build_request,
@@ -29,7 +38,6 @@ from app.providers.request import (
     secrets_of,
     write_json,
 )
-from app.providers.webhook import Signature
 from app.providers.whatsapp import (
     is_of_somebody,
     make_receipt,

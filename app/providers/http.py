@@ -26,7 +26,7 @@ from app.model.message import Message
 from app.model.receipt import Receipt, ReceiptStatus
 from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
 from app.providers.base import Proof, Request, Response, WebhookContent
-from app.providers.json import as_items, as_mapping, first_instant, first_text
+from app.providers.body import Signature, Token, as_items, as_mapping, first_instant, first_text
 from app.providers.request import (
     MESSAGE_NAMES,
     RemoteSettings,
@@ -45,7 +45,6 @@ from app.providers.request import (
     secrets_of,
     write_json,
 )
-from app.providers.webhook import Signature, Token
 from app.providers.whatsapp import make_receipt, read_meta, read_status_word
 
 _SHORTEST_KEY = 8

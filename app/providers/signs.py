@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from app.providers.json import Place, as_text, walk_places
+from app.providers.body import Place, as_text, walk_places
 from app.providers.trouble import CODE_KEYS, ECHOES, read_code
 
 _NONE = frozenset(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.model.delivery import MAX_DETAIL, STRUCK, Reason, Rejected, Retryable, Scope
-from app.providers.json import Place, as_text, clean_text, read_embedded, walk_places
+from app.providers.body import Place, as_text, clean_text, read_embedded, walk_places
 
 ERROR_TEXTS = frozenset(
     {"message", "error", "errors", "title", "details", "detail", "reason", "description", "info", "msg"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.clock import Clock
+from app.clock import Clock, WatchedClock
 from app.ids import NewId
 from app.mapping.rules import Config, RouteTable
 from app.observe.logs import LineLimit, Log
@@ -51,6 +51,7 @@ def _wake_nobody(_provider: str) -> None:
 class Context(Shared):
     """The parts of a relay that has an outbox. `wake` tells a provider's lane that something may have become due."""
 
+    clock: WatchedClock
     outbox: Store
     random: Callable[[], float]
     wake: Callable[[str], None] = _wake_nobody

@@ -13,9 +13,9 @@ from app.errors import StoreBroken, StoreError
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.holds import list_holds
+from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
-from app.outbox.suppressions import count_suppressions
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
@@ -49,7 +49,6 @@ class Dispatcher:
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
-        self._newest = 0  # that the clock has shown
         self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
     @property
@@ -62,12 +61,12 @@ class Dispatcher:
 
         Each sweep begins with it, and so does the start, before anything else reckons from now. Raises StoreError.
         """
-        context, now, newest = self._context, self._context.clock(), self._newest
+        context, now, newest = self._context, self._context.clock(), self._context.clock.newest
         is_behind = newest - now > BEHIND_MS
-        self._newest = now if is_behind else max(newest, now)
         if is_behind:
+            context.clock.forget(now)
             # Told before the commit is waited for: what a lane writes from here on comes behind it, in the new time.
-            self._shift_lanes(now - newest)
+            self._shift_lanes(now - newest, now)
         if is_behind or self._in_doubt:
             job = partial(shift_waits, newest=None if self._in_doubt else newest)
             self._in_doubt = True
@@ -77,9 +76,9 @@ class Dispatcher:
                 context.metrics.clock_steps.inc()
                 context.log.warning("clock.stepped", by_s=by_ms / 1000)
 
-    def _shift_lanes(self, by_ms: int) -> None:
+    def _shift_lanes(self, by_ms: int, now: int) -> None:
         for turns in self._turns.values():
-            turns.shift(by_ms, self._newest)
+            turns.shift(by_ms, now)
         for lane in self._running:
             lane.shift(by_ms)
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from app.delivery.decide import Decision, decide
 from app.delivery.pace import (
+    RECIPIENT_GAP_MS,
     Recovery,
     grant,
     note_attempt,
@@ -28,7 +29,6 @@ from app.outbox.store import Job
 from app.outbox.values import LaneState
 from app.providers.base import OpenSender, Provider, Sender
 from app.relay.context import Context
-from app.values.rate import RECIPIENT_GAP_MS
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
 # a single request.

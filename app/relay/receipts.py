@@ -17,8 +17,7 @@ from app.observe.metrics import FORGED, UNREAD
 from app.outbox.holds import lift_hold, put_probed
 from app.outbox.receipts import apply_receipts, apply_reply
 from app.outbox.values import ReceiptResult
-from app.providers.json import as_items, as_mapping
-from app.providers.webhook import parse_webhook, read_challenge
+from app.providers.body import as_items, as_mapping, parse_webhook, read_challenge
 from app.relay.context import Context
 from app.values.phone import mask_phone
 from app.values.stop_words import read_wish

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from app.delivery.pace import Bucket, take
 from app.errors import StoreError
 from app.model.event import Event
 from app.outbox.recordings import record_event
 from app.outbox.store import Store
 from app.outbox.values import Recording
-from app.values.rate import Bucket, take
 from app.values.text import is_missing
 
 # Enough to see every kind of event; a burst of 100,000 reminders is seen once.

@@ -23,8 +23,8 @@ from app.errors import Refusal
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import TEST_SOURCE, Event
 from app.outbox import replay as stored
+from app.outbox.people import find_suppressed
 from app.outbox.store import Store
-from app.outbox.suppressions import find_suppressed
 from app.outbox.values import DeliveryState, EventQuery, Plan, StoredEvent
 from app.relay.context import Context, Snapshot
 from app.sources import SOURCE

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from app.mapping.template import Templates
 from app.model.message import Variable
 from app.model.receipt import ReceiptStatus
-from app.providers.json import as_items, as_mapping, first_text, parse_json, read_path
+from app.providers.body import as_items, as_mapping, first_text, parse_json, read_path
 from app.sandbox.faults import VendorName
 from app.sandbox.parameters import fill_order
 from app.sandbox.vendor import Order, Refusal, Report

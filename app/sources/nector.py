@@ -14,7 +14,7 @@ from typing import Any
 from app.errors import Mistake, Refusal
 from app.model.event import Act, Person
 from app.sources.base import Envelope, Verified
-from app.sources.body import parse_body
+from app.sources.body import RAW, find_secret_mistake, list_signed, match_hmac, parse_body
 from app.sources.kinds import Kind, Properties, find_notes, list_properties
 from app.sources.nector_events import (
     CoinExpiryEvent,
@@ -25,11 +25,8 @@ from app.sources.nector_events import (
     WalletEvent,
     list_places,
 )
-from app.sources.signature import RAW, find_secret_mistake, list_signed, match_hmac
 from app.values.instant import read_epoch
-from app.values.number import read_decimal
-from app.values.path import look_up, write_path
-from app.values.text import Unfit, write_value
+from app.values.text import Unfit, look_up, read_decimal, write_path, write_value
 
 name = "nector"
 title = "Nector"

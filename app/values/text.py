@@ -1,4 +1,4 @@
-"""Values made fit for a WhatsApp template.
+"""The values of an event: found by a dotted path, numbers as they were sent, texts made fit for a WhatsApp template.
 
 WhatsApp refuses a parameter that is empty or holds a newline, a tab or more than four blanks:
 https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes (132018).
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from functools import cache
+from typing import Any, Self
 
 VALUE_LIMIT = 256
 LINK_LIMIT = 1000
@@ -186,3 +189,127 @@ def _is_name(word: str) -> bool:
     if not word or word.rstrip(".").casefold() in _TITLES:
         return False
     return _LETTER.fullmatch(word) is None or (len(word) == 1 and word.upper() == word.lower())
+
+
+# Numbers keep the text that was sent, so that 199.50 is never shown as 199.5.
+# Bounded, ASCII only and without an exponent: Decimal("1e-999999999") would print a billion noughts.
+_PLAIN = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+
+
+class SentFloat(float):
+    """A number with a point or an exponent, whose text is the one that was sent ("199.50")."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Read the number; raises ValueError where `text` is none."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (self.text,)
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether `value` is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_decimal(value: Any) -> Decimal | None:
+    """Return the exact number that `value` is or spells ("100", "-0.50"); None where it is none.
+
+    Neither thousands separators nor exponents in a text are read: "1,000" is not guessed at.
+    """
+    if not is_number(value) and not isinstance(value, str):
+        return None
+    text = str(value).strip()
+    if _PLAIN.fullmatch(text):
+        return Decimal(text)
+    if not is_number(value):
+        return None
+    exact = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
+    return exact if exact.is_finite() else None
+
+
+# A currency's sign on either side, as people and programs put it: ₹1,250.00, Rs. 500, US$20, 1250/-.
+_CURRENCY = re.compile(r"^([+-]?) ?(?:Rs\.?|INR|[A-Z]{0,2}[$€£¥₩₪₫₱₹₺₽฿]) ?|(?: ?[€£¥₩₪₫₱₹₺₽฿$]| ?(?:INR|Rs\.?|/-))$")
+_GROUP_SIGNS = re.compile("[\u00a0\u2009\u202f'\u2019]")  # as in 1 250 and in Switzerland's 1'250
+_WESTERN_OR_INDIAN = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"
+_GROUPED = re.compile(rf"[+-]?(?:{_WESTERN_OR_INDIAN}|[0-9]{{1,3}}(?: [0-9]{{3}})+)(?:\.[0-9]{{1,30}})?")
+_GROUPED_BY_DOTS = re.compile(r"[+-]?[0-9]{1,3}(?:[. ][0-9]{3})*,[0-9]{1,30}|[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}")
+_TWO_READINGS = re.compile(r"[+-]?[0-9]{1,3},[0-9]{3}")  # where the comma begins the decimals: 1,250 is 1250 or 1.25
+
+
+def read_amount(value: Any, locale: str) -> Decimal | None:
+    """Return the number that `value` is or spells, as people write it; None where it is none, or could be two.
+
+    "1,250", "1,00,000", "₹1,250.00", "1 250" and, in a locale that writes so, "1.250,00".
+    """
+    exact = read_decimal(value)
+    if exact is not None or not isinstance(value, str):
+        return exact
+    text = "".join(str(unicodedata.decimal(sign, sign)) for sign in value.strip().replace("\u2212", "-"))
+    text = _GROUP_SIGNS.sub(" ", _CURRENCY.sub(r"\1", _CURRENCY.sub(r"\1", text, count=1), count=1))
+    if (exact := read_decimal(text)) is not None:
+        return exact
+    by_comma = ("," in text or "." in text) and _has_decimal_comma(locale)
+    if by_comma and _GROUPED_BY_DOTS.fullmatch(text) and not _TWO_READINGS.fullmatch(text):
+        return Decimal(text.replace(".", "").replace(" ", "").replace(",", "."))
+    if _GROUPED.fullmatch(text) and not (by_comma and _TWO_READINGS.fullmatch(text)):
+        return Decimal(text.replace(",", "").replace(" ", ""))
+    return None
+
+
+@cache
+def _has_decimal_comma(locale: str) -> bool:
+    from babel import Locale  # noqa: PLC0415 - of use for the few texts with commas
+
+    return bool(Locale.parse(locale).number_symbols["latn"]["decimal"] == ",")
+
+
+Path = tuple[str | int, ...]
+"""Keys of objects and indexes of lists, and nothing of Python's."""
+
+
+def look_up(payload: Mapping[str, Any], path: Path) -> Any | None:
+    """Return what stands at `path`; None where nothing does, or a null, a blank, "null", "undefined" or NaN."""
+    value: Any = payload
+    for key in path:
+        value = look_into(value, key)
+        if value is None:
+            return None
+    return value
+
+
+def look_into(value: Any, key: Any) -> Any | None:
+    """Return one step down, None where it leads nowhere. A key named `items` is a value, never a method."""
+    if isinstance(value, Mapping):
+        found = value.get(key) if isinstance(key, str) else None
+    elif isinstance(value, list | tuple) and isinstance(key, int) and -len(value) <= key < len(value):
+        found = value[key]
+    else:
+        return None
+    return None if is_missing(found) else found
+
+
+def write_path(path: Path) -> str:
+    """Return a path as it is written: ("customer", "name") → "customer.name"."""
+    return ".".join(str(key) for key in path)
+
+
+def read_path(text: str) -> Path:
+    """Return a written path: "items.0.name" → ("items", 0, "name")."""
+    return tuple(int(key) if key.lstrip("-").isdecimal() else key for key in text.split("."))
+
+
+def list_paths(value: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of a payload's keys, lists left out."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield prefix + name
+            yield from list_paths(item, f"{prefix}{name}.")

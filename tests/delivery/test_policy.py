@@ -21,12 +21,14 @@ from app.delivery.policy import (
     count_streaks,
     find_free,
     find_start,
+    heeds_opt_out,
     judge_candidate,
+    judge_new,
     judge_retry,
     list_blocking,
     order_turns,
 )
-from app.model.delivery import State
+from app.model.delivery import Delivery, Reason, State
 
 NOW = 1_790_000_000_000
 GAP = 6_000
@@ -123,3 +125,39 @@ def test_refusals_for_one_reason_are_counted_until_one_is_accepted(
     before: Streaks, ended: list[tuple[str, str | None]], after: Streaks, answers: list[int]
 ) -> None:
     assert count_streaks(before, ended) == (after, answers)
+
+
+def plan_delivery(**more: Any) -> Delivery:
+    planned = {"state": State.PENDING, "reason": None, "marketing": True, **more}
+    return Delivery(
+        id="d", event_id="e", route="coins", provider="gallabox", template="coins", recipient="+919800000001",
+        message=None, due_at=NOW, deadline_at=NOW + 1, created_at=NOW, **planned,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("planned", "unwanted", "repeat", "expected"),
+    [
+        ({}, False, False, (State.PENDING, None)),
+        ({"state": State.DEAD, "reason": Reason.VARIABLE_MISSING}, False, False, (State.DEAD, Reason.VARIABLE_MISSING)),
+        ({}, True, True, (State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT)),
+        ({}, False, True, (State.SUPPRESSED, Reason.DUPLICATE)),
+    ],
+)
+def test_a_delivery_begins_as_planned_unless_it_is_unwanted_or_a_repeat(
+    planned: dict[str, Any], unwanted: bool, repeat: bool, expected: tuple[State, Reason | None]
+) -> None:
+    assert judge_new(plan_delivery(**planned), is_unwanted=unwanted, is_repeat=repeat) == expected
+
+
+@pytest.mark.parametrize(
+    ("planned", "expected"),
+    [
+        ({}, True),
+        ({"state": State.SHADOW}, True),
+        ({"marketing": False}, False),
+        ({"state": State.DEAD}, False),
+    ],
+)
+def test_an_opt_out_holds_back_marketing_that_would_go_out(planned: dict[str, Any], expected: bool) -> None:
+    assert heeds_opt_out(plan_delivery(**planned)) is expected

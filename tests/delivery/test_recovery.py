@@ -9,6 +9,7 @@ import pytest
 from app.delivery.pace import (
     OUTAGE_FAILURES,
     PROBE_EVERY_MS,
+    RAMP_MS,
     Recovery,
     allowed_rate,
     count_places,
@@ -17,7 +18,6 @@ from app.delivery.pace import (
     recall_recovery,
 )
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
-from app.values.rate import RAMP_MS
 
 FULL = 16.0
 NOW = 1_000

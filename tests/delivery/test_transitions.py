@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from app.delivery.decide import Decision
+from app.delivery.decide import Decision, probe_wait_ms
 from app.delivery.transitions import (
     ALLOWED,
     BORN,
     DEATHS_LIMIT,
     REFUSALS_LIMIT,
+    UNREADABLE_LIMIT,
     Cause,
     Move,
     Standing,
@@ -20,6 +21,11 @@ from app.delivery.transitions import (
     end_attempt,
     is_refusal,
     lose_attempt,
+    name_end,
+    read_refusal,
+    read_unreadable,
+    restore,
+    rises,
     settles,
 )
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
@@ -27,7 +33,7 @@ from app.model.receipt import ReceiptStatus
 from tests.faults.simulation.oracle import CAUSES, MOVES
 
 NOW = 1_790_000_000_000
-ROUTE_PROBE_MS = 900_000
+ROUTE_PROBE_MS, PROVIDER_PROBE_MS = probe_wait_ms("route:coins"), probe_wait_ms("provider:gallabox")
 ARCHITECTURE = Path(__file__).parents[2] / "docs/architecture.md"
 
 
@@ -140,6 +146,18 @@ ENDS: list[tuple[Outcome, Decision, dict[str, Any], Decision]] = [
         ),
     ),
     (
+        Uncertain(Reason.ANSWER_UNREADABLE),
+        Decision(State.UNKNOWN, Reason.ANSWER_UNREADABLE),
+        {"unreadable": UNREADABLE_LIMIT},
+        Decision(
+            State.UNKNOWN,
+            Reason.ANSWER_UNREADABLE,
+            hold_scope="provider:gallabox",
+            hold_reason=Reason.ANSWERS_UNREADABLE,
+            hold_probe_at=NOW + PROVIDER_PROBE_MS,
+        ),
+    ),
+    (
         Accepted(),
         Decision(State.ACCEPTED, hold_scope="provider:p"),
         {},
@@ -169,6 +187,65 @@ def test_what_a_dead_process_left_open_is_unknown_and_not_resent_for_ever(
     receipt: ReceiptStatus | None, on_unknown: Any, deaths: int, expected: Decision
 ) -> None:
     assert lose_attempt(Standing("coins", "gallabox", receipt, deaths=deaths), on_unknown, NOW, 7) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "receipt", "expected"),
+    [
+        (State.SENDING, ReceiptStatus.SENT, Decision(State.ACCEPTED)),
+        (State.SENDING, None, Decision(State.UNKNOWN, Reason.RESTORED)),
+        (State.PENDING, ReceiptStatus.SENT, Decision(State.UNKNOWN, Reason.RESTORED)),
+    ],
+)
+def test_what_had_not_ended_in_a_backup_is_unknown_unless_a_handset_reported(
+    state: State, receipt: ReceiptStatus | None, expected: Decision
+) -> None:
+    assert restore(state, receipt) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "is_late", "expected"),
+    [
+        (Accepted(), State.ACCEPTED, False, Cause.ENDED),
+        (Accepted(), State.ACCEPTED, True, Cause.ENDED_LATE),
+        (REFUSED, State.ACCEPTED, True, Cause.RECEIPT),
+        (REFUSED, State.DEAD, False, Cause.ENDED),
+    ],
+)
+def test_an_attempts_end_is_named_by_its_outcome_or_by_the_receipt_that_came_first(
+    outcome: Outcome, state: State, is_late: bool, expected: Cause
+) -> None:
+    assert name_end(outcome, state, is_late=is_late) is expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "refusal", "unreadable"),
+    [
+        (Accepted(), "", ""),
+        (REFUSED, "parameters_refused", ""),
+        (Rejected(Reason.BALANCE_EMPTY, Scope.PROVIDER), None, None),
+        (Uncertain(Reason.TIMED_OUT), None, None),
+        (Uncertain(Reason.ANSWER_UNREADABLE), None, "answer_unreadable"),
+    ],
+)
+def test_what_an_outcome_adds_to_a_streak_of_a_route_and_of_a_provider(
+    outcome: Outcome, refusal: str | None, unreadable: str | None
+) -> None:
+    assert (read_refusal(outcome), read_unreadable(outcome)) == (refusal, unreadable)
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "expected"),
+    [
+        (None, ReceiptStatus.SENT, True),
+        ("sent", ReceiptStatus.SENT, False),
+        ("sent", ReceiptStatus.FAILED, True),
+        ("failed", ReceiptStatus.READ, True),
+        ("read", ReceiptStatus.DELIVERED, False),
+    ],
+)
+def test_a_receipt_never_goes_back(before: str | None, status: ReceiptStatus, expected: bool) -> None:
+    assert rises(before, status) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import structlog
 
-from app.clock import Clock
+from app.clock import Clock, WatchedClock
 from app.errors import StoreError, StoreFull
 from app.mapping.parse import parse_config
 from app.model.delivery import Accepted, Delivery, Outcome, State
@@ -159,16 +159,18 @@ class World:
         create_schema(self.db)
         migrate_schema(self.db)
         self._count = 0
-        self._open()
 
     def read_wall(self) -> int:
         return BASE_MS + int(self.loop.time() * 1000) + self.set_ahead_ms
 
     async def start(self) -> None:
         """Start the relay, as relay.Relay.open does."""
+        self.clock = WatchedClock(self.read_wall)
+        self.writer = _Inline(self.db, self.clock)
+        self.outbox = _Outbox(self.writer)
         log = structlog.wrap_logger(None, processors=[self._note], wrapper_class=structlog.BoundLogger)
         settings = Settings(settle_after=SETTLE_MS, payload_retention=400 * DAY_MS, record_retention=400 * DAY_MS)
-        context = build_context(self.outbox, self.read_wall, settings=settings, metrics=self.metrics, log=log)
+        context = build_context(self.outbox, self.clock, settings=settings, metrics=self.metrics, log=log)
         self.dispatcher = Dispatcher(context, cast(Any, self._open_sender), self.deaths.append)
         await self.dispatcher.follow_clock()
         await self.outbox.write(partial(recover_open_attempts, settle_ms=SETTLE_MS))
@@ -181,16 +183,11 @@ class World:
     def kill(self) -> None:
         """Let nothing reach the store any more that the relay still does; the next start has a writer of its own."""
         self.writer.failure = "dead"
-        self._open()
-
-    def _open(self) -> None:
-        self.writer = _Inline(self.db, self.read_wall)
-        self.outbox = _Outbox(self.writer)
 
     async def add(self, number: int = 1, *, valid_ms: int = 300 * DAY_MS, on_unknown: Any = "resend") -> str:
         """Take an event for the customer of this number."""
         self._count += 1
-        now, recipient = self.read_wall(), f"+9198000000{number:02}"
+        now, recipient = self.clock(), f"+9198000000{number:02}"
         event = Event(f"evt-{self._count}", "nector", "walletreward_create", f"d-{self._count}", b"{}", {}, now)
         delivery = Delivery(
             id=f"dlv-{self._count}",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.clock import WatchedClock
 from app.model.delivery import Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.outbox import claim
 from app.outbox import sweep as shifting
@@ -170,6 +171,35 @@ def test_control_lanes_that_are_not_told_are_noticed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Dispatcher, "_shift_lanes", lambda *_: None)
     assert not is_undisturbed(STORIES["a lane is paused by its provider"], -HOUR_MS)
     assert not is_undisturbed(STORIES["a provider is down and felt for"], -HOUR_MS)
+
+
+# -- jumps that no sweep sees ----------------------------------------------------------------------
+
+
+async def jump_between_two_sweeps(world: World) -> None:
+    """A message is refused, to be tried again in 20 s, while the clock is ten days ahead for two seconds."""
+    world.answers.append(Answer(Retryable(Reason.CONNECT_FAILED, retry_after_ms=20_000)))
+    await world.start()
+    await asyncio.sleep(6)
+    world.set_ahead_ms += 10 * DAY_MS
+    await world.add()
+    await asyncio.sleep(2)
+    world.set_ahead_ms -= 10 * DAY_MS
+    await asyncio.sleep(60)
+    await world.stop()
+
+
+def test_what_was_planned_in_a_jump_that_no_sweep_has_seen_is_not_frozen() -> None:
+    world = live(jump_between_two_sweeps)
+    assert len(world.arrivals) == 2
+    assert world.arrivals[1].at_s <= 6 + 22 + LATE_S
+
+
+def test_control_a_clock_that_remembers_only_what_sweeps_have_read_leaves_it_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(WatchedClock, "__call__", lambda clock: clock._read())
+    assert len(live(jump_between_two_sweeps).arrivals) == 1
 
 
 # -- deadlines -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from app.mapping import document
 from app.mapping.document import MAX_BYTES, Mark, read_document
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 
 @pytest.mark.parametrize(

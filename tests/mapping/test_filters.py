@@ -6,7 +6,7 @@ import pytest
 
 from app.mapping.expression import Failed, Missing
 from app.mapping.grammar import ExpressionCompiler
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 GERMANY = ExpressionCompiler("DE", "Europe/Berlin", "de_DE")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from app.delivery.decide import Decision
+from app.delivery.pace import RECIPIENT_GAP_MS
 from app.model.delivery import Attempt, Delivery, Outcome, State
 from app.model.event import Event
 from app.model.receipt import Receipt, Reply, Wish
@@ -21,13 +22,13 @@ from app.outbox import (
     erase,
     export,
     holds,
+    people,
     read,
     receipts,
     recordings,
     replay,
     report,
     retention,
-    suppressions,
     sweep,
 )
 from app.outbox.sqlite.store import SqliteStore
@@ -53,7 +54,6 @@ from app.outbox.values import (
     SuppressionCounts,
     SweepCounts,
 )
-from app.values.rate import RECIPIENT_GAP_MS
 
 T = TypeVar("T")
 
@@ -180,19 +180,19 @@ class Methods(Store):
         return await self.write(at(now, receipts.apply_reply, provider=provider, reply=reply, wish=wish))
 
     async def suppress_people(self, numbers: Collection[str], reason: str, now: int) -> int:
-        return await self.write(at(now, suppressions.suppress_people, numbers=numbers, reason=reason))
+        return await self.write(at(now, people.suppress_people, numbers=numbers, reason=reason))
 
     async def lift_suppressions(self, numbers: Collection[str]) -> int:
-        return await self.write(partial(suppressions.lift_suppressions, numbers=numbers))
+        return await self.write(partial(people.lift_suppressions, numbers=numbers))
 
     async def list_suppressions(self, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
-        return await self.read(partial(suppressions.list_suppressions, limit=limit, cursor=cursor))
+        return await self.read(partial(people.list_suppressions, limit=limit, cursor=cursor))
 
     async def count_suppressions(self) -> SuppressionCounts:
-        return await self.read(suppressions.count_suppressions)
+        return await self.read(people.count_suppressions)
 
     async def find_suppressed(self, deliveries: Sequence[Delivery]) -> Collection[str]:
-        return await self.read(partial(suppressions.find_suppressed, deliveries=deliveries))
+        return await self.read(partial(people.find_suppressed, deliveries=deliveries))
 
     async def retry_deliveries(self, ids: Collection[str], now: int, *, careful: bool = False) -> Sequence[str]:
         return await self.write(at(now, sweep.retry_deliveries, ids=ids, careful=careful))

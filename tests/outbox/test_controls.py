@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.message import freeze
+from app.message import components
 from app.model.delivery import Reason
 from app.outbox import claim as claiming
 from app.outbox import close as closing
@@ -75,8 +75,8 @@ async def test_every_flipped_bit_of_a_message_is_noticed(sqlite_shop: Any) -> No
     find = "SELECT message, checksum FROM deliveries WHERE id = ?"
     data, total = await sqlite_shop.store._reader.run(lambda db: db.execute(find, (delivery_id,)).fetchone())
     flips = [data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :] for at in range(len(data)) for bit in range(8)]
-    assert [flip for flip in flips if freeze.thaw_message(flip, total) is not None] == []
-    assert freeze.thaw_message(data, total) is not None
+    assert [flip for flip in flips if components.thaw_message(flip, total) is not None] == []
+    assert components.thaw_message(data, total) is not None
 
 
 def find_bytes(folder: Path, canaries: list[bytes]) -> dict[str, list[bytes]]:

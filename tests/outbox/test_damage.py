@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreError
-from app.message.freeze import decode_message, encode_message
+from app.message.components import decode_message, encode_message
 from app.model.message import Message, Variable
 from app.outbox import claim as claiming
 from app.outbox.values import DeliveryFilter

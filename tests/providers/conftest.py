@@ -15,7 +15,7 @@ import pytest
 from app.model.message import Button, Header, Message, Variable
 from app.providers import PROVIDER_TYPES, build_provider
 from app.providers.base import Provider, WebhookContent
-from app.providers.webhook import parse_webhook
+from app.providers.body import parse_webhook
 
 Proof = tuple[Mapping[str, str], Mapping[str, str]]  # (headers, query) that show where a webhook comes from
 

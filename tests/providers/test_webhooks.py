@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from app.model.delivery import Reason, Scope
 from app.model.receipt import Notice, Receipt, ReceiptStatus
 from app.providers.base import Provider
+from app.providers.body import MAX_WEBHOOK_BYTES, parse_webhook, read_challenge
 from app.providers.trouble import META_CODES
-from app.providers.webhook import MAX_BYTES, parse_webhook, read_challenge
 from tests.providers.conftest import read_webhook
 
 FORM = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
@@ -152,8 +152,8 @@ def test_a_code_that_we_do_not_know_keeps_its_number(
         ({}, b"a=1", None),
         ({"content-type": "application/json"}, b"a=1", None),
         ({"content-type": "Application/X-WWW-Form-Urlencoded"}, b"a=1&b=x%20y&a=2&c=", {"a": "2", "b": "x y"}),
-        ({}, b'"' + b"a" * (MAX_BYTES - 2) + b'"', "a" * (MAX_BYTES - 2)),
-        ({}, b'"' + b"a" * (MAX_BYTES - 1) + b'"', None),
+        ({}, b'"' + b"a" * (MAX_WEBHOOK_BYTES - 2) + b'"', "a" * (MAX_WEBHOOK_BYTES - 2)),
+        ({}, b'"' + b"a" * (MAX_WEBHOOK_BYTES - 1) + b'"', None),
     ],
 )
 def test_a_webhooks_body_is_json_or_a_form(headers: Mapping[str, str], body: bytes, value: Any) -> None:

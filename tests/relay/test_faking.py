@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.relay.recorder import NAMES, fake_payload
-from app.values.number import SentFloat
-from app.values.path import list_paths
+from app.values.text import SentFloat, list_paths
 
 KEY = b"a key"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.sources import SOURCE
 from app.sources.kinds import Kind, find_notes
 from app.sources.nector_events import CouponEvent, NectorEvent, WalletEvent, list_places
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 
 @pytest.mark.parametrize(

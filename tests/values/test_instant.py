@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.values.instant import format_instant, is_whole_day, name_day, parse_instant, read_epoch, read_moment
-from app.values.number import SentFloat
+from app.values.text import SentFloat
 
 INDIA = "Asia/Kolkata"
 NEW_YEAR_IN_INDIA = 1_798_741_800_000  # 2027-01-01T00:00:00+05:30

@@ -16,8 +16,8 @@ from phonenumbers import (
 )
 
 from app.model.delivery import Reason
-from app.values.number import SentFloat
 from app.values.phone import PhoneFault, find_other_form, mask_phone, read_phone, to_one_form
+from app.values.text import SentFloat
 
 NUMBER = "+919800000001"
 

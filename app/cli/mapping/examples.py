@@ -16,7 +16,7 @@ from app.cli.tables import count_nouns, open_console, print_table
 from app.clock import read_clock
 from app.errors import RelayError
 from app.sources import SOURCE
-from app.values.path import list_paths
+from app.values.text import list_paths
 
 
 def examples(

@@ -25,7 +25,7 @@ from app.settings import Settings, read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.body import parse_body
 from app.sources.kinds import find_notes
-from app.values.path import list_paths
+from app.values.text import list_paths
 
 _LONGEST_RECORDED = 16 * 1024 * 1024
 

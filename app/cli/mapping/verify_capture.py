@@ -14,8 +14,8 @@ from app.errors import RelayError
 from app.settings import read_environment
 from app.sources import SOURCE
 from app.sources.base import Verified
+from app.sources.body import list_schemes
 from app.sources.nector import HMAC_HEADER, SECRET_HEADER
-from app.sources.signature import list_schemes
 
 
 def verify_capture(

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
-from app.message import freeze
+from app.message import components
 from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
 from app.model.event import Event
 from app.model.message import Message
@@ -27,7 +27,7 @@ from tests.outbox.methods import name_job
 FAR = 2**62
 _examine = claiming._examine
 _close_attempts = closing.close_attempts
-_thaw_message = freeze.thaw_message
+_thaw_message = components.thaw_message
 
 
 def resend_open(tx: Tx, settle_ms: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from app.message.freeze import encode_message
+from app.message.components import encode_message
 from app.model.delivery import Attempt
 from app.model.message import Message
 from app.outbox.people import hash_person

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from app.clock import Clock
+from app.clock import Clock, WatchedClock
 from app.errors import Refusal, StoreBroken
 from app.ids import NewId
 from app.model.delivery import Delivery
@@ -62,7 +62,7 @@ class Process:
         self._context = copy_context()
         self._context.run(PROCESS.set, number)
         log = cast(Log, TraceLog(around.trace))
-        clock = around.read_wall
+        clock = outbox.inline.clock = WatchedClock(around.read_wall)
         self.parts = build_context(
             outbox,
             clock,

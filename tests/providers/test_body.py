@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.providers.json import as_text, first_text, parse_json, read_embedded, read_instant, read_path, walk_places
+from app.providers.body import as_text, first_text, parse_json, read_embedded, read_instant, read_path, walk_places
 
 VALUE = {"a": {"b": [{"c": 1}, {"c": "x"}]}, "e": "", "t": True, "n": None, "f": 1.5}
 
