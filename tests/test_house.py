@@ -14,7 +14,7 @@ from tests.path import trace_event
 
 ROOT = Path(__file__).parent.parent
 LONGEST_CHAIN = 13
-MOST_RUN = 48
+MOST_RUN = 50
 MOST_READ, MOST_LINES = 11, 1_900
 
 
