@@ -63,9 +63,9 @@ def commit_after_send() -> None:
     begun: set[str] = set()
 
     def claim_unseen(tx: Tx, claim: Claim) -> Sequence[Attempt]:
-        tx.run("SAVEPOINT unseen")
+        tx.db.execute("SAVEPOINT unseen")  # type: ignore[attr-defined]  # of SQLite
         attempts = claim_due(tx, claim)
-        tx.run("ROLLBACK TO unseen")
+        tx.db.execute("ROLLBACK TO unseen")  # type: ignore[attr-defined]  # of SQLite
         fresh = [attempt for attempt in attempts if attempt.delivery.id not in begun]
         begun.update(attempt.delivery.id for attempt in fresh)
         return fresh

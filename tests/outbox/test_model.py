@@ -122,7 +122,7 @@ def close_unfenced(tx: Tx, endings: Sequence[closing.Ending]) -> Sequence[Closed
 
 
 def add_unindexed(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
-    tx.run("DROP INDEX IF EXISTS events_source")
+    tx.db.execute("DROP INDEX IF EXISTS events_source")  # type: ignore[attr-defined]  # of SQLite
     return add_indexed(tx, event, deliveries)
 
 

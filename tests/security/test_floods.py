@@ -6,6 +6,7 @@ import asyncio
 import errno
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,18 @@ async def test_a_relay_that_starts_under_a_flood_serves_and_ends_in_order(tmp_pa
         assert await relay.stop() == 0
 
 
+@pytest.mark.timeout(150)
 async def test_the_control_is_ended_by_a_flood_at_its_start(tmp_path: Path) -> None:
-    port = find_port()
-    async with attack(port, "idle", 400), run_relay(tmp_path, port, 256, wait=False, stock=True) as relay:
-        assert await asyncio.wait_for(relay.process.wait(), 50) == 70
+    """It dies of what it opens while every descriptor is taken; one that had opened all before it lives, and is slow."""
+    ended: list[int | None] = []
+    while 70 not in ended and len(ended) < 4:
+        port, folder = find_port(), tmp_path / str(len(ended))
+        folder.mkdir()
+        async with attack(port, "idle", 400), run_relay(folder, port, 256, wait=False, stock=True) as relay:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(relay.process.wait(), 30)
+            ended.append(relay.process.returncode)
+    assert 70 in ended
 
 
 # -- too many open files ------------------------------------------------------------------------
