@@ -66,7 +66,7 @@ async def test_a_relay_that_starts_under_a_flood_serves_and_ends_in_order(tmp_pa
 
 @pytest.mark.timeout(150)
 async def test_the_control_is_ended_by_a_flood_at_its_start(tmp_path: Path) -> None:
-    """It dies of what it opens while every descriptor is taken; one that had opened all before it lives, and is slow."""
+    """It dies of what it opens while every descriptor is taken; one that had opened it all before lives, but crawls."""
     ended: list[int | None] = []
     while 70 not in ended and len(ended) < 4:
         port, folder = find_port(), tmp_path / str(len(ended))
