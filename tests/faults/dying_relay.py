@@ -164,7 +164,7 @@ def send_again_unrecorded() -> None:
     """The known-bad control: what could not be recorded goes back into the queue."""
 
     async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> None:
-        outcome, decision, _now, tries, _took_ms = given
+        outcome, decision, tries, _took_ms = given
 
         def put_back(tx: Tx) -> None:
             tx.run("DELETE FROM recipient_turns")
