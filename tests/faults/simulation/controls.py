@@ -156,7 +156,7 @@ def believe_the_clock() -> Iterator[None]:
 
 
 CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
-    "what was open is sent again": (patch("app.outbox.close.recover_open_attempts", resend_open), ("I4",)),
+    "what was open is sent again": (patch("app.outbox.close.recover_open_attempts", resend_open), ("I4", "double")),
     "no look at the deadline": (never_expire(), ("I6",)),
     "no unique index": (patch("tests.faults.simulation.world.open_memory", open_without_index), ("I2",)),
     "no fencing": (unfence(), ("I5", "I9")),
