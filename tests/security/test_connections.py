@@ -179,7 +179,8 @@ async def test_the_control_waits_for_ever(parts: tuple[bytes, ...]) -> None:
     async with open_edge(stock=True) as edge:
         with pytest.raises(TimeoutError):
             await talk(edge.port, *parts, pause_s=0.05, patience_s=2)
-        assert edge.requests == []
+        # What it saw, if anything, is that the client itself went away.
+        assert all(request["gone"] for request in edge.requests)
 
 
 async def test_a_client_that_does_not_read_its_answers_is_ended() -> None:
