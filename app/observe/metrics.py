@@ -82,6 +82,9 @@ class Metrics:
         self.hmac = counter("relay_nector_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"])
         self.reloads = counter("relay_config_reloads", "Reloads of the YAML", ["result"])
         self.reload_ok = gauge("relay_config_last_reload_successful", "Whether the YAML on disk is the one in use")
+        self.secrets_ok = gauge(
+            "relay_secrets_last_reload_successful", "Whether the file of secrets on disk is the one in use"
+        )
         self.config_info = gauge("relay_config_info", "The YAML in use", ["hash"])
         self.build_info = gauge("relay_build_info", "What runs", ["version", "python", "sqlite"])
         self.outbox = gauge("relay_outbox_deliveries", "Deliveries now", ["provider", "state"])
