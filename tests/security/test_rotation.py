@@ -75,7 +75,7 @@ def replace(path: Path, text: str) -> None:
 
 async def read_metric(relay: Any) -> str:
     text = (await relay.ops("GET", "/metrics")).text
-    (line,) = [line for line in text.splitlines() if line.startswith("relay_secrets_last_reload_successful")]
+    (line,) = [line for line in text.splitlines() if line.startswith("nector_relay_secrets_last_reload_successful")]
     return str(line.split()[1])
 
 
