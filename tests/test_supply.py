@@ -1,4 +1,4 @@
-"""What we depend on is named with its reason, listed and looked up; nothing is said to be safe that nobody asked about."""
+"""Each dependency is named with its reason, listed and looked up; nothing is called safe that nobody asked about."""
 
 from __future__ import annotations
 
