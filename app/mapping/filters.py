@@ -332,7 +332,8 @@ def find_pattern_fault(pattern: Any) -> str | None:
         if mistaken.search(bare):
             return cure
     parts = tokenize_pattern(bare)
-    stray = {sign for kind, part in parts if kind == "chars" for sign in part if sign.isascii() and sign.isalpha()}
+    texts = "".join(str(part) for kind, part in parts if kind == "chars")
+    stray = {sign for sign in texts if sign.isascii() and sign.isalpha()}
     try:
         parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
     except (ValueError, KeyError, AttributeError):
