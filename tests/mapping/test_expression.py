@@ -378,10 +378,25 @@ def test_compiling_raises_nothing_but_its_own_error(source: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    (
-        "d MMM|dd/MM/y|EEEE d MMMM|HH:mm|h:mm a|d MMM, h:mm a|dd.MM.yy HH:mm|d 'of' MMM|y-MM-dd|d MMM y 'at' HH:mm"
-        "|hh:mm a d MMM|EEE HH:mm|'Do' d MMM|H 'Uhr'|y年M月d日|QQQ y|LLLL"
-    ).split("|"),
+    [
+        "d MMM",
+        "dd/MM/y",
+        "EEEE d MMMM",
+        "HH:mm",
+        "h:mm a",
+        "d MMM, h:mm a",
+        "dd.MM.yy HH:mm",
+        "d 'of' MMM",
+        "y-MM-dd",
+        "d MMM y 'at' HH:mm",
+        "hh:mm a d MMM",
+        "EEE HH:mm",
+        "'Do' d MMM",
+        "H 'Uhr'",
+        "y年M月d日",
+        "QQQ y",
+        "LLLL",
+    ],
 )
 def test_a_pattern_that_says_what_is_meant_is_taken(pattern: str) -> None:
     assert COMPILER.compile(f'a | date("{pattern}")').names == {"a"}
