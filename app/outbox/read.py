@@ -12,9 +12,8 @@ from app.message.components import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
-from app.outbox.move import read_timeline
+from app.outbox.move import MENDED, read_timeline
 from app.outbox.people import hash_message_id, show_message_id
-from app.outbox.replay import MENDED
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryFilter
 from app.values.instant import format_instant

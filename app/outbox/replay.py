@@ -45,11 +45,6 @@ _IS_FIRST = """(CAST(:route AS TEXT) IS NULL OR d.route = :route) AND NOT EXISTS
     SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/ WHERE o.event_seq = d.event_seq AND o.seq < d.seq
     AND o.state = d.state AND (CAST(:route AS TEXT) IS NULL OR o.route = :route))"""
 
-# A replay made the event's message anew: the later one is the duty now, and this one is nobody's work any more.
-MENDED = """d.state IN ('dead', 'expired') AND EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/
-    WHERE o.event_seq = d.event_seq AND o.seq > d.seq AND o.created_at <> d.created_at
-    AND (o.route = d.route OR (o.provider, o.template) = (d.provider, d.template)))"""
-
 _FIND_SEQ = "SELECT seq FROM events WHERE id = :id"
 _FIND_UNWIPED = "SELECT seq FROM events WHERE id = :id AND body IS NOT NULL"
 # A key from before schema 2 is nobody's, so another's.

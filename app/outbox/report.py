@@ -11,7 +11,7 @@ from dataclasses import astuple
 from functools import partial
 
 from app.model.event import TEST_SOURCE, Act
-from app.outbox.replay import MENDED
+from app.outbox.move import MENDED
 from app.outbox.store import Store, Tx, first
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.sources import SOURCE
