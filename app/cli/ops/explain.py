@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson, find_cure
+from app.cli.ops.deliveries import AsJson
 from app.cli.tables import STATE_COLOURS, open_console
+from app.delivery.cures import find_cure
 from app.delivery.story import MetHold, Told, explain_wait, list_met_holds, tell_story
 from app.errors import NotThereError, OpsError
 from app.model.delivery import Reason, State
