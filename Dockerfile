@@ -16,7 +16,9 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --output-file requirements.txt \
     && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --format cyclonedx1.5 > sbom.cdx.json \
     && /opt/tools/bin/pip --python .venv/bin/python install --no-compile --require-hashes -r requirements.txt
-COPY LICENSE README.md ./
+COPY LICENSE README.md .env.example ./
+# The package brings both to whoever has nothing else; app/starter links to them.
+COPY config config
 COPY app app
 # Bytecode that Python never compares with its source: nothing to compile at the start, nor to write on a read-only root.
 RUN /opt/tools/bin/uv pip install --quiet --offline --no-cache --no-deps --python .venv/bin/python . \
