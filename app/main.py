@@ -68,7 +68,10 @@ def create_app(
     settings = read_settings(environment) if settings is None else settings
     refuse_unguarded(settings)
     snapshot, warnings = load_snapshot(settings, environment, PROVIDER_TYPES)
-    log = configure_logs(settings.log_level, settings.log_format)
+    tracers: list[Tracer] = []  # opened once there is a log to say so
+    stamp = (lambda: "".join(one.read_traceparent() for one in tracers)) if wants_tracing(environment) else None
+    log = configure_logs(settings.log_level, settings.log_format, stamp)
+    tracers.append(_open_tracer(environment, log))
     _warn(settings, environment, snapshot, warnings, log)
     metrics = Metrics()
     keyring = Keyring(settings, read_clock, metrics, log)
@@ -82,7 +85,7 @@ def create_app(
         new_id=new_uuid7,
         metrics=metrics,
         log=log,
-        tracer=_open_tracer(environment, log),
+        tracer=tracers[0],
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
     wired = wire(shared, rules, on_dead or _do_nothing)
