@@ -195,8 +195,10 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     # Behind the token, too: it tells a stranger where to knock.
     @late.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
+        from app.api.description import describe_answers  # noqa: PLC0415  # nobody asks twice
+
         described = get_openapi(title=app.title, version=app.version, routes=[*app.routes, *late.routes])
-        return JSONResponse(webhooks.add_description(described))
+        return JSONResponse(describe_answers(webhooks.add_description(described)))
 
     return late
 
