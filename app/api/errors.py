@@ -77,5 +77,5 @@ async def _show_invalid(_request: Request, error: Exception) -> Response:
 
 async def _show_failure(_request: Request, error: Exception) -> Response:
     if is_passing(error):
-        return unavailable("too many files are open; try again")
+        return unavailable("too many files are open, or too little memory is left; try again")
     return problem(500, "an unexpected failure; the log has its place")
