@@ -88,6 +88,7 @@ class Metrics:
         self.oldest_due = gauge("relay_oldest_due_seconds", "How long the oldest that could go now waits", ["provider"])
         self.holds = gauge("relay_holds", "Holds that stand", ["scope"])
         self.held = gauge("relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"])
+        self.limits_reached = counter("relay_limits_reached", "Times that a limit was reached", ["limit"])
         self.store_errors = counter("relay_store_errors", "Times that the outbox could not", ["work"])
         self.last_event = gauge("relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
         self.clock_steps = counter("relay_clock_steps", "Times that the clock was set back")
@@ -110,6 +111,8 @@ class Metrics:
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
+        for limit in ("person", "route", "provider"):
+            self.limits_reached.labels(limit)
         for work in WORKS:
             self.store_errors.labels(work)
         for reason in ("full", "address", "late", "refused"):

@@ -35,7 +35,7 @@ def hold(scope: Scope, reason: Annotated[str, typer.Option(help="For those who f
 
 
 def release(scope: Scope) -> int:
-    """Let a held scope go on."""
+    """Let a held scope go on. One that had reached a limit may send as many again."""
     open_client().send("DELETE", f"/holds/{quote_part(scope)}")
     print(f"{scope} goes on")
     return 0

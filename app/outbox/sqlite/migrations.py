@@ -307,5 +307,14 @@ DROP INDEX events_source; -- a source may number each of its topics by itself
 CREATE UNIQUE INDEX events_source ON events (source, source_delivery_id, topic) WHERE source_delivery_id IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+CREATE TABLE sends ( -- what the limits count: nothing where none is written; see outbox/limits.py
+    scope TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope, at)
+) WITHOUT ROWID /*, strict*/;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""
