@@ -18,6 +18,7 @@ from app.outbox.limits import forget_person
 from app.outbox.move import make_move, move
 from app.outbox.retention import hash_ids
 from app.outbox.store import Row, Store, Tx
+from app.outbox.unrouted import DROP_ROW
 from app.outbox.values import Erased
 
 ERASE_LIMIT = 100  # events a transaction
@@ -108,6 +109,7 @@ def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Counts:
     if sending:
         return _Counts(deliveries=len(deliveries), open=sending)
     changed = tx.run(_WIPE_EVENT, seq=seq)
+    tx.run(DROP_ROW, seq=seq)
     if cut:
         changed += tx.run(_CUT_EVENT, seq=seq, person=person.hash)
         tx.run(_CUT_ACTS, seq=seq, person=person.hash)

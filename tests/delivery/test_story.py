@@ -471,8 +471,10 @@ ENDS = [
     ),
     (
         {"state": "pending", "reason": "limit_person", "next_attempt_at": at(9)},
-        "pending; waits for a limit: as many went to this person as `limits` allows. "
-        f"Next attempt at {at(9)} or later; its deadline is {at(86_400)}",
+        (
+            "pending; waits for a limit: as many went to this person as `limits` allows. "
+            f"Next attempt at {at(9)} or later; its deadline is {at(86_400)}"
+        ),
         "nothing",
     ),
     (

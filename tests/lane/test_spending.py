@@ -20,7 +20,7 @@ def put_limits(bench: Any, limits: Limits) -> None:
 
 
 def read_count(bench: Any, limit: str) -> float:
-    return float(bench.metrics.registry.get_sample_value("relay_limits_reached_total", {"limit": limit}))
+    return float(bench.metrics.registry.get_sample_value("nector_relay_limits_reached_total", {"limit": limit}))
 
 
 async def test_a_route_at_its_limit_is_held_told_once_and_goes_on_when_released(bench: Any) -> None:
@@ -50,7 +50,7 @@ async def test_a_limit_that_a_reload_takes_away_frees_whoever_waited_for_it(benc
         bench.lane.wake()
         await bench.pass_time(HOUR)
         assert len(bench.desk.asked) == 1
-        assert bench.log.of("limit.person") == [{"route": "coins", "deliveries": 2}]
+        assert sum(line["deliveries"] for line in bench.log.of("limit.person")) == 2
         assert read_count(bench, "person") == 2
         put_limits(bench, NO_LIMITS)
         for _ in range(2):
