@@ -307,5 +307,12 @@ DROP INDEX events_source; -- a source may number each of its topics by itself
 CREATE UNIQUE INDEX events_source ON events (source, source_delivery_id, topic) WHERE source_delivery_id IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+ALTER TABLE holds ADD COLUMN author TEXT; -- the person who set it, where they said so
+ALTER TABLE holds ADD COLUMN ends_at INTEGER; -- when it ends by itself; NULL: not before somebody ends it
+ALTER TABLE hold_changes ADD COLUMN author TEXT;
+ALTER TABLE hold_changes ADD COLUMN ends_at INTEGER;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""
