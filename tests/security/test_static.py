@@ -70,7 +70,7 @@ def find_wild_sql(source: str) -> Iterator[int]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.JoinedStr):
             continue
-        text = "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+        text = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
         if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|DROP|PRAGMA|ALTER|VACUUM)\b", text) is None:
             continue
         parts = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
