@@ -126,9 +126,10 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
+        from app.api import authoring, diff, ops, people, replay, report  # noqa: PLC0415  # see _build_app
 
         yield ops.build_router(context, dispatcher.wake_all, rules)
+        yield diff.build_router(context, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "templates": "app.cli.mapping.templates",
     "examples": "app.cli.mapping.examples",
     "send-test": "app.cli.mapping.send_test",
+    "diff": "app.cli.mapping.diff",
     "verify-capture": "app.cli.mapping.verify_capture",
     "schema": "app.cli.mapping.schema",
     "deliveries": "app.cli.ops.deliveries",

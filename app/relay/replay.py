@@ -146,7 +146,7 @@ async def _judge_events(
     judged: list[tuple[Delivery, Entry]] = []
     for event in events:
         await asyncio.sleep(0)  # rendering takes its time: webhooks are answered in between
-        planned = _evaluate(context, snapshot, event)
+        planned = evaluate_event(context, snapshot, event)
         if isinstance(planned, Entry):
             draft.add(planned)
             continue
@@ -166,7 +166,7 @@ async def _judge_events(
             draft.add_delivery(delivery, entry, taken=delivery.id in taken)
 
 
-def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
+def evaluate_event(context: Context, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
     """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
     if event.source == TEST_SOURCE:
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail="a test message, of no customer's event")
@@ -221,7 +221,7 @@ def _remake_event(
 ) -> Iterator[Delivery | Entry]:
     """Yield a new delivery for each of the routes, or why there is none now."""
     now = context.clock()
-    planned = _evaluate(context, snapshot, event)
+    planned = evaluate_event(context, snapshot, event)
     if isinstance(planned, Entry):
         yield from (replace(planned, route=route) for route in routes)
         return
