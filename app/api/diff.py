@@ -15,8 +15,8 @@ from app.delivery.replay import read_bound
 from app.errors import ConfigError, StoreError
 from app.outbox.values import EventQuery
 from app.relay.context import Context
-from app.relay.diff import Differences, compare_rules
 from app.relay.reload import Rules
+from app.relay.replay import Differences, compare_rules
 
 _LONGEST_YAML = 262_144
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.outbox.retention import wipe_payloads
-from app.relay import diff as comparing
+from app.relay import replay as comparing
 from tests.api.test_replay import HEAD, post, write_route
 
 GUEST = "  guest: {event: review_create, provider: gallabox, template: review_thanks, variables: {name: user_name}}\n"
