@@ -97,6 +97,14 @@ class Claim:
     after: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The attempts that were opened, and when the next may be: None if nothing waits, or all behind holds by hand."""
+
+    attempts: Sequence[Attempt]
+    next_due: int | None
+
+
 @dataclass(slots=True)
 class _Route:
     """A route's turn: its groups in order, and the rows that were read ahead."""
@@ -139,6 +147,13 @@ def find_oldest_due(tx: Tx, provider: str) -> int | None:
     standing = read_standing(tx)
     free = (group.due_at for group in read_groups(tx, provider) if not list_blocking(standing, provider, group))
     return min((due_at for due_at in free if due_at <= tx.now), default=None)
+
+
+def claim_next(tx: Tx, claim: Claim) -> Claimed:
+    """Claim what is due; see claim_due. Where that was as much as was wanted, more may be due at once."""
+    attempts = claim_due(tx, claim)
+    is_full = len(attempts) >= claim.limit
+    return Claimed(attempts, claim.now if is_full else find_next_due(tx, claim.provider))
 
 
 def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
