@@ -76,8 +76,8 @@ def commit_after_send() -> None:
             begun.discard(attempt.delivery.id)
             row = {"number": attempt.number, "id": attempt.delivery.id}
             tx.run("UPDATE deliveries SET state = 'sending', attempts = :number WHERE id = :id", **row)
-            tx.run("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, :number, 0 FROM deliveries "
-                   "WHERE id = :id", **row)  # fmt: skip
+            tx.run("INSERT INTO attempts_kept (delivery_seq, number, started_at) "
+                   "SELECT seq, :number, 0 FROM deliveries WHERE id = :id", **row)  # fmt: skip
         return close(tx, endings)
 
     lane.claim_next = claim_unseen  # type: ignore[attr-defined]  # the very name that is called
