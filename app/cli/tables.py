@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,9 +34,44 @@ STATE_COLOURS = {
 }
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PATIENCE_S = 2.0
+
+
+def print_json(told: Any) -> None:
+    """Print what a command came to for programs."""
+    print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
+
+
+@contextmanager
+def show_waiting(text: str) -> Iterator[None]:
+    """Show on a terminal what is waited for, once that takes a while; elsewhere the last line says it all."""
+    console = Console(stderr=True)
+    status = console.status(text)
+    timer = threading.Timer(PATIENCE_S, status.start)
+    timer.daemon = True
+    if console.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if console.is_terminal:
+            timer.join()
+            status.stop()
+
+
+class PlainConsole(Console):
+    """Rich's own exits with 1 where its reader has gone; app/cli/commands.py knows better."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the failure go on: this is called where it is caught."""
+        raise  # noqa: PLE0704  # BrokenPipeError
+
+
 def open_console() -> Console:
     """Return stdout. Away from a terminal nothing is wrapped, so that every row stays one line."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     if not console.is_terminal:
         console.width = 400
         console.soft_wrap = True

@@ -307,9 +307,16 @@ DROP INDEX events_source; -- a source may number each of its topics by itself
 CREATE UNIQUE INDEX events_source ON events (source, source_delivery_id, topic) WHERE source_delivery_id IS NOT NULL;
 """
 
+_VERSION_5 = """
+ALTER TABLE holds ADD COLUMN author TEXT; -- the person who set it, where they said so
+ALTER TABLE holds ADD COLUMN ends_at INTEGER; -- when it ends by itself; NULL: not before somebody ends it
+ALTER TABLE hold_changes ADD COLUMN author TEXT;
+ALTER TABLE hold_changes ADD COLUMN ends_at INTEGER;
+"""
+
 # Most deliveries are made, claimed and accepted, and nothing else: that is told by their own columns. `steps` says how
 # many of these three; what is otherwise is written out into the kept rows first, see app/outbox/move.py.
-_VERSION_5 = """
+_VERSION_6 = """
 ALTER TABLE timeline RENAME TO timeline_kept;
 ALTER TABLE attempts RENAME TO attempts_kept;
 ALTER TABLE deliveries ADD COLUMN steps INTEGER NOT NULL DEFAULT 0;
@@ -329,5 +336,5 @@ CREATE VIEW timeline AS
         WHERE n IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""

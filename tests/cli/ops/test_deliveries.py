@@ -11,7 +11,7 @@ import pytest
 
 from app.cli.commands import COMMANDS
 from app.cli.ops.client import OpsClient
-from app.cli.ops.deliveries import CURES, find_cure
+from app.delivery.cures import CURES, find_cure
 from app.model.delivery import Reason
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
