@@ -18,6 +18,7 @@ from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_
 from app.mapping.provider import ProviderSettings, is_secret_key
 from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
+from app.model.limit import NO_LIMITS, Limits
 from app.sources import SOURCE
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
@@ -68,7 +69,10 @@ def parse_config(
         return Parsed(None, problems)
     # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
     version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
-    return Parsed(Config(file.mode, store, providers, routes, version, file.only), problems)
+    own = {route.name: (route.limits.person, route.limits.route) for route in routes if route.limits.model_fields_set}
+    whole = file.limits
+    limits = Limits(whole.person, whole.route, whole.all, own) if own or whole.model_fields_set else NO_LIMITS
+    return Parsed(Config(file.mode, store, providers, routes, version, file.only, limits), problems)
 
 
 def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:

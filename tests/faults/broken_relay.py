@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from app import main as wiring
@@ -20,11 +19,11 @@ from app.model.delivery import Delivery, State
 from app.model.event import Event
 from app.observe import logs
 from app.outbox import read as reading
-from app.outbox.claim import Claim, Claimed
+from app.outbox.claim import Claim
 from app.outbox.close import Ending
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Tx
-from app.outbox.values import Closed, DeliveryState
+from app.outbox.values import Claimed, Closed, DeliveryState
 from app.providers import client, trouble
 from app.relay import dispatcher, lane
 from app.relay.context import Context
@@ -60,16 +59,16 @@ def resend_open() -> None:
 
 def commit_after_send() -> None:
     """Send first and write the attempt down when it has ended: the request leaves with nothing to show for it."""
-    claim_next, close = lane.claim_next, lane.close_attempts  # type: ignore[attr-defined]  # the very name that is called
+    claim_due, close = lane.claim_due, lane.close_attempts  # type: ignore[attr-defined]  # the very name that is called
     begun: set[str] = set()
 
     def claim_unseen(tx: Tx, claim: Claim) -> Claimed:
         tx.db.execute("SAVEPOINT unseen")  # type: ignore[attr-defined]  # of SQLite
-        claimed = claim_next(tx, claim)
+        claimed = claim_due(tx, claim)
         tx.db.execute("ROLLBACK TO unseen")  # type: ignore[attr-defined]  # of SQLite
         fresh = [attempt for attempt in claimed.attempts if attempt.delivery.id not in begun]
         begun.update(attempt.delivery.id for attempt in fresh)
-        return replace(claimed, attempts=fresh)
+        return claimed._replace(attempts=fresh)
 
     def close_late(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
         for attempt in (ending.attempt for ending in endings):
@@ -80,7 +79,7 @@ def commit_after_send() -> None:
                    "SELECT seq, :number, 0 FROM deliveries WHERE id = :id", **row)  # fmt: skip
         return close(tx, endings)
 
-    lane.claim_next = claim_unseen  # type: ignore[attr-defined]  # the very name that is called
+    lane.claim_due = claim_unseen  # type: ignore[attr-defined]  # the very name that is called
     lane.close_attempts = close_late  # type: ignore[attr-defined]  # the very name that is called
 
 

@@ -19,10 +19,10 @@ from app.model.delivery import Attempt
 from app.model.message import Message
 from app.outbox import close as closing
 from app.outbox import sweep as sweeping
-from app.outbox.claim import Claim, Claimed, claim_next
+from app.outbox.claim import Claim, claim_due
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Job, Tx
-from app.outbox.values import Closed
+from app.outbox.values import Claimed, Closed
 from app.providers.base import Sent
 from app.providers.client import ProviderClient
 from app.relay import dispatcher as dispatch
@@ -40,19 +40,19 @@ def put(owner: Any, **parts: Any) -> None:
 
 
 def claim_raises() -> None:
-    def claim_next(_tx: Tx, claim: Claim) -> Claimed:
+    def claim_due(_tx: Tx, claim: Claim) -> Claimed:
         del claim
         raise LookupError(SECRET_TEXT)
 
-    put(lane, claim_next=claim_next)
+    put(lane, claim_due=claim_due)
 
 
 def store_breaks() -> None:
-    def claim_next(_tx: Tx, claim: Claim) -> Claimed:
+    def claim_due(_tx: Tx, claim: Claim) -> Claimed:
         del claim
         raise StoreBroken("the disk under the outbox fails")
 
-    put(lane, claim_next=claim_next)
+    put(lane, claim_due=claim_due)
 
 
 def sweep_raises() -> None:
@@ -113,7 +113,7 @@ def claim_blocks() -> None:
     write = SqliteStore.write
 
     async def write_but_no_claim(self: SqliteStore, job: Any, **how: Any) -> Any:
-        if getattr(job, "func", job) is claim_next:
+        if getattr(job, "func", job) is claim_due:
             await asyncio.Event().wait()
         return await write(self, job, **how)
 
