@@ -173,7 +173,7 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
     _write(tx, claim, harvest)
     is_full = len(harvest.attempts) >= claim.limit
     next_due = claim.now if is_full else find_next_due(tx, claim.provider)
-    return Claimed(harvest.attempts, next_due, tuple(harvest.holds_set), tuple(harvest.limited))
+    return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited), next_due)
 
 
 def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:

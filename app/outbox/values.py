@@ -100,9 +100,9 @@ class Claimed(NamedTuple):
     """
 
     attempts: Sequence[Attempt]
-    next_due: int | None = None
     holds_set: tuple[NewHold, ...] = ()
     limited: tuple[str, ...] = ()
+    next_due: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ class Lane:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
         claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
-        claimed, next_due, holds_set, limited = await self._context.outbox.write(partial(claim_due, claim=claim))
+        claimed, holds_set, limited, next_due = await self._context.outbox.write(partial(claim_due, claim=claim))
         if holds_set or limited:
             report_limits(self._context.log, self._context.metrics, holds_set, limited)
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
