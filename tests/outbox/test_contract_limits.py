@@ -104,7 +104,7 @@ async def test_over_the_limit_of_all_the_provider_is_held_and_the_next_one_too_o
     assert len(claimed.attempts) == 3
     assert claimed.holds_set == (NewHold("provider:gallabox", "limit_reached"),)
     claimed = await claim(shop, provider="bitespeed")
-    assert claimed == ([], (NewHold("provider:bitespeed", "limit_reached"),), ())
+    assert claimed == ([], (NewHold("provider:bitespeed", "limit_reached"),), (), None)
 
 
 @pytest.mark.parametrize(
