@@ -110,7 +110,7 @@ class Lane:
             self.looked_at = asyncio.get_running_loop().time()
             try:
                 return await self._open_client(self.settings)
-            except (OSError, ImportError) as error:
+            except (OSError, ImportError, MemoryError, RuntimeError) as error:
                 if not is_passing(error):
                     raise
                 self._context.log.warning("lane.not_opened", provider=self.name, exc_info=error)
