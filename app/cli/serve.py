@@ -118,6 +118,7 @@ async def _run(
     app: FastAPI, bind: Bind, published_on: str, servers: list[RelayServer], told_early: Sequence[int]
 ) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold secrets and customers' numbers
     relay: Relay = app.state.relay
     settings, log = relay.shared.settings, relay.shared.log
     gate = Gate(

@@ -25,8 +25,8 @@ _KEYS: Mapping[str, str] = {"route": "d.route", "topic": "e.topic", "day": f"d.c
 
 _AIM = f"CASE e.topic {' '.join(f'WHEN {topic!r} THEN {act.value!r}' for topic, act in SOURCE.aims.items())} \
 ELSE {Act.ORDER_PLACED.value!r} END"
-_ACCEPTED_AT = """(SELECT min(t.at) FROM timeline t
-    WHERE t.delivery_seq = d.seq AND t.kind = 'state' AND t.value = 'accepted')"""
+_ACCEPTED_AT = """coalesce(d.accepted_at, (SELECT min(t.at) FROM timeline_kept t
+    WHERE t.delivery_seq = d.seq AND t.kind = 'state' AND t.value = 'accepted'))"""
 # 1: did what the message is for, 2: ordered, 3: both. When the message was accepted is looked up only where that
 # person has acted at all since the delivery was made, which few have; the plus sign keeps the index to that.
 _DONE = f"""coalesce((SELECT max(CASE WHEN a.act = {_AIM} THEN 1 ELSE 0 END)
