@@ -152,9 +152,10 @@ def is_known(row: Mapping[str, Any], name: str) -> bool:
 def tell_unheard(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield why what customers did cannot be known, and what to do about it."""
     for each in answer.get("unheard", ()):
-        of = "" if each["column"] == "ordered" or answer["by"] == "day" else f" of {', '.join(each['rows'])}"
-        what = f"what was {each['column']}{of} is not known"
-        yield f"no {each['topic']} has ever come, so {what}: create that webhook at Nector"
+        of = "" if each["column"] == "ordered" or answer["by"] == "day" else f" after {', '.join(each['rows'])}"
+        what = "ordered" if each["column"] == "ordered" else f"acted{of}"
+        cure = "is not known: create that webhook at Nector"
+        yield f"no {each['topic']} has ever come, so whether customers {what} {cure}"
 
 
 def tell_before(answer: Mapping[str, Any]) -> Iterator[str]:

@@ -221,8 +221,8 @@ def test_what_customers_did_is_not_known_where_nothing_tells_of_it() -> None:
     assert drawn.split("coins-earned")[1].splitlines()[0].split()[-2:] == ["3,100", "-"]
     assert drawn.split("total")[1].splitlines()[0].split()[-2:] == ["3,100", "-"]
     cure = "is not known: create that webhook at Nector"
-    assert f"no coupon_update has ever come, so what was acted of coupon-ready {cure}" in drawn
-    assert f"no order_create has ever come, so what was ordered {cure}" in drawn
+    assert f"no coupon_update has ever come, so whether customers acted after coupon-ready {cure}" in drawn
+    assert f"no order_create has ever come, so whether customers ordered {cure}" in drawn
 
 
 def test_the_span_before_stands_beside_it() -> None:
