@@ -36,7 +36,7 @@ from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
-from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
+from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
 
@@ -66,10 +66,11 @@ def create_app(
     with everything that is wrong in the settings and the YAML, StoreInUse, StoreBroken.
     """
     environment = read_environment() if environment is None else environment
-    settings = read_settings(environment) if settings is None else settings
-    refuse_unguarded(settings)
-    snapshot, warnings = load_snapshot(settings, environment, PROVIDER_TYPES)
-    log = configure_logs(settings.log_level, settings.log_format)
+    settings, snapshot, warnings = _read_all(settings, environment)
+    tracers: list[Tracer] = []  # opened once there is a log to say so
+    stamp = (lambda: "".join(one.read_traceparent() for one in tracers)) if wants_tracing(environment) else None
+    log = configure_logs(settings.log_level, settings.log_format, stamp)
+    tracers.append(_open_tracer(environment, log))
     _warn(settings, environment, snapshot, warnings, log)
     metrics = Metrics()
     keyring = Keyring(settings, read_clock, metrics, log)
@@ -83,7 +84,7 @@ def create_app(
         new_id=new_uuid7,
         metrics=metrics,
         log=log,
-        tracer=_open_tracer(environment, log),
+        tracer=tracers[0],
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
     wired = wire(shared, rules, on_dead or _do_nothing)
@@ -91,6 +92,25 @@ def create_app(
     app = _build_app(wired, rules)
     app.state.keyring = keyring
     return app
+
+
+def _read_all(
+    settings: Settings | None, environment: Mapping[str, str]
+) -> tuple[Settings, Snapshot, Sequence[Problem]]:
+    """Return the settings, and the rules with their warnings; raises ConfigError with the faults of all at once."""
+    settings, fault = read_sound_settings(environment) if settings is None else (settings, "")
+    faults, loaded = [fault] if fault else [], None
+    try:
+        refuse_unguarded(settings)
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        loaded = load_snapshot(settings, environment, PROVIDER_TYPES)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults or loaded is None:
+        raise ConfigError("\n".join(faults))
+    return settings, *loaded
 
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
@@ -132,9 +152,10 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
+        from app.api import authoring, diff, ops, people, replay, report  # noqa: PLC0415  # see _build_app
 
         yield ops.build_router(context, dispatcher.wake_all, rules)
+        yield diff.build_router(context, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 
@@ -195,8 +216,10 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     # Behind the token, too: it tells a stranger where to knock.
     @late.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
+        from app.api.description import describe_answers  # noqa: PLC0415  # nobody asks twice
+
         described = get_openapi(title=app.title, version=app.version, routes=[*app.routes, *late.routes])
-        return JSONResponse(webhooks.add_description(described))
+        return JSONResponse(describe_answers(webhooks.add_description(described)))
 
     return late
 

@@ -15,6 +15,7 @@ from app.model.delivery import Reason
 from app.sources import SOURCE
 from app.sources.kinds import list_properties
 
+ID = "https://raw.githubusercontent.com/nector-relay/nector-relay/main/config/relay.schema.json"
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may
 _NAME = {"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
 _ANYTHING = "JsonValue"
@@ -50,6 +51,8 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     file["properties"]["routes"] |= {"propertyNames": _NAME, "minProperties": 1}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": ID,
+        "title": "The YAML of nector-relay",
         **_clean(file),
         "$defs": {_name(model): _clean(part) for model, part in sorted(definitions.items())},
     }

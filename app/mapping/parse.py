@@ -21,7 +21,7 @@ from app.mapping.template import Template, Templates, measure_room
 from app.model.limit import NO_LIMITS, Limits
 from app.sources import SOURCE
 
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 _SECTIONS = ("store", "providers", "defaults", "routes")
 _PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
@@ -86,7 +86,7 @@ def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings
         case list():
             return [_fill_value(item, (*path, index), environment, findings) for index, item in enumerate(value)]
         case str() if "${" in value:
-            return _REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
+            return REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
         case _:
             return value
 
@@ -128,7 +128,7 @@ def _is_from_environment(value: Any) -> bool:
         return True  # nothing that could be a secret; the type's own check speaks
     if not isinstance(value, str):
         return False
-    references = [found for found in _REFERENCE.finditer(value) if found[1]]
+    references = [found for found in REFERENCE.finditer(value) if found[1]]
     if any(found[2] for found in references):
         return False
     return bool(references) or _PLACEHOLDER.fullmatch(value) is not None
