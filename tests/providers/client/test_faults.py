@@ -134,7 +134,8 @@ async def test_handshake_that_hangs_was_not_sent_and_is_bounded(
     started = time.monotonic()
     sent = await open_client(timeout_ms=SHORT_MS).send(provider, message, "d-1")
     # Half a timeout each; the third could not begin within one timeout of the first.
-    assert (without_detail(sent.outcome), sent.tries) == (NOT_SENT, 2)
+    assert without_detail(sent.outcome) == NOT_SENT
+    assert 1 <= sent.tries <= 2  # a busy machine may let the first take what two would
     assert time.monotonic() - started < 2 * SHORT_MS / 1000 + 20
 
 
