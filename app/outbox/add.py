@@ -12,9 +12,10 @@ from app.delivery.transitions import Cause
 from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
-from app.outbox.move import begin
+from app.outbox.move import begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
+from app.outbox.unrouted import DROP_ROW, keep_unrouted
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import find_other_form
 
@@ -26,11 +27,11 @@ RETURNING seq
 _ADD_DELIVERY = """
 INSERT INTO deliveries (
     id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
-    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person
+    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person, steps
 ) VALUES (
     :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
     :due_at, :deadline_at, :created_at, :created_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
-    :person
+    :person, :steps
 ) RETURNING seq
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
@@ -137,6 +138,8 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
     ]
     if acts:
         tx.run_many(_ADD_ACT, acts)
+    if unrouted := [(seq, len(each.event.body)) for seq, each, _ in added if not each.deliveries]:
+        keep_unrouted(tx, unrouted)
     planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
     states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
     answers = {
@@ -216,11 +219,14 @@ def add_delivery(
     reason: Reason | None,
     cause: Cause = Cause.MADE,
 ) -> DeliveryState:
-    """Insert a delivery of an event, with its first timeline row."""
+    """Insert a delivery of an event, with its first timeline row. It has a route now, if it had none before."""
+    tx.run(DROP_ROW, seq=event_seq)
     return _insert_deliveries(tx, [_list_columns(event_seq, frozen, state, reason)], cause)[0]
 
 
 def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE) -> list[DeliveryState]:
+    for row in rows:
+        row["steps"] = count_steps(row, cause)
     if rows:
         for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True):
             row["seq"] = made.seq

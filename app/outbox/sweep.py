@@ -11,6 +11,7 @@ from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.holds import end_overdue
+from app.outbox.limits import forget_sends, shift_sends
 from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
@@ -42,7 +43,7 @@ _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
 _FIND_RETRIED = f"""
 SELECT {_COLUMNS}, message IS NOT NULL AS has_message, deadline_at, {_REPLAYED} AS is_replayed,
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN}) AS perhaps_taken
+    EXISTS (SELECT 1 FROM attempts_kept a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN}) AS perhaps_taken
 FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
 
@@ -85,6 +86,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
         return 0
     for statement in _SHIFTS:
         tx.run(statement, by_ms=by_ms, now=tx.now)
+    shift_sends(tx)
     return by_ms
 
 
@@ -131,6 +133,7 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str,
     tx.run(_DROP_SURPLUS, kept=EARLY_LIMIT - 1)
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
     drop_plans(tx, now)
+    forget_sends(tx, now)
     tx.run("DELETE FROM recipient_turns WHERE last_at <= :before", before=now - gap_ms)
     tx.run(_NOTE, now=now, every_ms=NOTE_EVERY_MS)
     return recover_lost_attempts(tx, now, settle_ms), end_overdue(tx)
