@@ -164,7 +164,7 @@ def hold_open(
 
 
 async def settle(*held: Stranger, length: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while any(one.asked < length and not one.status for one in held):
             await asyncio.sleep(0)
 
