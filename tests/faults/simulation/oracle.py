@@ -206,7 +206,7 @@ class Oracle:
     def _may_have_come(self, seq: int, number: int) -> bool:
         query = "SELECT outcome, detail FROM attempts WHERE delivery_seq = ? AND number = ?"
         outcome, detail = self.db.execute(query, (seq, number)).fetchone()
-        return outcome != "retryable" and (outcome != "rejected" or detail.startswith("HTTP 2"))
+        return bool(outcome != "retryable") and (outcome != "rejected" or str(detail).startswith("HTTP 2"))
 
     def note_wish(self, number: str, wish: str | None, uttered_at: int, *, heard: bool) -> None:
         """A customer has uttered a wish, or the relay has answered 200 to it."""
