@@ -35,6 +35,7 @@ from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
+from app.relay.status import read_status
 from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
@@ -77,6 +78,7 @@ def create_app(
         secrets=settings.secrets,
         snapshot=snapshot,
         clock=read_clock,
+        started_at=read_clock(),
         new_id=new_uuid7,
         metrics=metrics,
         log=log,
@@ -114,6 +116,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         settings=settings,
         secrets=shared.secrets,
         snapshot=shared.snapshot,
+        started_at=shared.started_at,
         clock=clock,
         new_id=shared.new_id,
         metrics=shared.metrics,
@@ -127,9 +130,10 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
+        from app.api import authoring, ops, people, replay, report, status  # noqa: PLC0415  # see _build_app
 
         yield ops.build_router(context, dispatcher.wake_all, rules)
+        yield status.build_router(partial(read_status, context), dispatcher.show_paces, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "send-test": "app.cli.mapping.send_test",
     "verify-capture": "app.cli.mapping.verify_capture",
     "schema": "app.cli.mapping.schema",
+    "status": "app.cli.ops.status",
     "deliveries": "app.cli.ops.deliveries",
     "explain": "app.cli.ops.explain",
     "retry": "app.cli.ops.retry",

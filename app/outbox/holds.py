@@ -33,7 +33,7 @@ _COUNT_PENDING = """
 SELECT provider, route, template, count(*) AS n FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
 WHERE state = 'pending' GROUP BY provider, route, template
 """
-_LIST = "SELECT scope, reason, since, probe_at FROM holds ORDER BY since, scope"
+_LIST = "SELECT scope, reason, since, probe_at, by_hand FROM holds ORDER BY since, scope"
 
 
 def put_hold(tx: Tx, scope: str, reason: str, probe_at: int | None = None, *, by_hand: bool = False) -> bool:
@@ -139,7 +139,10 @@ def list_holds(tx: Tx) -> Sequence[Hold]:
     for row in tx.rows(_COUNT_PENDING) if holds else ():
         for scope in name_scopes(row.provider, row.route, row.template):
             waiting[scope] = waiting.get(scope, 0) + row.n
-    return [Hold(hold.scope, hold.reason, hold.since, waiting.get(hold.scope, 0), hold.probe_at) for hold in holds]
+    return [
+        Hold(each.scope, each.reason, each.since, waiting.get(each.scope, 0), each.probe_at, bool(each.by_hand))
+        for each in holds
+    ]
 
 
 Change = Literal["set", "released"]

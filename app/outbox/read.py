@@ -188,13 +188,14 @@ def read_last_events(tx: Tx) -> Mapping[str, int]:
     return {row.topic: row.at for row in tx.rows(_LAST_EVENTS, test=TEST_SOURCE, limit=_LAST_EVENTS_LIMIT)}
 
 
-def count_reasons(tx: Tx, state: str) -> Sequence[Mapping[str, Any]]:
+def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -> Sequence[Mapping[str, Any]]:
     """Return the deliveries of a state by reason, route and provider, the largest group first.
 
-    `state` as in DeliveryFilter.
+    `state` as in DeliveryFilter; `since` and `until`: when they came into it.
     """
     index = _pick_index(DeliveryFilter(state=state)).replace(" CROSS", "")
-    query = _REASONS.format(index=index, where=_BY_STATE.get(state, "1 = 0"))
+    where = _BY_STATE.get(state, "1 = 0") + " AND d.updated_at BETWEEN :since AND :until"
+    query = _REASONS.format(index=index, where=where)
     return [
         {
             "reason": row.reason,
@@ -204,7 +205,7 @@ def count_reasons(tx: Tx, state: str) -> Sequence[Mapping[str, Any]]:
             "newest_id": row.id,
             "newest_at": format_instant(row.updated_at),
         }
-        for row in tx.rows(query, state=state)
+        for row in tx.rows(query, state=state, since=since, until=until)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from app.delivery.replay import PastDelivery, Verdict
@@ -51,6 +51,7 @@ class Hold:
     since: int
     deliveries: int  # pending ones that wait behind it
     probe_at: int | None = None  # when one delivery may try whether it still stands; None: never, by hand only
+    by_hand: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class LaneState:
     failures: int = 0
     probe_at: int | None = None
     resumed_at: int | None = None
+    down_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

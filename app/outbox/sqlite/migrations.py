@@ -307,5 +307,9 @@ DROP INDEX events_source; -- a source may number each of its topics by itself
 CREATE UNIQUE INDEX events_source ON events (source, source_delivery_id, topic) WHERE source_delivery_id IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+ALTER TABLE lanes ADD COLUMN down_since INTEGER; -- since when its provider is down, NULL where it is not
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""
