@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
@@ -189,15 +188,11 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     for router in wired.build_ops():
         late.include_router(router)
 
-    # Behind the token, too: they tell a stranger where to knock.
+    # Behind the token, too: it tells a stranger where to knock.
     @late.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
         described = get_openapi(title=app.title, version=app.version, routes=[*app.routes, *late.routes])
         return JSONResponse(webhooks.add_description(described))
-
-    @late.get("/docs", include_in_schema=False)
-    async def show_docs() -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
 
     return late
 

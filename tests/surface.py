@@ -161,12 +161,13 @@ def describe_metrics(nodes: list[ast.AST], types: Mapping[str, str]) -> dict[str
     return {
         name: {"type": type_, "labels": labels.get(name.removesuffix("_total"), [])}
         for name, type_ in sorted(types.items())
-        if not name.endswith("_created")
     }
 
 
 def _find_metric(node: ast.AST) -> Iterator[tuple[str, list[str]]]:
-    if isinstance(node, ast.Call) and (name := _read_text(node.args[0] if node.args else None)).startswith("relay_"):
+    if isinstance(node, ast.Call) and (name := _read_text(node.args[0] if node.args else None)).startswith(
+        "nector_relay_"
+    ):
         lists = [argument for argument in node.args if isinstance(argument, ast.List | ast.Tuple)]
         yield name, [_read_text(label) for label in (lists[0].elts if lists else ())]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import cache
@@ -32,6 +33,7 @@ from tests.deploy.monitoring import read_alerts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 PAGES = tuple(
     sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "bench").glob("*.md"), *(ROOT / "deploy").glob("*.md")])
 )
@@ -286,10 +288,19 @@ def test_every_metric_is_listed_with_its_labels() -> None:
     }
 
 
+def test_the_upgrade_note_names_every_metric_of_then_and_now() -> None:
+    rows = read_rows(read_section(DOCS / "migrating.md", "The metrics' names, from an earlier release"))[1:]
+    renamed = {read_names(old)[0]: read_names(new)[0] for old, new in rows}
+    listed = set(list_first_names(REFERENCE, "Metrics"))
+    assert set(renamed.values()) <= listed
+    assert all(new.removeprefix("nector_") in {old, old.replace("nector_", "")} for old, new in renamed.items())
+    assert "relay_events_total" in renamed
+
+
 def test_every_alert_is_listed_and_sends_its_reader_to_a_section_and_a_command_that_exist() -> None:
     assert set(list_first_names(REFERENCE, "Dashboard and alerts")) == set(read_alerts())
     for alert in read_alerts().values():
-        page, _, anchor = alert["annotations"]["runbook"].partition("#")
+        page, _, anchor = alert["annotations"]["runbook_url"].removeprefix(f"{REPOSITORY}/blob/main/").partition("#")
         assert anchor in list_anchors(ROOT / page), alert["alert"]
         assert find_wrong_commands(alert["annotations"]["description"]) == []
 

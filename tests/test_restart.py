@@ -40,6 +40,6 @@ async def test_what_was_open_when_the_process_died_is_unknown_and_counted_by_its
     async with open_relay() as relay:
         states = [row["state"] for row in (await relay.ops("GET", "/deliveries")).json()["deliveries"]]
         assert states == ["unknown", "unknown"]
-        assert 'relay_ambiguous_total{provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text
+        assert 'nector_relay_ambiguous_total{provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text
     async with open_relay() as relay:
-        assert 'relay_ambiguous_total{provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text
+        assert 'nector_relay_ambiguous_total{provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text

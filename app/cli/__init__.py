@@ -13,7 +13,7 @@ from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUs
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code (Exit codes in docs/reference.md); no traceback reaches a user."""
-    from app.cli.commands import build_commands  # noqa: PLC0415  # keeps `import app.cli` free of work
+    from app.cli.commands import ENDED_BY_PIPE, build_commands  # noqa: PLC0415  # keeps `import app.cli` free of work
 
     _write_what_can_be_written()
     try:
@@ -22,7 +22,10 @@ def run_command(arguments: Sequence[str]) -> int:
         gc.enable()  # __main__ switched it off while the command's code was loaded
         commands(list(arguments), prog_name="nector-relay")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        code = end.code if isinstance(end.code, int) else 0
+        if code == ENDED_BY_PIPE:  # else Python flushes what nobody reads once more at the exit, and exits with 120
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the end
+        return code
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # a traceback helps no user, and its values may be a customer's

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
-from collections.abc import Callable, Sequence
-from typing import Any
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+
+from app.cli.completion import NAMES, complete_name
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {
@@ -36,28 +46,133 @@ COMMANDS: dict[str, str] = {
     "sandbox": "app.cli.sandbox",
     "demo": "app.cli.demo",
 }
+ENDED_BY_PIPE = 141
+"""What a shell says of a program that SIGPIPE ended: whoever read its output has gone."""
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def build_commands(arguments: Sequence[str]) -> typer.Typer:
-    """Return the application with the command that `arguments` asks for, or with all where it names none (--help)."""
-    wanted = [arguments[0]] if arguments and arguments[0] in COMMANDS else list(COMMANDS)
+    """Return the application. Where `arguments` begin with a command, there is nothing to say about completion."""
     commands = typer.Typer(
+        cls=LazyGroup,
         no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        add_completion=False,
+        context_settings=_CONTEXT,
+        add_completion=next(iter(arguments), "") not in COMMANDS,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # frames wrap a message at 80 columns, in a log, too
         help="The webhook relay that turns a Nector loyalty event into one right WhatsApp message.",
     )
-    commands.callback()(_nothing)
-    for name in wanted:
-        function = getattr(importlib.import_module(COMMANDS[name]), name.replace("-", "_"))
-        commands.command(name=name)(_exit_with_result(function))
+    commands.callback()(_take_options)
     return commands
 
 
-def _nothing() -> None:
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nector-relay {version('nector-relay')}")
+        raise typer.Exit
+
+
+def _take_options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     """The webhook relay that turns a Nector loyalty event into one right WhatsApp message."""
+
+
+class LazyGroup(TyperGroup):
+    """Loads a command when it is asked for, and lists all of them from the texts of their files."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = cast("dict[str, Any]", _Commands())
+
+    def make_context(self, *given: Any, **more: Any) -> typer.Context:
+        """Read the arguments; whoever asked for help may have gone before the end."""
+        with _end_with_reader():
+            return cast("typer.Context", super().make_context(*given, **more))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with _end_with_reader():
+            return super().invoke(ctx)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """List each command with the whole first sentence about it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, read_summary(name)) for name in COMMANDS])
+
+
+class _Commands(Mapping[str, TyperCommand]):
+    def __getitem__(self, name: str) -> TyperCommand:
+        return _load_command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class PlainCommand(TyperCommand):
+    """Calls values FILE, N and TEXT in its help, and not by their types in Python."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options."""
+        for kind in ("argument", "option"):
+            found = [each.get_help_record(ctx) for each in self.get_params(ctx) if each.param_type_name == kind]
+            if rows := [(row[0].partition(" <")[0], row[1]) for row in found if row is not None]:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(rows)
+
+
+@functools.cache
+def _load_command(name: str) -> TyperCommand:
+    """Return a command with its options, as click has it; raises KeyError where there is none of this name."""
+    function = getattr(importlib.import_module(COMMANDS[name]), name.replace("-", "_"))
+    single = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=_CONTEXT
+    )
+    single.command(name=name, cls=PlainCommand)(_exit_with_result(function))
+    command = cast("TyperCommand", typer.main.get_command(single))
+    for each in command.params:
+        _describe(each)
+    return command
+
+
+def _describe(parameter: Any) -> None:
+    """Give a parameter the words of its help, and of a name in the YAML what a shell may complete."""
+    kind = parameter.type_descriptor
+    if parameter.metavar is None and parameter.param_type_name == "argument":
+        parameter.metavar = parameter.name.upper()
+    elif parameter.metavar is None and kind.choices is not None:
+        parameter.metavar = "|".join(map(str, kind.choices))
+    elif parameter.metavar is None:
+        parameter.metavar = "FILE" if kind.is_path else "N" if kind.annotation is int else "TEXT"
+    if parameter.name in NAMES:
+        parameter._custom_shell_complete = complete_name  # noqa: SLF001  # else each command would say it of each name
+
+
+def read_summary(name: str) -> str:
+    """Return the first sentence about a command, from the text of its file: to import them all takes a second."""
+    found = importlib.util.find_spec(COMMANDS[name])
+    tree = ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8"))
+    functions = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name.replace("-", "_")
+    ]
+    about = " ".join((ast.get_docstring(functions[0]) or "").split())
+    return re.split(r"(?<=\.) ", about, maxsplit=1)[0]
+
+
+@contextmanager
+def _end_with_reader() -> Iterator[None]:
+    """Let a command whose reader goes away (`| head -1`) end without a word, as SIGPIPE would end it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise typer.Exit(ENDED_BY_PIPE) from None
 
 
 def _exit_with_result(function: Callable[..., int]) -> Callable[..., None]:

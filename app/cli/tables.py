@@ -29,9 +29,17 @@ STATE_COLOURS = {
 }
 
 
+class PlainConsole(Console):
+    """Rich's own exits with 1 where its reader has gone; app/cli/commands.py knows better."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the failure go on: this is called where it is caught."""
+        raise  # noqa: PLE0704  # BrokenPipeError
+
+
 def open_console() -> Console:
     """Return stdout. Away from a terminal nothing is wrapped, so that every row stays one line."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     if not console.is_terminal:
         console.width = 400
         console.soft_wrap = True

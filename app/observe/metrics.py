@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -64,40 +72,49 @@ class Metrics:
     """The relay's counters, in a registry of their own: two relays in one process do not mix."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
         registry = self.registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram, tally = partial(Histogram, registry=registry), partial(Tally, registry=registry)
-        self.events = counter("relay_events", "Webhooks received", ["topic", "result"])
+        self.events = counter("nector_relay_events", "Webhooks received", ["topic", "result"])
         self.deliveries = tally(
-            "relay_deliveries", "Times that a delivery came into a state", ("route", "provider", "state")
+            "nector_relay_deliveries", "Times that a delivery came into a state", ("route", "provider", "state")
         )
-        self.attempts = counter("relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"])
-        self.ambiguous = tally("relay_ambiguous", "Sends that may have arrived", ("provider",))
+        self.attempts = counter("nector_relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"])
+        self.ambiguous = tally("nector_relay_ambiguous", "Sends that may have arrived", ("provider",))
         self.requests_refused = counter(
-            "relay_requests_refused", "Requests refused before they were read", ["kind", "reason"]
+            "nector_relay_requests_refused", "Requests refused before they were read", ["kind", "reason"]
         )
-        self.receipts = counter("relay_receipts", "Receipts received", ["provider", "status"])
-        self.replies = counter("relay_replies", "What customers sent back", ["provider", "kind"])
-        self.suppressions = gauge("relay_suppressions", "People who get no marketing")
-        self.hmac = counter("relay_nector_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"])
-        self.reloads = counter("relay_config_reloads", "Reloads of the YAML", ["result"])
-        self.reload_ok = gauge("relay_config_last_reload_successful", "Whether the YAML on disk is the one in use")
-        self.config_info = gauge("relay_config_info", "The YAML in use", ["hash"])
-        self.build_info = gauge("relay_build_info", "What runs", ["version", "python", "sqlite"])
-        self.outbox = gauge("relay_outbox_deliveries", "Deliveries now", ["provider", "state"])
-        self.oldest_due = gauge("relay_oldest_due_seconds", "How long the oldest that could go now waits", ["provider"])
-        self.holds = gauge("relay_holds", "Holds that stand", ["scope"])
-        self.held = gauge("relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"])
-        self.store_errors = counter("relay_store_errors", "Times that the outbox could not", ["work"])
-        self.last_event = gauge("relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
-        self.clock_steps = counter("relay_clock_steps", "Times that the clock was set back")
-        self.connections_ended = counter("relay_connections_ended", "Connections ended before their time", ["reason"])
-        self.log_dropped = tally("relay_log_lines_dropped", "Log lines that nobody took", ())
+        self.receipts = counter("nector_relay_receipts", "Receipts received", ["provider", "status"])
+        self.replies = counter("nector_relay_replies", "What customers sent back", ["provider", "kind"])
+        self.suppressions = gauge("nector_relay_suppressions", "People who get no marketing")
+        self.hmac = counter("nector_relay_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"])
+        self.reloads = counter("nector_relay_config_reloads", "Reloads of the YAML", ["result"])
+        self.reload_ok = gauge(
+            "nector_relay_config_last_reload_successful", "Whether the YAML on disk is the one in use"
+        )
+        self.config_info = gauge("nector_relay_config_info", "The YAML in use", ["hash"])
+        self.build_info = gauge("nector_relay_build_info", "What runs", ["version", "python", "sqlite"])
+        self.outbox = gauge("nector_relay_outbox_deliveries", "Deliveries now", ["provider", "state"])
+        self.oldest_due = gauge(
+            "nector_relay_oldest_due_seconds", "How long the oldest that could go now waits", ["provider"]
+        )
+        self.holds = gauge("nector_relay_holds", "Holds that stand", ["scope"])
+        self.held = gauge("nector_relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"])
+        self.store_errors = counter("nector_relay_store_errors", "Times that the outbox could not", ["work"])
+        self.last_event = gauge("nector_relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
+        self.clock_steps = counter("nector_relay_clock_steps", "Times that the clock was set back")
+        self.connections_ended = counter(
+            "nector_relay_connections_ended", "Connections ended before their time", ["reason"]
+        )
+        self.log_dropped = tally("nector_relay_log_lines_dropped", "Log lines that nobody took", ())
         self.log_dropped.expect()
-        self.accept_seconds = histogram("relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS)
-        self.send_seconds = histogram("relay_send_seconds", "One attempt at a provider", ["provider"], buckets=_SECONDS)
+        self.accept_seconds = histogram("nector_relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS)
+        self.send_seconds = histogram(
+            "nector_relay_send_seconds", "One attempt at a provider", ["provider"], buckets=_SECONDS
+        )
         self.event_to_accepted_seconds = histogram(
-            "relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS
+            "nector_relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS
         )
         ProcessCollector(registry=registry)
         self._expect_what_is_known()

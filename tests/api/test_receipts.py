@@ -227,7 +227,7 @@ async def test_a_webhook_of_which_nothing_can_be_read_shows_its_keys_alone(print
     (line,) = read_lines(printed, "receipt.unread")
     assert line["paths"] == ["outcome", "outcome.state"]
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert 'relay_receipts_total{provider="gallabox",status="unread"} 1.0' in metrics
+    assert 'nector_relay_receipts_total{provider="gallabox",status="unread"} 1.0' in metrics
     deep = b"[" + b'{"a":' * 500 + b"1" + b"}" * 500 + b"]"
     assert (await report(relay, deep)).status_code == 200
 
@@ -271,7 +271,9 @@ async def test_a_stop_reply_silences_marketing_and_nothing_else(printed: io.Stri
     await accepted(relay)
     lines = read_lines(printed, "reply.received")
     assert [(line["kind"], line["changed"]) for line in lines] == [("stop", True), ("stop", False)]
-    assert 'relay_replies_total{kind="stop",provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text
+    assert (
+        'nector_relay_replies_total{kind="stop",provider="gallabox"} 2.0' in (await relay.ops("GET", "/metrics")).text
+    )
 
 
 @pytest.mark.parametrize("text", ["please stop calling me at work, where is my order", "thanks", "", "1"])

@@ -118,7 +118,7 @@ async def test_each_change_is_a_line_of_counts_and_a_gauge(printed: io.StringIO,
     ]
     assert lines[0]["invalid"] == 1
     assert "98000" not in json.dumps(lines)
-    assert "relay_suppressions 2.0" in (await relay.ops("GET", "/metrics")).text.splitlines()
+    assert "nector_relay_suppressions 2.0" in (await relay.ops("GET", "/metrics")).text.splitlines()
 
 
 async def test_the_description_of_the_api_knows_what_to_post(relay: Any) -> None:

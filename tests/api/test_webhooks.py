@@ -273,7 +273,7 @@ async def test_the_hmac_scheme_that_held_is_counted(relay: Any) -> None:
     body = json.dumps(COINS).encode()
     await post(relay, body, x_nector_webhook_hmac=hmac.new(b"test-secret", body, "sha256").hexdigest())
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert 'relay_nector_hmac_total{scheme="hex/key=secret"} 1.0' in metrics
+    assert 'nector_relay_hmac_total{scheme="hex/key=secret"} 1.0' in metrics
 
 
 async def test_a_store_that_cannot_commit_is_503_with_retry_after(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.cli import commands, run_command
+from app.cli import run_command
 from app.cli.commands import COMMANDS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -34,6 +37,24 @@ def test_help_lists_every_command(run: Callable[..., Any]) -> None:
     done = run("--help")
     assert done.code == 0
     assert all(f"\n  {name} " in done.out for name in COMMANDS)
+    assert "..." not in done.out.partition("\n")[2], "no sentence is cut"
+    assert "Send deliveries again as they are.\n" in done.out
+
+
+def test_help_speaks_of_files_and_numbers_and_of_no_type_in_python(run: Callable[..., Any]) -> None:
+    for name in COMMANDS:
+        assert not re.search(r"<(str|int|list|path|bool)|int range", run(name, "--help").out), name
+
+
+def test_help_loads_no_command() -> None:
+    code = "import sys; from app.cli import run_command; run_command(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert not {*done.stdout.split()} & {*COMMANDS.values(), "rich", "fastapi", "pydantic"}
+
+
+def test_the_version_is_told(run: Callable[..., Any]) -> None:
+    done = run("--version")
+    assert (done.code, done.out) == (0, f"nector-relay {version('nector-relay')}\n")
 
 
 def test_without_a_command_the_help_is_shown(run: Callable[..., Any]) -> None:
@@ -66,9 +87,11 @@ def test_a_wrong_command_line_is_2_and_says_what(
     assert said in done.err
 
 
-@pytest.mark.parametrize("name", ["check", "route", "schema", "serve", "explain"])
+@pytest.mark.parametrize("name", ["schema", "route"])
 def test_only_the_module_of_the_command_is_loaded(name: str) -> None:
-    assert [command.name for command in commands.build_commands([name]).registered_commands] == [name]
+    code = f"import sys; from app.cli import run_command; run_command([{name!r}, '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert {*done.stdout.split()} & {*COMMANDS.values()} == {COMMANDS[name]}
 
 
 def test_python_m_app_is_the_same_command(folder: Path) -> None:
@@ -115,6 +138,64 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(folder: Path) -> None:
     command = f"{Path(sys.executable).with_name('nector-relay')} schema | head -c 1"
     done = subprocess.run(["/bin/sh", "-c", command], cwd=folder, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"{", b"")
+
+
+@pytest.mark.parametrize("arguments", [("check", "config/relay.yaml"), ("--help",), ("check", "--help")])
+def test_a_reader_that_is_gone_already_ends_it_as_its_signal_would(folder: Path, arguments: tuple[str, ...]) -> None:
+    """What is written only at the end, too: 141 is what a shell says of SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [str(Path(sys.executable).with_name("nector-relay")), *arguments]
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(command, cwd=folder, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if not line.startswith(b"note: ")]) == (141, [])
+
+
+# -- completion ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def complete(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Return a function that says what bash is offered behind a line."""
+
+    def ask(line: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+        monkeypatch.setenv("_NECTOR_RELAY_COMPLETE", "complete_bash")
+        done = run()
+        assert (done.code, done.err) == (0, "")
+        return list(done.out.split())
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("nector-relay pre", ["preview"]),
+        ("nector-relay check --li", ["--live"]),
+        ("nector-relay deliveries --state d", ["dead"]),
+        ("nector-relay deliveries --route coupon", ["coupon-ready", "coupon-unused"]),
+        ("nector-relay preview coins-e", ["coins-earned", "coins-expiring"]),
+        ("nector-relay deliveries --provider ", ["bitespeed", "gallabox"]),
+        ("nector-relay examples capture coupon_c", ["coupon_create"]),
+        ("nector-relay hold provider:g", ["provider:gallabox"]),
+        (
+            "nector-relay hold template:gallabox/coins_e",
+            ["template:gallabox/coins_earned", "template:gallabox/coins_expiring"],
+        ),
+        ("nector-relay preview nothing", []),
+    ],
+)
+def test_a_shell_completes_commands_options_and_names_of_the_yaml(
+    complete: Callable[[str], list[str]], line: str, offered: list[str]
+) -> None:
+    assert complete(line) == offered
+
+
+def test_a_yaml_that_cannot_be_read_offers_nothing(complete: Callable[[str], list[str]], folder: Path) -> None:
+    (folder / "config/relay.yaml").write_text("routes: [")
+    assert complete("nector-relay preview co") == []
 
 
 def test_a_command_needs_no_arguments_of_the_process() -> None:

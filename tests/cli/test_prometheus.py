@@ -125,8 +125,8 @@ def test_every_panel_of_the_dashboard_has_data(story: Prometheus) -> None:
     assert empty == []
     assert story.read('changes(process_start_time_seconds{job="nector-relay"}[1m]) > 0') == []
     # By PromQL as by the relay's own account.
-    assert story.read('sum(increase(relay_deliveries_total{state="dead"}[5m])) > 1.5') != []
-    assert story.read('relay_holds{scope="route:coins-earned"}') == [1]
+    assert story.read('sum(increase(nector_relay_deliveries_total{state="dead"}[5m])) > 1.5') != []
+    assert story.read('nector_relay_holds{scope="route:coins-earned"}') == [1]
 
 
 def test_every_rule_is_loaded_and_works(story: Prometheus) -> None:
@@ -144,7 +144,7 @@ def test_every_rule_is_loaded_and_works(story: Prometheus) -> None:
 
 def test_nothing_of_a_customer_is_in_any_series(story: Prometheus) -> None:
     series = str(story.ask("series", **{"match[]": '{job="nector-relay"}'}))
-    assert "relay_oldest_due_seconds" in series
+    assert "nector_relay_oldest_due_seconds" in series
     assert "98000" not in series
     assert "Riya" not in series
 

@@ -20,7 +20,11 @@ RULES = ROOT / "deploy/prometheus/alerts.yml"
 SCRAPE = ROOT / "deploy/prometheus/prometheus.yml"
 DASHBOARD = ROOT / "deploy/grafana/nector-relay.json"
 
-_OF_PROMETHEUS = {"up": set[str](), "relay:event_gap_seconds": set[str](), "ALERTS": {"alertname", "alertstate"}}
+_OF_PROMETHEUS = {
+    "up": set[str](),
+    "nector_nector_relay:event_gap_seconds": set[str](),
+    "ALERTS": {"alertname", "alertstate"},
+}
 _EVERYWHERE = {"job", "instance", "le"}
 _VALUES: Mapping[str, set[str]] = {
     "state": {state.value for state in State},
@@ -79,7 +83,7 @@ def find_faults(query: str) -> list[str]:
     """Return what a query asks for that no relay has: a metric, a label of it, a value of that."""
     known = describe_metrics()
     bare = re.sub(r'"[^"]*"', '""', query)
-    names = set(re.findall(r"\b(?:relay[_:]|process_)[a-z_]+|\bup\b|\bALERTS\b", bare))
+    names = set(re.findall(r"\b(?:(?:nector_)?relay[_:]|process_)[a-z_]+|\bup\b|\bALERTS\b", bare))
     faults = [name for name in names if name not in known]
     labels = _EVERYWHERE.union(*(known.get(name, set()) for name in names))
     for name, matchers in re.findall(r"([\w:]+)\{([^}]*)\}", query):

@@ -53,11 +53,12 @@ def test_a_panel_asks_for_what_the_relay_has(place: str, query: str) -> None:
     ("query", "fault"),
     [
         ("rate(relay_event_total[5m])", "relay_event_total"),
-        ('relay_holds{provider="gallabox"}', "relay_holds{provider}"),
-        ('relay_outbox_deliveries{state="lost"}', "lost"),
-        ("sum by (route) (relay_outbox_deliveries)", "route"),
-        ("relay_accept_seconds > 1", "relay_accept_seconds"),
+        ('nector_relay_holds{provider="gallabox"}', "nector_relay_holds{provider}"),
+        ('nector_relay_outbox_deliveries{state="lost"}', "lost"),
+        ("sum by (route) (nector_relay_outbox_deliveries)", "route"),
+        ("nector_relay_accept_seconds > 1", "nector_relay_accept_seconds"),
         ('up{job="relay"}', "relay"),
+        ("relay_holds", "relay_holds"),  # as it was called up to 0.1
     ],
 )
 def test_what_no_relay_has_is_found(query: str, fault: str) -> None:
@@ -66,9 +67,9 @@ def test_what_no_relay_has_is_found(query: str, fault: str) -> None:
 
 def test_every_metric_of_the_relay_is_on_the_dashboard_or_in_an_alert() -> None:
     asked = " ".join([*(query for _, query in list_queries()), *(rule["expr"] for rule in read_rules())])
-    ours = {name for name in describe_metrics() if name.startswith("relay_")}
+    ours = {name for name in describe_metrics() if name.startswith("nector_relay_")}
     unused = {name for name in ours if name not in asked}
-    assert {name for name in unused if not name.endswith(("_sum", "_count"))} == {"relay_nector_hmac_total"}
+    assert {name for name in unused if not name.endswith(("_sum", "_count"))} == {"nector_relay_hmac_total"}
 
 
 # -- form ------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_promtool_likes_our_names() -> None:
 def test_an_alert_says_what_to_do(name: str) -> None:
     alert = read_alerts()[name]
     assert alert["labels"]["severity"] in {"critical", "warning"}
-    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
     assert len(alert["annotations"]["description"]) > 80
 
 
@@ -143,16 +144,18 @@ def count(name: str, **labels: str) -> str:
 
 def fill(name: str, late: str, **labels: str) -> dict[str, str]:
     """Return a histogram of which each minute `late` more are beyond its middle bucket."""
-    bounds = {"relay_accept_seconds": ("5", "10"), "relay_event_to_accepted_seconds": ("300", "900")}[name]
+    bounds = {"nector_relay_accept_seconds": ("5", "10"), "nector_relay_event_to_accepted_seconds": ("300", "900")}[
+        name
+    ]
     below, above = (count(f"{name}_bucket", le=bound, **labels) for bound in bounds)
     return {below: "0+100x200", above: late, count(f"{name}_bucket", le="+Inf", **labels): late}
 
 
-LAST = "relay_last_event_timestamp_seconds"
+LAST = "nector_relay_last_event_timestamp_seconds"
 GALLABOX = {"provider": "gallabox"}
 STATES = {"route": "coins-earned", **GALLABOX}
-ACCEPTED = count("relay_deliveries_total", **STATES, state="accepted")
-DELIVERED = count("relay_receipts_total", **GALLABOX, status="delivered")
+ACCEPTED = count("nector_relay_deliveries_total", **STATES, state="accepted")
+DELIVERED = count("nector_relay_receipts_total", **GALLABOX, status="delivered")
 # An event every half an hour (its time is shown until the next one) for two days, then none for a week; and a shop
 # that sleeps for 8 hours of each day.
 BUSY = [f"{minute * 60}x29" for minute in range(0, 2 * DAY, 30)]
@@ -167,14 +170,14 @@ STORIES: Mapping[str, Story] = {
     "RelayDown": Story({UP: "1 1 0x20"}, 6, {UP: "1 1 0 0 1x20"}),
     "RelayRestarting": Story({STARTED: "1 1 2 3 4 4x20"}, 8, {STARTED: "1 1 2 3 3x20"}),
     "RelayRefusesEvents": Story(
-        {count("relay_events_total", topic="other", result="unavailable"): "0 0 1 1x20"},
+        {count("nector_relay_events_total", topic="other", result="unavailable"): "0 0 1 1x20"},
         5,
-        {count("relay_events_total", topic="other", result="refused"): "0 0 9 9x20"},
+        {count("nector_relay_events_total", topic="other", result="refused"): "0 0 9 9x20"},
     ),
     "RelayStoreFails": Story(
-        {count("relay_store_errors_total", work="sweep"): "0+12x20"},
+        {count("nector_relay_store_errors_total", work="sweep"): "0+12x20"},
         8,
-        {count("relay_store_errors_total", work="sweep"): "0 0 2 2x20"},
+        {count("nector_relay_store_errors_total", work="sweep"): "0 0 2 2x20"},
     ),
     "RelayHearsNothing": Story(
         {LAST + '{topic="coupon_create"}': SILENT},
@@ -184,61 +187,63 @@ STORIES: Mapping[str, Story] = {
         every=10,
     ),
     "RelayUnauthorised": Story(
-        {count("relay_events_total", topic="other", result="unauthorised"): "0+1x30"},
+        {count("nector_relay_events_total", topic="other", result="unauthorised"): "0+1x30"},
         10,
-        {count("relay_events_total", topic="other", result="unauthorised"): "0 0 1 2 2x30"},
+        {count("nector_relay_events_total", topic="other", result="unauthorised"): "0 0 1 2 2x30"},
     ),
     "RelayRefusesSource": Story(
-        {count("relay_requests_refused_total", kind="webhook", reason="path"): "0+1x30"},
+        {count("nector_relay_requests_refused_total", kind="webhook", reason="path"): "0+1x30"},
         12,
         {
-            count("relay_requests_refused_total", kind="webhook", reason="path"): "0 0 3 3x30",
-            count("relay_requests_refused_total", kind="webhook", reason="busy"): "0+9x30",
+            count("nector_relay_requests_refused_total", kind="webhook", reason="path"): "0 0 3 3x30",
+            count("nector_relay_requests_refused_total", kind="webhook", reason="busy"): "0+9x30",
         },
     ),
     "RelayConnectionsFull": Story(
-        {count("relay_connections_ended_total", reason="address"): "0 0 30 30x20"},
+        {count("nector_relay_connections_ended_total", reason="address"): "0 0 30 30x20"},
         8,
         {
-            count("relay_connections_ended_total", reason="full"): "0 0 9 9x20",
-            count("relay_connections_ended_total", reason="late"): "0+9x20",
+            count("nector_relay_connections_ended_total", reason="full"): "0 0 9 9x20",
+            count("nector_relay_connections_ended_total", reason="late"): "0+9x20",
         },
     ),
     "RelayLogDropped": Story(
-        {count("relay_log_lines_dropped_total"): "0 0 1 1x20"}, 8, {count("relay_log_lines_dropped_total"): "7x20"}
+        {count("nector_relay_log_lines_dropped_total"): "0 0 1 1x20"},
+        8,
+        {count("nector_relay_log_lines_dropped_total"): "7x20"},
     ),
     "RelayAnswersSlowly": Story(
-        fill("relay_accept_seconds", "0+120x200"), 20, fill("relay_accept_seconds", "0+100x200")
+        fill("nector_relay_accept_seconds", "0+120x200"), 20, fill("nector_relay_accept_seconds", "0+100x200")
     ),
     "RelayLate": Story(
-        {count("relay_oldest_due_seconds", **GALLABOX): "0+60x30"},
+        {count("nector_relay_oldest_due_seconds", **GALLABOX): "0+60x30"},
         8,
-        {count("relay_oldest_due_seconds", **GALLABOX): "0 60 120 180 240 299x30"},
+        {count("nector_relay_oldest_due_seconds", **GALLABOX): "0 60 120 180 240 299x30"},
     ),
     "RelayAcceptedLate": Story(
-        fill("relay_event_to_accepted_seconds", "0+120x200"),
+        fill("nector_relay_event_to_accepted_seconds", "0+120x200"),
         40,
-        fill("relay_event_to_accepted_seconds", "0+102x200"),
+        fill("nector_relay_event_to_accepted_seconds", "0+102x200"),
     ),
     "RelayHold": Story(
-        {count("relay_holds", scope="route:coins-earned"): "1x20"},
+        {count("nector_relay_holds", scope="route:coins-earned"): "1x20"},
         4,
-        {count("relay_holds", scope="route:coins-earned"): "1 stale _x20"},
+        {count("nector_relay_holds", scope="route:coins-earned"): "1 stale _x20"},
     ),
     "RelayUnknown": Story(
-        {count("relay_outbox_deliveries", **GALLABOX, state="unknown"): "1x90"},
+        {count("nector_relay_outbox_deliveries", **GALLABOX, state="unknown"): "1x90"},
         70,
-        {count("relay_outbox_deliveries", **GALLABOX, state="unknown"): "1x50 0 1x30"},
+        {count("nector_relay_outbox_deliveries", **GALLABOX, state="unknown"): "1x50 0 1x30"},
     ),
     "RelayDead": Story(
-        {count("relay_deliveries_total", **STATES, state="dead"): "0 0 9 9x30"},
+        {count("nector_relay_deliveries_total", **STATES, state="dead"): "0 0 9 9x30"},
         20,
-        {count("relay_deliveries_total", **STATES, state="dead"): "0 0 3 3x30"},
+        {count("nector_relay_deliveries_total", **STATES, state="dead"): "0 0 3 3x30"},
     ),
     "RelayExpired": Story(
-        {count("relay_deliveries_total", **STATES, state="expired"): "0 0 9 9x30"},
+        {count("nector_relay_deliveries_total", **STATES, state="expired"): "0 0 9 9x30"},
         20,
-        {count("relay_deliveries_total", **STATES, state="suppressed"): "0 0 9 9x30"},
+        {count("nector_relay_deliveries_total", **STATES, state="suppressed"): "0 0 9 9x30"},
     ),
     "RelayReceiptsStopped": Story(
         {ACCEPTED: f"0+1x{DAY}", DELIVERED: f"0+1x60 60x{DAY}"},
@@ -246,19 +251,19 @@ STORIES: Mapping[str, Story] = {
         {ACCEPTED: f"0+1x{DAY}", DELIVERED: f"0x{DAY}"},  # they were never set up
     ),
     "RelayReceiptsForged": Story(
-        {count("relay_receipts_total", **GALLABOX, status="forged"): "0+1x30"},
+        {count("nector_relay_receipts_total", **GALLABOX, status="forged"): "0+1x30"},
         10,
-        {count("relay_receipts_total", **GALLABOX, status="failed"): "0+1x30"},
+        {count("nector_relay_receipts_total", **GALLABOX, status="failed"): "0+1x30"},
     ),
     "RelayConfigRefused": Story(
-        {count("relay_config_last_reload_successful"): "1 0x20"},
+        {count("nector_relay_config_last_reload_successful"): "1 0x20"},
         5,
-        {count("relay_config_last_reload_successful"): "1 0 0 1x20"},
+        {count("nector_relay_config_last_reload_successful"): "1 0 0 1x20"},
     ),
     "RelayClockStepped": Story(
-        {count("relay_clock_steps_total"): "0 0 1 1x20"},
+        {count("nector_relay_clock_steps_total"): "0 0 1 1x20"},
         10,
-        {count("relay_clock_steps_total"): "1x20"},
+        {count("nector_relay_clock_steps_total"): "1x20"},
     ),
 }  # fmt: skip
 

@@ -72,9 +72,9 @@ async def list_rows(relay: Any, **wanted: str) -> list[dict[str, Any]]:
 
 
 async def read_ambiguous(relay: Any) -> dict[str, int]:
-    """Return relay_ambiguous_total by provider."""
+    """Return nector_relay_ambiguous_total by provider."""
     text = (await relay.ops("GET", "/metrics")).text
-    found = re.findall(r'^relay_ambiguous_total{provider="(.+?)"} (\S+)$', text, re.MULTILINE)
+    found = re.findall(r'^nector_relay_ambiguous_total{provider="(.+?)"} (\S+)$', text, re.MULTILINE)
     return {name: int(float(count)) for name, count in found if float(count)}
 
 

@@ -33,8 +33,8 @@ async def test_sixteen_open_sends_that_are_refused_for_the_account_make_one_line
         assert hold.deliveries == 16
         bench.metrics.set_holds({each.scope: each.deliveries for each in await bench.outbox.list_holds()})
         shown = bench.metrics.show().decode().splitlines()
-        assert [line for line in shown if line.startswith("relay_holds{")] == [
-            'relay_holds{scope="provider:gallabox"} 1.0'
+        assert [line for line in shown if line.startswith("nector_relay_holds{")] == [
+            'nector_relay_holds{scope="provider:gallabox"} 1.0'
         ]
         await bench.pass_time(299_000)
         assert len(bench.desk.asked) == 16, "nothing goes while it is held"

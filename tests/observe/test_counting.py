@@ -57,14 +57,14 @@ async def test_the_counts_are_those_of_the_timelines(relay: Any, sandbox: Any) -
         states = [each["value"] for each in timeline if each["kind"] == "state" and each["value"] != "sending"]
         expected.update(f"{row['provider']} {row['route']} {state}" for state in states)
     samples = await scrape(relay)
-    assert pick(samples, "relay_deliveries_total") == expected
+    assert pick(samples, "nector_relay_deliveries_total") == expected
     standing = Counter(f"{row['provider']} {row['state']}" for row in rows)
-    assert pick(samples, "relay_outbox_deliveries") == standing
-    assert pick(samples, "relay_ambiguous_total") == {"gallabox": 1}
-    assert pick(samples, "relay_events_total") == {"accepted walletreward_create": 4}
-    assert samples["relay_event_to_accepted_seconds_count"] == 2
-    assert samples['relay_send_seconds_count{provider="gallabox"}'] == 4
-    assert samples["relay_accept_seconds_count"] == 4
+    assert pick(samples, "nector_relay_outbox_deliveries") == standing
+    assert pick(samples, "nector_relay_ambiguous_total") == {"gallabox": 1}
+    assert pick(samples, "nector_relay_events_total") == {"accepted walletreward_create": 4}
+    assert samples["nector_relay_event_to_accepted_seconds_count"] == 2
+    assert samples['nector_relay_send_seconds_count{provider="gallabox"}'] == 4
+    assert samples["nector_relay_accept_seconds_count"] == 4
 
 
 async def test_a_thousand_strangers_make_no_new_series(relay: Any) -> None:
@@ -83,12 +83,12 @@ async def test_a_thousand_strangers_make_no_new_series(relay: Any) -> None:
             await relay.ops("PUT", f"/holds/route:r-{index}")
             await relay.ops("GET", f"/deliveries?route=r-{index}&provider=p-{index}")
     samples = await scrape(relay)
-    new = {key for key in set(samples) - before if not key.startswith("relay_nector_hmac")}
+    new = {key for key in set(samples) - before if not key.startswith("nector_relay_hmac")}
     assert new <= {
-        'relay_events_total{result="refused",topic="other"}',
-        'relay_outbox_deliveries{provider="gallabox",state="accepted"}',
+        'nector_relay_events_total{result="refused",topic="other"}',
+        'nector_relay_outbox_deliveries{provider="gallabox",state="accepted"}',
     }
-    assert samples['relay_events_total{result="unrouted",topic="other"}'] == 1_001
+    assert samples['nector_relay_events_total{result="unrouted",topic="other"}'] == 1_001
     assert not re.search(r"98000|Riya|topic_|t-\d|r-\d|p-\d", " ".join(samples))
 
 
@@ -103,9 +103,9 @@ async def test_a_topic_per_event_would_be_caught(relay: Any, monkeypatch: pytest
 
 async def test_each_provider_has_its_oldest_from_the_first_scrape_on(relay: Any) -> None:
     samples = await scrape(relay)
-    assert {key: value for key, value in samples.items() if key.startswith("relay_oldest_due_seconds")} == {
-        'relay_oldest_due_seconds{provider="gallabox"}': 0,
-        'relay_oldest_due_seconds{provider="bitespeed"}': 0,
+    assert {key: value for key, value in samples.items() if key.startswith("nector_relay_oldest_due_seconds")} == {
+        'nector_relay_oldest_due_seconds{provider="gallabox"}': 0,
+        'nector_relay_oldest_due_seconds{provider="bitespeed"}': 0,
     }
 
 
@@ -114,17 +114,17 @@ async def test_what_waits_shows_unless_it_is_held_and_also_after_a_restart(open_
         relay.relay.stop_claiming()
         await relay.post(COINS)
         await asyncio.sleep(0.02)
-        assert list(pick(await scrape(relay), "relay_oldest_due_seconds")) == ["gallabox"]
+        assert list(pick(await scrape(relay), "nector_relay_oldest_due_seconds")) == ["gallabox"]
         await relay.ops("PUT", "/holds/route:coins-earned")
         samples = await scrape(relay)
-        assert pick(samples, "relay_oldest_due_seconds") == {}
-        assert pick(samples, "relay_holds") == {"route:coins-earned": 1}
-        assert pick(samples, "relay_hold_deliveries") == {"route:coins-earned": 1}
+        assert pick(samples, "nector_relay_oldest_due_seconds") == {}
+        assert pick(samples, "nector_relay_holds") == {"route:coins-earned": 1}
+        assert pick(samples, "nector_relay_hold_deliveries") == {"route:coins-earned": 1}
     async with open_relay() as relay:
         relay.relay.stop_claiming()
-        assert pick(await scrape(relay), "relay_oldest_due_seconds") == {}
+        assert pick(await scrape(relay), "nector_relay_oldest_due_seconds") == {}
         await relay.ops("DELETE", "/holds/route:coins-earned")
-        assert pick(await scrape(relay), "relay_oldest_due_seconds")["gallabox"] >= 0.02
+        assert pick(await scrape(relay), "nector_relay_oldest_due_seconds")["gallabox"] >= 0.02
 
 
 async def test_the_stateless_mode_counts_what_it_sends_and_has_no_queue(
@@ -135,13 +135,13 @@ async def test_the_stateless_mode_counts_what_it_sends_and_has_no_queue(
         await sandbox.set_fault("gallabox", fault="reset_after")
         await relay.post(number(2))
         samples = await scrape(relay)
-    assert pick(samples, "relay_deliveries_total") == {
+    assert pick(samples, "nector_relay_deliveries_total") == {
         "gallabox coins-earned accepted": 1,
         "gallabox coins-earned unknown": 1,
     }
-    assert pick(samples, "relay_ambiguous_total") == {"gallabox": 1}
-    assert samples["relay_event_to_accepted_seconds_count"] == 1
-    assert samples['relay_send_seconds_count{provider="gallabox"}'] == 2
+    assert pick(samples, "nector_relay_ambiguous_total") == {"gallabox": 1}
+    assert samples["nector_relay_event_to_accepted_seconds_count"] == 1
+    assert samples['nector_relay_send_seconds_count{provider="gallabox"}'] == 2
     assert not [key for key in samples if key.startswith(("relay_oldest_due", "relay_outbox", "relay_hold"))]
 
 
@@ -151,8 +151,8 @@ async def test_a_restart_forgets_neither_counts_nor_when_a_topic_came(open_relay
         before = await scrape(relay)
     async with open_relay() as relay:
         after = await scrape(relay)
-        assert pick(after, "relay_deliveries_total") == pick(before, "relay_deliveries_total") != {}
-        name = "relay_last_event_timestamp_seconds"
+        assert pick(after, "nector_relay_deliveries_total") == pick(before, "nector_relay_deliveries_total") != {}
+        name = "nector_relay_last_event_timestamp_seconds"
         assert pick(after, name) == pick(before, name) != {}
 
 
@@ -175,9 +175,9 @@ async def test_a_store_that_cannot_answer_costs_no_scrape(
     break_store(monkeypatch, relay.outbox, broken, method)
     await relay.post({"x": 1}, topic="strange")
     after = await scrape(relay)
-    assert after['relay_store_errors_total{work="scrape"}'] == 1
-    assert after['relay_events_total{result="unrouted",topic="other"}'] == 1
-    for name in ("relay_outbox_deliveries", "relay_deliveries_total", "relay_oldest_due_seconds"):
+    assert after['nector_relay_store_errors_total{work="scrape"}'] == 1
+    assert after['nector_relay_events_total{result="unrouted",topic="other"}'] == 1
+    for name in ("nector_relay_outbox_deliveries", "nector_relay_deliveries_total", "nector_relay_oldest_due_seconds"):
         assert pick(after, name) == pick(before, name)
 
 
@@ -188,9 +188,9 @@ async def test_many_scrapes_at_once_see_the_same(relay: Any) -> None:
         await relay.post(number(index))
     found = await asyncio.gather(*(scrape(relay) for _ in range(20)))
     for samples in found:
-        assert pick(samples, "relay_outbox_deliveries") == {"gallabox pending": 5}
-        assert pick(samples, "relay_hold_deliveries") == {"route:coins-earned": 5}
-        assert len([key for key in samples if key.startswith("relay_oldest_due_seconds")]) == 2
+        assert pick(samples, "nector_relay_outbox_deliveries") == {"gallabox pending": 5}
+        assert pick(samples, "nector_relay_hold_deliveries") == {"route:coins-earned": 5}
+        assert len([key for key in samples if key.startswith("nector_relay_oldest_due_seconds")]) == 2
 
 
 async def test_a_store_that_cannot_commit_is_counted_by_what_it_was_wanted_for(
@@ -200,9 +200,9 @@ async def test_a_store_that_cannot_commit_is_counted_by_what_it_was_wanted_for(
     assert (await relay.post(COINS)).status_code == 503
     relay.relay.dispatcher.wake_all()
     async with asyncio.timeout(10):
-        while set(pick(await scrape(relay), "relay_store_errors_total")) != {"accept", "claim"}:
+        while set(pick(await scrape(relay), "nector_relay_store_errors_total")) != {"accept", "claim"}:
             await asyncio.sleep(0.02)
-    assert pick(await scrape(relay), "relay_events_total") == {"unavailable other": 1}
+    assert pick(await scrape(relay), "nector_relay_events_total") == {"unavailable other": 1}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_whatever_is_refused_is_counted(relay: Any, headers: dict[str, str
     signed = {"content-type": "application/json", **_sign(), **headers}
     answer = await relay.client.post("/webhooks/nector", content=body, headers=signed)
     assert answer.status_code in {400, 413, 415, 422}
-    assert pick(await scrape(relay), "relay_events_total") == {"refused other": 1}
+    assert pick(await scrape(relay), "nector_relay_events_total") == {"refused other": 1}
 
 
 def _sign() -> dict[str, str]:

@@ -54,9 +54,9 @@ def replace_text(path: Path, old: str, new: str) -> None:
 
 
 async def read_counts(relay: Any) -> dict[str, float]:
-    """Return relay_config_reloads_total by result."""
+    """Return nector_relay_config_reloads_total by result."""
     text = (await relay.ops("GET", "/metrics")).text
-    lines = [line for line in text.splitlines() if line.startswith("relay_config_reloads_total{")]
+    lines = [line for line in text.splitlines() if line.startswith("nector_relay_config_reloads_total{")]
     return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in lines}
 
 
@@ -80,7 +80,7 @@ async def test_a_changed_file_is_in_force_without_being_told(relay: Any, config:
     assert (await relay.post(payload, "review_create")).json()["status"] == "unrouted"
     assert (await relay.post(payload, "lead_create")).json()["deliveries"][0]["route"] == "review-thanks"
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert f'relay_config_info{{hash="{relay.rules.read_hash()}"}} 1.0' in metrics
+    assert f'nector_relay_config_info{{hash="{relay.rules.read_hash()}"}} 1.0' in metrics
     assert f'hash="{before}"' not in metrics
 
 
@@ -222,8 +222,8 @@ async def test_each_delivery_names_the_version_it_was_rendered_with(relay: Any, 
         in_force = (await relay.client.get("/readyz")).json()["config"]
         assert (await relay.delivery(delivery["id"]))["config_hash"] == in_force
         metrics = (await relay.ops("GET", "/metrics")).text
-        told = [line for line in metrics.splitlines() if line.startswith("relay_config_info{")]
-        assert told == [f'relay_config_info{{hash="{in_force}"}} 1.0']
+        told = [line for line in metrics.splitlines() if line.startswith("nector_relay_config_info{")]
+        assert told == [f'nector_relay_config_info{{hash="{in_force}"}} 1.0']
         hashes.append(in_force)
         if fault is not None:
             config.write_text(good)

@@ -131,7 +131,7 @@ async def test_there_is_no_list_of_deliveries_but_there_are_metrics(stateless: A
     await stateless.post(COINS)
     assert (await stateless.ops("GET", "/deliveries")).status_code == 404
     assert (
-        'relay_attempts_total{outcome="accepted",provider="gallabox",reason=""} 1.0'
+        'nector_relay_attempts_total{outcome="accepted",provider="gallabox",reason=""} 1.0'
         in (await stateless.ops("GET", "/metrics")).text
     )
     assert (await stateless.client.get("/readyz")).status_code == 200

@@ -74,8 +74,8 @@ async def test_ten_thousand_wrong_secrets_leave_the_honest_events_of_their_addre
     assert refused == {401, 429}
     assert honest == [202] * 200
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert 'relay_requests_refused_total{kind="webhook",reason="other"} 10000.0' in metrics
-    assert 'relay_events_total{result="unauthorised",topic="other"} 10000.0' in metrics
+    assert 'nector_relay_requests_refused_total{kind="webhook",reason="other"} 10000.0' in metrics
+    assert 'nector_relay_events_total{result="unauthorised",topic="other"} 10000.0' in metrics
 
 
 async def test_control_a_limit_that_looks_at_the_address_first_shuts_the_honest_out(
@@ -245,7 +245,7 @@ async def test_a_mistake_is_told_once_a_minute_with_its_cure_and_without_what_wa
     said = json.dumps(read_refusals(printed))
     assert [secret for secret in (SECRET, TOKEN, ANOTHER, "guess") if secret in said] == []
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert f'relay_requests_refused_total{{kind="{kind}",reason="{reason}"}} 7.0' in metrics
+    assert f'nector_relay_requests_refused_total{{kind="{kind}",reason="{reason}"}} 7.0' in metrics
 
 
 async def test_receipts_without_a_secret_in_the_yaml_say_so(
@@ -264,7 +264,7 @@ async def test_receipts_without_a_secret_in_the_yaml_say_so(
 async def test_every_mistake_is_a_series_before_it_happens(relay: Any) -> None:
     metrics = (await relay.ops("GET", "/metrics")).text
     for kind, reason in (*CURES, ("webhook", "too_long"), ("receipt", "busy"), ("ops", "too_long")):
-        assert f'relay_requests_refused_total{{kind="{kind}",reason="{reason}"}} 0.0' in metrics
+        assert f'nector_relay_requests_refused_total{{kind="{kind}",reason="{reason}"}} 0.0' in metrics
 
 
 def test_lines_of_one_kind_do_not_hide_another() -> None:

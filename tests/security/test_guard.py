@@ -71,7 +71,7 @@ async def test_a_path_that_is_none_is_404_and_nobodys_failure(relay: Any, path: 
     one = Stranger("POST", path, given, fill(MEGABYTE))
     assert (await one.ask(find_app(relay)), one.asked) == (404, 0)
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert 'relay_requests_refused_total{kind="ops",reason="missing"} 0.0' in metrics
+    assert 'nector_relay_requests_refused_total{kind="ops",reason="missing"} 0.0' in metrics
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_a_body_is_read_up_to_its_cap_and_not_on(
     assert whole.asked == longest
     kind = "ops" if headers is BEARER else "webhook" if path.endswith("nector") else "receipt"
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert f'relay_requests_refused_total{{kind="{kind}",reason="too_long"}} 2.0' in metrics
+    assert f'nector_relay_requests_refused_total{{kind="{kind}",reason="too_long"}} 2.0' in metrics
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/deliveries"])
@@ -196,8 +196,8 @@ async def test_bodies_that_are_being_read_share_a_budget_which_strangers_cannot_
     assert await fill_budget(relay) == [202, 503, 202]
     metrics = (await relay.ops("GET", "/metrics")).text
     for kind in ("webhook", "receipt"):
-        assert f'relay_requests_refused_total{{kind="{kind}",reason="busy"}} 1.0' in metrics
-    assert 'relay_events_total{result="unavailable",topic="other"} 1.0' in metrics
+        assert f'nector_relay_requests_refused_total{{kind="{kind}",reason="busy"}} 1.0' in metrics
+    assert 'nector_relay_events_total{result="unavailable",topic="other"} 1.0' in metrics
 
 
 async def test_control_a_budget_that_is_not_given_back_is_noticed(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def expect_a_living_relay(relay: Living, vendor: str) -> None:
     assert set(post_all(relay)) == {202}
     wait_until(lambda: count_messages(vendor) == before + EVENTS)
     assert (relay.ask("/healthz").status_code, relay.ask("/readyz").status_code) == (200, 200)
-    assert read_metric(relay, "relay_log_lines_dropped_total") >= 0
+    assert read_metric(relay, "nector_relay_log_lines_dropped_total") >= 0
 
 
 def test_a_reader_that_is_gone_stops_nothing(folder: Path, vendor: str, pipe: Pipe, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_reader_that_is_gone_stops_nothing(folder: Path, vendor: str, pipe: Pi
         pipe.writing.close()
         pipe.reading.close()
         expect_a_living_relay(relay, vendor)
-        assert read_metric(relay, "relay_log_lines_dropped_total") >= EVENTS
+        assert read_metric(relay, "nector_relay_log_lines_dropped_total") >= EVENTS
         assert relay.stop() == 0
     assert (tmp_path / "err").read_text() == "", "no traceback, and no `Exception ignored` at the exit"
 
@@ -112,7 +112,7 @@ def test_a_fifo_whose_reader_comes_and_goes(folder: Path, vendor: str, tmp_path:
         out.close()
         os.close(first)
         expect_a_living_relay(relay, vendor)
-        lost = read_metric(relay, "relay_log_lines_dropped_total")
+        lost = read_metric(relay, "nector_relay_log_lines_dropped_total")
         assert lost >= EVENTS
         with fifo.open("rb") as second:
             assert relay.post(EVENTS) == 202

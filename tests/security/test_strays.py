@@ -31,7 +31,7 @@ def read_lines(printed: io.StringIO, event: str = "request.refused") -> list[dic
 
 
 async def count(relay: Any, kind: str, reason: str) -> float:
-    name = f'relay_requests_refused_total{{kind="{kind}",reason="{reason}"}} '
+    name = f'nector_relay_requests_refused_total{{kind="{kind}",reason="{reason}"}} '
     (line,) = [line for line in (await relay.ops("GET", "/metrics")).text.splitlines() if line.startswith(name)]
     return float(line.removeprefix(name))
 
@@ -105,7 +105,7 @@ async def test_events_that_are_refused_are_told_once_a_minute_for_each_status(pr
     told = read_lines(printed, "event.refused")
     assert [(line["http_status"], line["untold"]) for line in told] == [(400, 0), (422, 0)]
     metrics = (await relay.ops("GET", "/metrics")).text
-    assert 'relay_events_total{result="refused",topic="other"} 5.0' in metrics
+    assert 'nector_relay_events_total{result="refused",topic="other"} 5.0' in metrics
 
 
 @pytest.mark.parametrize(

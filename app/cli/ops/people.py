@@ -146,7 +146,7 @@ def suppressions(
             "number."
         ),
     ],
-    given: Annotated[list[str] | None, typer.Argument(metavar="[NUMBER…|FILE]")] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="NUMBER|FILE", help="Whom, or a file of them.")] = None,
     reason: Annotated[str, typer.Option(help="With add and import: why, in a word.")] = "by_hand",
     as_json: AsJson = False,
 ) -> int:

@@ -18,7 +18,7 @@ RetryState = Literal["dead", "unknown", "expired"]
 
 
 def retry(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Deliveries to send again.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Deliveries to send again.")] = None,
     state: Annotated[RetryState | None, typer.Option(help="All that are in this state.")] = None,
     route: Annotated[str | None, typer.Option(help="With --state: only this route's.")] = None,
 ) -> int:
