@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.errors import PROBLEMS, problem
@@ -16,14 +16,17 @@ from app.delivery.replay import explain_no_retry
 from app.mapping.rules import Config
 from app.model.delivery import Reason, State
 from app.outbox.holds import list_holds, put_hold, release_hold
-from app.outbox.read import count_reasons, list_deliveries, read_delivery
+from app.outbox.read import count_reasons, list_deliveries, read_delivery, show_instant
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
 from app.relay.reload import Rules
-from app.values.instant import format_instant
+from app.relay.status import show_hold
+from app.values.duration import parse_duration
+from app.values.text import clean_text
 
 _PAGE = 500
+_LONGEST_HOLD_MS = 90 * 86_400_000
 
 
 class ReasonQuery(BaseModel, extra="forbid"):
@@ -53,9 +56,11 @@ class RetryOrder(BaseModel, extra="forbid"):
 
 
 class HoldOrder(BaseModel, extra="forbid"):
-    """The order may say why the scope is stopped, for the people who find it so."""
+    """The order may say why the scope is stopped, by whom and for how long (`2h`; else until somebody ends it)."""
 
-    reason: str = Field(default=Reason.BY_HAND.value, max_length=200)
+    reason: Annotated[str, AfterValidator(clean_text), Field(max_length=200)] = Reason.BY_HAND.value
+    by: Annotated[str, AfterValidator(clean_text), Field(max_length=100)] = ""
+    lasts: Annotated[str, Field(alias="for", max_length=20)] = ""
 
 
 def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -> APIRouter:
@@ -160,11 +165,17 @@ def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]
 
     @router.put("/holds/{scope:path}", summary="Stop a provider, a route or a template")
     async def set_hold(scope: str, order: HoldOrder | None = None) -> Response:
+        order = order or HoldOrder()
         if (fault := _find_fault(scope, context.snapshot.config)) is not None:
             return problem(422, fault)
-        reason = (order or HoldOrder()).reason
-        await outbox.write(partial(put_hold, scope=scope, reason=reason, by_hand=True))
-        log.warning("hold.set", scope=scope, reason=reason, by="ops")
+        try:
+            ends_at = context.clock() + _read_length(order.lasts) if order.lasts else None
+        except ValueError as error:
+            return problem(422, f"for: {error}")
+        author, reason = order.by or None, order.reason or Reason.BY_HAND.value
+        hold = partial(put_hold, scope=scope, reason=reason, by_hand=True, author=author, ends_at=ends_at)
+        await outbox.write(hold)
+        log.warning("hold.set", scope=scope, reason=reason, by=author or "ops", until=show_instant(ends_at))
         held = [hold for hold in await outbox.read(list_holds) if hold.scope == scope]
         return JSONResponse(_show_hold(held[0]) if held else {"scope": scope})
 
@@ -175,6 +186,14 @@ def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]
         log.warning("hold.released", scope=scope, by="ops")
         wake_all()
         return Response(status_code=204)
+
+
+def _read_length(text: str) -> int:
+    """Return how long a hold is to stand; raises ValueError with the cure."""
+    length_ms = parse_duration(text)
+    if not 0 < length_ms <= _LONGEST_HOLD_MS:
+        raise ValueError("must be more than nothing and at most 90d; leave it out to end the hold by hand")
+    return length_ms
 
 
 def _find_fault(scope: str, config: Config) -> str | None:
@@ -192,10 +211,4 @@ def _find_fault(scope: str, config: Config) -> str | None:
 
 
 def _show_hold(hold: Hold) -> dict[str, Any]:
-    return {
-        "scope": hold.scope,
-        "reason": hold.reason,
-        "since": format_instant(hold.since),
-        "deliveries": hold.deliveries,
-        "probe_at": None if hold.probe_at is None else format_instant(hold.probe_at),
-    }
+    return show_hold(hold).model_dump(exclude={"by_hand"})

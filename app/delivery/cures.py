@@ -49,6 +49,7 @@ CURES: dict[str, str] = {
     "restored": _LOOK,
     "erased": "nothing: what was kept of this person was erased",
     "by_hand": "`nector-relay release SCOPE`",
+    "replayed": _NOTHING,
 }
 
 

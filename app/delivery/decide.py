@@ -20,6 +20,7 @@ CAPPED_WAIT_MS = 86_400_000
 PROVIDER_PROBE_MS = 300_000
 NARROW_PROBE_MS = 900_000  # a template's or a route's hold: mended by a person's work, not by a payment
 REINSTATED = "reinstated"  # why a hold is released: WhatsApp says that what it stood for may be sent again
+END_REACHED = "end_reached"  # or: it was set for so long
 MOST_DOUBLINGS = 20  # keeps the arithmetic small whatever the attempt number
 
 

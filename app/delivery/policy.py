@@ -113,7 +113,7 @@ def judge_retry(asked: Retry, now: int, *, careful: bool) -> str | None:
 # -- holds ------------------------------------------------------------------------------------------
 
 StandingHolds = Mapping[str, int | None]
-"""Every scope on hold, and when it may be probed; None: never, a person has set it."""
+"""Every scope on hold, and when it may be probed or ends by itself; None: never, a person has set it."""
 
 
 @dataclass(frozen=True, slots=True)

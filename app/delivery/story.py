@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import accumulate
 from typing import Any
 
-from app.delivery.decide import REINSTATED
+from app.delivery.decide import END_REACHED, REINSTATED
 from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
@@ -256,7 +256,7 @@ def _tell_report(delivery: Told, row: Told, at: int) -> Step:
 
 # -- holds ------------------------------------------------------------------------------------------
 
-_RELEASES = {REINSTATED: "WhatsApp says that it may be sent again"}
+_RELEASES = {REINSTATED: "WhatsApp says that it may be sent again", END_REACHED: "it was set until then"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +268,8 @@ class MetHold:
     set_at: int
     released_at: int | None
     by_hand: bool
+    by: str | None = None
+    until: str | None = None
 
     def stood_between(self, since: int, until: int) -> bool:
         """Tell whether it stood at some instant after `since` and before `until`."""
@@ -286,9 +288,10 @@ def list_met_holds(changes: Sequence[Told]) -> list[MetHold]:
         stood = holds.pop(scope, None)
         if change["change"] == "set":
             since = at if stood is None else stood.set_at
-            holds[scope] = MetHold(scope, change["reason"], since, None, change["by_hand"])
+            who = (change["by_hand"], change.get("by"), change.get("until"))
+            holds[scope] = MetHold(scope, change["reason"], since, None, *who)
         elif stood is not None:
-            ended.append(MetHold(scope, stood.reason, stood.set_at, at, stood.by_hand))
+            ended.append(replace(stood, released_at=at))
     return sorted([*ended, *holds.values()], key=lambda hold: hold.set_at)
 
 
@@ -315,9 +318,11 @@ def tell_changes(changes: Sequence[Told], created_at: int) -> Iterator[PlacedSte
 
 
 def _name_setter(change: Told) -> str:
-    """Return ` by hand: why`; a person who gave no reason has given the hand as one."""
-    by_hand = " by hand" if change["by_hand"] else ""
-    return by_hand if change["reason"] == Reason.BY_HAND else f"{by_hand}: {change['reason']}"
+    """Return ` by hand (asha), until …: why`; a person who gave no reason has given the hand as one."""
+    setter = " by hand" if change["by_hand"] else ""
+    setter += f" ({change['by']})" if change.get("by") else ""
+    setter += f", until {change['until']}" if change.get("until") else ""
+    return setter if change["reason"] == Reason.BY_HAND else f"{setter}: {change['reason']}"
 
 
 # -- of the ops API's words -------------------------------------------------------------------------

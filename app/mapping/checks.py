@@ -8,7 +8,7 @@ from typing import Any
 from app.mapping.expression import Expression
 from app.mapping.fields import Constant, Source
 from app.mapping.findings import Findings
-from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_name_fault
+from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_name_fault, find_text_comparison
 from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
@@ -40,6 +40,7 @@ def check_routes(
         _check_topic(route, findings)
         _check_reachable(route, findings)
         _check_constants(route, findings)
+        _check_comparisons(route, known | _ANYWHERE, findings)
         _check_properties(route, known, shown, findings, is_recorded=bool((recorded or {}).get(route.topic)))
         check_template(route, templates, findings, listed)
         key = (_text(route.when), *_describe_duty(route))
@@ -126,6 +127,14 @@ def _check_constants(route: Route, findings: Findings) -> None:
         findings.warn(("routes", route.name, "dedup_by"), message, hint)
 
 
+def _check_comparisons(route: Route, known: Collection[str], findings: Findings) -> None:
+    """Report a property that is compared with a number: what a source documents as a text fails or is never equal."""
+    for path, expression in _list_sources(route, findings):
+        if isinstance(expression, Expression) and (name := find_text_comparison(expression.source, known)) is not None:
+            message = f"`{name}` may come from {SOURCE.title} as a text, and here it is compared with a number"
+            findings.warn(path, message, f"write {name} | float")
+
+
 def _check_properties(
     route: Route, known: Collection[str], shown: Collection[str], findings: Findings, *, is_recorded: bool
 ) -> None:
@@ -141,6 +150,8 @@ def _check_properties(
                 continue
             unknown = f'"{name}" is not a property known from {SOURCE.title}'
             similar = find_similar(name, known, cutoff=0.85)
+            if similar is None and name not in _ANYWHERE:  # of the topic little may be known
+                similar = find_similar(name, _ANYWHERE, cutoff=0.85)
             hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
             if is_recorded:
                 findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
@@ -185,7 +196,9 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
         message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
         if is_listed:
             message = f'provider "{route.provider}" has no template "{route.template}"'
-        report((*path, "template"), message, ask_similar(route.template, known))
+        others = [provider for provider, template_id in templates if template_id == route.template]
+        hint = f'it is one of provider "{others[0]}"' if others else ask_similar(route.template, known)
+        report((*path, "template"), message, hint)
         return
     language = None if isinstance(route.language, Expression) else route.language
     version = find_language(template, language) or template

@@ -272,14 +272,10 @@ _SYNTAX = (
 
 def describe_syntax(error: MarkedYAMLError, last: events.Event | None, text: str) -> Problem:
     """Return the fault that ended the reading of `text`; `last`: the event before it."""
-    if isinstance(last, events.ScalarEvent) and last.style in ('"', "'"):
-        if last.start_mark.line < last.end_mark.line:
-            hint = f"it ends on line {last.end_mark.line + 1}, and what follows there makes no sense"
-            return Problem("error", *_mark(last), "this quote is not closed on its line", hint)
-        behind = error.problem_mark
-        if "block" in (error.context or "") and behind is not None and behind.line == last.end_mark.line:
-            hint = "put the whole value in quotes of the other kind: '\"Gold\" == user_tier'"
-            return Problem("error", *_mark(last), "something follows the closing quote", hint)
+    is_quoted = isinstance(last, events.ScalarEvent) and last.style in ('"', "'")
+    if last is not None and is_quoted and last.start_mark.line < last.end_mark.line:
+        hint = f"it ends on line {last.end_mark.line + 1}, and what follows there makes no sense"
+        return Problem("error", *_mark(last), "this quote is not closed on its line", hint)
     said = error.problem or ""
     mark = error.problem_mark or error.context_mark
     if found := _explain_split(error, text):
@@ -298,7 +294,10 @@ def describe_syntax(error: MarkedYAMLError, last: events.Event | None, text: str
 # What stands before the place at which YAML no longer understands an expression without quotes.
 _SPLIT_BY_COMMA = re.compile(r"\[(?:.*, *)?(?P<item>[^,\[\]\"']*\([^()]*[\"']),")
 _SPLIT_BY_COLON = re.compile(r"(?P<item>[^\s:\"'-][^:]*~ *[\"'][^\"']*):\s")
-_LONGEST_LINE = 1_000  # of a line that is looked into: both patterns take the square of its length
+_SPLIT_BY_QUOTE = re.compile(
+    r"""[\s-]*(?:[\w-]+:\s+)?(?P<item>(?P<quote>["'])[^"']*(?P=quote)\s*[^\s#,:\]}"'].*?)\s*$"""
+)
+_LONGEST_LINE = 1_000  # of a line that is looked into: two patterns take the square of its length
 
 
 def _explain_split(error: MarkedYAMLError, text: str) -> Problem | None:
@@ -306,7 +305,11 @@ def _explain_split(error: MarkedYAMLError, text: str) -> Problem | None:
     lines = text.split("\n")
     for number in {mark.line for mark in (error.context_mark, error.problem_mark) if mark and mark.line < len(lines)}:
         line = lines[number][:_LONGEST_LINE]
-        if found := _SPLIT_BY_COMMA.search(line):
+        if found := _SPLIT_BY_QUOTE.match(line):
+            other = "'" if found["item"][0] == '"' else '"'
+            message = "something follows the closing quote"
+            hint = f"put the whole value in quotes of the other kind: {other}{found['item']}{other}"
+        elif found := _SPLIT_BY_COMMA.search(line):
             message, hint = "a comma inside [ ] ends the item", "put the expression in quotes, or write one `- ` a line"
         elif found := _SPLIT_BY_COLON.search(line):
             message, hint = '": " inside a value begins a mapping', _QUOTE

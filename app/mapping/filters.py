@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import operator
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -40,10 +41,25 @@ from app.values.text import (
 Filter = Callable[..., Any]
 _LONGEST_TEXT = 65_536  # as long as a whole event may be
 _LENGTHS = ("short", "medium", "long", "full")
-_MISTAKEN = {  # https://babel.pocoo.org/en/latest/dates.html#date-fields
-    "Y": "`Y` is the year of the week; write `y`",
-    "D": "`D` is the day of the year; write `d`",
-}
+# What means something else in other tools (moment.js, PHP, .NET, Excel), looked for in this order, outside of quotes.
+# https://babel.pocoo.org/en/latest/dates.html#date-fields
+_MISTAKEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), cure)
+    for pattern, cure in (
+        ("[dD]o", "`o` means nothing here, and no day is written 1st; write `d`"),
+        ("D", "`D` is the day of the year; write `d`"),
+        ("Y", "`Y` is the year of the week; write `y`"),
+        ("ddd", "the name of the day is `EEE` or `EEEE`"),
+        ("[jS]", "a date is not written as in PHP; write for example d MMM y"),
+        ("A|tt", "AM or PM is `a`: h:mm a"),
+        ("[dy][-/. ]*m|m[-/.]+[dy]", "`m` is the minute; the month is `M`: dd/MM/y"),
+        ("[hHkK][^A-Za-z]*M(?!.*[mdE])|[hHkK]+:M", "`M` is the month; the minute is `m`: HH:mm"),
+        ("^[^hHkK]*m[^hHkK]*$", "`m` is the minute; the month is `M`: dd/MM/y"),
+        ("^[^aA]*[hK][^aA]*$", "`h` alone is morning or evening; write `H`, or add `a`: h:mm a"),
+        ("T", "a letter that is to be shown stands in single quotes: y-MM-dd'T'HH:mm"),
+    )
+)
+_QUOTED = re.compile("'[^']*'")
 _SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 
@@ -311,18 +327,19 @@ def find_pattern_fault(pattern: Any) -> str | None:
         return None
     if not isinstance(pattern, str) or "%" in pattern:
         return 'a date is written with a pattern such as "d MMM y", or "short", "medium", "long", "full"'
-    fields = [part[0] for kind, part in tokenize_pattern(pattern) if kind == "field"]
-    for field in fields:
-        if field in _MISTAKEN:
-            return _MISTAKEN[field]
-    letters = {field[0] for field in fields}
-    has_hour = not letters.isdisjoint("hHkK")
-    if "m" in letters and not has_hour:
-        return "`m` is the minute; the month is `M`: dd/MM/y"
-    if has_hour and "M" in letters and letters.isdisjoint("mdE"):
-        return "`M` is the month; the minute is `m`: HH:mm"
+    bare = _QUOTED.sub("", pattern)
+    for mistaken, cure in _MISTAKEN:
+        if mistaken.search(bare):
+            return cure
+    parts = tokenize_pattern(bare)
+    texts = "".join(str(part) for kind, part in parts if kind == "chars")
+    stray = {sign for sign in texts if sign.isascii() and sign.isalpha()}
     try:
         parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
     except (ValueError, KeyError, AttributeError):
-        return 'the date pattern holds an unknown letter; write for example "d MMM y"'
-    return None if fields else 'the date pattern holds no field; write for example "d MMM y"'
+        stray.add("")
+    if stray:
+        named = f"`{max(stray)}`, which is no field" if max(stray) else "an unknown letter"
+        return f"the date pattern holds {named}; write for example \"d MMM y\", and words in single quotes: d 'of' MMM"
+    has_field = any(kind == "field" for kind, _ in parts)
+    return None if has_field else 'the date pattern holds no field; write for example "d MMM y"'

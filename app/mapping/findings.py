@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from app.mapping.document import Document
 from app.mapping.fields import ReadAs
 from app.mapping.problems import Path, Problem, ask_similar, find_similar, list_leaves
+from app.model.delivery import INTAKE_REASONS
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -189,6 +190,7 @@ def _describe_fault(
         choices = re.findall(r"'([^']*)'", str(context["expected"]))
         if not choices:
             return f"{key} must be {context['expected']}", "", "value"
+        choices = [*INTAKE_REASONS] if place[-1] == "dead" else choices
         written = _step_into(data, place)
         hint = ask_similar(written if isinstance(written, str) else "", choices)
         return f"{key} has an unknown value {where}", hint, "value"
@@ -209,7 +211,8 @@ def _describe_missing(place: Path, data: Any, model: type[BaseModel], where: str
     unknown = [key for key in owner if key not in known] if isinstance(owner, Mapping) else []
     if unknown and (len(known) == 1 or any(_find_meant(key, known) == place[-1] for key in unknown)):
         return None
-    hint = "the properties stand below `event:`" if place[-1] == "event" and len(place) > 1 else ""
+    hint = "write `version: 1`" if place == ("version",) else ""
+    hint = "the properties stand below `event:`" if place[-1] == "event" and len(place) > 1 else hint
     return f'"{place[-1]}" is missing {where}', hint, "key"
 
 

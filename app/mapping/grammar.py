@@ -30,7 +30,7 @@ from app.mapping.expression import (
     run_code,
 )
 from app.mapping.filters import Filter, find_pattern_fault, make_filters, make_tests, to_text
-from app.mapping.mistakes import explain_syntax, find_hyphen
+from app.mapping.mistakes import explain_syntax, find_bare_pattern, find_hyphen
 from app.mapping.problems import ask_similar
 from app.values.instant import find_input_fault
 from app.values.text import Path, is_number, look_into, write_path
@@ -49,6 +49,21 @@ _ALLOWED = frozenset(
 OWN_ARGUMENT = "event_currency"  # given to `money` by the rewriting below
 TEXT_FILTER = "~"  # no name one can write
 _CURRENCY_PATH: Path = ("business_currency_code",)
+# Words of other languages (Liquid, Django, PHP), for filters of ours that are spelt quite differently.
+_MEANT: Mapping[str, str] = {
+    **dict.fromkeys(("currency", "format_currency", "money_with_currency", "price"), "money"),
+    **dict.fromkeys(("strftime", "dateformat", "format_date", "datetime", "time"), "date"),
+    **dict.fromkeys(("intcomma", "format_number", "number_with_delimiter", "comma"), "number"),
+    **dict.fromkeys(("upcase", "uppercase", "toupper"), "upper"),
+    **dict.fromkeys(("downcase", "lowercase", "tolower"), "lower"),
+    **dict.fromkeys(("strip", "lstrip", "rstrip"), "trim"),
+    **dict.fromkeys(("size", "count", "len"), "length"),
+    **dict.fromkeys(("tonumber", "parsefloat", "to_f", "decimal"), "float"),
+    **dict.fromkeys(("parseint", "to_i", "integer"), "int"),
+    **dict.fromkeys(("ifempty", "fallback", "coalesce", "default_if_none"), "default"),
+    **dict.fromkeys(("titlecase", "capfirst", "ucfirst"), "title"),
+    **dict.fromkeys(("slice", "substring", "left"), "truncate"),
+}
 AnyNode = TypeVar("AnyNode", bound=nodes.Node)
 
 
@@ -83,6 +98,8 @@ def parse_expression(source: str, environment: Environment) -> Parsed:
 
 
 def _parse_source(source: str, environment: Environment) -> nodes.Expr:
+    if (bare := find_bare_pattern(source)) is not None:
+        raise ExpressionError(bare)
     try:
         parser = Parser(environment, source, state="variable")
         node = parser.parse_expression()
@@ -136,8 +153,10 @@ def _check_date(node: nodes.Filter) -> None:
 def _check_call(kind: str, node: nodes.Filter | nodes.Test, known: Mapping[str, Any]) -> None:
     """Refuse unknown names, and arguments that the filter or test does not take."""
     if node.name not in known:
-        hint = ask_similar(node.name, known, "", quote="`")
-        raise ExpressionError(f"there is no {kind} `{node.name}`" + (f"; {hint}" if hint else ""))
+        names = sorted(known.keys() - {TEXT_FILTER})
+        meant = _MEANT.get(node.name.lower(), node.name) if kind == "filter" else node.name
+        hint = ask_similar(meant, names, f"there are {', '.join(names)}", quote="`")
+        raise ExpressionError(f"there is no {kind} `{node.name}`; {hint}")
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         raise ExpressionError("* and ** are not possible here")
     named = {str(item.key): item.value for item in node.kwargs}

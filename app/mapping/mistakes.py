@@ -45,6 +45,14 @@ _PLACE = re.compile(r"[^\W\d][\w.]*(?:/[\w.]+)+")
 _FILE = re.compile(r"[^\W\d]\w*\.(?:pdf|png|jpe?g|gif|webp|mp4|3gp|mov|txt|csv|docx?|xlsx?|pptx?|zip)", re.IGNORECASE)
 _DEFAULT = re.compile(r"\|\s*d(?:efault)?\(\s*([^\W\d_]+)\s*\)\s*$")
 
+_MET = re.compile(r"(?:got|unexpected) '(.+)'")  # Jinja's word for what it cannot read
+_BARE_PATTERN = re.compile(
+    r"\|\s*date\(\s*(?:format\s*=\s*)?"
+    r"([dDMLyYEHhmsa]{1,4}(?:[-/., :]+[dDMLyYEHhmsao]{1,4})*|short|medium|long|full)\s*\)"
+)
+_BEFORE_NUMBER = re.compile(r"(?<![\w.])([^\W\d][\w.]*)\s*(?:[<>]=?|[=!]=)\s*-?\d")
+_AFTER_NUMBER = re.compile(r"(?<![\w.])-?\d[\d.]*\s*(?:[<>]=?|[=!]=)\s*([^\W\d][\w.]*)(?!\s*\||[\w.])")
+
 Fault = tuple[str, str]
 """The text of a fault, and its cure."""
 
@@ -66,7 +74,30 @@ def explain_syntax(source: str, said: str) -> str:
         return f"`{source.strip()}` is no expression; a fixed date is written '\"{source.strip()}\"'"
     if _FIXED_TEXT.fullmatch(source.strip()):
         return f"`{source.strip()}` is not the name of a property; a fixed text is written {{text: …}}"
-    return "the expression ends too early" if "end of" in said else said
+    return _translate(said)
+
+
+def _translate(said: str) -> str:
+    """Return Jinja's message as somebody would put it who knows no parser."""
+    if "end of" in said:
+        return "the expression ends too early"
+    found = _MET.search(said)
+    cure = "a text stands in quotes, and between two values an operator such as ~, or a comma"
+    return f"`{found[1]}` cannot stand where it does; {cure}" if found else said
+
+
+def find_bare_pattern(source: str) -> str | None:
+    """Return what is wrong with `date(d MMM)`, which would be read as names or not at all; None if nothing is."""
+    found = _BARE_PATTERN.search(source)
+    return None if found is None else f'the pattern of a date stands in quotes: date("{found[1]}")'
+
+
+def find_text_comparison(source: str, known: Collection[str]) -> str | None:
+    """Return the known property that is compared with a number as it is; None if there is none such."""
+    bare = _QUOTED_TEXTS.sub('""', source)
+    before = (found[1] for found in _BEFORE_NUMBER.finditer(bare) if not bare[: found.start()].rstrip().endswith("|"))
+    after = (found[1] for found in _AFTER_NUMBER.finditer(bare))
+    return next((name for name in (*before, *after) if name in known), None)
 
 
 def find_hyphen(source: str) -> str | None:

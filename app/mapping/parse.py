@@ -101,6 +101,7 @@ def _fill_reference(found: re.Match[str], path: Path, environment: Mapping[str, 
         return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
     message = f"the environment variable {name} is not set"
     hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
+    hint = hint or ask_similar(name, environment, "", cutoff=0.75)
     mark = findings.document.find_place(path).value
     findings.problems.append(Problem("warning", *mark, message, hint, unset=True))
     findings.silence(path)

@@ -78,6 +78,12 @@ class Reason(StrEnum):
     RESTORED = "restored"
     # set by hand
     BY_HAND = "by_hand"
+    # a later delivery of the same event, which a replay made, does the work: how what has died or expired shows then
+    REPLAYED = "replayed"
+
+
+INTAKE_REASONS = tuple(Reason)[:6]
+"""An event alone can lead to these deaths: what an example may expect."""
 
 
 class Scope(StrEnum):

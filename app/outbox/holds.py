@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
-from app.delivery.decide import REINSTATED, probe_wait_ms
+from app.delivery.decide import END_REACHED, REINSTATED, probe_wait_ms
 from app.delivery.policy import StandingHolds, count_streaks, name_scopes
 from app.model.delivery import Reason
 from app.outbox.store import Row, Tx, first
@@ -13,13 +13,14 @@ from app.outbox.values import Hold, NewHold
 
 # What a person has stopped, an automatic hold neither renames nor lets probe; a person may take over any.
 _PUT = """
-INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms, by_hand)
-VALUES (:scope, :reason, :now, :probe_at, :every_ms, :by_hand)
+INSERT INTO holds (scope, reason, since, probe_at, probe_every_ms, by_hand, author, ends_at)
+VALUES (:scope, :reason, :now, :probe_at, :every_ms, :by_hand, :author, :ends_at)
 ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at,
-    probe_every_ms = excluded.probe_every_ms, by_hand = excluded.by_hand
+    probe_every_ms = excluded.probe_every_ms, by_hand = excluded.by_hand, author = excluded.author,
+    ends_at = excluded.ends_at
 WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 """
-_STOOD = "SELECT reason, by_hand FROM holds WHERE scope = :scope"
+_STOOD = "SELECT reason, by_hand, author, ends_at FROM holds WHERE scope = :scope"
 _RELEASE = "DELETE FROM holds WHERE scope = :scope"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
 _READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route IN (:route, :provider)"
@@ -27,20 +28,35 @@ _REFUSE = """
 INSERT INTO refusals (route, reason, n) VALUES (:route, :reason, :n)
 ON CONFLICT (route) DO UPDATE SET n = excluded.n, reason = excluded.reason
 """
-_READ = "SELECT scope, probe_at FROM holds"
+# A hold that is over stops nothing, even before the sweep has come to it; until then nothing of it is probed.
+STANDS = "coalesce(ends_at, :now + 1) > :now"
+_READ = f"SELECT scope, coalesce(ends_at, probe_at) AS probe_at FROM holds WHERE {STANDS}"  # noqa: S608  # our own words only
+_FIND_OVER = f"SELECT scope, ends_at, author FROM holds WHERE NOT {STANDS} ORDER BY ends_at, scope"  # noqa: S608  # our own words only
 _MOVE_PROBE = "UPDATE holds SET probe_at = :now + probe_every_ms WHERE scope = :scope AND probe_at IS NOT NULL"
 _COUNT_PENDING = """
 SELECT provider, route, template, count(*) AS n FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
 WHERE state = 'pending' GROUP BY provider, route, template
 """
-_LIST = "SELECT scope, reason, since, probe_at, by_hand FROM holds ORDER BY since, scope"
+_LIST = f"""
+SELECT scope, reason, since, probe_at, author, ends_at, by_hand FROM holds WHERE {STANDS} ORDER BY since, scope
+"""  # noqa: S608  # our own words only
 
 
-def put_hold(tx: Tx, scope: str, reason: str, probe_at: int | None = None, *, by_hand: bool = False) -> bool:
+def put_hold(
+    tx: Tx,
+    scope: str,
+    reason: str,
+    probe_at: int | None = None,
+    *,
+    by_hand: bool = False,
+    author: str | None = None,
+    ends_at: int | None = None,
+) -> bool:
     """Set a hold; True if none stood. One that stands keeps its `since`; one set by hand is never probed.
 
     Only a person changes what a person has set. The one door: what passes it stands in the history, too.
     """
+    end_overdue(tx)
     stood = first(tx.rows(_STOOD, scope=scope))
     by_hand = by_hand or reason == Reason.BY_HAND
     put = tx.run(
@@ -51,9 +67,11 @@ def put_hold(tx: Tx, scope: str, reason: str, probe_at: int | None = None, *, by
         probe_at=None if by_hand else probe_at,
         every_ms=probe_wait_ms(scope),
         by_hand=int(by_hand),
+        author=author,
+        ends_at=ends_at,
     )
-    if put and stood != (reason, by_hand):
-        note_change(tx, scope, "set", reason, by_hand=by_hand)
+    if put and stood != (reason, by_hand, author, ends_at):
+        note_change(tx, scope, "set", reason, by_hand=by_hand, author=author, ends_at=ends_at)
     return stood is None
 
 
@@ -76,6 +94,15 @@ def release_hold(tx: Tx, scope: str) -> bool:
 def release_probed(tx: Tx, scopes: Iterable[str]) -> tuple[str, ...]:
     """End the holds that a probe has found mended; return those that stood. What a person stopped meanwhile stays."""
     return tuple(scope for scope in scopes if _end_hold(tx, _RELEASE_PROBED, scope, by_hand=False))
+
+
+def end_overdue(tx: Tx) -> tuple[str, ...]:
+    """End the holds that were set for a time and have stood so long; return their scopes."""
+    over = tx.rows(_FIND_OVER, now=tx.now)
+    for hold in over:
+        tx.run(_RELEASE, scope=hold.scope)
+        note_change(tx, hold.scope, "released", END_REACHED, by_hand=False, at=hold.ends_at)
+    return tuple(hold.scope for hold in over)
 
 
 def lift_hold(tx: Tx, scope: str, reasons: Collection[str]) -> bool:
@@ -123,7 +150,7 @@ def forget_refusals(tx: Tx, route: str) -> None:
 
 def read_standing(tx: Tx) -> StandingHolds:
     """Return every hold and its probe time."""
-    return {hold.scope: hold.probe_at for hold in tx.rows(_READ)}
+    return {hold.scope: hold.probe_at for hold in tx.rows(_READ, now=tx.now)}
 
 
 def move_probes(tx: Tx, scopes: Iterable[str], now: int) -> None:
@@ -133,14 +160,14 @@ def move_probes(tx: Tx, scopes: Iterable[str], now: int) -> None:
 
 def list_holds(tx: Tx) -> Sequence[Hold]:
     """Return every hold, oldest first, with how many pending deliveries it stops."""
-    holds = tx.rows(_LIST)
+    holds = tx.rows(_LIST, now=tx.now)
     waiting: dict[str, int] = {}
     # Most of the time there is none, and then nothing to count among 100,000 pending.
     for row in tx.rows(_COUNT_PENDING) if holds else ():
         for scope in name_scopes(row.provider, row.route, row.template):
             waiting[scope] = waiting.get(scope, 0) + row.n
     return [
-        Hold(each.scope, each.reason, each.since, waiting.get(each.scope, 0), each.probe_at, bool(each.by_hand))
+        Hold(each.scope, each.reason, each.since, waiting.get(each.scope, 0), *each[3:6], by_hand=bool(each.by_hand))
         for each in holds
     ]
 
@@ -149,7 +176,8 @@ Change = Literal["set", "released"]
 KEPT = 500  # changes of a scope: two faults that take turns at every probe must not fill the disk
 
 _ADD = """
-INSERT INTO hold_changes (scope, at, change, reason, by_hand) VALUES (:scope, :now, :change, :reason, :by_hand)
+INSERT INTO hold_changes (scope, at, change, reason, by_hand, author, ends_at)
+VALUES (:scope, :at, :change, :reason, :by_hand, :author, :ends_at)
 """
 _DROP_SURPLUS = """
 DELETE FROM hold_changes WHERE scope = :scope AND n <= (SELECT n FROM hold_changes WHERE scope = :scope
@@ -157,10 +185,12 @@ DELETE FROM hold_changes WHERE scope = :scope AND n <= (SELECT n FROM hold_chang
 """
 # What stood when the delivery came, then what changed until it had ended.
 _LIST_CHANGES = """
-SELECT scope, change, at, reason, by_hand, n FROM (SELECT * FROM hold_changes WHERE scope = :scope AND at < :since
+SELECT scope, change, at, reason, by_hand, author AS "by", ends_at, n FROM (
+    SELECT * FROM hold_changes WHERE scope = :scope AND at < :since
     ORDER BY at DESC, n DESC LIMIT 1) AS stood WHERE change = 'set'
 UNION ALL
-SELECT scope, change, at, reason, by_hand, n FROM hold_changes WHERE scope = :scope AND at BETWEEN :since AND :until
+SELECT scope, change, at, reason, by_hand, author AS "by", ends_at, n FROM hold_changes
+WHERE scope = :scope AND at BETWEEN :since AND :until
 """
 # Of a hold that still stands it stays known since when.
 _FORGET = """
@@ -169,9 +199,21 @@ DELETE FROM hold_changes WHERE at < :before AND NOT (change = 'set' AND n IN
 """
 
 
-def note_change(tx: Tx, scope: str, change: Change, reason: str, *, by_hand: bool) -> None:
+def note_change(
+    tx: Tx,
+    scope: str,
+    change: Change,
+    reason: str,
+    *,
+    by_hand: bool,
+    author: str | None = None,
+    ends_at: int | None = None,
+    at: int | None = None,
+) -> None:
     """Keep that a hold was set, or set for another reason, or released. `reason`: the hold's own, of either."""
-    tx.run(_ADD, scope=scope, now=tx.now, change=change, reason=reason, by_hand=int(by_hand))
+    at = tx.now if at is None else at
+    more = {"by_hand": int(by_hand), "author": author, "ends_at": ends_at}
+    tx.run(_ADD, scope=scope, at=at, change=change, reason=reason, **more)
     tx.run(_DROP_SURPLUS, scope=scope, kept=KEPT)
 
 

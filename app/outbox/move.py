@@ -29,6 +29,10 @@ INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail, cause, a
 _READ = """
 SELECT at, kind, value, reason, detail, cause, attempt FROM timeline WHERE delivery_seq = :seq ORDER BY n
 """
+# A replay made the event's message anew: the later one is the duty now, and this one is nobody's work any more.
+MENDED = """d.state IN ('dead', 'expired') AND EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/
+    WHERE o.event_seq = d.event_seq AND o.seq > d.seq AND o.created_at <> d.created_at
+    AND (o.route = d.route OR (o.provider, o.template) = (d.provider, d.template)))"""
 # A person's reading of a state is a count of its rows; the indexes of these are small enough to be counted, which
 # spares most of the writes.
 _INDEXED = (State.PENDING, State.SENDING)

@@ -11,21 +11,21 @@ from app.errors import StoreBroken
 from app.message.components import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
-from app.outbox.holds import list_changes
-from app.outbox.move import read_timeline
+from app.outbox.holds import STANDS, list_changes
+from app.outbox.move import MENDED, read_timeline
 from app.outbox.people import hash_message_id, show_message_id
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryFilter
 from app.values.instant import format_instant
 from app.values.phone import mask_phone
 
-_HELD = """EXISTS (SELECT 1 FROM holds WHERE scope IN
-    ('provider:' || d.provider, 'route:' || d.route, 'template:' || d.provider || '/' || d.template))"""
+_HELD = f"""EXISTS (SELECT 1 FROM holds WHERE scope IN
+    ('provider:' || d.provider, 'route:' || d.route, 'template:' || d.provider || '/' || d.template) AND {STANDS})"""  # noqa: S608  # of constants of ours
 # A failed receipt says why an accepted message did not arrive.
 _VIEW = """
 SELECT d.seq, d.id, e.id AS event_id, e.topic, d.route, d.provider, d.template, d.recipient,
     CASE WHEN d.state = 'pending' AND {held} THEN 'held' ELSE d.state END AS state,
-    CASE WHEN d.receipt = 'failed' AND d.reason IS NULL
+    CASE WHEN {mended} THEN 'replayed' WHEN d.receipt = 'failed' AND d.reason IS NULL
         THEN (SELECT r.reason FROM receipts r WHERE r.delivery_seq = d.seq AND r.status = 'failed')
         ELSE d.reason END AS reason,
     d.receipt, d.attempts, d.created_at, d.updated_at, d.due_at{more}
@@ -69,16 +69,17 @@ SELECT g.reason, g.route, g.provider, g.n, newest.id, newest.updated_at FROM (
 """
 # A partial index is used only if its very condition stands in the query.
 _UNUSUAL = "d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state"
+_UNMENDED = f"{_UNUSUAL} AND NOT ({MENDED})"
 _BY_STATE = {
     "held": "d.state = 'pending' AND " + _HELD,
     "pending": "d.state = 'pending' AND NOT " + _HELD,
     "sending": "d.state = 'sending'",
     "accepted": "d.state = 'accepted'",
     "unknown": _UNUSUAL,
-    "expired": _UNUSUAL,
+    "expired": _UNMENDED,
     "suppressed": _UNUSUAL,
     "shadow": _UNUSUAL,
-    "dead": _UNUSUAL,
+    "dead": _UNMENDED,
 }
 _NEWEST_FIRST = " ORDER BY d.seq DESC LIMIT :limit"
 _LIST_LIMIT = 1_000
@@ -101,7 +102,7 @@ def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[st
         where.append("d.event_seq = (SELECT seq FROM events WHERE id = :event_id)")
     if wanted.provider_message_id is not None:
         where.append(_BY_MESSAGE_ID)
-    query = _VIEW.format(held=_HELD, more="", index=_pick_index(wanted), where=" AND ".join(where))
+    query = _VIEW.format(held=_HELD, mended=MENDED, more="", index=_pick_index(wanted), where=" AND ".join(where))
     rows = tx.rows(
         query + _NEWEST_FIRST,
         before=_read_cursor(wanted.cursor),
@@ -112,6 +113,7 @@ def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[st
         message_id=wanted.provider_message_id,
         message_hash=hash_message_id(tx.people_key, wanted.provider_message_id),
         limit=limit + 1,
+        now=tx.now,
     )
     more = _write_cursor(rows[limit - 1].seq) if len(rows) > limit else None
     return [_show_row(row) for row in rows[:limit]], more
@@ -123,12 +125,12 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     Adds `detail`, `deadline_at`, `provider_message_id`, `on_unknown`, `config_hash`, `config_line` (None: not
     known), `event` {id, source, topic, received_at, delivery_id (the source's)}, `message` {template, language,
     header, variables [{name, value (masked)}], buttons (how many)} or None, and, each oldest first,
-    `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand}] (what stood on
-    its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
+    `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand, by, until}] (what
+    stood on its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
     template, state, created_at}] (the event's other deliveries: of other routes, and of replays).
     """
-    query = _VIEW.format(held=_HELD, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
-    row = first(tx.rows(query, id=delivery_id))
+    query = _VIEW.format(held=_HELD, mended=MENDED, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
+    row = first(tx.rows(query, id=delivery_id, now=tx.now))
     if row is None:
         return None
     timeline = read_timeline(tx, row.seq)
@@ -191,7 +193,7 @@ def read_last_events(tx: Tx) -> Mapping[str, int]:
 def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -> Sequence[Mapping[str, Any]]:
     """Return the deliveries of a state by reason, route and provider, the largest group first.
 
-    `state` as in DeliveryFilter; `since` and `until`: when they came into it.
+    `state` as in DeliveryFilter; `since` and `until`: when they came into it. What a replay has mended counts no more.
     """
     index = _pick_index(DeliveryFilter(state=state)).replace(" CROSS", "")
     where = _BY_STATE.get(state, "1 = 0") + " AND d.updated_at BETWEEN :since AND :until"
@@ -205,7 +207,7 @@ def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -
             "newest_id": row.id,
             "newest_at": format_instant(row.updated_at),
         }
-        for row in tx.rows(query, state=state, since=since, until=until)
+        for row in tx.rows(query, state=state, now=tx.now, since=since, until=until)
     ]
 
 
@@ -233,7 +235,7 @@ def _show_instants(row: Mapping[str, Any]) -> dict[str, Any]:
 def _show_change(change: Row) -> dict[str, Any]:
     named = _name_columns(change)
     del named["n"]
-    return {**named, "by_hand": bool(change.by_hand)}
+    return {**named, "by_hand": bool(change.by_hand), "until": named.pop("ends_at")}
 
 
 def _show_row(row: Row) -> dict[str, Any]:
@@ -279,7 +281,7 @@ def _pick_index(wanted: DeliveryFilter) -> str:
         return "/*sqlite INDEXED BY deliveries_event CROSS*/"
     if wanted.provider_message_id is not None:
         return "/*sqlite INDEXED BY deliveries_message_id CROSS*/"
-    if wanted.state is not None and _BY_STATE.get(wanted.state) is _UNUSUAL:
+    if wanted.state is not None and _BY_STATE.get(wanted.state) in (_UNUSUAL, _UNMENDED):
         return "/*sqlite INDEXED BY deliveries_unusual CROSS*/"
     if wanted.state == State.SENDING:
         return "/*sqlite INDEXED BY deliveries_sending CROSS*/"

@@ -11,6 +11,7 @@ from dataclasses import astuple
 from functools import partial
 
 from app.model.event import TEST_SOURCE, Act
+from app.outbox.move import MENDED
 from app.outbox.store import Store, Tx, first
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.sources import SOURCE
@@ -52,6 +53,7 @@ FROM (
         CASE WHEN d.state = 'accepted' THEN {_DONE_BY_ANY} ELSE 0 END AS done
     FROM deliveries d /*sqlite CROSS*/ JOIN events e ON e.seq = d.event_seq
     WHERE d.created_at >= :since AND d.created_at < :until AND d.state <> 'shadow' AND e.source <> :test
+        AND NOT ({MENDED})
     LIMIT {2**62}
 ) AS made GROUP BY key
 """  # noqa: S608  # of constants of ours
@@ -66,7 +68,8 @@ async def read_ledger(store: Store, wanted: LedgerQuery) -> Sequence[LedgerRow]:
 
     Days in order, else the most received first. Shadows and test messages are left out. An act counts for a
     delivery if it is the same person's (the same number; the source's id where the act's event named no number),
-    later than its acceptance and within the window. Takes seconds for a million, and holds nothing up.
+    later than its acceptance and within the window. What a replay has mended counts as that replay's delivery alone.
+    Takes seconds for a million, and holds nothing up.
     """
     rows: list[LedgerRow] = []
     for span in await store.read(lambda tx: list(cut_steps(tx, wanted.since, wanted.until)), slow=True):

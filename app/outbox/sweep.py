@@ -10,6 +10,7 @@ from app.delivery.policy import Retry, judge_retry
 from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
+from app.outbox.holds import end_overdue
 from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
@@ -54,6 +55,7 @@ _SHIFTS = (
     "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'pending' AND due_at > :now",
     "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'unknown' AND due_at > :now",
     "UPDATE holds SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
+    "UPDATE holds SET ends_at = ends_at + :by_ms WHERE ends_at > :now",
     "UPDATE lanes SET last_claim_at = last_claim_at + :by_ms WHERE last_claim_at > :now",
     "UPDATE lanes SET paused_until = paused_until + :by_ms WHERE paused_until > :now",
     "UPDATE lanes SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
@@ -93,7 +95,7 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
     Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
     whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
     """
-    lost = await store.write(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms))
+    lost, ended = await store.write(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms))
     expired = resent = 0
     more = True
     while more:
@@ -101,7 +103,7 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
         others = await store.write(partial(resend_unknown, now=now))
         expired, resent = expired + some, resent + others
         more = max(some, others) == SWEEP_LIMIT
-    return SweepCounts(expired, resent, lost)
+    return SweepCounts(expired, resent, lost, ended)
 
 
 def expire_overdue(tx: Tx, now: int) -> int:
@@ -121,15 +123,18 @@ def resend_unknown(tx: Tx, now: int) -> int:
     return move(tx, moves, now)
 
 
-def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> int:
-    """Drop what has served its time; make attempts whose lease ran out unknown. Return how many of those."""
+def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str, ...]]:
+    """Drop what has served its time; make attempts whose lease ran out unknown.
+
+    Return how many of those there were, and the holds that have ended.
+    """
     tx.run("DELETE FROM early_receipts WHERE received_at <= :before", before=now - KEEP_EARLY_MS)
     tx.run(_DROP_SURPLUS, kept=EARLY_LIMIT - 1)
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
     drop_plans(tx, now)
     tx.run("DELETE FROM recipient_turns WHERE last_at <= :before", before=now - gap_ms)
     tx.run(_NOTE, now=now, every_ms=NOTE_EVERY_MS)
-    return recover_lost_attempts(tx, now, settle_ms)
+    return recover_lost_attempts(tx, now, settle_ms), end_overdue(tx)
 
 
 def retry_deliveries(tx: Tx, ids: Collection[str], *, careful: bool = False) -> Sequence[str]:

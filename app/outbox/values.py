@@ -51,16 +51,22 @@ class Hold:
     since: int
     deliveries: int  # pending ones that wait behind it
     probe_at: int | None = None  # when one delivery may try whether it still stands; None: never, by hand only
+    by: str | None = None  # the person who set it
+    ends_at: int | None = None  # when it ends by itself
     by_hand: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepCounts:
-    """A sweep expired so many deliveries, will send so many unknown ones again, and found so many leases run out."""
+    """A sweep expired so many deliveries, will send so many unknown ones again, and found so many leases run out.
+
+    `ended`: the holds whose end had come.
+    """
 
     expired: int
     resent: int
     lost: int = 0
+    ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from app.observe.tracing import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response, Sent
 from app.providers.body import MAX_BYTES, parse_json
-from app.providers.transport import WRITING, AiohttpTransport
+from app.providers.transport import WRITING, SocketTransport
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2
@@ -96,15 +95,16 @@ class ProviderClient:
         tracer: Tracer | None = None,
     ) -> None:
         self._name = name
-        self._tracer = tracer or NoTracer()
+        self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._timeout_s = timeout_ms / 1000
+        self._is_foreign = transport is not None  # ours writes a request's length itself
         self._traced = transport is None if traced is None else traced
         self._sleep = sleep
         self._draw = draw
         self._shown = 0
         # No client of httpx2's in between: it would cost more than the rest of a request, and it follows redirects and
         # keeps cookies, neither of which may travel with the next message.
-        self._transport = transport or AiohttpTransport(
+        self._transport = transport or SocketTransport(
             concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy
         )
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
@@ -115,6 +115,7 @@ class ProviderClient:
             "accept-encoding": "identity",
             "user-agent": f"nector-relay/{version('nector-relay')}",
         }
+        self._last: tuple[str, Mapping[str, str], httpx2.URL, httpx2.Headers] | None = None
 
     async def send(
         self,
@@ -147,7 +148,8 @@ class ProviderClient:
                 return sent if number == 1 else await self._try_once(provider, request, _Try(write_before), number)
 
             sent = await self._retrying(tries, loop.time() - began)(try_next)
-        return replace(sent, outcome=strike_values(sent.outcome, message))
+        outcome = strike_values(sent.outcome, message)
+        return sent if outcome is sent.outcome else replace(sent, outcome=outcome)
 
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
         """Return the answer to a request that sends nothing (a list of templates), None if it broke off."""
@@ -173,6 +175,8 @@ class ProviderClient:
         )
 
     async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
+        if self._tracer is None:
+            return await self._ask(provider, request, trial, tries)
         # No traceparent goes along: the vendor is no part of our traces, and a header that its API does not know is a
         # way to be refused. Of the URL only the host: its path may hold an account's id, its query a token.
         attributes: Attributes = {
@@ -202,27 +206,32 @@ class ProviderClient:
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
     async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
-        url = _parse_url(request.url)
-        named = {name.lower() for name in request.headers}
-        defaults = {name: value for name, value in self._headers.items() if name not in named}
+        url, headers = self._prepare(request.url, request.headers)
         outgoing = httpx2.Request(
             request.method,
             url,
-            # The last two it would work out itself if it was given the body as `content`, at ten times the price.
-            headers={
-                **defaults,
-                **request.headers,
-                "host": url.netloc.decode("ascii"),
-                "content-length": str(len(request.body)),
-            },
+            headers=headers,  # as `content` the body would cost ten times as much
             stream=httpx2.ByteStream(request.body),
-            extensions={"trace": trial.watch, "timeout": self._limits},
+            extensions={"trace": trial.watch, "timeout": self._limits, "longest": max_bytes},
         )
+        if self._is_foreign:
+            outgoing.headers["content-length"] = str(len(request.body))
         answer = await self._transport.handle_async_request(outgoing)
         try:
-            return Response(answer.status_code, dict(answer.headers.items()), await _read_body(answer, max_bytes))
+            return Response(answer.status_code, answer.headers, await _read_body(answer, max_bytes))
         finally:
             await answer.aclose()
+
+    def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[httpx2.URL, httpx2.Headers]:
+        """Return both as httpx2 wants them: mostly the last ones, for they differ from one account to the next only."""
+        if self._last is not None and self._last[0] == url and self._last[1] == headers:
+            return self._last[2:]
+        named = {name.lower() for name in headers}
+        defaults = {name: value for name, value in self._headers.items() if name not in named}
+        parsed = httpx2.URL(url)
+        host = {"host": parsed.netloc.decode("ascii")}
+        self._last = (url, headers, parsed, httpx2.Headers({**defaults, **headers, **host}))
+        return self._last[2:]
 
     def _name_keys(self, response: Response) -> Sequence[str]:
         if self._shown >= SHOWN_ANSWERS or not is_success(response.status):
@@ -242,14 +251,9 @@ class ProviderClient:
 
 def _read_host(url: str) -> str:
     try:
-        return _parse_url(url).host
+        return httpx2.URL(url).host
     except httpx2.InvalidURL:  # what cannot be sent is told by whoever tries
         return ""
-
-
-@lru_cache(maxsize=8)  # most providers have one URL for all messages
-def _parse_url(url: str) -> httpx2.URL:
-    return httpx2.URL(url)
 
 
 def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
@@ -264,8 +268,12 @@ def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
 
 async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
     """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
-    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        return b""
+    for name, value in answer.headers.raw:
+        if name.lower() == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            return b""
+    if isinstance(answer.stream, httpx2.ByteStream):
+        whole = b"".join(answer.stream)
+        return whole if len(whole) <= max_bytes else b""
     body = bytearray()
     # aiter_bytes would look for what it has to unpack.
     async for part in cast("httpx2.AsyncByteStream", answer.stream):

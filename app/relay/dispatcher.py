@@ -171,7 +171,9 @@ class Dispatcher:
         swept = await sweep(outbox, now, self._context.settings.settle_after)
         if swept.expired or swept.resent or swept.lost:
             self._context.log.info("outbox.swept", expired=swept.expired, resent=swept.resent, lost=swept.lost)
-        if swept.resent:
+        for scope in swept.ended:
+            self._context.log.warning("hold.released", scope=scope, by="its end")
+        if swept.resent or swept.ended:
             self.wake_all()
         if wipe:
             forgotten = await forget_records(outbox, now - self._context.settings.record_retention)

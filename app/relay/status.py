@@ -70,8 +70,8 @@ def show_hold(hold: Hold) -> HoldStatus:
         since=format_instant(hold.since),
         deliveries=hold.deliveries,
         probe_at=_show(hold.probe_at),
-        by=None,
-        until=None,
+        by=hold.by,
+        until=_show(hold.ends_at),
         by_hand=hold.by_hand,
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,29 @@ async def test_a_dead_event_is_planned_with_the_mended_yaml_and_sent_by_its_appl
     assert [step["value"] for step in sent["timeline"]] == ["pending", "sending", "accepted"]
     assert sent["config_hash"] == plan["config_hash"]
     await settle(shop, sandbox, 1)
-    assert (await shop.delivery(dead["id"]))["state"] == "dead"
+    mended = await shop.delivery(dead["id"])
+    assert (mended["state"], mended["reason"]) == ("dead", "replayed")
+    assert mended["timeline"][0]["reason"] == "variable_missing", "what it died of stays told"
+    assert await count(shop, "dead") == 0
+    reasons = await shop.ops("GET", "/deliveries/reasons", params={"state": "dead"})
+    assert reasons.json() == {"reasons": []}
+    total = (await shop.ops("GET", "/report")).json()["total"]
+    assert (total["received"], total["accepted"], total["dead"]) == (1, 1, 0)
+
+
+async def test_what_a_replay_could_not_mend_is_one_dead_message_and_not_two(shop: Any, config: Path) -> None:
+    await change(shop, config, write_route(variable="coins"))
+    (dead,) = (await post(shop))["deliveries"]
+    await change(shop, config, write_route(variable="amount"))
+    plan = await make_plan(shop, state="dead")
+    assert await count(shop, "dead") == 1, "a plan alone mends nothing"
+    (new,) = (await apply(shop, plan)).json()["deliveries"]
+    await shop.wait_for(new["id"], "accepted")
+    with closing(sqlite3.connect(shop.outbox.path)) as db, db:
+        db.execute("UPDATE deliveries SET state = 'dead', reason = 'request_refused' WHERE id = ?", [new["id"]])
+    rows = (await shop.ops("GET", "/deliveries", params={"state": "dead"})).json()["deliveries"]
+    assert [(row["id"], row["reason"]) for row in rows] == [(new["id"], "request_refused")]
+    assert (await shop.delivery(dead["id"]))["reason"] == "replayed"
 
 
 async def test_a_second_apply_is_409_and_sends_nothing_also_after_a_restart(

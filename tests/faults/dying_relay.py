@@ -56,7 +56,7 @@ def store_breaks() -> None:
 
 
 def sweep_raises() -> None:
-    def tidy(*_given: Any, **_named: Any) -> int:
+    def tidy(*_given: Any, **_named: Any) -> tuple[int, tuple[str, ...]]:
         raise LookupError(SECRET_TEXT)
 
     put(sweeping, tidy=tidy)

@@ -30,7 +30,7 @@ def test_a_condition_that_can_never_be_true_is_an_error(
 def test_two_routes_for_one_topic_are_fine_where_they_differ(
     parse: Callable[..., Parsed], with_route: Callable[..., str]
 ) -> None:
-    base = "provider: bitespeed, template: t, when: amount > 1"
+    base = "provider: bitespeed, template: t, when: amount | float > 1"
     for other in (base.replace("> 1", "<= 1"), base.replace("bitespeed", "gallabox"), base + ", recipient: friend"):
         text = with_route(base).replace("  uses-", f"  b: {{event: coupon_create, {other}}}\n  uses-", 1)
         assert [problem for problem in parse(text).problems if problem.severity == "error"] == []
@@ -344,7 +344,7 @@ def test_recorded_events_say_which_properties_there_are(
 def test_a_route_beside_one_that_always_sends_the_same_is_doubted(
     parse: Callable[..., Parsed], with_route: Callable[..., str]
 ) -> None:
-    text = with_route("provider: bitespeed, template: t, when: amount > 1")
+    text = with_route("provider: bitespeed, template: t, when: amount | float > 1")
     double = text.replace("  uses-", "  b: {event: coupon_create, provider: bitespeed, template: t}\n  uses-", 1)
     (problem,) = parse(double).problems
     assert (problem.severity, problem.line) == ("warning", 14)
@@ -381,3 +381,43 @@ def test_a_language_from_the_defaults_is_doubted_there(
         for problem in parse(text, templates=parse_templates(TEMPLATES).templates).problems
     }
     assert (13, 22) in places
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("fiat_value > 0", "`fiat_value`"),
+        ("fiat_value == 200", "`fiat_value`"),
+        ("0 < fiat_value", "`fiat_value`"),
+        ("status == 'issued' and fiat_value >= 1.5", "`fiat_value`"),
+        ("fiat_value | float > 0", ""),
+        ("0 < fiat_value | float", ""),
+        ("fiat_value == '200'", ""),
+        ("a_property_of_ours > 0", ""),
+        ("'fiat_value > 0' == status", ""),
+    ],
+)
+def test_a_property_that_may_be_a_text_is_not_compared_with_a_number(
+    parse: Callable[..., Parsed], with_route: Callable[..., str], when: str, told: str
+) -> None:
+    problems = parse(with_route(f'provider: bitespeed, template: t, when: "{when}"')).problems
+    assert [(one.severity, one.message.partition(" ")[0], one.hint) for one in problems] == (
+        [("warning", told, "write fiat_value | float")] if told else []
+    )
+
+
+def test_a_template_of_another_provider_is_told_to_be_that_ones(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    texts = TEMPLATES.replace("templates:", "templates:\n  gallabox: {coins: {body: Hello.}}")
+    parsed = parse(with_route("provider: bitespeed, template: coins"), templates=parse_templates(texts).templates)
+    assert 'it is one of provider "gallabox"' in [problem.hint for problem in parsed.problems]
+
+
+def test_what_is_near_a_property_of_any_topic_is_asked_for_where_little_is_known(
+    parse: Callable[..., Parsed], with_route: Callable[..., str]
+) -> None:
+    text = with_route("provider: bitespeed, template: t, variables: [amout]").replace("coupon_create", "order_create")
+    assert ('"amout" is not a property known from Nector', 'did you mean "amount"?') in [
+        (problem.message, problem.hint) for problem in parse(text).problems
+    ]

@@ -253,8 +253,30 @@ def test_names_are_the_paths_that_are_read(source: str, names: set[str]) -> None
         ("a | date('d MMM Y')", "`Y` is the year of the week; write `y`"),
         ("a | date(format='%d')", "a date is written with a pattern"),
         ("a | date(5)", "a date is written with a pattern"),
-        ("a | date('dddd')", "the date pattern holds an unknown letter"),
+        ("a | date('dddd')", "the name of the day is `EEE` or `EEEE`"),
         ("a | date('')", "the date pattern holds no field"),
+        ("a | date('dd/mm/yyyy')", "`m` is the minute; the month is `M`: dd/MM/y"),
+        ("a | date('dd/mm/yyyy HH:mm')", "`m` is the minute; the month is `M`: dd/MM/y"),
+        ("a | date('dd mm yyyy HH:mm')", "`m` is the minute; the month is `M`: dd/MM/y"),
+        ("a | date('d-mmm-yy')", "`m` is the minute; the month is `M`: dd/MM/y"),
+        ("a | date('dd MMM yyyy HH:MM')", "`M` is the month; the minute is `m`: HH:mm"),
+        ("a | date('do MMM')", "no day is written 1st; write `d`"),
+        ("a | date('MMM Do')", "no day is written 1st; write `d`"),
+        ("a | date('jS F y')", "a date is not written as in PHP"),
+        ("a | date('n/j/y')", "a date is not written as in PHP"),
+        ("a | date('hh:mm A')", "AM or PM is `a`: h:mm a"),
+        ("a | date('hh:mm tt')", "AM or PM is `a`: h:mm a"),
+        ("a | date('d MMM hh:mm')", "`h` alone is morning or evening"),
+        ("a | date('yyyy-MM-ddTHH:mm')", "y-MM-dd'T'HH:mm"),
+        ("a | date('d of MMM')", "the date pattern holds `o`, which is no field"),
+        ("a | date('l, d MMM')", "the date pattern holds `l`, which is no field"),
+        ("a | date(d MMM)", 'the pattern of a date stands in quotes: date("d MMM")'),
+        ("a | date(dd/MM/y)", 'the pattern of a date stands in quotes: date("dd/MM/y")'),
+        ("a | date(format=medium)", 'the pattern of a date stands in quotes: date("medium")'),
+        ("a | currency('INR')", "there is no filter `currency`; did you mean `money`?"),
+        ("a | Upper", "there is no filter `Upper`; did you mean `upper`?"),
+        ("a | zzz", "there is no filter `zzz`; there are abs, capitalize, d, date, default, first"),
+        ("a | replace(x y)", "`y` cannot stand where it does; a text stands in quotes"),
         ("a + b 1", "the expression should end before `1`"),
         ("a b", "`a b` is not the name of a property; a fixed text is written {text: …}"),
         ("a = 1", "compare with =="),
@@ -352,3 +374,29 @@ def test_compiling_raises_nothing_but_its_own_error(source: str) -> None:
     except ExpressionError:
         return
     expression.evaluate({"a": {"b": "x"}, "b": [1]})
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "d MMM",
+        "dd/MM/y",
+        "EEEE d MMMM",
+        "HH:mm",
+        "h:mm a",
+        "d MMM, h:mm a",
+        "dd.MM.yy HH:mm",
+        "d 'of' MMM",
+        "y-MM-dd",
+        "d MMM y 'at' HH:mm",
+        "hh:mm a d MMM",
+        "EEE HH:mm",
+        "'Do' d MMM",
+        "H 'Uhr'",
+        "y年M月d日",
+        "QQQ y",
+        "LLLL",
+    ],
+)
+def test_a_pattern_that_says_what_is_meant_is_taken(pattern: str) -> None:
+    assert COMPILER.compile(f'a | date("{pattern}")').names == {"a"}

@@ -52,6 +52,17 @@ def test_an_unset_variable_is_a_warning_that_says_so(
     assert config_of(parsed).routes[0].template == "${TEMPLATE}"
 
 
+def test_a_misspelt_variable_is_told_the_name_there_is(
+    parse: Callable[..., Parsed], yaml_environment: Mapping[str, str], with_route: Callable[..., str]
+) -> None:
+    name = "GALLABOX_API_KEY"
+    environment = {**yaml_environment, name: "a secret of nobody", "PATH": "/bin"}
+    text = with_route("provider: bitespeed, template: t").replace(f"${{{name}}}", "${GALLABOX_APIKEY}")
+    (problem,) = parse(text, environment=environment).problems
+    assert (problem.severity, problem.unset) == ("warning", True)
+    assert problem.hint == f'did you mean "{name}"?'
+
+
 def test_what_an_unset_variable_leaves_wrong_is_not_told_as_well(
     parse: Callable[..., Parsed], config_of: Callable[[Parsed], Config], with_route: Callable[..., str]
 ) -> None:

@@ -225,9 +225,9 @@ class Methods(Store):
         return await self.read(partial(recordings.list_recordings, topic=topic))
 
     async def put_hold(
-        self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False
+        self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False, **more: Any
     ) -> bool:
-        given = {"scope": scope, "reason": reason, "probe_at": probe_at, "by_hand": by_hand}
+        given = {"scope": scope, "reason": reason, "probe_at": probe_at, "by_hand": by_hand, **more}
         return await self.write(at(now, holds.put_hold, **given))
 
     async def release_hold(self, scope: str, now: int) -> bool:

@@ -9,7 +9,10 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Reason, State, Uncertain
+from app.outbox.claim import find_next_due
 from app.outbox.values import Closed, Hold
+from app.values.instant import format_instant
+from tests.outbox.methods import at
 
 PROBE, SLOW_PROBE = 300_000, 900_000
 
@@ -233,3 +236,45 @@ async def test_a_failed_probe_holds_on_and_spends_no_attempt(shop: Any) -> None:
     )  # fmt: skip
     assert await shop.show(delivery_id) == ("held", "balance_empty", None)
     assert (await shop.claim_one(after_ms=PROBE)).spent == 0
+
+
+async def test_a_hold_with_an_end_ends_then_by_itself_and_its_lane_moves_at_that_moment(shop: Any) -> None:
+    delivery_id = await shop.add()
+    until = shop.now + 7_200_000
+    await shop.store.put_hold("route:coupon-ready", "stock", shop.now, by_hand=True, author="asha", ends_at=until)
+    assert await shop.store.read(at(shop.now, find_next_due, provider="gallabox")) == until
+    assert not await shop.claim(after_ms=7_199_999)
+    assert len(await shop.claim(after_ms=7_200_000)) == 1, "before the sweep has come to it"
+    assert (await shop.store.sweep(shop.now + 7_203_000, 0)).ended == ("route:coupon-ready",)
+    assert (await shop.store.sweep(shop.now + 7_203_000, 0)).ended == ()
+    assert [
+        (one["change"], one["at"], one["reason"], one["by_hand"], one["by"], one["until"])
+        for one in (await shop.read(delivery_id))["hold_changes"]
+    ] == [
+        ("set", format_instant(shop.now), "stock", True, "asha", format_instant(until)),
+        ("released", format_instant(until), "end_reached", False, None, None),
+    ]
+
+
+async def test_a_hold_without_an_end_never_ends_by_itself(shop: Any) -> None:
+    await shop.add()
+    await shop.store.put_hold("route:coupon-ready", "stock", shop.now, by_hand=True, author="asha")
+    assert not await shop.claim(after_ms=10**10)
+    assert (await shop.store.sweep(shop.now + 1, 0)).ended == ()
+    assert await shop.store.list_holds() == [Hold("route:coupon-ready", "stock", shop.now, 1, None, "asha", None)]
+
+
+@pytest.mark.parametrize(("again", "left"), [({"ends_at": None}, None), ({"ends_at": 2**45}, 2**45)])
+async def test_a_hold_that_is_set_again_has_its_new_end(shop: Any, again: dict[str, Any], left: int | None) -> None:
+    await shop.store.put_hold("route:a", "stock", shop.now, by_hand=True, ends_at=shop.now + 5)
+    await shop.store.put_hold("route:a", "stock", shop.now + 1, by_hand=True, **again)
+    assert (await shop.store.sweep(shop.now + 6, 0)).ended == ()
+    assert [hold.ends_at for hold in await shop.store.list_holds()] == [left]
+
+
+async def test_one_that_is_over_is_not_what_is_set_after_it(shop: Any) -> None:
+    await shop.store.put_hold("route:a", "stock", shop.now, by_hand=True, ends_at=shop.now + 5)
+    assert await shop.store.put_hold("route:a", "refused_repeatedly", shop.now + 6, shop.now + 9)
+    assert [(hold.reason, hold.since) for hold in await shop.store.list_holds()] == [
+        ("refused_repeatedly", shop.now + 6)
+    ]

@@ -67,9 +67,8 @@ def print_story(delivery: Mapping[str, Any]) -> None:
     console = open_console()
     steps = tell_story(delivery)
     state, receipt = delivery["state"], delivery["receipt"]
-    _print_lines(
-        console, "", f"delivery {delivery['id']}: {state}{', ' + receipt if receipt else ''}", receipt or state
-    )
+    more = receipt or (Reason.REPLAYED if delivery["reason"] == Reason.REPLAYED else "")
+    _print_lines(console, "", f"delivery {delivery['id']}: {state}{', ' + more if more else ''}", receipt or state)
     for step in steps:
         after = f"+{round_duration(max(step.at - steps[0].at, 0))}"
         _print_lines(console, f"{format_instant(step.at)} {after:>{_SINCE_WIDTH}}  ", step.text, step.mark)
@@ -118,6 +117,8 @@ def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
         case _:
             standing = state
     reason = delivery["reason"]
+    if reason == Reason.REPLAYED:
+        return _advise_replayed(delivery)
     ended = state in (State.DEAD, State.EXPIRED)
     doubtful = ended and any(map(was_perhaps_taken, delivery["attempt_list"]))
     cure = _fit_cure(_LOOK_FIRST if doubtful else find_cure(reason), delivery["id"])
@@ -132,14 +133,29 @@ def was_perhaps_taken(attempt: Told) -> bool:
 
 def _advise_held(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
     standing = [hold for hold in list_met_holds(delivery["hold_changes"]) if hold.released_at is None]
-    scopes = " and ".join(f"{hold.scope} ({hold.reason})" for hold in standing)
+    scopes = " and ".join(f"{hold.scope} ({', '.join(_describe_hold(hold))})" for hold in standing)
     text = f"held behind {scopes or 'a hold'}; its deadline is {delivery['deadline_at']}"
     return text, "; ".join(dict.fromkeys(_list_releases(standing, find_cure))) or "`nector-relay holds` says why"
+
+
+def _advise_replayed(delivery: Told) -> tuple[str, str]:
+    """Return how it stands with one that a replay has made anew: the newest of its successors does its work."""
+    successor = [one for one in delivery["siblings"] if one["created_at"] != delivery["created_at"]][-1]
+    text = f"{delivery['state']}, replayed as {successor['id']}, by now {successor['state']}"
+    settled = successor["state"] in (State.ACCEPTED, State.PENDING, State.SENDING)
+    return text, "nothing" if settled else f"`nector-relay explain {successor['id']}`"
+
+
+def _describe_hold(hold: MetHold) -> Iterator[str]:
+    yield hold.reason
+    yield from [f"by {hold.by}"] if hold.by else []
+    yield from [f"until {hold.until}"] if hold.until else []
 
 
 def _list_releases(standing: list[MetHold], find_cure: FindCure) -> Iterator[str]:
     for hold in standing:
         cure = find_cure(Reason.BY_HAND) if hold.by_hand else find_cure(hold.reason)
+        cure = f"nothing; it ends by itself. Sooner: {cure}" if hold.until else cure
         yield cure.replace("SCOPE", hold.scope) or f"`nector-relay release {hold.scope}`"
 
 

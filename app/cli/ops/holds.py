@@ -1,36 +1,69 @@
-"""`nector-relay holds`, `hold` and `release`: stopping a scope and letting it go on."""
+"""`nector-relay hold`, `holds` and `release`: stopping a scope and letting it go on."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.ops.client import open_client, quote_part
+from app.cli.ops.deliveries import AsJson
 from app.cli.tables import count_nouns, open_console, print_table
+from app.errors import OpsError
+from app.settings import read_environment
 
 Scope = Annotated[str, typer.Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME")]
+_USER_NAMES = ("SUDO_USER", "USER", "LOGNAME", "USERNAME")
 
 
-def holds(as_json: Annotated[bool, typer.Option("--json", help="Print the ops API's JSON.")] = False) -> int:
-    """List what is stopped, and why."""
+def holds(as_json: AsJson = False) -> int:
+    """List what is stopped, why, by whom and until when."""
     answer = open_client().get("/holds")
     if as_json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return 0
-    rows = [(hold["scope"], hold["reason"], hold["since"], str(hold["deliveries"])) for hold in answer["holds"]]
-    if not rows:
+    if not answer["holds"]:
         print("nothing is on hold")
         return 0
-    print_table(open_console(), ("scope", "reason", "since", "waiting"), rows)
+    titles = ("scope", "reason", "since", "waiting", "by", "until")
+    print_table(open_console(), titles, [_row(hold) for hold in answer["holds"]])
     return 0
 
 
-def hold(scope: Scope, reason: Annotated[str, typer.Option(help="For those who find it stopped.")] = "by_hand") -> int:
-    """Stop a provider, a route or a template: its deliveries wait, nothing is lost."""
-    answer = open_client().send("PUT", f"/holds/{quote_part(scope)}", {"reason": reason})
-    print(f"{scope} is on hold; waiting: {count_nouns(answer.get('deliveries', 0), 'delivery', 'deliveries')}")
+def _row(hold: Mapping[str, Any]) -> list[str]:
+    since, until = (f"{hold[name][:16]}Z" if hold[name] else "" for name in ("since", "until"))  # to the minute
+    return [hold["scope"], hold["reason"], since, str(hold["deliveries"]), hold["by"] or "", until]
+
+
+def hold(
+    scope: Annotated[
+        str | None, typer.Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME; left out: list them.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="For those who find it stopped.")] = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="It ends by itself after 2h, 30m, 1d.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who stops it (else the user of this shell).")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Stop a provider, a route or a template: its deliveries wait, nothing is lost. Without a scope: list holds."""
+    if scope is None:
+        if reason or lasts or by:
+            raise OpsError("say what to stop: provider:NAME, route:NAME or template:PROVIDER/NAME")
+        return holds(as_json)
+    environment = read_environment()
+    names = (by, *(environment.get(name) for name in _USER_NAMES))
+    order = {"reason": reason, "for": lasts, "by": next((name for name in names if name), None)}
+    given = {name: value for name, value in order.items() if value}
+    answer = open_client().send("PUT", f"/holds/{quote_part(scope)}", given)
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+        return 0
+    until = f" until {answer['until']}" if answer.get("until") else ""
+    waiting = count_nouns(answer.get("deliveries", 0), "delivery", "deliveries")
+    print(f"{scope} is on hold{until}; waiting: {waiting}")
     return 0
 
 

@@ -64,3 +64,44 @@ def test_a_release_of_what_is_not_held_is_1(run: Callable[..., Any]) -> None:
     done = run("release", "route:review-thanks")
     assert done.code == 1
     assert "there is no such hold" in done.err
+
+
+def test_a_hold_shows_who_set_it_and_when_it_ends_and_without_a_scope_holds_are_listed(
+    run: Callable[..., Any], shop: Any
+) -> None:
+    done = run("hold", "route:review-thanks", "--for", "2h", "--by", "asha", "--reason", "wrong text")
+    assert re.fullmatch(r"route:review-thanks is on hold until 20\S+Z; waiting: 0 deliveries\n", done.out)
+    listed = run("hold")
+    assert re.search(r"^route:review-thanks +wrong text +20\S+Z +0 +asha +20\S+Z", listed.out, re.MULTILINE)
+    assert run("holds").out == listed.out
+    (row,) = json.loads(run("hold", "--json").out)["holds"]
+    assert (row["by"], row["until"][:2]) == ("asha", "20")
+    delivery_id = shop.post({"user_name": "Riya", "user_mobile": shop.new_number()}, topic="review_create")
+    shop.wait_for(delivery_id, "held")
+    story = " ".join(run("explain", delivery_id).out.split())
+    assert f"set {row['since']} by hand (asha), until {row['until']}: wrong text" in story
+    assert f"held behind route:review-thanks (wrong text, by asha, until {row['until']})" in story
+    assert "do: nothing; it ends by itself. Sooner: `nector-relay release route:review-thanks`" in story
+
+
+def test_whoever_holds_is_the_user_of_the_shell(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SUDO_USER", "LOGNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("USER", "ravi")
+    assert json.loads(run("hold", "provider:bitespeed", "--json").out)["by"] == "ravi"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["provider:bitespeed", "--for", "2"], "for: must be a duration such as 90s, 15m, 6h or 7d"),
+        (["provider:bitespeed", "--for", "0h"], "for: must be more than nothing and at most 90d"),
+        (["provider:bitespeed", "--for", "91d"], "for: must be more than nothing and at most 90d"),
+        (["--for", "2h"], "say what to stop: provider:NAME"),
+    ],
+)
+def test_an_end_that_cannot_be_is_1_and_holds_nothing(run: Callable[..., Any], given: list[str], said: str) -> None:
+    done = run("hold", *given)
+    assert (done.code, done.out) == (1, "")
+    assert said in done.err
+    assert run("holds").out == "nothing is on hold\n"

@@ -1,10 +1,11 @@
-"""What aiohttp's transport promises to the client: when the first byte leaves, and what each break is called."""
+"""What our transport promises to the client: when the first byte leaves, and what each break is called."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import gzip
+import socket
 import ssl
 import subprocess
 import warnings
@@ -14,18 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import httpx2
 import pytest
 import respx
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
 from app.model.delivery import Outcome, Reason, Retryable, Uncertain
 from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
-from app.providers.transport import WRITING, AiohttpTransport
+from app.providers.transport import WRITING, SocketTransport
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TIMED_OUT = Uncertain(Reason.TIMED_OUT)
@@ -103,7 +101,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def calling(concurrency: int = 4, trust: ssl.SSLContext | None = None) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = AiohttpTransport(concurrency=concurrency, keepalive_s=5, trust=trust)
+    transport = SocketTransport(concurrency=concurrency, keepalive_s=5, trust=trust)
     async with httpx2.AsyncClient(transport=transport, timeout=10, trust_env=False) as client:
         yield client
 
@@ -205,45 +203,40 @@ async def test_an_answer_with_a_header_line_of_60_kb_is_read() -> None:
         assert len((await post(client, far.url)).headers["x-long"]) == 60_000
 
 
-ASKED = aiohttp.RequestInfo(URL("http://x.example"), "POST", CIMultiDictProxy(CIMultiDict()), URL("http://x.example"))
-
-
-def connector_error() -> aiohttp.ClientConnectorError:
-    key: Any = type("Key", (), {"host": "x.example", "port": 443, "ssl": True})()
-    return aiohttp.ClientConnectorError(key, OSError(111, "refused"))
-
-
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (aiohttp.ConnectionTimeoutError("x"), httpx2.ConnectTimeout),
-        (aiohttp.SocketTimeoutError("x"), httpx2.ReadTimeout),
-        (connector_error(), httpx2.ConnectError),
-        (aiohttp.ClientPayloadError("x"), httpx2.RemoteProtocolError),
-        (aiohttp.ServerDisconnectedError("x"), httpx2.RemoteProtocolError),
-        (aiohttp.ClientResponseError(ASKED, ()), httpx2.RemoteProtocolError),
-        (aiohttp.ClientOSError(104, "x"), httpx2.ReadError),
-        (aiohttp.ClientConnectionResetError("x"), httpx2.ReadError),  # aiohttp says so of half a request, too
-        (aiohttp.ClientConnectionError("x"), httpx2.ReadError),
-        (ConnectionResetError("x"), httpx2.ReadError),
-        (BrokenPipeError("x"), httpx2.ReadError),
-        (TimeoutError("x"), httpx2.ReadError),
-        (ValueError("x"), httpx2.LocalProtocolError),
+        (ConnectionRefusedError(111, "x"), httpx2.ConnectError),
+        (ssl.SSLError("x"), httpx2.ConnectError),
+        (socket.gaierror(-2, "x"), httpx2.ConnectError),
+        (UnicodeError("x"), httpx2.ConnectError),  # a name that IDNA cannot write
+        (TimeoutError(110, "x"), httpx2.ConnectTimeout),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-async def test_each_error_of_aiohttps_has_a_name_of_httpxs(
+async def test_each_error_of_connecting_has_a_name_of_httpxs(
     error: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: Any, **_named: Any) -> None:
+    async def fail(_host: str, _port: int) -> None:
         raise error
 
-    monkeypatch.setattr(aiohttp.ClientSession, "request", fail)
+    monkeypatch.setattr("app.providers.transport._open_socket", fail)
     async with calling() as client:
         with pytest.raises(httpx2.TransportError) as caught:
             await post(client, "http://127.0.0.1/")
     assert type(caught.value) is kind
     assert caught.value.__cause__ is error
+
+
+async def test_a_reset_is_a_read_error() -> None:
+    async with serving(b"", wait=True) as far, calling() as client:
+        sending = asyncio.create_task(post(client, far.url))
+        await until(lambda: len(far.heads) == 1)
+        far.writers[0].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.writers[0].transport.abort()
+        far.go_on.set()
+        with pytest.raises(httpx2.ReadError):
+            await sending
 
 
 async def test_a_handshake_that_hangs_is_a_connect_timeout() -> None:
@@ -281,7 +274,7 @@ async def test_no_cookie_is_kept_no_redirect_followed_and_no_proxy_asked(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port}")
     moved = b"HTTP/1.1 307 Moved\r\nlocation: /elsewhere\r\nset-cookie: a=1; path=/\r\ncontent-length: 0\r\n\r\n"
-    transport = AiohttpTransport(concurrency=1, keepalive_s=5, trust=None)
+    transport = SocketTransport(concurrency=1, keepalive_s=5, trust=None)
     async with serving(moved) as far:
         for _ in range(2):  # without a client of httpx's, whose own care would hide ours
             request = httpx2.Request("POST", far.url, content=b"{}")
@@ -317,12 +310,8 @@ async def test_an_idle_connection_that_was_closed_is_not_used() -> None:
 
 
 async def test_control_without_the_two_turns_of_the_loop_the_request_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def take_no_turn(_seconds: float) -> None:
-        return
-
     async with serving() as far, calling() as client:
-        fake: Any = type("asyncio", (), {"sleep": staticmethod(take_no_turn)})
-        monkeypatch.setattr("app.providers.transport.asyncio", fake)
+        monkeypatch.setattr("app.providers.transport.TURNS", 0)
         with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
             await lose_idle_connection(client, far)
         assert (far.connections, len(far.heads)) == (1, 1)
@@ -344,7 +333,7 @@ async def test_waiting_too_long_for_a_place_is_a_timeout_before_sending() -> Non
     async with serving(wait=True) as far, calling(concurrency=1) as client:
         first = asyncio.create_task(post(client, far.url))
         await until(lambda: len(far.heads) == 1)
-        with pytest.raises(httpx2.ConnectTimeout):
+        with pytest.raises(httpx2.PoolTimeout):
             await post(client, far.url, timeout={"pool": 0.05})
         far.go_on.set()
         await first
@@ -405,7 +394,7 @@ async def test_a_certificate_that_is_trusted_is_spoken_to(certificate: tuple[Pat
 
 
 async def test_a_transport_that_was_never_used_can_be_closed() -> None:
-    await AiohttpTransport(concurrency=1, keepalive_s=1, trust=None).aclose()
+    await SocketTransport(concurrency=1, keepalive_s=1, trust=None).aclose()
 
 
 @pytest.mark.parametrize(
