@@ -167,8 +167,8 @@ def list_holds(tx: Tx) -> Sequence[Hold]:
         for scope in name_scopes(row.provider, row.route, row.template):
             waiting[scope] = waiting.get(scope, 0) + row.n
     return [
-        Hold(each.scope, each.reason, each.since, waiting.get(each.scope, 0), *each[3:6], by_hand=bool(each.by_hand))
-        for each in holds
+        Hold(scope, reason, since, waiting.get(scope, 0), probe_at, by, ends_at, bool(by_hand))
+        for scope, reason, since, probe_at, by, ends_at, by_hand in holds
     ]
 
 
