@@ -14,8 +14,11 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_QUIET=1 \
     && /opt/tools/bin/pip install --require-hashes -r uv.txt \
     && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --output-file requirements.txt \
+    && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --format cyclonedx1.5 > sbom.cdx.json \
     && /opt/tools/bin/pip --python .venv/bin/python install --no-compile --require-hashes -r requirements.txt
-COPY LICENSE README.md ./
+COPY LICENSE README.md .env.example ./
+# The package brings both to whoever has nothing else; app/starter links to them.
+COPY config config
 COPY app app
 # Bytecode that Python never compares with its source: nothing to compile at the start, nor to write on a read-only root.
 RUN /opt/tools/bin/uv pip install --quiet --offline --no-cache --no-deps --python .venv/bin/python . \
@@ -27,6 +30,8 @@ RUN groupadd --gid 10001 relay \
     && install --directory --owner relay --group relay --mode 0700 /data
 WORKDIR /app
 COPY --from=build /app/.venv .venv
+# What is in it, for scanners: CycloneDX.
+COPY --from=build /app/sbom.cdx.json sbom.cdx.json
 COPY config config
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

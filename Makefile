@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo run test test-long check bench lock image-check language-server
+.PHONY: help setup demo run test test-long check bench lock image-check language-server audit sbom
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -26,9 +26,12 @@ setup: .venv/ready ## Build .venv from the lock file (seconds when nothing chang
 demo: setup ## Send one example event for every route through the sandbox and show each message
 	@$(BIN)/nector-relay demo
 
-run: setup ## Run the relay with the settings of .env (copied from .env.example if there is none)
+# The secrets of .env.example are refused where others can reach the relay: BIND=0.0.0.0 once .env has your own.
+BIND ?= 127.0.0.1
+
+run: setup ## Run the relay on this machine with the settings of .env (copied from .env.example if there is none)
 	@test -f .env || cp .env.example .env
-	@$(BIN)/nector-relay serve
+	@$(BIN)/nector-relay serve --host $(BIND)
 
 # deptry leaves out the tests by itself; the second run reads them, too, where packages of the dev group are at home.
 check: setup ## Style, types, import arrows, dependencies, Dockerfile, the bundled YAML
@@ -60,6 +63,21 @@ test: check language-server ## Everything that CI runs
 	@$(BIN)/coverage report
 	@$(BIN)/pytest -n 2 --dist worksteal -m "not long" $(COUNTED:%=--ignore=%)
 	@$(BIN)/nector-relay demo
+	@test -z "$$CI" || $(MAKE) audit
+
+# In an environment of its own, by hash as all else; what it looks at is what the image holds.
+.venv/audit/ready: .venv/ready
+	@$(UV) export --quiet --frozen --only-group audit --no-emit-project --format requirements.txt --output-file .venv/audit.txt
+	@$(UV) export --quiet --frozen --no-dev --all-extras --no-emit-project --format requirements.txt --output-file .venv/image.txt
+	@$(UV) venv --quiet --clear --python $(BIN)/python .venv/audit
+	@$(UV) pip sync --quiet --require-hashes --python .venv/audit/bin/python .venv/audit.txt
+	@touch $@
+
+audit: .venv/audit/ready ## Known vulnerabilities of what the image holds; says so where the database cannot be reached
+	@$(BIN)/python -m tests.audit .venv/audit/bin/pip-audit .venv/image.txt
+
+sbom: setup ## Write sbom.cdx.json (CycloneDX): every package of the image with its version
+	@$(UV) export --quiet --frozen --no-dev --all-extras --no-emit-project --format cyclonedx1.5 --output-file sbom.cdx.json >/dev/null
 
 test-long: setup ## The tests that take minutes: image build, many kills
 	@$(BIN)/pytest -m long

@@ -30,6 +30,7 @@ from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay
 from app.relay.intake import Take, store_event
+from app.relay.keyring import Keyring, warn_short
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
@@ -66,15 +67,17 @@ def create_app(
     """
     environment = read_environment() if environment is None else environment
     settings = read_settings(environment) if settings is None else settings
-    refuse_strangers(settings)
+    refuse_unguarded(settings)
     snapshot, warnings = load_snapshot(settings, environment, PROVIDER_TYPES)
     log = configure_logs(settings.log_level, settings.log_format)
     _warn(settings, environment, snapshot, warnings, log)
     metrics = Metrics()
-    rules = Rules(settings, environment, PROVIDER_TYPES, snapshot, metrics, log)
+    keyring = Keyring(settings, read_clock, metrics, log)
+    warn_short(log, "RELAY_NECTOR_SECRETS or its file", keyring.list_active())
+    rules = Rules(settings, environment, PROVIDER_TYPES, snapshot, metrics, log, keyring)
     shared = Shared(
         settings=settings,
-        secrets=settings.secrets,
+        secrets=keyring.list_active(),
         snapshot=snapshot,
         clock=read_clock,
         started_at=read_clock(),
@@ -85,8 +88,10 @@ def create_app(
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
     wired = wire(shared, rules, on_dead or _do_nothing)
-    rules.use = wired.relay.use
-    return _build_app(wired, rules)
+    rules.use, keyring.use = wired.relay.use, wired.relay.use_secrets
+    app = _build_app(wired, rules)
+    app.state.keyring = keyring
+    return app
 
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
@@ -171,7 +176,7 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
         asked = {**scope, "path": scope["path"].rstrip("/")}
         return any(route.matches(asked)[0] is not Match.NONE for route in build_late().routes)
 
-    admission = Admission(shared, has_path, read_uptime)
+    admission = app.state.admission = Admission(shared, has_path, read_uptime)
     app.add_middleware(Guard, admission)
     app.router.routes.append(Route(PATH, webhooks.WebhookEndpoint(shared, wired.take), methods=["POST"]))
     app.include_router(health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime))
@@ -214,9 +219,9 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     return app
 
 
-def refuse_strangers(settings: Settings) -> None:
+def refuse_unguarded(settings: Settings) -> None:
     """Raise ConfigError where anybody could post events: a relay spends its merchant's money."""
-    if not settings.secrets and not settings.insecure_no_auth:
+    if not settings.secrets and settings.nector_secrets_file is None and not settings.insecure_no_auth:
         raise ConfigError(
             "RELAY_NECTOR_SECRETS is not set, so anybody could post events. Set it to the webhook secret from Nector's "
             "dashboard (or, for a trial on your own machine only, RELAY_INSECURE_NO_AUTH=true)"
@@ -230,6 +235,8 @@ def _warn(
         log.warning("setting.unknown", name=name, cure="see .env.example for the names there are")
     quoted = [f"{PREFIX}{name.upper()}" for name in find_quoted(settings)]
     accounts = snapshot.config.providers.items()
+    if settings.admin_token:
+        warn_short(log, "RELAY_ADMIN_TOKEN", [settings.admin_token.get_secret_value()])
     for name in (*quoted, *(f"providers.{account}.{name}" for account, keys in accounts for name in find_quoted(keys))):
         log.warning("setting.quoted", name=name, cure="a quote or a blank stands around its value: leave it out")
     for warning in warnings:

@@ -31,12 +31,17 @@ from app.errors import ConfigError
 from app.mapping.provider import Way
 from app.model.delivery import DEDUP_WINDOW_MS
 from app.sources.body import list_schemes
-from app.values.address import Network, read_networks
+from app.values.address import Bind, Network, read_bind, read_networks
 from app.values.duration import format_duration, parse_duration
 
 SECRETS_FOLDER = Path("/run/secrets")
 ENV_FILE = Path(".env")
 PREFIX = "RELAY_"
+SHORTEST_SECRET = 16
+EXAMPLES = frozenset(
+    {"sandbox-nector-secret", "sandbox-admin-token", "sandbox-webhook-secret", "sandbox-webhook-token"}
+)
+"""The secrets of `.env.example` by which others come in: everybody can read them."""
 
 
 def read_environment(
@@ -81,6 +86,10 @@ def _read_networks(value: object) -> object:
     return read_networks(map(str.strip, value.split(","))) if isinstance(value, str) and value.strip() else value
 
 
+def _read_bind(value: object) -> object:
+    return read_bind(value) if isinstance(value, str) else value
+
+
 Duration = Annotated[int, BeforeValidator(_read_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
 
@@ -105,12 +114,19 @@ class Settings(BaseSettings):
     nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         (), description="Nector's webhook secrets, comma-separated, all active"
     )
+    nector_secrets_file: Path | None = Field(None, description="a file of more of them, read again when it changes")
     nector_hmac: Literal["off", "log", "enforce"] = Field("log", description="what to do with x-nector-webhook-hmac")
     nector_hmac_scheme: str = Field(
         "", description="the one recipe of it, as `verify-capture` names it; else all likely"
     )
     insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
+    nector_addresses: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_networks)] = Field(
+        (), description="the only addresses that Nector's webhooks come from, as CIDRs, comma-separated; empty: any"
+    )
     admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
+    ops_bind: Annotated[Bind | None, BeforeValidator(_read_bind)] = Field(
+        None, description="HOST:PORT: the ops API has an address of its own"
+    )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_networks)] = Field(
         (), description="proxies whose X-Forwarded-For is believed, as CIDRs, comma-separated"
     )
@@ -229,8 +245,13 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Nector's active webhook secrets, in the clear."""
+        """Nector's active webhook secrets of the environment, in the clear."""
         return tuple(secret.get_secret_value() for secret in self.nector_secrets)
+
+    @property
+    def asks_for_secret(self) -> bool:
+        """Tell whether a webhook needs a secret, also where all have lapsed."""
+        return bool(self.nector_secrets or self.nector_secrets_file) or not self.insecure_no_auth
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

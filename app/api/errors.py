@@ -17,6 +17,8 @@ from app.errors import is_passing
 
 # Short enough that a retry comes soon after space or the database returns, long enough not to press.
 RETRY_AFTER_S = 5
+PRIVATE: Mapping[str, str] = {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+"""What every answer says: a query may hold a token, and what is shown is of customers."""
 # For the description of the API.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": {"application/problem+json": {}}}
@@ -39,7 +41,7 @@ class BodyRefused(HTTPException):
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer to a request that is refused."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return Response(json.dumps(body), status, headers, media_type="application/problem+json")
+    return Response(json.dumps(body), status, {**(headers or {}), **PRIVATE}, media_type="application/problem+json")
 
 
 def unauthorised() -> Response:

@@ -14,24 +14,26 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import RETRY_AFTER_S, BodyRefused, problem, unauthorised, unavailable
+from app.api.errors import PRIVATE, RETRY_AFTER_S, BodyRefused, problem, unauthorised, unavailable
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
 from app.observe.metrics import FORGED, OTHER
 from app.relay.context import Shared
 from app.sources import SOURCE
-from app.values.address import find_client, name_customer
+from app.values.address import Address, find_client, name_customer
 
 WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
 PATH = f"/webhooks/{SOURCE.name}"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
 # More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
+TOO_MANY = 429
 BURST = 300
 REFILL_MS = 1_000
 MOST_ADDRESSES = 4_096
 BUDGET = 32 * 1024 * 1024
+_PRIVATE = [(name.lower().encode(), value.encode()) for name, value in PRIVATE.items()]
 CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
 
 
@@ -44,6 +46,7 @@ class Stray(StrEnum):
     CHALLENGE = "challenge"
     TOO_LONG = "too_long"
     BUSY = "busy"
+    ADDRESS = "address"
 
 
 CURES: Mapping[tuple[str, Mistake | Stray], str] = {
@@ -57,6 +60,7 @@ CURES: Mapping[tuple[str, Mistake | Stray], str] = {
     (WEBHOOK, Stray.PATH): f"the path is {PATH}, all small: mend the URL in {SOURCE.title}'s dashboard",
     (RECEIPT, Stray.PATH): "the path is /webhooks/NAME, with a name under providers: in the YAML",
     (WEBHOOK, Stray.METHOD): "an event comes by POST",
+    (WEBHOOK, Stray.ADDRESS): "not in RELAY_NECTOR_ADDRESSES: add it there, or its proxy to RELAY_TRUSTED_PROXIES",
     (RECEIPT, Stray.METHOD): "a receipt comes by POST",
     (RECEIPT, Stray.CHALLENGE): "hub.verify_token is not the account's verify_token in the YAML, or none is there",
     (WEBHOOK, Stray.MEDIA_TYPE): "an event is sent as content-type application/json, uncompressed",
@@ -112,7 +116,10 @@ class Admission:
         settings = shared.settings
         token = settings.admin_token
         self._token = token.get_secret_value().encode() if token else b""
-        self._trusted = settings.trusted_proxies
+        self._trusted, self._allowed = settings.trusted_proxies, settings.nector_addresses
+        self._asks_for_secret = settings.asks_for_secret
+        self._is_apart = settings.ops_bind is not None
+        self.ops_at: tuple[str, int] | None = None  # where the ops API listens, if it has an address of its own
         self._takes_receipts = not settings.stateless
         self._shared = shared
         self._is_ops = is_ops
@@ -125,6 +132,8 @@ class Admission:
     def check(self, scope: Scope) -> Pass | Response:
         """Return what a request may do, or the answer to one that is refused."""
         path = scope["path"]
+        if self._is_apart and path not in PUBLIC and (refused := self._refuse_elsewhere(scope, path)) is not None:
+            return refused
         if path == PATH:
             return self._check_webhook(scope)
         if path in PUBLIC:
@@ -133,8 +142,7 @@ class Admission:
 
     def note(self, scope: Scope, kind: str, reason: Mistake | Stray, **of: str) -> str | None:
         """Count a request that is refused, and tell of the first of a minute. Return its client's name."""
-        peer = scope.get("client")
-        client = find_client(peer[0], list_header(scope, b"x-forwarded-for"), self._trusted) if peer else None
+        client = self._find_client(scope)
         address = name_customer(client) if client else None
         self.metrics.requests_refused.labels(kind, reason).inc()
         cure = CURES.get((kind, reason))
@@ -151,8 +159,21 @@ class Admission:
         # Only who has failed is counted, and only what fails is limited: nobody can shut out a right secret.
         if address is not None and self._failures.count(address, self._clock()):
             detail = "too many requests that were not authorised"
-            return problem(429, detail, {"Retry-After": str(RETRY_AFTER_S)})
+            return problem(TOO_MANY, detail, {"Retry-After": str(RETRY_AFTER_S)})
         return unauthorised()
+
+    def _find_client(self, scope: Scope) -> Address | None:
+        peer = scope.get("client")
+        return find_client(peer[0], list_header(scope, b"x-forwarded-for"), self._trusted) if peer else None
+
+    def _refuse_elsewhere(self, scope: Scope, path: str) -> Response | None:
+        """Return the answer to a webhook at the address of the ops API, and to the ops API at the other one."""
+        host, port = scope.get("server") or ("", None)
+        at = self.ops_at
+        is_ops = at is not None and port == at[1] and at[0] in {host, "0.0.0.0", "::"}  # noqa: S104  # any of them
+        if not path.startswith(RECEIPTS):
+            return None if is_ops else self._refuse_path(scope, "not found")
+        return problem(404, "webhooks come to the relay's other address") if is_ops else None
 
     def _answer_other(self, scope: Scope, kind: str) -> Response:
         """Return the answer to what is no POST: dashboards try a webhook's URL before they take it."""
@@ -166,8 +187,14 @@ class Admission:
     def _check_webhook(self, scope: Scope) -> Pass | Response:
         if scope["method"] != "POST":
             return self._answer_other(scope, WEBHOOK)
-        if secrets := self._shared.secrets:
-            mistake = SOURCE.find_mistake(read_headers(scope), secrets)
+        if self._allowed:
+            client = self._find_client(scope)
+            if client is None or not any(client in network for network in self._allowed):
+                refused = self.refuse(scope, WEBHOOK, Stray.ADDRESS)
+                is_limited = refused.status_code == TOO_MANY
+                return refused if is_limited else problem(403, "webhooks are not taken from this address")
+        if self._asks_for_secret:
+            mistake = SOURCE.find_mistake(read_headers(scope), self._shared.secrets)
             if mistake is not None:
                 self.metrics.events.labels(OTHER, "unauthorised").inc()
                 return self.refuse(scope, WEBHOOK, mistake)
@@ -276,12 +303,19 @@ class Guard:
         admitted = self._admission.check(scope)
         if isinstance(admitted, Response):
             admitted.headers.update(CLOSE)
+            admitted.headers.update(PRIVATE)
             await admitted(scope, receive, send)
             return
+
+        async def send_private(message: Message) -> None:
+            if message["type"] == "http.response.start" and _PRIVATE[0] not in message["headers"]:
+                message["headers"] = [*message["headers"], *_PRIVATE]
+            await send(message)
+
         kind, longest, most = admitted
         body = CountedBody(receive, find_header(scope, b"content-length"), longest, self._budget, most)
         try:
-            await self._app(scope, body, send)
+            await self._app(scope, body, send_private)
         finally:
             body.release()
             if body.refused:

@@ -21,6 +21,7 @@ from app.cli.completion import NAMES, complete_name
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {
+    "init": "app.cli.init",
     "serve": "app.cli.serve",
     "check": "app.cli.mapping.check",
     "route": "app.cli.mapping.route",
@@ -43,6 +44,7 @@ COMMANDS: dict[str, str] = {
     "backup": "app.cli.backup",
     "erase": "app.cli.ops.people",
     "export": "app.cli.ops.people",
+    "post": "app.cli.post",
     "sandbox": "app.cli.sandbox",
     "demo": "app.cli.demo",
 }

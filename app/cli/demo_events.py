@@ -35,32 +35,38 @@ def sign_event(event: DemoEvent, secret: str) -> dict[str, str]:
 
 
 def _make_event(route: Route, number: int, config: Config, templates: Templates) -> DemoEvent:
-    example = next((one for one in route.examples if one.hits and one.dead is None), None)
-    if example is None:
-        raise ConfigError(f"route {route.name} has no example that sends: add one under its `examples:`")
     now = read_clock()
     today = datetime.fromtimestamp(now / 1000, UTC).date()
     # WhatsApp takes one message per recipient every 6 s: a number of its own for each route keeps the demo short.
-    payload = _give_number(_bring_forward(example.event, today), str(FIRST_NUMBER + number % 100))
+    payload = _give_number(bring_forward(choose_example(route), today), str(FIRST_NUMBER + number % 100))
     message = render_message(route, make_event(route.topic, payload, now), config.store)
     template = templates.get((route.provider, route.template))
     text = ""
     if isinstance(message, Message) and template is not None:
         text = print_message(show_message(template, message))
-    return DemoEvent(route.name, route.provider, route.topic, new_uuid7(now), _encode(payload), text)
+    return DemoEvent(route.name, route.provider, route.topic, new_uuid7(now), encode_body(payload), text)
 
 
-def _encode(payload: Mapping[str, Any]) -> bytes:
+def encode_body(payload: Mapping[str, Any]) -> bytes:
+    """Return a webhook's body."""
     return json.dumps(payload, ensure_ascii=False, default=str).encode()
 
 
-def _bring_forward(value: Any, today: date) -> Any:
+def choose_example(route: Route) -> dict[str, Any]:
+    """Return a route's first example that sends; raises ConfigError where it has none."""
+    example = next((one for one in route.examples if one.hits and one.dead is None), None)
+    if example is None:
+        raise ConfigError(f"route {route.name} has no example that sends: add one under its `examples:`")
+    return example.event
+
+
+def bring_forward(value: Any, today: date) -> Any:
     """Return the example with its past dates moved to their next return: what has expired is rightly not sent."""
     match value:
         case dict():
-            return {key: _bring_forward(item, today) for key, item in value.items()}
+            return {key: bring_forward(item, today) for key, item in value.items()}
         case list():
-            return [_bring_forward(item, today) for item in value]
+            return [bring_forward(item, today) for item in value]
         case str() if (found := _DATE.match(value)) and value[:10] <= today.isoformat():
             this_year = f"{today.year}{found[2]}".replace("-02-29", "-02-28")
             return this_year if this_year[:10] > today.isoformat() else f"{today.year + 1}{this_year[4:]}"

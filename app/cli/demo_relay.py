@@ -23,6 +23,8 @@ from app.settings import read_environment
 from app.sources import SOURCE
 
 START_S = 20.0
+STARTER = Path(__file__).parents[1] / "starter"
+"""The files to start from; in the repository links to config/ and .env.example."""
 STOP_S = 10.0
 LOOK_EVERY_S = 0.02
 ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo
@@ -87,7 +89,7 @@ class DemoRelay:
         given = read_environment()
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
-            "RELAY_CONFIG": str(config or given.get("RELAY_CONFIG") or "config/relay.yaml"),
+            "RELAY_CONFIG": str(config or given.get("RELAY_CONFIG") or find_example()),
             "RELAY_CONFIG_YAML": "" if config else given.get("RELAY_CONFIG_YAML", ""),
             "RELAY_DATABASE_URL": f"sqlite:///{folder}/relay.db",
             "RELAY_NECTOR_SECRETS": secret,
@@ -159,6 +161,12 @@ class DemoRelay:
         if self.client is None:
             raise RelayError("the demo's relay is not running")
         return self.client
+
+
+def find_example() -> Path:
+    """Return the YAML of this folder, or, where it has none, the one that the package brings."""
+    usual = Path("config/relay.yaml")
+    return usual if usual.is_file() else STARTER / "relay.yaml"
 
 
 @asynccontextmanager

@@ -18,13 +18,16 @@ import typer
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.api.connections import Connection, Gate, Limits
-from app.errors import RelayError, StoreError
+from app.errors import ConfigError, RelayError, StoreError
 from app.main import create_app
+from app.relay.keyring import Keyring
 from app.relay.relay import Relay
 from app.relay.reload import Rules
-from app.settings import Settings, read_environment, read_settings
+from app.settings import EXAMPLES, Settings, read_environment, read_settings
+from app.values.address import Bind, is_loopback
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
 OPEN_REQUESTS_MS = 3_000
@@ -84,6 +87,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  # a container's port is published by its owner
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    published_on: Annotated[str, typer.Option(help="Address that a container's port is published on.")] = "",
 ) -> int:
     """Run the relay: take webhooks, send messages. Stops on SIGTERM, reads the YAML again on SIGHUP."""
     # A reload that is asked for while we start must not end the process: what we read is new anyway.
@@ -102,13 +106,15 @@ def serve(
     with _note_early_sigterm() as told_early:
         app = create_app(read_settings(environment), environment, on_dead=stop_because)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(app, host, port, servers, told_early))
+            runner.run(_run(app, Bind(host, port), published_on, servers, told_early))
     if died:
         return os.EX_IOERR if isinstance(died[0], StoreError) else os.EX_SOFTWARE
     return 0
 
 
-async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], told_early: Sequence[int]) -> None:
+async def _run(
+    app: FastAPI, bind: Bind, published_on: str, servers: list[RelayServer], told_early: Sequence[int]
+) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
     relay: Relay = app.state.relay
     settings, log = relay.shared.settings, relay.shared.log
@@ -121,13 +127,19 @@ async def _run(app: FastAPI, host: str, port: int, servers: list[RelayServer], t
     server = RelayServer(build_server_config(app, settings, gate), relay, gate)
     servers.append(server)
     try:
-        listener = open_listener(host, port)  # before the first send: what is begun would have to be given up
+        refuse_examples(relay, app.state.keyring, published_on or bind.host, published_on)
+        # Before the first send: what is begun would have to be given up.
+        listeners = [open_listener(*bind)]
+        if settings.ops_bind is not None:
+            listeners.append(open_listener(*settings.ops_bind, option="RELAY_OPS_BIND"))
+            app.state.admission.ops_at = listeners[1].getsockname()[:2]
         await relay.open()
         _listen_to_signals(server, app.state.rules)
         if told_early:
             server.stop()
-        log.info("relay.listening", host=host, port=listener.getsockname()[1])
-        await server.serve(sockets=[listener])
+        apart = {"ops": "{}:{}".format(*app.state.admission.ops_at)} if settings.ops_bind else {}
+        log.info("relay.listening", host=bind.host, port=listeners[0].getsockname()[1], **apart)
+        await server.serve(sockets=listeners)
     finally:
         await relay.close(server.grace_ms())
 
@@ -180,7 +192,27 @@ def build_server_config(app: FastAPI, settings: Settings, gate: Gate) -> uvicorn
     )
 
 
-def open_listener(host: str, port: int) -> socket.socket:
+def refuse_examples(relay: Relay, keyring: Keyring, host: str, published_on: str) -> None:
+    """Raise ConfigError where a secret of `.env.example` would let in whoever can reach this process."""
+    shared = relay.shared
+    ops_bind, token = shared.settings.ops_bind, shared.settings.admin_token
+    known = {"RELAY_NECTOR_SECRETS or its file": shared.secrets} if not is_loopback(host) else {}
+    if token and not is_loopback(published_on or (ops_bind.host if ops_bind else host)):
+        known["RELAY_ADMIN_TOKEN"] = [token.get_secret_value()]
+    if not is_loopback(host):
+        keyring.banned = EXAMPLES
+        for name, account in shared.snapshot.config.providers.items():
+            secrets = [value.get_secret_value() for _, value in account if isinstance(value, SecretStr)]
+            known[f"providers.{name} (its webhook's secret or token)"] = secrets
+    if found := [name for name, secrets in known.items() if not EXAMPLES.isdisjoint(secrets)]:
+        raise ConfigError(
+            f"a secret of .env.example, which everybody knows, on {host}, which others can reach: "
+            f"{', '.join(found)}. Put your own there (openssl rand -hex 32), or listen on this machine only "
+            "(--host 127.0.0.1; in a container whose port is published there: --published-on 127.0.0.1)"
+        )
+
+
+def open_listener(host: str, port: int, option: str = "--host or --port") -> socket.socket:
     """Return a bound socket; raises RelayError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer may wait 40 ms.
@@ -191,7 +223,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "not a host's name"
-        raise RelayError(f"cannot listen on {host}:{port} ({reason}); choose another --host or --port") from None
+        raise RelayError(f"cannot listen on {host}:{port} ({reason}); choose another {option}") from None
     listener.listen(WAITING)
     listener.set_inheritable(True)
     return listener

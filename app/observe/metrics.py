@@ -93,6 +93,9 @@ class Metrics:
         self.reload_ok = gauge(
             "nector_relay_config_last_reload_successful", "Whether the YAML on disk is the one in use"
         )
+        self.secrets_ok = gauge(
+            "nector_relay_secrets_last_reload_successful", "Whether the file of secrets on disk is the one in use"
+        )
         self.config_info = gauge("nector_relay_config_info", "The YAML in use", ["hash"])
         self.build_info = gauge("nector_relay_build_info", "What runs", ["version", "python", "sqlite"])
         self.outbox = gauge("nector_relay_outbox_deliveries", "Deliveries now", ["provider", "state"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from app.errors import RelayError
@@ -63,6 +63,10 @@ class Relay:
     def use(self, snapshot: Snapshot) -> None:
         """Put new rules to work."""
         self.shared.snapshot = snapshot
+
+    def use_secrets(self, secrets: Sequence[str]) -> None:
+        """Put other secrets of the source to work."""
+        self.shared.secrets = secrets
 
     def stop_claiming(self) -> None:
         """Begin no new send: the process is about to end."""

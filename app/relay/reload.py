@@ -20,6 +20,7 @@ from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.providers.base import ProviderType
 from app.relay.context import Snapshot
+from app.relay.keyring import Keyring, stamp_file
 from app.settings import Settings
 from app.values.instant import format_instant
 
@@ -117,7 +118,7 @@ def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
 
 
 class Rules:
-    """Reads the YAML again when it changes, and remembers which version is in force.
+    """Reads the YAML again when it changes, and the `keyring` with it; remembers which version is in force.
 
     `use` is given each new one, and puts it in force.
     """
@@ -130,6 +131,7 @@ class Rules:
         snapshot: Snapshot,
         metrics: Metrics,
         log: Log,
+        keyring: Keyring,
     ) -> None:
         self.name = _name_source(settings)
         self.use: Callable[[Snapshot], None] = lambda _: None
@@ -139,6 +141,7 @@ class Rules:
         self._log = log
         self._used_at = read_clock()
         self._refused: Refused | None = None
+        self._keyring = keyring
         self._reloading = asyncio.Lock()
         self._seen = self._stamp()
         self._show()
@@ -159,9 +162,10 @@ class Rules:
         )
 
     async def reload(self) -> str | None:
-        """Load the YAML again; return what is wrong with it, None if it is in force now."""
+        """Load the YAML and the file of secrets again; return what is wrong, None if both are in force now."""
+        lacking = await self._keyring.reload()
         async with self._reloading:  # one after the other, or an older reading may be put over a newer one
-            return await self._reload()
+            return await self._reload() or lacking
 
     async def _reload(self) -> str | None:
         try:
@@ -191,19 +195,20 @@ class Rules:
         return fault
 
     async def watch(self) -> None:
-        """Reload whenever the file, or the templates beside it, changes."""
+        """Reload whenever the file, or the templates beside it, changes; and the file of secrets when that does."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            await self._keyring.look()
             stamp = self._stamp()
             if stamp != self._seen:
                 self._seen = stamp
-                await self.reload()
+                async with self._reloading:
+                    await self._reload()
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
-        """Return what changes when a file is written or replaced (a mounted ConfigMap swaps a link: inode)."""
         templates = self._settings.config.parent / "templates.yaml"
         return [
-            _stamp_file(path) for path in [templates, *([] if self._settings.config_yaml else [self._settings.config])]
+            stamp_file(path) for path in [templates, *([] if self._settings.config_yaml else [self._settings.config])]
         ]
 
     def _show(self) -> None:
@@ -211,11 +216,3 @@ class Rules:
         self._metrics.set_config(config.hash)
         self._metrics.expect_providers(config.providers)
         self._metrics.expect_routes((route.name, route.provider) for route in config.routes)
-
-
-def _stamp_file(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -5,11 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _WITH_PORT = re.compile(r"\[([^]]*)](?::[0-9]+)?|([0-9.]+):[0-9]+")
+_LAST_PORT = 65_535
+_BIND = re.compile(r"(?:\[([0-9A-Fa-f:.]+)]|([^\s:/[\]]+)):([0-9]{1,5})")
+
+
+class Bind(NamedTuple):
+    """A host and a port to listen on."""
+
+    host: str
+    port: int
+
+
+def read_bind(text: str) -> Bind:
+    """Return what HOST:PORT names; raises ValueError saying how it is written."""
+    found = _BIND.fullmatch(text.strip())
+    if found is None or int(found[3]) > _LAST_PORT:
+        raise ValueError("write HOST:PORT, such as 127.0.0.1:9090 or [::1]:9090")
+    return Bind(found[1] or found[2], int(found[3]))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach what listens on a host."""
+    address = _read_address(host)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:

@@ -174,6 +174,12 @@ def test_ports_are_open_to_this_machine_only(compose: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_the_relay_is_told_where_its_port_is_published(compose: dict[str, Any]) -> None:
+    relay = compose["services"]["relay"]
+    assert relay["command"] == ["serve", "--published-on", "127.0.0.1"]
+    assert {port.split(":")[0] for port in relay["ports"]} == {"127.0.0.1"}
+
+
 def test_docker_waits_longer_than_the_relay_takes_to_stop(compose: dict[str, Any]) -> None:
     waits = parse_duration(compose["services"]["relay"]["stop_grace_period"])
     assert waits > Settings().shutdown_grace

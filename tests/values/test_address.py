@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.values.address import find_client, name_customer, read_networks
+from app.values.address import find_client, is_loopback, name_customer, read_bind, read_networks
 
 TRUSTED = read_networks(["10.0.0.0/8", "192.0.2.7", "2001:db8:ffff::/48"])
 
@@ -67,3 +67,43 @@ def test_a_network_that_is_none_is_named() -> None:
     assert [str(network) for network in TRUSTED] == ["10.0.0.0/8", "192.0.2.7/32", "2001:db8:ffff::/48"]
     with pytest.raises(ValueError, match=re.escape("'10.0.0.1/8' is no network: write CIDRs")):
         read_networks(["10.0.0.0/8", "10.0.0.1/8"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:9090", ("127.0.0.1", 9090)),
+        (" [::1]:9090 ", ("::1", 9090)),
+        ("ops.internal:0", ("ops.internal", 0)),
+        ("192.0.2.7:65535", ("192.0.2.7", 65_535)),
+    ],
+)
+def test_a_host_and_a_port_are_read(text: str, expected: tuple[str, int]) -> None:
+    assert read_bind(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "9090", ":9090", "127.0.0.1", "::1:9090", "[::1]", "a b:1", "h:65536", "http://h:1"]
+)
+def test_what_is_no_host_and_port_is_told_how_to_write_it(text: str) -> None:
+    with pytest.raises(ValueError, match="write HOST:PORT"):
+        read_bind(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("Localhost", True),
+        ("0.0.0.0", False),  # noqa: S104  # nothing is bound
+        ("::", False),
+        ("192.0.2.1", False),
+        ("relay.example", False),
+        ("", False),
+    ],
+)
+def test_only_this_machine_reaches_a_loopback_address(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

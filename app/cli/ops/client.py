@@ -12,6 +12,7 @@ import httpx2
 
 from app.errors import NoRelayError, NotThereError, OpsError
 from app.settings import read_environment
+from app.values.address import read_bind
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 10.0
@@ -75,9 +76,21 @@ def open_client() -> OpsClient:
     if not (token.isascii() and token.isprintable()):
         raise OpsError("RELAY_ADMIN_TOKEN holds a character that no HTTP header can carry: no relay has this token")
     url = environment.get("RELAY_URL", "").strip() or DEFAULT_URL
+    if url == DEFAULT_URL and (bind := environment.get("RELAY_OPS_BIND", "").strip()):
+        url = _find_url(bind)
     if not re.match(r"https?://[^/]", url):
         raise OpsError(f"RELAY_URL must be a URL such as {DEFAULT_URL}, and is {url}")
     return OpsClient(url.rstrip("/"), token)
+
+
+def _find_url(bind: str) -> str:
+    """Return where a relay with this RELAY_OPS_BIND is reached on its own machine."""
+    try:
+        host, port = read_bind(bind)
+    except ValueError as error:
+        raise OpsError(f"RELAY_OPS_BIND: {error}") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # what listens on any address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def quote_part(text: str) -> str:
@@ -107,6 +120,9 @@ def _explain_refusal(response: httpx2.Response, url: str) -> OpsError:
     except (ValueError, KeyError, TypeError):
         detail = "no detail"
     if response.status_code == 404 and detail == "not found":  # noqa: PLR2004  # the status itself is the clearest name
-        return OpsError(f"the relay at {url} has no ops API: start it with RELAY_ADMIN_TOKEN set, and with an outbox")
+        return OpsError(
+            f"the relay at {url} has no ops API: start it with RELAY_ADMIN_TOKEN set, and with an outbox; "
+            "where it has RELAY_OPS_BIND, set RELAY_URL to that address"
+        )
     kind = NotThereError if response.status_code == 404 else OpsError  # noqa: PLR2004  # the status itself is the clearest name
     return kind(f"the relay at {url} answered {response.status_code}: {detail}")

@@ -1,0 +1,134 @@
+"""`nector-relay post`: an event as Nector would post it, signed, and again if it is not taken."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import httpx2
+import typer
+
+from app.cli.demo_events import bring_forward, choose_example, encode_body
+from app.cli.mapping.sources import read_config, read_webhook
+from app.clock import read_clock
+from app.errors import RelayError
+from app.ids import new_uuid7
+from app.settings import read_environment, read_settings
+from app.sources import SOURCE
+from app.sources.nector import write_headers
+
+TIMEOUT_S, RETRIES = 10.0, 5  # Nector's own; its delays are known to grow, and no more
+FIRST_DELAY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt: `status` is 0 where nothing answered, `answer` what was said then, or why nothing was."""
+
+    status: int
+    answer: str
+    ms: int
+
+    @property
+    def taken(self) -> bool:
+        """Tell whether Nector would be content."""
+        return httpx2.codes.is_success(self.status)
+
+
+def post(
+    event: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROUTE|EVENT.json", help="A route, of which the first example is posted; or a file, or -."
+        ),
+    ],
+    url: Annotated[
+        str | None, typer.Option(help="Which relay, or the whole URL of its webhook (else RELAY_URL).")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="The x-nector-topic of a file that holds a body alone.")] = None,
+    delivery_id: Annotated[str | None, typer.Option("--id", help="The x-nector-delivery-id; else a new one.")] = None,
+    retries: Annotated[int, typer.Option(help="How often to try again.", min=0, max=RETRIES)] = RETRIES,
+    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Post an example event as Nector would: signed with the first of RELAY_NECTOR_SECRETS, and tried again.
+
+    A relay takes it for a real one. Exit 0 if the answer is 2xx, else 1.
+    """
+    environment = read_environment()
+    place = _find_webhook(url or environment.get("RELAY_URL") or "http://127.0.0.1:8000")
+    secret = next(iter(read_settings(environment).secrets), "")
+    named, body = _read_event(event, topic, config)
+    id_ = delivery_id or new_uuid7(read_clock())
+    tried = _post(place, body, (named, id_, secret), retries)
+    if as_json:
+        attempts = [{"status": each.status or None, "ms": each.ms} for each in tried]
+        told = {"url": place, "topic": named, "delivery_id": id_, "attempts": attempts}
+        print(json.dumps({**told, "answer": _read_answer(tried[-1].answer)}, ensure_ascii=False, indent=2))
+    else:
+        print(f"{named} {id_} → {place}\n{tried[-1].status or 'no answer'} after {tried[-1].ms} ms: {tried[-1].answer}")
+    return 0 if tried[-1].taken else 1
+
+
+def _find_webhook(url: str) -> str:
+    """Return where events go; raises RelayError for what is no URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise RelayError(f"--url must be a URL such as http://127.0.0.1:8000, and is {url}")
+    return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/webhooks/{SOURCE.name}"
+
+
+def _read_event(event: str, topic: str | None, config: Path | None) -> tuple[str, bytes]:
+    """Return the topic and the body of a file, or of a route's first example, its dates brought forward."""
+    if event == "-" or event.endswith(".json") or Path(event).is_file():
+        named, payload = read_webhook(event)
+        if not (topic or named):
+            raise RelayError(f"{event} holds a body without its topic: add --topic, e.g. --topic coupon_create")
+        return topic or named or "", encode_body(payload)
+    rules, _ = read_config(config)
+    route = next((one for one in rules.routes if one.name == event), None)
+    if route is None:
+        raise RelayError(
+            f"there is no route {event}, nor a file; routes: {', '.join(one.name for one in rules.routes)}"
+        )
+    return topic or route.topic, encode_body(bring_forward(choose_example(route), datetime.now(UTC).date()))
+
+
+def _post(place: str, body: bytes, signed_by: tuple[str, str, str], retries: int) -> list[Tried]:
+    """Return every attempt, the last one last; the others are told while they go on."""
+    tried: list[Tried] = []
+    for number in range(retries + 1):
+        if tried:
+            delay_s = FIRST_DELAY_S * 2 ** (number - 1)
+            said = tried[-1].status or tried[-1].answer
+            print(f"{said}; again in {delay_s:g} s ({number} of {retries})", file=sys.stderr, flush=True)
+            time.sleep(delay_s)
+        tried.append(_try(place, body, signed_by))
+        if tried[-1].taken:
+            break
+    return tried
+
+
+def _try(place: str, body: bytes, signed_by: tuple[str, str, str]) -> Tried:
+    topic, id_, secret = signed_by
+    headers = write_headers(topic, id_, body, secret, read_clock())
+    began = time.perf_counter()
+    try:
+        answer = httpx2.post(place, content=body, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        status, text = answer.status_code, answer.text
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        status, text = 0, f"{type(error).__name__}: is a relay running there?"
+    return Tried(status, text, round((time.perf_counter() - began) * 1000))
+
+
+def _read_answer(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
