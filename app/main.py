@@ -134,8 +134,9 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, ops, people, replay, report, status  # noqa: PLC0415  # see _build_app
+        from app.api import authoring, deliveries, ops, people, replay, report, status  # noqa: PLC0415  # see _build_app
 
+        yield deliveries.build_router(context, rules, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, rules)
         yield status.build_router(partial(read_status, context), dispatcher.show_paces, rules)
         for paths in (report, people, replay, authoring):

@@ -230,6 +230,25 @@ def explain_wait(pending: Told) -> str:
             return "backing off"
 
 
+def explain_now(delivery: Told) -> str:
+    """Return for what exactly a delivery that nothing holds waits now, and until when."""
+    row = [row for row in delivery["timeline"] if row["kind"] == "state"][-1]
+    lane, next_at, gap = delivery.get("lane"), delivery["next_attempt_at"], delivery.get("gap_until")
+    if lane is None:
+        return f"for {delivery['provider']}, which the YAML in force does not have"
+    if lane["state"] == "down":
+        since, probe = lane["down_since"] or "an earlier run", lane["next_probe_at"]
+        return f"behind an outage: {delivery['provider']} is down since {since}, the next probe is at {probe}"
+    if lane["state"] == "paused":
+        return f"for the pause that {delivery['provider']} asked for, until {lane['paused_until']}"
+    now = lane["now"]
+    if next_at > now:
+        return f"{explain_wait(row)}, until {next_at}"
+    if gap is not None and gap > now:
+        return f"for the gap of 6 s between two messages to one person, until {gap}"
+    return f"for its turn at {lane['rate']}, the rate of {delivery['provider']}"
+
+
 # -- what no attempt explains -----------------------------------------------------------------------
 
 

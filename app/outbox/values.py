@@ -31,13 +31,22 @@ class DeliveryState:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries to list; None = any. `state` may also be "held". Newest first, `cursor` from the last page."""
+    """Which deliveries to list; None = any. `state` may also be "held". Newest first, `cursor` from the last page.
+
+    `phone`: sent to this person, or of an event that is about them. `since` and `until`: made in between.
+    """
 
     state: str | None = None
     route: str | None = None
     provider: str | None = None
     event_id: str | None = None
     provider_message_id: str | None = None
+    template: str | None = None
+    topic: str | None = None
+    reason: str | None = None
+    phone: str | None = None  # E.164
+    since: int | None = None
+    until: int | None = None
     limit: int = 50
     cursor: str | None = None
 

@@ -16,6 +16,8 @@ PATHS = [
     ("GET", "/deliveries"),
     ("GET", "/deliveries/reasons"),
     ("GET", "/deliveries/x"),
+    ("POST", "/deliveries/find"),
+    ("GET", "/events/x"),
     ("POST", "/deliveries/x/retry"),
     ("POST", "/deliveries/retry"),
     ("POST", "/replay"),
