@@ -10,12 +10,13 @@ from functools import cache, partial
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
-from starlette.types import Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from app.api import health, webhooks
-from app.api.errors import show_errors
+from app.api.errors import show_errors, show_failure
 from app.api.guard import PATH, RECEIPT, Admission, Guard
 from app.clock import WatchedClock, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
@@ -179,7 +180,9 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
 
     admission = app.state.admission = Admission(shared, has_path, read_uptime)
     app.add_middleware(Guard, admission)
-    app.router.routes.append(Route(PATH, webhooks.WebhookEndpoint(shared, wired.take), methods=["POST"]))
+    endpoint = webhooks.WebhookEndpoint(shared, wired.take)
+    app.router.routes.append(Route(PATH, endpoint, methods=["POST"]))
+    app.door = ServerErrorMiddleware(Guard(endpoint, admission), show_failure)
     app.include_router(health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime))
     for router in wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER)):
         app.include_router(router)
@@ -203,9 +206,25 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     return late
 
 
-def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+class RelayApp(FastAPI):
+    """FastAPI, with a door of its own for the one path that is asked thousands of times a minute.
+
+    Its layers and its router, on the way to the same endpoint, would take a third of what an event costs.
+    """
+
+    door: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self.door is not None and scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+            await self.door(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> RelayApp:
     """Return an application without a path, whose every error is a problem of ours."""
-    app = FastAPI(
+    app = RelayApp(
         title="nector-relay",
         lifespan=lifespan,
         redirect_slashes=False,

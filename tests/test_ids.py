@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 
@@ -30,6 +31,21 @@ def test_later_ids_sort_later() -> None:
 
 def test_ids_of_one_instant_differ() -> None:
     assert len({new_uuid7(NOW) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads that other tests have
+def test_a_forked_process_makes_ids_of_its_own() -> None:
+    new_uuid7(NOW)  # more are drawn by now
+    readable, writable = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writable, " ".join(new_uuid7(NOW) for _ in range(20)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(readable, 1000).decode().split()
+    os.close(readable)
+    os.close(writable)
+    assert len(theirs) == 20
+    assert set(theirs).isdisjoint(new_uuid7(NOW) for _ in range(1000))
 
 
 def test_an_id_is_safe_in_a_url() -> None:

@@ -58,7 +58,7 @@ def show_errors(app: FastAPI) -> None:
     """Let every error of an application be a problem of ours."""
     app.add_exception_handler(HTTPException, _show_http_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)
-    app.add_exception_handler(Exception, _show_failure)
+    app.add_exception_handler(Exception, show_failure)
 
 
 async def _show_http_error(_request: Request, error: Exception) -> Response:
@@ -75,7 +75,8 @@ async def _show_invalid(_request: Request, error: Exception) -> Response:
     return problem(422, "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults))
 
 
-async def _show_failure(_request: Request, error: Exception) -> Response:
+async def show_failure(_request: Request, error: Exception) -> Response:
+    """Return the answer to a request that met a fault of ours."""
     if is_passing(error):
         return unavailable("too many files are open; try again")
     return problem(500, "an unexpected failure; the log has its place")

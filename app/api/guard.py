@@ -126,6 +126,7 @@ class Admission:
         self._clock = clock
         self.metrics = metrics = shared.metrics
         self._failures = FailureLimit()
+        self.budget = Budget()  # of every way in
         self._lines = LineLimit()
         metrics.expect_refusals([*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY)])
 
@@ -193,12 +194,13 @@ class Admission:
                 refused = self.refuse(scope, WEBHOOK, Stray.ADDRESS)
                 is_limited = refused.status_code == TOO_MANY
                 return refused if is_limited else problem(403, "webhooks are not taken from this address")
+        headers = scope["relay.headers"] = read_headers(scope)  # for the endpoint, too
         if self._asks_for_secret:
-            mistake = SOURCE.find_mistake(read_headers(scope), self._shared.secrets)
+            mistake = SOURCE.find_mistake(headers, self._shared.secrets)
             if mistake is not None:
                 self.metrics.events.labels(OTHER, "unauthorised").inc()
                 return self.refuse(scope, WEBHOOK, mistake)
-        if (fault := _find_media_fault(scope)) is not None:
+        if (fault := _find_media_fault(headers)) is not None:
             self.metrics.events.labels(OTHER, "refused").inc()
             self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
             return problem(415, fault)
@@ -289,7 +291,7 @@ class Guard:
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
-        self._budget = Budget()
+        self._budget = admission.budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -322,10 +324,10 @@ class Guard:
                 self._admission.note(scope, kind, Stray(body.refused))
 
 
-def _find_media_fault(scope: Scope) -> str | None:
-    if (find_header(scope, b"content-encoding") or "").strip().lower() not in {"", "identity"}:
+def _find_media_fault(headers: Mapping[str, str]) -> str | None:
+    if headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
         return "content-encoding: send the body uncompressed"
-    if (find_header(scope, b"content-type") or "").split(";")[0].strip().lower() != "application/json":
+    if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         return "content-type: send application/json"
     return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic.json_schema import models_json_schema
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,7 +18,7 @@ from app.api.errors import BodyRefused, problem, unauthorised, unavailable
 from app.api.guard import PATH, Stray, read_headers
 from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER
-from app.observe.tracing import Span
+from app.observe.tracing import NoTracer, Span
 from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
@@ -60,7 +60,7 @@ class WebhookEndpoint:
         """Answer one webhook, and note how long it took."""
         started_at = self.shared.clock()
         try:
-            response = await _answer(self.shared, self.take, Request(scope, receive))
+            response = await _answer(self.shared, self.take, scope, receive)
             self.shared.metrics.accept_seconds.observe(max(self.shared.clock() - started_at, 0) / 1000)
         except asyncio.CancelledError:
             # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
@@ -68,22 +68,26 @@ class WebhookEndpoint:
         await response(scope, receive, send)
 
 
-async def _answer(shared: Shared, take: Take, request: Request) -> Response:
+async def _answer(shared: Shared, take: Take, scope: Scope, receive: Receive) -> Response:
+    headers = scope.get("relay.headers") or read_headers(scope)  # as the guard has read them
+    if isinstance(shared.tracer, NoTracer):
+        return await _take(shared, take, receive, headers, None)
     # After the guard's check of the secret: a stranger leaves no span, and joins no trace of ours.
-    headers = read_headers(request.scope)
     attributes = {"http.request.method": "POST", "http.route": PATH}
     parent = headers.get("traceparent", "")
     with shared.tracer.open_span(f"POST {PATH}", attributes, kind="server", parent=parent) as span:
-        response = await _take(shared, take, request, headers, span)
+        response = await _take(shared, take, receive, headers, span)
         span.note({"http.response.status_code": response.status_code})
         if response.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
             span.fail(str(response.status_code))
     return response
 
 
-async def _take(shared: Shared, take: Take, request: Request, headers: Mapping[str, str], span: Span) -> Response:
+async def _take(
+    shared: Shared, take: Take, receive: Receive, headers: Mapping[str, str], span: Span | None
+) -> Response:
     """Read, accept and answer what comes from the source."""
-    body = await _read_body(request)
+    body = await _read_body(receive)
     if isinstance(body, Response):
         if body.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
             shared.metrics.events.labels(OTHER, "unavailable").inc()
@@ -96,7 +100,7 @@ async def _take(shared: Shared, take: Take, request: Request, headers: Mapping[s
         shared.metrics.events.labels(OTHER, "unavailable").inc()
         shared.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
-    if isinstance(answer, Answer):
+    if isinstance(answer, Answer) and span is not None:
         topic = topic_label(SOURCE.read_topic(headers))
         span.note({"relay.event_id": answer.event_id, "relay.topic": topic, "relay.result": answer.status})
     return _show(answer)
@@ -135,7 +139,7 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter
     @router.post("/webhooks/{provider}", summary="Take a provider's receipts")  # noqa: FAST003  # see above
     async def take_receipts(request: Request) -> Response:
         provider = str(request.path_params["provider"])
-        body = await _read_body(request)
+        body = await _read_body(request.receive)
         if isinstance(body, Response):
             return body
         try:
@@ -154,11 +158,16 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter
     return router
 
 
-async def _read_body(request: Request) -> bytes | Response:
+async def _read_body(receive: Receive) -> bytes | Response:
     """Return the body, or the answer to one that is too long or broke off."""
+    parts, more = [], True
     try:
-        return await request.body()
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return problem(400, "the request ended before its body did")
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
     except BodyRefused as error:
         return error.answer
-    except ClientDisconnect:
-        return problem(400, "the request ended before its body did")
+    return b"".join(parts)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.tables import count_nouns
+from app.cli.tables import AsJson, count_nouns, print_json
 from app.clock import read_clock
 from app.errors import StoreError
 from app.outbox.sqlite.backup import back_up
@@ -20,6 +20,7 @@ from app.settings import read_environment, read_settings
 
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; nothing is overwritten.", show_default=False)],
+    as_json: AsJson = False,
 ) -> int:
     """Copy the outbox of RELAY_DATABASE_URL to FILE, also while the relay runs. It holds personal data.
 
@@ -30,6 +31,9 @@ def backup(
         raise StoreError("RELAY_DATABASE_URL is none: a stateless relay has nothing to back up")
     with _show_progress() as report:
         done = back_up(settings.database_path, file, read_clock(), report)
+    if as_json:
+        print_json({"file": str(file), "events": done.events, "deliveries": done.deliveries, "bytes": done.size})
+        return 0
     counted = f"{count_nouns(done.events, 'event')}, {count_nouns(done.deliveries, 'delivery', 'deliveries')}"
     print(f"{file}: {counted}, {done.size:,} bytes; checked")
     return 0

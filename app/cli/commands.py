@@ -172,7 +172,8 @@ def _end_with_reader() -> Iterator[None]:
     """Let a command whose reader goes away (`| head -1`) end without a word, as SIGPIPE would end it."""
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before the start
+            sys.stdout.flush()
     except BrokenPipeError:
         raise typer.Exit(ENDED_BY_PIPE) from None
 

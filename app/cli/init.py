@@ -14,6 +14,7 @@ import typer
 
 from app.authoring.schema import build_schema
 from app.cli.demo_relay import STARTER
+from app.cli.tables import AsJson, print_json
 from app.errors import RelayError
 from app.providers import settings_types
 
@@ -35,7 +36,7 @@ BITESPEED_BASE_URL, which name the sandbox."""
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is made if it is not there.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there, .env and its secrets, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write relay.yaml, templates.yaml, .env and compose.yaml to start from, with secrets made at random.
 
@@ -49,7 +50,7 @@ def init(
     for name, text in texts.items():
         _write(folder / name, text)
     if as_json:
-        print(json.dumps({"folder": str(folder), "written": list(texts)}, indent=2))
+        print_json({"folder": str(folder), "written": list(texts)})
     else:
         print("\n".join(f"wrote {folder / name}" for name in texts))
         print(NEXT.format(folder="this folder" if folder == Path() else folder))

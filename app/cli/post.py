@@ -16,6 +16,7 @@ import typer
 
 from app.cli.demo_events import bring_forward, choose_example, encode_body
 from app.cli.mapping.sources import read_config, read_webhook
+from app.cli.tables import AsJson, print_json, show_waiting
 from app.clock import read_clock
 from app.errors import RelayError
 from app.ids import new_uuid7
@@ -55,7 +56,7 @@ def post(
     delivery_id: Annotated[str | None, typer.Option("--id", help="The x-nector-delivery-id; else a new one.")] = None,
     retries: Annotated[int, typer.Option(help="How often to try again.", min=0, max=RETRIES)] = RETRIES,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Post an example event as Nector would: signed with the first of RELAY_NECTOR_SECRETS, and tried again.
 
@@ -70,7 +71,7 @@ def post(
     if as_json:
         attempts = [{"status": each.status or None, "ms": each.ms} for each in tried]
         told = {"url": place, "topic": named, "delivery_id": id_, "attempts": attempts}
-        print(json.dumps({**told, "answer": _read_answer(tried[-1].answer)}, ensure_ascii=False, indent=2))
+        print_json({**told, "answer": _read_answer(tried[-1].answer)})
     else:
         print(f"{named} {id_} → {place}\n{tried[-1].status or 'no answer'} after {tried[-1].ms} ms: {tried[-1].answer}")
     return 0 if tried[-1].taken else 1
@@ -120,7 +121,8 @@ def _try(place: str, body: bytes, signed_by: tuple[str, str, str]) -> Tried:
     headers = write_headers(topic, id_, body, secret, read_clock())
     began = time.perf_counter()
     try:
-        answer = httpx2.post(place, content=body, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        with show_waiting(f"waiting for {place}"):
+            answer = httpx2.post(place, content=body, headers=headers, timeout=TIMEOUT_S, trust_env=False)
         status, text = answer.status_code, answer.text
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         status, text = 0, f"{type(error).__name__}: is a relay running there?"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +34,33 @@ STATE_COLOURS = {
     "uncertain": "yellow",
     "rejected": "red",
 }
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PATIENCE_S = 2.0
+
+
+def print_json(told: Any) -> None:
+    """Print what a command came to for programs."""
+    print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
+
+
+@contextmanager
+def show_waiting(text: str) -> Iterator[None]:
+    """Show on a terminal what is waited for, once that takes a while; elsewhere the last line says it all."""
+    console = Console(stderr=True)
+    status = console.status(text)
+    timer = threading.Timer(PATIENCE_S, status.start)
+    timer.daemon = True
+    if console.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if console.is_terminal:
+            timer.join()
+            status.stop()
 
 
 class PlainConsole(Console):

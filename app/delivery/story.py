@@ -242,10 +242,10 @@ def explain_now(delivery: Told) -> str:
     if lane["state"] == "paused":
         return f"for the pause that {delivery['provider']} asked for, until {lane['paused_until']}"
     now = lane["now"]
+    if gap is not None and gap > now and gap >= next_at:
+        return f"for the gap of 6 s between two messages to one person, until {gap}"
     if next_at > now:
         return f"{explain_wait(row)}, until {next_at}"
-    if gap is not None and gap > now:
-        return f"for the gap of 6 s between two messages to one person, until {gap}"
     return f"for its turn at {lane['rate']}, the rate of {delivery['provider']}"
 
 

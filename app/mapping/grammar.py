@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from jinja2 import Environment, Template, nodes
 from jinja2.exceptions import TemplateSyntaxError
+from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -302,4 +303,17 @@ def _compile_work(parsed: Parsed, environment: _Environment) -> Work:
     body = nodes.Assign(nodes.Name(RESULT, "store"), parsed.node, lineno=1)
     body.set_environment(environment)
     template: Template = environment.from_string(nodes.Template([body], lineno=1))
-    return run_code(parsed.slots, template.root_render_func, partial(template.new_context, shared=True))
+    ways = EvalContext(environment, template.name)
+    return run_code(parsed.slots, template.root_render_func, partial(_Values, ways))
+
+
+class _Values:
+    """The part of Jinja's context that compiled code asks for; a whole one takes longer to make than to use."""
+
+    __slots__ = ("eval_ctx", "exported_vars", "resolve_or_missing", "vars")
+
+    def __init__(self, eval_ctx: EvalContext, values: dict[str, Any]) -> None:
+        self.eval_ctx = eval_ctx
+        self.resolve_or_missing = values.__getitem__
+        self.vars: dict[str, Any] = {}
+        self.exported_vars: set[str] = set()

@@ -8,6 +8,7 @@ struck out. Lines go into a bounded queue that one thread writes out, so that no
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
@@ -46,6 +48,8 @@ FLUSH_S = 2.0  # at the end of the process, for a reader that has stalled
 _PHONE = re.compile(
     r"(?<![0-9A-Za-z-])(?:\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}|[0-9]{10,15}|[0-9]{5} [0-9]{5})(?![0-9A-Za-z-])"
 )
+_PLAIN_KINDS = frozenset({str, int, float, bool, type(None)})
+_ENCODER = json.JSONEncoder()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -120,11 +124,11 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
         logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=_keep_failures(structlog.make_filtering_bound_logger(number)),
+        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), stream if style == "json" else None),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    log: Log = structlog.get_logger()
+    log: Log = structlog.get_logger().bind()  # what is bound already need not be for each line
     return log
 
 
@@ -154,17 +158,44 @@ def _tell_dropped(lines: int) -> None:
     log.warning("log.dropped", lines=lines)
 
 
-def _keep_failures(logger: type[Log]) -> type[Log]:
-    """Return a logger whose lines, whatever is wrong with them, reach nobody who logs."""
+def _make_logger(logger: type[Log], stream: TextIO | None) -> type[Log]:
+    """Return a logger whose lines, whatever is wrong with them, reach nobody who logs.
+
+    `stream`: takes a plain line as JSON, without the way through structlog's processors.
+    """
 
     def write(self: Any, method: str, event: str | None = None, *args: Any, **line: Any) -> Any:
         try:
+            text = None if stream is None else write_plain(method, event, line)
+            if stream is not None and text is not None:
+                return stream.write(text + "\n")
             return logger._proxy_to_logger(self, method, event, *args, **line)  # type: ignore[attr-defined]  # noqa: SLF001  # as structlog documents for wrapper classes
         except Exception:  # noqa: BLE001  # a value that cannot be shown, a stream that is closed
-            for stream in _list_streams():
-                stream.drop()
+            for stream_ in _list_streams():
+                stream_.drop()
 
     return type("KeepingLogger", (logger,), {"_proxy_to_logger": write})
+
+
+def write_plain(level: str, event: str | None, line: EventDict) -> str | None:
+    """Return a line as the processors would write it; None where they have something to do about it.
+
+    Most lines hold short texts of plain ASCII and nothing that looks like a number: one look at the whole line says
+    so, where the processors look at each value (15 µs a line for 75).
+    """
+    if "exc_info" in line or event is None or len(event) > _LONGEST:
+        return None
+    for value in line.values():
+        kind = type(value)
+        if (kind is str and len(value) > _LONGEST) or (kind not in _PLAIN_KINDS and not _is_plain_list(value)):
+            return None
+    at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    text = _ENCODER.encode({"at": at, "level": level, "event": event, **line})
+    return None if "\\" in text or _PHONE.search(text) else text
+
+
+def _is_plain_list(value: Any) -> bool:
+    return type(value) is list and all(type(item) is str and len(item) <= _LONGEST for item in value)
 
 
 def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventDict:
@@ -219,7 +250,8 @@ class LogStream:
                 return
             self._waiting.append(line)
             self._bytes += len(line)
-            self._changed.notify()
+            if len(self._waiting) == 1:  # for any further it is awake
+                self._changed.notify()
 
     def drop(self) -> None:
         """Count a line that could not be made."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -119,6 +119,10 @@ class Metrics:
         self.event_to_accepted_seconds = histogram(
             "nector_relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS
         )
+        # What each event counts finds its series without prometheus' own search for it.
+        self.find_events, self.find_hmac = cache(self.events.labels), cache(self.hmac.labels)
+        self.find_last_event, self.find_attempts = cache(self.last_event.labels), cache(self.attempts.labels)
+        self.find_send_seconds = cache(self.send_seconds.labels)
         ProcessCollector(registry=registry)
         self._expect_what_is_known()
 

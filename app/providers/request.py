@@ -146,12 +146,15 @@ def encode_fields(fields: Mapping[str, str]) -> str:
     return urlencode(fields, quote_via=quote, safe="", errors="replace")
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # made once: `dumps` makes one for each text
+
+
 def write_json(value: Any) -> str:
     """Return JSON of plain ASCII: no value can be misread by a provider that takes it for another charset.
 
     Even half a surrogate pair, which UTF-8 cannot carry, gets through.
     """
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:

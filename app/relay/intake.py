@@ -106,7 +106,7 @@ def _check_hmac(shared: Shared, headers: Mapping[str, str], body: bytes) -> bool
         return True
     found = SOURCE.verify(headers, body, shared.secrets, only=shared.settings.nector_hmac_scheme)
     absent = found is Mistake.MISSING
-    shared.metrics.hmac.labels(found.recipe if isinstance(found, Verified) else "absent" if absent else "none").inc()
+    shared.metrics.find_hmac(found.recipe if isinstance(found, Verified) else "absent" if absent else "none").inc()
     return isinstance(found, Verified) or mode == "log"
 
 
@@ -118,8 +118,8 @@ def topic_label(topic: str) -> str:
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
     label = topic_label(event.topic)
-    shared.metrics.events.labels(label, answer.status).inc()
-    shared.metrics.last_event.labels(label).set(event.received_at / 1000)
+    shared.metrics.find_events(label, answer.status).inc()
+    shared.metrics.find_last_event(label).set(event.received_at / 1000)
     shared.log.info(
         "event.received",
         event_id=answer.event_id,

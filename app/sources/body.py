@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -139,9 +140,13 @@ def verify_secret(header_value: str | None, secrets: Sequence[str]) -> bool:
     given = (header_value or "").strip().encode("utf-8", "replace").lower()
     fits = False
     for secret in secrets:
-        digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest().encode()
-        fits |= hmac.compare_digest(given, digest) and bool(secret.strip())
+        fits |= hmac.compare_digest(given, _hash_secret(secret)) and bool(secret.strip())
     return fits
+
+
+@lru_cache(maxsize=64)
+def _hash_secret(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest().encode()
 
 
 def find_secret_mistake(header_value: str | None, secrets: Sequence[str]) -> Mistake | None:
@@ -164,16 +169,17 @@ def match_hmac(
     scheme, once a capture has shown it. `signed`: see list_signed. Never raises.
     """
     given = (header_value or "").strip().removeprefix("sha256=").encode("utf-8", "replace")
-    found = None
     for over, content in signed.items():
         for secret in filter(str.strip, secrets):
             for name, make_key in KEYS.items():
                 digest = hmac.digest(make_key(secret.encode("utf-8", "replace")), content, "sha256")
                 for encoding, expected in (("hex", digest.hex().encode()), ("base64", base64.b64encode(digest))):
+                    # Any wrong value takes as long; the right one may be told by its time, as it is by its answer.
                     if hmac.compare_digest(given.lower() if encoding == "hex" else given, expected):
                         scheme = name_scheme(encoding, name, over)
-                        found = found or (scheme if only in {"", scheme} else None)
-    return found
+                        if only in {"", scheme}:
+                            return scheme
+    return None
 
 
 def name_scheme(encoding: str, key: str, over: str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from app.errors import Mistake, Refusal
@@ -79,6 +80,7 @@ properties: Mapping[str, Collection[str]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def canonical_topic(text: str) -> str:
     """Return the topic under its one name; a text that is no known topic comes back stripped."""
     text = text.strip()

@@ -288,13 +288,13 @@ def look_up(payload: Mapping[str, Any], path: Path) -> Any | None:
 
 def look_into(value: Any, key: Any) -> Any | None:
     """Return one step down, None where it leads nowhere. A key named `items` is a value, never a method."""
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):  # the first, as it nearly always is, costs nothing
         found = value.get(key) if isinstance(key, str) else None
     elif isinstance(value, list | tuple) and isinstance(key, int) and -len(value) <= key < len(value):
         found = value[key]
     else:
         return None
-    return None if is_missing(found) else found
+    return None if found is None or is_missing(found) else found
 
 
 def write_path(path: Path) -> str:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.observe.logs import MOST_BYTES, MOST_LINES, Log, LogStream, configure_logs
+from app.observe.logs import MOST_BYTES, MOST_LINES, Log, LogStream, configure_logs, redact, write_plain
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -178,6 +180,26 @@ def test_what_stands_deeper_is_struck_out_too(log: Log, lines: Lines) -> None:
 def test_a_control_character_cannot_break_a_line(log: Log, lines: Lines, text: str) -> None:
     log.info("x", detail=text)
     assert lines()[0]["detail"] == "a b"
+
+
+TEXTS = st.text(st.sampled_from([*'+0198 -().azAZ_:"\\\n\x7f\u00e9\u2028\U0001f600']), max_size=30) | st.sampled_from(
+    ["x" * 256, "x" * 257, "+919800000001", "98000 00001", "01a21a39-dc37-7a97-a34b-bfbe03898279", "+91******0001"]
+)
+VALUES = TEXTS | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
+
+
+@given(event=TEXTS, line=st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), VALUES | st.lists(VALUES)))
+def test_a_plain_line_is_what_the_processors_would_have_made_of_it(event: str, line: dict[str, Any]) -> None:
+    line = {key: value for key, value in line.items() if key not in {"at", "level", "event"}}
+    plain = write_plain("info", event, line)
+    if plain is not None:
+        head = {"at": json.loads(plain)["at"], "level": "info", "event": event}
+        assert plain == json.dumps(redact(None, "info", {**head, **line}))
+
+
+def test_most_lines_are_plain() -> None:
+    line = {"event_id": "01a21a39-dc37-7a97-a34b-bfbe03898279", "routes": ["coins"], "recipients": ["+91******0001"]}
+    assert write_plain("info", "event.received", {**line, "due_at": None, "accept_ms": 3}) is not None
 
 
 def test_a_long_value_is_cut(log: Log, lines: Lines) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,13 +10,16 @@ from phonenumbers import (
     SUPPORTED_REGIONS,
     PhoneNumberFormat,
     PhoneNumberType,
+    country_code_for_region,
     example_number_for_type,
     format_number,
     is_valid_number,
     parse,
 )
+from phonenumbers.phonemetadata import PhoneMetadata
 
 from app.model.delivery import Reason
+from app.values import phone
 from app.values.phone import PhoneFault, find_other_form, mask_phone, read_phone, to_one_form
 from app.values.text import SentFloat
 
@@ -294,3 +298,25 @@ def test_reading_never_raises_and_what_it_reads_is_valid(raw: Any, country: str 
 )
 def test_mask_shows_no_more_than_the_country_and_four_digits(number: str, masked: str) -> None:
     assert mask_phone(number) == masked
+
+
+@pytest.mark.parametrize("country", sorted(SUPPORTED_REGIONS))
+def test_the_short_way_of_a_plain_number_is_the_librarys(country: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number that the short way reads, the long one reads alike: over the beginnings of numbers, at any length."""
+    draw = random.Random(country)  # noqa: S311
+    digits = 4 if country == "IN" else 2
+    plan = PhoneMetadata.metadata_for_region(country)
+    assert plan is not None
+    lengths = plan.mobile.possible_length if plan.mobile else ()
+    code = country_code_for_region(country)
+    raws = [
+        f"{form}{beginning:0{digits}}{draw.randrange(10**length):0{length}}"[: len(form) + length]
+        for length in lengths
+        for beginning in range(10**digits)
+        for form in ("", f"+{code}")
+    ]
+    short = {raw: number for raw in raws if (number := phone._read_plain(raw, country)) is not None}
+    monkeypatch.setattr(phone, "_read_plain", lambda *_: None)
+    assert {raw: read_phone(raw, country) for raw in short} == short
+    if country == "IN":
+        assert len(short) > 6_000, "most mobiles go the short way"

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from app.authoring.drift import find_drift
 from app.authoring.examples import Recorded
 from app.authoring.lint import judge_recorded, run_examples
 from app.cli.mapping.live import LiveTemplates, fetch_templates
 from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
-from app.cli.tables import count_nouns
+from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import read_clock
 from app.ids import new_uuid7
 from app.mapping.problems import Problem, format_problem
 from app.mapping.rules import Config, Route
 from app.settings import read_environment
+
+_COLOURS = {"error": "red", "warning": "yellow", "": "green"}
 
 
 def check(
@@ -32,18 +35,22 @@ def check(
         Literal["text", "github"], typer.Option("--format", help="github: annotations on the lines of a pull request.")
     ] = "text",
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
+    config: Annotated[Path | None, typer.Option(help="The YAML file, as the other commands take it.")] = None,
 ) -> int:
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
-    checked = _check(path, live=live)
+    with show_waiting("waiting for the providers' templates" if live else "running the examples"):
+        checked = _check(config or path, live=live)
     if as_json:
         print(json.dumps(_as_json(checked), ensure_ascii=False, indent=2))
     else:
-        show = format_problem if style == "text" else _annotate
+        console = open_console()
         for name, problem in checked.problems:
-            print(show(name, problem))
+            text = _paint(name, problem) if style == "text" else Text(_annotate(name, problem))
+            console.print(text, soft_wrap=True)
         for remark in checked.remarks:
             print(f"note: {remark}", file=sys.stderr)
-        print(_sum_up(checked))
+        worst = next((one for one in ("error", "warning") if checked.count(one)), "")
+        console.print(Text(_sum_up(checked), _COLOURS[worst]), soft_wrap=True)
     return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
 
 
@@ -116,6 +123,16 @@ def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem
 def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
     """Return them file by file, each from its top."""
     return sorted(dict.fromkeys(problems), key=lambda told: (told[0], told[1].line, told[1].column))
+
+
+def _paint(name: str, problem: Problem) -> Text:
+    """Return a problem's line, its place bold and how bad it is in colour."""
+    line = format_problem(name, problem)
+    place = f"{name}:{problem.line}:{problem.column}: "
+    text = Text(line)
+    text.stylize("bold", 0, len(place))
+    text.stylize(_COLOURS[problem.severity], len(place), len(place) + len(problem.severity))
+    return text
 
 
 def _annotate(name: str, problem: Problem) -> str:

@@ -34,6 +34,8 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
         results = [_settle_file(folder / f"{name}{_SUFFIX}", text, update=update) for name, text in texts.items()]
         results += [_settle_stale(path, update=update) for path in stale]
     except OSError as error:
+        if isinstance(error, BrokenPipeError):  # of what is printed
+            raise
         raise RelayError(f"{error.filename or folder}: cannot be used ({error.strerror})") from None
     wrong = results.count(False)
     cure = f"; if that is meant, run `nector-relay preview --golden {folder} --update`" if wrong else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,15 +12,18 @@ from app.authoring.page import draw_page
 from app.authoring.preview import Preview, preview_message, print_preview
 from app.cli.mapping.golden import compare_golden, print_golden
 from app.cli.mapping.sources import make_event, read_config, read_webhook
+from app.cli.tables import AsJson, print_json
 from app.clock import read_clock
 from app.errors import RelayError
 from app.mapping.rules import Config, Route
-from app.mapping.template import Templates
+from app.mapping.template import Templates, print_message
 from app.sources import SOURCE
 
 
 def preview(
-    route: Annotated[str | None, typer.Argument(help="A route of the YAML; all of them if left out.")] = None,
+    route: Annotated[
+        str | None, typer.Argument(help="A route of the YAML, or the YAML file, as `check` takes it; else all routes.")
+    ] = None,
     event: Annotated[str | None, typer.Option(help="A JSON file with an event, or - for stdin.")] = None,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
     golden: Annotated[
@@ -28,10 +32,15 @@ def preview(
     ] = None,
     update: Annotated[bool, typer.Option("--update", help="With --golden: write every file anew.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that looks like WhatsApp.")] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Show each message as the customer sees it: from the routes' examples, or from one event. Exit 1 if one fails."""
     if update and golden is None:
         raise RelayError("--update writes the files of --golden DIR: name the folder")
+    if as_json and (golden or html):
+        raise RelayError("--json prints the messages: leave --golden and --html out")
+    if (path := _read_path(route)) is not None:
+        route, config = None, path
     rules, templates = read_config(config)
     topic, payload = (None, None) if event is None else read_webhook(event)
     chosen = choose_routes(rules, route, topic)
@@ -53,8 +62,14 @@ def preview(
     if html is not None:
         print(f"wrote {html}")
         return 0
-    right = [_print_route(one, shown[one.name], from_event=payload is not None) for one in chosen]
-    return 0 if all(right) else 1
+    if payload is None and golden is None:
+        shown = {one.name: _leave_out_silent(one, shown[one.name]) for one in chosen}
+    _print_routes(chosen, shown, as_json=as_json)
+    return 0 if all(previews and all(each.is_sent for each in previews) for previews in shown.values()) else 1
+
+
+def _read_path(name: str | None) -> Path | None:
+    return Path(name) if name is not None and name.endswith((".yaml", ".yml")) else None
 
 
 def choose_routes(config: Config, name: str | None, topic: str | None) -> list[Route]:
@@ -81,17 +96,43 @@ def preview_examples(route: Route, config: Config, templates: Templates, now: in
     ]
 
 
-def _print_route(route: Route, previews: list[Preview], *, from_event: bool) -> bool:
-    """Print a route's messages; of its examples only those that are meant to send. False if one is not sent."""
+def _leave_out_silent(route: Route, previews: list[Preview]) -> list[Preview]:
+    """Return the previews of those examples that are meant to send."""
+    meant = [one.hits and one.dead is None for one in route.examples]
+    return [preview for preview, sends in zip(previews, meant, strict=True) if sends]
+
+
+def _print_routes(routes: list[Route], shown: Mapping[str, list[Preview]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"routes": [_describe_route(one, shown[one.name]) for one in routes]})
+        return
+    for one in routes:
+        _print_route(one, shown[one.name])
+
+
+def _describe_route(route: Route, previews: list[Preview]) -> dict[str, Any]:
+    messages = [
+        {
+            "title": each.title,
+            "sent": each.is_sent and not each.miss,
+            "to": each.recipient or None,
+            "variables": [variable.value for variable in each.variables],
+            "text": print_message(each.filled) if each.filled else None,
+            "fault": each.fault or None,
+            "miss": each.miss or None,
+            "notes": each.notes,
+        }
+        for each in previews
+    ]
+    return {"route": route.name, "provider": route.provider, "template": route.template, "messages": messages}
+
+
+def _print_route(route: Route, previews: list[Preview]) -> None:
     print(f"── {route.name}: {route.provider} · {route.template}")
-    if not from_event:
-        meant = [one.hits and one.dead is None for one in route.examples]
-        previews = [preview for preview, sends in zip(previews, meant, strict=True) if sends]
     for preview in previews:
         print(print_preview(preview), end="\n\n")
     if not previews:
         print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
-    return bool(previews) and all(preview.is_sent for preview in previews)
 
 
 def _write_page(path: Path, previews: list[Preview]) -> None:

@@ -14,6 +14,7 @@ import typer
 from app.cli.mapping.sources import read_config
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.ops.explain import print_story
+from app.cli.tables import show_waiting
 from app.clock import read_clock
 from app.errors import NoRelayError, Refusal, RelayError
 from app.ids import new_uuid7
@@ -67,7 +68,8 @@ def _send_through_relay(order: TestOrder, wait_s: float) -> Mapping[str, Any]:
     client = open_client()
     body = {"route": order.route, "to": order.to, **({"example": order.example} if order.example is not None else {})}
     queued = client.send("POST", "/send-test", body)
-    return _watch(client, str(queued["id"]), time.monotonic() + wait_s)
+    with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
+        return _watch(client, str(queued["id"]), time.monotonic() + wait_s)
 
 
 def _watch(client: OpsClient, id_: str, until: float) -> Mapping[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from app.authoring.drift import list_changes
 from app.cli.mapping.live import fetch_templates
 from app.cli.mapping.sources import read_yaml
-from app.cli.tables import count_nouns
+from app.cli.tables import AsJson, count_nouns, print_json, show_waiting
 from app.errors import ConfigError, RelayError
 from app.mapping.problems import format_problem
 from app.mapping.template import Templates, gather_languages
@@ -23,6 +25,7 @@ def templates(
     everything: Annotated[
         bool, typer.Option("--all", help="Also those that are not approved (pending, paused, rejected).")
     ] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write the approved templates into templates.yaml beside the YAML. Exit 1 if a provider gave no list."""
     del action  # there is one
@@ -30,18 +33,23 @@ def templates(
     if read.parsed.config is None:
         faults = [format_problem(name, problem) for name, problem in read.list_problems()]
         raise ConfigError(f"{read.sources.name} cannot be used:\n" + "\n".join(faults))
-    live = fetch_templates(read.parsed.config.providers)
+    with show_waiting("waiting for the providers' lists of templates"):
+        live = fetch_templates(read.parsed.config.providers)
     path = Path(read.sources.templates_name)
-    for name, fault in live.faults:
-        print(f"provider {name} {fault}")
-    for name in live.cannot:
-        print(f"provider {name} lists no templates: keep its texts in {path} by hand")
+    told = [f"provider {name} {fault}" for name, fault in live.faults]
+    told += [f"provider {name} lists no templates: keep its texts in {path} by hand" for name in live.cannot]
+    for line in told:
+        print(line, file=sys.stderr if as_json else sys.stdout)
     if not live.listed:
         raise RelayError(f"no provider gave a list; {path} is as it was")
     taken = _take(live.templates, everything=everything)
     _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
-    for name in live.listed:
-        print(f"{path}: {_sum_up(name, read.templates.templates, taken, live.templates)}")
+    pulled = [_compare(name, read.templates.templates, taken, live.templates) for name in live.listed]
+    if as_json:
+        without = [{"provider": name, "why": why} for name, why in live.faults]
+        print_json({"file": str(path), "pulled": pulled, "faults": without, "cannot": live.cannot})
+    for each in pulled if not as_json else ():
+        print(f"{path}: {_sum_up(each)}")
     return 1 if live.faults else 0
 
 
@@ -63,15 +71,10 @@ def _write_file(path: Path, text: str) -> None:
         raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _sum_up(name: str, before: Templates, taken: Templates, live: Templates) -> str:
+def _compare(name: str, before: Templates, taken: Templates, live: Templates) -> dict[str, Any]:
+    """Return how many templates a provider has, and which of them are new, changed, gone, or left out."""
     old = {id_: template for (provider, id_), template in before.items() if provider == name}
     new = {id_: template for (provider, id_), template in taken.items() if provider == name}
-    added = [id_ for id_ in new if id_ not in old]
-    changed = [id_ for id_ in new if id_ in old and list_changes(old[id_], new[id_])]
-    gone = [id_ for id_ in old if id_ not in new]
-    told = [f"{name}: {count_nouns(len(new), 'template')}"]
-    told += [f"{word} {', '.join(sorted(ids))}" for word, ids in (("new", added), ("changed", changed)) if ids]
-    told += [f"gone {', '.join(sorted(gone))}"] if gone else []
     kept = {(id_, version.language) for id_, template in new.items() for version in template.versions}
     left = [
         f"{id_}{f' in {version.language}' if id_ in new else ''} ({version.status if version.body else 'no text'})"
@@ -79,5 +82,17 @@ def _sum_up(name: str, before: Templates, taken: Templates, live: Templates) -> 
         for version in template.versions
         if provider == name and (id_, version.language) not in kept
     ]
-    told += [f"left out {', '.join(sorted(left))}"] if left else []
-    return "; ".join(told)
+    return {
+        "provider": name,
+        "templates": len(new),
+        "new": sorted(id_ for id_ in new if id_ not in old),
+        "changed": sorted(id_ for id_ in new if id_ in old and list_changes(old[id_], new[id_])),
+        "gone": sorted(id_ for id_ in old if id_ not in new),
+        "left_out": sorted(left),
+    }
+
+
+def _sum_up(pulled: Mapping[str, Any]) -> str:
+    words = ("new", "changed", "gone", "left_out")
+    told = [f"{word.replace('_', ' ')} {', '.join(pulled[word])}" for word in words if pulled[word]]
+    return "; ".join([f"{pulled['provider']}: {count_nouns(pulled['templates'], 'template')}", *told])

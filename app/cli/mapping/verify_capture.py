@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from app.authoring.capture import Capture, read_capture
+from app.cli.tables import AsJson, print_json
 from app.errors import RelayError
 from app.settings import read_environment
 from app.sources import SOURCE
@@ -23,14 +24,30 @@ def verify_capture(
     secret_env: Annotated[
         str, typer.Option("--secret-env", help="The environment variable that holds Nector's webhook secret.")
     ] = "RELAY_NECTOR_SECRETS",  # noqa: S107 - a variable's name
+    as_json: AsJson = False,
 ) -> int:
     """Try every likely recipe on one captured request of Nector's. Exit 0 if its HMAC is explained, else 1."""
     secrets = _read_secrets(secret_env)
     capture = read_capture(_read_file(file))
     if isinstance(capture, str):
         raise RelayError(f"{file}: {capture}")
-    print(_judge_secret(capture.headers, secrets, secret_env))
-    return _judge_hmac(capture, secrets)
+    secret = _judge_secret(capture.headers, secrets, secret_env)
+    hmac = _judge_hmac(capture, secrets)
+    if as_json:
+        print_json({"secret": secret, "hmac": hmac.told, "explained": hmac.explained, "settings": hmac.settings})
+    else:
+        settings = [f"{name}={value}" for name, value in hmac.settings.items()]
+        print("\n".join([secret, hmac.told, *settings, *([hmac.more] if hmac.more else [])]))
+    return 0 if hmac.explained else 1
+
+
+class Judged(NamedTuple):
+    """The HMAC of a capture came to this; `settings` are to be written, and `more` is to be said after them."""
+
+    told: str
+    settings: Mapping[str, str]
+    explained: bool = False
+    more: str = ""
 
 
 def _read_secrets(name: str) -> list[str]:
@@ -57,21 +74,18 @@ def _judge_secret(headers: Mapping[str, str], secrets: list[str], name: str) -> 
     return f"{SECRET_HEADER}: does not fit, so the relay would answer 401: is {name} the one set at Nector?"
 
 
-def _judge_hmac(capture: Capture, secrets: list[str]) -> int:
+def _judge_hmac(capture: Capture, secrets: list[str]) -> Judged:
     if HMAC_HEADER not in capture.headers:
-        print(f"{HMAC_HEADER}: is not there; write")
-        print("RELAY_NECTOR_HMAC=off")
-        return 1
+        return Judged(f"{HMAC_HEADER}: is not there; write", {"RELAY_NECTOR_HMAC": "off"})
     for assumed, body in capture.bodies.items():
         found = SOURCE.verify(capture.headers, body, secrets, thorough=True)
         if isinstance(found, Verified):
             told = "" if assumed == "as it is" else f" (the body taken {assumed})"
-            print(f"{HMAC_HEADER}: {found.recipe} holds{told}; write")
-            print("RELAY_NECTOR_HMAC=enforce")
-            print(f"RELAY_NECTOR_HMAC_SCHEME={found.recipe}")
-            return 0
+            settings = {"RELAY_NECTOR_HMAC": "enforce", "RELAY_NECTOR_HMAC_SCHEME": found.recipe}
+            return Judged(f"{HMAC_HEADER}: {found.recipe} holds{told}; write", settings, explained=True)
     tried = len(list_schemes()) * len(capture.bodies)
-    print(f"{HMAC_HEADER}: none of {tried} recipes holds. If the capture has the body's very bytes, keep")
-    print("RELAY_NECTOR_HMAC=log")
-    print("and ask Nector for key, encoding and content; the secret's hash goes on refusing strangers.")
-    return 1
+    return Judged(
+        f"{HMAC_HEADER}: none of {tried} recipes holds. If the capture has the body's very bytes, keep",
+        {"RELAY_NECTOR_HMAC": "log"},
+        more="and ask Nector for key, encoding and content; the secret's hash goes on refusing strangers.",
+    )

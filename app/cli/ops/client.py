@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from app.cli.tables import show_waiting
 from app.errors import NoRelayError, NotThereError, OpsError
 from app.settings import read_environment
 from app.values.address import read_bind
@@ -46,15 +47,16 @@ class OpsClient:
     ) -> dict[str, Any]:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            response = httpx2.request(
-                method,
-                self.url + path,
-                params=given,
-                json=body,
-                headers={"Authorization": f"Bearer {self.token}"},
-                timeout=timeout_s,
-                trust_env=False,
-            )
+            with show_waiting(f"waiting for the relay at {self.url}"):
+                response = httpx2.request(
+                    method,
+                    self.url + path,
+                    params=given,
+                    json=body,
+                    headers={"Authorization": f"Bearer {self.token}"},
+                    timeout=timeout_s,
+                    trust_env=False,
+                )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             # Only where nothing was connected to is it certain that nothing was done there.
             kind = NoRelayError if isinstance(error, httpx2.ConnectError) else OpsError

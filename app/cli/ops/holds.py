@@ -67,8 +67,11 @@ def hold(
     return 0
 
 
-def release(scope: Scope) -> int:
+def release(scope: Scope, as_json: AsJson = False) -> int:
     """Let a held scope go on."""
     open_client().send("DELETE", f"/holds/{quote_part(scope)}")
+    if as_json:
+        print(json.dumps({"scope": scope, "released": True}, indent=2))
+        return 0
     print(f"{scope} goes on")
     return 0

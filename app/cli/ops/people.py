@@ -30,17 +30,17 @@ Phone = Annotated[str, typer.Option(metavar="NUMBER", help="Whose: with country 
 def erase(
     phone: Phone,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first; for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Erase what the running relay keeps of a person. It cannot be undone, and does not reach backups.
 
     What is kept on purpose: see docs/privacy.md. Exit 1 if something had to be left for a second call.
     """
     if not yes and not _is_confirmed():
-        print("nothing was erased")
+        print("nothing was erased", file=sys.stderr if as_json else sys.stdout)
         return 1
     answer = open_client().send("POST", "/erase", {"phone": phone}, TIMEOUT_S)
-    for line in _list_results(answer):
-        print(line)
+    print(json.dumps(answer, ensure_ascii=False, indent=2) if as_json else "\n".join(_list_results(answer)))
     return 1 if answer["open"] or not answer["log_emptied"] else 0
 
 

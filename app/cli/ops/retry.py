@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from app.cli.ops.client import open_client
-from app.cli.tables import count_nouns
+from app.cli.tables import AsJson, count_nouns, print_json
 from app.delivery.replay import explain_no_retry
 from app.errors import OpsError
 
@@ -21,6 +21,7 @@ def retry(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Deliveries to send again.")] = None,
     state: Annotated[RetryState | None, typer.Option(help="All that are in this state.")] = None,
     route: Annotated[str | None, typer.Option(help="With --state: only this route's.")] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Send deliveries again as they are. An unknown one may then arrive twice: that is why nobody but you does it.
 
@@ -33,6 +34,9 @@ def retry(
         raise OpsError("--route goes with --state; an id names one delivery already")
     answer = open_client().send("POST", "/deliveries/retry", {"ids": ids or [], "state": state, "route": route})
     retried = set(answer["retried"])
+    if as_json:
+        print_json(answer)
+        return 0 if retried and not (ids and answer["why"]) else 1
     print(f"{count_nouns(len(retried), 'delivery', 'deliveries')} will be sent again")
     why: Mapping[str, str] = answer["why"]
     for id_, each in islice(why.items(), SHOWN):

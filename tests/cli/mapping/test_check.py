@@ -204,3 +204,27 @@ def test_what_was_made_of_an_example_is_told(run: Callable[..., Any], folder: Pa
     ]
     assert 'abroad.yaml:13:9: warning: example 1 of route "mine": variable 1 shows INR' in done.out
     assert "1 of 1 example right" in done.out
+
+
+# -- colours -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False), ({}, False)]
+)
+def test_how_bad_a_problem_is_has_its_colour_on_a_terminal_only(
+    run: Callable[..., Any],
+    edit: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    coloured: bool,
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    edit("template: coins_earned\n", "templat: coins_earned\n")
+    out = run("check").out
+    assert ("\x1b[31merror\x1b[0m: " in out) is coloured
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]m", out) is not None or not coloured
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert re.search(r"^config/relay\.yaml:\d+:\d+: error: .*\"templat\"", plain, re.MULTILINE)
+    assert "\x1b" not in out or given

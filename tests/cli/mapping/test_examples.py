@@ -80,8 +80,8 @@ def test_pulled_events_are_what_check_holds_expressions_against(
         (["capture", "lead_update"], "no event of lead_update is recorded"),
         (["capture", "walletreward_create", "--route", "nobody"], "no route is named 'nobody'"),
         (
-            ["capture", "walletreward_create", "--number", "99"],
-            "of walletreward_create recorded: --number 1 is the newest",
+            ["capture", "walletreward_create", "--nth", "99"],
+            "of walletreward_create recorded: --nth 1 is the newest",
         ),
     ],
 )
