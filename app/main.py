@@ -37,7 +37,7 @@ from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
 from app.relay.status import read_status
-from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
+from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
 
@@ -67,9 +67,7 @@ def create_app(
     with everything that is wrong in the settings and the YAML, StoreInUse, StoreBroken.
     """
     environment = read_environment() if environment is None else environment
-    settings = read_settings(environment) if settings is None else settings
-    refuse_unguarded(settings)
-    snapshot, warnings = load_snapshot(settings, environment, PROVIDER_TYPES)
+    settings, snapshot, warnings = _read_all(settings, environment)
     log = configure_logs(settings.log_level, settings.log_format)
     _warn(settings, environment, snapshot, warnings, log)
     metrics = Metrics()
@@ -93,6 +91,25 @@ def create_app(
     app = _build_app(wired, rules)
     app.state.keyring = keyring
     return app
+
+
+def _read_all(
+    settings: Settings | None, environment: Mapping[str, str]
+) -> tuple[Settings, Snapshot, Sequence[Problem]]:
+    """Return the settings, and the rules with their warnings; raises ConfigError with the faults of all at once."""
+    settings, fault = read_sound_settings(environment) if settings is None else (settings, "")
+    faults, loaded = [fault] if fault else [], None
+    try:
+        refuse_unguarded(settings)
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        loaded = load_snapshot(settings, environment, PROVIDER_TYPES)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults or loaded is None:
+        raise ConfigError("\n".join(faults))
+    return settings, *loaded
 
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
@@ -135,11 +152,21 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, deliveries, ops, people, replay, report, status  # noqa: PLC0415  # see _build_app
+        from app.api import (  # noqa: PLC0415  # see _build_app
+            authoring,
+            deliveries,
+            diff,
+            ops,
+            people,
+            replay,
+            report,
+            status,
+        )  # fmt: skip
 
         yield deliveries.build_router(context, rules, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, rules)
         yield status.build_router(partial(read_status, context), dispatcher.show_paces, rules)
+        yield diff.build_router(context, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 

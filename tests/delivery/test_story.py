@@ -214,7 +214,7 @@ def test_an_attempt_that_was_given_up_and_ended_after_all_is_three_steps() -> No
     ]
 
 
-TURN = "for its turn: the rate, an outage, or 6 s between two messages to one person"
+TURN = "for its turn: the rate, an outage, a limit, or 6 s between two messages to one person"
 WAITS = [
     ("server_error", "backing off"),
     ("rate_limited", "while its lane paused or backed off"),
@@ -486,6 +486,14 @@ ENDS = [
             cure,
         )
         for next_at, gap, lane, waits, cure in NOW_WAITS
+    ),
+    (
+        {"state": "pending", "reason": "limit_person", "next_attempt_at": at(9), "lane": LANE, "gap_until": None},
+        (
+            "pending; waits for a limit: as many went to this person as `limits` allows, "
+            f"until {at(9)}; its deadline is {at(86_400)}"
+        ),
+        "nothing",
     ),
     (
         {"state": "held", "hold_changes": [hold(-1, "set"), hold(1, "released"), hold(2, "set")]},
