@@ -128,9 +128,10 @@ def configure_logs(
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
+    plain = stream if style == "json" and read_traceparent is None else None
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), stream if style == "json" else None),
+        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), plain),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )

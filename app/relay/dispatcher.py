@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
+from app.delivery.pace import Pace
 from app.errors import StoreBroken, StoreError
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
@@ -27,6 +28,7 @@ from app.relay.relay import Relay, report_death
 from app.values.duration import format_duration
 
 SWEEP_EVERY_S = 5.0
+STOOD_STILL_MS = 20_000  # between two sweeps: no load is that heavy
 RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
 # A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
@@ -56,6 +58,10 @@ class Dispatcher:
     def lanes(self) -> Mapping[str, Lane]:
         """The lanes at work, by provider name."""
         return self._lanes
+
+    def show_paces(self) -> Mapping[str, Pace]:
+        """Return how fast each lane may go now, by provider name."""
+        return {name: lane.pace for name, lane in self._lanes.items()}
 
     async def follow_clock(self) -> None:
         """If the clock was set back, move what waits with it: in the outbox, and in what lanes remember.
@@ -158,7 +164,11 @@ class Dispatcher:
                 self._context.metrics.store_errors.labels("sweep").inc()
                 self._context.log.warning("sweep.failed", detail=str(error))
             rounds += 1
+            before = self._context.clock()
             await asyncio.sleep(SWEEP_EVERY_S)
+            if self._context.clock() - before > STOOD_STILL_MS:
+                # Leases ran out meanwhile, but answers lie in the sockets: they are read and recorded first.
+                await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _sweep_once(self, *, wipe: bool) -> None:
         outbox = self._context.outbox
