@@ -26,12 +26,13 @@ from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.store import SqliteStore
-from app.providers import PROVIDER_TYPES, open_client
+from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay
 from app.relay.intake import Take, store_event
 from app.relay.keyring import Keyring, warn_short
+from app.relay.notify import Notifier
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
@@ -152,6 +153,9 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     )
     dispatcher = Dispatcher(context, _choose_sender(shared), on_dead)
     context.wake = dispatcher.wake
+    if settings.notify_url.get_secret_value():
+        notifier = Notifier(context, dispatcher.show_paces, partial(open_plain_client, way=settings.way))
+        dispatcher.beside["notifier"] = notifier.run
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:

@@ -6,6 +6,7 @@ not settings of ours: the YAML reads them through `${NAME}` from the same places
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import re
@@ -145,6 +146,10 @@ class Settings(BaseSettings):
     )
     ca_file: Path | None = Field(None, description="certificates (PEM) that TLS trusts beside the system's")
     proxy: SecretStr = Field(SecretStr(""), description="the proxy that requests to providers go through")
+    notify_url: SecretStr = Field(SecretStr(""), description="where to post that a hold, a lane or a silence changed")
+    notify_secret: SecretStr = Field(
+        SecretStr(""), validate_default=True, description="signs what is posted there: whsec_ and base64"
+    )
     keep_alive: Duration = Field(75_000, description="how long a connection may wait for its next request")
     shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
 
@@ -194,6 +199,27 @@ class Settings(BaseSettings):
     def _is_proxy(cls, value: SecretStr) -> SecretStr:
         if re.fullmatch(r"(https?://[^\s/?#]+/?)?", value.get_secret_value()) is None:
             raise ValueError("write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT")
+        return value
+
+    @field_validator("notify_url")
+    @classmethod
+    def _is_url(cls, value: SecretStr) -> SecretStr:
+        if re.fullmatch(r"(https?://[^\s/?#@]+(/[^\s#]*)?)?", value.get_secret_value()) is None:
+            raise ValueError("write https://HOST/PATH")
+        return value
+
+    @field_validator("notify_secret")
+    @classmethod
+    def _signs(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Hold it to https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md."""
+        url, secret = info.data.get("notify_url", SecretStr("")).get_secret_value(), value.get_secret_value()
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        fits = secret.startswith("whsec_") and 24 <= len(key) <= 64  # noqa: PLR2004  # the specification's own bounds
+        if (url or secret) and not fits:
+            raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes: openssl rand -base64 32")
         return value
 
     @field_validator("log_level", "log_format", "nector_hmac", "retention", mode="before")

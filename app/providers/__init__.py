@@ -34,6 +34,22 @@ def build_provider(settings: ProviderSettings) -> Provider:
     return PROVIDER_TYPES[settings.type](settings)
 
 
+class _Webhook(ProviderSettings):
+    """A URL of the shop's own, reached as providers are."""
+
+    url: str
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return self.url
+
+
+async def open_plain_client(url: str, *, way: Way = DIRECT) -> ProviderClient:
+    """Return a client for a URL that is no provider's; one request at a time."""
+    return await open_client(_Webhook(type="webhook", url=url, concurrency=1), way=way)
+
+
 async def open_client(settings: ProviderSettings, *, tracer: Tracer | None = None, way: Way = DIRECT) -> ProviderClient:
     """Return a client for an account; what it needs is loaded on a thread of its own."""
     return await asyncio.to_thread(_load_client, settings, tracer, way)

@@ -52,6 +52,7 @@ class Dispatcher:
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
+        self.beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # what else runs while the lanes do
         self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
     @property
@@ -92,6 +93,8 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to look after the outbox; `use` then starts the lanes."""
         self._start_task(self._sweep(), "sweeper")
+        for name, run in self.beside.items():
+            self._start_task(run(), name)
 
     def use(self, snapshot: Snapshot) -> None:
         """Take over new rules: a lane whose account changed is replaced, what it has open still ends there."""
