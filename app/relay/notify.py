@@ -74,7 +74,8 @@ def list_changes(
     """Return of what to tell, as (what, type): what stands and was not told, and what was and does not any more."""
     new, gone = stands.keys() - told.keys(), told.keys() - stands.keys()
     changed = [(what, _TYPES[what.split()[0]][what in gone]) for what in sorted(new | gone)]
-    return [change for change in changed if calm_until.get(change[0], 0) <= now]
+    # What lies further ahead was noted before the clock was set back.
+    return [change for change in changed if not 0 < calm_until.get(change[0], 0) - now <= CALM_MS]
 
 
 class Notifier:

@@ -11,6 +11,7 @@ import typer
 from app.cli.ops.client import open_client, quote_part
 from app.cli.ops.deliveries import AsJson
 from app.cli.tables import count_nouns, open_console, print_table
+from app.delivery.status import Status
 from app.errors import OpsError
 from app.settings import read_environment
 
@@ -19,11 +20,16 @@ _USER_NAMES = ("SUDO_USER", "USER", "LOGNAME", "USERNAME")
 
 
 def holds(as_json: AsJson = False) -> int:
-    """List what is stopped, why, by whom and until when."""
-    answer = open_client().get("/holds")
+    """List what is stopped, why, by whom and until when; and which provider is down, though nothing stops it."""
+    client = open_client()
+    answer = client.get("/holds")
     if as_json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
         return 0
+    for lane in Status.model_validate(client.get("/status")).lanes:
+        if lane.state == "down":
+            told = f"down since {lane.down_since}, next probe {lane.next_probe_at}, {lane.waiting} waiting"
+            print(f"{lane.provider} is {told}")
     if not answer["holds"]:
         print("nothing is on hold")
         return 0

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from app.cli.ops import holds as command
+from app.cli.ops.client import OpsClient
+from tests.delivery.test_status import AT, DOWN, build
 
 SCOPES = ["route:review-thanks", "provider:bitespeed", "template:gallabox/review_thanks"]
 
@@ -120,3 +122,14 @@ def test_a_terminal_of_any_width_shows_a_scope_whole(
     assert len(shown) == lines
     assert any(line.startswith("template:gallabox/review_thanks") for line in shown)
     assert all(said in "".join(shown) for said in ("wrong text", "asha", "until"))
+
+
+def test_a_provider_that_is_down_is_named_though_nothing_is_on_hold(
+    run: Callable[..., Any], shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del shop
+    told = build(lanes=[DOWN]).model_dump()
+    answers = {"/status": told, "/holds": {"holds": []}}
+    monkeypatch.setattr(OpsClient, "get", lambda _self, path: answers[path])
+    out = run("holds").out.splitlines()
+    assert out == [f"g is down since {AT}, next probe {AT}, 8 waiting", "nothing is on hold"]
