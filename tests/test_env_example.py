@@ -60,4 +60,4 @@ def test_no_name_stands_there_twice() -> None:
 
 @pytest.mark.parametrize("name", [name for name in GIVEN if name.endswith("_URL") and name != "RELAY_DATABASE_URL"])
 def test_whoever_starts_with_the_example_reaches_no_other_machine(name: str) -> None:
-    assert GIVEN[name].startswith("http://127.0.0.1:")
+    assert GIVEN[name].startswith("http://127.0.0.1:") or not GIVEN[name]  # nowhere is no other machine, either

@@ -28,8 +28,8 @@ def holds(as_json: AsJson = False) -> int:
         return 0
     for lane in Status.model_validate(client.get("/status")).lanes:
         if lane.state == "down":
-            told = f"down since {lane.down_since}, next probe {lane.next_probe_at}, {lane.waiting} waiting"
-            print(f"{lane.provider} is {told}")
+            how = f"down since {lane.down_since}, next probe {lane.next_probe_at}, {lane.waiting} waiting"
+            print(f"{lane.provider} is {how}")
     if not answer["holds"]:
         print("nothing is on hold")
         return 0
