@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 from pydantic.json_schema import models_json_schema
 
 from app.api.guard import PATH, PUBLIC, RECEIPTS
+from app.delivery.status import Status
 from app.model.delivery import State
 from app.outbox.values import LedgerRow
 from app.sources.nector import SECRET_HEADER
@@ -93,6 +94,8 @@ class Delivery(DeliveryRow):
     hold_changes: list[dict[str, JsonValue]]
     siblings: list[dict[str, JsonValue]]
     config: dict[str, JsonValue]
+    gap_until: str | None = Field(description="So long the six seconds since the last message to this person last.")
+    lane: dict[str, JsonValue] | None = Field(description="Of one that waits: how its provider's lane stands.")
 
 
 class HoldRow(Answer):
@@ -128,6 +131,18 @@ def _list(name: str, **fields: Any) -> type[Answer]:
 
 
 _Object = dict[str, JsonValue]
+_Deliveries = _list("Deliveries", deliveries=list[DeliveryRow], next_cursor=str | None)
+_Event = _list(
+    "Event",
+    id=str,
+    source=str,
+    topic=str,
+    received_at=str,
+    delivery_id=str | None,
+    is_kept=bool,
+    deliveries=list[DeliveryRow],
+    routes_today=list[str],
+)
 _Changed = _list("ChangedPeople", changed=int, unchanged=int, invalid=list[_Object])
 _Retried = _list("Retried", retried=list[str], skipped=dict[str, int], why=dict[str, str])
 _Taken = _list("TakenEvent", event_id=str, status=str, deliveries=list[QueuedDelivery])
@@ -155,7 +170,10 @@ ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
     ("get", "/webhooks/{provider}"): None,
     ("post", "/webhooks/{provider}"): _list("TakenReceipts", status=str),
     ("get", "/metrics"): None,
-    ("get", "/deliveries"): _list("Deliveries", deliveries=list[DeliveryRow], next_cursor=str | None),
+    ("get", "/deliveries"): _Deliveries,
+    ("post", "/deliveries/find"): _Deliveries,
+    ("get", "/events/{event_id}"): _Event,
+    ("get", "/status"): Status,
     ("get", "/deliveries/reasons"): _list("Reasons", reasons=list[_Object]),
     ("get", "/deliveries/{delivery_id}"): Delivery,
     ("post", "/deliveries/retry"): _Retried,

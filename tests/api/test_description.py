@@ -86,7 +86,10 @@ async def test_what_the_relay_answers_is_what_is_described(relay: Any, described
         check(closed, path, "get", 200, (await relay.client.get(path)).json())
     assert (await ask("GET", "/deliveries"))["deliveries"]
     await ask("GET", "/deliveries/reasons?state=dead")
+    assert (await ask("POST", "/deliveries/find", {"phone": COINS["user_mobile"]}))["deliveries"]
     await ask("GET", f"/deliveries/{row['id']}", shown="/deliveries/{delivery_id}")
+    await ask("GET", "/events/last", shown="/events/{event_id}")
+    await ask("GET", "/status")
     await ask("GET", "/deliveries/nothing", shown="/deliveries/{delivery_id}", status=404)
     await ask("POST", "/deliveries/retry", {"ids": ["nothing"]})
     await ask("PUT", "/holds/route:coins-earned", {"reason": "described"}, shown="/holds/{scope}")

@@ -53,7 +53,9 @@ async def test_no_secret_is_ever_in_the_file(relay: Any, tmp_path: Path, environ
     (sent,) = await post(relay, HERS)
     await relay.wait_for(sent, "accepted")
     held = b"".join(path.read_bytes() for path in tmp_path.glob("relay.db*"))
-    names = [name for name in environment if name.endswith(("_SECRET", "_SECRETS", "_TOKEN", "_KEY"))]
+    names = [
+        name for name in environment if name.endswith(("_SECRET", "_SECRETS", "_TOKEN", "_KEY")) and environment[name]
+    ]
     assert len(names) >= 6
     assert [name for name in names if environment[name].encode() in held] == []
 

@@ -31,7 +31,8 @@ def show_row(model: OutboxModel, row: Row) -> dict[str, Any]:
     held = row.state is State.PENDING and model.blocking(row)
     waits = row.state in {State.PENDING, State.UNKNOWN} and not held and row.due_at is not None
     values = (
-        row.given.id, row.given.route, row.given.provider, "held" if held else row.state, row.shown_reason, row.receipt,
+        row.given.id, row.given.route, row.given.provider, "held" if held else row.state,
+        "replayed" if model.is_mended(row) else row.shown_reason, row.receipt,
         len(row.tried), format_instant(row.updated_at), format_instant(row.due_at or 0) if waits else None,
     )  # fmt: skip
     return {**dict(zip(COLUMNS, values, strict=True)), "wiped": not row.recipient}

@@ -234,6 +234,15 @@ class OutboxModel:
                 changed.append(id_)
         return changed
 
+    def is_mended(self, row: Row) -> bool:
+        """Tell whether a replay made the message of a row that is over anew."""
+        kept = self.find_event(row.given.event_id)
+        assert kept is not None
+        place = next(number for number, each in enumerate(kept.rows) if each is row)
+        over = row.state in {State.DEAD, State.EXPIRED}
+        later = kept.rows[place + 1 :]
+        return over and any(each.given.created_at != row.given.created_at and is_same(each, row) for each in later)
+
     def _may_retry(self, row: Row, now: int) -> bool:
         kept = self.find_event(row.given.event_id)
         assert kept is not None

@@ -40,7 +40,7 @@ def explain(
 ) -> int:
     """Tell one delivery's story, from the webhook to the receipt: times in UTC, values masked."""
     if (id_ is not None) == last:
-        raise OpsError("give an id, the end of one, or --last")
+        raise typer.BadParameter("Missing argument 'ID': an id or the end of one; or --last, and no id")
     client = open_client()
     found = _find_deliveries(client, "last" if id_ is None else id_, by_event=last)
     if as_json:

@@ -127,7 +127,7 @@ def test_an_empty_url_is_the_default(run: Callable[..., Any], nowhere: str, monk
 
     monkeypatch.setattr(OpsClient, "get", note)
     monkeypatch.setenv("RELAY_URL", "")
-    assert run("holds").code == 0
+    assert run("holds", "--json").code == 0
     assert asked == ["http://127.0.0.1:8000"]
 
 
