@@ -8,7 +8,7 @@ from inspect import cleandoc
 from app.settings import Settings
 from tests.outside import ROOT
 
-OF_A_SOURCE = re.compile(r"(?<![\w.])(x-)?nector(?![-_]relay)")
+OF_A_SOURCE = re.compile(r"(?<![\w.])(x-)?nector(?![-_]relay|-secret)")
 
 
 def find_strings(source: str) -> Iterator[str]:
