@@ -38,7 +38,7 @@ from tests.faults.fault_sending import (
 from tests.faults.fault_server import ANSWERS, answering, open_fault
 from tests.faults.fault_table import ACCEPTED, FAULTS, LOST, PATIENT_MS, REDIRECTED, ROWS, TIMED_OUT, UNREADABLE, Row
 
-MESSAGES = 1_000  # of each fault, shared among its rows
+FEW, MANY = 200, 1_000  # messages of each fault, shared among its rows
 MOST_GROWTH_MB = 60
 LATEST_S = 5.0  # beyond a deadline; a second by right, but the machine may be busy
 
@@ -54,13 +54,15 @@ async def server(tmp_path: Path) -> AsyncIterator[FaultProcess]:
 
 def test_the_table_has_every_fault() -> None:
     assert len(FAULTS) == 24
-    assert {MESSAGES % len(rows) for rows in FAULTS.values()} == {0}
+    assert {count % len(rows) for rows in FAULTS.values() for count in (FEW, MANY)} == {0}
 
 
-async def send_all(folder: Path) -> tuple[list[Report], Mapping[str, tuple[int, Mapping[str, int]]], float]:
-    """Send every fault's thousand; return the reports, what the server counted, and the growth of memory in MB."""
+async def send_all(
+    folder: Path, messages: int
+) -> tuple[list[Report], Mapping[str, tuple[int, Mapping[str, int]]], float]:
+    """Send so many of every fault; return the reports, what the server counted, and the growth of memory in MB."""
     memory = Memory()
-    shares = [(row, MESSAGES // len(rows)) for rows in FAULTS.values() for row in rows]
+    shares = [(row, messages // len(rows)) for rows in FAULTS.values() for row in rows]
     async with open_server(folder) as server:
         await send_row(Row("taken", ACCEPTED), server, 50)  # what is loaded at the first send is no growth
         async with memory.watched():
@@ -72,10 +74,20 @@ async def send_all(folder: Path) -> tuple[list[Report], Mapping[str, tuple[int, 
 
 
 @pytest.mark.timeout(300)
+def test_24_faults_of_200_messages_each_are_classified_exactly(tmp_path: Path) -> None:
+    check_faults(tmp_path, FEW)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_24_faults_of_1000_messages_each_are_classified_exactly(tmp_path: Path) -> None:
+    check_faults(tmp_path, MANY)
+
+
+def check_faults(folder: Path, messages: int) -> None:
     began = time.monotonic()
     # The loop that the relay runs on: asyncio's own keeps half a megabyte for each TLS connection.
-    reports, counts, growth = uvloop.run(send_all(tmp_path))
+    reports, counts, growth = uvloop.run(send_all(folder, messages))
     total, right = sum(report.messages for report in reports), sum(report.right for report in reports)
     uncertain = sum(report.uncertain for report in reports)
     overrun = max(report.overrun_s for report in reports)
@@ -84,7 +96,7 @@ def test_24_faults_of_1000_messages_each_are_classified_exactly(tmp_path: Path) 
         f"{overrun:+.2f} s from its deadline, memory +{growth:.0f} MB, {time.monotonic() - began:.0f} s"
     )
     assert find_wrong(reports, counts) == []
-    assert (right, total) == (24_000, 24_000)
+    assert (right, total) == (24 * messages, 24 * messages)
     assert uncertain == sum(report.messages for report in reports if isinstance(report.row.outcome, Uncertain))
     assert overrun < LATEST_S
     assert growth < MOST_GROWTH_MB
