@@ -60,10 +60,14 @@ class NotThereError(OpsError):
 
 
 def is_passing(error: Exception) -> bool:
-    """Tell whether a file could not be opened or loaded only because too many are open: later it can."""
+    """Tell whether it failed only because too many files are open, or too little memory is left: later it can."""
+    if isinstance(error, RuntimeError):  # pthread_create(3) failed
+        return str(error) == "can't start new thread"
     if isinstance(error, ImportError):  # what dlopen(3) says has no number
         return "Too many open files" in str(error)
-    return isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    if isinstance(error, OSError):
+        return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    return isinstance(error, MemoryError)
 
 
 def find_place(error: BaseException) -> str:

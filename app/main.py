@@ -36,7 +36,7 @@ from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
-from app.settings import PREFIX, Settings, find_quoted, read_environment, read_settings, unknown_names
+from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
 
@@ -66,9 +66,7 @@ def create_app(
     with everything that is wrong in the settings and the YAML, StoreInUse, StoreBroken.
     """
     environment = read_environment() if environment is None else environment
-    settings = read_settings(environment) if settings is None else settings
-    refuse_unguarded(settings)
-    snapshot, warnings = load_snapshot(settings, environment, PROVIDER_TYPES)
+    settings, snapshot, warnings = _read_all(settings, environment)
     log = configure_logs(settings.log_level, settings.log_format)
     _warn(settings, environment, snapshot, warnings, log)
     metrics = Metrics()
@@ -91,6 +89,25 @@ def create_app(
     app = _build_app(wired, rules)
     app.state.keyring = keyring
     return app
+
+
+def _read_all(
+    settings: Settings | None, environment: Mapping[str, str]
+) -> tuple[Settings, Snapshot, Sequence[Problem]]:
+    """Return the settings, and the rules with their warnings; raises ConfigError with the faults of all at once."""
+    settings, fault = read_sound_settings(environment) if settings is None else (settings, "")
+    faults, loaded = [fault] if fault else [], None
+    try:
+        refuse_unguarded(settings)
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        loaded = load_snapshot(settings, environment, PROVIDER_TYPES)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults or loaded is None:
+        raise ConfigError("\n".join(faults))
+    return settings, *loaded
 
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
@@ -132,9 +149,10 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, ops, people, replay, report  # noqa: PLC0415  # see _build_app
+        from app.api import authoring, diff, ops, people, replay, report  # noqa: PLC0415  # see _build_app
 
         yield ops.build_router(context, dispatcher.wake_all, rules)
+        yield diff.build_router(context, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)
 

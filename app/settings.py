@@ -256,13 +256,30 @@ class Settings(BaseSettings):
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings in `environment`; raises ConfigError naming every setting that is wrong."""
+    settings, fault = read_sound_settings(environment)
+    if fault:
+        raise ConfigError(fault)
+    return settings
+
+
+def read_sound_settings(environment: Mapping[str, str]) -> tuple[Settings, str]:
+    """Return the settings that can be used, for the others their defaults, and what is wrong with those, "" if none is.
+
+    So whoever starts a relay reads what is wrong in the YAML, too, and not after the next start.
+    """
     given = {name: environment.get(f"{PREFIX}{name.upper()}", "") for name in Settings.model_fields}
     fields = {name: value for name, value in given.items() if value != ""}
-    try:
-        return Settings(**fields)  # type: ignore[arg-type]  # text; pydantic makes each field's type of it
-    except ValidationError as error:
-        lines = [f"{PREFIX}{str(fault['loc'][0]).upper()}: {_describe(fault['msg'])}" for fault in error.errors()]
-        raise ConfigError("a setting is wrong\n  " + "\n  ".join(lines)) from None
+    lines: list[str] = []
+    while True:
+        try:
+            settings = Settings(**fields)  # type: ignore[arg-type]  # text; pydantic makes each field's type of it
+        except ValidationError as error:
+            faults = {str(fault["loc"][0]): _describe(fault["msg"]) for fault in error.errors()}
+            lines += [f"{PREFIX}{name.upper()}: {told}" for name, told in faults.items()]
+            sound = {name: value for name, value in fields.items() if name not in faults}
+            fields = sound if len(sound) < len(fields) else {}  # a default that does not fit what is given
+        else:
+            return settings, "a setting is wrong\n  " + "\n  ".join(lines) if lines else ""
 
 
 def _describe(message: str) -> str:

@@ -8,9 +8,10 @@ import structlog
 
 from app.clock import WatchedClock
 from app.ids import new_uuid7
+from app.mapping.rules import Config, RouteTable, Store
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer
-from app.relay.context import Context
+from app.relay.context import Context, Snapshot
 from app.settings import Settings
 
 
@@ -19,7 +20,7 @@ def build_context(outbox: Any, clock: Any, *, log: Any = None, **parts: Any) -> 
     standard: dict[str, Any] = {
         "settings": Settings(),
         "secrets": (),
-        "snapshot": None,
+        "snapshot": Snapshot(Config("live", Store(), {}, (), ""), RouteTable(()), {}),
         "new_id": new_uuid7,
         "metrics": Metrics(),
         "log": structlog.wrap_logger(None, processors=[_drop]) if log is None else log,

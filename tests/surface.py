@@ -108,7 +108,7 @@ def see_exits() -> dict[str, int]:
         folder = Path(name)
         (folder / "relay.yaml").write_text(write_yaml())
         (folder / "warned.yaml").write_text(write_yaml().replace("coupon_create", "coupon_creates"))
-        (folder / "event.json").write_text("{}")
+        (folder / "event.json").write_text('{"user_mobile": "9800000001"}')
         (folder / "damaged.db").write_bytes(b"no database" * 1000)
         running = {
             case: start_program(folder, folder / f"log-{number}", *arguments, **settings)

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import ConfigError
 from app.mapping.provider import DIRECT, Way
-from app.settings import Settings, find_quoted, read_environment, read_settings, unknown_names
+from app.settings import Settings, find_quoted, read_environment, read_settings, read_sound_settings, unknown_names
 from tests.faults.certificates import make_certificates
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -206,6 +206,14 @@ def test_a_wrong_setting_is_named_with_its_cure(name: str, value: str, said: str
     with pytest.raises(ConfigError) as caught:
         read_settings({name: value})
     assert str(caught.value) == f"a setting is wrong\n  {name}: {said}"
+
+
+def test_what_is_sound_is_used_beside_what_is_wrong_and_what_fits_no_default_ends() -> None:
+    settings, fault = read_sound_settings({"RELAY_LOG_LEVEL": "loud", "RELAY_KEEP_ALIVE": "30s"})
+    assert (settings.log_level, settings.keep_alive) == ("info", 30_000)
+    assert fault.startswith("a setting is wrong\n  RELAY_LOG_LEVEL: ")
+    settings, fault = read_sound_settings({"RELAY_PAYLOAD_RETENTION": "200d"})
+    assert fault == "a setting is wrong\n  RELAY_RECORD_RETENTION: write 200d or more, as RELAY_PAYLOAD_RETENTION is"
 
 
 def test_all_wrong_settings_are_told_at_once_and_no_value_is() -> None:

@@ -180,8 +180,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False  # nothing else is spoken here, and what follows is not read
         except httptools.HttpParserError as error:
-            why = error.__context__
-            self.refuse(why.args[0] if isinstance(why, _Refused) else 400, "refused")
+            why = error.__context__  # what one of our own callbacks raised
+            self.refuse(why.args[0] if isinstance(why, _Refused) else 503 if why else 400, "refused")
 
     def on_message_begin(self) -> None:
         """Begin anew, also where the answer to the request before is still open."""
@@ -348,7 +348,7 @@ class Connection(HttpToolsProtocol):
 
 @lru_cache
 def _render_refusal(status: int) -> bytes:
-    stopping = "the relay is stopping; send it again"
-    answer = problem(status, _DETAILS[status]) if status in _DETAILS else unavailable(stopping)
+    passing = "the relay is stopping, or has too little memory; send it again"
+    answer = problem(status, _DETAILS[status]) if status in _DETAILS else unavailable(passing)
     headers = b"".join(b"%s: %s\r\n" % header for header in answer.raw_headers)
     return b"%s%sconnection: close\r\n\r\n%s" % (STATUS_LINE[status], headers, bytes(answer.body))

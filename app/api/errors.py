@@ -78,5 +78,5 @@ async def _show_invalid(_request: Request, error: Exception) -> Response:
 async def show_failure(_request: Request, error: Exception) -> Response:
     """Return the answer to a request that met a fault of ours."""
     if is_passing(error):
-        return unavailable("too many files are open; try again")
+        return unavailable("too many files are open, or too little memory is left; try again")
     return problem(500, "an unexpected failure; the log has its place")

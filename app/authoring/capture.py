@@ -44,11 +44,12 @@ def _read_lines(lines: list[str]) -> dict[str, str]:
 
 
 def _guess_ends(raw: bytes) -> dict[str, bytes]:
-    """An editor ends a file with a newline that was never sent."""
-    bodies = {"as it is": raw}
-    if (stripped := raw.rstrip(b"\r\n")) != raw:
-        bodies["without the last newline"] = stripped
-    return bodies
+    """An editor ends a file with a newline that was never sent: what is left without it is likelier, and tried first.
+
+    Else a recipe over JSON that is written again, which loses that newline, too, would be named in place of raw bytes.
+    """
+    stripped = raw.rstrip(b"\r\n")
+    return {"as it is": raw} if stripped == raw else {"without the last newline": stripped, "as it is": raw}
 
 
 def _read_json(text: bytes) -> Capture | str:

@@ -15,6 +15,7 @@ from app.model.delivery import Reason
 from app.sources import SOURCE
 from app.sources.kinds import list_properties
 
+ID = "https://raw.githubusercontent.com/nector-relay/nector-relay/main/config/relay.schema.json"
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may
 _NAME = {"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}
 _ANYTHING = "JsonValue"
@@ -50,6 +51,8 @@ def build_schema(provider_types: Mapping[str, type[ProviderSettings]]) -> dict[s
     file["properties"]["routes"] |= {"propertyNames": _NAME, "minProperties": 1}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": ID,
+        "title": "The YAML of nector-relay",
         **_clean(file),
         "$defs": {_name(model): _clean(part) for model, part in sorted(definitions.items())},
     }
@@ -179,6 +182,10 @@ FORMS: Mapping[str, tuple[str, str]] = {
     "valid_for": ("[0-9]{1,9}(ms|s|min|m|h|d)", "Must be a duration such as 90s, 15m, 6h or 7d."),
     "timeout": ("[0-9]{1,9}(ms|s|min|m|h|d)", "Must be a duration such as 90s, 15m, 6h or 7d."),
     "rate": (r"[0-9]{1,6}(\.[0-9]{1,3})?/(s|min|m|h)", "Must be a rate such as 16/s, 1000/min or 100/h."),
+    **dict.fromkeys(
+        ("person", "route", "all"),
+        ("[1-9][0-9]{0,6}/(s|min|m|h|d)", "Must be a number of messages in a time, such as 10/d or 2000/h."),
+    ),
     "language": (
         r"([a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?|.*\|\s*d(efault)?\s*\(.*)",
         'Must be a language as at WhatsApp, such as en or hi_IN, or an expression such as lang | default("en").',

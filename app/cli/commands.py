@@ -29,6 +29,8 @@ COMMANDS: dict[str, str] = {
     "templates": "app.cli.mapping.templates",
     "examples": "app.cli.mapping.examples",
     "send-test": "app.cli.mapping.send_test",
+    "echo": "app.cli.mapping.echo",
+    "diff": "app.cli.mapping.diff",
     "verify-capture": "app.cli.mapping.verify_capture",
     "schema": "app.cli.mapping.schema",
     "deliveries": "app.cli.ops.deliveries",

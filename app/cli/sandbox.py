@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.errors import ConfigError
-from app.mapping.template import Templates
+from app.mapping.template import Template, Templates
 from app.mapping.template_entries import parse_templates
+from app.relay.keyring import stamp_file
 from app.relay.reload import list_errors, list_template_problems
 from app.sandbox.serving import serve_sandbox
 from app.sandbox.settings import SandboxSettings
@@ -37,18 +38,18 @@ def sandbox(
     GET /sandbox/messages lists what arrived, PUT /sandbox/faults changes the faults.
     """
     environment = read_environment()
-    texts = read_templates(templates or read_settings(environment).config.parent / "templates.yaml")
+    path = templates or read_settings(environment).config.parent / "templates.yaml"
+    texts = FollowedTemplates(path, print_flushed)
     settings = make_settings(environment, relay_url=relay_url or None, faults=",".join(fault or []))
     print(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}", flush=True)
 
     def show_port(bound: int) -> None:
         print(f"sandbox listening on http://{host}:{bound}", flush=True)
 
-    def show(text: str) -> None:
-        print(text, flush=True)
-
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_serve_until_told(serve_sandbox(settings, texts, host, port, show=show, on_bound=show_port)))
+        asyncio.run(
+            _serve_until_told(serve_sandbox(settings, texts, host, port, show=print_flushed, on_bound=show_port))
+        )
     return 0
 
 
@@ -59,6 +60,38 @@ async def _serve_until_told(serving: Coroutine[Any, Any, None]) -> None:
     for told in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(told, task.cancel)
     await task
+
+
+def print_flushed(text: str) -> None:
+    """Print a line at once, whoever reads it."""
+    print(text, flush=True)
+
+
+class FollowedTemplates(Mapping[tuple[str, str], Template]):
+    """The approved texts of a file, read again when it has changed; one that cannot be used changes nothing."""
+
+    def __init__(self, path: Path, show: Callable[[str], None]) -> None:
+        self._path, self._show = path, show
+        self._texts, self._seen = read_templates(path), stamp_file(path)
+
+    def _read(self) -> Templates:
+        if (stamp := stamp_file(self._path)) != self._seen:
+            self._seen = stamp
+            try:
+                self._texts = read_templates(self._path)
+                self._show(f"read {self._path} again: {len(self._texts)} templates")
+            except ConfigError as error:
+                self._show(f"{error}\nthe texts of before stay in use")
+        return self._texts
+
+    def __getitem__(self, key: tuple[str, str]) -> Template:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
 
 
 def read_templates(path: Path) -> Templates:

@@ -27,7 +27,7 @@ from app.main import create_app
 from app.relay.keyring import Keyring
 from app.relay.relay import Relay
 from app.relay.reload import Rules
-from app.settings import EXAMPLES, Settings, read_environment, read_settings
+from app.settings import EXAMPLES, Settings, read_environment
 from app.values.address import Bind, is_loopback
 
 # What is half sent when we are told to stop may still arrive, but must not hold the process up for ever.
@@ -106,7 +106,7 @@ def serve(
             server.stop()
 
     with _note_early_sigterm() as told_early:
-        app = create_app(read_settings(environment), environment, on_dead=stop_because)
+        app = create_app(None, environment, on_dead=stop_because)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(app, Bind(host, port), published_on, servers, told_early))
     if died:
@@ -118,6 +118,7 @@ async def _run(
     app: FastAPI, bind: Bind, published_on: str, servers: list[RelayServer], told_early: Sequence[int]
 ) -> None:
     """Open the relay, serve until told to stop, close it; `servers` gets the server, for others to stop it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold secrets and customers' numbers
     relay: Relay = app.state.relay
     settings, log = relay.shared.settings, relay.shared.log
     gate = Gate(

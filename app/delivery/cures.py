@@ -19,6 +19,8 @@ CURES: dict[str, str] = {
     "not_live": _NOTHING,
     "not_chosen": _NOTHING,
     "stalled": "nothing; many: the disk or the machine stood still for a minute, find out why",
+    "limit_person": "nothing; many: does somebody post who should not? Else raise `limits: person`",
+    "limit_reached": "look who posts; all well: `nector-relay release SCOPE`, and as many may go again",
     "deadline_passed": "nothing; many: find what kept the lane, or lengthen `valid_for`",
     "message_damaged": "the disk is suspect: take a backup, check it, restore",
     "connect_failed": _LATER,

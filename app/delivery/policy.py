@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.delivery.transitions import RETRIABLE, Cause
 from app.model.delivery import Delivery, Reason, State
+from app.model.limit import Account, Limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +15,13 @@ class Candidate:
     """A candidate is a delivery that is due, with all that the policy asks of it.
 
     `opted_out`: it is marketing, and its recipient wants none. `free_at`: from when on its recipient may be written to
-    again.
+    again. `accounts`: those that it would count in, and from when on each has room for one more.
     """
 
     deadline_at: int
     opted_out: bool
     free_at: int
+    accounts: Sequence[tuple[Account, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,18 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It may leave at `until`, and not before."""
+    """It may leave at `until`, and not before. `reason`: None for the gap, which everybody knows of every message."""
 
     until: int
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """It may leave once a person lets go of `scope`, which is put on hold."""
+
+    scope: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +60,51 @@ UNWANTED = End(State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT, Cause.OPTED_OUT)
 DAMAGED = End(State.DEAD, Reason.MESSAGE_DAMAGED, Cause.DAMAGED)
 
 
-def judge_candidate(candidate: Candidate, now: int) -> Go | Wait | End:
-    """Return what is to become of a candidate: its deadline counts first, then what its recipient wants."""
+def judge_candidate(candidate: Candidate, now: int) -> Go | Wait | Stop | End:
+    """Return what is to become of a candidate: its deadline counts first, then what its recipient wants, then limits.
+
+    Who waits by itself stops nobody: a route that is full is held by the first message that nothing else keeps.
+    """
     if candidate.deadline_at <= now:
         return TOO_LATE
     if candidate.opted_out:
         return UNWANTED
-    if candidate.free_at > now:
-        return Wait(candidate.free_at)
-    return GO
+    if candidate.accounts and (stopped := _judge_accounts(candidate, now)):
+        return stopped
+    return Wait(candidate.free_at) if candidate.free_at > now else GO
+
+
+def _judge_accounts(candidate: Candidate, now: int) -> Wait | Stop | None:
+    full = [(account, room_at) for account, room_at in candidate.accounts if room_at > now]
+    if waits := [room_at for account, room_at in full if not account.holds]:
+        return Wait(max(*waits, candidate.free_at), Reason.LIMIT_PERSON)
+    is_free = candidate.free_at <= now
+    return Stop(full[-1][0].holds, Reason.LIMIT_REACHED) if full and is_free else None
+
+
+def find_room(limit: Limit, counted: Sequence[tuple[int, int]], now: int) -> int:
+    """Return from when on a limit lets one more go: now, or once enough of what was counted has left its window.
+
+    `counted`: (when, how many), oldest first, of this window only.
+    """
+    room_at, left = now, sum(n for _, n in counted)
+    for at, n in counted:
+        if left < limit.count:
+            break
+        room_at, left = at + limit.window_ms, left - n
+    return room_at
+
+
+FINE = 60
+
+
+def name_bucket(limit: Limit, now: int) -> int:
+    """Return the instant under which a message is counted: its own, or, of a high limit, that of a 60th of its window.
+
+    The last one of it, so that what is counted stays counted for no shorter than the window.
+    """
+    width = 1 if limit.count <= FINE else limit.window_ms // FINE
+    return now - now % width + width - 1
 
 
 def find_free(last_at: int | None, gap_ms: int, now: int) -> int:

@@ -216,12 +216,17 @@ def _tell_wait(pending: Told, since: int, until: int, holds: Sequence[MetHold]) 
         yield Turn.WAIT, Step(since, f"waited {round_duration(until - since)} {why}")
 
 
-def explain_wait(pending: Told) -> str:
-    """Return why a delivery that nothing holds waits, by the timeline's row that made it pending."""
-    reason = pending["reason"] if pending["cause"] in _ENDS else None
+def explain_wait(pending: Told, reason: str | None = None) -> str:
+    """Return why a delivery that nothing holds waits, by the timeline's row that made it pending.
+
+    What makes it wait since then, it says itself: `reason`.
+    """
+    reason = reason or (pending["reason"] if pending["cause"] in _ENDS else None)
     match reason:
         case None:
-            return "for its turn: the rate, an outage, or 6 s between two messages to one person"
+            return "for its turn: the rate, an outage, a limit, or 6 s between two messages to one person"
+        case Reason.LIMIT_PERSON:
+            return "for a limit: as many went to this person as `limits` allows"
         case Reason.RECIPIENT_CAPPED:
             return "for WhatsApp's cap on marketing to one person to pass"
         case Reason.RATE_LIMITED | Reason.UNAVAILABLE:

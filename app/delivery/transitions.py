@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.delivery.decide import Decision, probe_wait_ms
-from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Scope, State, Uncertain
+from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.receipt import ReceiptStatus
 
 
@@ -148,6 +148,13 @@ def name_end(outcome: Outcome, state: State, *, is_late: bool) -> Cause:
 def is_refusal(outcome: Outcome) -> bool:
     """Tell whether a message was refused for what it is, which its route may be to blame for."""
     return isinstance(outcome, Rejected) and outcome.scope is Scope.MESSAGE
+
+
+def was_never_sent(outcome: Outcome) -> bool:
+    """Tell whether nobody got a message by an attempt. What was refused with a 2xx may have been taken all the same."""
+    if isinstance(outcome, Rejected):
+        return not outcome.detail.startswith("HTTP 2")
+    return isinstance(outcome, Retryable)
 
 
 def read_refusal(outcome: Outcome) -> str | None:

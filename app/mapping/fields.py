@@ -25,8 +25,9 @@ from pydantic_core import core_schema
 
 from app.mapping.expression import Expression
 from app.mapping.problems import ask_similar
+from app.model.limit import Limit
 from app.values.country import to_country
-from app.values.duration import format_duration, parse_duration, parse_live_from
+from app.values.duration import format_duration, parse_duration, parse_limit, parse_live_from
 from app.values.phone import to_one_form
 from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
@@ -264,6 +265,7 @@ DayEnds = Annotated[str, AfterValidator(_check_day_ends)]
 StopWord = Annotated[str, AfterValidator(_check_stop_word)]
 ValidFor = Annotated[int, ReadAs(str, _read_valid_for)]
 LiveFrom = Annotated[int | None, ReadAs(str, lambda text, _: parse_live_from(text))]
+LimitText = Annotated[Limit, ReadAs(str, lambda text, _: parse_limit(text))]
 Only = Annotated[
     frozenset[str],
     ReadAs(

@@ -18,9 +18,10 @@ from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_
 from app.mapping.provider import ProviderSettings, is_secret_key
 from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
+from app.model.limit import NO_LIMITS, Limits
 from app.sources import SOURCE
 
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
+REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 _SECTIONS = ("store", "providers", "defaults", "routes")
 _PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
 
@@ -68,7 +69,10 @@ def parse_config(
         return Parsed(None, problems)
     # Of what is written: the environment's values stay out, as a hash of a secret is a clue to it.
     version = hashlib.sha256(f"{text}\n{sorted(templates.items())!r}".encode(errors="replace")).hexdigest()[:12]
-    return Parsed(Config(file.mode, store, providers, routes, version, file.only), problems)
+    own = {route.name: (route.limits.person, route.limits.route) for route in routes if route.limits.model_fields_set}
+    whole = file.limits
+    limits = Limits(whole.person, whole.route, whole.all, own) if own or whole.model_fields_set else NO_LIMITS
+    return Parsed(Config(file.mode, store, providers, routes, version, file.only, limits), problems)
 
 
 def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
@@ -82,7 +86,7 @@ def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings
         case list():
             return [_fill_value(item, (*path, index), environment, findings) for index, item in enumerate(value)]
         case str() if "${" in value:
-            return _REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
+            return REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
         case _:
             return value
 
@@ -124,7 +128,7 @@ def _is_from_environment(value: Any) -> bool:
         return True  # nothing that could be a secret; the type's own check speaks
     if not isinstance(value, str):
         return False
-    references = [found for found in _REFERENCE.finditer(value) if found[1]]
+    references = [found for found in REFERENCE.finditer(value) if found[1]]
     if any(found[2] for found in references):
         return False
     return bool(references) or _PLACEHOLDER.fullmatch(value) is not None

@@ -21,6 +21,7 @@ from app.mapping.fields import (
     Fields,
     HeaderSource,
     LanguageText,
+    LimitText,
     LiveFrom,
     LocaleName,
     Only,
@@ -37,6 +38,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
+from app.model.limit import NO_LIMITS, Limits
 from app.sources import SOURCE
 from app.values.country import read_country
 from app.values.text import look_up, read_path
@@ -133,6 +135,25 @@ class Example(ExampleFields):
     column: int
 
 
+class RouteLimits(Fields):
+    """A route sends at most so many messages in a time."""
+
+    person: LimitText | None = Field(
+        None, description="At most so many to one person in a time; the next one waits.", examples=["10/d", "2/h"]
+    )
+    route: LimitText | None = Field(
+        None, description="At most so many by one route; then the route is on hold.", examples=["2000/h"]
+    )
+
+
+class LimitsFields(RouteLimits):
+    """The relay sends at most so many messages in a time, whoever has them sent."""
+
+    all: LimitText | None = Field(
+        None, description="At most so many in all; then their provider is on hold.", examples=["5000/h"]
+    )
+
+
 class DefaultsFields(Fields):
     """The values that every route has unless it says otherwise."""
 
@@ -170,6 +191,10 @@ class DefaultsFields(Fields):
         None, description="Events before this instant are recorded only.", examples=["2026-10-01T00:00:00+05:30"]
     )
     only: Only | None = None
+    limits: RouteLimits = Field(
+        default_factory=RouteLimits,
+        description="What one route may send in a time; `person`: of this route's messages to one person.",
+    )
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first within its route's turn.")
 
 
@@ -233,6 +258,9 @@ class FileFields(Fields):
     version: Literal[1] = Field(description="Version of this format.")
     mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
     only: Only | None = None
+    limits: LimitsFields = Field(
+        default_factory=LimitsFields, description="What may be sent in a time: to one person, by one route, by all."
+    )
     store: Store = Field(default_factory=Store, description="The merchant.")
     providers: dict[str, JsonValue] = Field(description="Accounts that send WhatsApp messages, by a name of yours.")
     defaults: DefaultsFields = Field(
@@ -251,6 +279,7 @@ class Config:
     routes: tuple[Route, ...]
     hash: str
     only: frozenset[str] | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

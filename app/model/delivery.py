@@ -46,6 +46,8 @@ class Reason(StrEnum):
     STALLED = "stalled"  # the relay stood still after the claim: not sent, for its attempt may count as lost
     DEADLINE_PASSED = "deadline_passed"
     MESSAGE_DAMAGED = "message_damaged"
+    LIMIT_PERSON = "limit_person"  # as many went to this person as `limits` allows: it waits
+    LIMIT_REACHED = "limit_reached"  # a hold: as many went by this route, or in all
     REQUEST_UNBUILT = "request_unbuilt"  # a fault of ours: the message could not be made into a request
     # surely not sent
     CONNECT_FAILED = "connect_failed"
@@ -137,7 +139,7 @@ class Attempt:
     """A claim of a delivery is committed before its request may leave. `number` is 1-based.
 
     `spent`: how many attempts before this one count towards backing off. `probes`: the holds that this
-    attempt tries, () for an ordinary one; whoever sees it accepted releases them.
+    attempt tries, () for an ordinary one; whoever sees it accepted releases them. `counted`: where the limits count it.
     """
 
     delivery: Delivery
@@ -145,6 +147,7 @@ class Attempt:
     started_at: int
     spent: int = 0
     probes: tuple[str, ...] = ()
+    counted: tuple[tuple[str, int], ...] = ()
 
 
 # -- what a provider's answer means ---------------------------------------------------------------

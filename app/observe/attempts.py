@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
@@ -64,6 +65,16 @@ def report_holds(log: Log, holds_set: Sequence[NewHold], released: Sequence[str]
         log.error("hold.set", scope=hold.scope, reason=hold.reason)
     for scope in released:
         log.warning("hold.released", scope=scope, by="probe")
+
+
+def report_limits(log: Log, metrics: Metrics, holds_set: Sequence[NewHold], limited: Sequence[str]) -> None:
+    """Tell of what a claim found full: each scope, and once a route how many of its messages wait for a person's."""
+    report_holds(log, holds_set)
+    for hold in holds_set:
+        metrics.limits_reached.labels(hold.scope.partition(":")[0]).inc()
+    for route, count in Counter(limited).items():
+        metrics.limits_reached.labels("person").inc(count)
+        log.warning("limit.person", route=route, deliveries=count)
 
 
 def report_outage(log: Log, provider: str, before: Recovery, after: Recovery, outcome: Outcome) -> None:

@@ -104,6 +104,11 @@ class Metrics:
         )
         self.holds = gauge("nector_relay_holds", "Holds that stand", ["scope"])
         self.held = gauge("nector_relay_hold_deliveries", "Deliveries that wait behind a hold", ["scope"])
+        self.unrouted_bodies = gauge("nector_relay_unrouted_bodies", "Events without a route that have their bodies")
+        self.unrouted_bytes = gauge("nector_relay_unrouted_bytes", "How long those bodies are")
+        self.unrouted_dropped = tally("nector_relay_unrouted_dropped", "Such bodies that made room for newer ones", ())
+        self.unrouted_dropped.expect()
+        self.limits_reached = counter("nector_relay_limits_reached", "Times that a limit was reached", ["limit"])
         self.store_errors = counter("nector_relay_store_errors", "Times that the outbox could not", ["work"])
         self.last_event = gauge("nector_relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
         self.clock_steps = counter("nector_relay_clock_steps", "Times that the clock was set back")
@@ -134,6 +139,8 @@ class Metrics:
             self.events.labels(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
+        for limit in ("person", "route", "provider"):
+            self.limits_reached.labels(limit)
         for work in WORKS:
             self.store_errors.labels(work)
         for reason in ("full", "address", "late", "refused"):
@@ -196,6 +203,12 @@ class Metrics:
         self.outbox.clear()
         for (provider, state), count in counts.items():
             self.outbox.labels(provider, state.value).set(count)
+
+    def set_unrouted(self, bodies: int, size: int, dropped: int) -> None:
+        """Show what is kept of events without a route."""
+        self.unrouted_bodies.set(bodies)
+        self.unrouted_bytes.set(size)
+        self.unrouted_dropped.put(dropped)
 
     def set_oldest_due(self, waits_ms: Mapping[str, int]) -> None:
         """Replace the gauge of how long each provider's oldest waits; 0: none does."""

@@ -15,6 +15,7 @@ from app.model.event import Customer, Event
 from app.outbox.move import begin
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
+from app.outbox.unrouted import DROP_ROW, keep_unrouted
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import find_other_form
 
@@ -137,6 +138,8 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
     ]
     if acts:
         tx.run_many(_ADD_ACT, acts)
+    if unrouted := [(seq, len(each.event.body)) for seq, each, _ in added if not each.deliveries]:
+        keep_unrouted(tx, unrouted)
     planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
     states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
     answers = {
@@ -216,7 +219,8 @@ def add_delivery(
     reason: Reason | None,
     cause: Cause = Cause.MADE,
 ) -> DeliveryState:
-    """Insert a delivery of an event, with its first timeline row."""
+    """Insert a delivery of an event, with its first timeline row. It has a route now, if it had none before."""
+    tx.run(DROP_ROW, seq=event_seq)
     return _insert_deliveries(tx, [_list_columns(event_seq, frozen, state, reason)], cause)[0]
 
 

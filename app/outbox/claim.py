@@ -20,6 +20,7 @@ from app.delivery.policy import (
     Go,
     Group,
     StandingHolds,
+    Stop,
     Wait,
     find_free,
     find_start,
@@ -30,11 +31,13 @@ from app.delivery.policy import (
 from app.delivery.transitions import Cause, Move
 from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
+from app.model.limit import NO_LIMITS, Limits
 from app.model.message import Message
-from app.outbox.holds import move_probes, read_standing
+from app.outbox.holds import move_probes, put_new, read_standing
+from app.outbox.limits import Accounts, Counting
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
-from app.outbox.values import LaneState
+from app.outbox.values import Claimed, LaneState, NewHold
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
@@ -57,7 +60,7 @@ _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
 _DUE = """
 SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at,
        d.due_at, d.deadline_at, d.rank, d.detail, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line,
-       d.marketing, d.trace,
+       d.marketing, d.trace, d.person, d.reason,
        d.marketing = 1 AND EXISTS (SELECT 1 FROM suppressions s WHERE s.person = d.person) AS is_unwanted,
        (SELECT last_at FROM recipient_turns t WHERE t.provider = d.provider AND t.recipient = d.recipient) AS last_at
 FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
@@ -82,7 +85,9 @@ _NOTE_CLAIM = """
 INSERT INTO lanes (provider, last_claim_at) VALUES (:provider, :now)
 ON CONFLICT (provider) DO UPDATE SET last_claim_at = excluded.last_claim_at
 """
-_PUT_OFF = "UPDATE deliveries SET due_at = :due_at WHERE seq = :seq"
+_PUT_OFF = """
+UPDATE deliveries SET due_at = :due_at, reason = coalesce(CAST(:reason AS TEXT), reason) WHERE seq = :seq
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Claim:
     lease_ms: int
     gap_ms: int = RECIPIENT_GAP_MS
     after: str | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(slots=True)
@@ -107,14 +113,17 @@ class _Route:
 
 @dataclass(slots=True)
 class _Harvest:
-    """The harvest is what a claim has decided so far, and not yet written."""
+    """The harvest is what a claim has decided so far, and not yet written. `limited`: the routes of who waits now."""
 
+    counting: Counting | None
     attempts: list[Attempt] = field(default_factory=list)
     examined: int = 0
     free_at: dict[str, int] = field(default_factory=dict)
     opened: list[dict[str, Any]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     put_off: list[dict[str, Any]] = field(default_factory=list)
+    holds_set: list[NewHold] = field(default_factory=list)
+    limited: list[str] = field(default_factory=list)
 
 
 def read_groups(tx: Tx, provider: str) -> Sequence[Group]:
@@ -141,16 +150,17 @@ def find_oldest_due(tx: Tx, provider: str) -> int | None:
     return min((due_at for due_at in free if due_at <= tx.now), default=None)
 
 
-def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
+def claim_due(tx: Tx, claim: Claim) -> Claimed:
     """Open up to `claim.limit` attempts: probes of holds first, then the routes in turn; their state becomes `sending`.
 
     Within a route higher priority goes first, then the oldest. Puts off a recipient of this provider with an attempt
-    less than a gap ago. What is past its deadline becomes `expired` instead, what is damaged `dead`; since one call
-    does not do much of that, it may return nothing while `find_next_due` has come: call again.
+    less than a gap ago, and who had as many as a limit allows; holds a route or the provider that sent as many. What
+    is past its deadline becomes `expired` instead, what is damaged `dead`; since one call does not do much of that, it
+    may return nothing while `find_next_due` has come: call again.
     """
     standing = read_standing(tx)
     due = [group for group in read_groups(tx, claim.provider) if group.due_at <= claim.now]
-    harvest = _Harvest()
+    harvest = _Harvest(None if claim.limits is NO_LIMITS else Counting(claim.limits, claim.now))
     for group in due if standing else ():
         _claim_probe(tx, claim, harvest, group, standing)
     free = [group for group in due if not list_blocking(standing, claim.provider, group)]
@@ -160,7 +170,7 @@ def claim_due(tx: Tx, claim: Claim) -> Sequence[Attempt]:
         if _take_turn(tx, claim, harvest, route, ()):
             turns.append(route)
     _write(tx, claim, harvest)
-    return harvest.attempts
+    return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited))
 
 
 def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:
@@ -177,13 +187,16 @@ def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing
 
 
 def _take_turn(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route, probes: tuple[str, ...]) -> bool:
-    """Open one attempt of a route, passing over what cannot go now. False if nothing more is due there."""
+    """Open one attempt of a route, passing over what cannot go now. False if nothing more may go there."""
     for _ in range(EXAMINE_A_TURN):
         row = _next_row(tx, claim, harvest, route)
         if row is None:
             return False
         harvest.examined += 1
-        if _examine(claim, harvest, row, probes):
+        before = len(harvest.attempts)
+        if _examine(tx, claim, harvest, row, probes):
+            return False
+        if len(harvest.attempts) > before:
             return True
     return True
 
@@ -203,32 +216,40 @@ def _next_row(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
     return route.ahead.popleft()
 
 
-def _examine(claim: Claim, harvest: _Harvest, row: Row, probes: tuple[str, ...]) -> bool:
-    """Open an attempt on a due row; False if it must wait or end instead."""
+def _examine(tx: Tx, claim: Claim, harvest: _Harvest, row: Row, probes: tuple[str, ...]) -> bool:
+    """Open an attempt on a due row, or let it wait or end; True if its route is on hold from now on."""
     free_at = harvest.free_at.get(row.recipient)
     if free_at is None:
         free_at = find_free(row.last_at, claim.gap_ms, claim.now)
-    verdict = judge_candidate(Candidate(row.deadline_at, bool(row.is_unwanted), free_at), claim.now)
+    accounts = harvest.counting.list_accounts(tx, row) if harvest.counting else ()
+    verdict = judge_candidate(Candidate(row.deadline_at, bool(row.is_unwanted), free_at, accounts), claim.now)
     message = thaw_message(row.message, row.checksum) if isinstance(verdict, Go) else None
     match verdict:
-        case Wait(until=until):
+        case Wait(until=until, reason=reason):
             # All of theirs to one instant: equal due times go oldest first.
-            harvest.put_off.append({"due_at": until, "seq": row.seq})
+            harvest.put_off.append({"due_at": until, "reason": reason and reason.value, "seq": row.seq})
+            if reason is not None and row.reason != reason:
+                harvest.limited.append(row.route)
+        case Stop(scope=scope, reason=reason):
+            harvest.holds_set += filter(None, [put_new(tx, scope, reason, None)])
         case End():
             harvest.moves.append(_end(row, verdict))
         case Go() if message is None:
             harvest.moves.append(_end(row, DAMAGED))
         case Go() if message is not None:
-            _open(claim, harvest, row, message, probes)
-            return True
-    return False
+            _open(claim, harvest, row, message, probes, accounts)
+    return isinstance(verdict, Stop)
 
 
-def _open(claim: Claim, harvest: _Harvest, row: Row, message: Message, probes: tuple[str, ...]) -> None:
+def _open(
+    claim: Claim, harvest: _Harvest, row: Row, message: Message, probes: tuple[str, ...], accounts: Accounts
+) -> None:
     harvest.free_at[row.recipient] = claim.now + claim.gap_ms
     number, lease_until = row.attempts + 1, claim.now + claim.lease_ms
+    counted = harvest.counting.count(accounts) if harvest.counting else ()
     harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, lease_until=lease_until, due_at=row.due_at))
-    harvest.attempts.append(Attempt(_read_delivery(row, message), number, claim.now, spent=row.spent, probes=probes))
+    delivery = _read_delivery(row, message)
+    harvest.attempts.append(Attempt(delivery, number, claim.now, row.spent, probes, counted))
     opened = {"seq": row.seq, "number": number, "now": claim.now}
     harvest.opened.append({**opened, "provider": claim.provider, "recipient": row.recipient})
 
@@ -274,6 +295,8 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
         tx.run(_NOTE_CLAIM, provider=claim.provider, now=claim.now)
     if harvest.put_off:
         tx.run_many(_PUT_OFF, harvest.put_off)
+    if harvest.counting:
+        harvest.counting.write(tx)
     harvest.opened, harvest.moves, harvest.put_off = [], [], []
 
 

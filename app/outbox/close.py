@@ -17,10 +17,12 @@ from app.delivery.transitions import (
     read_refusal,
     read_unreadable,
     restore,
+    was_never_sent,
 )
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
+from app.outbox.limits import give_back
 from app.outbox.move import make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
@@ -174,6 +176,8 @@ def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision) -> Closed
     ending, found = closing
     if not isinstance(ending.outcome, Accepted):
         note_refusal(tx, found.person, ending.outcome.reason)
+    if ending.attempt.counted and was_never_sent(ending.outcome):
+        give_back(tx, found.seq, ending.attempt.counted, is_over=decision.state is not State.PENDING)
     holds_set = apply_early(tx, **_list_ids(ending)) if found.has_early else ()
     released = release_probed(tx, ending.attempt.probes) if isinstance(ending.outcome, Accepted) else ()
     hold_set = None

@@ -14,9 +14,11 @@ from typing import Any
 from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
+from app.outbox.limits import forget_person
 from app.outbox.move import make_move, move
 from app.outbox.retention import hash_ids
 from app.outbox.store import Row, Store, Tx
+from app.outbox.unrouted import DROP_ROW
 from app.outbox.values import Erased
 
 ERASE_LIMIT = 100  # events a transaction
@@ -107,6 +109,7 @@ def _erase_event(tx: Tx, seq: int, person: Person, *, cut: bool) -> _Counts:
     if sending:
         return _Counts(deliveries=len(deliveries), open=sending)
     changed = tx.run(_WIPE_EVENT, seq=seq)
+    tx.run(DROP_ROW, seq=seq)
     if cut:
         changed += tx.run(_CUT_EVENT, seq=seq, person=person.hash)
         tx.run(_CUT_ACTS, seq=seq, person=person.hash)
@@ -159,5 +162,6 @@ def _erase_marks(tx: Tx, person: Person, *, is_over: bool) -> None:
     """Drop what is kept of the person apart from any event. Not that they opted out: it protects them."""
     tx.run("DELETE FROM unreachable WHERE person = :person", person=person.hash)
     tx.run("DELETE FROM lifted_suppressions WHERE person = :person", person=person.hash)
+    forget_person(tx, person.hash)
     if is_over:
         tx.run("DELETE FROM recipient_turns WHERE recipient = :number", number=person.number)

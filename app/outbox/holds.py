@@ -8,6 +8,7 @@ from typing import Literal
 from app.delivery.decide import END_REACHED, REINSTATED, probe_wait_ms
 from app.delivery.policy import StandingHolds, count_streaks, name_scopes
 from app.model.delivery import Reason
+from app.model.limit import ALL
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Hold, NewHold
 
@@ -23,6 +24,7 @@ WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 _STOOD = "SELECT reason, by_hand, author, ends_at FROM holds WHERE scope = :scope"
 _RELEASE = "DELETE FROM holds WHERE scope = :scope"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
+_BEGIN_ANEW = "DELETE FROM sends WHERE scope = :scope"  # of a limit that was reached: as many may go again
 _READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route IN (:route, :provider)"
 _REFUSE = """
 INSERT INTO refusals (route, reason, n) VALUES (:route, :reason, :n)
@@ -88,6 +90,9 @@ def put_probed(tx: Tx, scope: str, reason: Reason) -> NewHold | None:
 def release_hold(tx: Tx, scope: str) -> bool:
     """End a hold, as a person wishes; False if there was none. What it was set for is counted anew."""
     forget_refusals(tx, scope.removeprefix("route:"))
+    stood = first(tx.rows(_STOOD, scope=scope))
+    if stood is not None and stood.reason == Reason.LIMIT_REACHED:
+        tx.run(_BEGIN_ANEW, scope=ALL if scope.startswith("provider:") else scope)
     return _end_hold(tx, _RELEASE, scope, by_hand=True)
 
 

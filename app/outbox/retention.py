@@ -11,6 +11,7 @@ from app.outbox.holds import forget_changes
 from app.outbox.move import forget
 from app.outbox.people import hash_message_id
 from app.outbox.store import Row, Store, Tx
+from app.outbox.unrouted import DROP_ROW
 
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it
 
@@ -34,6 +35,7 @@ _FORGET = (
     "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM clicks WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM acts WHERE event_seq = :seq",
+    DROP_ROW,
     "DELETE FROM events WHERE seq = :seq",
 )
 
@@ -133,6 +135,7 @@ def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> tuple[int, tuple
         tx.run_many(WIPE_DELIVERY, [{"seq": row.seq, **hash_ids(tx, row)} for row in deliveries])
     if events:
         tx.run_many(_WIPE_EVENT, steps)
+        tx.run_many(DROP_ROW, steps)
     last = events[-1] if len(events) == WIPE_LIMIT else None
     return len(deliveries), last and (last.received_at, last.seq)
 

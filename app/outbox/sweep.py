@@ -11,6 +11,7 @@ from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.holds import end_overdue
+from app.outbox.limits import forget_sends, shift_sends
 from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS
 from app.outbox.replay import drop_plans
@@ -85,6 +86,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
         return 0
     for statement in _SHIFTS:
         tx.run(statement, by_ms=by_ms, now=tx.now)
+    shift_sends(tx)
     return by_ms
 
 
@@ -131,6 +133,7 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str,
     tx.run(_DROP_SURPLUS, kept=EARLY_LIMIT - 1)
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
     drop_plans(tx, now)
+    forget_sends(tx, now)
     tx.run("DELETE FROM recipient_turns WHERE last_at <= :before", before=now - gap_ms)
     tx.run(_NOTE, now=now, every_ms=NOTE_EVERY_MS)
     return recover_lost_attempts(tx, now, settle_ms), end_overdue(tx)

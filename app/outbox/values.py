@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from app.delivery.replay import PastDelivery, Verdict
-from app.model.delivery import State
+from app.model.delivery import Attempt, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,22 @@ class NewHold:
 
     scope: str
     reason: str
+
+
+class UnroutedBodies(NamedTuple):
+    """So many events without a route have their bodies, so long together; so many were dropped to make room."""
+
+    bodies: int
+    bytes: int
+    dropped: int
+
+
+class Claimed(NamedTuple):
+    """The result of a claim. `limited`: the route of each that waits for a person's limit, and did not before."""
+
+    attempts: Sequence[Attempt]
+    holds_set: tuple[NewHold, ...] = ()
+    limited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

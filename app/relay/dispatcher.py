@@ -17,6 +17,7 @@ from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import forget_records, wipe_payloads
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
+from app.outbox.unrouted import count_unrouted
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
 from app.relay.intake import topic_label
@@ -248,6 +249,7 @@ class OutboxRelay(Relay):
                 reached = await store.read(count_reached)
                 holds = await store.read(list_holds)
                 people = await store.read(count_suppressions)
+                unrouted = await store.read(count_unrouted)
                 oldest = {name: await store.read(partial(find_oldest_due, provider=name)) for name in providers}
         except (StoreError, TimeoutError) as error:
             metrics.store_errors.labels("scrape").inc()
@@ -259,6 +261,7 @@ class OutboxRelay(Relay):
         metrics.set_outbox(standing)
         metrics.set_reached(reached)
         metrics.suppressions.set(people.suppressed)
+        metrics.set_unrouted(*unrouted)
         metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
         waits = {name: 0 if due_at is None else max(now - due_at, 0) for name, due_at in oldest.items()}
         metrics.set_oldest_due(waits)

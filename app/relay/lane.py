@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,9 +23,18 @@ from app.delivery.pace import (
 from app.errors import StoreBroken, StoreError, is_passing
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
-from app.observe.attempts import note_outcome, open_attempt_span, report_attempt, report_holds, report_outage
+from app.model.limit import Limits
+from app.observe.attempts import (
+    note_outcome,
+    open_attempt_span,
+    report_attempt,
+    report_holds,
+    report_limits,
+    report_outage,
+)
 from app.outbox.claim import Claim, claim_due, find_next_due, read_lane, save_lane
 from app.outbox.close import Ending, close_attempts
+from app.outbox.limits import free_waiting
 from app.outbox.store import Job
 from app.outbox.values import LaneState
 from app.providers.base import OpenSender, Provider, Sender
@@ -71,6 +81,7 @@ class Lane:
         self._signal = asyncio.Event()
         self._stopping = False
         self._turns = turns
+        self._limits: Limits | None = None  # those that whoever waits for one was held against; None: nobody knows
         self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
 
     def wake(self) -> None:
@@ -99,7 +110,7 @@ class Lane:
             self.looked_at = asyncio.get_running_loop().time()
             try:
                 return await self._open_client(self.settings)
-            except (OSError, ImportError) as error:
+            except (OSError, ImportError, MemoryError, RuntimeError) as error:
                 if not is_passing(error):
                     raise
                 self._context.log.warning("lane.not_opened", provider=self.name, exc_info=error)
@@ -189,14 +200,19 @@ class Lane:
         self._context.metrics.store_errors.labels("claim").inc()
         self._context.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
 
-    async def _claim(self) -> tuple[list[Attempt], bool]:
+    async def _claim(self) -> tuple[Sequence[Attempt], bool]:
         """Return the attempts that were opened, and whether more may be due."""
         now, busy = self._context.clock(), len(self._open)
         self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
             return [], False
-        claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served)
-        claimed = list(await self._context.outbox.write(partial(claim_due, claim=claim)))
+        if self._limits is not self._context.snapshot.config.limits:
+            await self._context.outbox.write(partial(free_waiting, provider=self.name))
+            self._limits = self._context.snapshot.config.limits
+        claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        claimed, holds_set, limited = await self._context.outbox.write(partial(claim_due, claim=claim))
+        if holds_set or limited:
+            report_limits(self._context.log, self._context.metrics, holds_set, limited)
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
             self._turns.served = ordinary[-1]
         self._pace = settle_grant(self._pace, granted, len(claimed), self._context.clock())

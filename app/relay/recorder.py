@@ -78,6 +78,7 @@ _AMOUNT = re.compile(r"-?\d{1,7}(\.\d{1,4})?")
 _PHONE = re.compile(r"\(?\+?[0-9][0-9 ().\-]{6,22}[0-9]")
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _PLAIN = re.compile(r"[^@]{0,60}")
+_SHORTEST, _LONGEST = 7, 15  # digits of a number, E.164
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 _NATIONAL = re.compile(r"(?:91)?[6-9][0-9]{9}")
 
@@ -136,8 +137,13 @@ def _split_name(name: str) -> set[str]:
 
 
 def _fake_phone(text: str, key: bytes) -> str:
-    """Return one of the hundred numbers that are nobody's, written with a country code where that one was."""
+    """Return one of the hundred numbers that are nobody's, written with a country code where that one was.
+
+    What is too short or too long for any number stays no number: an event that died of it has to die again.
+    """
     digits = re.sub("[^0-9]", "", text)
+    if not _SHORTEST <= len(digits) <= _LONGEST:
+        return _fake_letters(text, key)
     number = f"98000000{_draw(digits[-10:], key)[0] % 100:02}"
     if "+" in text or not _NATIONAL.fullmatch(digits):
         return f"+91{number}"

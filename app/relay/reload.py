@@ -145,6 +145,21 @@ class Rules:
         """Return which version of the YAML is in force."""
         return self._snapshot.config.hash
 
+    def propose(self, name: str, text: str, templates_text: str | None) -> Snapshot:
+        """Return the rules of a YAML that is not in force, to be tried; raises ConfigError with all that is wrong.
+
+        Without templates those in force go with it. Nothing can be sent by it: it has no providers.
+        """
+        own = read_sources(self._settings)
+        given = Sources(name, text, "templates.yaml", own.templates_text if templates_text is None else templates_text)
+        templates = parse_templates(given.templates_text)
+        parsed = parse_text(given, self._environment, self._types, templates.templates)
+        fatal = list_errors(name, parsed.problems)
+        fatal += list_errors(given.templates_name, list_template_problems(templates))
+        if fatal or parsed.config is None:
+            raise ConfigError(f"{name} cannot be used:\n" + "\n".join(fatal))
+        return Snapshot(parsed.config, RouteTable(parsed.config.routes), {})
+
     async def reload(self) -> str | None:
         """Load the YAML and the file of secrets again; return what is wrong, None if both are in force now."""
         lacking = await self._keyring.reload()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from app.model.limit import Limit
+
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|min|m|h|d)")
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[-+][0-9]{2}:[0-9]{2})"
 )
 _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|min|m|h)")
+_LIMIT = re.compile(r"([1-9][0-9]{0,6})/(s|min|m|h|d)")
 
 
 def parse_duration(text: str) -> int:
@@ -48,6 +51,14 @@ def parse_rate(text: str) -> float:
     if found is None or float(found[1]) == 0:
         raise ValueError("must be a rate above zero such as 16/s, 1000/min or 100/h")
     return float(found[1]) * 1_000 / _UNITS_MS[found[2]]
+
+
+def parse_limit(text: str) -> Limit:
+    """Return `10/d` or `2000/h` as a limit; raises ValueError with the cure."""
+    found = _LIMIT.fullmatch(text.strip())
+    if found is None:
+        raise ValueError("must be a whole number of messages in a time, such as 10/d, 2000/h or 60/min")
+    return Limit(int(found[1]), _UNITS_MS[found[2]])
 
 
 def parse_live_from(text: str) -> int:

@@ -57,6 +57,12 @@ def test_a_request_is_read_in_every_form(data: bytes, bodies: dict[str, bytes]) 
     assert read_capture(data) == Capture(HEADERS, bodies)
 
 
+def test_what_an_editor_would_have_added_is_first_taken_away() -> None:
+    capture = read_capture(b"x-nector-topic: a\n\n" + BODY + b"\n")
+    assert isinstance(capture, Capture)
+    assert list(capture.bodies) == ["without the last newline", "as it is"]
+
+
 def test_a_content_length_says_where_the_body_ends() -> None:
     capture = read_capture(WIRE + b"\r\ncontent-length: 17\r\n\r\n" + BODY + b"\n--")
     assert isinstance(capture, Capture)

@@ -144,6 +144,7 @@ TEXTS = [
     "1000/min",
     "0.5/h",
     "16 per s",
+    "10/d",
     "en",
     "hi",
     "en_US",
@@ -155,17 +156,23 @@ TEXTS = [
 ]
 
 
+PLACES = {**dict.fromkeys(("rate", "timeout"), "http"), **dict.fromkeys(("person", "route", "all"), "limits")}
+
+
 @pytest.mark.parametrize("key", sorted(FORMS))
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_has_the_form_that_check_wants(key: str, text: str, schema: dict[str, Any]) -> None:
-    part = schema["$defs"]["http" if key in {"rate", "timeout"} else "route"]
+    part = schema["$defs"][PLACES.get(key, "route")]
     assert jsonschema_rs.is_valid(part["properties"][key], text) is is_read(key, text)
 
 
 def is_read(key: str, text: str) -> bool:
     """Whether the parser takes the text there."""
-    provider, route = (f", {key}: '{text}'", "") if key in {"rate", "timeout"} else ("", f", {key}: '{text}'")
+    place, written = PLACES.get(key, "route"), f"{key}: '{text}'"
+    provider, route = (f", {written}" if each == place else "" for each in ("http", "route"))
+    limits = f"limits: {{{written}}}" if place == "limits" else ""
     written = f"""version: 1
+{limits}
 providers: {{a: {{type: http, base_url: "https://a.example", body: {{to: $phone}}{provider}}}}}
 routes: {{r: {{event: order_create, provider: a, template: t{route}}}}}
 """

@@ -11,6 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.cli.sandbox import FollowedTemplates
+
 MESSAGE = {
     "channelId": "sandbox-channel",
     "channelType": "whatsapp",
@@ -95,3 +97,20 @@ def test_templates_that_cannot_be_used_are_1(
     done = run("sandbox", "--port", "0", "--templates", "odd.yaml")
     assert (done.code, done.out) == (1, "")
     assert f"nector-relay: odd.yaml: {said}".replace(": cannot be used", " cannot be used") in done.err
+
+
+def test_templates_that_change_are_read_again_and_what_cannot_be_used_changes_nothing(folder: Path) -> None:
+    path, told = folder / "config/templates.yaml", list[str]()
+    texts = FollowedTemplates(path, told.append)
+    assert len(texts) == 11
+    assert ("gallabox", "new_one") not in texts
+    written = path.read_text()
+    path.write_text(written.replace("    coins_earned:", "    new_one: {body: Hello.}\n    coins_earned:", 1))
+    assert texts["gallabox", "new_one"].body == "Hello."
+    assert told == [f"read {path} again: 12 templates"]
+    path.write_text("templates: []\n")
+    assert len(texts) == len(list(texts)) == 12
+    assert told[1].endswith("the texts of before stay in use")
+    path.unlink()
+    assert ("gallabox", "new_one") in texts
+    assert len(told) == 3

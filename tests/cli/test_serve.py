@@ -108,6 +108,19 @@ def test_a_literal_secret_is_78_and_not_told(
     assert "canary" not in done.text
 
 
+def test_what_is_wrong_in_settings_secrets_and_yaml_is_told_at_once(
+    run: Callable[..., Any], configured: pytest.MonkeyPatch, edit: Callable[[str, str], Path]
+) -> None:
+    edit("template:", "temlate:")
+    configured.setenv("RELAY_LOG_LEVEL", "loud")
+    configured.setenv("RELAY_SETTLE_AFTER", "5")
+    configured.setenv("RELAY_NECTOR_SECRETS", "")
+    done = run("serve")
+    assert done.code == 78
+    for said in ("RELAY_LOG_LEVEL: ", "RELAY_SETTLE_AFTER: ", "RELAY_NECTOR_SECRETS is not set", '"temlate"'):
+        assert said in done.err
+
+
 def test_wrong_settings_are_78_and_all_named(run: Callable[..., Any], configured: pytest.MonkeyPatch) -> None:
     configured.setenv("RELAY_LOG_LEVEL", "loud")
     configured.setenv("RELAY_SHUTDOWN_GRACE", "5")

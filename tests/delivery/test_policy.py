@@ -16,19 +16,23 @@ from app.delivery.policy import (
     Go,
     Group,
     Retry,
+    Stop,
     Streaks,
     Wait,
     count_streaks,
     find_free,
+    find_room,
     find_start,
     heeds_opt_out,
     judge_candidate,
     judge_new,
     judge_retry,
     list_blocking,
+    name_bucket,
     order_turns,
 )
 from app.model.delivery import Delivery, Reason, State
+from app.model.limit import Account, Limit, Limits
 
 NOW = 1_790_000_000_000
 GAP = 6_000
@@ -47,6 +51,71 @@ GAP = 6_000
 )
 def test_a_candidate_goes_waits_or_ends(candidate: Candidate, expected: Go | Wait | End) -> None:
     assert judge_candidate(candidate, NOW) == expected
+
+
+DAILY, HOURLY = Limit(2, 86_400_000), Limit(3, 3_600_000)
+PERSON, ROUTE = Account("person:00", DAILY), Account("route:coins", HOURLY, "route:coins")
+ALL = Account("all", HOURLY, "provider:gallabox")
+
+
+@pytest.mark.parametrize(
+    ("rooms", "free_at", "expected"),
+    [
+        ([(PERSON, NOW), (ROUTE, NOW), (ALL, NOW)], NOW, GO),
+        ([(PERSON, NOW + 9)], NOW, Wait(NOW + 9, Reason.LIMIT_PERSON)),
+        ([(PERSON, NOW + 9)], NOW + 12, Wait(NOW + 12, Reason.LIMIT_PERSON)),  # the gap is kept, too
+        ([(PERSON, NOW + 5), (PERSON, NOW + 9)], NOW, Wait(NOW + 9, Reason.LIMIT_PERSON)),
+        ([(ROUTE, NOW + 9)], NOW, Stop("route:coins", Reason.LIMIT_REACHED)),
+        ([(ALL, NOW + 9)], NOW, Stop("provider:gallabox", Reason.LIMIT_REACHED)),
+        ([(ROUTE, NOW + 9), (ALL, NOW + 9)], NOW, Stop("provider:gallabox", Reason.LIMIT_REACHED)),  # the wider one
+        ([(PERSON, NOW + 1), (ROUTE, NOW + 9)], NOW, Wait(NOW + 1, Reason.LIMIT_PERSON)),  # who waits stops nobody
+        ([(ROUTE, NOW + 9)], NOW + 1, Wait(NOW + 1)),
+    ],
+)
+def test_a_candidate_over_a_limit_waits_or_stops_its_scope(rooms: Any, free_at: int, expected: Any) -> None:
+    assert judge_candidate(Candidate(NOW + DAILY.window_ms, False, free_at, rooms), NOW) == expected
+
+
+def test_what_is_too_late_or_unwanted_is_so_over_a_limit_too() -> None:
+    assert judge_candidate(Candidate(NOW, False, NOW, [(ROUTE, NOW + 9)]), NOW) == TOO_LATE
+    assert judge_candidate(Candidate(NOW + 1, True, NOW, [(PERSON, NOW + 9)]), NOW) == UNWANTED
+
+
+@pytest.mark.parametrize(
+    ("counted", "expected"),
+    [
+        ([], NOW),
+        ([(NOW - 10, 1)], NOW),
+        ([(NOW - 10, 1), (NOW - 5, 1)], NOW - 10 + DAILY.window_ms),
+        ([(NOW - 10, 2)], NOW - 10 + DAILY.window_ms),
+        ([(NOW - 10, 1), (NOW - 5, 2)], NOW - 5 + DAILY.window_ms),
+        ([(NOW - 10, 9), (NOW - 5, 1)], NOW - 10 + DAILY.window_ms),  # of a limit that was higher
+    ],
+)
+def test_a_limit_has_room_once_enough_has_left_its_window(counted: list[tuple[int, int]], expected: int) -> None:
+    assert find_room(DAILY, counted, NOW) == expected
+
+
+def test_what_is_counted_stays_so_for_no_shorter_than_the_window() -> None:
+    assert name_bucket(DAILY, NOW + 7) == NOW + 7
+    high = Limit(2_000, 3_600_000)
+    ends = {name_bucket(high, NOW + after) for after in range(0, 3_600_000, 777)}
+    assert len(ends) in (60, 61)
+    assert all(0 <= name_bucket(high, NOW + after) - NOW - after < 60_000 for after in range(0, 3_600_000, 777))
+
+
+def test_a_message_counts_in_each_account_that_has_a_limit() -> None:
+    per_route = Limit(1, 60_000)
+    limits = Limits(DAILY, HOURLY, HOURLY, {"coins": (per_route, None), "tier": (None, per_route)})
+    assert Limits(all=HOURLY).list_accounts("gallabox", "coins", None) == [ALL]
+    assert limits.list_accounts("gallabox", "coins", b"\0") == [
+        PERSON,
+        Account("person:00/coins", per_route),
+        ROUTE,
+        ALL,
+    ]
+    assert Account("route:tier", per_route, "route:tier") in limits.list_accounts("gallabox", "tier", b"\0")
+    assert len(limits.list_accounts("gallabox", "other", b"\0")) == 3
 
 
 @pytest.mark.parametrize(

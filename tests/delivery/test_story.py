@@ -214,7 +214,7 @@ def test_an_attempt_that_was_given_up_and_ended_after_all_is_three_steps() -> No
     ]
 
 
-TURN = "for its turn: the rate, an outage, or 6 s between two messages to one person"
+TURN = "for its turn: the rate, an outage, a limit, or 6 s between two messages to one person"
 WAITS = [
     ("server_error", "backing off"),
     ("rate_limited", "while its lane paused or backed off"),
@@ -467,6 +467,14 @@ ENDS = [
     (
         {"state": "pending", "next_attempt_at": at(9)},
         f"pending; waits {TURN}. Next attempt at {at(9)} or later; its deadline is {at(86_400)}",
+        "nothing",
+    ),
+    (
+        {"state": "pending", "reason": "limit_person", "next_attempt_at": at(9)},
+        (
+            "pending; waits for a limit: as many went to this person as `limits` allows. "
+            f"Next attempt at {at(9)} or later; its deadline is {at(86_400)}"
+        ),
         "nothing",
     ),
     (

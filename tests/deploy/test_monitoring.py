@@ -230,6 +230,11 @@ STORIES: Mapping[str, Story] = {
         4,
         {count("nector_relay_holds", scope="route:coins-earned"): "1 stale _x20"},
     ),
+    "RelayLimitReached": Story(
+        {count("nector_relay_limits_reached_total", limit="route"): "0 0 1 1x20"},
+        5,
+        {count("nector_relay_limits_reached_total", limit="person"): "0 0 9 9x20"},
+    ),
     "RelayUnknown": Story(
         {count("nector_relay_outbox_deliveries", **GALLABOX, state="unknown"): "1x90"},
         70,

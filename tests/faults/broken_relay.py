@@ -15,7 +15,7 @@ from typing import Any
 from app import main as wiring
 from app.cli.serve import RelayServer
 from app.errors import StoreError
-from app.model.delivery import Attempt, Delivery, State
+from app.model.delivery import Delivery, State
 from app.model.event import Event
 from app.observe import logs
 from app.outbox import read as reading
@@ -23,7 +23,7 @@ from app.outbox.claim import Claim
 from app.outbox.close import Ending
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Tx
-from app.outbox.values import Closed, DeliveryState
+from app.outbox.values import Claimed, Closed, DeliveryState
 from app.providers import client, trouble
 from app.relay import dispatcher, lane
 from app.relay.context import Context
@@ -62,13 +62,13 @@ def commit_after_send() -> None:
     claim_due, close = lane.claim_due, lane.close_attempts  # type: ignore[attr-defined]  # the very name that is called
     begun: set[str] = set()
 
-    def claim_unseen(tx: Tx, claim: Claim) -> Sequence[Attempt]:
+    def claim_unseen(tx: Tx, claim: Claim) -> Claimed:
         tx.db.execute("SAVEPOINT unseen")  # type: ignore[attr-defined]  # of SQLite
-        attempts = claim_due(tx, claim)
+        attempts = claim_due(tx, claim).attempts
         tx.db.execute("ROLLBACK TO unseen")  # type: ignore[attr-defined]  # of SQLite
         fresh = [attempt for attempt in attempts if attempt.delivery.id not in begun]
         begun.update(attempt.delivery.id for attempt in fresh)
-        return fresh
+        return Claimed(fresh)
 
     def close_late(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
         for attempt in (ending.attempt for ending in endings):

@@ -22,7 +22,7 @@ from app.outbox import sweep as sweeping
 from app.outbox.claim import Claim, claim_due
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Job, Tx
-from app.outbox.values import Closed
+from app.outbox.values import Claimed, Closed
 from app.providers.base import Sent
 from app.providers.client import ProviderClient
 from app.relay import dispatcher as dispatch
@@ -40,7 +40,7 @@ def put(owner: Any, **parts: Any) -> None:
 
 
 def claim_raises() -> None:
-    def claim_due(_tx: Tx, claim: Claim) -> Sequence[Attempt]:
+    def claim_due(_tx: Tx, claim: Claim) -> Claimed:
         del claim
         raise LookupError(SECRET_TEXT)
 
@@ -48,7 +48,7 @@ def claim_raises() -> None:
 
 
 def store_breaks() -> None:
-    def claim_due(_tx: Tx, claim: Claim) -> Sequence[Attempt]:
+    def claim_due(_tx: Tx, claim: Claim) -> Claimed:
         del claim
         raise StoreBroken("the disk under the outbox fails")
 

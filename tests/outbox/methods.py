@@ -14,6 +14,7 @@ from app.delivery.decide import Decision
 from app.delivery.pace import RECIPIENT_GAP_MS
 from app.model.delivery import Attempt, Delivery, Outcome, State
 from app.model.event import Event
+from app.model.limit import NO_LIMITS
 from app.model.receipt import Receipt, Reply, Wish
 from app.outbox import (
     add,
@@ -36,6 +37,7 @@ from app.outbox.sqlite.writer import QUEUE_LIMIT
 from app.outbox.store import Store, Tx
 from app.outbox.values import (
     Applied,
+    Claimed,
     Closed,
     DeliveryFilter,
     Enqueued,
@@ -138,13 +140,18 @@ class Methods(Store):
     async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
         return await self.write(partial(add.add_event, event=event, deliveries=deliveries))
 
+    limits = NO_LIMITS
+
     async def claim_due(self, provider: str, now: int, limit: int, lease_ms: int) -> Sequence[Attempt]:
+        return (await self.claim_all(provider, now, limit, lease_ms)).attempts
+
+    async def claim_all(self, provider: str, now: int, limit: int, lease_ms: int) -> Claimed:
         served: dict[str, str] = self.__dict__.setdefault("_served", {})
-        asked = claim.Claim(provider, now, limit, lease_ms, self.gap_ms, served.get(provider))
-        attempts = await self.write(at(now, claim.claim_due, claim=asked))
-        if ordinary := [attempt.delivery.route for attempt in attempts if not attempt.probes]:
+        asked = claim.Claim(provider, now, limit, lease_ms, self.gap_ms, served.get(provider), self.limits)
+        claimed = await self.write(at(now, claim.claim_due, claim=asked))
+        if ordinary := [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]:
             served[provider] = ordinary[-1]
-        return attempts
+        return claimed
 
     async def next_due_at(self, provider: str) -> int | None:
         return await self.read(partial(claim.find_next_due, provider=provider))

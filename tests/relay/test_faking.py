@@ -76,6 +76,13 @@ def test_large_numbers_and_numbers_to_call_are_replaced() -> None:
     assert isinstance(fake("price", SentFloat("12345678.5")), int)
 
 
+@pytest.mark.parametrize("number", ["98000", "+91 98", "1" * 16])
+def test_what_cannot_be_a_number_stays_none_so_that_its_event_dies_again(number: str) -> None:
+    faked = fake("user_mobile", number)
+    assert re.sub("[0-9]", "1", faked) == re.sub("[0-9]", "1", number)
+    assert faked != number
+
+
 def test_the_same_value_gets_the_same_fake_and_another_key_another() -> None:
     shown = fake_payload({"user_mobile": "9876543210", "customer": {"mobile": "+919876543210", "id": "abc"}}, KEY)
     assert shown["customer"]["mobile"] == f"+91{shown['user_mobile']}"

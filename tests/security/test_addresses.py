@@ -94,6 +94,9 @@ def test_over_sockets_both_addresses_are_of_one_relay_and_end_together(
             answer = relay.client.get(at + path)
             assert answer.status_code == status
             assert PRIVATE.items() <= dict(answer.headers).items()
+            assert not {"server", "x-powered-by"} & set(answer.headers)
+        limits = Path(f"/proc/{relay.process.pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
         # what is refused by the connection itself, before any application sees it
         answer = relay.client.get(f"{ops}/healthz?{'x' * 9_000}")
         assert (answer.status_code, PRIVATE.items() <= dict(answer.headers).items()) == (414, True)

@@ -91,6 +91,10 @@ TOO_MANY = OSError(errno.EMFILE, "Too many open files")
         (ImportError("libssl.so.3: cannot open shared object file: Too many open files"), True),
         (OSError(errno.ENOENT, ""), False),
         (ImportError("No module named 'x'"), False),
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, ""), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("another"), False),
         (ValueError("Too many open files"), False),
     ],
 )

@@ -11,8 +11,11 @@ import typer
 
 from app.cli.mapping.sources import read_config, read_event
 from app.clock import read_clock
+from app.delivery.plan import plan_deliveries
+from app.ids import new_uuid7
 from app.mapping.problems import ask_similar
-from app.mapping.rules import Broken, Explanation, Hit, Miss, explain_routes
+from app.mapping.rules import Broken, Explanation, Hit, Miss, RouteTable, explain_routes
+from app.model.delivery import Delivery, State
 from app.sources import SOURCE
 
 
@@ -22,13 +25,19 @@ def route(
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Say for every route whether the event hits it, and why. Exit 0 if one does, else 1."""
+    """Say for every route whether the event hits it, why, and what would be sent. Exit 0 if something would, else 1.
+
+    A hit that would be dead is 1, too, as in `preview`.
+    """
     rules, _ = read_config(config)
     given = read_event(event, topic, read_clock())
     if not any(SOURCE.canonical_topic(one.topic) == SOURCE.canonical_topic(given.topic) for one in rules.routes):
         hint = ask_similar(given.topic, (one.topic for one in rules.routes), "")
         print(f"no route waits for {given.topic}" + (f"; {hint}" if hint else ""), file=sys.stderr)
+    planned = plan_deliveries(given, rules, RouteTable(rules.routes), new_uuid7)
+    fates = {delivery.route: _describe_fate(delivery) for delivery in planned}
     rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
+    rows = [row | (fates[row["route"]] if row["result"] == "hit" else {}) for row in rows]
     if as_json:
         told = {"topic": given.topic, "notes": given.notes, "routes": rows}
         print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
@@ -38,7 +47,21 @@ def route(
             print(_show(row))
         for note in given.notes:
             print(f"note: {note}")
-    return 0 if any(row["result"] == "hit" for row in rows) else 1
+    hits = [row["state"] for row in rows if row["result"] == "hit"]
+    return 0 if hits and State.DEAD not in hits else 1
+
+
+def _describe_fate(delivery: Delivery) -> dict[str, Any]:
+    """Return what would become of the event on a route that it hits; its author may see the values."""
+    message = delivery.message
+    filled = message.variables if message else ()
+    return {
+        "state": delivery.state,
+        "reason": delivery.reason,
+        "detail": delivery.detail or None,
+        "to": message.recipient if message else None,
+        "variables": {each.name or str(number): each.value for number, each in enumerate(filled, 1)},
+    }
 
 
 def _describe(explanation: Explanation) -> dict[str, Any]:
@@ -59,8 +82,22 @@ def _describe(explanation: Explanation) -> dict[str, Any]:
 
 
 def _show(row: dict[str, Any]) -> str:
-    mark = {"hit": "HIT ", "broken": "FAIL"}.get(row["result"], "miss")
+    state = row.get("state")
+    mark = "DEAD" if state == State.DEAD else {"hit": "HIT ", "broken": "FAIL"}.get(row["result"], "miss")
     values = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in row["reads"].items()}
     reads = ", ".join(f"{name} = {value}" for name, value in values.items())
     condition = f"  when {row['when']}" if row["when"] and row["result"] == "hit" else ""
-    return f"{mark}  {row['route']}: {row['why']}{condition}" + (f"  ({reads})" if reads else "")
+    return f"{mark}  {row['route']}: {row['why']}{condition}" + (f"  ({reads})" if reads else "") + _show_fate(row)
+
+
+def _show_fate(row: dict[str, Any]) -> str:
+    """Return a second line below a hit: to whom what goes, or why nothing does."""
+    match row.get("state"):
+        case None:
+            return ""
+        case State.PENDING:
+            filled = "; ".join(f"{name}: {value}" for name, value in row["variables"].items())
+            return f"\n      to {row['to']}" + (f"; {filled}" if filled else "")
+        case state:
+            told = ": ".join(filter(None, (row["reason"], row["detail"])))
+            return f"\n      nothing is sent: {state}" + (f", {told}" if told else "")

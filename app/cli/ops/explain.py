@@ -100,7 +100,8 @@ def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
         case "held":
             return _advise_held(delivery, find_cure)
         case State.PENDING:
-            waits = explain_wait([row for row in delivery["timeline"] if row["kind"] == "state"][-1])
+            limit = Reason.LIMIT_PERSON if delivery["reason"] == Reason.LIMIT_PERSON else None
+            waits = explain_wait([row for row in delivery["timeline"] if row["kind"] == "state"][-1], limit)
             text = (
                 f"pending; waits {waits}. Next attempt at {next_at} or later; its deadline is {delivery['deadline_at']}"
             )

@@ -68,7 +68,7 @@ def hold(
 
 
 def release(scope: Scope, as_json: AsJson = False) -> int:
-    """Let a held scope go on."""
+    """Let a held scope go on. One that had reached a limit may send as many again."""
     open_client().send("DELETE", f"/holds/{quote_part(scope)}")
     if as_json:
         print(json.dumps({"scope": scope, "released": True}, indent=2))

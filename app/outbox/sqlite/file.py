@@ -250,6 +250,8 @@ def explain_failure(error: Exception) -> StoreError | None:
     """Return what a failure says about the store; None if it is about one job only (a constraint, a bug)."""
     if isinstance(error, StoreError):
         return error
+    if isinstance(error, MemoryError):  # SQLITE_NOMEM, too
+        return StoreError("there is not enough memory to write it")
     if isinstance(error, UnicodeDecodeError):  # SQLite names what is damaged, and that name is damaged, too
         return StoreBroken(_DAMAGED)
     meaning = _MEANINGS.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE)

@@ -314,5 +314,26 @@ ALTER TABLE hold_changes ADD COLUMN author TEXT;
 ALTER TABLE hold_changes ADD COLUMN ends_at INTEGER;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_VERSION_6 = """
+CREATE TABLE sends ( -- what the limits count: nothing where none is written; see outbox/limits.py
+    scope TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (scope, at)
+) WITHOUT ROWID /*, strict*/;
+
+CREATE TABLE unrouted ( -- events without a delivery that have their bodies; see outbox/unrouted.py
+    event_seq INTEGER PRIMARY KEY,
+    bytes INTEGER NOT NULL,
+    n INTEGER NOT NULL, -- how many there ever were, this one included
+    total INTEGER NOT NULL -- their bytes
+) /*strict*/;
+INSERT INTO unrouted
+    SELECT seq, length(body), row_number() OVER (ORDER BY seq), sum(length(body)) OVER (ORDER BY seq)
+    FROM events WHERE body IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = events.seq);
+CREATE TABLE tallies (name TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID /*, strict*/;
+INSERT INTO tallies VALUES ('unrouted_dropped', 0);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""

@@ -30,8 +30,31 @@ def test_a_hit_is_0_and_stands_first(run: Callable[..., Any], write: Callable[..
     assert done.code == 0
     first, *others = done.out.splitlines()
     assert first == "HIT   coins-earned: gallabox sends coins_earned"
-    assert len(others) == 10
-    assert all(line.startswith("miss  ") for line in others)
+    assert others[0] == "      to +919800000001; name: Riya; coins: 1,250"
+    assert len(others[1:]) == 10
+    assert all(line.startswith("miss  ") for line in others[1:])
+
+
+def test_a_hit_of_which_nothing_would_be_sent_is_1_and_says_why_as_preview_does(
+    run: Callable[..., Any], write: Callable[..., str]
+) -> None:
+    name = write({"user_mobile": "98000", "fiat_value": "200", "value": "X"})
+    done = run("route", name, "--topic", "coupon_create")
+    assert done.code == run("preview", "coupon-ready", "--event", name).code == 1
+    first, second, *_ = done.out.splitlines()
+    assert first.startswith("DEAD  coupon-ready: bitespeed sends tpl_4711")
+    assert second == (
+        "      nothing is sent: dead, recipient_invalid: the recipient (`user_mobile`) is not a valid number in IN"
+    )
+
+
+def test_a_hit_that_is_only_recorded_says_so(
+    run: Callable[..., Any], write: Callable[..., str], edit: Callable[..., Path]
+) -> None:
+    edit("mode: live", "mode: shadow")
+    done = run("route", write(COINS), "--topic", "walletreward_create")
+    assert done.code == 0
+    assert done.out.splitlines()[1] == "      nothing is sent: shadow"
 
 
 def test_no_hit_is_1_and_says_why(run: Callable[..., Any], write: Callable[..., str]) -> None:
@@ -67,7 +90,7 @@ def test_a_property_of_another_kind_than_usual_is_noted_and_never_shown(
 ) -> None:
     name = write({**COINS, "user_name": ["Riya"], "amount": "soon"})
     done = run("route", name, "--topic", "walletreward_create")
-    assert done.code == 0
+    assert done.code == 1
     notes = ["`user_name` is a list, not a name", "`amount` is a text, not a number"]
     assert done.out.splitlines()[-2:] == [f"note: {note}" for note in notes]
     assert json.loads(run("route", name, "--topic", "walletreward_create", "--json").out)["notes"] == notes
@@ -75,7 +98,7 @@ def test_a_property_of_another_kind_than_usual_is_noted_and_never_shown(
 
 def test_json_names_every_route_with_its_result(run: Callable[..., Any], write: Callable[..., str]) -> None:
     done = run("route", write({**COINS, "fiat_value": "1.50"}), "--topic", "coupon_create", "--json")
-    assert done.code == 0
+    assert done.code == 1
     told = json.loads(done.out)
     assert told["topic"] == "coupon_create"
     assert len(told["routes"]) == 11
@@ -85,7 +108,19 @@ def test_json_names_every_route_with_its_result(run: Callable[..., Any], write: 
         "why": "bitespeed sends tpl_4711",
         "when": "fiat_value | float > 0",
         "reads": {"fiat_value": "1.50"},
+        "state": "dead",
+        "reason": "variable_missing",
+        "detail": "variable 2 (`value`) is missing; variable 3 (`expire`) is missing",
+        "to": None,
+        "variables": {},
     }
+    (hit,) = [
+        row
+        for row in json.loads(run("route", write(COINS), "--topic", "walletreward_create", "--json").out)["routes"]
+        if row["result"] == "hit"
+    ]
+    assert (hit["state"], hit["to"]) == ("pending", "+919800000001")
+    assert hit["variables"] == {"name": "Riya", "coins": "1,250"}
 
 
 def test_an_event_comes_from_stdin(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,9 @@ def resend_open(tx: Tx, settle_ms: int) -> int:
     return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
 
-def examine_no_deadline(claim: claiming.Claim, harvest: Any, row: Any, probes: tuple[str, ...]) -> bool:
+def examine_no_deadline(tx: Tx, claim: claiming.Claim, harvest: Any, row: Any, probes: tuple[str, ...]) -> bool:
     """Claim what is past its deadline, and let the lane believe that it has all the time in the world."""
-    return _examine(claim, harvest, row._replace(deadline_at=FAR), probes)
+    return _examine(tx, claim, harvest, row._replace(deadline_at=FAR), probes)
 
 
 def open_without_index() -> Any:

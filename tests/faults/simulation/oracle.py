@@ -17,7 +17,7 @@ from app.model.delivery import Attempt
 from app.model.message import Message
 from app.outbox.people import hash_person
 from app.outbox.sqlite.schema import read_key
-from app.outbox.values import Enqueued
+from app.outbox.values import Claimed, Enqueued
 
 GAP_MS = 6_000 - 250  # what a lane does not note
 SETTLE_MS = 900_000
@@ -114,8 +114,8 @@ class Oracle:
                 for state in result.deliveries:
                     self._check_repeat(state.id)
                     self.frozen[state.id] = self._one("SELECT message FROM deliveries WHERE id = ?", state.id)[0]
-            case [Attempt(), *_]:
-                for attempt in result:
+            case Claimed(attempts=attempts):
+                for attempt in attempts:
                     self._check_claim(attempt, self.true_at(asked_at_s))
             case _:
                 pass
