@@ -137,7 +137,9 @@ def measure_part(bench: Bench, subjects: Sequence[Subject], part: str, rounds: i
             if subject.name in failed:
                 continue
             try:
-                figures[subject.name] = measure(bench, subject)
+                figures[subject.name] = one = measure(bench, subject)
+                if one.delivered.lost:  # such as by an earlier relay that can be told no authority of one's own
+                    raise BenchError(f"{one.delivered.lost} events were taken and not delivered")  # noqa: TRY301
             except BenchError as error:
                 failed.add(subject.name)
                 say(f"{subject.name}: left out of {part}: {str(error)[:200]}")
