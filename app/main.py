@@ -67,7 +67,10 @@ def create_app(
     """
     environment = read_environment() if environment is None else environment
     settings, snapshot, warnings = _read_all(settings, environment)
-    log = configure_logs(settings.log_level, settings.log_format)
+    tracers: list[Tracer] = []  # opened once there is a log to say so
+    stamp = (lambda: "".join(one.read_traceparent() for one in tracers)) if wants_tracing(environment) else None
+    log = configure_logs(settings.log_level, settings.log_format, stamp)
+    tracers.append(_open_tracer(environment, log))
     _warn(settings, environment, snapshot, warnings, log)
     metrics = Metrics()
     keyring = Keyring(settings, read_clock, metrics, log)
@@ -81,7 +84,7 @@ def create_app(
         new_id=new_uuid7,
         metrics=metrics,
         log=log,
-        tracer=_open_tracer(environment, log),
+        tracer=tracers[0],
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
     wired = wire(shared, rules, on_dead or _do_nothing)
@@ -213,8 +216,10 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     # Behind the token, too: it tells a stranger where to knock.
     @late.get("/openapi.json", include_in_schema=False)
     async def show_openapi() -> Response:
+        from app.api.description import describe_answers  # noqa: PLC0415  # nobody asks twice
+
         described = get_openapi(title=app.title, version=app.version, routes=[*app.routes, *late.routes])
-        return JSONResponse(webhooks.add_description(described))
+        return JSONResponse(describe_answers(webhooks.add_description(described)))
 
     return late
 

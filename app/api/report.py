@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -13,9 +13,12 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.delivery.replay import read_bound
 from app.errors import StoreError
-from app.outbox.report import read_ledger, sum_rows
+from app.mapping.rules import Config
+from app.model.event import Act
+from app.outbox.report import find_unheard, read_ledger, sum_rows
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.relay.context import Context
+from app.sources import SOURCE
 from app.values.duration import format_duration, parse_duration
 from app.values.instant import format_instant
 
@@ -50,6 +53,7 @@ def build_router(context: Context) -> APIRouter:
             return problem(422, str(error))
         try:
             rows = await read_ledger(context.outbox, wanted)
+            unheard = await find_unheard(context.outbox)
         except StoreError as error:
             return unavailable(str(error))
         return JSONResponse(
@@ -61,10 +65,28 @@ def build_router(context: Context) -> APIRouter:
                 "rows": [asdict(row) for row in rows],
                 "total": _show_total(sum_rows("total", rows)),
                 "note": NOTE,
+                "unheard": list(_list_unheard([row.key for row in rows], wanted.by, unheard, context.snapshot.config)),
             }
         )
 
     return router
+
+
+def _list_unheard(keys: Sequence[str], by: str, unheard: Collection[str], config: Config) -> Iterator[dict[str, Any]]:
+    """Yield what nobody can know: the topic that would tell it and never came, the column, and the rows."""
+    topics = {route.name: route.topic for route in config.routes}
+    of_all = {_find_teller(topic) for topic in topics.values()}
+    waited = {key: of_all if by == "day" else {_find_teller(topics.get(key, key))} for key in keys}
+    for teller in sorted({teller for tellers in waited.values() for teller in tellers} & set(unheard)):
+        rows = [key for key, tellers in waited.items() if teller in tellers and tellers <= set(unheard)]
+        if rows:
+            yield {"topic": teller, "column": "acted", "rows": rows}
+    if keys and (ordering := SOURCE.tellers[Act.ORDER_PLACED]) in unheard:
+        yield {"topic": ordering, "column": "ordered", "rows": list(keys)}
+
+
+def _find_teller(topic: str) -> str:
+    return SOURCE.tellers[SOURCE.aims.get(topic, Act.ORDER_PLACED)]
 
 
 def _read_query(asked: ReportQuery, now: int, timezone: str) -> LedgerQuery:

@@ -59,6 +59,11 @@ _MARKS = (
 def draw_page(previews: Sequence[Preview], title: str) -> str:
     """Return a whole HTML document with every preview under its route."""
     sections = [_draw_route(list(group)) for _, group in groupby(previews, key=lambda preview: preview.route.name)]
+    return draw_document(title, sections)
+
+
+def draw_document(title: str, sections: Sequence[str], style: str = "") -> str:
+    """Return a whole HTML document of these sections: no script, and nothing loaded from elsewhere."""
     return "\n".join(
         [
             "<!doctype html>",
@@ -66,7 +71,7 @@ def draw_page(previews: Sequence[Preview], title: str) -> str:
             f'<head><meta charset="utf-8"><title>{escape(title)}</title>',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<style>{_STYLE}</style></head>",
+            f"<style>{_STYLE}{style}</style></head>",
             f"<body><h1>{escape(title)}</h1>",
             *sections,
             "</body></html>",

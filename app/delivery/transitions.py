@@ -200,7 +200,8 @@ def settles(state: State, status: ReceiptStatus) -> bool:
 class Move:
     """One delivery's way from a state to the next. `attempt`: the number of its last attempt, this one included.
 
-    `spent`: by how much the number of attempts grows that count towards backing off.
+    `spent`: by how much the number of attempts grows that count towards backing off. `is_usual`: it is the next step
+    of the way that most deliveries go, and so far this one has gone no other.
     """
 
     seq: int
@@ -216,6 +217,7 @@ class Move:
     lease_until: int | None = None
     spent: int = 0
     message_id: str | None = None
+    is_usual: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no rule allows: a fault of ours must not become a fact."""
@@ -224,8 +226,8 @@ class Move:
 
     @property
     def is_told(self) -> bool:
-        """Tell whether it belongs into the timeline: a restored backup does, even where the state stays."""
-        return self.state is not self.was or self.cause is Cause.RESTORED
+        """Tell whether it needs a row in the timeline: a restored backup does, even where the state stays."""
+        return not self.is_usual and (self.state is not self.was or self.cause is Cause.RESTORED)
 
 
 def draw_diagram() -> str:

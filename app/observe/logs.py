@@ -87,9 +87,15 @@ def _redact_value(value: Any) -> Any:
             return _redact_value(str(value))
 
 
-def configure_logs(level: str, style: Literal["json", "console"]) -> Log:
-    """Send our lines and the libraries' to stdout in one form; return the logger to pass on."""
+def configure_logs(
+    level: str, style: Literal["json", "console"], read_traceparent: Callable[[], str] | None = None
+) -> Log:
+    """Send our lines and the libraries' to stdout in one form; return the logger to pass on.
+
+    `read_traceparent` says in which trace a line is written, "" for none; its id is then in the line.
+    """
     shared: list[structlog.typing.Processor] = [
+        *([_name_trace(read_traceparent)] if read_traceparent else ()),
         _cut_library_words,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
@@ -203,6 +209,15 @@ def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventD
     if "_record" in line:
         line["event"] = str(line["event"]).partition("\n")[0].strip()
     return line
+
+
+def _name_trace(read_traceparent: Callable[[], str]) -> structlog.typing.Processor:
+    def name(_logger: object, _method: str, line: EventDict) -> EventDict:
+        # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
+        traceparent = read_traceparent()
+        return {**line, "trace_id": traceparent.split("-")[1]} if traceparent else line
+
+    return name
 
 
 def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:

@@ -12,7 +12,7 @@ from app.delivery.transitions import Cause
 from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
-from app.outbox.move import begin
+from app.outbox.move import begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
 from app.outbox.unrouted import DROP_ROW, keep_unrouted
@@ -27,11 +27,11 @@ RETURNING seq
 _ADD_DELIVERY = """
 INSERT INTO deliveries (
     id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
-    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person
+    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person, steps
 ) VALUES (
     :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
     :due_at, :deadline_at, :created_at, :created_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
-    :person
+    :person, :steps
 ) RETURNING seq
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
@@ -225,6 +225,8 @@ def add_delivery(
 
 
 def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE) -> list[DeliveryState]:
+    for row in rows:
+        row["steps"] = count_steps(row, cause)
     if rows:
         for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True):
             row["seq"] = made.seq

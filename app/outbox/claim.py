@@ -60,7 +60,7 @@ _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
 _DUE = """
 SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at,
        d.due_at, d.deadline_at, d.rank, d.detail, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line,
-       d.marketing, d.trace, d.person, d.reason,
+       d.marketing, d.trace, d.person, d.reason, d.steps = 1 AND d.receipt IS NULL AS is_usual,
        d.marketing = 1 AND EXISTS (SELECT 1 FROM suppressions s WHERE s.person = d.person) AS is_unwanted,
        (SELECT last_at FROM recipient_turns t WHERE t.provider = d.provider AND t.recipient = d.recipient) AS last_at
 FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
@@ -68,7 +68,7 @@ WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.
   AND d.rank = :rank AND d.due_at <= :now
 ORDER BY d.due_at, d.seq LIMIT :limit
 """
-_OPEN_ATTEMPT = "INSERT INTO attempts (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
+_OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
@@ -120,6 +120,7 @@ class _Harvest:
     examined: int = 0
     free_at: dict[str, int] = field(default_factory=dict)
     opened: list[dict[str, Any]] = field(default_factory=list)
+    turns: list[dict[str, Any]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     put_off: list[dict[str, Any]] = field(default_factory=list)
     holds_set: list[NewHold] = field(default_factory=list)
@@ -170,7 +171,9 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
         if _take_turn(tx, claim, harvest, route, ()):
             turns.append(route)
     _write(tx, claim, harvest)
-    return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited))
+    is_full = len(harvest.attempts) >= claim.limit
+    next_due = claim.now if is_full else find_next_due(tx, claim.provider)
+    return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited), next_due)
 
 
 def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:
@@ -247,11 +250,14 @@ def _open(
     harvest.free_at[row.recipient] = claim.now + claim.gap_ms
     number, lease_until = row.attempts + 1, claim.now + claim.lease_ms
     counted = harvest.counting.count(accounts) if harvest.counting else ()
-    harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, lease_until=lease_until, due_at=row.due_at))
+    opening = {"lease_until": lease_until, "due_at": row.due_at, "is_usual": bool(row.is_usual)}
+    harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, **opening))
     delivery = _read_delivery(row, message)
     harvest.attempts.append(Attempt(delivery, number, claim.now, row.spent, probes, counted))
     opened = {"seq": row.seq, "number": number, "now": claim.now}
-    harvest.opened.append({**opened, "provider": claim.provider, "recipient": row.recipient})
+    harvest.turns.append({**opened, "provider": claim.provider, "recipient": row.recipient})
+    if not row.is_usual:
+        harvest.opened.append(opened)
 
 
 def _end(row: Row, end: End) -> Move:
@@ -291,13 +297,14 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     move(tx, harvest.moves, claim.now)
     if harvest.opened:
         tx.run_many(_OPEN_ATTEMPT, harvest.opened)
-        tx.run_many(_TAKE_TURN, harvest.opened)
+    if harvest.turns:
+        tx.run_many(_TAKE_TURN, harvest.turns)
         tx.run(_NOTE_CLAIM, provider=claim.provider, now=claim.now)
     if harvest.put_off:
         tx.run_many(_PUT_OFF, harvest.put_off)
     if harvest.counting:
         harvest.counting.write(tx)
-    harvest.opened, harvest.moves, harvest.put_off = [], [], []
+    harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], [], []
 
 
 def read_lane(tx: Tx, provider: str) -> LaneState:

@@ -32,29 +32,29 @@ from app.outbox.values import Closed
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
 # Most deliveries have no receipt that came early, and most routes were refused nothing.
 _FIND = f"""
-SELECT {_COLUMNS}, person, recipient, {HAS_EARLY} AS has_early,
+SELECT {_COLUMNS}, person, recipient, steps = 2 AND receipt IS NULL AS is_usual, {HAS_EARLY} AS has_early,
     EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider)) AS has_refusals
 FROM deliveries WHERE id = :delivery_id
 """  # noqa: S608  # our own words only
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
-_WAS_LOST = "SELECT 1 AS lost FROM attempts WHERE delivery_seq = :seq AND number = :number AND tries IS NULL"
+_WAS_LOST = "SELECT 1 AS lost FROM attempts_kept WHERE delivery_seq = :seq AND number = :number AND tries IS NULL"
 _COUNT_SILENCES = """
-SELECT count(*) AS n FROM attempts
+SELECT count(*) AS n FROM attempts_kept
 WHERE delivery_seq = :seq AND number < :number AND outcome = 'uncertain' AND reason <> 'process_died'
 """
 _END_ATTEMPT = """
-UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason, detail = :detail, tries = :tries
+UPDATE attempts_kept SET ended_at = :now, outcome = :outcome, reason = :reason, detail = :detail, tries = :tries
 WHERE delivery_seq = :seq AND number = :number
 """
 # The fencing of close_attempt: `sending` and the attempt's number; the two recoveries differ only in which rows.
 _FIND_LOST = f"""
 SELECT {_COLUMNS},
-    (SELECT count(*) FROM attempts WHERE delivery_seq = seq AND reason = 'process_died') AS deaths
+    (SELECT count(*) FROM attempts_kept WHERE delivery_seq = seq AND reason = 'process_died') AS deaths
 FROM deliveries /*sqlite INDEXED BY deliveries_sending*/
 WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= :until ORDER BY seq
 """  # noqa: S608  # our own words only
 _LOSE_ATTEMPT = """
-UPDATE attempts SET ended_at = :now, outcome = 'uncertain', reason = :reason, detail = ''
+UPDATE attempts_kept SET ended_at = :now, outcome = 'uncertain', reason = :reason, detail = ''
 WHERE delivery_seq = :seq AND number = :attempt
 """
 # An open attempt may have reached its recipient at any moment until now, whenever it was claimed.
@@ -73,7 +73,8 @@ _FIND_OPEN = f"""
 SELECT {_COLUMNS} FROM deliveries
 WHERE state IN ('pending', 'sending') OR (state = 'unknown' AND due_at IS NOT NULL) ORDER BY seq
 """  # noqa: S608  # our own words only
-# Of an attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the same.
+# Of a kept attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the
+# same.
 PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND substr(a.detail, 1, 6) = 'HTTP 2'))"
 
 
@@ -113,8 +114,11 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
         end_attempt(ending.outcome, ending.decision, standing, tx.now)
         for (ending, _), standing in zip(open_, standings, strict=True)
     ]
-    move(tx, [_make_end(tx, *each, decision) for each, decision in zip(open_, decided, strict=True)])
-    tx.run_many(_END_ATTEMPT, [_list_end(*each, tx.now) for each in open_])
+    moves = [_make_end(tx, *each, decision) for each, decision in zip(open_, decided, strict=True)]
+    move(tx, moves)
+    kept = [_list_end(*each, tx.now) for each, made in zip(open_, moves, strict=True) if not made.is_usual]
+    if kept:
+        tx.run_many(_END_ATTEMPT, kept)
     closed = iter([_conclude(tx, *each) for each in zip(open_, decided, strict=True)])
     return [next(closed) if place in ours else Closed(recorded=False) for place in range(len(endings))]
 
@@ -168,6 +172,7 @@ def _make_end(tx: Tx, ending: Ending, found: Row, decision: Decision) -> Move:
         due_at=decision.due_at,
         spent=int(decision.attempt_spent) - late,  # giving it up has spent it already
         message_id=message_id,
+        is_usual=bool(found.is_usual) and decision.state is State.ACCEPTED and ending.tries == 1,
     )
 
 
@@ -226,14 +231,15 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
     if not found:
         return 0
     tx.run(_RENEW_TURNS, now=now, until=until)
-    _lose_attempts(tx, found, Reason.PROCESS_DIED, now)
     moves = []
     for row in found:
         standing = Standing(row.route, row.provider, _read_receipt(row), deaths=row.deaths + 1)
         decision = lose_attempt(standing, row.on_unknown, now, settle_ms)
         more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at, "spent": 1}
         moves.append(make_move(row, decision.state, Cause.LOST, **more))
-    return move(tx, moves, now)
+    move(tx, moves, now)
+    _lose_attempts(tx, found, Reason.PROCESS_DIED, now)
+    return len(moves)
 
 
 def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int) -> None:
@@ -254,9 +260,8 @@ def settle_restored(tx: Tx) -> int | None:
     tx.run("DELETE FROM reached")  # a count that went back would be taken for one that began again at 0
     tx.run("DELETE FROM plans")
     found = tx.rows(_FIND_OPEN)
-    sending = [row for row in found if row.state == State.SENDING]
-    _lose_attempts(tx, sending, Reason.RESTORED, tx.now)
     decided = [(row, restore(State(row.state), _read_receipt(row))) for row in found]
     moves = [make_move(row, it.state, Cause.RESTORED, reason=it.reason) for row, it in decided]
     move(tx, moves)
+    _lose_attempts(tx, [row for row in found if row.state == State.SENDING], Reason.RESTORED, tx.now)
     return sum(it.state is State.UNKNOWN for _, it in decided)

@@ -1,12 +1,14 @@
-"""Every change of a delivery's state: the one statement that makes it, its timeline row, and what is counted of it.
+"""Every change of a delivery's state: the one statement that makes it, what its timeline tells, what is counted of it.
 
-The timeline is read here, too.
+The usual way (made, claimed once, accepted) is told by the delivery's own columns: `steps` says how far it went, and
+the views `timeline` and `attempts` show it. What goes another way is first written out, into the tables of what is
+kept. The timeline is read here, too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.delivery.transitions import Cause, Move
@@ -17,12 +19,25 @@ from app.outbox.store import Row, Tx
 _MOVE = """
 UPDATE deliveries SET state = :state, reason = :reason, detail = :detail, due_at = :due_at, lease_until = :lease_until,
     spent = spent + :spent, attempts = :attempt, updated_at = :now,
+    steps = CASE WHEN :is_usual = 1 THEN steps + 1 ELSE 0 END,
     last_attempt_at = CASE WHEN :state = 'sending' THEN :now ELSE last_attempt_at END,
+    accepted_at = CASE WHEN :state = 'accepted' THEN :now ELSE accepted_at END,
     provider_message_id = coalesce(CAST(:message_id AS TEXT), provider_message_id)
 WHERE seq = :seq AND state = :was
 """
+_WRITE_OUT = (
+    """
+INSERT INTO timeline_kept (delivery_seq, n, at, kind, value, reason, detail, cause, attempt)
+SELECT delivery_seq, n, at, kind, value, reason, detail, cause, attempt FROM timeline
+WHERE delivery_seq = :seq AND n <= (SELECT steps FROM deliveries WHERE seq = :seq AND steps < 3)
+""",
+    """
+INSERT INTO attempts_kept (delivery_seq, number, started_at)
+SELECT seq, 1, last_attempt_at FROM deliveries WHERE seq = :seq AND steps = 2
+""",
+)
 _TELL = """
-INSERT INTO timeline (delivery_seq, n, at, kind, value, reason, detail, cause, attempt) VALUES (
+INSERT INTO timeline_kept (delivery_seq, n, at, kind, value, reason, detail, cause, attempt) VALUES (
     :seq, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = :seq), 0), :now, :kind, :value, :reason,
     :detail, :cause, :attempt)
 """
@@ -60,10 +75,12 @@ def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
         return 0
     at = tx.now if now is None else now
     rows = [_list_values(each, at) for each in moves]
+    told = [row for each, row in zip(moves, rows, strict=True) if not each.is_usual]
+    for statement in _WRITE_OUT if told else ():
+        tx.run_many(statement, told)
     if tx.run_many(_MOVE, rows) != len(moves):
         raise StoreError("a delivery was moved by somebody else meanwhile")
-    told = [row for each, row in zip(moves, rows, strict=True) if each.is_told]
-    if told:
+    if told := [row for each, row in zip(moves, rows, strict=True) if each.is_told]:
         tx.run_many(_TELL, told)
     for each, row in zip(moves, rows, strict=True):
         if each.state is not each.was:
@@ -88,6 +105,7 @@ def _list_values(made: Move, at: int) -> dict[str, Any]:
         "spent": made.spent,
         "message_id": made.message_id,
         "attempt": made.attempt,
+        "is_usual": int(made.is_usual),
         "now": at,
         "kind": "state",
         "value": state,
@@ -100,7 +118,13 @@ def begin(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
     for row in rows:
         row.update(kind="state", value=row["state"], now=row["created_at"], cause=str(cause), attempt=None)
         tx.tally[row["route"], row["provider"], row["state"]] += 1
-    tx.run_many(_TELL, rows)
+    if told := [row for row in rows if not row["steps"]]:
+        tx.run_many(_TELL, told)
+
+
+def count_steps(row: Mapping[str, Any], cause: Cause) -> int:
+    """Return the first `steps` of a delivery that is about to be made: 1 if it begins as most do."""
+    return int(row["state"] == State.PENDING and cause is Cause.MADE and not row["reason"] and not row["detail"])
 
 
 def forget(tx: Tx, rows: Sequence[Row]) -> None:

@@ -53,7 +53,10 @@ DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = 
     AND delivery_id = :delivery_id AND status = :status
 """
 _FIND_MESSAGE = "SELECT message, checksum FROM deliveries WHERE seq = :seq"
-_ADD = "INSERT INTO receipts VALUES (:seq, :status, :at, :now, :reason, :detail) ON CONFLICT DO NOTHING"
+_ADD = """
+INSERT INTO receipts (delivery_seq, status, at, received_at, reason, detail, n) VALUES (:seq, :status, :at, :now,
+    :reason, :detail, 1 + coalesce((SELECT max(n) FROM timeline WHERE delivery_seq = :seq), 0)) ON CONFLICT DO NOTHING
+"""
 _RAISE = "UPDATE deliveries SET receipt = :status, updated_at = :now WHERE seq = :seq"
 _ADD_CLICK = "INSERT INTO clicks VALUES (:seq, :at) ON CONFLICT DO NOTHING"
 
@@ -172,13 +175,11 @@ def _keep_early(tx: Tx, provider: str, receipt: Receipt) -> None:
 
 
 def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:
-    """Keep a receipt once: as history, as a timeline row, and as the delivery's standing one if it rises."""
+    """Keep a receipt once: as history, which the timeline shows, and as the delivery's standing one if it rises."""
     it = receipt
     at = tx.now if it.at is None else it.at
     row = {"status": it.status, "at": at, "now": tx.now, "reason": it.reason, "detail": it.detail}
     added = tx.run(_ADD, seq=known.seq, **row) > 0
-    if added:
-        note_step(tx, known.seq, "receipt", it.status, it.reason, it.detail)
     if rises(known.receipt, it.status):
         tx.run(_RAISE, status=it.status, now=tx.now, seq=known.seq)
     return added

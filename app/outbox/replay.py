@@ -21,7 +21,7 @@ UNROUTED = "unrouted"
 _EVENT = "e.seq, e.id, e.source, e.topic, e.source_delivery_id, e.received_at, e.body"
 _PAST = f"""
 SELECT d.id, d.route, d.provider, d.template, d.recipient, d.state, d.reason,
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = d.seq AND {PERHAPS_TAKEN}) AS ambiguous
+    EXISTS (SELECT 1 FROM attempts_kept a WHERE a.delivery_seq = d.seq AND {PERHAPS_TAKEN}) AS ambiguous
 FROM deliveries d /*sqlite INDEXED BY deliveries_event*/ WHERE d.event_seq = :seq ORDER BY d.seq
 """  # noqa: S608  # our own words only
 # Events in the order they came, or those of a rare state by the index that stays small. A partial index is used

@@ -25,8 +25,8 @@ _KEYS: Mapping[str, str] = {"route": "d.route", "topic": "e.topic", "day": f"d.c
 
 _AIM = f"CASE e.topic {' '.join(f'WHEN {topic!r} THEN {act.value!r}' for topic, act in SOURCE.aims.items())} \
 ELSE {Act.ORDER_PLACED.value!r} END"
-_ACCEPTED_AT = """(SELECT min(t.at) FROM timeline t
-    WHERE t.delivery_seq = d.seq AND t.kind = 'state' AND t.value = 'accepted')"""
+_ACCEPTED_AT = """coalesce(d.accepted_at, (SELECT min(t.at) FROM timeline_kept t
+    WHERE t.delivery_seq = d.seq AND t.kind = 'state' AND t.value = 'accepted'))"""
 # 1: did what the message is for, 2: ordered, 3: both. When the message was accepted is looked up only where that
 # person has acted at all since the delivery was made, which few have; the plus sign keeps the index to that.
 _DONE = f"""coalesce((SELECT max(CASE WHEN a.act = {_AIM} THEN 1 ELSE 0 END)
@@ -57,6 +57,9 @@ FROM (
     LIMIT {2**62}
 ) AS made GROUP BY key
 """  # noqa: S608  # of constants of ours
+_LOOK_BACK = 100_000  # events; of those before, what was told is kept as acts
+_TOPICS = "SELECT DISTINCT topic FROM (SELECT topic FROM events ORDER BY seq DESC LIMIT :limit) AS newest"
+_DONE_EVER = "SELECT 1 AS found FROM acts WHERE act = :act LIMIT 1"
 _NEXT_STEP = """
 SELECT created_at FROM deliveries WHERE created_at > :since AND created_at < :until
 ORDER BY created_at LIMIT 1 OFFSET :step
@@ -75,6 +78,17 @@ async def read_ledger(store: Store, wanted: LedgerQuery) -> Sequence[LedgerRow]:
     for span in await store.read(lambda tx: list(cut_steps(tx, wanted.since, wanted.until)), slow=True):
         rows += await store.read(partial(count_step, wanted=wanted, span=span), slow=True)
     return add_up(rows, wanted.by)
+
+
+async def find_unheard(store: Store) -> frozenset[str]:
+    """Return the topics that would tell what customers did, and of which no event has come, as far as is kept."""
+    return await store.read(_find_unheard, slow=True)
+
+
+def _find_unheard(tx: Tx) -> frozenset[str]:
+    heard = {row.topic for row in tx.rows(_TOPICS, limit=_LOOK_BACK)}
+    unheard = [(act, topic) for act, topic in SOURCE.tellers.items() if topic not in heard]
+    return frozenset(topic for act, topic in unheard if not tx.rows(_DONE_EVER, act=act.value))
 
 
 def cut_steps(tx: Tx, since: int, until: int, step: int = STEP) -> Iterator[tuple[int, int]]:

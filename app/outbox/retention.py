@@ -30,8 +30,8 @@ _FORGET_OTHERS = (
     "DELETE FROM lifted_suppressions WHERE at < :before",
 )
 _FORGET = (
-    "DELETE FROM attempts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
-    "DELETE FROM timeline WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
+    "DELETE FROM attempts_kept WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
+    "DELETE FROM timeline_kept WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM receipts WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM clicks WHERE delivery_seq IN (SELECT seq FROM deliveries WHERE event_seq = :seq)",
     "DELETE FROM acts WHERE event_seq = :seq",

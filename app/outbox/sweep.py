@@ -43,7 +43,7 @@ _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries
     AND (o.route = deliveries.route OR (o.provider, o.template) = (deliveries.provider, deliveries.template)))"""
 _FIND_RETRIED = f"""
 SELECT {_COLUMNS}, message IS NOT NULL AS has_message, deadline_at, {_REPLAYED} AS is_replayed,
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN}) AS perhaps_taken
+    EXISTS (SELECT 1 FROM attempts_kept a WHERE a.delivery_seq = seq AND {PERHAPS_TAKEN}) AS perhaps_taken
 FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
 

@@ -94,11 +94,15 @@ class UnroutedBodies(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """The result of a claim. `limited`: the route of each that waits for a person's limit, and did not before."""
+    """The result of a claim. `limited`: the route of each that waits for a person's limit, and did not before.
+
+    `next_due`: when to claim again; None if nothing waits, or all behind holds by hand.
+    """
 
     attempts: Sequence[Attempt]
     holds_set: tuple[NewHold, ...] = ()
     limited: tuple[str, ...] = ()
+    next_due: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

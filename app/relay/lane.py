@@ -32,7 +32,7 @@ from app.observe.attempts import (
     report_limits,
     report_outage,
 )
-from app.outbox.claim import Claim, claim_due, find_next_due, read_lane, save_lane
+from app.outbox.claim import Claim, claim_due, read_lane, save_lane
 from app.outbox.close import Ending, close_attempts
 from app.outbox.limits import free_waiting
 from app.outbox.store import Job
@@ -139,12 +139,12 @@ class Lane:
             self._saved = await self._recall()
         await self._remember(self._saved)
         claimed_at = self._context.clock()
-        claimed, more = await self._claim()
+        claimed, next_due = await self._claim()
         for attempt in claimed:
             task = sends.create_task(self._send(attempt, claimed_at))
             self._open.add(task)
             task.add_done_callback(self._close)
-        return 0 if more else await self._seconds_to_next()
+        return self._seconds_to(next_due)
 
     def stop(self) -> None:
         """Claim nothing more; what is open goes on, and `run` returns when it has ended."""
@@ -200,36 +200,30 @@ class Lane:
         self._context.metrics.store_errors.labels("claim").inc()
         self._context.log.warning("lane.claim_failed", provider=self.name, detail=str(error))
 
-    async def _claim(self) -> tuple[Sequence[Attempt], bool]:
-        """Return the attempts that were opened, and whether more may be due."""
+    async def _claim(self) -> tuple[Sequence[Attempt], int | None]:
+        """Return the attempts that were opened, and when the next may be due; now if it was not asked for any."""
         now, busy = self._context.clock(), len(self._open)
         self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
-            return [], False
+            return (), now
         if self._limits is not self._context.snapshot.config.limits:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
         claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
-        claimed, holds_set, limited = await self._context.outbox.write(partial(claim_due, claim=claim))
+        claimed, holds_set, limited, next_due = await self._context.outbox.write(partial(claim_due, claim=claim))
         if holds_set or limited:
             report_limits(self._context.log, self._context.metrics, holds_set, limited)
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
             self._turns.served = ordinary[-1]
         self._pace = settle_grant(self._pace, granted, len(claimed), self._context.clock())
-        return claimed, len(claimed) == granted
+        return claimed, next_due
 
-    async def _seconds_to_next(self) -> float:
+    def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
         now = self._context.clock()
-        ready = ready_at(self._pace, now)
-        if len(self._open) >= (1 if self._pace.recovery.down else self.settings.concurrency):
+        if due_at is None or len(self._open) >= (1 if self._pace.recovery.down else self.settings.concurrency):
             return LONGEST_NAP_S
-        if ready - now >= LONGEST_NAP_S * 1000:  # whatever is due
-            return LONGEST_NAP_S
-        due_at = await self._context.outbox.read(partial(find_next_due, provider=self.name))
-        if due_at is None:
-            return LONGEST_NAP_S
-        return min(max(max(due_at, ready) - now, 1) / 1000, LONGEST_NAP_S)
+        return min(max(due_at - now, ready_at(self._pace, now) - now, 1) / 1000, LONGEST_NAP_S)
 
     async def _nap(self, seconds: float) -> None:
         if seconds <= 0:

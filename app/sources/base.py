@@ -47,6 +47,8 @@ class Source(Protocol):
     """By topic: dotted paths that its event may well hold. An open list: others may come."""
     aims: Mapping[str, Act]
     """By topic: what a message about it is meant to bring about; for any other topic: an order."""
+    tellers: Mapping[Act, str]
+    """By act: the topic whose events tell of it; where none has come, nobody knows."""
     cures: Mapping[Mistake, str]
     """What to do where a webhook's secret does not fit."""
 

@@ -215,6 +215,13 @@ aims: Mapping[str, Act] = {
     "incompletereferralrequest_create": Act.REFERRAL_DONE,
 }
 
+tellers: Mapping[Act, str] = {
+    Act.COUPON_USED: "coupon_update",
+    Act.COINS_SPENT: "wallettrasaction_update",
+    Act.ORDER_PLACED: "order_create",
+    Act.REVIEW_WRITTEN: "review_create",
+    Act.REFERRAL_DONE: "referrernotify_create",
+}
 # An order is counted when it is made. `order_update` comes for the same order when it is paid, packed, sent or
 # cancelled, so it would count orders of before the message as if that had brought them about. So with a review's.
 _TOLD_BY_TOPIC: Mapping[str, Act] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -42,7 +44,7 @@ async def count(relay: Any, name: str = "acted", **query: str) -> int:
 async def test_the_answer_has_the_keys_of_the_contract(relay: Any, sent: str) -> None:
     assert sent
     answer = await report(relay)
-    assert list(answer) == ["since", "until", "by", "window", "rows", "total", "note"]
+    assert list(answer) == ["since", "until", "by", "window", "rows", "total", "note", "unheard"]
     assert (answer["by"], answer["window"], answer["note"]) == ("route", "7d", NOTE)
     assert answer["since"].endswith("Z")
     (row,) = answer["rows"]
@@ -142,3 +144,24 @@ async def test_a_report_of_a_closed_outbox_is_503(relay: Any) -> None:
     await relay.outbox._late_reader.close()
     answer = await relay.ops("GET", "/report")
     assert (answer.status_code, "closed" in answer.json()["detail"]) == (503, True)
+
+
+async def test_what_no_topic_has_ever_told_is_named_until_it_comes(relay: Any, sent: str) -> None:
+    assert sent
+    silent = [
+        {"topic": "coupon_update", "column": "acted", "rows": ["coupon-ready"]},
+        {"topic": "order_create", "column": "ordered", "rows": ["coupon-ready"]},
+    ]
+    assert (await report(relay))["unheard"] == silent
+    assert [one["rows"] for one in (await report(relay, by="topic"))["unheard"]] == [["coupon_create"]] * 2
+    await relay.post({**USED, "status": "issued"}, "coupon_update")  # tells of no act, and that the webhook is there
+    assert (await report(relay))["unheard"] == silent[1:]
+    assert [one["column"] for one in (await report(relay, by="day"))["unheard"]] == ["ordered"]
+
+
+async def test_what_was_told_and_forgotten_since_is_no_silence(relay: Any, sent: str) -> None:
+    assert sent
+    await relay.post(USED, "coupon_update")
+    with closing(sqlite3.connect(relay.outbox.path)) as db, db:
+        db.execute("DELETE FROM events WHERE topic = 'coupon_update'")
+    assert [one["topic"] for one in (await report(relay))["unheard"]] == ["order_create"]

@@ -64,19 +64,19 @@ def commit_after_send() -> None:
 
     def claim_unseen(tx: Tx, claim: Claim) -> Claimed:
         tx.db.execute("SAVEPOINT unseen")  # type: ignore[attr-defined]  # of SQLite
-        attempts = claim_due(tx, claim).attempts
+        claimed = claim_due(tx, claim)
         tx.db.execute("ROLLBACK TO unseen")  # type: ignore[attr-defined]  # of SQLite
-        fresh = [attempt for attempt in attempts if attempt.delivery.id not in begun]
+        fresh = [attempt for attempt in claimed.attempts if attempt.delivery.id not in begun]
         begun.update(attempt.delivery.id for attempt in fresh)
-        return Claimed(fresh)
+        return claimed._replace(attempts=fresh)
 
     def close_late(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
         for attempt in (ending.attempt for ending in endings):
             begun.discard(attempt.delivery.id)
             row = {"number": attempt.number, "id": attempt.delivery.id}
             tx.run("UPDATE deliveries SET state = 'sending', attempts = :number WHERE id = :id", **row)
-            tx.run("INSERT INTO attempts (delivery_seq, number, started_at) SELECT seq, :number, 0 FROM deliveries "
-                   "WHERE id = :id", **row)  # fmt: skip
+            tx.run("INSERT INTO attempts_kept (delivery_seq, number, started_at) "
+                   "SELECT seq, :number, 0 FROM deliveries WHERE id = :id", **row)  # fmt: skip
         return close(tx, endings)
 
     lane.claim_due = claim_unseen  # type: ignore[attr-defined]  # the very name that is called

@@ -164,7 +164,7 @@ class WatchedOutbox(SqliteOutbox):
         await super().close()
 
 
-_FORGET = "UPDATE timeline SET cause = NULL WHERE delivery_seq = (SELECT seq FROM deliveries WHERE id = :id)"
+_FORGET = "UPDATE timeline_kept SET cause = NULL WHERE delivery_seq = (SELECT seq FROM deliveries WHERE id = :id)"
 
 
 def _forget_causes(tx: Tx, ids: Sequence[str]) -> None:

@@ -209,7 +209,8 @@ async def test_a_counter_of_no_state_is_damage_as_any_other(
 
 async def test_a_delivery_that_lost_its_timeline_stops_no_other_one(database: Path, whole: dict[str, Message]) -> None:
     db = sqlite3.connect(database)
-    db.execute("DELETE FROM timeline WHERE delivery_seq = (SELECT seq FROM deliveries WHERE id = ?)", (min(whole),))
+    lost = (min(whole),)
+    db.execute("DELETE FROM timeline_kept WHERE delivery_seq = (SELECT seq FROM deliveries WHERE id = ?)", lost)
     db.commit()
     db.close()
     store = SqliteOutbox(database)
@@ -221,7 +222,7 @@ async def test_a_delivery_that_lost_its_timeline_stops_no_other_one(database: Pa
 async def test_a_damaged_name_of_a_table_is_damage_as_any_other(database: Path, whole: dict[str, Message]) -> None:
     del whole
     data = database.read_bytes()
-    database.write_bytes(data.replace(b"CREATE TABLE attempts", b"CREATE \xdf\xdf\xdf\xdf\xdf attempts"))
+    database.write_bytes(data.replace(b"CREATE TABLE receipts", b"CREATE \xdf\xdf\xdf\xdf\xdf receipts"))
     with pytest.raises(StoreBroken, match=r"relay\.db: is damaged"):
         SqliteOutbox(database)
 

@@ -12,11 +12,13 @@ import pytest
 
 from app.delivery.transitions import Cause, Move
 from app.errors import StoreError
-from app.model.delivery import State
+from app.model.delivery import Reason, State
+from app.outbox import move as moving
 from app.outbox.move import move
 from tests.outbox.methods import SqliteOutbox
 from tests.outbox.recording_triggers import find_faults, record_states
 
+MINUTE = 60_000
 APP = Path(__file__).parents[2] / "app"
 CHANGES_STATE = re.compile(r"UPDATE\s+deliveries\b(?:(?!WHERE).)*?\bstate\s*=", re.DOTALL)
 
@@ -72,6 +74,8 @@ async def find_broken(open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[.
     shop = wrap(store)
     await shop.add()
     await shop.accept(await shop.claim_one())
+    await shop.add()
+    await shop.retry_later(await shop.claim_one(), MINUTE, why=Reason.UNAVAILABLE)
     return await store._writer.run_alone(find_faults)
 
 
@@ -85,6 +89,20 @@ async def test_control_a_move_that_is_not_told_is_noticed(
     open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Move, "is_told", property(lambda _: False))
+    assert await find_broken(open_sqlite, wrap) != []
+
+
+async def test_control_a_usual_step_that_is_not_taken_is_noticed(
+    open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "_MOVE", moving._MOVE.replace("THEN steps + 1", "THEN steps"))
+    assert await find_broken(open_sqlite, wrap) != []
+
+
+async def test_control_what_goes_another_way_and_is_not_written_out_is_noticed(
+    open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "_WRITE_OUT", ())
     assert await find_broken(open_sqlite, wrap) != []
 
 

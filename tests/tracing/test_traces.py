@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -57,6 +58,26 @@ async def test_a_sent_message_is_one_trace_from_the_webhook_to_the_request(open_
         "relay.try": 1,
     }
     assert server.resource["service.name"] == "nector-relay"
+
+
+async def test_a_line_of_the_log_names_the_trace_that_it_is_of(
+    open_traced: Any, collector: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_traced() as relay:
+        await relay.wait_for(await post_one(relay), *ENDED)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    named = {line["event"]: line["trace_id"] for line in lines if "trace_id" in line}
+    (server,) = collector.wait_for(SERVER)
+    assert {named["event.received"], named["delivery.attempted"]} == {server.trace_id}
+    assert not {"tracing.on", "relay.started", "outbox.opened"} & named.keys()
+
+
+async def test_without_a_collector_no_line_has_one(open_relay: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_relay() as relay:
+        await relay.wait_for(await post_one(relay), *ENDED)
+    told = capsys.readouterr().out
+    assert "delivery.attempted" in told
+    assert "trace_id" not in told
 
 
 async def test_a_retry_is_a_second_attempt_in_the_same_trace(open_traced: Any, sandbox: Any, collector: Any) -> None:

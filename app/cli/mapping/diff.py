@@ -52,17 +52,18 @@ def diff(
 def _ask(order: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the answers, each about the next events; what takes long says how far it is."""
     client, console, started = open_client(), Console(stderr=True), read_uptime()
-    after, events = 0, 0
-    with console.status("") as status:
-        if not console.is_terminal:
-            status.stop()
+    after, events, status = 0, 0, console.status("")
+    try:
         while after is not None:
             answer = client.send("POST", "/diff", {**order, "after": after}, TIMEOUT_S)
             yield answer
             after, events = answer["next"], events + answer["events"]
             if after is not None and read_uptime() - started > _QUIET_MS:
                 told = f"looked at {count_nouns(events, 'event')}"
-                status.update(told) if console.is_terminal else console.print(told)
+                status.update(told)
+                status.start() if console.is_terminal else console.print(told)
+    finally:
+        status.stop()
 
 
 def _add_up(answers: Iterator[Mapping[str, Any]]) -> dict[str, Any]:

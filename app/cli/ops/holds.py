@@ -28,7 +28,14 @@ def holds(as_json: AsJson = False) -> int:
         print("nothing is on hold")
         return 0
     titles = ("scope", "reason", "since", "waiting", "by", "until")
-    print_table(open_console(), titles, [_row(hold) for hold in answer["holds"]])
+    console, rows = open_console(), [_row(hold) for hold in answer["holds"]]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    if not console.is_terminal or sum(widths) + 2 * len(widths) <= console.width:
+        print_table(console, titles, rows)
+        return 0
+    for scope, *others in rows:  # a scope is there to be copied
+        told = (f"{title}: {cell}" for title, cell in zip(titles[1:], others, strict=True) if cell)
+        print(f"{scope}\n  {', '.join(told)}")
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -15,9 +16,14 @@ from rich.text import Text
 
 from app.cli.ops.client import open_client
 from app.cli.ops.deliveries import AsJson
+from app.cli.ops.report_page import draw_days, draw_report_page, draw_rows
 from app.cli.tables import STATE_COLOURS, open_console
+from app.delivery.story import read_at
 from app.errors import OpsError
+from app.values.duration import round_duration
+from app.values.instant import format_instant
 
+LONGEST_BESIDE_MS = 366 * 86_400_000  # of a span that has one of the same length beside it
 TIMEOUT_S = 120.0  # millions of deliveries, on a slow disk
 # Each step of the way with the one that it is a share of. A tap needs no read receipt, for those may be switched off;
 # and an act is counted from the acceptance on, whether or not a receipt came.
@@ -40,6 +46,7 @@ def report(
     until: Annotated[str | None, typer.Option(help="Made until: 12h (ago), a date, an instant.")] = None,
     by: Annotated[Literal["route", "topic", "day"], typer.Option(help="What each row is.")] = "route",
     window: Annotated[str, typer.Option(help="How long after a message what its customer does counts.")] = "7d",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one static page with small plots.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV, for a spreadsheet.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -47,14 +54,62 @@ def report(
     if as_csv and as_json:
         raise OpsError("give either --csv or --json")
     query = {"since": since, "until": until, "by": by, "window": window}
-    answer = open_client().get("/report", query, TIMEOUT_S)
-    if as_json:
+    client = open_client()
+    answer = client.get("/report", query, TIMEOUT_S)
+    earlier = _go_back(answer)
+    answer["before"] = None if earlier is None else client.get("/report", earlier, TIMEOUT_S)
+    if html is not None:
+        spans = [{**_name_span(each), "by": "day"} for each in (answer, answer["before"]) if each]
+        _write_page(html, draw_report(answer, *(client.get("/report", span, TIMEOUT_S) for span in spans)))
+        print(f"wrote {html}")
+    elif as_json:
         print(json.dumps(answer, ensure_ascii=False, indent=2))
     elif as_csv:
         _print_csv(answer)
     else:
         print_report(open_console(), answer)
     return 0
+
+
+def _name_span(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {name: answer[name] for name in ("since", "until", "by", "window")}
+
+
+def _go_back(answer: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the query for the span of the same length before; None where that was before anything was kept."""
+    since, until = (read_at(answer[name]) for name in ("since", "until"))
+    if until - since > LONGEST_BESIDE_MS:
+        return None
+    return {**_name_span(answer), "since": format_instant(2 * since - until), "until": answer["since"]}
+
+
+def draw_report(
+    answer: Mapping[str, Any], days: Mapping[str, Any], days_before: Mapping[str, Any] | None = None
+) -> str:
+    """Return the page of a report: its rows, the span before beside it, and the days of both."""
+    rows, before = list_rows(answer), answer["before"]
+    spans = [{**rows[-1], "key": "this span"}]
+    spans += [{**list_rows(before)[-1], "key": "the one before"}] if before else []
+    unknown = [(row["key"], name) for row in (*rows, *spans) for name in STEPS if not is_known(row, name)]
+    length_days = round((read_at(answer["until"]) - read_at(answer["since"])) / 86_400_000) or 1
+    sections = [
+        (f"By {answer['by']}", draw_rows(answer["by"], STEPS, rows, unknown)),
+        ("Beside the span of the same length before", draw_rows("", STEPS, spans, unknown)),
+        *(
+            ("", draw_days(name, days["rows"], days_before["rows"] if days_before else (), length_days))
+            for name in ("received", "accepted")
+        ),
+    ]
+    told = (_find_unreported(answer), *tell_unheard(answer), answer["note"])
+    span = f"{_cut_seconds(answer['since'])} to {_cut_seconds(answer['until'])}, acts within {answer['window']}"
+    return draw_report_page(f"Did it work? {span}", sections, [line for line in told if line])
+
+
+def _write_page(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OpsError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def print_report(console: Console, answer: Mapping[str, Any]) -> None:
@@ -65,16 +120,52 @@ def print_report(console: Console, answer: Mapping[str, Any]) -> None:
         console.print("`--since 30d` looks further back; `nector-relay deliveries` lists what there is")
         return
     console.print(f"by {answer['by']}, {span}, acts within {answer['window']}", style="bold")
-    rows = [*answer["rows"], {"key": "total", **answer["total"]}]
+    rows = list_rows(answer)
     console.print(_draw_steps(console, answer["by"], rows))
     lost = [row for row in rows if any(row[name] for name in LOSSES)]
     if lost:
         console.print()
         console.print(_draw_losses(answer["by"], lost))
     console.print()
-    for line in (_find_unreported(answer), answer["note"]):
+    for line in (*tell_before(answer), _find_unreported(answer), *tell_unheard(answer), answer["note"]):
         if line:
             console.print(line)
+
+
+def list_rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows with their sum; `unknown_columns`: what of each cannot be known."""
+    unheard = [(each["column"], key) for each in answer.get("unheard", ()) for key in each["rows"]]
+    rows = [
+        {**row, "unknown_columns": {column for column, key in unheard if key == row["key"]}} for row in answer["rows"]
+    ]
+    of_all = set.intersection(*(row["unknown_columns"] for row in rows)) if rows else set()
+    return [*rows, {"key": "total", **answer["total"], "unknown_columns": of_all}]
+
+
+def is_known(row: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a step of the way can be known, which is another thing than none."""
+    if name in ("delivered", "read"):
+        return bool(row["reported"]) or not row["accepted"]
+    return name not in row["unknown_columns"] or bool(row[name])
+
+
+def tell_unheard(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why what customers did cannot be known, and what to do about it."""
+    for each in answer.get("unheard", ()):
+        of = "" if each["column"] == "ordered" or answer["by"] == "day" else f" after {', '.join(each['rows'])}"
+        what = "ordered" if each["column"] == "ordered" else f"acted{of}"
+        cure = "is not known: create that webhook at Nector"
+        yield f"no {each['topic']} has ever come, so whether customers {what} {cure}"
+
+
+def tell_before(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the span of the same length before, to compare with."""
+    before = answer.get("before")
+    if before is not None:
+        total = list_rows(before)[-1]
+        counts = (f"{name} {total[name]:,}" if is_known(total, name) else f"{name} -" for name in STEPS)
+        length = round_duration(read_at(answer["until"]) - read_at(answer["since"]))
+        yield f"the {length} before: {', '.join(counts)}"
 
 
 def _cut_seconds(instant: str) -> str:
@@ -92,8 +183,8 @@ def _draw_steps(console: Console, by: str, rows: Sequence[Mapping[str, Any]]) ->
 
 
 def _draw_step(console: Console, row: Mapping[str, Any], name: str, whole: str) -> Text:
-    if name in ("delivered", "read") and row["accepted"] and not row["reported"]:
-        return Text("-")  # not known, which is not none
+    if not is_known(row, name):
+        return Text("-")
     count = Text(f"{row[name]:,}")
     if not whole or not row[whole]:
         return count

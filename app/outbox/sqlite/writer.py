@@ -1,4 +1,4 @@
-"""The one thread that writes: what waits while a commit runs goes together into the next one.
+"""The one thread that writes: what comes in one turn of the loop, or waits while a commit runs, shares the next commit.
 
 A commit costs a flush of the disk; shared by all that wait, durability is nearly free. A job is a function
 of the transaction. It must be safe to run again: if one job of a batch raises, the batch is rolled back
@@ -117,6 +117,7 @@ class Writer:
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}  # what came in a loop's present turn
         self._closed = False
         self._impatient = False
         self.broken: StoreBroken | None = None
@@ -139,6 +140,8 @@ class Writer:
         """Commit and answer what waits, checkpoint, close the connection. May be called again."""
         if not self._closed:
             self._closed = True
+            for loop in list(self._turns):
+                self._hand_over(loop)
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -147,12 +150,19 @@ class Writer:
             raise StoreBroken(str(self.broken))
         if self._closed:
             raise StoreError("the outbox is closed")
-        if self._queue.qsize() >= self._queue_limit and not essential:
-            raise StoreBusy(f"{self._queue_limit} writes wait for the outbox already; try again later")
         loop = asyncio.get_running_loop()
+        turn = self._turns.setdefault(loop, [])
+        if self._queue.qsize() + len(turn) >= self._queue_limit and not essential:
+            raise StoreBusy(f"{self._queue_limit} writes wait for the outbox already; try again later")
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Waiting(job, essential, alone, loop, future))
+        if not turn:  # were it handed over at once, the thread would begin a commit for it alone
+            loop.call_soon(self._hand_over, loop)
+        turn.append(_Waiting(job, essential, alone, loop, future))
         return await future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        for waiting in self._turns.pop(loop, ()):
+            self._queue.put(waiting)
 
     def _work(self) -> None:
         last = False

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from app.cli.ops import holds as command
 
 SCOPES = ["route:review-thanks", "provider:bitespeed", "template:gallabox/review_thanks"]
 
@@ -105,3 +108,15 @@ def test_an_end_that_cannot_be_is_1_and_holds_nothing(run: Callable[..., Any], g
     assert (done.code, done.out) == (1, "")
     assert said in done.err
     assert run("holds").out == "nothing is on hold\n"
+
+
+@pytest.mark.parametrize(("width", "lines"), [(60, 2), (200, 2)])
+def test_a_terminal_of_any_width_shows_a_scope_whole(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, width: int, lines: int
+) -> None:
+    run("hold", "template:gallabox/review_thanks", "--for", "2h", "--by", "asha", "--reason", "wrong text")
+    monkeypatch.setattr(command, "open_console", lambda: Console(force_terminal=True, width=width, color_system=None))
+    shown = run("holds").out.splitlines()
+    assert len(shown) == lines
+    assert any(line.startswith("template:gallabox/review_thanks") for line in shown)
+    assert all(said in "".join(shown) for said in ("wrong text", "asha", "until"))

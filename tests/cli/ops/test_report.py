@@ -205,3 +205,57 @@ def test_what_cannot_be_asked_is_refused_in_words(
     done = run("report", *options)
     assert (done.code, done.out) == (code, "")
     assert said in done.err
+
+
+UNHEARD = [
+    {"topic": "coupon_update", "column": "acted", "rows": ["coupon-ready"]},
+    {"topic": "order_create", "column": "ordered", "rows": ["coins-earned", "coupon-ready"]},
+]
+NONE_DONE = {"acted": 0, "ordered": 0}
+
+
+def test_what_customers_did_is_not_known_where_nothing_tells_of_it() -> None:
+    answer = make_answer({**SENT, "ordered": 0}, {**COUPONS, **NONE_DONE}) | {"unheard": UNHEARD}
+    drawn = draw(answer, 200)
+    assert drawn.split("coupon-ready")[1].splitlines()[0].split()[-2:] == ["-", "-"]
+    assert drawn.split("coins-earned")[1].splitlines()[0].split()[-2:] == ["3,100", "-"]
+    assert drawn.split("total")[1].splitlines()[0].split()[-2:] == ["3,100", "-"]
+    cure = "is not known: create that webhook at Nector"
+    assert f"no coupon_update has ever come, so whether customers acted after coupon-ready {cure}" in drawn
+    assert f"no order_create has ever come, so whether customers ordered {cure}" in drawn
+
+
+def test_the_span_before_stands_beside_it() -> None:
+    before = make_answer({**COUPONS, **NONE_DONE, "received": 4_000}) | {"unheard": UNHEARD}
+    told = "the 7 d before: received 4,000, accepted 4,099, delivered 3,980, read 2,990, clicked 0, acted -, ordered -"
+    assert told in draw(make_answer(SENT) | {"before": before}, 200)
+
+
+@pytest.mark.parametrize("since", ["1h", "2020-01-01"])
+def test_the_page_has_plots_and_loads_and_runs_nothing(
+    run: Callable[..., Any], shop: Any, folder: Path, since: str
+) -> None:
+    shop.wait_for(shop.post({"user_name": "Riya", "user_mobile": shop.new_number(), "amount": "5"}), "accepted")
+    done = run("report", "--since", since, "--html", "report.html")
+    assert (done.code, done.out) == (0, "wrote report.html\n")
+    page = (folder / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "default-src 'none'" in page
+    assert page.count("<svg") > 3
+    assert "coins-earned" in page
+    assert not re.search(r"<script|https?://|url\(|@import|<img|<link", page)
+
+
+def test_a_page_that_cannot_be_written_is_1_and_named(run: Callable[..., Any], answer_with: Any) -> None:
+    answer_with(make_answer(SENT, by="day") | {"rows": []})
+    done = run("report", "--html", "nowhere/report.html")
+    assert (done.code, done.out) == (1, "")
+    assert "nowhere/report.html: cannot be written (No such file or directory)" in done.err
+
+
+def test_a_key_that_somebody_sent_is_no_markup_in_the_page() -> None:
+    answer = make_answer({**SENT, "key": "<script>alert(1)</script>"}) | {"before": make_answer()}
+    days = make_answer({**SENT, "key": "2026-11-20"}, by="day")
+    page = command.draw_report(answer, days, make_answer(by="day"))
+    assert "<script" not in page
+    assert "<title>2026-11-20: 12,400; 2026-11-13: 0</title>" in page
