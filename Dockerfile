@@ -16,15 +16,22 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --output-file requirements.txt \
     && /opt/tools/bin/uv export --quiet --frozen --no-dev ${EXTRAS:+--extra "$EXTRAS"} --no-emit-project --format cyclonedx1.5 > sbom.cdx.json \
     && /opt/tools/bin/pip --python .venv/bin/python install --no-compile --require-hashes -r requirements.txt
-COPY LICENSE README.md .env.example ./
+COPY LICENSE README.md .env.example deploy/slim.py ./
 # The package brings both to whoever has nothing else; app/starter links to them.
 COPY config config
 COPY app app
 # Bytecode that Python never compares with its source: nothing to compile at the start, nor to write on a read-only root.
 RUN /opt/tools/bin/uv pip install --quiet --offline --no-cache --no-deps --python .venv/bin/python . \
+    && .venv/bin/python slim.py .venv \
     && .venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash .venv/lib
 
 FROM ${BASE}
+LABEL org.opencontainers.image.title="nector-relay" \
+    org.opencontainers.image.description="The webhook relay that turns a Nector loyalty event into one right WhatsApp message." \
+    org.opencontainers.image.source="https://github.com/nector-relay/nector-relay" \
+    org.opencontainers.image.documentation="https://github.com/nector-relay/nector-relay/blob/main/docs/README.md" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 relay \
     && useradd --uid 10001 --gid relay --no-create-home --home-dir /data --shell /usr/sbin/nologin relay \
     && install --directory --owner relay --group relay --mode 0700 /data

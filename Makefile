@@ -56,12 +56,13 @@ tests/editor/node_modules/.ready: tests/editor/package-lock.json
 # Every branch of these is gone through by their own tests; no other test is slowed down by the tracer.
 COUNTED := $(addprefix tests/,values sources mapping message delivery authoring providers)
 
+# The others wait (for a gap of six seconds, for a process to start and to end) as long as they work: four at once.
 test: check language-server ## Everything that CI runs
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not long" $(COUNTED)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
-	@$(BIN)/pytest -n 2 --dist worksteal -m "not long" $(COUNTED:%=--ignore=%)
+	@$(BIN)/pytest -n 4 --dist worksteal -m "not long" $(COUNTED:%=--ignore=%)
 	@$(BIN)/nector-relay demo
 	@test -z "$$CI" || $(MAKE) audit
 

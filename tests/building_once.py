@@ -17,7 +17,8 @@ from unittest import mock
 import httpx2
 import uvicorn
 
-from app.mapping import document
+from app.mapping import document, parse
+from app.mapping.grammar import ExpressionCompiler
 from tests.warm_start import WarmStarter
 
 _walk = document._Walk
@@ -41,6 +42,14 @@ class WalkAgain:
         return found
 
 
+@cache
+def make_compiler(*store: Any) -> ExpressionCompiler:
+    """Return the compiler of such a store, which compiles each expression once."""
+    compiler = ExpressionCompiler(*store)
+    compiler.compile = lru_cache(maxsize=4096)(compiler.compile)  # type: ignore[method-assign]  # which is the point
+    return compiler
+
+
 async def tick_often(server: uvicorn.Server) -> None:
     """Do what uvicorn's own loop does, which looks ten times a second whether it is to end."""
     while not await server.on_tick(0):
@@ -49,10 +58,11 @@ async def tick_often(server: uvicorn.Server) -> None:
 
 @contextmanager
 def build_once() -> Iterator[None]:
-    """Read a YAML text and the system's certificates once, start each relay warm, let a server end when it is told."""
+    """Read a YAML, an expression and the certificates once, start each relay warm, let a server end when it is told."""
     with ExitStack() as patches:
         # Beneath `read_document`: whoever imports that by name, and whenever, gets it.
         patches.enter_context(mock.patch.object(document, "_Walk", WalkAgain))
+        patches.enter_context(mock.patch.object(parse, "ExpressionCompiler", make_compiler))
         once = cache(httpx2.create_ssl_context)  # of clients only: what `open_trust` makes is added to
         patches.enter_context(mock.patch("httpx2._transports.default.create_ssl_context", once))
         patches.enter_context(mock.patch.object(uvicorn.Server, "main_loop", tick_often))

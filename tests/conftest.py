@@ -90,7 +90,7 @@ class RunningRelay:
         return found
 
     async def wait_for(
-        self, delivery_id: str, *states: str, seconds: float = 10, field: str = "state"
+        self, delivery_id: str, *states: str, seconds: float = 40, field: str = "state"
     ) -> dict[str, Any]:
         """Return the delivery once its `field` is one of these."""
         async with asyncio.timeout(seconds):
@@ -132,10 +132,15 @@ def built_once() -> Iterator[None]:
         yield
 
 
+@cache
+def _read_example() -> Mapping[str, str]:
+    return {name: value or "" for name, value in dotenv_values(ROOT / ".env.example").items()}
+
+
 @pytest.fixture
 def example_environment() -> dict[str, str]:
     """`.env.example`, which is the environment of the tests."""
-    return {name: value or "" for name, value in dotenv_values(ROOT / ".env.example").items()}
+    return {**_read_example()}
 
 
 @pytest.fixture

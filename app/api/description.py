@@ -165,6 +165,9 @@ ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
     ("post", "/suppressions"): _Changed,
     ("post", "/suppressions/remove"): _Changed,
     ("post", "/replay"): Replay,
+    ("post", "/diff"): _list(
+        "Differences", hash=str, in_force=str, events=int, wiped=int, changes=list[_Object], next=int | None
+    ),
     ("get", "/examples"): _list("Examples", examples=list[_Object]),
     ("post", "/send-test"): QueuedDelivery,
 }

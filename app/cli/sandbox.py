@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from app.errors import ConfigError
+from app.mapping.problems import cut_lines
 from app.mapping.template import Template, Templates
 from app.mapping.template_entries import parse_templates
 from app.relay.keyring import stamp_file
@@ -103,7 +104,7 @@ def read_templates(path: Path) -> Templates:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     if errors := list_errors(str(path), list_template_problems(parsed)):
-        raise ConfigError(f"{path} cannot be used:\n" + "\n".join(errors))
+        raise ConfigError(f"{path} cannot be used:\n" + cut_lines(errors))
     return parsed.templates
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -19,6 +20,27 @@ class AbsentValueError(Exception):
 
 class UnusableError(Exception):
     """A filter or operator cannot work on what it was given; the text names no value."""
+
+
+LONGEST_TEXT = 65_536  # as long as a whole event may be
+MOST_BITS = 1_024  # of a whole number: as large as a float may be
+MOST_WORK = 8 * LONGEST_TEXT  # characters of long texts that one evaluation may go over
+SHORT_TEXT = 4_096  # what is no longer is not worth counting
+_WORK: ContextVar[int] = ContextVar("work", default=0)
+
+
+def bound_value(value: Any) -> Any:
+    """Return what a part of an expression comes to, unless it is too long, too large, or took too much work."""
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise UnusableError(f"it comes to a text longer than {LONGEST_TEXT:,} characters")
+        if len(value) > SHORT_TEXT:
+            _WORK.set(_WORK.get() + len(value))
+            if _WORK.get() > MOST_WORK:
+                raise UnusableError("it goes over long texts too often; use fewer filters, or truncate first")
+    elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise UnusableError("it comes to a number of more than 300 digits")
+    return value
 
 
 class Absent:
@@ -113,8 +135,11 @@ class Expression:
 
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
+        _WORK.set(0)
         try:
             value = self.work(payload)
+            if type(value) is not str or len(value) > SHORT_TEXT:
+                bound_value(value)
         except AbsentValueError as error:
             return self._miss(error.absent)
         except UnusableError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import wraps
@@ -22,7 +22,7 @@ from babel.dates import format_date, parse_pattern, tokenize_pattern
 from babel.numbers import format_currency, format_decimal, get_territory_currencies, is_currency
 from jinja2.filters import do_title
 
-from app.mapping.expression import Absent, UnusableError
+from app.mapping.expression import LONGEST_TEXT, SHORT_TEXT, Absent, UnusableError, bound_value
 from app.values.country import read_country
 from app.values.instant import read_by_pattern, read_moment
 from app.values.phone import PhoneFault, is_international, read_phone
@@ -39,7 +39,6 @@ from app.values.text import (
 )
 
 Filter = Callable[..., Any]
-_LONGEST_TEXT = 65_536  # as long as a whole event may be
 _LENGTHS = ("short", "medium", "long", "full")
 # What means something else in other tools (moment.js, PHP, .NET, Excel), looked for in this order, outside of quotes.
 # https://babel.pocoo.org/en/latest/dates.html#date-fields
@@ -114,7 +113,8 @@ def _pass_absent(work: Filter) -> Filter:
     def passing(value: Any, *args: Any, **kwargs: Any) -> Any:
         if is_absent(value):
             return value if isinstance(value, Absent) else Absent()
-        return work(value, *args, **kwargs)
+        result = work(value, *args, **kwargs)
+        return result if type(result) is str and len(result) <= SHORT_TEXT else bound_value(result)
 
     return passing
 
@@ -137,6 +137,19 @@ def to_text(value: Any) -> str:
     return text
 
 
+def join_texts(items: Sequence[Any]) -> str:
+    """`~`: the texts of single values, one behind the other."""
+    texts: list[str] = []
+    left = LONGEST_TEXT
+    for item in items:
+        text = to_text(item)
+        left -= len(text)
+        if left < 0:
+            raise UnusableError("`~` would make the text too long")
+        texts.append(text)
+    return "".join(texts)
+
+
 def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
     """`default`: the other value where this one is missing; with `true` also where it is false, 0 or empty."""
     return default_value if is_absent(value) or (boolean and not value) else value
@@ -145,7 +158,7 @@ def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
 def replace_text(text: str, old: Any, new: Any, count: int | None = None) -> str:
     """`replace`: refuses what would grow beyond all measure."""
     before, after = to_text(old), to_text(new)
-    if len(text) + text.count(before) * len(after) > _LONGEST_TEXT:
+    if len(text) + text.count(before) * len(after) > LONGEST_TEXT:
         raise UnusableError("replace would make the text too long")
     return text.replace(before, after, -1 if count is None else count)
 
@@ -164,7 +177,7 @@ def join_list(value: Any, separator: Any = "") -> str:
         raise UnusableError("join needs a list")
     between = to_text(separator)
     texts = [to_text(item) for item in value]
-    if sum(len(text) for text in texts) + len(texts) * len(between) > _LONGEST_TEXT:
+    if sum(len(text) for text in texts) + len(texts) * len(between) > LONGEST_TEXT:
         raise UnusableError("join would make the text too long")
     return between.join(texts)
 

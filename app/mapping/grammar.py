@@ -27,10 +27,11 @@ from app.mapping.expression import (
     Expression,
     UnusableError,
     Work,
+    bound_value,
     follow_path,
     run_code,
 )
-from app.mapping.filters import Filter, find_pattern_fault, make_filters, make_tests, to_text
+from app.mapping.filters import Filter, find_pattern_fault, join_texts, make_filters, make_tests
 from app.mapping.mistakes import explain_syntax, find_bare_pattern, find_hyphen
 from app.mapping.problems import ask_similar
 from app.values.instant import find_input_fault
@@ -227,7 +228,7 @@ def _read_key(node: nodes.Node) -> str | int | None:
 
 
 def _rewrite(node: AnyNode, parsed: Parsed) -> Any:
-    """Return the node with every path as a variable, `in` as a test, and each part of `~` as a text."""
+    """Return the node with every path as a variable, `in` as a test, and `~` as a filter that joins its parts."""
     path = _read_path(node)
     if path is not None:
         parsed.names.add(write_path(path))
@@ -241,7 +242,7 @@ def _rewrite(node: AnyNode, parsed: Parsed) -> Any:
         found = nodes.Test(node.expr, "in", [node.ops[0].expr], [], None, None)
         return found if node.ops[0].op == "in" else nodes.Not(found)
     if isinstance(node, nodes.Concat):
-        node.nodes = [nodes.Filter(item, TEXT_FILTER, [], [], None, None) for item in node.nodes]
+        return nodes.Filter(nodes.List(node.nodes), TEXT_FILTER, [], [], None, None)
     if isinstance(node, nodes.Filter) and node.name == "money":
         currency: Any = nodes.Keyword(OWN_ARGUMENT, _read_slot(_CURRENCY_PATH, parsed))  # typed as Pair by Jinja
         node.kwargs.append(currency)
@@ -260,7 +261,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def __init__(self, filters: Mapping[str, Filter]) -> None:
         super().__init__(optimized=False)  # folding constants at compile time would run filters on them
         self.globals.clear()
-        self.filters: dict[str, Filter] = {**filters, TEXT_FILTER: to_text}
+        self.filters: dict[str, Filter] = {**filters, TEXT_FILTER: join_texts}
         self.tests: dict[str, Filter] = make_tests()  # type: ignore[assignment]  # Jinja types them as functions only
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -279,7 +280,7 @@ class _Environment(ImmutableSandboxedEnvironment):
                 raise AbsentValueError(side)
             if not is_number(side):
                 raise UnusableError(f"`{operator}` needs numbers; use `| float` for a text, `~` to join texts")
-        return super().call_binop(context, operator, left, right)
+        return bound_value(super().call_binop(context, operator, left, right))
 
 
 class ExpressionCompiler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,15 @@ def format_problem(name: str, problem: Problem) -> str:
     """Return `config/relay.yaml:41:12: error: unknown key "temlate"; did you mean "template"?`."""
     hint = f"; {problem.hint}" if problem.hint else ""
     return f"{name}:{problem.line}:{problem.column}: {problem.severity}: {problem.message}{hint}"
+
+
+MOST_SHOWN = 50
+
+
+def cut_lines(lines: Sequence[str]) -> str:
+    """Return the first lines, and how many more there are where nobody would read them all."""
+    more = len(lines) - MOST_SHOWN
+    return "\n".join([*lines[:MOST_SHOWN], f"and {more:,} more"] if more > 0 else lines)
 
 
 def sort_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:

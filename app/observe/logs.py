@@ -109,7 +109,6 @@ def configure_logs(
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="at", sort_keys=False)
     )
-    is_plain = style == "json" and read_traceparent is None  # a trace's id is a processor's work
     number = logging.getLevelNamesMapping()[level.upper()]
     for before in _list_streams():
         before.close()
@@ -129,9 +128,10 @@ def configure_logs(
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
+    plain = stream if style == "json" and read_traceparent is None else None
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), stream if is_plain else None),
+        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), plain),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )

@@ -100,12 +100,9 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     """
     if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
         return None
-    total = hashlib.sha256()
-    for part in (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key):
-        text = part.encode("utf-8", "surrogatepass")
-        total.update(len(text).to_bytes(8, "big"))
-        total.update(text)
-    return total.digest()
+    parts = (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key)
+    texts = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return hashlib.sha256(b"".join(len(text).to_bytes(8, "big") + text for text in texts)).digest()
 
 
 @dataclass(frozen=True, slots=True)

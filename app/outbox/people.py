@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
@@ -83,6 +84,7 @@ def show_message_id(id_: str | None) -> str | None:
     return None if id_ is None or id_.startswith(_HASHED) else id_
 
 
+@lru_cache(maxsize=512)  # an event and its deliveries ask for the same person
 def _hash(key: bytes, kind: str, text: str) -> bytes | None:
     if not text:
         return None

@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +50,7 @@ _BREAKS: tuple[tuple[type[Exception], str], ...] = (
     (httpx2.ConnectTimeout, "no connection in time: a firewall, or the host is down"),
     (httpx2.PoolTimeout, "no connection was free in time: raise `concurrency`"),
 )
+TURNS = 20  # of the loop: an answer is read in a few, whatever else lies there
 SHOWN_ANSWERS = 3  # of a provider: its keys tell how to describe it
 
 
@@ -109,7 +111,7 @@ class ProviderClient:
         )
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
         half_s = self._timeout_s / 2
-        self._limits = {"connect": half_s, "pool": half_s, "read": self._timeout_s, "write": self._timeout_s}
+        self._limits = {"connect": half_s, "pool": half_s}  # the whole is bounded by `_end`
         self._headers = {
             "accept": "application/json",
             "accept-encoding": "identity",
@@ -193,13 +195,17 @@ class ProviderClient:
         return sent
 
     async def _ask(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
+        limit = asyncio.timeout(None)
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, _end, limit)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with limit:
                 response = await self._exchange(request, trial)
         except _TooLateError:
             return Sent(Retryable(Reason.DEADLINE_PASSED, detail="connecting took until the deadline"), tries)
         except Exception as error:  # noqa: BLE001 - whatever breaks in a transport, the attempt comes to an outcome
             return Sent(self._judge_break(error, trial), tries)
+        finally:
+            timer.cancel()
         try:
             return Sent(provider.read_response(response), tries, response.status, self._name_keys(response))
         except Exception as error:  # noqa: BLE001 - as above; the provider may have taken it
@@ -247,6 +253,18 @@ class ProviderClient:
         if isinstance(error, TimeoutError | httpx2.TimeoutException):
             return Uncertain(Reason.TIMED_OUT, kind)
         return Uncertain(Reason.CONNECTION_LOST, kind)
+
+
+def _end(limit: asyncio.Timeout, turns: int = TURNS) -> None:
+    """End what takes too long, but not before the loop has read what lies in the sockets.
+
+    A process that stood still (SIGSTOP, a VM that slept) finds its timers due first, and the answers behind them.
+    """
+    if turns:
+        asyncio.get_running_loop().call_soon(_end, limit, turns - 1)
+        return
+    with suppress(RuntimeError):  # it has come to its end meanwhile
+        limit.reschedule(0)
 
 
 def _read_host(url: str) -> str:

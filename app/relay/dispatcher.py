@@ -27,6 +27,7 @@ from app.relay.relay import Relay, report_death
 from app.values.duration import format_duration
 
 SWEEP_EVERY_S = 5.0
+STOOD_STILL_MS = 20_000  # between two sweeps: no load is that heavy
 RECORDING_S = 2.0  # what a given-up send has to write down that it is unknown
 WIPE_EVERY_SWEEPS = 720  # about once an hour
 # A lane that has not looked at the outbox for so long is stuck (it naps 5 s at most).
@@ -158,7 +159,11 @@ class Dispatcher:
                 self._context.metrics.store_errors.labels("sweep").inc()
                 self._context.log.warning("sweep.failed", detail=str(error))
             rounds += 1
+            before = self._context.clock()
             await asyncio.sleep(SWEEP_EVERY_S)
+            if self._context.clock() - before > STOOD_STILL_MS:
+                # Leases ran out meanwhile, but answers lie in the sockets: they are read and recorded first.
+                await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _sweep_once(self, *, wipe: bool) -> None:
         outbox = self._context.outbox

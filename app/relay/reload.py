@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from app.errors import ConfigError
+from app.files import read_bytes
 from app.mapping.parse import Parsed, parse_config
-from app.mapping.problems import Problem, format_problem
+from app.mapping.problems import Problem, cut_lines, format_problem
 from app.mapping.rules import Config, RouteTable
 from app.mapping.template import Templates
 from app.mapping.template_entries import ParsedTemplates, parse_templates
@@ -53,8 +54,7 @@ def _name_source(settings: Settings) -> str:
 def read_text(path: Path, cure: str = "", longest: int = _LONGEST_FILE) -> str:
     """Return the text of a file, at most a byte longer than `longest`; raises ConfigError if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(longest + 1).decode("utf-8")
+        return read_bytes(path, longest, cut=True).decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}){cure}") from None
     except UnicodeDecodeError:
@@ -93,7 +93,7 @@ def load_snapshot(
     problems = [replace(problem, severity="error") if problem.unset else problem for problem in parsed.problems]
     fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
     if fatal or parsed.config is None:
-        raise ConfigError(f"{sources.name} cannot be used:\n" + "\n".join(fatal))
+        raise ConfigError(f"{sources.name} cannot be used:\n" + cut_lines(fatal))
     return build_snapshot(parsed.config, types), problems
 
 

@@ -95,6 +95,7 @@ async def test_what_the_relay_answers_is_what_is_described(relay: Any, described
     assert (await ask("GET", "/report"))["rows"]
     plan = await ask("POST", "/replay", PLAN)
     await ask("POST", "/replay", {"apply": plan["plan_id"]})
+    await ask("POST", "/diff", {"yaml": "version: 1\nproviders: {}\nroutes: {}\n"}, status=422)
     await ask("GET", "/examples")
     await ask("POST", "/suppressions", {"phones": [COINS["user_mobile"], "nobody"]})
     assert (await ask("GET", "/suppressions"))["suppressions"]

@@ -137,7 +137,7 @@ async def test_a_dead_delivery_with_a_message_can_be_retried_by_hand(relay: Any,
     await relay.wait_for(delivery["id"], "dead")
     answer = await relay.ops("POST", f"/deliveries/{delivery['id']}/retry")
     assert answer.json() == {"retried": [delivery["id"]]}
-    await relay.wait_for(delivery["id"], "accepted", seconds=20)
+    await relay.wait_for(delivery["id"], "accepted")
     assert (await relay.ops("POST", f"/deliveries/{delivery['id']}/retry")).status_code == 409
 
 
@@ -161,7 +161,7 @@ async def test_what_is_not_retried_is_counted_and_of_ids_explained(
     wiped, late, refused = [(await relay.post(COINS)).json()["deliveries"][0]["id"] for _ in range(3)]
     dead = (await relay.post({**COINS, "amount": None})).json()["deliveries"][0]["id"]
     for each in (wiped, late, refused):
-        await relay.wait_for(each, "dead", seconds=20)
+        await relay.wait_for(each, "dead")
     change = "UPDATE deliveries SET {} WHERE id = ?"
     await relay.outbox._writer.run(
         lambda db: (

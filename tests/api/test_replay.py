@@ -336,7 +336,7 @@ async def test_what_was_sent_since_the_plan_is_left_out_and_said(shop: Any, sand
     plan = await make_plan(shop, state="dead")
     assert plan["counts"] == {"send": 2}
     await shop.ops("POST", f"/deliveries/{rows[0]['id']}/retry")
-    await shop.wait_for(rows[0]["id"], "accepted", seconds=20)
+    await shop.wait_for(rows[0]["id"], "accepted")
     applied = (await apply(shop, plan)).json()
     assert [(entry["verdict"], entry["delivery_id"]) for entry in applied["left_out"]] == [("accepted", rows[0]["id"])]
     assert applied["counts"] == {"send": 1, "accepted": 1}

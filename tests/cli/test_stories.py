@@ -114,7 +114,7 @@ async def test_accepted_with_receipts(relay: Any, tell: Tell) -> None:
 async def test_tried_again_after_503(relay: Any, sandbox: Any, tell: Tell) -> None:
     await sandbox.set_fault("gallabox", fault="status", status=503, times=1, retry_after=1)
     id_ = await post(relay)
-    assert tell(await relay.wait_for(id_, "accepted", seconds=20)) == [
+    assert tell(await relay.wait_for(id_, "accepted")) == [
         MESSAGE,
         "attempt 1: retryable in N: unavailable (HTTP 503: Switched on as a fault)",
         "waited N while its lane paused or backed off",
@@ -131,7 +131,7 @@ async def test_held_by_a_401_and_released_by_a_probe(relay: Any, sandbox: Any, t
         "attempt 1: rejected in N: credentials_refused (HTTP 401: 131026: Message undeliverable)",
         "hold set on provider:gallabox: credentials_refused",
     ]
-    assert tell(await relay.wait_for(id_, "held", seconds=20)) == [
+    assert tell(await relay.wait_for(id_, "held")) == [
         *first,
         "now: held behind provider:gallabox (credentials_refused); its deadline is TIME",
         (
@@ -140,7 +140,7 @@ async def test_held_by_a_401_and_released_by_a_probe(relay: Any, sandbox: Any, t
         ),
     ]
     await change(relay, "UPDATE holds SET probe_at = 0", "UPDATE deliveries SET due_at = 0")
-    assert tell(await relay.wait_for(id_, "accepted", seconds=20)) == [
+    assert tell(await relay.wait_for(id_, "accepted")) == [
         *first,
         "waited N behind the hold on provider:gallabox",
         "attempt 2, a probe of provider:gallabox: accepted in N",
@@ -152,9 +152,9 @@ async def test_held_by_a_401_and_released_by_a_probe(relay: Any, sandbox: Any, t
 async def test_the_guides_example_is_such_a_story(relay: Any, sandbox: Any, tell: Tell) -> None:
     await sandbox.set_fault("gallabox", fault="refuse", status=401, times=1)
     id_ = await post(relay)
-    await relay.wait_for(id_, "held", seconds=20)
+    await relay.wait_for(id_, "held")
     await change(relay, "UPDATE holds SET probe_at = 0", "UPDATE deliveries SET due_at = 0")
-    await relay.wait_for(id_, "accepted", seconds=20)
+    await relay.wait_for(id_, "accepted")
     await report(relay, id_, "delivered")
     delivery = await relay.delivery(id_)
     page = (ROOT / "docs/runbook.md").read_text().split("\n## Reading a story\n")[1]
@@ -205,7 +205,7 @@ async def test_unknown_and_sent_again(
         keep_no_gap(monkeypatch)
         await sandbox.set_fault("gallabox", fault="reset_after", times=1)
         id_ = await post(relay)
-        lines = tell(await relay.wait_for(id_, "accepted", seconds=20))
+        lines = tell(await relay.wait_for(id_, "accepted"))
     assert [line for line in lines if "waited" not in line] == [
         *(MESSAGE, "attempt 1: uncertain in N: connection_lost (ReadError) → unknown"),
         *("due again (on_unknown: resend): nothing had settled it in N", "attempt 2: accepted in N"),
@@ -283,7 +283,7 @@ async def test_refused_and_retried_by_hand(
         "do:  mend the route, then `nector-relay replay --plan --state dead`",
     ]
     await relay.ops("POST", f"/deliveries/{id_}/retry")
-    lines = tell(await relay.wait_for(id_, "accepted", seconds=20))
+    lines = tell(await relay.wait_for(id_, "accepted"))
     assert [line for line in lines if "waited" not in line] == [
         *(MESSAGE, refused, "retried by hand", "attempt 2: accepted in N"),
         *LIVE,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +207,72 @@ def test_compose_holds_no_secret(compose: dict[str, Any]) -> None:
 def test_the_image_keeps_its_promises() -> None:
     answer = subprocess.run([ROOT / "deploy/verify-image.sh"], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+# -- what the image leaves out ---------------------------------------------------------------------
+
+
+def load_slim() -> Any:
+    spec = importlib.util.spec_from_file_location("slim", ROOT / "deploy/slim.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_locales_that_a_store_names_stay_and_others_go(tmp_path: Path) -> None:
+    data = tmp_path / "babel/locale-data"
+    data.mkdir(parents=True)
+    kept = ("root", "en", "en_001", "en_IN", "hi", "hi_IN", "hi_Latn_IN", "ta_IN", "ar_AE", "pt_BR", "zh_Hant_TW")
+    for name in (*kept, "yo", "bgn_PK", "ff_Adlm_GN"):
+        (data / f"{name}.dat").write_text("")
+    load_slim().drop_locales(tmp_path)
+    assert {path.stem for path in data.iterdir()} == set(kept)
+
+
+def test_a_library_that_was_stripped_still_loads(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("uvloop.loop")
+    assert spec is not None
+    assert spec.origin is not None
+    library = tmp_path / Path(spec.origin).name
+    shutil.copy(spec.origin, library)
+    before = library.stat().st_size
+    load_slim().strip_library(library)
+    assert library.stat().st_size < before / 2
+    code = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("uvloop.loop", {str(library)!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.Loop.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "Loop\n"
+
+
+def test_what_is_no_library_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.so").write_bytes(b"!<arch>\n")
+    load_slim().strip_library(tmp_path / "a.so")
+    assert (tmp_path / "a.so").read_bytes() == b"!<arch>\n"
+
+
+def test_the_image_says_what_it_is(stages: list[list[tuple[str, str]]]) -> None:
+    (label,) = [rest for word, rest in stages[-1] if word == "LABEL"]
+    named = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', label))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert named == {
+        "title": project["name"],
+        "description": project["description"],
+        "source": project["urls"]["Repository"],
+        "documentation": project["urls"]["Documentation"],
+        "licenses": project["license"],
+        "version": project["version"],
+    }
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [*project["dependencies"], *project["optional-dependencies"]["otel"]]
+    assert [name for name in named if ">=" not in name] == []
+    assert any(each.startswith("Programming Language :: Python :: 3.11") for each in project["classifiers"])

@@ -78,7 +78,7 @@ async def test_a_pause_that_cannot_be_saved_at_once_costs_neither_the_outcome_no
         await bench.pass_time()
         assert bench.log.of("lane.claim_failed")
         assert [line["state"] for line in bench.log.of("delivery.attempted")] == ["pending"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while refusing.left or not (await bench.recall()).paused_until:
                 await bench.pass_time()
         bench.desk.answer = OK

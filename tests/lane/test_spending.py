@@ -56,3 +56,22 @@ async def test_a_limit_that_a_reload_takes_away_frees_whoever_waited_for_it(benc
         for _ in range(2):
             await bench.pass_time(10_000)
         assert len(bench.desk.asked) == 3
+
+
+async def test_whoever_has_the_secret_spends_no_more_than_the_limit(bench: Any) -> None:
+    async with bench.run():
+        await bench.pass_time(1)
+        put_limits(bench, Limits(all=Limit(20, HOUR)))
+        await bench.add(300)
+        bench.lane.wake()
+        await bench.pass_time(HOUR)
+        assert len(bench.desk.asked) == 20
+
+
+async def test_control_without_a_limit_it_goes_on(bench: Any) -> None:
+    async with bench.run():
+        await bench.pass_time(1)
+        await bench.add(300)
+        bench.lane.wake()
+        await bench.pass_time(HOUR)
+        assert len(bench.desk.asked) > 20

@@ -400,3 +400,42 @@ def test_compiling_raises_nothing_but_its_own_error(source: str) -> None:
 )
 def test_a_pattern_that_says_what_is_meant_is_taken(pattern: str) -> None:
     assert COMPILER.compile(f'a | date("{pattern}")').names == {"a"}
+
+
+# -- bounds of what an expression comes to -----------------------------------------------------------
+
+WHOLE = {"long": "x Yz " * 12_000, "n": 123_456_789_012_345_678}
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("long ~ long", "`~` would make the text too long"),
+        ("~".join(["long"] * 300), "`~` would make the text too long"),
+        ("(long | truncate(40000)) ~ (long | truncate(40000)) ~ 1", "`~` would make the text too long"),
+        ("long | urlencode", "a text longer than 65,536 characters"),
+        ("long" + " | title" * 60, "it goes over long texts too often"),
+        (" * ".join(["n"] * 60), "a number of more than 300 digits"),
+        ("9" * 1_900, "a number of more than 300 digits"),
+        ("long", None),  # as long as an event may be
+        ("n * n", None),
+        ("long" + " | upper" * 5, None),
+        ('long | replace("x", "")', None),
+    ],
+    ids=lambda given: str(given)[:40],
+)
+def test_whatever_an_expression_comes_to_is_bounded(source: str, why: str | None) -> None:
+    value = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN").compile(source).evaluate(WHOLE)
+    assert (why in value.detail) if isinstance(value, Failed) and why else why is None
+
+
+def test_the_work_of_one_evaluation_does_not_count_in_the_next() -> None:
+    expression = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN").compile("long | upper | lower")
+    assert not [value for _ in range(20) if isinstance(value := expression.evaluate(WHOLE), Failed)]
+
+
+def test_control_without_the_bound_a_text_grows_beyond_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.mapping.filters.bound_value", lambda value: value)
+    monkeypatch.setattr("app.mapping.expression.bound_value", lambda value: value)
+    value = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN").compile("long" + " | urlencode" * 4).evaluate(WHOLE)
+    assert len(str(value)) > 65_536

@@ -310,7 +310,7 @@ def test_an_opening_that_is_killed_at_any_point_loses_nothing_and_goes_on(
     tmp_path: Path, disk: FailingDisk, seed: int
 ) -> None:
     print(f"seed={seed}")  # noqa: T201  # to be run again
-    assert any([*kill_openings(tmp_path / "it", disk, seed, 6)])
+    assert any([*kill_openings(tmp_path / "it", disk, seed, 3)])
 
 
 @pytest.mark.long

@@ -49,7 +49,7 @@ async def test_an_event_becomes_one_accepted_message(relay: Any, sandbox: Any) -
 async def test_what_was_surely_not_sent_is_tried_again(relay: Any, sandbox: Any, fault: dict[str, Any]) -> None:
     await sandbox.set_fault("gallabox", **fault, times=1)
     id_ = await post(relay)
-    delivery = await relay.wait_for(id_, "accepted", seconds=20)
+    delivery = await relay.wait_for(id_, "accepted")
     assert delivery["attempts"] == 2
     assert await send_count(sandbox) == 1
 
@@ -58,7 +58,7 @@ async def test_a_provider_that_cannot_be_reached_is_tried_again(open_relay: Call
     async with open_relay(GALLABOX_BASE_URL="http://127.0.0.1:9") as relay:
         id_ = await post(relay)
         delivery = await relay.wait_for(id_, "pending")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while not (delivery := await relay.delivery(id_))["attempt_list"] or delivery["state"] != "pending":
                 await asyncio.sleep(0.02)
         assert delivery["reason"] == "connect_failed"
@@ -106,7 +106,7 @@ async def test_an_unknown_delivery_of_a_resend_route_is_sent_again_after_its_set
     await sandbox.set_fault("gallabox", fault="status", status=504, times=1)
     yaml = one_route("on_unknown: resend")
     async with open_relay(RELAY_CONFIG_YAML=yaml, RELAY_SETTLE_AFTER="1s") as relay:
-        delivery = await relay.wait_for(await post(relay), "accepted", seconds=20)
+        delivery = await relay.wait_for(await post(relay), "accepted")
         assert [step["value"] for step in delivery["timeline"]] == [
             "pending", "sending", "unknown", "pending", "sending", "accepted",
         ]  # fmt: skip
@@ -135,7 +135,7 @@ async def test_refused_credentials_hold_the_lane_and_lose_nothing(
     assert (await relay.delivery(second))["state"] == "held"
     await relay.ops("DELETE", "/holds/provider:gallabox")
     for id_ in (first, second):
-        await relay.wait_for(id_, "accepted", seconds=15)
+        await relay.wait_for(id_, "accepted")
     assert await send_count(sandbox) == 2
 
 
@@ -232,7 +232,7 @@ async def test_one_recipient_gets_no_second_message_within_six_seconds(relay: An
     await relay.wait_for(first, "accepted")
     started = time.monotonic()
     assert (await relay.delivery(second))["state"] == "pending"
-    await relay.wait_for(second, "accepted", seconds=15)
+    await relay.wait_for(second, "accepted")
     assert time.monotonic() - started > 3
 
 
@@ -241,19 +241,21 @@ async def test_a_lane_keeps_to_its_rate(open_relay: Callable[..., Any]) -> None:
         ids = [await post(relay, coins(number)) for number in range(10)]
         started = time.monotonic()
         for id_ in ids:
-            await relay.wait_for(id_, "accepted", seconds=15)
+            await relay.wait_for(id_, "accepted")
         assert time.monotonic() - started > 1.0  # ten at five a second, the first one free
 
 
-async def test_a_slow_provider_does_not_delay_the_other_one(relay: Any, sandbox: Any) -> None:
-    await sandbox.set_fault("bitespeed", latency_ms=5_000)
+async def test_a_slow_provider_does_not_delay_the_other_one(open_relay: Callable[..., Any], sandbox: Any) -> None:
+    await sandbox.set_fault("bitespeed", fault="hang")
     coupon = {
         "user_name": "Riya", "user_mobile": "9800000001", "value": "ACME-7Q2P", "fiat_value": 200,
         "expire": "2099-12-31T18:29:59Z",
     }  # fmt: skip
-    await relay.post(coupon, topic="coupon_create")
-    delivery = await relay.wait_for(await post(relay, coins(2)), "accepted", seconds=3)
-    assert delivery["state"] == "accepted"
+    async with open_relay(RELAY_SHUTDOWN_GRACE="1s") as relay:
+        (slow,) = (await relay.post(coupon, topic="coupon_create")).json()["deliveries"]
+        await relay.wait_for(slow["id"], "sending")
+        await relay.wait_for(await post(relay, coins(2)), "accepted")
+        assert (await relay.delivery(slow["id"]))["state"] == "sending"
 
 
 async def test_sends_that_are_open_at_shutdown_are_finished(open_relay: Callable[..., Any], sandbox: Any) -> None:

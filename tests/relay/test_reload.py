@@ -61,7 +61,7 @@ async def read_counts(relay: Any) -> dict[str, float]:
 
 
 async def wait_for_reload(relay: Any, result: str, count: float = 1) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while (await read_counts(relay)).get(result, 0) < count:
             await asyncio.sleep(0.01)
 

@@ -90,7 +90,7 @@ def run_sandbox(settings: SandboxSettings) -> Iterator[RunningSandbox]:
     )
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([task])))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(40)
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{bound[0]}", timeout=5, trust_env=False) as client:
             yield RunningSandbox(client, bound[0], shown)

@@ -25,7 +25,7 @@ async def run_once(settings: SandboxSettings) -> str:
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{await bound}", trust_env=False) as client:
             try:
-                answer = await client.post("/", json=BODY, timeout=0.2)
+                answer = await client.post("/", json=BODY, timeout=0.5 if "hang" in settings.faults else 40)
             except httpx2.TransportError as error:
                 return type(error).__name__
             return str(answer.status_code)

@@ -121,7 +121,7 @@ async def test_a_lane_that_cannot_open_its_client_sends_later(
     async with open_relay() as relay:
         answer = await relay.post({"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"})
         (delivery,) = answer.json()["deliveries"]
-        await relay.wait_for(delivery["id"], "accepted", seconds=20)
+        await relay.wait_for(delivery["id"], "accepted")
 
 
 async def test_a_lane_that_is_told_to_stop_before_it_has_its_client_stops(

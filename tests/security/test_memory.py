@@ -60,7 +60,7 @@ async def count_events(relay: Any, source_id: str) -> int:
 
 PLACES = {
     "the body is parsed": "app.sources.nector.parse_body",
-    "the headers are read": "app.api.webhooks.read_headers",
+    "the headers are read": "app.api.guard.read_headers",
     "the message is rendered": "app.relay.intake.plan_deliveries",
     "the customer is found": "app.relay.intake.find_customer",
     "the rows are written": "app.outbox.sqlite.writer.run_together",

@@ -40,7 +40,7 @@ class Collector:
     def spans(self, name: str | None = None) -> list[Seen]:
         return [span for body in list(self.bodies) for span in read_spans(body) if name in (None, span.name)]
 
-    def wait_for(self, name: str, count: int = 1, seconds: float = 15) -> list[Seen]:
+    def wait_for(self, name: str, count: int = 1, seconds: float = 40) -> list[Seen]:
         """Return the spans of a name, once there are so many, in the order of their arrival."""
         ends_at = time.monotonic() + seconds
         while len(found := self.spans(name)) < count:

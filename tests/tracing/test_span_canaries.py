@@ -98,7 +98,7 @@ async def post_and_wait(relay: Any, sandbox: Any, number: int, fault: dict[str, 
         payload = {**EVENT, "user_mobile": f"98000000{number}"}
         (row,) = (await relay.post(payload, topic, secret=SECRETS["RELAY_NECTOR_SECRETS"])).json()["deliveries"]
         ids.append(row["id"])
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         for delivery_id in ids:
             while not await was_tried(relay, delivery_id):
                 await release_all(relay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ from app.cli.mapping.sources import Reading, read_again, read_recordings, read_y
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import read_clock
 from app.ids import new_uuid7
-from app.mapping.problems import Problem, format_problem
+from app.mapping.problems import MOST_SHOWN, Problem, format_problem
 from app.mapping.rules import Config, Route
 from app.settings import read_environment
 
@@ -40,13 +40,17 @@ def check(
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
     with show_waiting("waiting for the providers' templates" if live else "running the examples"):
         checked = _check(config or path, live=live)
+    shown, more = _cut(checked.problems)
     if as_json:
-        print(json.dumps(_as_json(checked), ensure_ascii=False, indent=2))
+        print(json.dumps(_as_json(checked, shown, more), ensure_ascii=False, indent=2))
     else:
         console = open_console()
-        for name, problem in checked.problems:
+        for name, problem in shown:
             text = _paint(name, problem) if style == "text" else Text(_annotate(name, problem))
             console.print(text, soft_wrap=True)
+        if more:
+            told = f"and {more:,} more"
+            print(told if style == "text" else f"::warning file={_escape(checked.name)}::{told}")
         for remark in checked.remarks:
             print(f"note: {remark}", file=sys.stderr)
         worst = next((one for one in ("error", "warning") if checked.count(one)), "")
@@ -125,6 +129,14 @@ def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
     return sorted(dict.fromkeys(problems), key=lambda told: (told[0], told[1].line, told[1].column))
 
 
+def _cut(problems: Sequence[tuple[str, Problem]]) -> tuple[Sequence[tuple[str, Problem]], int]:
+    """Return the first problems, errors before warnings, in their order, and how many more there are."""
+    if len(problems) <= MOST_SHOWN:
+        return problems, 0
+    first = sorted(problems, key=lambda told: told[1].severity != "error")[:MOST_SHOWN]
+    return _sort(first), len(problems) - MOST_SHOWN
+
+
 def _paint(name: str, problem: Problem) -> Text:
     """Return a problem's line, its place bold and how bad it is in colour."""
     line = format_problem(name, problem)
@@ -159,7 +171,7 @@ def _sum_up(checked: Checked) -> str:
     return f"{checked.name}: {count_nouns(checked.routes, 'route')}, {examples}, {told}"
 
 
-def _as_json(checked: Checked) -> dict[str, object]:
+def _as_json(checked: Checked, shown: Sequence[tuple[str, Problem]], more: int) -> dict[str, object]:
     rows = [
         {
             "file": name,
@@ -169,6 +181,7 @@ def _as_json(checked: Checked) -> dict[str, object]:
             "message": problem.message,
             "hint": problem.hint,
         }
-        for name, problem in checked.problems
+        for name, problem in shown
     ]
-    return {"problems": rows, "examples": {"passed": checked.passed, "failed": checked.failed}}
+    examples = {"passed": checked.passed, "failed": checked.failed}
+    return {"problems": rows, **({"more": more} if more else {}), "examples": examples}

@@ -12,9 +12,10 @@ from typing import Any
 from app.authoring.drift import merge_live
 from app.authoring.examples import Recorded, read_recorded
 from app.errors import ConfigError, Refusal, RelayError
+from app.files import read_bytes
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed
-from app.mapping.problems import Problem, format_problem
+from app.mapping.problems import Problem, cut_lines, format_problem
 from app.mapping.rules import Config
 from app.mapping.template import Templates
 from app.mapping.template_entries import ParsedTemplates, parse_templates
@@ -28,6 +29,7 @@ from app.sources.kinds import find_notes
 from app.values.text import list_paths
 
 _LONGEST_RECORDED = 16 * 1024 * 1024
+_LONGEST_EVENT = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def read_config(path: Path | None, environment: Mapping[str, str] | None = None)
     read = read_yaml(path, environment)
     errors = [format_problem(name, problem) for name, problem in read.list_problems() if problem.severity == "error"]
     if read.parsed.config is None or errors:
-        raise ConfigError(f"{read.sources.name} cannot be used:\n" + "\n".join(errors))
+        raise ConfigError(f"{read.sources.name} cannot be used:\n" + cut_lines(errors))
     return read.parsed.config, read.templates.templates
 
 
@@ -108,7 +110,7 @@ def read_webhook(source: str) -> tuple[str | None, Mapping[str, Any]]:
     saying what is wrong.
     """
     try:
-        body = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        body = sys.stdin.buffer.read() if source == "-" else read_bytes(Path(source), _LONGEST_EVENT)
     except OSError as error:
         raise RelayError(f"{source}: cannot be read ({error.strerror})") from None
     payload = parse_body(body)

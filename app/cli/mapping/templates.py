@@ -14,7 +14,7 @@ from app.cli.mapping.live import fetch_templates
 from app.cli.mapping.sources import read_yaml
 from app.cli.tables import AsJson, count_nouns, print_json, show_waiting
 from app.errors import ConfigError, RelayError
-from app.mapping.problems import format_problem
+from app.mapping.problems import cut_lines, format_problem
 from app.mapping.template import Templates, gather_languages
 from app.mapping.template_entries import dump_templates
 
@@ -32,7 +32,7 @@ def templates(
     read = read_yaml(config)
     if read.parsed.config is None:
         faults = [format_problem(name, problem) for name, problem in read.list_problems()]
-        raise ConfigError(f"{read.sources.name} cannot be used:\n" + "\n".join(faults))
+        raise ConfigError(f"{read.sources.name} cannot be used:\n" + cut_lines(faults))
     with show_waiting("waiting for the providers' lists of templates"):
         live = fetch_templates(read.parsed.config.providers)
     path = Path(read.sources.templates_name)

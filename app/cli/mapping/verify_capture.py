@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -12,6 +11,7 @@ import typer
 from app.authoring.capture import Capture, read_capture
 from app.cli.tables import AsJson, print_json
 from app.errors import RelayError
+from app.files import read_bytes
 from app.settings import read_environment
 from app.sources import SOURCE
 from app.sources.base import Verified
@@ -60,9 +60,9 @@ def _read_secrets(name: str) -> list[str]:
 
 def _read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, 1_048_576)
     except OSError as error:
-        raise RelayError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
+        raise RelayError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _judge_secret(headers: Mapping[str, str], secrets: list[str], name: str) -> str:

@@ -20,6 +20,7 @@ from app.cli.ops.client import OpsClient, open_client
 from app.cli.ops.deliveries import AsJson
 from app.cli.tables import count_nouns, open_console, print_table
 from app.errors import OpsError, RelayError
+from app.files import read_bytes
 
 TIMEOUT_S = 600.0  # every body that is kept is read through
 NOTHING = "nothing is kept of this number"
@@ -187,7 +188,7 @@ def _read_arguments(given: Sequence[str]) -> list[Written]:
 def _read_file(path: Path) -> list[Written]:
     """Return the numbers of a file; raises RelayError where it cannot be read as one."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path, 67_108_864).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RelayError(f"{path}: is not UTF-8; save it as CSV UTF-8") from None
     lines = text.splitlines(keepends=True)

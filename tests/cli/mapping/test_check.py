@@ -228,3 +228,22 @@ def test_how_bad_a_problem_is_has_its_colour_on_a_terminal_only(
     plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
     assert re.search(r"^config/relay\.yaml:\d+:\d+: error: .*\"templat\"", plain, re.MULTILINE)
     assert "\x1b" not in out or given
+
+
+def test_of_very_many_problems_50_are_told_errors_first_and_how_many_more(
+    run: Callable[..., Any], folder: Path
+) -> None:
+    unset = "\n".join(f"  a{number}: ${{NOBODY_SETS_{number}}}" for number in range(30))
+    unknown = "\n".join(f"k{number}: 1" for number in range(300))
+    (folder / "many.yaml").write_text(f"version: 1\nstore:\n{unset}\n{unknown}\n")
+    lines = run("check", "many.yaml").out.splitlines()
+    assert len(lines) == 52
+    assert all(": error: " in line for line in lines[:50])
+    more = int(lines[50].removeprefix("and ").removesuffix(" more"))
+    assert 280 < more < 400
+    told = json.loads(run("check", "many.yaml", "--json").out)
+    assert (len(told["problems"]), told["more"]) == (50, more)
+    github = run("check", "many.yaml", "--format", "github").out.splitlines()
+    assert (len(github), github[50]) == (52, f"::warning file=many.yaml::and {more} more")
+    refused = run("preview", "--config", "many.yaml")
+    assert re.search(r"\nand [0-9]+ more\n?$", refused.err)
