@@ -36,6 +36,7 @@ from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
+from app.relay.status import read_status
 from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
@@ -81,6 +82,7 @@ def create_app(
         secrets=keyring.list_active(),
         snapshot=snapshot,
         clock=read_clock,
+        started_at=read_clock(),
         new_id=new_uuid7,
         metrics=metrics,
         log=log,
@@ -139,6 +141,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         settings=settings,
         secrets=shared.secrets,
         snapshot=shared.snapshot,
+        started_at=shared.started_at,
         clock=clock,
         new_id=shared.new_id,
         metrics=shared.metrics,
@@ -152,9 +155,20 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import authoring, diff, ops, people, replay, report  # noqa: PLC0415  # see _build_app
+        from app.api import (  # noqa: PLC0415  # see _build_app
+            authoring,
+            deliveries,
+            diff,
+            ops,
+            people,
+            replay,
+            report,
+            status,
+        )  # fmt: skip
 
+        yield deliveries.build_router(context, rules, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, rules)
+        yield status.build_router(partial(read_status, context), dispatcher.show_paces, rules)
         yield diff.build_router(context, rules)
         for paths in (report, people, replay, authoring):
             yield paths.build_router(context)

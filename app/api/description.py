@@ -138,7 +138,15 @@ _Exported = _list(
     "Exported", phone=str, marketing=_Object, unreachable_since=str | None, events=list[_Object], exported_at=str
 )
 _Report = _list(
-    "Report", since=str, until=str, by=str, window=str, rows=list[LedgerRow], total=dict[str, int | None], note=str
+    "Report",
+    since=str,
+    until=str,
+    by=str,
+    window=str,
+    rows=list[LedgerRow],
+    total=dict[str, int | None],
+    unheard=list[_Object],
+    note=str,
 )
 ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
     ("post", PATH): _Taken,

@@ -147,6 +147,7 @@ class Admission:
         address = name_customer(client) if client else None
         self.metrics.requests_refused.labels(kind, reason).inc()
         cure = CURES.get((kind, reason))
+        self._shared.turned_away.note(kind, reason.value, cure or "", self._shared.clock())
         if cure and (untold := self._lines.count((kind, reason, *of.values()), self._clock())) is not None:
             said = {**of, "kind": kind, "reason": reason.value, "cure": cure, "address": address, "untold": untold}
             path = {"path": _mask_path(scope["path"])} if reason is Stray.PATH else {}

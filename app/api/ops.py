@@ -7,44 +7,27 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api.deliveries import find_all_ids, find_id
 from app.api.errors import PROBLEMS, problem
 from app.delivery.replay import explain_no_retry
 from app.mapping.rules import Config
-from app.model.delivery import Reason, State
+from app.model.delivery import Reason
 from app.outbox.holds import list_holds, put_hold, release_hold
-from app.outbox.read import count_reasons, list_deliveries, read_delivery, show_instant
+from app.outbox.read import list_deliveries, show_instant
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
 from app.relay.reload import Rules
+from app.relay.status import show_hold
 from app.values.duration import parse_duration
-from app.values.instant import format_instant
 from app.values.text import clean_text
 
 _PAGE = 500
 _LONGEST_HOLD_MS = 90 * 86_400_000
-
-
-class ReasonQuery(BaseModel, extra="forbid"):
-    """Which state to group. Not `accepted`, of which there are too many, and which need nobody."""
-
-    state: Literal["pending", "held", "unknown", "expired", "suppressed", "shadow", "dead"]
-
-
-class DeliveryQuery(BaseModel, extra="forbid"):
-    """The filters of `GET /deliveries`."""
-
-    state: Literal["held"] | State | None = None
-    route: str | None = None
-    provider: str | None = None
-    event_id: str | None = None
-    provider_message_id: str | None = None
-    limit: int = Field(50, ge=1, le=500)
-    cursor: str | None = None
 
 
 class RetryOrder(BaseModel, extra="forbid"):
@@ -66,7 +49,6 @@ class HoldOrder(BaseModel, extra="forbid"):
 def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -> APIRouter:
     """Return the paths about deliveries, holds and the YAML. `wake_all` tells every lane that something may be due."""
     router = APIRouter(responses=PROBLEMS)
-    _add_deliveries(router, context, rules.name)
     _add_retries(router, context, wake_all)
     _add_holds(router, context, wake_all)
 
@@ -78,32 +60,6 @@ def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -
         return JSONResponse({"hash": rules.read_hash()})
 
     return router
-
-
-def _add_deliveries(router: APIRouter, context: Context, config_name: str) -> None:
-    @router.get("/deliveries", summary="Deliveries, newest first")
-    async def show_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
-        asked = DeliveryFilter(**wanted.model_dump())
-        try:
-            rows, next_cursor = await context.outbox.read(partial(list_deliveries, wanted=asked))
-        except ValueError as error:
-            return problem(422, f"cursor: {error}")
-        return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
-
-    # Before the path that would take `reasons` for an id.
-    @router.get("/deliveries/reasons", summary="Deliveries of a state by reason, the largest group first")
-    async def show_reasons(wanted: Annotated[ReasonQuery, Query()]) -> Response:
-        return JSONResponse({"reasons": list(await context.outbox.read(partial(count_reasons, state=wanted.state)))})
-
-    @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
-    async def show_delivery(delivery_id: str) -> Response:
-        row = await context.outbox.read(partial(read_delivery, delivery_id=delivery_id))
-        if row is None:
-            return problem(404, "no delivery has this id")
-        # Where its route stands in the YAML, which may be another one by now.
-        in_force = row["config_hash"] == context.snapshot.config.hash
-        where = {"hash": row["config_hash"], "line": row["config_line"], "name": config_name, "in_force": in_force}
-        return JSONResponse({**row, "config": where})
 
 
 def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
@@ -122,6 +78,10 @@ def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], Non
     async def retry_some(order: RetryOrder) -> Response:
         if bool(order.ids) == bool(order.state):
             return problem(422, "give either ids or a state")
+        named = await find_all_ids(context, "deliveries", order.ids)
+        if isinstance(named, Response):
+            return named
+        order.ids = named
         retried: list[str] = []
         skipped: dict[str, str] = {}
         async for ids in _list_pages(context, order):
@@ -134,12 +94,13 @@ def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], Non
 
     @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
     async def retry_delivery(delivery_id: str) -> Response:
-        if await context.outbox.read(partial(read_delivery, delivery_id=delivery_id)) is None:
-            return problem(404, "no delivery has this id")
-        retried, skipped = await retry([delivery_id])
+        found = await find_id(context, "deliveries", delivery_id)
+        if isinstance(found, Response):
+            return found
+        retried, skipped = await retry([found])
         if not retried:
-            return problem(409, f"not retried: {explain_no_retry(skipped.get(delivery_id, 'changed'))}")
-        return JSONResponse({"retried": [delivery_id]})
+            return problem(409, f"not retried: {explain_no_retry(skipped.get(found, 'changed'))}")
+        return JSONResponse({"retried": [found]})
 
 
 async def _list_pages(context: Context, order: RetryOrder) -> AsyncIterator[Sequence[str]]:
@@ -211,12 +172,4 @@ def _find_fault(scope: str, config: Config) -> str | None:
 
 
 def _show_hold(hold: Hold) -> dict[str, Any]:
-    return {
-        "scope": hold.scope,
-        "reason": hold.reason,
-        "since": format_instant(hold.since),
-        "deliveries": hold.deliveries,
-        "probe_at": show_instant(hold.probe_at),
-        "by": hold.by,
-        "until": show_instant(hold.ends_at),
-    }
+    return show_hold(hold).model_dump(exclude={"by_hand"})

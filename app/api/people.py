@@ -25,7 +25,6 @@ from app.values.stop_words import OptOut
 
 LONGEST = 1_000
 CURE = "write a mobile number with + and its country code, such as +919800000001"
-_NOT_KEPT = {"Cache-Control": "no-store"}  # by no proxy and no browser
 
 
 def _check_reason(word: str) -> str:
@@ -83,7 +82,7 @@ def build_router(context: Context) -> APIRouter:
             return _refuse(number)
         record = await export_person(outbox, number)
         log.warning("person.exported", phone=mask_phone(number), events=len(record["events"]), by="ops")
-        return JSONResponse({**record, "exported_at": format_instant(context.clock())}, headers=_NOT_KEPT)
+        return JSONResponse({**record, "exported_at": format_instant(context.clock())})
 
     @router.get("/suppressions", summary="Who gets no marketing, as hashes")
     async def show_suppressions(wanted: Annotated[ListQuery, Query()]) -> Response:

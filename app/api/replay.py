@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api.deliveries import find_all_ids
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.delivery.replay import Entry, read_bound
 from app.errors import Refusal, StoreError
@@ -50,6 +51,10 @@ def build_router(context: Context) -> APIRouter:
             return problem(422, "say which events: events, topic, state, route, since or until")
         if order.events and {"topic", "since", "until"} & set(asked):
             return problem(422, "events: name events already; only state and route go with them")
+        named = await find_all_ids(context, "events", order.events)
+        if isinstance(named, Response):
+            return named
+        order.events = named
         try:
             return _show(await _follow(order, context))
         except StoreError as error:

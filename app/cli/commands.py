@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "diff": "app.cli.mapping.diff",
     "verify-capture": "app.cli.mapping.verify_capture",
     "schema": "app.cli.mapping.schema",
+    "status": "app.cli.ops.status",
     "deliveries": "app.cli.ops.deliveries",
     "explain": "app.cli.ops.explain",
     "retry": "app.cli.ops.retry",

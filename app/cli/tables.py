@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_ID = re.compile("[0-9a-f]{8}-[0-9a-f-]{27}")
 STATE_COLOURS = {
     "accepted": "green",
     "delivered": "green",
@@ -78,14 +80,36 @@ def open_console() -> Console:
     return console
 
 
-def print_table(console: Console, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under titles; words that name a state get its colour."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(paint_state(cell) for cell in row))
+def print_table(
+    console: Console,
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    dropped: Sequence[str] = (),
+    *,
+    titled: bool = True,
+) -> None:
+    """Print rows under titles; words that name a state get its colour.
+
+    On a terminal that is too narrow, the columns of `dropped` go one by one, empty ones first. An id is never broken:
+    it is there to be copied.
+    """
+    columns = {title: [row[place] for row in rows] for place, title in enumerate(titles)}
+    widths = {title: max(map(len, (title * titled, *cells))) for title, cells in columns.items()}
+    for title in sorted(dropped, key=lambda title: any(columns.get(title, ()))) if console.is_terminal else ():
+        if sum(widths.values()) + 2 * (len(widths) - 1) > console.width:
+            widths.pop(title, None)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=titled)
+    for title, width in widths.items():
+        whole = any(map(_is_whole, columns[title]))
+        table.add_column(title, overflow="fold", no_wrap=whole, min_width=width if whole else None)
+    for place in range(len(rows)):
+        table.add_row(*(paint_state(columns[title][place]) for title in widths))
     console.print(table)
+
+
+def _is_whole(cell: str) -> bool:
+    """Tell whether a cell is an id or a state, which are read as one."""
+    return cell in STATE_COLOURS or _ID.fullmatch(cell) is not None
 
 
 def paint_state(word: str) -> Text:

@@ -94,12 +94,13 @@ _TROUBLE = frozenset(
 class Recovery:
     """A lane's recent luck: failures in a row, and when the last outage ended (None: there was none).
 
-    `probe_at`: while the provider is down, when the next request may feel for it.
+    `probe_at`: while the provider is down, when the next request may feel for it; `down_since`: since when it is.
     """
 
     failures: int = 0
     probe_at: int | None = None
     resumed_at: int | None = None
+    down_since: int | None = None
 
     @property
     def down(self) -> bool:
@@ -140,11 +141,11 @@ def recall_recovery(recovery: Recovery, last_claim_at: int | None, now: int) -> 
     A probe that left just before the end counts, and no instant lies further ahead than it can, even if the
     clock was set back meanwhile.
     """
-    resumed_at = None if recovery.resumed_at is None else min(recovery.resumed_at, now)
+    resumed_at, down_since = (at and min(at, now) for at in (recovery.resumed_at, recovery.down_since))
     if not recovery.down:
         return Recovery(recovery.failures, resumed_at=resumed_at)
     probe_at = max(recovery.probe_at or 0, (last_claim_at or 0) + PROBE_EVERY_MS)
-    return Recovery(recovery.failures, min(probe_at, now + PROBE_EVERY_MS), resumed_at)
+    return Recovery(recovery.failures, min(probe_at, now + PROBE_EVERY_MS), resumed_at, down_since)
 
 
 def allowed_rate(recovery: Recovery, full_per_s: float, now: int) -> float:
@@ -156,9 +157,10 @@ def allowed_rate(recovery: Recovery, full_per_s: float, now: int) -> float:
 
 def _note_failure(recovery: Recovery, now: int) -> Recovery:
     failures = recovery.failures + 1
+    if failures == OUTAGE_FAILURES:
+        return replace(recovery, failures=failures, probe_at=now + PROBE_EVERY_MS, down_since=now)
     # Those that were open when the provider went down fail after it: they put no probe off.
-    probe_at = now + PROBE_EVERY_MS if failures == OUTAGE_FAILURES else recovery.probe_at
-    return replace(recovery, failures=failures, probe_at=probe_at)
+    return replace(recovery, failures=failures)
 
 
 # What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message. Of the
@@ -233,7 +235,8 @@ def _burst(rate_per_s: float) -> float:
 def shift_pace(pace: Pace, by_ms: int, now: int) -> Pace:
     """Return the pace on a clock that was set back by `-by_ms` to `now`; its bucket sees to that by itself."""
     was = pace.recovery
-    recovery = replace(was, probe_at=_shift(was.probe_at, by_ms, now), resumed_at=_shift(was.resumed_at, by_ms, now))
+    moved = [_shift(at, by_ms, now) for at in (was.probe_at, was.resumed_at, was.down_since)]
+    recovery = Recovery(was.failures, *moved)
     return replace(pace, recovery=recovery, paused_until=_shift(pace.paused_until, by_ms, now))
 
 

@@ -53,7 +53,10 @@ def parse_config(
     if document.data is None:
         return Parsed(None, sort_problems(findings.problems))
     _report_literal_secrets(_section(document.data, "providers"), findings)
-    data = _fill_value(document.data, (), environment, findings)
+    # A name that is right elsewhere in the file is not the one that was meant here.
+    used = {found[1] for found in REFERENCE.finditer(text)}
+    spare = [name for name, value in environment.items() if value and name not in used]
+    data = _fill_value(document.data, (), environment, spare, findings)
     report_empty(data, findings)
     # Sections come one by one below: here only their being there and their kind are checked.
     head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
@@ -75,23 +78,27 @@ def parse_config(
     return Parsed(Config(file.mode, store, providers, routes, version, file.only, limits), problems)
 
 
-def _fill_value(value: Any, path: Path, environment: Mapping[str, str], findings: Findings) -> Any:
+def _fill_value(
+    value: Any, path: Path, environment: Mapping[str, str], spare: Sequence[str], findings: Findings
+) -> Any:
     """Return `value` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
 
     Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
     """
     match value:
         case dict():
-            return {key: _fill_value(item, (*path, key), environment, findings) for key, item in value.items()}
+            return {key: _fill_value(item, (*path, key), environment, spare, findings) for key, item in value.items()}
         case list():
-            return [_fill_value(item, (*path, index), environment, findings) for index, item in enumerate(value)]
+            return [_fill_value(item, (*path, index), environment, spare, findings) for index, item in enumerate(value)]
         case str() if "${" in value:
-            return REFERENCE.sub(lambda found: _fill_reference(found, path, environment, findings), value)
+            return REFERENCE.sub(lambda found: _fill_reference(found, path, environment, spare, findings), value)
         case _:
             return value
 
 
-def _fill_reference(found: re.Match[str], path: Path, environment: Mapping[str, str], findings: Findings) -> str:
+def _fill_reference(
+    found: re.Match[str], path: Path, environment: Mapping[str, str], spare: Sequence[str], findings: Findings
+) -> str:
     name, default = found.groups()
     if found[0] == "$${":
         return "${"
@@ -105,7 +112,7 @@ def _fill_reference(found: re.Match[str], path: Path, environment: Mapping[str, 
         return value.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as half characters
     message = f"the environment variable {name} is not set"
     hint = f"a property of the event is written without ${{ }}: {name}" if path[0] == "routes" else ""
-    hint = hint or ask_similar(name, environment, "", cutoff=0.75)
+    hint = hint or ask_similar(name, spare, "", cutoff=0.75)
     mark = findings.document.find_place(path).value
     findings.problems.append(Problem("warning", *mark, message, hint, unset=True))
     findings.silence(path)

@@ -73,12 +73,14 @@ _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
 """
-_READ_LANE = "SELECT last_claim_at, paused_until, failures, probe_at, resumed_at FROM lanes WHERE provider = :provider"
+_READ_LANE = """
+SELECT last_claim_at, paused_until, failures, probe_at, resumed_at, down_since FROM lanes WHERE provider = :provider
+"""
 _SAVE_LANE = """
-INSERT INTO lanes (provider, paused_until, failures, probe_at, resumed_at)
-VALUES (:provider, :paused_until, :failures, :probe_at, :resumed_at)
+INSERT INTO lanes (provider, paused_until, failures, probe_at, resumed_at, down_since)
+VALUES (:provider, :paused_until, :failures, :probe_at, :resumed_at, :down_since)
 ON CONFLICT (provider) DO UPDATE SET paused_until = excluded.paused_until, failures = excluded.failures,
-    probe_at = excluded.probe_at, resumed_at = excluded.resumed_at
+    probe_at = excluded.probe_at, resumed_at = excluded.resumed_at, down_since = excluded.down_since
 """
 # So that a restart grants no extra message.
 _NOTE_CLAIM = """

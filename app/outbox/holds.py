@@ -40,7 +40,7 @@ SELECT provider, route, template, count(*) AS n FROM deliveries /*sqlite INDEXED
 WHERE state = 'pending' GROUP BY provider, route, template
 """
 _LIST = f"""
-SELECT scope, reason, since, probe_at, author, ends_at FROM holds WHERE {STANDS} ORDER BY since, scope
+SELECT scope, reason, since, probe_at, author, ends_at, by_hand FROM holds WHERE {STANDS} ORDER BY since, scope
 """  # noqa: S608  # our own words only
 
 
@@ -172,8 +172,8 @@ def list_holds(tx: Tx) -> Sequence[Hold]:
         for scope in name_scopes(row.provider, row.route, row.template):
             waiting[scope] = waiting.get(scope, 0) + row.n
     return [
-        Hold(hold.scope, hold.reason, hold.since, waiting.get(hold.scope, 0), hold.probe_at, hold.author, hold.ends_at)
-        for hold in holds
+        Hold(scope, reason, since, waiting.get(scope, 0), probe_at, by, ends_at, bool(by_hand))
+        for scope, reason, since, probe_at, by, ends_at, by_hand in holds
     ]
 
 

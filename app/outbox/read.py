@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import name_scopes
 from app.errors import StoreBroken
 from app.message.components import thaw_message
@@ -13,7 +14,7 @@ from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
 from app.outbox.move import MENDED, read_timeline
-from app.outbox.people import hash_message_id, show_message_id
+from app.outbox.people import hash_message_id, hash_other_form, hash_person, show_message_id
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryFilter
 from app.values.instant import format_instant
@@ -22,20 +23,36 @@ from app.values.phone import mask_phone
 _HELD = f"""EXISTS (SELECT 1 FROM holds WHERE scope IN
     ('provider:' || d.provider, 'route:' || d.route, 'template:' || d.provider || '/' || d.template) AND {STANDS})"""  # noqa: S608  # of constants of ours
 # A failed receipt says why an accepted message did not arrive.
+_REASON = f"""CASE WHEN {MENDED} THEN 'replayed' WHEN d.receipt = 'failed' AND d.reason IS NULL
+        THEN (SELECT r.reason FROM receipts r WHERE r.delivery_seq = d.seq AND r.status = 'failed')
+        ELSE d.reason END"""  # noqa: S608  # our own words only
 _VIEW = """
 SELECT d.seq, d.id, e.id AS event_id, e.topic, d.route, d.provider, d.template, d.recipient,
     CASE WHEN d.state = 'pending' AND {held} THEN 'held' ELSE d.state END AS state,
-    CASE WHEN {mended} THEN 'replayed' WHEN d.receipt = 'failed' AND d.reason IS NULL
-        THEN (SELECT r.reason FROM receipts r WHERE r.delivery_seq = d.seq AND r.status = 'failed')
-        ELSE d.reason END AS reason,
+    {reason} AS reason,
     d.receipt, d.attempts, d.created_at, d.updated_at, d.due_at{more}
 FROM deliveries d {index} JOIN events e ON e.seq = d.event_seq WHERE {where}
 """
 # Of what was wiped the id is kept as a hash.
 _BY_MESSAGE_ID = "d.provider_message_id IS NOT NULL AND d.provider_message_id IN (:message_id, :message_hash)"
+_PEOPLE = "person IN (:person, :former)"
+_FILTERS: Mapping[str, str] = {
+    "route": "d.route = :route",
+    "provider": "d.provider = :provider",
+    "template": "d.template = :template",
+    "topic": "e.topic = :topic",
+    "reason": f"{_REASON} = :reason",
+    "since": "d.created_at >= :since",
+    "until": "d.created_at <= :until",
+    "phone": f"""d.seq IN (SELECT seq FROM deliveries WHERE {_PEOPLE} UNION
+        SELECT seq FROM deliveries WHERE event_seq IN (SELECT seq FROM events WHERE {_PEOPLE}))""",  # noqa: S608  # our own words only
+    "event_id": "d.event_seq = (SELECT seq FROM events WHERE id = :event_id)",
+    "provider_message_id": _BY_MESSAGE_ID,
+}
 _READ_MORE = """, d.detail, d.deadline_at, d.last_attempt_at, d.provider_message_id, d.config_hash, d.message,
     d.checksum, e.source, e.received_at, e.source_delivery_id, d.on_unknown, nullif(d.config_line, 0) AS config_line,
-    d.event_seq"""
+    d.event_seq,
+    (SELECT last_at FROM recipient_turns t WHERE t.provider = d.provider AND t.recipient = d.recipient) AS turn_at"""
 _ATTEMPTS = """
 SELECT number, started_at, ended_at, outcome, reason, detail, tries FROM attempts
 WHERE delivery_seq = :seq ORDER BY number
@@ -48,6 +65,17 @@ _SIBLINGS = """
 SELECT id, route, provider, template, state, created_at FROM deliveries /*sqlite INDEXED BY deliveries_event*/
 WHERE event_seq = :event_seq AND seq <> :seq ORDER BY seq LIMIT 100
 """
+_EVENT = """
+SELECT id, source, topic, received_at, source_delivery_id AS delivery_id,
+    CASE WHEN body IS NULL THEN 0 ELSE 1 END AS is_kept
+FROM events WHERE id = :id
+"""
+_KNOWN = {
+    "route": "SELECT 1 AS known FROM deliveries WHERE route = :value LIMIT 1",
+    "provider": "SELECT 1 AS known FROM deliveries WHERE provider = :value LIMIT 1",
+    "template": "SELECT 1 AS known FROM deliveries WHERE template = :value LIMIT 1",
+    "topic": "SELECT 1 AS known FROM events WHERE topic = :value LIMIT 1",
+}
 _COUNTS = """
 SELECT provider, state, n FROM counts WHERE n > 0
 UNION ALL SELECT provider, 'pending', count(*) FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
@@ -95,21 +123,15 @@ def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[st
     where = ["d.seq < :before"]
     if wanted.state is not None:
         where.append(_BY_STATE.get(wanted.state, "1 = 0"))
-    for column, value in (("d.route", wanted.route), ("d.provider", wanted.provider)):
-        if value is not None:
-            where.append(f"{column} = :{column[2:]}")
-    if wanted.event_id is not None:
-        where.append("d.event_seq = (SELECT seq FROM events WHERE id = :event_id)")
-    if wanted.provider_message_id is not None:
-        where.append(_BY_MESSAGE_ID)
-    query = _VIEW.format(held=_HELD, mended=MENDED, more="", index=_pick_index(wanted), where=" AND ".join(where))
+    where += [condition for name, condition in _FILTERS.items() if getattr(wanted, name) is not None]
+    query = _VIEW.format(held=_HELD, reason=_REASON, more="", index=_pick_index(wanted), where=" AND ".join(where))
     rows = tx.rows(
         query + _NEWEST_FIRST,
         before=_read_cursor(wanted.cursor),
         state=wanted.state,
-        route=wanted.route,
-        provider=wanted.provider,
-        event_id=wanted.event_id,
+        **{name: getattr(wanted, name) for name in _FILTERS if name not in {"phone", "provider_message_id"}},
+        person=hash_person(tx.people_key, wanted.phone or ""),
+        former=hash_other_form(tx.people_key, wanted.phone or ""),
         message_id=wanted.provider_message_id,
         message_hash=hash_message_id(tx.people_key, wanted.provider_message_id),
         limit=limit + 1,
@@ -127,9 +149,10 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     header, variables [{name, value (masked)}], buttons (how many)} or None, and, each oldest first,
     `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand, by, until}] (what
     stood on its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
-    template, state, created_at}] (the event's other deliveries: of other routes, and of replays).
+    template, state, created_at}] (the event's other deliveries: of other routes, and of replays). `gap_until`: so long
+    the gap to this person's last message lasts, None where it is over.
     """
-    query = _VIEW.format(held=_HELD, mended=MENDED, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
+    query = _VIEW.format(held=_HELD, reason=_REASON, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
     row = first(tx.rows(query, id=delivery_id, now=tx.now))
     if row is None:
         return None
@@ -158,7 +181,22 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
         "timeline": [_show_instants(each) for each in timeline],
         "hold_changes": [_show_change(each) for each in changes],
         "siblings": [_name_columns(each) for each in siblings],
+        "gap_until": show_instant(None if row.turn_at is None else row.turn_at + RECIPIENT_GAP_MS),
     }
+
+
+def read_event(tx: Tx, event_id: str) -> Mapping[str, Any] | None:
+    """Return an event with its deliveries as they are listed, oldest first; None if unknown."""
+    row = first(tx.rows(_EVENT, id=event_id))
+    if row is None:
+        return None
+    rows, _ = list_deliveries(tx, DeliveryFilter(event_id=event_id, limit=_LIST_LIMIT))
+    return {**_name_columns(row), "is_kept": bool(row.is_kept), "deliveries": rows[::-1]}
+
+
+def is_known(tx: Tx, name: str, value: str) -> bool:
+    """Tell whether there ever was a delivery of this route, provider, template or topic."""
+    return bool(tx.rows(_KNOWN[name], value=value))
 
 
 def _list_met(tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
@@ -190,13 +228,14 @@ def read_last_events(tx: Tx) -> Mapping[str, int]:
     return {row.topic: row.at for row in tx.rows(_LAST_EVENTS, test=TEST_SOURCE, limit=_LAST_EVENTS_LIMIT)}
 
 
-def count_reasons(tx: Tx, state: str) -> Sequence[Mapping[str, Any]]:
+def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -> Sequence[Mapping[str, Any]]:
     """Return the deliveries of a state by reason, route and provider, the largest group first.
 
-    `state` as in DeliveryFilter. What a replay has mended counts no more.
+    `state` as in DeliveryFilter; `since` and `until`: when they came into it. What a replay has mended counts no more.
     """
     index = _pick_index(DeliveryFilter(state=state)).replace(" CROSS", "")
-    query = _REASONS.format(index=index, where=_BY_STATE.get(state, "1 = 0"))
+    where = _BY_STATE.get(state, "1 = 0") + " AND d.updated_at BETWEEN :since AND :until"
+    query = _REASONS.format(index=index, where=where)
     return [
         {
             "reason": row.reason,
@@ -206,7 +245,7 @@ def count_reasons(tx: Tx, state: str) -> Sequence[Mapping[str, Any]]:
             "newest_id": row.id,
             "newest_at": format_instant(row.updated_at),
         }
-        for row in tx.rows(query, state=state, now=tx.now)
+        for row in tx.rows(query, state=state, now=tx.now, since=since, until=until)
     ]
 
 

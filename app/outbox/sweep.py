@@ -61,6 +61,7 @@ _SHIFTS = (
     "UPDATE lanes SET paused_until = paused_until + :by_ms WHERE paused_until > :now",
     "UPDATE lanes SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
     "UPDATE lanes SET resumed_at = resumed_at + :by_ms WHERE resumed_at > :now",
+    "UPDATE lanes SET down_since = down_since + :by_ms WHERE down_since > :now",
     "UPDATE recipient_turns SET last_at = last_at + :by_ms WHERE last_at > :now",
     "UPDATE marks SET at = :now WHERE name = 'clock' AND at > :now",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from app.delivery.replay import PastDelivery, Verdict
@@ -31,13 +31,22 @@ class DeliveryState:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries to list; None = any. `state` may also be "held". Newest first, `cursor` from the last page."""
+    """Which deliveries to list; None = any. `state` may also be "held". Newest first, `cursor` from the last page.
+
+    `phone`: sent to this person, or of an event that is about them. `since` and `until`: made in between.
+    """
 
     state: str | None = None
     route: str | None = None
     provider: str | None = None
     event_id: str | None = None
     provider_message_id: str | None = None
+    template: str | None = None
+    topic: str | None = None
+    reason: str | None = None
+    phone: str | None = None  # E.164
+    since: int | None = None
+    until: int | None = None
     limit: int = 50
     cursor: str | None = None
 
@@ -53,6 +62,7 @@ class Hold:
     probe_at: int | None = None  # when one delivery may try whether it still stands; None: never, by hand only
     by: str | None = None  # the person who set it
     ends_at: int | None = None  # when it ends by itself
+    by_hand: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,7 @@ class LaneState:
     failures: int = 0
     probe_at: int | None = None
     resumed_at: int | None = None
+    down_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

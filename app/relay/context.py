@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.clock import Clock, WatchedClock
+from app.delivery.status import RECENT_MS, RefusedRequests
 from app.ids import NewId
 from app.mapping.rules import Config, RouteTable
 from app.observe.logs import LineLimit, Log
@@ -14,6 +15,7 @@ from app.observe.tracing import Tracer
 from app.outbox.store import Store
 from app.providers.base import Provider
 from app.settings import Settings
+from app.values.instant import format_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,26 @@ class Snapshot:
     config: Config
     table: RouteTable
     providers: Mapping[str, Provider]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalTally:
+    """Counts the requests that were refused since the start, by kind of path and reason: how many, and the last."""
+
+    counts: dict[tuple[str, str], tuple[int, int, str]] = field(default_factory=dict)
+
+    def note(self, kind: str, reason: str, cure: str, now: int) -> None:
+        """Count one more."""
+        count, _, _ = self.counts.get((kind, reason), (0, 0, ""))
+        self.counts[kind, reason] = (count + 1, now, cure)
+
+    def show(self, kind: str, reason: str, now: int) -> RefusedRequests:
+        """Return what was counted, as the status shows it."""
+        count, at, cure = self.counts[kind, reason]
+        recent = now - at < RECENT_MS
+        return RefusedRequests(
+            kind=kind, reason=reason, count=count, last_at=format_instant(at), recent=recent, cure=cure
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +62,9 @@ class Shared:
     metrics: Metrics
     log: Log
     tracer: Tracer
+    started_at: int = 0
     refusals: LineLimit = field(default_factory=LineLimit)
+    turned_away: RefusalTally = field(default_factory=RefusalTally)
 
 
 def _wake_nobody(_provider: str) -> None:

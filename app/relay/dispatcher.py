@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
+from app.delivery.pace import Pace
 from app.errors import StoreBroken, StoreError
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
@@ -57,6 +58,10 @@ class Dispatcher:
     def lanes(self) -> Mapping[str, Lane]:
         """The lanes at work, by provider name."""
         return self._lanes
+
+    def show_paces(self) -> Mapping[str, Pace]:
+        """Return how fast each lane may go now, by provider name."""
+        return {name: lane.pace for name, lane in self._lanes.items()}
 
     async def follow_clock(self) -> None:
         """If the clock was set back, move what waits with it: in the outbox, and in what lanes remember.

@@ -78,6 +78,7 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
 def report_refusal(shared: Shared, http_status: int, detail: str) -> None:
     """Count a webhook that is not taken, and tell of the first of a minute what is wrong with it, never a value."""
     shared.metrics.events.labels(OTHER, "refused").inc()
+    shared.turned_away.note("webhook", str(http_status), detail, shared.clock())
     if (untold := shared.refusals.count(http_status, shared.clock())) is not None:
         shared.log.warning("event.refused", http_status=http_status, detail=detail, untold=untold)
 

@@ -11,6 +11,7 @@ from functools import partial
 from app.delivery.decide import Decision, decide
 from app.delivery.pace import (
     RECIPIENT_GAP_MS,
+    Pace,
     Recovery,
     grant,
     note_attempt,
@@ -83,6 +84,11 @@ class Lane:
         self._turns = turns
         self._limits: Limits | None = None  # those that whoever waits for one was held against; None: nobody knows
         self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it may go now."""
+        return self._pace
 
     def wake(self) -> None:
         """Look at the outbox now."""
@@ -166,7 +172,7 @@ class Lane:
     async def _recall(self) -> LaneState:
         """Go on where the last process left off, so that a restart is no way around a limit."""
         state = await self._context.outbox.write(partial(read_lane, provider=self.name))
-        recovery = Recovery(state.failures, state.probe_at, state.resumed_at)
+        recovery = Recovery(state.failures, state.probe_at, state.resumed_at, state.down_since)
         now = self._context.clock()
         self._pace = recall_pace(self.settings.rate_per_s, recovery, state.paused_until, state.last_claim_at, now)
         return state
@@ -181,6 +187,7 @@ class Lane:
             failures=failures,
             probe_at=recovery.probe_at,
             resumed_at=recovery.resumed_at,
+            down_since=recovery.down_since,
         )
         if state != saved:
             await self._context.outbox.write(partial(save_lane, provider=self.name, state=state), essential=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from app.clock import read_clock
+from app.delivery.status import ConfigStatus, Refused
 from app.errors import ConfigError
 from app.files import read_bytes
 from app.mapping.parse import Parsed, parse_config
@@ -21,6 +23,7 @@ from app.providers.base import ProviderType
 from app.relay.context import Snapshot
 from app.relay.keyring import Keyring, stamp_file
 from app.settings import Settings
+from app.values.instant import format_instant
 
 LOOK_EVERY_S = 2.0
 _LONGEST_FILE = 262_144
@@ -136,6 +139,8 @@ class Rules:
         self._snapshot = snapshot
         self._metrics = metrics
         self._log = log
+        self._used_at = read_clock()
+        self._refused: Refused | None = None
         self._keyring = keyring
         self._reloading = asyncio.Lock()
         self._seen = self._stamp()
@@ -144,6 +149,17 @@ class Rules:
     def read_hash(self) -> str:
         """Return which version of the YAML is in force."""
         return self._snapshot.config.hash
+
+    def show(self) -> ConfigStatus:
+        """Return what is in force, and what was refused since."""
+        config = self._snapshot.config
+        return ConfigStatus(
+            path=self.name,
+            hash=config.hash,
+            since=format_instant(self._used_at),
+            mode=config.mode,
+            refused=self._refused,
+        )
 
     def propose(self, name: str, text: str, templates_text: str | None) -> Snapshot:
         """Return the rules of a YAML that is not in force, to be tried; raises ConfigError with all that is wrong.
@@ -174,7 +190,8 @@ class Rules:
         except Exception as error:  # noqa: BLE001  # a file that we cannot even refuse must not end the watching
             return self._refuse(f"unexpected failure: {type(error).__name__}", error)
         changed = snapshot.config.hash != self._snapshot.config.hash
-        self._snapshot = snapshot
+        self._snapshot, self._refused = snapshot, None
+        self._used_at = read_clock() if changed else self._used_at
         self.use(snapshot)
         self._metrics.reloads.labels("used").inc()
         self._metrics.reload_ok.set(1)
@@ -185,6 +202,8 @@ class Rules:
     def _refuse(self, fault: str, error: Exception | None = None) -> str:
         self._metrics.reloads.labels("refused").inc()
         self._metrics.reload_ok.set(0)
+        lines = [line.strip() for line in fault.splitlines()]
+        self._refused = Refused(at=format_instant(read_clock()), faults=lines[1:] or lines)
         self._log.error(
             "config.refused", detail=fault.splitlines(), in_force=self._snapshot.config.hash, exc_info=error
         )

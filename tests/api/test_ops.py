@@ -12,9 +12,12 @@ from tests.outbox.methods import keep_no_gap
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 PATHS = [
     ("GET", "/metrics"),
+    ("GET", "/status"),
     ("GET", "/deliveries"),
     ("GET", "/deliveries/reasons"),
     ("GET", "/deliveries/x"),
+    ("POST", "/deliveries/find"),
+    ("GET", "/events/x"),
     ("POST", "/deliveries/x/retry"),
     ("POST", "/deliveries/retry"),
     ("POST", "/replay"),

@@ -114,13 +114,15 @@ def read_compose(path: Path) -> dict[str, Any]:
 
 
 def test_its_containers_are_those_of_the_repository() -> None:
-    """But for where the image comes from, and that the YAML is in this folder."""
+    """But for where the image comes from, that the YAML is in this folder, and that its secrets are nobody else's."""
     services: dict[Path, Mapping[str, Any]] = {}
     for path in (STARTER / "compose.yaml", ROOT / "deploy/compose.yaml"):
         services[path] = read_compose(path)["services"]
         for service in services[path].values():
             for key in ("build", "env_file", "environment"):
                 service.pop(key, None)
+            if service.get("command", [])[:1] == ["serve"]:  # with --published-on, for the secrets of .env.example
+                del service["command"]
             service["volumes"] = [mount.replace("../config:", ".:") for mount in service["volumes"]]
     ours, theirs = services.values()
     assert ours == theirs

@@ -21,6 +21,7 @@ WITHOUT = {
     "sandbox": "goes on; GET /sandbox/messages",
     "demo": "shows itself to people",
     "schema": "is JSON",
+    "echo": "prints YAML, which is what is asked for",
     "export": "is JSON",
 }
 

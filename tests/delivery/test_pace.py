@@ -199,10 +199,10 @@ def test_an_outage_outlasts_a_restart() -> None:
 @pytest.mark.parametrize("by_ms", [-240 * HOUR, -HOUR])
 def test_every_wait_lasts_as_long_when_the_clock_is_set_back(by_ms: int) -> None:
     now = NOW + by_ms
-    paused = Pace(16, start_pace(16, NOW).bucket, Recovery(OUTAGE_FAILURES, NOW + 20_000, NOW), NOW + 30_000)
+    paused = Pace(16, start_pace(16, NOW).bucket, Recovery(OUTAGE_FAILURES, NOW + 20_000, NOW, NOW), NOW + 30_000)
     moved = shift_pace(paused, by_ms, now)
     assert ready_at(moved, now) - by_ms == ready_at(paused, NOW) == NOW + 30_000
-    assert moved.recovery == Recovery(OUTAGE_FAILURES, NOW + 20_000 + by_ms, now)
+    assert moved.recovery == Recovery(OUTAGE_FAILURES, NOW + 20_000 + by_ms, now, now)
     empty, _ = grant(start_pace(1, NOW), 1, 0, NOW)
     assert ready_at(shift_pace(empty, by_ms, now), now) == now + 1_000
 

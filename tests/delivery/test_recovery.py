@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -72,6 +73,13 @@ def test_the_next_probe_is_thirty_seconds_after_the_last_one_left_and_not_after_
     assert failed.probe_at == NOW + 2 * PROBE_EVERY_MS
 
 
+def test_an_outage_is_known_since_when() -> None:
+    assert OUTAGE.down_since == NOW
+    assert note_outcome(OUTAGE, DOWN, NOW + 9).down_since == NOW
+    assert note_outcome(OUTAGE, Accepted(), NOW + 9).down_since is None
+    assert recall_recovery(replace(OUTAGE, down_since=NOW + 9), None, NOW).down_since == NOW
+
+
 def test_one_acceptance_among_failures_begins_the_count_again() -> None:
     assert not live_through(*[DOWN] * (OUTAGE_FAILURES - 1), Accepted(), DOWN).down
 
@@ -115,7 +123,7 @@ def test_a_lane_slower_than_one_a_second_does_not_become_faster() -> None:
         (Recovery(5, 31_000), 1_000, 9_000, Recovery(5, 31_000)),
         (Recovery(5, 31_000), 31_000, 32_000, Recovery(5, 61_000)),  # a probe left, and the end came before it was kept
         (Recovery(5, None), None, 90_000, Recovery(5, 30_000)),
-        (Recovery(9, 10**12, 7), 10**12, 9_000, Recovery(9, 39_000, 7)),  # the clock was set back
+        (Recovery(9, 10**12, 7, 8), 10**12, 9_000, Recovery(9, 39_000, 7, 8)),  # the clock was set back
     ],
 )
 def test_a_restart_brings_no_probe_forward_nor_puts_it_off_for_ever(

@@ -428,6 +428,21 @@ def refused(detail: str | None) -> dict[str, Any]:
 
 
 LOOK = "the provider may have taken it: look at its dashboard; only if it is not there: `nector-relay retry dlv-1`"
+LANE = {"state": "up", "rate": "16/s", "now": at(5), "paused_until": None, "down_since": None, "next_probe_at": None}
+DOWN = {**LANE, "state": "down", "down_since": at(2), "next_probe_at": at(30)}
+PAUSED = {**LANE, "state": "paused", "paused_until": at(7)}
+BEHIND = "behind an outage: gallabox is down since"
+LANE_CURE = "nothing, it goes by itself; `nector-relay status` shows the lane"
+NOW_WAITS: list[tuple[int, str | None, dict[str, Any] | None, str, str]] = [
+    (5, None, LANE, "for its turn at 16/s, the rate of gallabox", "nothing"),
+    (5, at(5), LANE, "for its turn at 16/s, the rate of gallabox", "nothing"),
+    (5, at(6), LANE, f"for the gap of 6 s between two messages to one person, until {at(6)}", "nothing"),
+    (9, at(6), LANE, f"{TURN}, until {at(9)}", "nothing"),
+    (9, at(6), DOWN, f"{BEHIND} {at(2)}, the next probe is at {at(30)}", LANE_CURE),
+    (5, None, {**DOWN, "down_since": None}, f"{BEHIND} an earlier run, the next probe is at {at(30)}", LANE_CURE),
+    (5, None, PAUSED, f"for the pause that gallabox asked for, until {at(7)}", "nothing"),
+    (5, None, None, "for gallabox, which the YAML in force does not have", "nothing"),
+]  # fmt: skip
 ENDS = [
     ({"state": "accepted"}, "accepted by gallabox, no receipt yet", "nothing"),
     (
@@ -464,16 +479,19 @@ ENDS = [
         "nothing",
     ),
     ({"state": "sending"}, "sending: an attempt is open", "nothing; it ends within a minute or two"),
-    (
-        {"state": "pending", "next_attempt_at": at(9)},
-        f"pending; waits {TURN}. Next attempt at {at(9)} or later; its deadline is {at(86_400)}",
-        "nothing",
+    *(
+        (
+            {"state": "pending", "next_attempt_at": at(next_at), "lane": lane, "gap_until": gap},
+            f"pending; waits {waits}; its deadline is {at(86_400)}",
+            cure,
+        )
+        for next_at, gap, lane, waits, cure in NOW_WAITS
     ),
     (
-        {"state": "pending", "reason": "limit_person", "next_attempt_at": at(9)},
+        {"state": "pending", "reason": "limit_person", "next_attempt_at": at(9), "lane": LANE, "gap_until": None},
         (
-            "pending; waits for a limit: as many went to this person as `limits` allows. "
-            f"Next attempt at {at(9)} or later; its deadline is {at(86_400)}"
+            "pending; waits for a limit: as many went to this person as `limits` allows, "
+            f"until {at(9)}; its deadline is {at(86_400)}"
         ),
         "nothing",
     ),

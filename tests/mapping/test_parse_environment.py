@@ -63,6 +63,15 @@ def test_a_misspelt_variable_is_told_the_name_there_is(
     assert problem.hint == f'did you mean "{name}"?'
 
 
+def test_a_name_that_is_right_elsewhere_or_empty_is_not_what_was_meant(
+    parse: Callable[..., Parsed], yaml_environment: Mapping[str, str], with_route: Callable[..., str]
+) -> None:
+    environment = {**yaml_environment, "GALLABOX_API_KEY": ""}
+    assert "GALLABOX_API_SECRET" in environment
+    (problem,) = parse(with_route("provider: bitespeed, template: t"), environment=environment).problems
+    assert (problem.message, problem.hint) == ("the environment variable GALLABOX_API_KEY is not set", "")
+
+
 def test_what_an_unset_variable_leaves_wrong_is_not_told_as_well(
     parse: Callable[..., Parsed], config_of: Callable[[Parsed], Config], with_route: Callable[..., str]
 ) -> None:

@@ -213,7 +213,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(provider=st.sampled_from(PROVIDERS), failures=numbers, wait_ms=st.sampled_from([None, MINUTE]))
     def save_lane(self, provider: str, failures: int, wait_ms: int | None) -> None:
         at = None if wait_ms is None else self.now + wait_ms
-        state = LaneState(None, at or 0, failures, at, self.now if failures else None)
+        state = LaneState(None, at or 0, failures, at, self.now if failures else None, at)
         self.run(self.store.save_lane(provider, state))
         self.model.save_lane(provider, state)
 

@@ -7,7 +7,7 @@ store did and says whether it was allowed to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from app.delivery.decide import Decision, probe_wait_ms
@@ -126,7 +126,7 @@ class OutboxModel:
         for scope in attempt.probes:
             self.holds[scope].probe_at = now + probe_wait_ms(scope)
         lane = self.lanes.get(provider, LaneState())
-        self.lanes[provider] = LaneState(now, lane.paused_until, lane.failures, lane.probe_at, lane.resumed_at)
+        self.lanes[provider] = replace(lane, last_claim_at=now)
 
     def close_attempt(self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int) -> Closed:
         row = self.find(attempt.delivery.id)
@@ -254,13 +254,18 @@ class OutboxModel:
             hold.probe_at = move(hold.probe_at)
         for name, it in self.lanes.items():
             self.lanes[name] = LaneState(
-                move(it.last_claim_at), move(it.paused_until) or 0, it.failures, move(it.probe_at), move(it.resumed_at)
+                move(it.last_claim_at),
+                move(it.paused_until) or 0,
+                it.failures,
+                move(it.probe_at),
+                move(it.resumed_at),
+                move(it.down_since),
             )
         self.turns = {who: move(at) or 0 for who, at in self.turns.items()}
 
     def save_lane(self, provider: str, state: LaneState) -> None:
         last = self.lanes.get(provider, LaneState()).last_claim_at
-        self.lanes[provider] = LaneState(last, state.paused_until, state.failures, state.probe_at, state.resumed_at)
+        self.lanes[provider] = replace(state, last_claim_at=last)
 
     def put_hold(self, scope: str, reason: str, now: int, probe_at: int | None, *, by_hand: bool = False) -> bool:
         by_hand = by_hand or reason == Reason.BY_HAND

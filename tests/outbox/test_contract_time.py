@@ -169,10 +169,10 @@ async def test_a_recipients_gap_lasts_as_long_as_before_the_step(shop: Any, by_m
 async def test_a_lanes_pause_and_luck_move_with_the_step(shop: Any, by_ms: int) -> None:
     await shop.add()
     await shop.claim_one()
-    await shop.store.save_lane("gallabox", LaneState(None, shop.now + 5, 6, shop.now + 7, shop.now - 1))
+    await shop.store.save_lane("gallabox", LaneState(None, shop.now + 5, 6, shop.now + 7, shop.now - 1, shop.now - 2))
     await set_back(shop, by_ms)
     now = shop.now + by_ms
-    assert await shop.store.read_lane("gallabox") == LaneState(now, now + 5, 6, now + 7, now - 1)
+    assert await shop.store.read_lane("gallabox") == LaneState(now, now + 5, 6, now + 7, now - 1, now - 2)
 
 
 @pytest.mark.parametrize("by_ms", STEPS)

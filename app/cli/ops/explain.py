@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from app.cli.ops.client import OpsClient, open_client
 from app.cli.ops.deliveries import AsJson
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.cures import find_cure
-from app.delivery.story import MetHold, Told, explain_wait, list_met_holds, tell_story
+from app.delivery.story import MetHold, Told, explain_now, list_met_holds, tell_story
 from app.errors import NotThereError, OpsError
 from app.model.delivery import Reason, State
 from app.values.duration import round_duration
@@ -29,37 +30,66 @@ _SINCE_WIDTH = 8  # +120 min
 
 def explain(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="A delivery's id; or an event's, or the provider's of a message.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="ID", help="A delivery's, an event's, Nector's delivery id, the provider's; or its end."
+        ),
+    ] = None,
+    last: Annotated[bool, typer.Option("--last", help="The newest event.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Tell one delivery's story, from the webhook to the receipt: times in UTC, values masked."""
-    found = _find_deliveries(open_client(), id_)
+    if (id_ is not None) == last:
+        raise OpsError("give an id, the end of one, or --last")
+    client = open_client()
+    found = _find_deliveries(client, "last" if id_ is None else id_, by_event=last)
     if as_json:
         print(json.dumps(found[0] if len(found) == 1 else {"deliveries": found}, ensure_ascii=False, indent=2))
         return 0
-    for number, delivery in enumerate(found):
+    for number, told in enumerate(found):
         print("\n" * bool(number), end="")
-        print_story(delivery)
+        print_story(told) if "timeline" in told else _print_event(told)
     return 0
 
 
-def _find_deliveries(client: OpsClient, name: str) -> Sequence[Mapping[str, Any]]:
-    """Return the delivery of this id, or those of the event or the provider's message of this id, oldest first."""
-    if _ID.fullmatch(name):
-        try:
+def _find_deliveries(client: OpsClient, name: str, *, by_event: bool) -> Sequence[Mapping[str, Any]]:
+    """Return the delivery of this id, or those of the event or the provider's message of this id, oldest first.
+
+    An event that no route made anything of is returned itself.
+    """
+    if _ID.fullmatch(name) and not by_event:
+        with suppress(NotThereError):
             return [client.get(f"/deliveries/{name}")]
-        except NotThereError:
-            pass
-    for query in ({"event_id": name}, {"provider_message_id": name}):
-        rows = client.get("/deliveries", {**query, "limit": _LIMIT})["deliveries"]
-        if rows:
-            return [client.get(f"/deliveries/{row['id']}") for row in reversed(rows)]
-    raise OpsError(
-        f"no delivery has the id {name!r}, and none is of an event or a provider's message of this id: "
-        "`nector-relay deliveries` lists them; an event that hit no route has none, and "
-        "`nector-relay replay --plan --event ID` says what it would hit today"
-    )
+    if _ID.fullmatch(name):
+        with suppress(NotThereError):
+            event = client.get(f"/events/{name}")
+            return [client.get(f"/deliveries/{row['id']}") for row in event["deliveries"][-_LIMIT:]] or [event]
+    rows = client.get("/deliveries", {"provider_message_id": name, "limit": _LIMIT})["deliveries"]
+    if not rows:
+        raise OpsError(
+            "no event has come yet"
+            if by_event
+            else f"no delivery has the id {name!r}, and none is of an event or a provider's message of this id, or of "
+            "one that ends so: `nector-relay deliveries` lists them"
+        )
+    return [client.get(f"/deliveries/{row['id']}") for row in reversed(rows)]
+
+
+def _print_event(event: Mapping[str, Any]) -> None:
+    """Print the page of an event of which nothing was made."""
+    console, names = open_console(), ", ".join(event["routes_today"])
+    sent = f", its delivery {event['delivery_id']}" if event["delivery_id"] else ""
+    plan = f"`nector-relay replay --plan --event {event['id']}`"
+    _print_lines(console, "", f"event {event['id']}: unrouted", "")
+    _print_lines(console, f"{event['received_at']}  ", f"webhook: {event['source']} sent {event['topic']}{sent}", "")
+    if names:
+        text = f"no route was hit, so nothing was made of it; today's YAML has {names} for {event['topic']}"
+    else:
+        text = f"no route was hit, so nothing was made of it; today's YAML has no route for {event['topic']}"
+    _print_lines(console, "now: ", text, "")
+    gone = "nothing: what it held was wiped since"
+    cure = f"{plan} says what it would hit" if names else f"nothing; if it is to be sent, add a route, then {plan}"
+    _print_lines(console, "do:  ", cure if event["is_kept"] else gone, "")
 
 
 def print_story(delivery: Mapping[str, Any]) -> None:
@@ -100,12 +130,9 @@ def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
         case "held":
             return _advise_held(delivery, find_cure)
         case State.PENDING:
-            limit = Reason.LIMIT_PERSON if delivery["reason"] == Reason.LIMIT_PERSON else None
-            waits = explain_wait([row for row in delivery["timeline"] if row["kind"] == "state"][-1], limit)
-            text = (
-                f"pending; waits {waits}. Next attempt at {next_at} or later; its deadline is {delivery['deadline_at']}"
-            )
-            return text, "nothing"
+            text = f"pending; waits {explain_now(delivery)}; its deadline is {delivery['deadline_at']}"
+            is_down = (delivery.get("lane") or {}).get("state") == "down"
+            return text, "nothing, it goes by itself; `nector-relay status` shows the lane" if is_down else "nothing"
         case State.SENDING:
             return "sending: an attempt is open", "nothing; it ends within a minute or two"
         case State.ACCEPTED:

@@ -49,6 +49,7 @@ def draw_days(column: str, now: Rows, before: Rows, length_days: int) -> str:
     earlier = {date.fromisoformat(row["key"]) + timedelta(length_days): row[column] for row in before}
     if not (days := sorted({*counts, *earlier})):
         return ""
+    days = [min(days[0], days[-1] - timedelta(length_days - 1)), days[-1]]  # days without any have their place, too
     most = max(*counts.values(), *earlier.values(), 1)
     bars: list[str] = []
     for at in range((days[-1] - days[0]).days + 1):

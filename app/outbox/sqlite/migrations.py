@@ -312,6 +312,7 @@ ALTER TABLE holds ADD COLUMN author TEXT; -- the person who set it, where they s
 ALTER TABLE holds ADD COLUMN ends_at INTEGER; -- when it ends by itself; NULL: not before somebody ends it
 ALTER TABLE hold_changes ADD COLUMN author TEXT;
 ALTER TABLE hold_changes ADD COLUMN ends_at INTEGER;
+ALTER TABLE lanes ADD COLUMN down_since INTEGER; -- since when its provider is down, NULL where it is not
 """
 
 _VERSION_6 = """

@@ -57,7 +57,10 @@ def test_the_dead_are_counted_by_reason_before_they_are_listed(run: Callable[...
     alone = run("deliveries", "--state", "dead", "--by-reason", "--route", "coins-earned")
     assert dead in alone.out
     assert "created" not in alone.out
-    assert run("deliveries", "--state", "dead", "--by-reason", "--route", "nothing").out == "no deliveries\n"
+    assert run("deliveries", "--state", "dead", "--by-reason", "--provider", "bitespeed").code == 0
+    wrong = run("deliveries", "--state", "dead", "--by-reason", "--route", "coins-earnd")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "did you mean 'coins-earned'?" in wrong.err
 
 
 def test_the_groups_are_json_too_and_only_of_the_filters(run: Callable[..., Any], dead: str) -> None:
@@ -67,7 +70,6 @@ def test_the_groups_are_json_too_and_only_of_the_filters(run: Callable[..., Any]
         return found
 
     assert dead in [group["newest_id"] for group in groups()]
-    assert groups("--route", "nothing") == []
     assert dead not in [group["newest_id"] for group in groups("--provider", "bitespeed")]
 
 
@@ -123,8 +125,68 @@ def test_pages_follow_one_another(run: Callable[..., Any], sent: str, dead: str)
 
 def test_nothing_found_is_said_and_0(run: Callable[..., Any], shop: Any) -> None:
     del shop
-    done = run("deliveries", "--route", "nothing")
+    done = run("deliveries", "--until", "300d")
     assert (done.code, done.out) == (0, "no deliveries\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "right"),
+    [
+        ("--route", "coins-earnd", "coins-earned"),
+        ("--route", "COINS-EARNED", "coins-earned"),
+        ("--provider", "galabox", "gallabox"),
+        ("--template", "coins_earnt", "coins_earned"),
+        ("--topic", "walletreward_creat", "walletreward_create"),
+        ("--reason", "variable_mising", "variable_missing"),
+    ],
+)
+def test_a_name_that_never_was_is_told(run: Callable[..., Any], shop: Any, option: str, wrong: str, right: str) -> None:
+    del shop
+    done = run("deliveries", option, wrong)
+    assert (done.code, done.out) == (1, "")
+    assert f"{option[2:]}: there is no {wrong!r}; did you mean {right!r}?" in done.err
+
+
+def test_a_person_is_found_by_a_number_that_stands_in_no_url(
+    run: Callable[..., Any], shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = shop.new_number()
+    asked: list[tuple[str, str]] = []
+    call = OpsClient._call
+
+    def note(client: OpsClient, method: str, path: str, **options: Any) -> Any:
+        asked.append((method, f"{path} {options.get('query')}"))
+        return call(client, method, path, **options)
+
+    monkeypatch.setattr(OpsClient, "_call", note)
+    ids = {shop.post({**COINS, "user_mobile": number}), shop.post({"user_name": "Riya", "user_mobile": number})}
+    found = json.loads(run("deliveries", "--phone", number, "--since", "1h", "--json").out)["deliveries"]
+    assert {row["id"] for row in found} == ids  # also the one that is dead and has no recipient
+    assert asked == [("POST", "/deliveries/find None")]
+    wrong = run("deliveries", "--phone", "98000")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "98000" not in wrong.err
+
+
+def test_an_id_goes_by_its_end_and_an_event_by_what_its_source_calls_it(run: Callable[..., Any], shop: Any) -> None:
+    payload = {"user_name": "Riya", "user_mobile": shop.new_number()}
+    named = {"x-nector-delivery-id": "riya-4711"}
+    answer = shop._post(shop.url, "walletreward_create", payload, **named).json()
+    event, dead = answer["event_id"], answer["deliveries"][0]["id"]
+    for name in (dead[-12:], dead[-12:].upper(), event, event[-12:], "riya-4711"):
+        assert json.loads(run("explain", name, "--json").out)["id"] == dead, name
+    assert run("deliveries", "--event", "riya-4711").out.count(dead) == 1
+    done = run("retry", dead[-12:])
+    assert f"{dead}: not sent again" in done.out
+
+
+def test_an_event_without_a_route_has_a_page_of_its_own(run: Callable[..., Any], shop: Any) -> None:
+    shop._post(shop.url, "lead_create", {"user_name": "Riya"})
+    done = run("explain", "--last")
+    assert done.code == 0
+    assert ": unrouted\n" in done.out
+    assert "today's YAML has no route for lead_create" in done.out
+    assert "`nector-relay replay --plan --event " in done.out
 
 
 def test_a_wrong_cursor_is_1_and_says_what_to_do(run: Callable[..., Any], shop: Any) -> None:

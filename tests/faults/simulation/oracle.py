@@ -20,6 +20,7 @@ from app.outbox.sqlite.schema import read_key
 from app.outbox.values import Claimed, Enqueued
 
 GAP_MS = 6_000 - 250  # what a lane does not note
+LIMIT, LIMIT_WINDOW_MS = 6, 86_400_000 - 60_000
 SETTLE_MS = 900_000
 LONGEST_WAIT_MS = 27 * 3_600_000  # nothing waits for longer by itself: a cap of 24 h, and its jitter
 UNCERTAIN = ("timed_out", "connection_lost", "gateway_failed", "answer_unreadable", "process_died")
@@ -104,6 +105,7 @@ class Oracle:
     _last_claim: dict[str, int] = field(default_factory=dict)
     _claims: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
     _last_to: dict[tuple[str, str], int] = field(default_factory=dict)
+    _opened: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))  # by number; until a clock is set
 
     # -- as it happens ----------------------------------------------------------------------------
 
@@ -187,8 +189,24 @@ class Oracle:
         if attempt.started_at >= deadline_at:
             self.fail(f"I6: {it.id} was claimed after its deadline")
         self._check_wanted(it.id, it.recipient)
+        self._check_limit(attempt, now)
         self._check_rate(it.provider, now)
         self._check_settled(attempt, now)
+
+    def _check_limit(self, attempt: Attempt, now: int) -> None:
+        """Nobody gets more than `limits: person` in a day, whatever was restarted; but for what surely was not sent."""
+        opened = self._opened[attempt.delivery.recipient]
+        opened[:] = [(at, *rest) for at, *rest in opened if at > now - LIMIT_WINDOW_MS]
+        counted = [at for at, seq, number in opened if self._may_have_come(seq, number)]
+        if len(counted) >= LIMIT:
+            self.fail(f"limit: {attempt.delivery.id} is message {len(counted) + 1} to one person within a day")
+        (seq,) = self._one("SELECT seq FROM deliveries WHERE id = ?", attempt.delivery.id)
+        opened.append((now, seq, attempt.number))
+
+    def _may_have_come(self, seq: int, number: int) -> bool:
+        query = "SELECT outcome, detail FROM attempts WHERE delivery_seq = ? AND number = ?"
+        outcome, detail = self.db.execute(query, (seq, number)).fetchone()
+        return bool(outcome != "retryable") and (outcome != "rejected" or str(detail).startswith("HTTP 2"))
 
     def note_wish(self, number: str, wish: str | None, uttered_at: int, *, heard: bool) -> None:
         """A customer has uttered a wish, or the relay has answered 200 to it."""
@@ -251,6 +269,7 @@ class Oracle:
     def excuse_waits(self) -> None:
         """The clock was set: a wait that was begun before, or until the sweep that sees it, may end early."""
         self._excused_until = self.true_now() + SETTLE_MS + 60_000
+        self._opened.clear()
 
     # -- around faults ----------------------------------------------------------------------------
 

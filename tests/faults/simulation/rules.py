@@ -24,6 +24,7 @@ HOUR_MS = 3_600_000
 # A version changes the words of every message, and the second also an account, so that its lane is replaced.
 _YAML = """
 version: 1
+limits: {{person: 6/d}}
 store: {{country: IN, timezone: Asia/Kolkata, locale: en_IN}}
 providers:
   main:

@@ -1,0 +1,201 @@
+"""`/deliveries` and `/events`: finding what became of what, by id, by person, by time and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, BeforeValidator, Field
+from starlette.responses import JSONResponse, Response
+
+from app.api.errors import PROBLEMS, problem
+from app.delivery.pace import Pace
+from app.delivery.replay import read_bound
+from app.mapping.problems import ask_similar
+from app.model.delivery import Reason, State
+from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
+from app.outbox.suffix import find_ids
+from app.outbox.values import DeliveryFilter
+from app.relay.context import Context
+from app.relay.reload import Rules
+from app.relay.status import show_lane
+from app.sources import SOURCE
+from app.values.instant import format_instant
+from app.values.phone import PhoneFault, read_phone
+
+_LANE = {"provider", "state", "rate", "paused_until", "down_since", "next_probe_at"}
+Table = Literal["deliveries", "events"]
+ShowPaces = Callable[[], Mapping[str, Pace]]
+
+
+def _fold(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class ReasonQuery(BaseModel, extra="forbid"):
+    """Which state to group. Not `accepted`, of which there are too many, and which need nobody."""
+
+    state: Annotated[
+        Literal["pending", "held", "unknown", "expired", "suppressed", "shadow", "dead"], BeforeValidator(_fold)
+    ]
+
+
+class DeliveryQuery(BaseModel, extra="forbid"):
+    """The filters of `GET /deliveries`. `since` and `until`: how long ago (`7d`), a date or an instant."""
+
+    state: Annotated[Literal["held"] | State | None, BeforeValidator(_fold)] = None
+    route: str | None = None
+    provider: str | None = None
+    template: str | None = None
+    topic: str | None = None
+    reason: str | None = None
+    event_id: str | None = None
+    provider_message_id: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = None
+
+
+class FindOrder(DeliveryQuery):
+    """The filters of `POST /deliveries/find`: a number stands in a body, since URLs are kept in logs."""
+
+    phone: str | None = Field(None, max_length=40)
+
+
+def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRouter:
+    """Return the paths that find deliveries and events. `rules`: where a delivery's route stands."""
+    router = APIRouter(responses=PROBLEMS)
+
+    @router.get("/deliveries", summary="Deliveries, newest first")
+    async def show_deliveries(wanted: Annotated[DeliveryQuery, Query()]) -> Response:
+        return await _list_found(context, FindOrder(**wanted.model_dump()))
+
+    @router.post("/deliveries/find", summary="Deliveries, newest first; also those of a person")
+    async def find_deliveries(order: FindOrder) -> Response:
+        return await _list_found(context, order)
+
+    # Before the path that would take `reasons` for an id.
+    @router.get("/deliveries/reasons", summary="Deliveries of a state by reason, the largest group first")
+    async def show_reasons(wanted: Annotated[ReasonQuery, Query()]) -> Response:
+        return JSONResponse({"reasons": list(await context.outbox.read(partial(count_reasons, state=wanted.state)))})
+
+    @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
+    async def show_delivery(delivery_id: str) -> Response:
+        found = await find_id(context, "deliveries", delivery_id)
+        if isinstance(found, Response):
+            return found
+        row = await context.outbox.read(partial(read_delivery, delivery_id=found))
+        if row is None:  # forgotten meanwhile
+            return problem(404, "no delivery has this id")
+        return JSONResponse({**row, "config": _place(rules, row), "lane": _show_lane(context, show_paces(), row)})
+
+    @router.get("/events/{event_id}", summary="One event with its deliveries; `last` is the newest")
+    async def show_event(event_id: str) -> Response:
+        found = await find_id(context, "events", event_id)
+        if isinstance(found, Response):
+            return found
+        event = await context.outbox.read(partial(read_event, event_id=found))
+        if event is None:
+            return problem(404, "no event has this id")
+        topic, routes = SOURCE.canonical_topic(event["topic"]), context.snapshot.config.routes
+        names = [route.name for route in routes if SOURCE.canonical_topic(route.topic) == topic]
+        return JSONResponse({**event, "routes_today": names})
+
+    return router
+
+
+async def find_id(context: Context, table: Table, name: str) -> str | Response:
+    """Return the whole id that a name or its end means; else the answer that says so, with the candidates."""
+    ids = await context.outbox.read(partial(find_ids, table=table, name=name, source=SOURCE.name), slow=True)
+    one = "delivery" if table == "deliveries" else "event"
+    if not ids:
+        return problem(404, f"no {one} has this id")
+    return ids[0] if len(ids) == 1 else problem(409, f"more than one {one} has an id that ends so: {', '.join(ids)}")
+
+
+async def find_all_ids(context: Context, table: Table, names: Iterable[str]) -> list[str] | Response:
+    """Return the whole ids that names mean; what means none is left for whoever is asked. Else why it is not clear."""
+    ids: list[str] = []
+    for name in names:
+        found = await find_id(context, table, name)
+        if isinstance(found, Response) and found.status_code == 409:  # noqa: PLR2004  # the status itself is the clearest name
+            return found
+        ids.append(name if isinstance(found, Response) else found)
+    return ids
+
+
+async def _list_found(context: Context, order: FindOrder) -> Response:
+    try:
+        wanted = _read_filter(context, order)
+    except ValueError as error:
+        return problem(422, str(error))
+    if order.event_id:
+        found = await find_all_ids(context, "events", [order.event_id])
+        if isinstance(found, Response):
+            return found
+        wanted = replace(wanted, event_id=found[0])
+    try:
+        rows, next_cursor = await context.outbox.read(partial(list_deliveries, wanted=wanted))
+    except ValueError as error:
+        return problem(422, f"cursor: {error}")
+    if not rows and (fault := await _find_wrong_name(context, order)) is not None:
+        return problem(422, fault)
+    return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
+
+
+def _read_filter(context: Context, order: FindOrder) -> DeliveryFilter:
+    """Return what is asked for; raises ValueError naming the field."""
+    store, now = context.snapshot.config.store, context.clock()
+    number = None if order.phone is None else read_phone(order.phone, store.country, landlines=store.landlines)
+    if isinstance(number, PhoneFault):
+        raise ValueError(  # noqa: TRY004  # what was written is wrong, not its type
+            f"phone: the number {number.detail}; write it with + and its country code"
+        )
+    bounds: dict[str, Any] = {}
+    for name, text in (("since", order.since), ("until", order.until)):
+        try:
+            if text is not None:
+                bounds[name] = read_bound(text, now, store.timezone, end_of_day=name == "until")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **bounds, phone=number)
+
+
+async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:
+    """Return which filter names what there never was, since nothing was found; None if each may."""
+    routes = context.snapshot.config.routes
+    known: Mapping[str, Iterable[str]] = {
+        "route": {route.name for route in routes},
+        "provider": context.snapshot.config.providers,
+        "template": {route.template for route in routes},
+        "topic": {*SOURCE.topics, *(route.topic for route in routes)},
+        "reason": Reason,
+    }
+    for name, words in known.items():
+        asked = getattr(order, name)
+        if asked is None or asked in set(words):
+            continue
+        if name == "reason" or not await context.outbox.read(partial(is_known, name=name, value=asked), slow=True):
+            return f"{name}: there is no {asked!r}; {ask_similar(asked, sorted(words), quote=chr(39))}"
+    return None
+
+
+def _place(rules: Rules, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return where a delivery's route stands in the YAML, which may be another one by now."""
+    in_force = row["config_hash"] == rules.read_hash()
+    return {"hash": row["config_hash"], "line": row["config_line"], "name": rules.name, "in_force": in_force}
+
+
+def _show_lane(context: Context, paces: Mapping[str, Pace], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how the lane of a delivery that waits stands, None of one that does not, or that has no lane."""
+    provider = row["provider"]
+    if row["state"] != State.PENDING or provider not in paces:
+        return None
+    rate = context.snapshot.config.providers[provider].rate
+    now = context.clock()
+    lane = show_lane(provider, paces[provider], rate, now).model_dump(include=_LANE)
+    return {**lane, "now": format_instant(now)}

@@ -1,0 +1,124 @@
+"""`nector-relay status`: how the relay is now, on one screen, and what needs a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from app.cli.ops.client import OpsClient, open_client
+from app.cli.ops.deliveries import AsJson
+from app.cli.tables import open_console, print_table
+from app.delivery.status import LaneStatus, Status
+from app.delivery.story import read_at
+from app.errors import NoRelayError
+from app.values.duration import round_duration
+
+EVERY_S = 2.0
+_HEAD = 12
+_UNITS = (("GB", 1024**3), ("MB", 1024**2), ("kB", 1024))
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 s, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show how the relay is now. Exit 0, 1 if something needs a person, 69 if no relay answers."""
+    try:
+        client = open_client()
+        while watch:
+            _show(client, as_json=as_json, clear=not as_json)
+            time.sleep(EVERY_S)
+        return _show(client, as_json=as_json)
+    except NoRelayError as error:
+        print(f"nector-relay: {error}", file=sys.stderr)
+        return os.EX_UNAVAILABLE
+
+
+def _show(client: OpsClient, *, as_json: bool, clear: bool = False) -> int:
+    found = Status.model_validate(client.get("/status"))
+    if as_json:
+        print(json.dumps(found.model_dump(), ensure_ascii=False), flush=True)
+        return 1 if found.needs else 0
+    console = open_console()
+    if clear:
+        console.clear()
+    for head, text in list_lines(found):
+        _print_line(console, head, text)
+    if found.lanes:
+        titles = ("provider", "state", "waiting", "oldest due", "receipts of accepted")
+        print_table(console, titles, [_row(lane, found) for lane in found.lanes])
+    for need in found.needs:
+        _print_line(console, "needs you", need.what, "red")
+        _print_line(console, "  do", need.do)
+    if not found.needs:
+        console.print("nothing needs a person", style="green")
+    return 1 if found.needs else 0
+
+
+def list_lines(found: Status) -> Iterator[tuple[str, str]]:
+    """Yield what stands on the screen above the lanes, as heads and texts."""
+    config, event, store = found.config, found.last_event, found.store
+    yield "relay", f"nector-relay {found.version}, running for {_tell_age(found.started_at, found)}"
+    shadow = "" if config.mode == "live" else f", mode {config.mode}: nothing is sent"
+    yield "yaml", f"{config.path} ({config.hash}), in force for {_tell_age(config.since, found)}{shadow}"
+    if config.refused:
+        yield "", f"refused {_tell_age(config.refused.at, found)} ago: {config.refused.faults[0]}"
+    yield "last event", f"{event.topic}, {_tell_age(event.at, found)} ago" if event else "none yet"
+    told = [f"{one.count} {one.kind} {one.reason} ({_tell_age(one.last_at, found)} ago)" for one in found.refused]
+    yield "refused", ", ".join(told) or "no request since the start"
+    for hold in found.holds:
+        who = f" by {hold.by}" if hold.by else " by hand" if hold.by_hand else ""
+        end = f"until {hold.until}" if hold.until else f"probe {hold.probe_at}" if hold.probe_at else "no end"
+        waiting = f"{hold.deliveries} waiting"
+        yield "hold", f"{hold.scope}: {hold.reason}{who}, for {_tell_age(hold.since, found)}, {end}, {waiting}"
+    if not found.holds:
+        yield "holds", "none"
+    ended = Counter[str]()
+    for group in found.unhandled:
+        ended[group.state] += group.count
+    yield "unhandled", f"{ended['dead']} dead, {ended['unknown']} unknown"
+    size, free = (_tell_bytes(count) for count in (store.size_bytes, store.free_bytes))
+    yield "store", f"{store.place}, {size}, {free} free" + ("" if store.can_commit else ", CANNOT COMMIT")
+
+
+def _row(lane: LaneStatus, found: Status) -> list[str]:
+    since = f" for {_tell_age(lane.down_since, found)}, probe {_tell_wait(lane.next_probe_at, found)}"
+    pause = f" until {lane.paused_until}" if lane.paused_until else ""
+    oldest = _tell_age(lane.oldest_due_at, found) if lane.oldest_due_at else "-"
+    last = f", last {_tell_age(lane.last_receipt_at, found)} ago" if lane.last_receipt_at else ""
+    receipts = f"{lane.reported} of {lane.accepted}{last}" if lane.accepted else "-"
+    state = f"down{since}" if lane.state == "down" else f"{lane.state}{pause}"
+    return [lane.provider, state, str(lane.waiting), oldest, receipts]
+
+
+def _tell_age(at: str | None, found: Status) -> str:
+    return round_duration(max(read_at(found.now) - read_at(at), 0)) if at else "?"
+
+
+def _tell_wait(at: str | None, found: Status) -> str:
+    wait_ms = max(read_at(at) - read_at(found.now), 0) if at else 0
+    return f"in {round_duration(wait_ms)}" if wait_ms else "now"
+
+
+def _tell_bytes(count: int | None) -> str:
+    if count is None:
+        return "size unknown"
+    unit, size = next(((unit, size) for unit, size in _UNITS if count >= size), _UNITS[-1])
+    return f"{count / size:.0f} {unit}"
+
+
+def _print_line(console: Console, head: str, text: str, colour: str = "") -> None:
+    """Print a text behind its head, folded on a terminal so that the head's column stays empty."""
+    width = max(console.width - _HEAD, 20) if console.is_terminal else len(text) or 1
+    for number, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):
+        console.print(Text(f"{head if number == 0 else '':<{_HEAD}}", style=colour) + Text(line), soft_wrap=True)

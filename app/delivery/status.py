@@ -1,0 +1,178 @@
+"""A status says how a relay stands now, and what of that needs a person: `GET /status`, `nector-relay status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel
+
+from app.delivery.cures import find_cure
+
+RECENT_MS = 3_600_000
+"""A webhook that was refused so long ago needs nobody any more: it is counted, and the next one tells."""
+LEAST_FREE = 256 * 1024 * 1024
+
+
+class Refused(BaseModel):
+    """The YAML on disk that is not in force: since when, and what is wrong with it, a line each."""
+
+    at: str
+    faults: list[str]
+
+
+class ConfigStatus(BaseModel):
+    """The YAML in force. `refused`: a newer one that cannot be used."""
+
+    path: str
+    hash: str
+    since: str
+    mode: str
+    refused: Refused | None
+
+
+class LastEvent(BaseModel):
+    """The newest event of the source."""
+
+    id: str
+    topic: str
+    at: str
+
+
+class RefusedRequests(BaseModel):
+    """Requests that were refused since the start, by kind of path and reason. `recent`: within the last hour."""
+
+    kind: str
+    reason: str
+    count: int
+    last_at: str
+    recent: bool
+    cure: str
+
+
+class LaneStatus(BaseModel):
+    """The queue of one provider. `waiting`: all that are pending, held ones too; `state` gone: not in the YAML.
+
+    `next_probe_at`: when one message may feel for a provider that is down. `reported`: of the newest 1,000 deliveries,
+    how many accepted ones have a receipt, the last of which came at `last_receipt_at`.
+    """
+
+    provider: str
+    state: Literal["up", "paused", "down", "gone"]
+    rate: str
+    paused_until: str | None = None
+    down_since: str | None = None
+    next_probe_at: str | None = None
+    waiting: int = 0
+    oldest_due_at: str | None = None
+    accepted: int = 0
+    reported: int = 0
+    last_receipt_at: str | None = None
+
+
+class HoldStatus(BaseModel):
+    """A hold that stands. `by` and `until`: who set it by hand, and when it ends by itself, where they said so."""
+
+    scope: str
+    reason: str
+    since: str
+    deliveries: int
+    probe_at: str | None
+    by: str | None
+    until: str | None
+    by_hand: bool
+
+
+class Unhandled(BaseModel):
+    """Deliveries that ended badly and that nobody has handled, by state, reason and route."""
+
+    state: str
+    reason: str | None
+    route: str
+    provider: str
+    count: int
+    newest_id: str
+
+
+class StoreStatus(BaseModel):
+    """Where the outbox is. Bytes: None where that cannot be known from here."""
+
+    place: str
+    can_commit: bool
+    size_bytes: int | None
+    free_bytes: int | None
+
+
+class Need(BaseModel):
+    """Something that needs a person, and what to do about it: where there is a command for it, between backticks."""
+
+    what: str
+    do: str
+
+
+class Status(BaseModel):
+    """How a relay stands. `needs` is empty where it needs nobody."""
+
+    version: str
+    now: str
+    started_at: str
+    config: ConfigStatus
+    last_event: LastEvent | None
+    refused: list[RefusedRequests]
+    lanes: list[LaneStatus]
+    holds: list[HoldStatus]
+    unhandled: list[Unhandled]
+    store: StoreStatus
+    needs: list[Need] = []
+
+
+def list_needs(status: Status) -> Iterator[Need]:
+    """Yield what needs a person, the gravest first."""
+    yield from _list_store_needs(status.store)
+    if (refused := status.config.refused) is not None:
+        more = f" (and {len(refused.faults) - 1} more)" if len(refused.faults) > 1 else ""
+        what = f"the YAML on disk is refused, the one before is in force: {refused.faults[0]}{more}"
+        yield Need(what=what, do="`nector-relay check` names every fault; once mended it is taken by itself")
+    for each in status.refused:
+        if each.recent and _is_ours(each):
+            what = f"{each.kind}s were refused ({each.reason}): {each.count}, the last {each.last_at}"
+            yield Need(what=what, do=each.cure)
+    for lane in status.lanes:
+        yield from _list_lane_needs(lane)
+    for hold in status.holds:
+        if not hold.by_hand:
+            cure = find_cure(hold.reason).replace("SCOPE", hold.scope).replace(" ID`", "` of one that waits")
+            what = f"{hold.scope} is on hold: {hold.reason}, {hold.deliveries} waiting"
+            yield Need(what=what, do=cure or f"`nector-relay release {hold.scope}`")
+    for group in status.unhandled:
+        if needs_person(group.reason):
+            what = f"{group.count} {group.state}: {group.reason or 'no reason'}, route {group.route}"
+            yield Need(what=what, do=find_cure(group.reason).replace(" ID`", f" {group.newest_id}`"))
+
+
+def _list_store_needs(store: StoreStatus) -> Iterator[Need]:
+    if not store.can_commit:
+        yield Need(what="the outbox cannot commit: events are answered 503", do="see Disk in docs/runbook.md")
+    if store.free_bytes is not None and store.free_bytes < LEAST_FREE:
+        yield Need(what=f"{store.free_bytes // 1024**2} MiB are free where the outbox is", do="make room on that disk")
+
+
+def _is_ours(refused: RefusedRequests) -> bool:
+    """Tell whether a request was most likely meant for us: strangers knock at any port, and who is busy comes again."""
+    if refused.reason in {"busy", "method", "challenge"}:
+        return False
+    return refused.kind == "webhook" or (refused.kind == "receipt" and refused.reason != "path")
+
+
+def _list_lane_needs(lane: LaneStatus) -> Iterator[Need]:
+    if lane.state == "down":
+        what = f"{lane.provider} is down since {lane.down_since}: {lane.waiting} waiting, nothing is lost"
+        yield Need(what=what, do=f"see its dashboard, `base_url` and DNS; it is tried again at {lane.next_probe_at}")
+    if lane.state == "gone":
+        what = f"{lane.waiting} waiting for {lane.provider}, which the YAML does not have"
+        yield Need(what=what, do="put it back under providers:, or let them expire")
+
+
+def needs_person(reason: str | None) -> bool:
+    """Tell whether somebody has to do something about a reason."""
+    return not find_cure(reason).startswith("nothing")
