@@ -27,6 +27,7 @@ from app.delivery.transitions import (
     restore,
     rises,
     settles,
+    was_never_sent,
 )
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.receipt import ReceiptStatus
@@ -271,3 +272,17 @@ def test_a_failed_receipt_settles_only_what_is_unknown(state: State) -> None:
 def test_a_sign_of_arrival_settles_what_says_otherwise(state: State, status: ReceiptStatus) -> None:
     wrong = {State.UNKNOWN, State.PENDING, State.DEAD, State.EXPIRED, State.SUPPRESSED}
     assert settles(state, status) == (state in wrong)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Retryable(Reason.CONNECT_FAILED), True),
+        (Rejected(Reason.REQUEST_REFUSED, detail="HTTP 400: no"), True),
+        (Rejected(Reason.REQUEST_REFUSED, detail="HTTP 200: no"), False),
+        (Uncertain(Reason.TIMED_OUT), False),
+        (Accepted(), False),
+    ],
+)
+def test_what_surely_was_not_sent_is_told_from_what_may_have_been(outcome: Outcome, expected: bool) -> None:
+    assert was_never_sent(outcome) is expected

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from app.values.duration import format_duration, parse_duration, parse_live_from, parse_rate, round_duration
+from app.model.limit import Limit
+from app.values.duration import (
+    format_duration,
+    parse_duration,
+    parse_limit,
+    parse_live_from,
+    parse_rate,
+    round_duration,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +95,17 @@ def test_an_instant_without_zone_or_sense_is_refused_with_the_cure(text: str) ->
 )
 def test_a_duration_is_rounded_as_people_say_it(duration_ms: int, text: str) -> None:
     assert round_duration(duration_ms) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10/d", Limit(10, 86_400_000)), (" 2000/h ", Limit(2_000, 3_600_000)), ("60/min", Limit(60, 60_000))],
+)
+def test_a_limit_is_so_many_in_a_time(text: str, expected: Limit) -> None:
+    assert parse_limit(text) == expected
+
+
+@pytest.mark.parametrize("text", ["10 a day", "0/h", "1.5/h", "10/w", "", "10000000/d"])
+def test_what_is_no_limit_is_refused_with_the_cure(text: str) -> None:
+    with pytest.raises(ValueError, match="10/d"):
+        parse_limit(text)
