@@ -83,8 +83,9 @@ sbom: setup ## Write sbom.cdx.json (CycloneDX): every package of the image with 
 test-long: setup ## The tests that take minutes: image build, many kills
 	@$(BIN)/pytest -m long
 
-bench: setup ## Measure against a plain FastAPI relay; writes bench/results.md
+bench: setup ## Measure against a plain FastAPI relay, Node-RED and more; BESIDE="--rounds 2" for fewer rounds
 	@$(BIN)/python -m bench.run
+	@$(BIN)/python -m bench.beside $(BESIDE)
 
 image-check: setup ## Build the image without a Docker daemon and try it
 	@deploy/verify-image.sh

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import signal
+import ssl
 import sys
 import time
 from dataclasses import dataclass, field
@@ -108,14 +109,21 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer)
 
 
-async def serve(account: Account, port: int) -> None:
+async def serve(account: Account, port: int, tls_port: int) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     server = await loop.create_server(lambda: Connection(account), "127.0.0.1", port, backlog=1024)
+    secure = None
+    if tls_port:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain("provider.pem", "provider.key")  # in its own folder
+        secure = await loop.create_server(lambda: Connection(account), "127.0.0.1", tls_port, backlog=1024, ssl=context)
     await stopped.wait()
     server.close()
+    if secure is not None:
+        secure.close()
 
 
 def main() -> None:
@@ -123,9 +131,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9200)
     parser.add_argument("--delay-ms", type=float, default=0.0)
     parser.add_argument("--mode", choices=("accept", "refuse"), default="accept")
+    parser.add_argument("--tls-port", type=int, default=0, help="listen here with TLS, too")
     given = parser.parse_args()
     account = Account(given.mode, given.delay_ms / 1000)
-    uvloop.run(serve(account, given.port))
+    uvloop.run(serve(account, given.port, given.tls_port))
     sys.stdout.write(json.dumps(account.count()) + "\n")
 
 

@@ -15,6 +15,7 @@ START_LIMIT_S = 30.0
 STOP_LIMIT_S = 15.0
 LOOK_EVERY_S = 0.002
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_ALLOWED = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
 
 class BenchError(Exception):
@@ -25,8 +26,8 @@ class BenchError(Exception):
 class Cores:
     """Where the subject runs, and where the load generator and the fake provider do."""
 
-    subject: int
-    peers: int
+    subject: int | None  # None: any
+    peers: int | None
 
 
 def choose_cores() -> Cores:
@@ -53,7 +54,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def run_process(
-    command: Sequence[str], port: int, core: int, folder: Path, environment: Mapping[str, str], health: str = "/healthz"
+    command: Sequence[str],
+    port: int,
+    core: int | None,
+    folder: Path,
+    environment: Mapping[str, str],
+    health: str = "/healthz",
 ) -> Iterator[Started]:
     """Run a server until the block ends. Raises BenchError if it does not answer 200 on `health` in time."""
     log = folder / f"{port}.log"
@@ -67,11 +73,16 @@ def run_process(
         _stop(process)
 
 
+def stay_on(core: int | None) -> None:
+    """Run on this core alone from now on; None: on any that we may use."""
+    os.sched_setaffinity(0, _ALLOWED if core is None else {core})
+
+
 @contextlib.contextmanager
-def _on_core(core: int) -> Iterator[None]:
+def _on_core(core: int | None) -> Iterator[None]:
     """Let children born in this block inherit the core, every thread of theirs included."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    stay_on(core)
     try:
         yield
     finally:
@@ -127,6 +138,25 @@ def read_cpu_s(pid: int) -> float:
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         ticks += sum(map(int, fields[11:15]))
     return ticks / _TICKS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Of each event: KB that were sent to a disk, and write calls of any kind, those to sockets included."""
+
+    kb: float = 0.0
+    calls: float = 0.0
+
+    def since(self, before: Written, events: int) -> Written:
+        """Return what came after `before`, an event."""
+        return Written((self.kb - before.kb) / events, (self.calls - before.calls) / events)
+
+
+def read_written(pid: int) -> Written:
+    """Return what a process and its children have written so far."""
+    texts = [Path(f"/proc/{each}/io").read_text() for each in _family(pid)]
+    counts = [dict(line.split(": ") for line in text.splitlines()) for text in texts]
+    return Written(sum(int(one["write_bytes"]) for one in counts) / 1000, sum(int(one["syscw"]) for one in counts))
 
 
 def _family(pid: int) -> list[int]:

@@ -6,7 +6,6 @@ Writes bench/results.md and prints it; exits 1 if a goal is missed.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from bench.machine import VOLATILE, describe_machine, read_file_system
-from bench.processes import BenchError, choose_cores
+from bench.processes import BenchError, choose_cores, stay_on
 from bench.report import Rounds, judge_goals, write_report
 from bench.scenarios import (
     Bench,
@@ -58,7 +57,7 @@ def run_all(bench: Bench, wanted: list[str], *, quick: bool) -> tuple[Rounds, Ro
     if "latency" in wanted:
         naive.latency, relay.latency = _alternate("latency", rounds, lambda subject: measure_latency(bench, subject))
     if "queued" in wanted:
-        _tell(f"queued: posting {bench.queued:,} events while the provider refuses")
+        say(f"queued: posting {bench.queued:,} events while the provider refuses")
         relay.queued = measure_queued(bench, RELAY)
     return relay, naive
 
@@ -77,13 +76,14 @@ def _alternate(name: str, rounds: int, measure: Callable[[Subject], T]) -> tuple
     naive: list[T] = []
     relay: list[T] = []
     for number in range(1, rounds + 1):
-        _tell(f"{name}: round {number} of {rounds}")
+        say(f"{name}: round {number} of {rounds}")
         naive.append(measure(NAIVE))
         relay.append(measure(RELAY))
     return naive, relay
 
 
-def _tell(line: str) -> None:
+def say(line: str) -> None:
+    """Tell whoever waits what is being measured."""
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
@@ -96,7 +96,7 @@ def run_bench(given: argparse.Namespace) -> int:
         raise BenchError(f"--folder is on {file_system}, where fsync does nothing; name a folder on a real disk")
     cores = choose_cores()
     facts = describe_machine(given.folder)
-    os.sched_setaffinity(0, {cores.peers})
+    stay_on(cores.peers)
     bench = Bench(given.folder, cores, events=3000, seconds=10, queued=100_000)
     bench = shorten(bench) if given.quick else bench
     ceiling = measure_ceiling(bench)

@@ -15,9 +15,10 @@ import uvloop
 from bench.events import build_events, build_message, phone_of
 from bench.figures import percentile
 from bench.load import Load, send_closed, send_open
-from bench.processes import BenchError, Cores, Memory, Started, read_cpu_s, read_memory
+from bench.processes import BenchError, Cores, Memory, Started, Written, read_cpu_s, read_memory, read_written
 from bench.subjects import FakeProvider, Subject, run_provider, run_subject
 
+UNKNOWN = Written()
 WARM_UP = 300
 RATE_PER_S = 100.0
 PROVIDER_DELAY_MS = 50
@@ -35,6 +36,7 @@ class Bench:
     events: int
     seconds: int
     queued: int
+    tls: bool = False  # to the provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Throughput:
     p99_ms: float
     memory: Memory
     delivered: Delivered
+    written: Written = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Latency:
     arrival_p99_ms: float
     cpu_us: float
     delivered: Delivered
+    written: Written = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def measure_throughput(bench: Bench, subject: Subject) -> Throughput:
     with _pair(bench, subject) as (provider, started):
         _warm_up(provider, started)
         pid = started.process.pid
-        cpu_before = read_cpu_s(pid)
+        cpu_before, before = read_cpu_s(pid), read_written(pid)
         load = uvloop.run(send_closed(started.port, build_events(WARM_UP, bench.events)))
         figures = _wait_delivered(provider, WARM_UP + load.accepted)
         cpu_s = read_cpu_s(pid) - cpu_before
@@ -118,6 +122,7 @@ def measure_throughput(bench: Bench, subject: Subject) -> Throughput:
             p99_ms=percentile(load.waited_s, 0.99) * 1000,
             memory=read_memory(pid),
             delivered=_judge(load, figures),
+            written=read_written(pid).since(before, bench.events),
         )
 
 
@@ -126,7 +131,7 @@ def measure_latency(bench: Bench, subject: Subject) -> Latency:
     with _pair(bench, subject, delay_ms=PROVIDER_DELAY_MS) as (provider, started):
         _warm_up(provider, started)
         pid, count = started.process.pid, int(RATE_PER_S) * bench.seconds
-        cpu_before = read_cpu_s(pid)
+        cpu_before, before = read_cpu_s(pid), read_written(pid)
         load = uvloop.run(send_open(started.port, list(build_events(WARM_UP, count)), RATE_PER_S))
         figures = _wait_delivered(provider, WARM_UP + load.accepted)
         cpu_s = read_cpu_s(pid) - cpu_before
@@ -138,6 +143,7 @@ def measure_latency(bench: Bench, subject: Subject) -> Latency:
             arrival_p99_ms=percentile(delays, 0.99) * 1000,
             cpu_us=cpu_s / count * 1e6,
             delivered=_judge(load, figures),
+            written=read_written(pid).since(before, count),
         )
 
 
@@ -163,7 +169,9 @@ def measure_queued(bench: Bench, subject: Subject) -> Queued:
 
 def measure_cold_start(bench: Bench, subject: Subject, folder: Path) -> float:
     """Return the seconds from the start of the process to its first 200 on /healthz; `folder` is used again."""
-    with run_subject(subject, 9, folder, bench.cores) as started:  # nothing is sent, so no provider is needed
+    with run_subject(
+        subject, "http://127.0.0.1:9", folder, bench.cores
+    ) as started:  # nothing is sent, so no provider is needed
         return started.ready_s
 
 
@@ -173,8 +181,8 @@ def _pair(
 ) -> Iterator[tuple[FakeProvider, Started]]:
     with (
         _new_folder(bench) as folder,
-        run_provider(folder, bench.cores, delay_ms=delay_ms, mode=mode) as provider,
-        run_subject(subject, provider.port, folder, bench.cores) as started,
+        run_provider(folder, bench.cores, delay_ms=delay_ms, mode=mode, tls=bench.tls) as provider,
+        run_subject(subject, provider.url, folder, bench.cores, tls=bench.tls) as started,
     ):
         yield provider, started
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,26 +34,44 @@ SUBJECTS = (NAIVE, RELAY)
 
 
 @contextlib.contextmanager
-def run_subject(subject: Subject, provider_port: int, folder: Path, cores: Cores) -> Iterator[Started]:
+def run_subject(
+    subject: Subject, provider_url: str, folder: Path, cores: Cores, *, tls: bool = False
+) -> Iterator[Started]:
     """Run a relay in `folder`, where its outbox is."""
     port = free_port()
-    environment = _build_environment(provider_port, folder)
+    environment = _build_environment(provider_url, folder, tls=tls)
     with run_process(subject.command(port), port, cores.subject, folder, environment) as started:
         yield started
 
 
-def _build_environment(provider_port: int, folder: Path) -> Mapping[str, str]:
+def _build_environment(provider_url: str, folder: Path, *, tls: bool) -> Mapping[str, str]:
     """Return only what is written here: a developer's own settings must not change the figures."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {
         **kept,
-        "GALLABOX_BASE_URL": f"http://127.0.0.1:{provider_port}",
+        "GALLABOX_BASE_URL": provider_url,
         "GALLABOX_API_KEY": "bench",
         "GALLABOX_API_SECRET": "bench",
         "RELAY_CONFIG": str(BENCH / "relay.yaml"),
         "RELAY_NECTOR_SECRETS": SECRET,
         "RELAY_DATABASE_URL": f"sqlite:///{folder / 'relay.db'}",
+        # Each subject is told by its own name whom to trust.
+        **(
+            dict.fromkeys(("RELAY_CA_FILE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), _certificate(folder))
+            if tls
+            else {}
+        ),
     }
+
+
+def _certificate(folder: Path) -> str:
+    return str(folder / "provider.pem")
+
+
+def _make_certificate(folder: Path) -> None:
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "provider.key"), "-out"]
+    subprocess.run([*command.split(), *files, _certificate(folder)], check=True, capture_output=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,12 @@ class FakeProvider:
     """The running fake Gallabox, asked over HTTP."""
 
     port: int
+    tls_port: int = 0  # 0: none
+
+    @property
+    def url(self) -> str:
+        """Where messages are sent."""
+        return f"https://localhost:{self.tls_port}" if self.tls_port else f"http://127.0.0.1:{self.port}"
 
     def count(self) -> dict[str, Any]:
         """Return its figures (see fake_provider.py)."""
@@ -79,11 +104,15 @@ class FakeProvider:
 
 
 @contextlib.contextmanager
-def run_provider(folder: Path, cores: Cores, *, delay_ms: int = 0, mode: str = "accept") -> Iterator[FakeProvider]:
-    """Run the fake provider beside the load generator, on their core."""
-    port = free_port()
+def run_provider(
+    folder: Path, cores: Cores, *, delay_ms: int = 0, mode: str = "accept", tls: bool = False
+) -> Iterator[FakeProvider]:
+    """Run the fake provider beside the load generator, on their core; with `tls` on a second port, too."""
+    port, tls_port = free_port(), free_port()
+    if tls:
+        _make_certificate(folder)
     command = [sys.executable, "-m", "bench.fake_provider", "--port", str(port)]
-    command += ["--delay-ms", str(delay_ms), "--mode", mode]
+    command += ["--delay-ms", str(delay_ms), "--mode", mode, *(["--tls-port", str(tls_port)] if tls else [])]
     environment = {"PYTHONPATH": str(BENCH.parent)}
     with run_process(command, port, cores.peers, folder, environment, health="/count") as started:
-        yield FakeProvider(started.port)
+        yield FakeProvider(started.port, tls_port if tls else 0)

@@ -38,19 +38,19 @@ class Bucket:
 
     def at_rate(self, rate_per_s: float, now: int) -> Bucket:
         """Return the bucket with another rate from `now` on; what was earned at the old one stays."""
-        return replace(_fill(self, now), rate_per_s=rate_per_s)
+        return Bucket(rate_per_s, self.burst, _count_tokens(self, now), now)
 
 
 def take(bucket: Bucket, now: int, wanted: int) -> tuple[Bucket, int]:
     """Return the bucket after taking up to `wanted` whole tokens, and how many it granted."""
-    filled = _fill(bucket, now)
-    granted = max(min(wanted, math.floor(filled.tokens + ROUNDING)), 0)
-    return replace(filled, tokens=filled.tokens - granted), granted
+    tokens = _count_tokens(bucket, now)
+    granted = max(min(wanted, math.floor(tokens + ROUNDING)), 0)
+    return Bucket(bucket.rate_per_s, bucket.burst, tokens - granted, now), granted
 
 
 def next_token_at(bucket: Bucket, now: int) -> int:
     """Return the instant from which `take` grants one: `now` or later."""
-    missing = 1 - ROUNDING - _fill(bucket, now).tokens
+    missing = 1 - ROUNDING - _count_tokens(bucket, now)
     return now if missing <= 0 else now + math.ceil(missing / bucket.rate_per_s * 1000)
 
 
@@ -65,10 +65,10 @@ def ramped_rate(full_per_s: float, resumed_at: int | None, now: int) -> float:
     return RAMP_START_PER_S + share * (full_per_s - RAMP_START_PER_S)
 
 
-def _fill(bucket: Bucket, now: int) -> Bucket:
+def _count_tokens(bucket: Bucket, now: int) -> float:
     # A clock that was set back earns nothing, and must not stop the lane until it has caught up either.
     earned = max(now - bucket.updated_at, 0) * bucket.rate_per_s / 1000
-    return replace(bucket, tokens=min(bucket.tokens + earned, bucket.burst), updated_at=now)
+    return min(bucket.tokens + earned, bucket.burst)
 
 
 OUTAGE_FAILURES = 5
@@ -112,7 +112,8 @@ def note_outcome(recovery: Recovery, outcome: Outcome, now: int) -> Recovery:
     """Return the lane's luck after one more attempt."""
     match outcome:
         case Accepted() | Rejected() | Retryable(scope=Scope.RECIPIENT):
-            return Recovery(resumed_at=now) if recovery.down else replace(recovery, failures=0)
+            spotless = replace(recovery, failures=0) if recovery.failures else recovery
+            return Recovery(resumed_at=now) if recovery.down else spotless
         case Retryable(reason=reason) | Uncertain(reason=reason) if reason in _TROUBLE:
             return _note_failure(recovery, now)
         case _:
@@ -215,7 +216,10 @@ def settle_grant(pace: Pace, granted: int, used: int, now: int) -> Pace:
 def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int) -> Pace:
     """Return the pace after an attempt's end, which may pause the lane."""
     paused_until = max(pace.paused_until, pause_until or 0)
-    return replace(pace, recovery=note_outcome(pace.recovery, outcome, now), paused_until=paused_until)
+    recovery = note_outcome(pace.recovery, outcome, now)
+    if recovery is pace.recovery and paused_until == pace.paused_until:
+        return pace
+    return replace(pace, recovery=recovery, paused_until=paused_until)
 
 
 def ready_at(pace: Pace, now: int) -> int:
