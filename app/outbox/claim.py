@@ -66,7 +66,7 @@ SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipie
 FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
 WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.template = :template
   AND d.rank = :rank AND d.due_at <= :now
-ORDER BY d.due_at, d.seq LIMIT :limit
+ORDER BY d.due_at, d.seq LIMIT :limit /*postgres FOR UPDATE OF d SKIP LOCKED*/
 """
 _OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
 _TAKE_TURN = """

@@ -34,7 +34,7 @@ _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_u
 _FIND = f"""
 SELECT {_COLUMNS}, person, recipient, steps = 2 AND receipt IS NULL AS is_usual, {HAS_EARLY} AS has_early,
     EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider)) AS has_refusals
-FROM deliveries WHERE id = :delivery_id
+FROM deliveries WHERE id = :delivery_id /*postgres FOR UPDATE*/
 """  # noqa: S608  # our own words only
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
 _WAS_LOST = "SELECT 1 AS lost FROM attempts_kept WHERE delivery_seq = :seq AND number = :number AND tries IS NULL"
@@ -52,6 +52,7 @@ SELECT {_COLUMNS},
     (SELECT count(*) FROM attempts_kept WHERE delivery_seq = seq AND reason = 'process_died') AS deaths
 FROM deliveries /*sqlite INDEXED BY deliveries_sending*/
 WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= :until ORDER BY seq
+/*postgres FOR UPDATE SKIP LOCKED*/
 """  # noqa: S608  # our own words only
 _LOSE_ATTEMPT = """
 UPDATE attempts_kept SET ended_at = :now, outcome = 'uncertain', reason = :reason, detail = ''
@@ -71,7 +72,7 @@ _CLEAR_MARK = "DELETE FROM marks WHERE name = :name"
 # What had not ended; what is unknown and not to be sent again waits for a person already.
 _FIND_OPEN = f"""
 SELECT {_COLUMNS} FROM deliveries
-WHERE state IN ('pending', 'sending') OR (state = 'unknown' AND due_at IS NOT NULL) ORDER BY seq
+WHERE state IN ('pending', 'sending') OR (state = 'unknown' AND due_at IS NOT NULL) ORDER BY seq /*postgres FOR UPDATE*/
 """  # noqa: S608  # our own words only
 # Of a kept attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the
 # same.

@@ -28,6 +28,7 @@ _COUNT_SENDING = "SELECT count(*) AS n FROM deliveries WHERE event_seq = :seq AN
 _FIND_WAITING = """
 SELECT seq, route, provider, state, attempts FROM deliveries
 WHERE event_seq = :seq AND (state = 'pending' OR (state = 'unknown' AND due_at IS NOT NULL))
+ORDER BY seq /*postgres FOR UPDATE*/
 """
 _FIND_DELIVERIES = """
 SELECT seq, person, provider_message_id, wamid FROM deliveries WHERE event_seq = :seq AND state <> 'sending'

@@ -21,11 +21,11 @@ ON CONFLICT (scope) DO UPDATE SET reason = excluded.reason, probe_at = excluded.
     ends_at = excluded.ends_at
 WHERE excluded.by_hand = 1 OR holds.by_hand = 0
 """
-_STOOD = "SELECT reason, by_hand, author, ends_at FROM holds WHERE scope = :scope"
+_STOOD = "SELECT reason, by_hand, author, ends_at FROM holds WHERE scope = :scope /*postgres FOR UPDATE*/"
 _RELEASE = "DELETE FROM holds WHERE scope = :scope"
 _RELEASE_PROBED = "DELETE FROM holds WHERE scope = :scope AND by_hand = 0"
 _BEGIN_ANEW = "DELETE FROM sends WHERE scope = :scope"  # of a limit that was reached: as many may go again
-_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route IN (:route, :provider)"
+_READ_REFUSALS = "SELECT route, reason, n FROM refusals WHERE route IN (:route, :provider) /*postgres FOR UPDATE*/"
 _REFUSE = """
 INSERT INTO refusals (route, reason, n) VALUES (:route, :reason, :n)
 ON CONFLICT (route) DO UPDATE SET n = excluded.n, reason = excluded.reason

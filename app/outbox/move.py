@@ -52,11 +52,14 @@ MENDED = """d.state IN ('dead', 'expired') AND EXISTS (SELECT 1 FROM deliveries 
 # spares most of the writes.
 _INDEXED = (State.PENDING, State.SENDING)
 _REACH = """
-INSERT INTO reached VALUES (:route, :provider, :state, :n)
-ON CONFLICT (route, provider, state) DO UPDATE SET n = reached.n + excluded.n
+INSERT INTO reached (/*postgres slot, */route, provider, state, n)
+VALUES (/*postgres :slot, */:route, :provider, :state, :n) ON CONFLICT (/*postgres slot, */route, provider, state)
+DO UPDATE SET n = reached.n + excluded.n
 """
 _STAND = """
-INSERT INTO counts VALUES (:provider, :state, :n) ON CONFLICT (provider, state) DO UPDATE SET n = counts.n + excluded.n
+INSERT INTO counts/*postgres _by_slot*/ AS kept (/*postgres slot, */provider, state, n)
+VALUES (/*postgres :slot, */:provider, :state, :n)
+ON CONFLICT (/*postgres slot, */provider, state) DO UPDATE SET n = kept.n + excluded.n
 """
 _BY_HAND = "retried by hand"  # how the detail of a retry begins
 
@@ -145,8 +148,8 @@ def write_counts(tx: Tx) -> None:
     for (_, provider, state), n in tx.left.items():
         standing[provider, state] -= n
     if tx.tally:
-        tx.run_many(_REACH, [_name_count(*key, n) for key, n in tx.tally.items()])
-    if changed := [_name_count("", *key, n) for key, n in standing.items() if n]:
+        tx.run_many(_REACH, [_name_count(*key, n) for key, n in sorted(tx.tally.items())])
+    if changed := [_name_count("", *key, n) for key, n in sorted(standing.items()) if n]:
         tx.run_many(_STAND, changed)
     tx.tally.clear()
     tx.left.clear()

@@ -217,9 +217,9 @@ def count_deliveries(tx: Tx) -> Mapping[tuple[str, State], int]:
 def count_reached(tx: Tx) -> Mapping[tuple[str, str, State], int]:
     """Return how often a delivery has come into each (route, provider, state), whoever moved it; not `sending`.
 
-    Counted since the store was made, or since it was put back as a backup.
+    Counted since the store was made, or since it was put back as a backup; of replicas that share one, by this one.
     """
-    rows = tx.rows("SELECT route, provider, state, n FROM reached")
+    rows = tx.rows("SELECT route, provider, state, n FROM reached/*postgres  WHERE slot = :slot*/")
     return {(row.route, row.provider, read_state(row.state)): row.n for row in rows}
 
 

@@ -190,8 +190,8 @@ SELECT d.seq, d.id, e.id AS event_id, d.route, d.template, d.state, d.receipt, d
     d.wamid, d.person, d.recipient, d.created_at
 FROM deliveries d /*sqlite CROSS*/ JOIN events e ON e.seq = d.event_seq WHERE
 """
-_BY_ID = f"{_FIND} d.id = :id AND d.provider = :provider"
-_NEWEST = "AND d.provider = :provider ORDER BY d.seq DESC LIMIT 1"
+_BY_ID = f"{_FIND} d.id = :id AND d.provider = :provider /*postgres FOR UPDATE OF d*/"
+_NEWEST = "AND d.provider = :provider ORDER BY d.seq DESC LIMIT 1 /*postgres FOR UPDATE OF d*/"
 # Of what was wiped the ids are kept as hashes.
 _BY_MESSAGE_ID = f"{_FIND} d.provider_message_id IS NOT NULL AND d.provider_message_id IN (:id, :hash) {_NEWEST}"
 _BY_WAMID = f"{_FIND} d.wamid IS NOT NULL AND d.wamid IN (:id, :hash) {_NEWEST}"

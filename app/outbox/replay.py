@@ -46,7 +46,7 @@ _IS_FIRST = """(CAST(:route AS TEXT) IS NULL OR d.route = :route) AND NOT EXISTS
     AND o.state = d.state AND (CAST(:route AS TEXT) IS NULL OR o.route = :route))"""
 
 _FIND_SEQ = "SELECT seq FROM events WHERE id = :id"
-_FIND_UNWIPED = "SELECT seq FROM events WHERE id = :id AND body IS NOT NULL"
+_FIND_UNWIPED = "SELECT seq FROM events WHERE id = :id AND body IS NOT NULL /*postgres FOR UPDATE*/"
 # A key from before schema 2 is nobody's, so another's.
 _HAS_OTHER_KEY = """
 SELECT 1 AS found FROM dedup_keys WHERE hash = :hash AND seen_at > :since AND coalesce(event_seq, 0) <> :event_seq

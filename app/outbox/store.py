@@ -1,7 +1,8 @@
 """The seam to a database: all that one must be, so that every rule of the outbox stands once, as SQL on a `Tx`.
 
 The SQL of this package runs on SQLite and on PostgreSQL. What stands in `/*sqlite … */` only SQLite reads: the choice
-of an index, or the order of a join.
+of an index, or the order of a join; what stands in `/*postgres … */` only PostgreSQL, where others write at the same
+time: a lock on a row, or the number under which this replica counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from app.outbox.values import Replica
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -31,12 +34,19 @@ class Tx(Protocol):
         """The key by which this store knows people, see people.py."""
 
     @property
+    def slot(self) -> int | None:
+        """Tell by which number this replica counts among those that share the store; None: it is alone."""
+
+    @property
     def tally(self) -> Counts:
         """Count how often a delivery came into each state, `sending` aside; written before the commit, once a key."""
 
     @property
     def left(self) -> Counts:
         """The same of those that left it, or were forgotten in it."""
+
+    def lock(self, name: str, *, wait: bool = False) -> bool:
+        """Take a lock of this name until the transaction ends; False if another replica has it."""
 
     def run(self, sql: str, /, **values: Any) -> int:
         """Change something; return how many rows. Not for RETURNING."""
@@ -51,12 +61,23 @@ class Tx(Protocol):
         """Return the answer to one statement for each of `rows`; one round trip."""
 
 
+class Fleet(Protocol):
+    """The replicas that share a store, as one of them sees it."""
+
+    async def note(self, release: str, config: str) -> Sequence[Replica]:
+        """Tell the others what this one runs; return all that were there lately."""
+
+
 class Store(Protocol):
     """A durable store. Every method raises StoreError where the database cannot.
 
     A `write` that returns has committed with fsync. One that raises StoreError has not been seen to commit: its effect
     may or may not be there after a restart, so every job is safe to run again.
     """
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The replicas that share it; None: this process is alone, and what it remembers nobody else changes."""
 
     async def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> T:
         """Run `job` in a transaction, which it may share with others; return its value once that is durable.
@@ -90,6 +111,17 @@ class Job(Generic[Item, T]):
     def __call__(self, tx: Tx) -> T:
         """Run alone."""
         return self.many(tx, [self.item])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Apart(Generic[T]):
+    """A job that takes locks: where others write, too, it gets a transaction of its own and holds nobody up."""
+
+    job: Callable[[Tx], T]
+
+    def __call__(self, tx: Tx) -> T:
+        """Run."""
+        return self.job(tx)
 
 
 def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:

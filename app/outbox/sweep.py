@@ -24,6 +24,7 @@ SWEEP_LIMIT = 1_000  # deliveries a transaction, so that intake never waits long
 _COLUMNS = "seq, route, provider, state, reason, detail, due_at, attempts, spent"
 _FIND_OVERDUE = f"""
 SELECT {_COLUMNS} FROM deliveries WHERE state = 'pending' AND deadline_at <= :now ORDER BY deadline_at LIMIT :limit
+/*postgres FOR UPDATE SKIP LOCKED*/
 """  # noqa: S608  # our own words only
 _DROP_SURPLUS = """
 DELETE FROM early_receipts WHERE received_at <
@@ -35,6 +36,7 @@ UPDATE deliveries SET due_at = NULL WHERE state = 'unknown' AND due_at <= :now A
 """
 _FIND_DUE = f"""
 SELECT {_COLUMNS} FROM deliveries WHERE state = 'unknown' AND due_at <= :now ORDER BY due_at LIMIT :limit
+/*postgres FOR UPDATE SKIP LOCKED*/
 """  # noqa: S608  # our own words only
 # A replay made the event's message anew: while that is open or arrived, the old one is not sent beside it.
 _REPLAYED = """EXISTS (SELECT 1 FROM deliveries o /*sqlite INDEXED BY deliveries_event*/
@@ -47,6 +49,12 @@ SELECT {_COLUMNS}, message IS NOT NULL AS has_message, deadline_at, {_REPLAYED} 
 FROM deliveries WHERE id = :id
 """  # noqa: S608  # our own words only
 
+# A claim of another replica may be at them: whoever sweeps waits for nobody.
+_DROP_TURNS = """
+DELETE FROM recipient_turns WHERE last_at <= :before /*postgres AND (provider, recipient) IN (
+    SELECT provider, recipient FROM recipient_turns WHERE last_at <= :before FOR UPDATE SKIP LOCKED)*/
+"""
+
 BEHIND_MS = 5_000  # a clock that shows less than this before what it once showed was corrected, not set back
 NOTE_EVERY_MS = 60_000  # one small commit a minute, to know at the next start if the clock was set back
 
@@ -57,7 +65,8 @@ _SHIFTS = (
     "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'unknown' AND due_at > :now",
     "UPDATE holds SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
     "UPDATE holds SET ends_at = ends_at + :by_ms WHERE ends_at > :now",
-    "UPDATE lanes SET last_claim_at = last_claim_at + :by_ms WHERE last_claim_at > :now",
+    """UPDATE lanes SET last_claim_at = last_claim_at + :by_ms /*postgres , tat = tat + :by_ms*/
+    WHERE last_claim_at > :now""",
     "UPDATE lanes SET paused_until = paused_until + :by_ms WHERE paused_until > :now",
     "UPDATE lanes SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
     "UPDATE lanes SET resumed_at = resumed_at + :by_ms WHERE resumed_at > :now",
@@ -135,7 +144,7 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str,
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
     drop_plans(tx, now)
     forget_sends(tx, now)
-    tx.run("DELETE FROM recipient_turns WHERE last_at <= :before", before=now - gap_ms)
+    tx.run(_DROP_TURNS, before=now - gap_ms)
     tx.run(_NOTE, now=now, every_ms=NOTE_EVERY_MS)
     return recover_lost_attempts(tx, now, settle_ms), end_overdue(tx)
 
@@ -150,7 +159,7 @@ def retry_deliveries(tx: Tx, ids: Collection[str], *, careful: bool = False) -> 
 
 
 def _retry(tx: Tx, id_: str, *, careful: bool) -> int:
-    row = first(tx.rows(_FIND_RETRIED, id=id_))
+    row = first(tx.rows(f"{_FIND_RETRIED} /*postgres FOR UPDATE*/", id=id_))
     if row is None or _judge_retry(tx, row, careful=careful) is not None:
         return 0
     detail = f"retried by hand{', though it may have arrived' if row.state == State.UNKNOWN else ''}"

@@ -14,7 +14,7 @@ from app.outbox.values import UnroutedBodies
 MOST_BODIES = 10_000
 MOST_BYTES = 64 * 1024 * 1024
 
-_LAST = "SELECT n, total FROM unrouted ORDER BY event_seq DESC LIMIT 1"
+_LAST = "SELECT n, total FROM unrouted ORDER BY /*sqlite event_seq*//*postgres n*/ DESC LIMIT 1"
 _ADD = "INSERT INTO unrouted VALUES (:seq, :bytes, :n, :total)"
 _OLDEST = "SELECT event_seq AS seq, n, total - bytes AS before FROM unrouted ORDER BY event_seq LIMIT :limit"
 # One that a replay has found a route for meanwhile is no longer ours to drop.
@@ -34,6 +34,7 @@ def keep_unrouted(tx: Tx, added: Sequence[tuple[int, int]]) -> None:
 
     The events stay: one that comes again is still known.
     """
+    tx.lock("unrouted", wait=True)  # each goes on from what the one before has counted
     last = first(tx.rows(_LAST))
     n, total = (last.n, last.total) if last is not None else (0, 0)
     rows = []

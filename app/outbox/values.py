@@ -172,6 +172,16 @@ class LaneState:
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """A process that shares the store: what it runs, and when it was last there."""
+
+    name: str
+    release: str
+    config: str
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventQuery:
     """Which stored events to replay; None = any. `after` is the last page's `next_after`.
 

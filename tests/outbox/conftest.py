@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus
 from app.outbox.store import Tx
 from app.outbox.values import DeliveryFilter, Enqueued
+from tests.needing import leave_out
 from tests.outbox.methods import Methods as Outbox
 from tests.outbox.methods import SqliteOutbox
+from tests.outbox.postgres_outbox import Place, PostgresOutbox, make_place
+from tests.outbox.postgres_server import GIVEN, find_program, run_pooler, run_server, why_not
 from tests.outbox.recording_triggers import find_faults, record_states
 
 NOW = 1_790_000_000_000
@@ -142,20 +146,23 @@ class Shop:
         return [row["id"] for row in rows]
 
 
-class WatchedOutbox(SqliteOutbox):
+class GivenStates(Outbox):
+    """What a test gives in a state that none begins in is as of a release that kept no causes."""
+
+    async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
+        added = await super().add_event(event, deliveries)
+        if given := [each.id for each in deliveries if each.state not in BORN]:
+            await self.write(partial(_forget_causes, ids=given))
+        return added
+
+
+class WatchedOutbox(GivenStates, SqliteOutbox):
     """One that at its end holds what it tells against what triggers have recorded."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         super().__init__(path, **options)
         record_states(self._writer._db)
         self._is_checked = False
-
-    async def add_event(self, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
-        """Add an event. What a test gives in a state that none begins in is as of a release that kept no causes."""
-        added = await super().add_event(event, deliveries)
-        if given := [each.id for each in deliveries if each.state not in BORN]:
-            await self.write(partial(_forget_causes, ids=given))
-        return added
 
     async def close(self) -> None:
         if not self._is_checked:
@@ -171,25 +178,90 @@ def _forget_causes(tx: Tx, ids: Sequence[str]) -> None:
     tx.run_many(_FORGET, [{"id": each} for each in ids])
 
 
-def _open_sqlite(folder: Path, **options: Any) -> Outbox:
+def _open_sqlite(_request: pytest.FixtureRequest, folder: Path, **options: Any) -> Outbox:
     return WatchedOutbox(folder / "data" / "relay.db", **options)
 
 
-_STORES: dict[str, Callable[..., Outbox]] = {"sqlite": _open_sqlite}
+def _open_postgres(request: pytest.FixtureRequest, _folder: Path, **options: Any) -> Outbox:
+    return _Shared(request.getfixturevalue("postgres_place"), **options)
 
 
-@pytest.fixture(params=sorted(_STORES))
+def _open_pooled(request: pytest.FixtureRequest, _folder: Path, **options: Any) -> Outbox:
+    return _Shared(request.getfixturevalue("pooled_place"), **options)
+
+
+_STORES: dict[str, Callable[..., Outbox]] = {
+    "sqlite": _open_sqlite, "postgres": _open_postgres, "pgbouncer": _open_pooled,
+}  # fmt: skip
+
+
+@pytest.fixture(params=_STORES)
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     """Return a function that opens the test's store; called again after a close, it opens the same one."""
     opened: list[Outbox] = []
 
     def open_one(**options: Any) -> Outbox:
-        opened.append(_STORES[request.param](tmp_path, **options))
+        opened.append(_STORES[request.param](request, tmp_path, **options))
         return opened[-1]
 
     yield open_one
     for store in opened:
         await store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL of the tests' own, or the one that they are given."""
+    if (lack := why_not()) is not None:
+        leave_out(lack)
+    if given := os.environ.get(GIVEN):
+        yield given
+    else:
+        with run_server() as server:
+            yield server.url
+
+
+@pytest.fixture(scope="session")
+def pooler_url(postgres_url: str) -> Iterator[str]:
+    if find_program("pgbouncer") is None:
+        leave_out("no PgBouncer here: apt-get install pgbouncer")
+    with run_pooler(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _direct(postgres_url: str) -> Iterator[Place]:
+    with make_place(postgres_url) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def _pooled(postgres_url: str, pooler_url: str) -> Iterator[Place]:
+    with make_place(postgres_url, pooler_url) as place:
+        yield place
+
+
+@pytest.fixture
+def postgres_place(_direct: Place) -> Iterator[Place]:
+    yield from _keep(_direct)
+
+
+@pytest.fixture
+def pooled_place(_pooled: Place) -> Iterator[Place]:
+    yield from _keep(_pooled)
+
+
+def _keep(place: Place) -> Iterator[Place]:
+    place.empty()
+    yield place
+    assert place.find_faults() == []
+
+
+class _Shared(GivenStates, PostgresOutbox):
+    """One whose changes triggers record, too."""
+
+    def __init__(self, place: Place, **options: Any) -> None:
+        super().__init__(place.url, **options)
 
 
 @pytest.fixture

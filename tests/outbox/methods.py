@@ -32,9 +32,9 @@ from app.outbox import (
     retention,
     sweep,
 )
+from app.outbox.batches import QUEUE_LIMIT
 from app.outbox.sqlite.store import SqliteStore
-from app.outbox.sqlite.writer import QUEUE_LIMIT
-from app.outbox.store import Store, Tx
+from app.outbox.store import Fleet, Store, Tx
 from app.outbox.values import (
     Applied,
     Claimed,
@@ -115,6 +115,10 @@ class At:
     def __init__(self, store: Store, now: int) -> None:
         self._store = store
         self._now = now
+
+    @property
+    def fleet(self) -> Fleet | None:
+        return self._store.fleet
 
     async def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> T:
         return await self._store.write(at(self._now, job), essential=essential)

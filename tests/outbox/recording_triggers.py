@@ -6,6 +6,7 @@ They are of the connection alone: nothing of them is in the file.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from itertools import pairwise
 
 from app.delivery.transitions import ALLOWED, BORN, Cause
@@ -26,10 +27,10 @@ CREATE TEMP TRIGGER record_forgotten AFTER DELETE ON main.deliveries BEGIN
     DELETE FROM recorded WHERE seq = OLD.seq;
 END;
 """
-_TOLD = """
+TOLD = """
 SELECT value, cause FROM timeline WHERE delivery_seq = ? AND kind = 'state' ORDER BY n
 """
-_STANDING = """
+STANDING = """
 SELECT provider, state, count(*) FROM deliveries WHERE state NOT IN ('pending', 'sending') GROUP BY 1, 2
 """
 
@@ -41,17 +42,30 @@ def record_states(db: sqlite3.Connection) -> None:
 
 def find_faults(db: sqlite3.Connection) -> list[str]:
     """Return where the timeline or the counts tell of something else than what was recorded."""
-    faults = []
-    for (seq,) in db.execute("SELECT DISTINCT seq FROM recorded").fetchall():
-        recorded = [state for (state,) in db.execute("SELECT state FROM recorded WHERE seq = ? ORDER BY n", (seq,))]
-        told = db.execute(_TOLD, (seq,)).fetchall()
-        changes = [told[0], *(row for before, row in pairwise(told) if row[0] != before[0])]
-        if [state for state, _ in changes][-len(recorded) :] != recorded:
-            faults.append(f"{seq}: {recorded} was recorded, {told} is told")
-        if not _is_allowed(told):
-            faults.append(f"{seq}: {told} is not allowed")
+    recorded: dict[int, list[str]] = {}
+    for seq, state in db.execute("SELECT seq, state FROM recorded ORDER BY n").fetchall():
+        recorded.setdefault(seq, []).append(state)
+    told = {seq: db.execute(TOLD, (seq,)).fetchall() for seq in recorded}
     counted = db.execute("SELECT provider, state, n FROM counts WHERE n <> 0").fetchall()
-    if sorted(counted) != sorted(db.execute(_STANDING).fetchall()):
+    return find_unlike(recorded, told, counted, db.execute(STANDING).fetchall())
+
+
+def find_unlike(
+    recorded: Mapping[int, list[str]],
+    told: Mapping[int, list[tuple[str, str | None]]],
+    counted: list[tuple[str, str, int]],
+    standing: list[tuple[str, str, int]],
+) -> list[str]:
+    """Return where what is told and counted is not what was recorded and stands."""
+    faults = []
+    for seq, states in recorded.items():
+        rows = told[seq]
+        changes = [rows[0], *(row for before, row in pairwise(rows) if row[0] != before[0])]
+        if [state for state, _ in changes][-len(states) :] != states:
+            faults.append(f"{seq}: {states} was recorded, {rows} is told")
+        if not _is_allowed(rows):
+            faults.append(f"{seq}: {rows} is not allowed")
+    if sorted(counted) != sorted(standing):
         faults.append(f"counted are {counted}")
     return faults
 

@@ -231,7 +231,7 @@ async def test_tapped_reply_buttons_are_clicks(
 ) -> None:
     shop = wrap(open_sqlite())
     await send(shop)
-    await shop.store._writer.run(lambda db: db.execute("INSERT INTO clicks SELECT seq, 1 FROM deliveries").rowcount)
+    await shop.store.write(lambda tx: tx.run("INSERT INTO clicks SELECT seq, 1 FROM deliveries"))
     assert (await read(shop))["coupon-ready"]["clicked"] == 1
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreError
+from app.outbox.batches import QUEUE_LIMIT
 from app.outbox.sqlite.backup import Migration, set_aside
 from app.outbox.sqlite.file import (
     explain_failure,
@@ -25,7 +26,7 @@ from app.outbox.sqlite.file import (
 from app.outbox.sqlite.lock import ProcessLock
 from app.outbox.sqlite.schema import read_key
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.sqlite.writer import QUEUE_LIMIT, Reserve, Writer
+from app.outbox.sqlite.writer import Reserve, Writer
 from app.outbox.store import Tx
 
 T = TypeVar("T")
@@ -105,6 +106,8 @@ class SqliteStore:
     Blocks while it opens: it reads the whole file for damage. Raises StoreInUse if another process has it,
     StoreBroken if it is damaged, foreign, from a newer release or cannot be used.
     """
+
+    fleet = None
 
     def __init__(self, path: Path, clock: Clock = read_clock, queue_limit: int = QUEUE_LIMIT) -> None:
         """Open or create the database at `path`."""

@@ -13,11 +13,14 @@ from typing import Any
 from app.outbox.store import Counts, Row
 
 _ONLY_HERE = re.compile(r"/\*sqlite (.*?)\*/")
+_ELSEWHERE = re.compile(r"/\*postgres .*?\*/", re.DOTALL)
 _NAME = re.compile(r"(?<![\w:]):([a-z_]+)")
 
 
 class SqliteTx:
     """A `Tx`. `db` and its two methods are for what only SQLite understands."""
+
+    slot: int | None = None
 
     __slots__ = ("db", "execute", "executemany", "left", "now", "people_key", "tally")
 
@@ -29,6 +32,10 @@ class SqliteTx:
         self.people_key = people_key
         self.tally: Counts = defaultdict(int)
         self.left: Counts = defaultdict(int)
+
+    def lock(self, _name: str, *, wait: bool = False) -> bool:  # noqa: ARG002  # nobody else writes
+        """See Tx."""
+        return True
 
     def run(self, sql: str, /, **values: Any) -> int:
         """See Tx."""
@@ -67,6 +74,7 @@ class _Statement:
     __slots__ = ("answers", "make_row", "pick", "sql")
 
     def __init__(self, sql: str) -> None:
+        sql = _ELSEWHERE.sub("", sql)
         names = list(dict.fromkeys(_NAME.findall(sql)))
         self.sql = _NAME.sub(lambda found: f"?{names.index(found[1]) + 1}", translate(sql))
         self.pick: Callable[[dict[str, Any]], Sequence[Any]] = _pick_all(names)

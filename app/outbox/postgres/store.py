@@ -1,0 +1,133 @@
+"""The store on PostgreSQL: equal replicas share it, behind any load balancer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from app.clock import read_uptime
+from app.errors import StoreBroken, StoreError
+from app.outbox.batches import QUEUE_LIMIT
+from app.outbox.postgres.clock import DatabaseClock
+from app.outbox.postgres.greeting import check_server, join, list_doubts
+from app.outbox.postgres.link import Connection, DatabaseAway, Link
+from app.outbox.postgres.tx import PostgresTx
+from app.outbox.postgres.writer import PostgresReader, PostgresWriter
+from app.outbox.replicas import leave_replicas, note_replica, see_replica
+from app.outbox.store import Apart, Tx
+from app.outbox.values import Replica
+from app.values.database import read_postgres
+
+T = TypeVar("T")
+
+COMMIT_TIMEOUT_S = 2.0
+# Nector gives up after 10 s. What records an outcome waits on.
+WRITE_TIMEOUT_S = 6.0
+START_TIMEOUT_S = 60.0  # whoever starts all at once starts the database, too
+
+
+class PostgresStore:
+    """A `Store` and a `Fleet`.
+
+    Blocks while it opens, up to a minute for a database that is away. Raises StoreBroken where it cannot be used;
+    later nothing of the database ends the process.
+    """
+
+    def __init__(
+        self, url: str, queue_limit: int = QUEUE_LIMIT, name: str | None = None, patience_s: float = START_TIMEOUT_S
+    ) -> None:
+        """Open the outbox at `url`, and make it where there is none. `name`: this replica's."""
+        self.address = read_postgres(url)
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.clock = DatabaseClock(read_uptime)
+        self.doubts: Sequence[str] = ()
+        self.slot = 0
+        self._people_key = b""
+        link = Link(self.address, self.clock, self._greet)
+        self._open_patiently(link, patience_s)
+        self._writer = PostgresWriter(link, self._begin, queue_limit)
+        # What takes locks waits for nobody, and nobody for it: one at a time, beside what shares commits.
+        self._claimer = PostgresWriter(Link(self.address, self.clock, check_server), self._begin, queue_limit, 1)
+        self._reader, self._late_reader = (
+            PostgresReader(Link(self.address, self.clock, lambda _db: None), self._begin) for _ in range(2)
+        )
+
+    @property
+    def fleet(self) -> PostgresStore:
+        """See Store."""
+        return self
+
+    async def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> T:
+        """See Store. Raises StoreBusy, StoreFull, or what the job raised."""
+        if isinstance(job, Apart):
+            return await self._claimer.run(job, essential=essential)
+        if essential:
+            return await self._writer.run(job, essential=True)
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                return await self._writer.run(job)
+        except TimeoutError:
+            raise StoreError("the database did not answer in time") from None
+
+    async def read(self, query: Callable[[Tx], T], *, slow: bool = False) -> T:
+        """See Store."""
+        return await (self._late_reader if slow else self._reader).run(query)
+
+    async def can_commit(self) -> bool:
+        """See Store."""
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self._writer.run(see_replica)
+        except (StoreError, TimeoutError):
+            return False
+        return True
+
+    async def empty_log(self) -> bool:
+        """See Store. Dead rows, the write-ahead log and standbys keep what was erased: nobody here can empty them."""
+        return False
+
+    async def note(self, release: str, config: str) -> Sequence[Replica]:
+        """See Fleet."""
+        return await self.write(partial(note_replica, name=self.name, release=release, config=config))
+
+    async def close(self) -> None:
+        """See Store. Leaves the slot to whoever comes next."""
+        await self._reader.close()
+        await self._late_reader.close()
+        await self._claimer.close()
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self._writer.run(leave_replicas)
+        await self._writer.close()
+
+    def _begin(self, db: Connection, now: int) -> PostgresTx:
+        return PostgresTx(db, now, self._people_key, self.slot, self.address.schema)
+
+    def _greet(self, db: Connection) -> None:
+        """Each connection may be to another server than the one before: after a failover, or a restore."""
+        check_server(db)
+        self.doubts = list_doubts(db)
+        self._people_key, self.slot = join(db, self.address.schema, self.name)
+
+    def _open_patiently(self, link: Link, patience_s: float) -> None:
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                db, _ = link.begin()
+            except DatabaseAway as error:
+                if time.monotonic() >= until:
+                    cure = "start it, or check RELAY_DATABASE_URL and the user's password"
+                    raise StoreBroken(f"{self.address.place}: {error}; {cure}") from error
+                time.sleep(0.2)
+            except StoreError as error:
+                raise StoreBroken(f"{self.address.place}: {error}") from error
+            else:
+                link.end(db)
+                return
