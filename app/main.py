@@ -26,6 +26,7 @@ from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.store import SqliteStore
+from app.outbox.store import Store
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
@@ -125,24 +126,45 @@ def _choose_sender(shared: Shared) -> OpenSender:
     return partial(open_client, tracer=shared.tracer, way=shared.settings.way)
 
 
-def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
-    settings, clock = shared.settings, WatchedClock()
+def _open_sqlite(settings: Settings, log: Log) -> tuple[Store, WatchedClock]:
+    clock = WatchedClock()
     store = SqliteStore(settings.database_path, clock)
     if store.was_missing:
         cure = "if nobody meant to remove it, stop and restore a backup, see Backup in docs/runbook.md"
-        shared.log.warning("outbox.missing", place=str(store.path), cure=cure)
+        log.warning("outbox.missing", place=str(store.path), cure=cure)
     if (done := store.migration) is not None:
         if done.copy is None:
-            shared.log.warning("outbox.migrated", from_schema=done.version, copy=None, detail=done.why_not)
+            log.warning("outbox.migrated", from_schema=done.version, copy=None, detail=done.why_not)
         else:
             cure = "remove the copy once this release has proved itself: retention and erasing do not reach it"
-            shared.log.info("outbox.migrated", from_schema=done.version, copy=str(done.copy), cure=cure)
+            log.info("outbox.migrated", from_schema=done.version, copy=str(done.copy), cure=cure)
+    return store, clock
 
+
+def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock]:
+    """Open the outbox that replicas share. Its time is theirs: a machine whose clock is off moves nothing."""
+    try:
+        from app.outbox.postgres.store import PostgresStore  # noqa: PLC0415  # an extra, and nothing to SQLite
+    except ImportError as error:
+        raise ConfigError(
+            "RELAY_DATABASE_URL is a PostgreSQL, and its driver is not installed: pip install '.[postgres]', or build "
+            "the image with --build-arg EXTRAS=postgres"
+        ) from error
+    store = PostgresStore(settings.database_url)
+    log.info("outbox.shared", place=store.address.place, replica=store.name)
+    for doubt in store.doubts:
+        log.warning("outbox.doubt", detail=doubt, cure="set synchronous_standby_names, see Replicas in docs/runbook.md")
+    return store, WatchedClock(store.clock)
+
+
+def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
+    settings = shared.settings
+    store, clock = (_open_postgres if settings.shares_database else _open_sqlite)(settings, shared.log)
     context = Context(
         settings=settings,
         secrets=shared.secrets,
         snapshot=shared.snapshot,
-        started_at=shared.started_at,
+        started_at=clock(),
         clock=clock,
         new_id=shared.new_id,
         metrics=shared.metrics,

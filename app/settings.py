@@ -33,6 +33,7 @@ from app.mapping.provider import Way
 from app.model.delivery import DEDUP_WINDOW_MS
 from app.sources.body import list_schemes
 from app.values.address import Bind, Network, read_bind, read_networks
+from app.values.database import SCHEMES, read_postgres
 from app.values.duration import format_duration, parse_duration
 
 SECRETS_FOLDER = Path("/run/secrets")
@@ -111,7 +112,11 @@ class Settings(BaseSettings):
 
     config: Path = Field(Path("config/relay.yaml"), description="the YAML file of routes")
     config_yaml: str = Field("", description="the whole YAML inline; wins over the file")
-    database_url: str = Field("sqlite:///data/relay.db", description="where the outbox is; `none`: stateless")
+    database_url: str = Field(
+        "sqlite:///data/relay.db",
+        repr=False,  # a password may stand in it
+        description="where the outbox is: sqlite:///PATH, or postgresql://… for several replicas; `none`: stateless",
+    )
     nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_list)] = Field(
         (), description="Nector's webhook secrets, comma-separated, all active"
     )
@@ -239,7 +244,13 @@ class Settings(BaseSettings):
     def _known_store(cls, value: str) -> str:
         if value == "none" or (value.startswith("sqlite:///") and Path(value.removeprefix("sqlite:///")).name):
             return value
-        raise ValueError("write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), or none")
+        if value.startswith(SCHEMES):
+            read_postgres(value)
+            return value
+        raise ValueError(
+            "write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), "
+            "postgresql://USER:PASSWORD@HOST/DATABASE for several replicas, or none"
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -265,9 +276,19 @@ class Settings(BaseSettings):
         return Way(self.ca_file, self.proxy.get_secret_value() or None)
 
     @property
+    def shares_database(self) -> bool:
+        """Tell whether the outbox is in PostgreSQL, where other replicas may be at it."""
+        return self.database_url.startswith(SCHEMES)
+
+    @property
     def database_path(self) -> Path:
         """The SQLite file."""
         return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def database_place(self) -> str:
+        """Where the outbox is, without a password."""
+        return read_postgres(self.database_url).place if self.shares_database else str(self.database_path)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ def backup(
     settings = read_settings(read_environment())
     if settings.stateless:
         raise StoreError("RELAY_DATABASE_URL is none: a stateless relay has nothing to back up")
+    if settings.shares_database:
+        raise StoreError("the outbox is in PostgreSQL: back it up with pg_dump, see Backup in docs/runbook.md")
     with _show_progress() as report:
         done = back_up(settings.database_path, file, read_clock(), report)
     if as_json:

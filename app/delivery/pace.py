@@ -222,6 +222,22 @@ def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int
     return replace(pace, recovery=recovery, paused_until=paused_until)
 
 
+def at_tat(full_per_s: float, recovery: Recovery, paused_until: int, tat: float, now: int) -> Pace:
+    """Return the pace of a lane whose bucket is full again at `tat`: one number is the bucket, whoever takes from it.
+
+    https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
+    """
+    rate = allowed_rate(recovery, full_per_s, now)
+    tokens = _burst(rate) - max(tat - now, 0) * rate / 1000
+    return Pace(full_per_s, Bucket(rate, _burst(rate), tokens, now), recovery, paused_until)
+
+
+def read_tat(pace: Pace) -> float:
+    """Return when the bucket is full again if nothing more is taken."""
+    bucket = pace.bucket
+    return bucket.updated_at + (bucket.burst - bucket.tokens) / bucket.rate_per_s * 1000
+
+
 def ready_at(pace: Pace, now: int) -> int:
     """Return from when on `grant` lets a message go if nothing else is open: `now` or later."""
     probe_at = (pace.recovery.probe_at or 0) if pace.recovery.down else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.delivery.pace import RECIPIENT_GAP_MS
@@ -37,7 +37,7 @@ from app.outbox.holds import move_probes, put_new, read_standing
 from app.outbox.limits import Accounts, Counting
 from app.outbox.move import move
 from app.outbox.store import Row, Tx, first
-from app.outbox.values import Claimed, LaneState, NewHold
+from app.outbox.values import Claimed, NewHold
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
@@ -49,11 +49,22 @@ EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do no
 # value would be sought by.
 _NEXT_GROUP = """
 SELECT route, template, rank, due_at,
-    /*sqlite CAST(*/route/*sqlite  AS BLOB)*/ AS route_key, /*sqlite CAST(*/template/*sqlite  AS BLOB)*/ AS template_key
+    CAST(route AS BLOB) AS route_key, CAST(template AS BLOB) AS template_key
 FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
 WHERE state = 'pending' AND provider = :provider AND (route, template, rank, due_at) >
-    (/*sqlite +*/CAST(:route AS TEXT), /*sqlite +*/CAST(:template AS TEXT), :rank, :beyond)
+    (+CAST(:route AS TEXT), +CAST(:template AS TEXT), :rank, :beyond)
 ORDER BY route, template, rank, due_at LIMIT 1
+"""
+# The same in one round trip, where there are others to write and a network in between.
+_ALL_GROUPS = """
+WITH RECURSIVE groups AS (
+    (SELECT route, template, rank, due_at FROM deliveries WHERE state = 'pending' AND provider = :provider
+    ORDER BY route, template, rank, due_at LIMIT 1)
+    UNION ALL SELECT following.* FROM groups g, LATERAL (
+        SELECT route, template, rank, due_at FROM deliveries WHERE state = 'pending' AND provider = :provider
+            AND (route, template, rank) > (g.route, g.template, g.rank)
+        ORDER BY route, template, rank, due_at LIMIT 1) AS following)
+SELECT route, template, rank, due_at FROM groups
 """
 _BEYOND = 2**62
 _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
@@ -72,15 +83,6 @@ _OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VA
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
-"""
-_READ_LANE = """
-SELECT last_claim_at, paused_until, failures, probe_at, resumed_at, down_since FROM lanes WHERE provider = :provider
-"""
-_SAVE_LANE = """
-INSERT INTO lanes (provider, paused_until, failures, probe_at, resumed_at, down_since)
-VALUES (:provider, :paused_until, :failures, :probe_at, :resumed_at, :down_since)
-ON CONFLICT (provider) DO UPDATE SET paused_until = excluded.paused_until, failures = excluded.failures,
-    probe_at = excluded.probe_at, resumed_at = excluded.resumed_at, down_since = excluded.down_since
 """
 # So that a restart grants no extra message.
 _NOTE_CLAIM = """
@@ -131,6 +133,8 @@ class _Harvest:
 
 def read_groups(tx: Tx, provider: str) -> Sequence[Group]:
     """Return the lane's pending groups, each with its earliest due time."""
+    if tx.slot is not None:
+        return [Group(*row) for row in tx.rows(_ALL_GROUPS, provider=provider)]
     groups: list[Group] = []
     last: dict[str, Any] = _FIRST
     while (row := first(tx.rows(_NEXT_GROUP, provider=provider, **last))) is not None:
@@ -307,14 +311,3 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     if harvest.counting:
         harvest.counting.write(tx)
     harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], [], []
-
-
-def read_lane(tx: Tx, provider: str) -> LaneState:
-    """Return what a lane must still know after a restart; the default if nothing is remembered."""
-    rows = tx.rows(_READ_LANE, provider=provider)
-    return LaneState(*rows[0]) if rows else LaneState()
-
-
-def save_lane(tx: Tx, provider: str, state: LaneState) -> None:
-    """Remember a lane's pause and luck; its `last_claim_at` is the claims' to write."""
-    tx.run(_SAVE_LANE, provider=provider, **asdict(state))

@@ -48,6 +48,11 @@ HAS_EARLY = """(
         AND e.provider_message_id = :message_id AND :message_id <> '')
     OR EXISTS (SELECT 1 FROM early_receipts e WHERE e.provider = deliveries.provider
         AND e.delivery_id = deliveries.id AND e.delivery_id <> ''))"""
+_FIND_OVERLOOKED = """
+SELECT DISTINCT d.provider, d.id, coalesce(d.provider_message_id, '') AS message_id
+FROM early_receipts e JOIN deliveries d ON d.provider = e.provider AND d.provider_message_id = e.provider_message_id
+WHERE d.state <> 'sending' ORDER BY d.id LIMIT 1000
+"""
 _DROP_EARLY = """
 DELETE FROM early_receipts WHERE provider = :provider AND provider_message_id = :message_id
     AND delivery_id = :delivery_id AND status = :status
@@ -152,6 +157,13 @@ def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str) -> tup
         receipt = Receipt(status, delivery_id, its_id or None, row.at, why, row.detail, scope, row.wamid)
         holds_set += apply_receipt(tx, provider, receipt).holds_set
     return tuple(holds_set)
+
+
+def apply_overlooked(tx: Tx) -> None:
+    """Apply receipts that another replica kept as early just while their delivery became known."""
+    if tx.slot is not None:
+        for row in tx.rows(_FIND_OVERLOOKED):
+            apply_early(tx, row.provider, row.id, row.message_id)
 
 
 def _keep_early(tx: Tx, provider: str, receipt: Receipt) -> None:

@@ -76,7 +76,7 @@ def find_events(tx: Tx, wanted: EventQuery) -> EventPage:
         return _find_named(tx, wanted, values)
     tables, at, alone, start = _RARE if wanted.state in _RARE_STATES else _ALL
     some = f"SELECT {at} AS at FROM {alone} WHERE {start} ORDER BY {at} LIMIT {EXAMINE_LIMIT}"  # noqa: S608  # our own words only
-    values["last"] = tx.rows(f"SELECT max(at) AS last FROM ({some}) AS some", **values)[0].last  # noqa: S608  # our own words only
+    values["last"] = tx.rows(f"SELECT max(at) AS last FROM ({some}) AS seen", **values)[0].last  # noqa: S608  # our own words only
     if values["last"] is None:
         return EventPage((), None)
     where = " AND ".join([start, f"{at} <= :last", *_list_conditions(wanted)])

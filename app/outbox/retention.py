@@ -10,7 +10,7 @@ from functools import partial
 from app.outbox.holds import forget_changes
 from app.outbox.move import forget
 from app.outbox.people import hash_message_id
-from app.outbox.store import Row, Store, Tx
+from app.outbox.store import Apart, Row, Store, Tx
 from app.outbox.unrouted import DROP_ROW
 
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it
@@ -50,11 +50,11 @@ async def forget_records(store: Store, before: int) -> int:
     deadline is before `before`. What changed with the holds before then goes, but for what still stands; so do
     recordings, and who was unreachable. Returns how many events.
     """
-    await store.write(partial(forget_others, before=before))
+    await store.write(Apart(partial(forget_others, before=before)))
     total = 0
     after: int | None = 0
     while after is not None:
-        events, after = await store.write(partial(forget_events, before=before, after=after))
+        events, after = await store.write(Apart(partial(forget_events, before=before, after=after)))
         total += events
     return total
 
@@ -65,6 +65,8 @@ def forget_events(tx: Tx, before: int, after: int) -> tuple[int, int | None]:
     Events lie in the order they came in: the first step that finds none so old is the last. (Where a clock was
     set back they are not quite in order; what is passed over goes once its neighbours are old enough, too.)
     """
+    if not tx.lock("sweep"):
+        return 0, None  # another replica is at it
     found = tx.rows(_NEXT, after=after, limit=FORGET_LIMIT)
     old = [event.seq for event in found if event.received_at < before]
     forgotten = sum(_forget_event(tx, seq, before) for seq in old)
@@ -120,7 +122,7 @@ async def wipe_payloads(store: Store, before: int) -> int:
     total = 0
     after: tuple[int, int] | None = (-(2**62), 0)
     while after is not None:
-        deliveries, after = await store.write(partial(wipe_events, before=before, after=after))
+        deliveries, after = await store.write(Apart(partial(wipe_events, before=before, after=after)))
         total += deliveries
     await store.empty_log()
     return total
@@ -128,6 +130,8 @@ async def wipe_payloads(store: Store, before: int) -> int:
 
 def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> tuple[int, tuple[int, int] | None]:
     """Wipe what may be wiped of the next WIPE_LIMIT events; return how many deliveries, and after which to go on."""
+    if not tx.lock("sweep"):
+        return 0, None
     events = tx.rows(_FIND, before=before, received_at=after[0], seq=after[1], limit=WIPE_LIMIT)
     steps = [{"seq": event.seq, "before": before} for event in events]
     deliveries = [row for rows in tx.rows_many(_FIND_DELIVERIES, steps) for row in rows]

@@ -13,9 +13,9 @@ from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.holds import end_overdue
 from app.outbox.limits import forget_sends, shift_sends
 from app.outbox.move import make_move, move
-from app.outbox.receipts import KEEP_EARLY_MS
+from app.outbox.receipts import KEEP_EARLY_MS, apply_overlooked
 from app.outbox.replay import drop_plans
-from app.outbox.store import Row, Store, Tx, first
+from app.outbox.store import Apart, Row, Store, Tx, first
 from app.outbox.values import SweepCounts
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk
@@ -91,6 +91,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
     to a minute. So whoever cannot tell whether the waits were moved asks again with None, and they move once. What
     names an instant of the world stays: deadlines, when things happened, dedup keys.
     """
+    tx.lock("sweep", wait=True)
     by_ms = tx.now - (newest or tx.rows(_NEWEST)[0].at)
     if by_ms >= -BEHIND_MS:
         return 0
@@ -106,12 +107,12 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
     Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
     whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
     """
-    lost, ended = await store.write(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms))
+    lost, ended = await store.write(Apart(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms)))
     expired = resent = 0
     more = True
     while more:
-        some = await store.write(partial(expire_overdue, now=now))
-        others = await store.write(partial(resend_unknown, now=now))
+        some = await store.write(Apart(partial(expire_overdue, now=now)))
+        others = await store.write(Apart(partial(resend_unknown, now=now)))
         expired, resent = expired + some, resent + others
         more = max(some, others) == SWEEP_LIMIT
     return SweepCounts(expired, resent, lost, ended)
@@ -119,6 +120,8 @@ async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_
 
 def expire_overdue(tx: Tx, now: int) -> int:
     """Expire pending deliveries past their deadline, held ones too. Return how many: call again while SWEEP_LIMIT."""
+    if not tx.lock("sweep"):
+        return 0  # another replica is at it
     rows = tx.rows(_FIND_OVERDUE, now=now, limit=SWEEP_LIMIT)
     reason = Reason.DEADLINE_PASSED
     moves = [make_move(row, State.EXPIRED, Cause.DEADLINE, reason=reason, detail=row.detail) for row in rows]
@@ -127,6 +130,8 @@ def expire_overdue(tx: Tx, now: int) -> int:
 
 def resend_unknown(tx: Tx, now: int) -> int:
     """Make unknown deliveries that are due pending again. Return how many: call again while SWEEP_LIMIT."""
+    if not tx.lock("sweep"):
+        return 0
     tx.run(_LEAVE_UNKNOWN, now=now)
     rows = tx.rows(_FIND_DUE, now=now, limit=SWEEP_LIMIT)
     kept = [{"reason": row.reason, "detail": row.detail, "due_at": row.due_at} for row in rows]
@@ -139,6 +144,9 @@ def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str,
 
     Return how many of those there were, and the holds that have ended.
     """
+    if not tx.lock("sweep"):
+        return 0, ()
+    apply_overlooked(tx)
     tx.run("DELETE FROM early_receipts WHERE received_at <= :before", before=now - KEEP_EARLY_MS)
     tx.run(_DROP_SURPLUS, kept=EARLY_LIMIT - 1)
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)

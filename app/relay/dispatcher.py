@@ -25,6 +25,7 @@ from app.relay.intake import topic_label
 from app.relay.lane import Lane, Turns
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay, report_death
+from app.relay.shared_lane import SharedLane
 from app.values.duration import format_duration
 
 SWEEP_EVERY_S = 5.0
@@ -53,6 +54,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
         self.beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # what else runs while the lanes do
+        self._kind = Lane if context.outbox.fleet is None else SharedLane
         self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
     @property
@@ -76,7 +78,9 @@ class Dispatcher:
             # Told before the commit is waited for: what a lane writes from here on comes behind it, in the new time.
             self._shift_lanes(now - newest, now)
         if is_behind or self._in_doubt:
-            job = partial(shift_waits, newest=None if self._in_doubt else newest)
+            # Of several replicas one moves the waits: what the store has noted decides, and not what each remembers.
+            is_known = not self._in_doubt and context.outbox.fleet is None
+            job = partial(shift_waits, newest=newest if is_known else None)
             self._in_doubt = True
             by_ms = await context.outbox.write(job, essential=True)
             self._in_doubt = False
@@ -104,7 +108,7 @@ class Dispatcher:
                 lane.stop()
         for name, settings in snapshot.config.providers.items():
             if name not in self._lanes:
-                lane = Lane(
+                lane = self._kind(
                     name, settings, snapshot.providers[name], self._context, self._open_sender, self._turns[name]
                 )
                 self._lanes[name] = lane
@@ -216,8 +220,10 @@ class OutboxRelay(Relay):
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
             log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
-        recover = partial(recover_open_attempts, settle_ms=settings.settle_after)
-        unknown = await outbox.write(recover, essential=True)
+        unknown = 0
+        if outbox.fleet is None:  # else others may be at theirs, and ends theirs only the sweep whose leases ran out
+            recover = partial(recover_open_attempts, settle_ms=settings.settle_after)
+            unknown = await outbox.write(recover, essential=True)
         last_events = await outbox.read(read_last_events)
         metrics.set_last_events((topic_label(topic), at) for topic, at in last_events.items())
         metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again

@@ -33,8 +33,9 @@ from app.observe.attempts import (
     report_limits,
     report_outage,
 )
-from app.outbox.claim import Claim, claim_due, read_lane, save_lane
+from app.outbox.claim import Claim, claim_due
 from app.outbox.close import Ending, close_attempts
+from app.outbox.lanes import read_lane, save_lane
 from app.outbox.limits import free_waiting
 from app.outbox.store import Job
 from app.outbox.values import LaneState
@@ -213,10 +214,7 @@ class Lane:
         self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
         if granted == 0:
             return (), now
-        if self._limits is not self._context.snapshot.config.limits:
-            await self._context.outbox.write(partial(free_waiting, provider=self.name))
-            self._limits = self._context.snapshot.config.limits
-        claim = Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        claim = await self._ask_for(now, granted)
         claimed, holds_set, limited, next_due = await self._context.outbox.write(partial(claim_due, claim=claim))
         if holds_set or limited:
             report_limits(self._context.log, self._context.metrics, holds_set, limited)
@@ -224,6 +222,13 @@ class Lane:
             self._turns.served = ordinary[-1]
         self._pace = settle_grant(self._pace, granted, len(claimed), self._context.clock())
         return claimed, next_due
+
+    async def _ask_for(self, now: int, granted: int) -> Claim:
+        """Return what to claim; whoever waits for a limit is held against the limits of now."""
+        if self._limits is not self._context.snapshot.config.limits:
+            await self._context.outbox.write(partial(free_waiting, provider=self.name))
+            self._limits = self._context.snapshot.config.limits
+        return Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""

@@ -106,11 +106,10 @@ def _list_refused(context: Context, now: int) -> Sequence[RefusedRequests]:
 
 
 def _look_at_store(context: Context, *, can_commit: bool) -> StoreStatus:
-    path = context.settings.database_path
-    size = free = None
-    if path.is_file():
+    settings, size, free = context.settings, None, None
+    if not settings.shares_database and (path := settings.database_path).is_file():
         size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
-    return StoreStatus(place=str(path), can_commit=can_commit, size_bytes=size, free_bytes=free)
+    return StoreStatus(place=settings.database_place, can_commit=can_commit, size_bytes=size, free_bytes=free)
 
 
 def _show(at: int | None) -> str | None:

@@ -23,6 +23,7 @@ from app.outbox import (
     erase,
     export,
     holds,
+    lanes,
     people,
     read,
     receipts,
@@ -173,10 +174,10 @@ class Methods(Store):
         return await self.write(at(now, close.recover_open_attempts, settle_ms=settle_ms), essential=True)
 
     async def read_lane(self, provider: str) -> LaneState:
-        return await self.write(partial(claim.read_lane, provider=provider))
+        return await self.write(partial(lanes.read_lane, provider=provider))
 
     async def save_lane(self, provider: str, state: LaneState) -> None:
-        await self.write(partial(claim.save_lane, provider=provider, state=state), essential=True)
+        await self.write(partial(lanes.save_lane, provider=provider, state=state), essential=True)
 
     async def shift_waits(self, now: int, newest: int | None) -> int:
         return await self.write(at(now, sweep.shift_waits, newest=newest), essential=True)

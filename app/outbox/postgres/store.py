@@ -21,14 +21,14 @@ from app.outbox.postgres.link import Connection, DatabaseAway, Link
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.postgres.writer import PostgresReader, PostgresWriter
 from app.outbox.replicas import leave_replicas, note_replica, see_replica
-from app.outbox.store import Apart, Tx
+from app.outbox.store import Apart, Job, Tx
 from app.outbox.values import Replica
 from app.values.database import read_postgres
 
 T = TypeVar("T")
 
 COMMIT_TIMEOUT_S = 2.0
-# Nector gives up after 10 s. What records an outcome waits on.
+# Nector gives up after 10 s. What records an outcome waits on, and so does a person who asked for much at once.
 WRITE_TIMEOUT_S = 6.0
 START_TIMEOUT_S = 60.0  # whoever starts all at once starts the database, too
 
@@ -68,8 +68,8 @@ class PostgresStore:
         """See Store. Raises StoreBusy, StoreFull, or what the job raised."""
         if isinstance(job, Apart):
             return await self._claimer.run(job, essential=essential)
-        if essential:
-            return await self._writer.run(job, essential=True)
+        if essential or not isinstance(job, Job):
+            return await self._writer.run(job, essential=essential)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 return await self._writer.run(job)

@@ -1,0 +1,126 @@
+"""One row a lane, where several replicas serve it: its lock, its rate for all of them, its pause, its luck, its turn.
+
+Whoever has the row claims for the lane; a peer that finds it taken comes again in a few ms. To lock it is a statement
+of its own: what the next one sees is then newer than the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_tat, settle_grant
+from app.model.delivery import Outcome
+from app.model.limit import NO_LIMITS
+from app.outbox.claim import Claim, claim_due
+from app.outbox.store import Row, Tx, first
+from app.outbox.values import Claimed, LaneState
+
+_READ = """
+SELECT last_claim_at, paused_until, failures, probe_at, resumed_at, down_since FROM lanes WHERE provider = :provider
+"""
+_SAVE = """
+INSERT INTO lanes (provider, paused_until, failures, probe_at, resumed_at, down_since)
+VALUES (:provider, :paused_until, :failures, :probe_at, :resumed_at, :down_since)
+ON CONFLICT (provider) DO UPDATE SET paused_until = excluded.paused_until, failures = excluded.failures,
+    probe_at = excluded.probe_at, resumed_at = excluded.resumed_at, down_since = excluded.down_since
+"""
+_ADD = "INSERT INTO lanes (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
+_LOCK = """
+SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now,
+    tat, served, paused_until, failures, probe_at, resumed_at, down_since
+FROM lanes WHERE provider = :provider FOR UPDATE SKIP LOCKED
+"""
+_KEEP = """
+UPDATE lanes SET tat = :tat, served = :served, paused_until = :paused_until, failures = :failures,
+    probe_at = :probe_at, resumed_at = :resumed_at, down_since = :down_since WHERE provider = :provider
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An attempt has shown this of its provider, which may pause the lane."""
+
+    outcome: Outcome
+    pause_until: int | None
+
+    def apply(self, pace: Pace, now: int) -> Pace:
+        """Return the pace that follows."""
+        return note_attempt(pace, self.outcome, self.pause_until, now)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedClaim:
+    """A replica asks for what its `free` places can take, beside the `busy` ones, and tells what its sends showed."""
+
+    claim: Claim
+    full_per_s: float
+    free: int
+    busy: int
+    shown: Sequence[Shown] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedClaimed:
+    """What was claimed, and how fast the lane may go now, for all replicas together."""
+
+    claimed: Claimed
+    pace: Pace
+
+
+def read_lane(tx: Tx, provider: str) -> LaneState:
+    """Return what a lane must still know after a restart; the default if nothing is remembered."""
+    rows = tx.rows(_READ, provider=provider)
+    return LaneState(*rows[0]) if rows else LaneState()
+
+
+def save_lane(tx: Tx, provider: str, state: LaneState) -> None:
+    """Remember a lane's pause and luck; its `last_claim_at` is the claims' to write."""
+    tx.run(_SAVE, provider=provider, **asdict(state))
+
+
+def add_lane(tx: Tx, provider: str) -> None:
+    """Make the row of a lane that has none."""
+    tx.run(_ADD, provider=provider)
+
+
+def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
+    """Claim for a lane, at the pace of its row; None while another replica has it.
+
+    The time is the database's, read with the lock: no replica's own clock grants anything.
+    """
+    provider = asked.claim.provider
+    row = first(tx.rows(_LOCK, provider=provider))
+    if row is None:
+        return None
+    now = row.now
+    pace = before = _read_pace(row, asked.full_per_s)
+    for each in asked.shown:
+        pace = each.apply(pace, now)
+    pace, granted = grant(pace, asked.free, asked.busy, now)
+    claimed = Claimed((), next_due=now)
+    if granted:
+        if asked.claim.limits is not NO_LIMITS:
+            tx.lock("limits", wait=True)  # some are of all lanes: one lane's claim waits for another's
+        claimed = claim_due(tx, replace(asked.claim, now=now, limit=granted, after=row.served))
+        pace = settle_grant(pace, granted, len(claimed.attempts), now)
+    if claimed.attempts or (pace.recovery, pace.paused_until) != (before.recovery, before.paused_until):
+        ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
+        _keep(tx, provider, pace, ordinary[-1] if ordinary else row.served)
+    return SharedClaimed(claimed, pace)
+
+
+def _read_pace(row: Row, full_per_s: float) -> Pace:
+    recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
+    return at_tat(full_per_s, recovery, row.paused_until, row.tat, row.now)
+
+
+def _keep(tx: Tx, provider: str, pace: Pace, served: str | None) -> None:
+    tx.run(
+        _KEEP,
+        provider=provider,
+        tat=read_tat(pace),
+        served=served,
+        paused_until=pace.paused_until,
+        **asdict(pace.recovery),
+    )
