@@ -239,7 +239,9 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
     endpoint = webhooks.WebhookEndpoint(shared, wired.take)
     app.router.routes.append(Route(PATH, endpoint, methods=["POST"]))
     app.door = ServerErrorMiddleware(Guard(endpoint, admission), show_failure)
-    app.include_router(health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime))
+    app.include_router(
+        health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
+    )
     for router in wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER)):
         app.include_router(router)
     app.mount("", answer_late)

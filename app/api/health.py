@@ -38,6 +38,7 @@ def build_router(
     can_commit: Callable[[], Awaitable[bool]],
     config_hash: Callable[[], str],
     clock: Clock,
+    show_replicas: Callable[[], dict[str, Any]] = dict,
 ) -> APIRouter:
     """Return the two public paths. A provider that is down leaves the relay ready: its outbox goes on taking events."""
     router = APIRouter()
@@ -53,7 +54,7 @@ def build_router(
     async def show_readiness() -> Response:
         if not await is_ready():
             return unavailable("the outbox cannot commit")
-        return JSONResponse({"status": "ready", "config": config_hash()})
+        return JSONResponse({"status": "ready", "config": config_hash(), **show_replicas()})
 
     return router
 

@@ -112,6 +112,7 @@ class Metrics:
         self.store_errors = counter("nector_relay_store_errors", "Times that the outbox could not", ["work"])
         self.last_event = gauge("nector_relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
         self.clock_steps = counter("nector_relay_clock_steps", "Times that the clock was set back")
+        self.replicas = gauge("nector_relay_replicas", "Replicas there now, by what they run", ["release", "config"])
         self.connections_ended = counter(
             "nector_relay_connections_ended", "Connections ended before their time", ["reason"]
         )
@@ -223,6 +224,12 @@ class Metrics:
         for scope, count in waiting.items():
             self.holds.labels(scope).set(1)
             self.held.labels(scope).set(count)
+
+    def set_replicas(self, running: Iterable[tuple[str, str]]) -> None:
+        """Show how many replicas run each (release, hash of the YAML)."""
+        self.replicas.clear()
+        for release, config in running:
+            self.replicas.labels(release, config).inc()
 
     def set_last_events(self, instants: Iterable[tuple[str, int]]) -> None:
         """Show when topics, by their labels, last came (ms); of one that comes twice the last."""

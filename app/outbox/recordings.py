@@ -15,6 +15,7 @@ _COUNT_TOPICS = "SELECT count(DISTINCT topic) AS n FROM recordings"
 _ADD = """
 INSERT INTO recordings (topic, n, at, payload)
 SELECT :topic, 1 + coalesce(max(n), 0), :at, :payload FROM recordings WHERE topic = :topic
+ON CONFLICT DO NOTHING
 """
 _TRIM = """
 DELETE FROM recordings

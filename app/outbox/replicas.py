@@ -12,7 +12,7 @@ _SEE = "UPDATE replicas SET last_seen = :now WHERE slot = :slot"
 _NOTE = """
 UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name
 """
-_LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since ORDER BY name"
+_LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since AND release <> '' ORDER BY name"
 
 
 def see_replica(tx: Tx) -> None:

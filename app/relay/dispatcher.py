@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from app.delivery.pace import Pace
@@ -16,9 +17,11 @@ from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.holds import list_holds
 from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
+from app.outbox.replicas import list_differences
 from app.outbox.retention import forget_records, wipe_payloads
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.outbox.unrouted import count_unrouted
+from app.outbox.values import Replica
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
 from app.relay.intake import topic_label
@@ -55,6 +58,7 @@ class Dispatcher:
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
         self.beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # what else runs while the lanes do
         self._kind = Lane if context.outbox.fleet is None else SharedLane
+        self.replicas: Sequence[Replica] = ()  # those that were there lately; none where this one is alone
         self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
     @property
@@ -87,6 +91,17 @@ class Dispatcher:
             if by_ms:
                 context.metrics.clock_steps.inc()
                 context.log.warning("clock.stepped", by_s=by_ms / 1000)
+
+    async def note_replica(self) -> None:
+        """Tell the other replicas what this one runs, and see what they run. Raises StoreError."""
+        context, fleet = self._context, self._context.outbox.fleet
+        if fleet is None:
+            return
+        before = list_differences(self.replicas)
+        self.replicas = await fleet.note(version("nector-relay"), context.snapshot.config.hash)
+        context.metrics.set_replicas((each.release, each.config) for each in self.replicas)
+        if (differ := list_differences(self.replicas)) != before:
+            context.log.warning("replicas.differ" if differ else "replicas.agree", by=differ, seen=len(self.replicas))
 
     def _shift_lanes(self, by_ms: int, now: int) -> None:
         for turns in self._turns.values():
@@ -180,6 +195,7 @@ class Dispatcher:
     async def _sweep_once(self, *, wipe: bool) -> None:
         outbox = self._context.outbox
         await self.follow_clock()
+        await self.note_replica()
         now = self._context.clock()
         swept = await sweep(outbox, now, self._context.settings.settle_after)
         if swept.expired or swept.resent or swept.lost:
@@ -217,6 +233,7 @@ class OutboxRelay(Relay):
         outbox, settings = self.context.outbox, self.context.settings
         metrics, log = self.context.metrics, self.context.log
         await self.dispatcher.follow_clock()
+        await self.dispatcher.note_replica()
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
             log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
@@ -256,6 +273,11 @@ class OutboxRelay(Relay):
     async def can_commit(self) -> bool:
         """Tell whether an event could be taken now."""
         return await self.context.outbox.can_commit()
+
+    def show_replicas(self) -> dict[str, Any]:
+        """Tell how many replicas are there, and in what they differ; nothing where this one is alone."""
+        replicas = self.dispatcher.replicas
+        return {"replicas": {"seen": len(replicas), "differ": list_differences(replicas)}} if replicas else {}
 
     async def count(self) -> None:
         """Bring what shows the outbox and the log up to date; where the outbox cannot say, that is counted."""

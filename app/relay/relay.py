@@ -82,6 +82,10 @@ class Relay:
         """Tell whether an event could be taken now."""
         return True
 
+    def show_replicas(self) -> dict[str, Any]:
+        """Tell of the others that share an outbox."""
+        return {}
+
     async def count(self) -> None:
         """Bring what the metrics show of the log, and of an outbox, up to date."""
         self.shared.metrics.log_dropped.put(count_dropped())

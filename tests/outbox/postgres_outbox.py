@@ -14,11 +14,12 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.outbox.batches import QUEUE_LIMIT
 from app.outbox.postgres.store import PostgresStore
 from tests.outbox.methods import Methods
-from tests.outbox.recording_triggers import STANDING, TOLD, find_unlike
+from tests.outbox.recording_triggers import STANDING, find_unlike
 
 _NAMES = count(1)
 _TRIGGERS = """
 CREATE TABLE recorded (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, seq bigint NOT NULL, state text NOT NULL);
+CREATE INDEX ON recorded (seq);
 CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
     IF TG_OP = 'DELETE' THEN DELETE FROM recorded WHERE seq = OLD.seq; RETURN OLD; END IF;
     IF TG_OP = 'INSERT' OR OLD.state <> NEW.state THEN
@@ -29,6 +30,7 @@ END $$;
 CREATE TRIGGER record_states AFTER INSERT OR DELETE OR UPDATE OF state ON deliveries
     FOR EACH ROW EXECUTE FUNCTION record();
 """
+_ALL_TOLD = "SELECT delivery_seq, value, cause FROM timeline WHERE kind = 'state' ORDER BY delivery_seq, n"
 _KEPT = ("migrations", "keys", "tallies")
 
 
@@ -65,7 +67,9 @@ class Place:
         recorded: dict[int, list[str]] = {}
         for seq, state in self._db.execute("SELECT seq, state FROM recorded ORDER BY n").fetchall():
             recorded.setdefault(seq, []).append(state)
-        told = {seq: self._db.execute(TOLD.replace("?", "%s").encode(), (seq,)).fetchall() for seq in recorded}
+        told: dict[int, list[tuple[str, str | None]]] = {}
+        for seq, *row in self._db.execute(_ALL_TOLD).fetchall():
+            told.setdefault(seq, []).append((row[0], row[1]))
         counted = self._db.execute("SELECT provider, state, n FROM counts WHERE n <> 0").fetchall()
         return find_unlike(recorded, told, counted, self._db.execute(STANDING.encode()).fetchall())
 

@@ -144,8 +144,9 @@ def is_away(error: Exception) -> bool:
 
 
 def is_conflict(error: Exception) -> bool:
-    """Tell whether a transaction met another one, so that the same again will do."""
-    return isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure)
+    """Tell whether a transaction met another one, so that the same again will do: what is there then is seen."""
+    met = psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation
+    return isinstance(error, met)
 
 
 def explain_failure(error: Exception) -> StoreError | None:
