@@ -72,13 +72,31 @@ class OutboxMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="outbox-model-", dir=MEMORY if MEMORY.is_dir() else None))
         self.generation = 0
-        self.store = self.open_store(self.folder / "0" / "relay.db")
+        self.store = self.open_first()
         self.model = OutboxModel()
         self.now = START
         self.made = 0
         self.attempts: list[Attempt] = []
         self.add_event(0, [{**USUAL, "route": route} for route in ROUTES])
         self.add_event(1, [{**USUAL, "on_unknown": "resend", "recipient": "+919800000009"}])
+
+    def open_first(self) -> Any:
+        return self.open_store(self.folder / "0" / "relay.db")
+
+    def open_again(self, *, cleanly: bool) -> Any:
+        """Return the store as the next process finds it, after this one was closed or has died."""
+        old, dead = self.folder / str(self.generation), self.store
+        self.generation += 1
+        new = self.folder / str(self.generation)
+        if cleanly:
+            self.run(dead.close())
+        new.mkdir()
+        for path in old.glob("relay.db*"):
+            if path.suffix not in {".lock", ".db-shm"}:
+                shutil.copy(path, new / path.name)
+        if not cleanly:
+            self.run(dead.close())
+        return self.open_store(new / "relay.db")
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -305,18 +323,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(cleanly=st.booleans())
     def restart(self, *, cleanly: bool) -> None:
-        old, dead = self.folder / str(self.generation), self.store
-        self.generation += 1
-        new = self.folder / str(self.generation)
-        if cleanly:
-            self.run(dead.close())
-        new.mkdir()
-        for path in old.glob("relay.db*"):
-            if path.suffix not in {".lock", ".db-shm"}:
-                shutil.copy(path, new / path.name)
-        if not cleanly:
-            self.run(dead.close())
-        self.store = self.open_store(new / "relay.db")
+        self.store = self.open_again(cleanly=cleanly)
         recovered = self.run(self.store.recover_open_attempts(self.now, SETTLE))
         assert recovered == self.model.lose_attempts(self.now, SETTLE, leases_until=None)
 

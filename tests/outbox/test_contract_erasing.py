@@ -32,7 +32,7 @@ async def export_events(shop: Any, number: str = HER) -> list[Any]:
 async def erase(shop: Any, number: str = HER) -> tuple[int, int, int]:
     """Erase, and hold both functions together: what is exported before is not there after."""
     erased = await shop.store.erase_person(number, shop.now + 1)
-    assert erased.log_emptied
+    assert erased.log_emptied is (shop.store.fleet is None)  # PostgreSQL keeps dead rows and a log of its own
     if not erased.open:
         assert await export_events(shop, number) == []
     return erased.events, erased.deliveries, erased.open

@@ -84,7 +84,8 @@ def _list_results(answer: Mapping[str, Any]) -> list[str]:
         sending = count_nouns(answer["open"], "delivery is", "deliveries are")
         lines.append(f"{sending} being sent and left for now: run this again in a minute")
     if not answer["log_emptied"]:
-        lines.append("the log of the database is being read (a backup?) and still holds it: run this again after that")
+        lines.append("the log of the database is being read (a backup?) and still holds it: run this again after that; "
+            "PostgreSQL: its dead rows hold it, see Erasing in docs/privacy.md")
     if answer["opt_out_kept"]:
         lines.append("that they want no marketing stays known, as a hash")
     if done:
