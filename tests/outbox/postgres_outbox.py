@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -51,7 +52,8 @@ class Place:
         self.direct = f"{url}?schema={schema}"
         self.url = f"{pooled or url}?schema={schema}"
         self._db = psycopg.connect(url, autocommit=True)
-        asyncio.run(PostgresStore(self.direct).close())
+        with ThreadPoolExecutor(1) as aside:  # whoever asks may run in a loop
+            aside.submit(asyncio.run, PostgresStore(self.direct).close()).result()
         self._db.execute(f'SET search_path TO "{schema}"'.encode())
         self._db.execute(_TRIGGERS)
         rows = self._db.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
