@@ -18,10 +18,12 @@ from app.delivery.pace import (
     Bucket,
     Pace,
     Recovery,
+    at_tat,
     grant,
     next_token_at,
     note_attempt,
     ramped_rate,
+    read_tat,
     ready_at,
     recall_pace,
     settle_grant,
@@ -316,3 +318,33 @@ def test_rate_ramps_up_within_a_minute_of_an_outage(
     full_per_s: float, resumed_at: int | None, elapsed_ms: int, expected: float
 ) -> None:
     assert ramped_rate(full_per_s, resumed_at, NOW + elapsed_ms) == pytest.approx(expected)
+
+
+# -- one number for a fleet ------------------------------------------------------------------------
+
+
+@given(rate=st.sampled_from([0.5, 1.0, 16.0, 80.0, 1_000.0]), gaps=st.lists(st.integers(0, 400), max_size=60))
+def test_a_bucket_that_is_one_number_between_claims_grants_as_one_that_is_remembered(
+    rate: float, gaps: list[int]
+) -> None:
+    now, tat, remembered = 1_000_000, 0.0, start_pace(rate, 1_000_000)
+    for gap in gaps:
+        now += gap
+        remembered, granted = grant(remembered, 3, 0, now)
+        shared, given = grant(at_tat(rate, Recovery(), 0, tat, now), 3, 0, now)
+        tat = read_tat(shared)
+        assert given == granted
+
+
+def test_what_was_taken_and_not_used_is_there_for_the_next() -> None:
+    pace, granted = grant(at_tat(100.0, Recovery(), 0, 0.0, 5_000), 5, 0, 5_000)
+    assert granted == 5
+    assert read_tat(settle_grant(pace, granted, 0, 5_000)) == 5_000
+    assert read_tat(settle_grant(pace, granted, 2, 5_000)) == 5_020
+
+
+def test_a_fleets_bucket_that_is_full_only_later_grants_nothing_yet() -> None:
+    pace = at_tat(10.0, Recovery(), 7, 9_000.0, 5_000)
+    assert grant(pace, 5, 0, 5_000)[1] == 0
+    assert pace.paused_until == 7
+    assert ready_at(pace, 5_000) == 9_000
