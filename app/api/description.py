@@ -173,6 +173,7 @@ ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
     ("get", "/deliveries"): _Deliveries,
     ("post", "/deliveries/find"): _Deliveries,
     ("get", "/events/{event_id}"): _Event,
+    ("get", "/events/{event_id}/routes"): _list("Routes", id=str, topic=str, notes=list[str], routes=list[_Object]),
     ("get", "/status"): Status,
     ("get", "/deliveries/reasons"): _list("Reasons", reasons=list[_Object]),
     ("get", "/deliveries/{delivery_id}"): Delivery,

@@ -10,9 +10,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.errors import PROBLEMS, problem, unavailable
-from app.delivery.replay import read_bound
-from app.errors import ConfigError, StoreError
+from app.api.deliveries import read_time
+from app.api.errors import PROBLEMS, problem
+from app.errors import ConfigError
 from app.outbox.values import EventQuery
 from app.relay.context import Context
 from app.relay.reload import Rules
@@ -41,18 +41,12 @@ def build_router(context: Context, rules: Rules) -> APIRouter:
 
     @router.post("/diff", summary="Compare a YAML with the one in force, by stored events")
     async def diff(order: DiffOrder) -> Response:
-        timezone = context.snapshot.config.store.timezone
-        try:
-            since = read_bound(order.since, context.clock(), timezone, end_of_day=False)
-        except ValueError as error:
-            return problem(422, f"since: {error}")
+        since = read_time(context, "since", order.since)
         try:
             proposed = await asyncio.to_thread(partial(rules.propose, order.name, order.yaml, order.templates))
-            compared = await compare_rules(context, proposed, EventQuery(since=since, after=order.after))
         except ConfigError as error:
             return problem(422, str(error))
-        except StoreError as error:
-            return unavailable(str(error))
+        compared = await compare_rules(context, proposed, EventQuery(since=since, after=order.after))
         return JSONResponse({"hash": proposed.config.hash, "in_force": rules.read_hash(), **_show(compared)})
 
     return router

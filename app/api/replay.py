@@ -11,9 +11,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.deliveries import find_all_ids
+from app.api.deliveries import find_all_ids, read_time
 from app.api.errors import PROBLEMS, problem, unavailable
-from app.delivery.replay import Entry, read_bound
+from app.delivery.replay import Entry
 from app.errors import Refusal, StoreError
 from app.outbox.values import EventQuery
 from app.relay.context import Context
@@ -51,10 +51,7 @@ def build_router(context: Context) -> APIRouter:
             return problem(422, "say which events: events, topic, state, route, since or until")
         if order.events and {"topic", "since", "until"} & set(asked):
             return problem(422, "events: name events already; only state and route go with them")
-        named = await find_all_ids(context, "events", order.events)
-        if isinstance(named, Response):
-            return named
-        order.events = named
+        order.events = await find_all_ids(context, "events", order.events)
         try:
             return _show(await _follow(order, context))
         except StoreError as error:
@@ -66,21 +63,11 @@ def build_router(context: Context) -> APIRouter:
 async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | Refusal:
     if order.apply is not None:
         return await apply_plan(context, order.apply)
-    try:
-        since, until = (_read_bound(name, getattr(order, name), context) for name in ("since", "until"))
-    except ValueError as error:
-        return Refusal(422, str(error))
+    given = (("since", order.since), ("until", order.until))
+    since, until = (None if text is None else read_time(context, name, text) for name, text in given)
     return await make_plan(
         context, EventQuery(order.events or None, order.topic, order.state, order.route, since, until)
     )
-
-
-def _read_bound(name: str, text: str | None, context: Context) -> int | None:
-    timezone = context.snapshot.config.store.timezone
-    try:
-        return None if text is None else read_bound(text, context.clock(), timezone, end_of_day=name == "until")
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def _show(answer: Planned | Replayed | Refusal) -> Response:

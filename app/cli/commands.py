@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from app.cli.completion import NAMES, complete_name
+from app.mapping.problems import ask_similar
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {
@@ -121,6 +122,17 @@ class _Commands(Mapping[str, TyperCommand]):
 
 class PlainCommand(TyperCommand):
     """Calls values FILE, N and TEXT in its help, and not by their types in Python."""
+
+    def make_context(self, *given: Any, **more: Any) -> typer.Context:
+        """Read the arguments; of a word that is none of a few, say which is near."""
+        try:
+            return cast("typer.Context", super().make_context(*given, **more))
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            if found := re.match("'(.*)' is not one of (.*)", error.message):
+                near = ask_similar(found[1], re.findall("'(.*?)'", found[2]), "", quote="'")
+                error.message = f"{error.message} {near[:1].upper()}{near[1:]}".rstrip()
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options."""

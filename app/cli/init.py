@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 
 from app.authoring.schema import build_schema
-from app.cli.demo_relay import STARTER
 from app.cli.tables import AsJson, print_json
 from app.errors import RelayError
 from app.providers import settings_types
 
+STARTER = Path(__file__).parents[1] / "starter"
+"""The files to start from; in the repository links to config/ and .env.example."""
 NEXT = """
 Next, in {folder}, each in a terminal of its own:
   nector-relay sandbox                    a fake Gallabox and BiteSpeed

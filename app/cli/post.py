@@ -110,13 +110,14 @@ def _post(place: str, body: bytes, signed_by: tuple[str, str, str], retries: int
             said = tried[-1].status or tried[-1].answer
             print(f"{said}; again in {delay_s:g} s ({number} of {retries})", file=sys.stderr, flush=True)
             time.sleep(delay_s)
-        tried.append(_try(place, body, signed_by))
+        tried.append(post_once(place, body, signed_by))
         if tried[-1].taken:
             break
     return tried
 
 
-def _try(place: str, body: bytes, signed_by: tuple[str, str, str]) -> Tried:
+def post_once(place: str, body: bytes, signed_by: tuple[str, str, str]) -> Tried:
+    """Return what became of one attempt. `signed_by`: topic, delivery id and secret."""
     topic, id_, secret = signed_by
     headers = write_headers(topic, id_, body, secret, read_clock())
     began = time.perf_counter()

@@ -173,6 +173,14 @@ async def _judge_events(
 
 def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
     """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
+    again = restore_event(event)
+    return (
+        again if isinstance(again, Entry) else plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)
+    )
+
+
+def restore_event(event: StoredEvent) -> Event | Entry:
+    """Return an event as it came, or why nothing can be made of it."""
     if event.source == TEST_SOURCE:
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail="a test message, of no customer's event")
     if event.body is None:
@@ -180,8 +188,7 @@ def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Seque
     payload = parse_body(event.body)
     if isinstance(payload, Refusal):
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail=payload.detail)
-    again = Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
-    return plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)
+    return Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
 
 
 def _write_entry(event: StoredEvent, delivery: Delivery, judgement: Judgement) -> Entry:

@@ -66,9 +66,7 @@ def hold(
         if reason or lasts or by:
             raise OpsError("say what to stop: provider:NAME, route:NAME or template:PROVIDER/NAME")
         return holds(as_json)
-    environment = read_environment()
-    names = (by, *(environment.get(name) for name in _USER_NAMES))
-    order = {"reason": reason, "for": lasts, "by": next((name for name in names if name), None)}
+    order = {"reason": reason, "for": lasts, "by": _name_user(by)}
     given = {name: value for name, value in order.items() if value}
     answer = open_client().send("PUT", f"/holds/{quote_part(scope)}", given)
     if as_json:
@@ -80,9 +78,20 @@ def hold(
     return 0
 
 
-def release(scope: Scope, as_json: AsJson = False) -> int:
+def _name_user(given: str | None) -> str | None:
+    environment = read_environment()
+    return given or next((name for each in _USER_NAMES if (name := environment.get(each))), None)
+
+
+def release(
+    scope: Scope,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who lets it go (else the user of this shell).")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """Let a held scope go on. One that had reached a limit may send as many again."""
-    open_client().send("DELETE", f"/holds/{quote_part(scope)}")
+    open_client().send("DELETE", f"/holds/{quote_part(scope)}", query={"by": _name_user(by)})
     if as_json:
         print(json.dumps({"scope": scope, "released": True}, indent=2))
         return 0

@@ -68,11 +68,9 @@ def _show_plan(answer: Mapping[str, Any]) -> None:
     sends = [entry for entry in answer["entries"] if entry["verdict"] == "send"]
     others = [entry for entry in answer["entries"] if entry["verdict"] != "send"]
     console = open_console()
-    if answer["entries"]:
-        print_table(console, ("event", "route", "verdict", "reason", "detail"), [_row(one) for one in sends])
-        print_table(
-            console, ("not sent", "route", "verdict", "reason", "detail"), [_row(one) for one in others[:SHOWN]]
-        )
+    for first, entries in (("event", sends), ("not sent", others[:SHOWN])):
+        if entries:
+            print_table(console, (first, "route", "verdict", "reason", "detail"), [_row(one) for one in entries])
     if (more := sum(counts.values()) - len(sends) - len(others[:SHOWN])) > 0:
         print(f"and {more} more that are not sent; --json lists them")
     print(f"{count_nouns(len(sends), 'message')} would be sent{_count_others(counts)}")

@@ -238,12 +238,15 @@ def _find_unreported(answer: Mapping[str, Any]) -> str:
 
 
 def _print_csv(answer: Mapping[str, Any]) -> None:
-    """Print the rows as RFC 4180 has it. The sum is left out: a spreadsheet would add it to itself."""
+    """Print the rows as RFC 4180 has it; a cell is empty where nobody knows.
+
+    The sum is left out: a spreadsheet would add it to itself.
+    """
     names = list(answer["total"])
     writer = csv.writer(sys.stdout)
     writer.writerow([answer["by"], *names])
-    for row in answer["rows"]:
-        writer.writerow([_defuse(row["key"]), *(row[name] for name in names)])
+    for row in list_rows(answer)[:-1]:
+        writer.writerow([_defuse(row["key"]), *(row[name] if is_known(row, name) else "" for name in names)])
 
 
 def _defuse(text: str) -> str:
