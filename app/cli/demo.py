@@ -24,13 +24,14 @@ import httpx2
 import typer
 from rich.console import Console
 
+from app.cli.commands import AsJson, print_json
 from app.cli.demo_events import DemoEvent, make_events
 from app.cli.init import STARTER
 from app.cli.mapping.sources import read_config, read_yaml
 from app.cli.ops.client import OpsClient
 from app.cli.ops.report import print_report
 from app.cli.post import post_once
-from app.cli.tables import AsJson, open_console, print_json, print_table
+from app.cli.tables import open_console, print_table
 from app.errors import ConfigError, OpsError, RelayError
 from app.mapping.rules import Config
 from app.settings import read_environment

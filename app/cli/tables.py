@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
 
-import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -36,13 +34,7 @@ STATE_COLOURS = {
 }
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PATIENCE_S = 2.0
-
-
-def print_json(told: Any) -> None:
-    """Print what a command came to for programs."""
-    print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
 
 
 @contextmanager
@@ -61,6 +53,16 @@ def show_waiting(text: str) -> Iterator[None]:
         if console.is_terminal:
             timer.join()
             status.stop()
+
+
+@contextmanager
+def show_progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, for whoever tells it (done, whole); elsewhere one line at the end says it all."""
+    console = Console(stderr=True)
+    columns = (TextColumn(text), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text)
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
 class PlainConsole(Console):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.text import Text
 from app.authoring.drift import find_drift
 from app.authoring.examples import Recorded
 from app.authoring.lint import judge_recorded, run_examples
+from app.cli.commands import Answer
 from app.cli.mapping.live import LiveTemplates, fetch_templates
 from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
@@ -30,20 +30,18 @@ _COLOURS = {"error": "red", "warning": "yellow", "": "green"}
 def check(
     path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None,
     live: Annotated[bool, typer.Option("--live", help="Compare with the providers' approved templates.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for editors and CI.")] = False,
     style: Annotated[
         Literal["text", "github"], typer.Option("--format", help="github: annotations on the lines of a pull request.")
     ] = "text",
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file, as the other commands take it.")] = None,
-) -> int:
+) -> Answer:
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
     with show_waiting("waiting for the providers' templates" if live else "running the examples"):
         checked = _check(config or path, live=live)
     shown, more = _cut(checked.problems)
-    if as_json:
-        print(json.dumps(_as_json(checked, shown, more), ensure_ascii=False, indent=2))
-    else:
+
+    def show() -> None:
         console = open_console()
         for name, problem in shown:
             text = _paint(name, problem) if style == "text" else Text(_annotate(name, problem))
@@ -55,7 +53,9 @@ def check(
             print(f"note: {remark}", file=sys.stderr)
         worst = next((one for one in ("error", "warning") if checked.count(one)), "")
         console.print(Text(_sum_up(checked), _COLOURS[worst]), soft_wrap=True)
-    return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
+
+    code = 1 if checked.count("error") or (strict and checked.count("warning")) else 0
+    return Answer(_as_json(checked, shown, more), show, code)
 
 
 @dataclass(frozen=True, slots=True)

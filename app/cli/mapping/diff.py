@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from app.cli.commands import Answer
 from app.cli.ops.client import open_client
-from app.cli.ops.deliveries import AsJson
 from app.cli.tables import count_nouns
 from app.clock import read_uptime
 from app.relay.reload import read_text
@@ -31,8 +30,7 @@ _WORDS = {
 def diff(
     new: Annotated[Path, typer.Argument(metavar="NEW.yaml", help="The YAML to compare with the one in force.")],
     since: Annotated[str, typer.Option(help="Events received since: 7d (ago), a date, an instant.")] = "7d",
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Say which of the running relay's stored events a new YAML would send otherwise, with a masked example each.
 
     The texts beside it (templates.yaml) are read, too. Exit 0 if nothing changes, 1 if anything does.
@@ -42,11 +40,7 @@ def diff(
     if beside.is_file():
         order["templates"] = read_text(beside)
     answer = _add_up(_ask(order))
-    if as_json:
-        print(json.dumps(answer, ensure_ascii=False, indent=2))
-    else:
-        _show(answer, since)
-    return 1 if answer["changes"] else 0
+    return Answer(answer, lambda: _show(answer, since), 1 if answer["changes"] else 0)
 
 
 def _ask(order: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -10,9 +10,9 @@ import typer
 
 from app.authoring.page import draw_page
 from app.authoring.preview import Preview, preview_message, print_preview
+from app.cli.commands import AsJson, print_json
 from app.cli.mapping.golden import compare_golden, print_golden
 from app.cli.mapping.sources import make_event, read_config, read_webhook
-from app.cli.tables import AsJson, print_json
 from app.clock import read_clock
 from app.errors import RelayError
 from app.mapping.rules import Config, Route

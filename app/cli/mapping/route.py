@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config, read_event
 from app.cli.ops.client import open_client, quote_part
-from app.cli.tables import AsJson, print_json
 from app.clock import read_clock
 from app.delivery.plan import describe_plan
 from app.errors import NoRelayError, RelayError
@@ -29,8 +29,7 @@ def route(
     ],
     topic: Annotated[str | None, typer.Option(help="Its x-nector-topic.")] = None,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Say for every route whether the event hits it, why, and what would be sent. Exit 0 if something would, else 1.
 
     A hit that would be dead is 1, too, as in `preview`. Of a stored event the relay is asked: values are masked.
@@ -38,16 +37,11 @@ def route(
     is_file = event == "-" or event.endswith(".json") or Path(event).exists()
     told = _look_at_file(event, topic, config) if is_file else _ask_relay(event, topic, config)
     rows = told["routes"]
-    if as_json:
-        print_json(told)
-    else:
-        # Hits first: they are what is asked for; then the routes that came closest.
-        for row in sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"])):
-            print(_show(row))
-        for note in told["notes"]:
-            print(f"note: {note}")
+    # Hits first: they are what is asked for; then the routes that came closest.
+    nearest = sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"]))
+    lines = [*map(_show, nearest), *(f"note: {note}" for note in told["notes"])]
     hits = [row["state"] for row in rows if row["result"] == "hit"]
-    return 0 if hits and State.DEAD not in hits else 1
+    return Answer(told, lambda: print("\n".join(lines)), 0 if hits and State.DEAD not in hits else 1)
 
 
 def _look_at_file(name: str, topic: str | None, config: Path | None) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.commands import AsJson
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.tables import open_console, print_table
 from app.clock import read_clock
@@ -25,7 +26,6 @@ DROPPED = ("created", "provider", "receipt", "recipient", "age", "reason")  # wh
 _GROUPED_BY = {"state", "route", "provider"}
 _GROUPED = ("dead", "unknown", "expired")
 _NEVER_GROUPED = ("accepted", "sending")  # too many, too short; and nobody has to do anything
-AsJson = Annotated[bool, typer.Option("--json", help="Print the ops API's JSON.")]
 
 
 def deliveries(

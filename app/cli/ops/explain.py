@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.commands import Answer
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.cures import find_cure
 from app.delivery.story import MetHold, Told, explain_now, list_met_holds, tell_story
@@ -36,20 +35,19 @@ def explain(
         ),
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="The newest event.")] = False,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Tell one delivery's story, from the webhook to the receipt: times in UTC, values masked."""
     if (id_ is not None) == last:
         raise typer.BadParameter("Missing argument 'ID': an id or the end of one; or --last, and no id")
     client = open_client()
     found = _find_deliveries(client, "last" if id_ is None else id_, by_event=last)
-    if as_json:
-        print(json.dumps(found[0] if len(found) == 1 else {"deliveries": found}, ensure_ascii=False, indent=2))
-        return 0
-    for number, told in enumerate(found):
-        print("\n" * bool(number), end="")
-        print_story(told) if "timeline" in told else _print_event(told)
-    return 0
+
+    def show() -> None:
+        for number, told in enumerate(found):
+            print("\n" * bool(number), end="")
+            print_story(told) if "timeline" in told else _print_event(told)
+
+    return Answer(found[0] if len(found) == 1 else {"deliveries": found}, show)
 
 
 def _find_deliveries(client: OpsClient, name: str, *, by_event: bool) -> Sequence[Mapping[str, Any]]:

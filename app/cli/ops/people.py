@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from app.cli.commands import AsJson
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson
 from app.cli.tables import count_nouns, open_console, print_table
 from app.errors import OpsError, RelayError
 from app.files import read_bytes

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.cli.commands import AsJson
 from app.cli.ops.client import open_client
-from app.cli.ops.deliveries import AsJson
 from app.cli.ops.report_page import draw_days, draw_report_page, draw_rows
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.story import read_at

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.commands import AsJson
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson
 from app.cli.tables import open_console, print_table
 from app.delivery.status import LaneStatus, Status
 from app.delivery.story import read_at

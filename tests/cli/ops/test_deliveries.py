@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from app.cli.commands import COMMANDS
+from app.cli.ops import deliveries as command
 from app.cli.ops.client import OpsClient
 from app.delivery.cures import CURES, find_cure
 from app.model.delivery import Reason
 
+TITLES = ["route", "provider", "recipient", "state", "receipt", "reason"]
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 
 
@@ -178,6 +180,32 @@ def test_an_id_goes_by_its_end_and_an_event_by_what_its_source_calls_it(run: Cal
     assert run("deliveries", "--event", "riya-4711").out.count(dead) == 1
     done = run("retry", dead[-12:])
     assert f"{dead}: not sent again" in done.out
+
+
+def test_the_list_is_followed_until_ctrl_c(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dict.fromkeys(("route", "provider", "recipient", "reason", "receipt"), "")
+    row |= {"created_at": "2026-11-27T03:00:00.000Z", "state": "pending"}
+    old, new = {**row, "id": "old"}, {**row, "id": "new"}
+    pages = [[old], [old], [new, {**old, "state": "accepted"}]]
+
+    class Client:
+        def get(self, _path: str, _query: Any) -> dict[str, Any]:
+            if not pages:
+                raise KeyboardInterrupt
+            return {"deliveries": pages.pop(0), "next_cursor": None}
+
+    monkeypatch.setattr(command, "open_client", Client)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    kept = list(pages)
+    done = run("deliveries", "--follow")
+    told = [line.split()[1:] for line in done.out.splitlines()]
+    assert done.code == 130
+    assert told == [["id", *TITLES], ["old", "pending"], ["old", "accepted"], ["new", "pending"]]
+    pages.extend(kept)
+    lines = run("deliveries", "--follow", "--json").out.splitlines()
+    assert [(one["id"], one["state"]) for one in map(json.loads, lines)] == [
+        ("old", "pending"), ("old", "accepted"), ("new", "pending"),
+    ]  # fmt: skip
 
 
 def test_an_event_without_a_route_has_a_page_of_its_own(run: Callable[..., Any], shop: Any) -> None:
