@@ -13,28 +13,20 @@ from pydantic import BaseModel, BeforeValidator, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.errors import PROBLEMS, Refused, problem
-from app.delivery.diff import mask_shape
 from app.delivery.pace import Pace
-from app.delivery.plan import describe_plan
 from app.delivery.replay import read_bound
 from app.mapping.problems import ask_similar
 from app.model.delivery import Reason, State
-from app.model.event import Event
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
-from app.outbox.replay import find_events
 from app.outbox.suffix import find_ids
-from app.outbox.values import DeliveryFilter, EventQuery
+from app.outbox.values import DeliveryFilter
 from app.relay.context import Context
 from app.relay.reload import Rules
-from app.relay.replay import restore_event
 from app.relay.status import show_lane
 from app.sources import SOURCE
-from app.sources.kinds import find_notes
 from app.values.instant import format_instant
-from app.values.phone import PhoneFault, mask_phone, read_phone
+from app.values.phone import PhoneFault, read_phone
 
-_VALUES = {"reads", "variables"}
-_WIPED = "what it held was wiped since"
 _LANE = {"provider", "state", "rate", "paused_until", "down_since", "next_probe_at"}
 Table = Literal["deliveries", "events"]
 ShowPaces = Callable[[], Mapping[str, Pace]]
@@ -110,26 +102,7 @@ def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRo
         names = [route.name for route in routes if SOURCE.canonical_topic(route.topic) == topic]
         return JSONResponse({**event, "routes_today": names})
 
-    _add_evaluation(router, context)
     return router
-
-
-def _add_evaluation(router: APIRouter, context: Context) -> None:
-    @router.get("/events/{event_id}/routes", summary="What the YAML in force makes of an event; values are masked")
-    async def show_routes(event_id: str) -> Response:
-        found = await find_id(context, "events", event_id)
-        page = await context.outbox.read(partial(find_events, wanted=EventQuery(ids=[found])))
-        event = restore_event(page.events[0]) if page.events else None
-        if not isinstance(event, Event):
-            return problem(409, f"nothing can be made of it: {event.detail if event and event.detail else _WIPED}")
-        rows = [_mask_row(row) for row in describe_plan(event, context.snapshot.config, context.new_id)]
-        notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(event.topic)), event.payload)
-        return JSONResponse({"id": event.id, "topic": event.topic, "notes": list(notes), "routes": rows})
-
-
-def _mask_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: {key: mask_shape(str(value)) for key, value in row[name].items()} for name in _VALUES & row.keys()}
-    return {**row, **values, **({"to": mask_phone(row["to"])} if row.get("to") else {})}
 
 
 async def find_id(context: Context, table: Table, name: str) -> str:

@@ -1,25 +1,35 @@
-"""`POST /replay`: a plan of what a replay would send, and then that plan by its id."""
+"""Stored events by the YAML in force: which routes one hits; a plan of what a replay would send, then that plan."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.deliveries import find_all_ids, read_time
+from app.api.deliveries import find_all_ids, find_id, read_time
 from app.api.errors import PROBLEMS, problem, unavailable
+from app.authoring.preview import describe_plan
+from app.delivery.diff import mask_shape
 from app.delivery.replay import Entry
 from app.errors import Refusal, StoreError
+from app.model.event import Event
+from app.outbox.replay import find_events
 from app.outbox.values import EventQuery
 from app.relay.context import Context
-from app.relay.replay import Planned, Replayed, apply_plan, make_plan
+from app.relay.replay import Planned, Replayed, apply_plan, make_plan, restore_event
+from app.sources import SOURCE
+from app.sources.kinds import find_notes
 from app.values.instant import format_instant
+from app.values.phone import mask_phone
 
+_VALUES = {"reads", "variables"}
+_WIPED = "what it held was wiped since"
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 
 
@@ -39,7 +49,7 @@ class ReplayOrder(BaseModel, extra="forbid"):
 
 
 def build_router(context: Context) -> APIRouter:
-    """Return `POST /replay`."""
+    """Return the paths that evaluate stored events again."""
     router = APIRouter(responses=PROBLEMS)
 
     @router.post("/replay", summary="Plan a replay of stored events, or apply a plan")
@@ -57,7 +67,23 @@ def build_router(context: Context) -> APIRouter:
         except StoreError as error:
             return unavailable(f"{error}; nothing was sent by this request, or all of it: ask again")
 
+    @router.get("/events/{event_id}/routes", summary="What the YAML in force makes of an event; values are masked")
+    async def show_routes(event_id: str) -> Response:
+        found = await find_id(context, "events", event_id)
+        page = await context.outbox.read(partial(find_events, wanted=EventQuery(ids=[found])))
+        event = restore_event(page.events[0]) if page.events else None
+        if not isinstance(event, Event):
+            return problem(409, f"nothing can be made of it: {event.detail if event and event.detail else _WIPED}")
+        rows = [_mask_row(row) for row in describe_plan(event, context.snapshot.config, context.new_id)]
+        notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(event.topic)), event.payload)
+        return JSONResponse({"id": event.id, "topic": event.topic, "notes": list(notes), "routes": rows})
+
     return router
+
+
+def _mask_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: {key: mask_shape(str(value)) for key, value in row[name].items()} for name in _VALUES & row.keys()}
+    return {**row, **values, **({"to": mask_phone(row["to"])} if row.get("to") else {})}
 
 
 async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | Refusal:

@@ -35,7 +35,7 @@ COMMANDS: dict[str, str] = {
     "echo": "app.cli.mapping.echo",
     "diff": "app.cli.mapping.diff",
     "verify-capture": "app.cli.mapping.verify_capture",
-    "schema": "app.cli.mapping.schema",
+    "schema": "app.cli.mapping.echo",
     "status": "app.cli.ops.status",
     "deliveries": "app.cli.ops.deliveries",
     "explain": "app.cli.ops.explain",

@@ -114,6 +114,15 @@ def _is_whole(cell: str) -> bool:
     return cell in STATE_COLOURS or _ID.fullmatch(cell) is not None
 
 
+def print_behind(console: Console, head: Text, text: Text) -> None:
+    """Print a text behind its head, folded on a terminal so that the head's column stays empty; else one line."""
+    width = max(console.width - len(head), 20) if console.is_terminal else max(len(text), 1)
+    for line in text.wrap(console, width):
+        line.rstrip()
+        console.print(Text.assemble(head, line), soft_wrap=True)
+        head = Text(" " * len(head))
+
+
 def paint_state(word: str) -> Text:
     """Return a cell; user text is never read as markup."""
     return Text(word, style=STATE_COLOURS.get(word, ""))

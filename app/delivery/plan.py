@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from app.mapping.rules import Broken, Config, Explanation, Hit, Miss, Route, RouteTable, explain_routes, match_route
+from app.mapping.rules import Broken, Config, Hit, Route, RouteTable, match_route
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import Event
@@ -118,37 +117,3 @@ def make_delivery(
         config_line=route.line,
         marketing=route.marketing,
     )
-
-
-def describe_plan(event: Event, config: Config, new_id: Callable[[int], str]) -> list[dict[str, Any]]:
-    """Return for every route whether the event hits it and why, and of one that it hits what would become of it.
-
-    In clear: whoever shows it to others masks `reads`, `to` and `variables`.
-    """
-    planned = {one.route: one for one in plan_deliveries(event, config, RouteTable(config.routes), new_id)}
-    rows = [_describe_match(explanation) for explanation in explain_routes(config.routes, event)]
-    return [row | (_describe_fate(planned[row["route"]]) if row["result"] == "hit" else {}) for row in rows]
-
-
-def _describe_match(explanation: Explanation) -> dict[str, Any]:
-    match explanation.match:
-        case Hit(route=route):
-            result, why = "hit", f"{route.provider} sends {route.template}"
-        case Broken(route=route, detail=why):
-            result = "broken"
-        case Miss(route=route, why=result, detail=why):
-            pass
-    told = {"route": route.name, "result": result, "why": why, "when": explanation.condition or None}
-    return {**told, "reads": dict(explanation.reads)}
-
-
-def _describe_fate(delivery: Delivery) -> dict[str, Any]:
-    message = delivery.message
-    filled = message.variables if message else ()
-    return {
-        "state": delivery.state,
-        "reason": delivery.reason,
-        "detail": delivery.detail or None,
-        "to": message.recipient if message else None,
-        "variables": {each.name or str(number): each.value for number, each in enumerate(filled, 1)},
-    }

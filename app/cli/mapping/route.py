@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from app.authoring.preview import describe_plan
 from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config, read_event
 from app.cli.ops.client import open_client, quote_part
 from app.clock import read_clock
-from app.delivery.plan import describe_plan
 from app.errors import NoRelayError, RelayError
 from app.ids import new_uuid7
 from app.mapping.problems import ask_similar
