@@ -13,6 +13,13 @@ import pytest
 from app.mapping import document
 from app.mapping.document import MAX_BYTES, Mark, read_document
 from app.values.text import SentFloat
+from tests.building_once import _walk
+
+
+@pytest.fixture(autouse=True)
+def read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the reader is looked at itself: what another test has read (tests/building_once.py) would cost nothing."""
+    monkeypatch.setattr(document, "_Walk", _walk)
 
 
 @pytest.mark.parametrize(
