@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
@@ -299,16 +299,10 @@ async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
     for name, value in answer.headers.raw:
         if name.lower() == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             return b""
-    if isinstance(answer.stream, httpx2.ByteStream):
-        whole = b"".join(answer.stream)
-        return whole if len(whole) <= max_bytes else b""
-    body = bytearray()
-    # aiter_bytes would look for what it has to unpack.
-    async for part in cast("httpx2.AsyncByteStream", answer.stream):
-        body += part
-        if len(body) > max_bytes:
-            return b""
-    return bytes(body)
+    stream: Any = answer.stream
+    # Ours is whole and bounded; `aread` would look for what it has to unpack.
+    whole = b"".join(stream if isinstance(stream, httpx2.ByteStream) else [part async for part in stream])
+    return whole if len(whole) <= max_bytes else b""
 
 
 def strike_values(outcome: Outcome, message: Message) -> Outcome:
