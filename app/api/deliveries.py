@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, Refused, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
-from app.mapping.problems import ask_similar
+from app.mapping.problems import ask_similar, find_similar
 from app.model.delivery import Reason, State
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
 from app.outbox.suffix import find_ids
@@ -176,7 +176,9 @@ async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:
         if asked is None or asked in set(words):
             continue
         if name == "reason" or not await context.outbox.read(partial(is_known, name=name, value=asked), slow=True):
-            return f"{name}: there is no {asked!r}; {ask_similar(asked, sorted(words), quote=chr(39))}"
+            # A word that is near to none may be a customer's, written into the wrong filter: it is not repeated.
+            told = f"there is no {asked!r}" if find_similar(asked, words) else f"there is no such {name}"
+            return f"{name}: {told}; {ask_similar(asked, sorted(words), quote=chr(39))}"
     return None
 
 

@@ -14,9 +14,8 @@ from app.authoring.preview import describe_plan
 from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config, read_event
 from app.cli.ops.client import open_client, quote_part
-from app.clock import read_clock
+from app.clock import new_uuid7, read_clock
 from app.errors import NoRelayError, RelayError
-from app.ids import new_uuid7
 from app.mapping.problems import ask_similar
 from app.model.delivery import State
 from app.sources import SOURCE

@@ -149,6 +149,15 @@ def test_a_name_that_never_was_is_told(run: Callable[..., Any], shop: Any, optio
     assert f"{option[2:]}: there is no {wrong!r}; did you mean {right!r}?" in done.err
 
 
+@pytest.mark.parametrize("option", ["--route", "--provider", "--template", "--topic", "--reason"])
+def test_a_word_that_is_near_to_no_name_is_not_repeated(run: Callable[..., Any], shop: Any, option: str) -> None:
+    del shop
+    done = run("deliveries", option, "Zubeida-9800000042")
+    assert (done.code, done.out) == (1, "")
+    assert f"{option[2:]}: there is no such {option[2:]}; known: " in done.err
+    assert "Zubeida" not in done.err
+
+
 def test_a_person_is_found_by_a_number_that_stands_in_no_url(
     run: Callable[..., Any], shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
