@@ -162,7 +162,6 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         from app.api import (  # noqa: PLC0415  # see _build_app
             authoring,
             deliveries,
-            diff,
             ops,
             people,
             replay,
@@ -171,8 +170,8 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
 
         yield deliveries.build_router(context, rules, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
-        yield diff.build_router(context, rules)
-        for paths in (report, people, replay, authoring):
+        yield replay.build_router(context, rules)
+        for paths in (report, people, authoring):
             yield paths.build_router(context)
 
     return Wired(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -17,17 +18,19 @@ from app.api.errors import PROBLEMS, problem, unavailable
 from app.authoring.preview import describe_plan
 from app.delivery.diff import mask_shape
 from app.delivery.replay import Entry
-from app.errors import Refusal, StoreError
+from app.errors import ConfigError, Refusal, StoreError
 from app.model.event import Event
 from app.outbox.replay import find_events
 from app.outbox.values import EventQuery
 from app.relay.context import Context
-from app.relay.replay import Planned, Replayed, apply_plan, make_plan, restore_event
+from app.relay.reload import Rules
+from app.relay.replay import Planned, Replayed, apply_plan, compare_rules, make_plan, restore_event
 from app.sources import SOURCE
 from app.sources.kinds import find_notes
 from app.values.instant import format_instant
 from app.values.phone import mask_phone
 
+_LONGEST_YAML = 262_144
 _VALUES = {"reads", "variables"}
 _WIPED = "what it held was wiped since"
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
@@ -48,7 +51,21 @@ class ReplayOrder(BaseModel, extra="forbid"):
     until: str | None = None
 
 
-def build_router(context: Context) -> APIRouter:
+class DiffOrder(BaseModel, extra="forbid"):
+    """A YAML with its templates (else those in force), and the events to compare by.
+
+    `since`: how long ago (`7d`), a date or an instant. `after`: `next` of the last answer. `name`: what messages call
+    the YAML.
+    """
+
+    yaml: str = Field(max_length=_LONGEST_YAML)
+    templates: str | None = Field(None, max_length=_LONGEST_YAML)
+    name: str = Field("the proposed YAML", max_length=200)
+    since: str = "7d"
+    after: int = Field(0, ge=0, lt=2**63)
+
+
+def build_router(context: Context, rules: Rules) -> APIRouter:
     """Return the paths that evaluate stored events again."""
     router = APIRouter(responses=PROBLEMS)
 
@@ -77,6 +94,16 @@ def build_router(context: Context) -> APIRouter:
         rows = [_mask_row(row) for row in describe_plan(event, context.snapshot.config, context.new_id)]
         notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(event.topic)), event.payload)
         return JSONResponse({"id": event.id, "topic": event.topic, "notes": list(notes), "routes": rows})
+
+    @router.post("/diff", summary="Compare a YAML with the one in force, by stored events")
+    async def diff(order: DiffOrder) -> Response:
+        since = read_time(context, "since", order.since)
+        try:
+            proposed = await asyncio.to_thread(partial(rules.propose, order.name, order.yaml, order.templates))
+        except ConfigError as error:
+            return problem(422, str(error))
+        compared = await compare_rules(context, proposed, EventQuery(since=since, after=order.after))
+        return JSONResponse({"hash": proposed.config.hash, "in_force": rules.read_hash(), **compared})
 
     return router
 

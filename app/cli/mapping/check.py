@@ -20,7 +20,7 @@ from app.cli.mapping.sources import Reading, read_again, read_recordings, read_y
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import new_uuid7, read_clock
 from app.mapping.problems import MOST_SHOWN, Problem, format_problem
-from app.mapping.rules import Config, Route
+from app.mapping.rules import Config
 from app.settings import read_environment
 
 _COLOURS = {"error": "red", "warning": "yellow", "": "green"}
@@ -87,7 +87,9 @@ def _check(path: Path | None, *, live: bool) -> Checked:
         answered = fetch_templates(read.parsed.config.providers)
         drift = find_drift(read.templates, answered.templates, answered.listed)
         found += [(read.sources.templates_name, problem) for problem in drift]
-        found += [_place_fault(read, name, fault) for name, fault in answered.faults]
+        for name, fault in answered.faults:
+            problem = Problem("error", *read.find_provider(name), f'provider "{name}" {fault}')
+            found.append((read.sources.name, problem))
     if answered.listed or recorded:
         read = read_again(read, environment, answered.templates, answered.listed, recorded)
     config = read.parsed.config
@@ -108,19 +110,11 @@ def _run(
     told = [f"each number was read {', or '.join(readings)}"] if readings else []
     remarks = tuple(dict.fromkeys([*told, *(remark for result in results for remark in result.remarks)]))
     found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
-    untried = [route for route in config.routes if not route.examples]
-    found += [(name, Problem("warning", route.line, route.column, *_describe_untried(route))) for route in untried]
+    for route in (route for route in config.routes if not route.examples):
+        cure = "add one below `examples:`; `nector-relay examples` writes them"
+        fault = Problem("warning", route.line, route.column, f'no example tries route "{route.name}"', cure)
+        found.append((name, fault))
     return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed, remarks)
-
-
-def _describe_untried(route: Route) -> tuple[str, str]:
-    return f'no example tries route "{route.name}"', "add one below `examples:`; `nector-relay examples` writes them"
-
-
-def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem]:
-    """Return what is wrong with asking a provider, at its entry."""
-    line, column = read.find_provider(provider)
-    return read.sources.name, Problem("error", line, column, f'provider "{provider}" {fault}')
 
 
 def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
@@ -171,16 +165,7 @@ def _sum_up(checked: Checked) -> str:
 
 
 def _as_json(checked: Checked, shown: Sequence[tuple[str, Problem]], more: int) -> dict[str, object]:
-    rows = [
-        {
-            "file": name,
-            "line": problem.line,
-            "column": problem.column,
-            "severity": problem.severity,
-            "message": problem.message,
-            "hint": problem.hint,
-        }
-        for name, problem in shown
-    ]
+    keys = ("line", "column", "severity", "message", "hint")
+    rows = [{"file": name, **{key: getattr(problem, key) for key in keys}} for name, problem in shown]
     examples = {"passed": checked.passed, "failed": checked.failed}
     return {"problems": rows, **({"more": more} if more else {}), "examples": examples}
