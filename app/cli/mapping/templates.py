@@ -38,17 +38,16 @@ def templates(
     path = Path(read.sources.templates_name)
     told = [f"provider {name} {fault}" for name, fault in live.faults]
     told += [f"provider {name} lists no templates: keep its texts in {path} by hand" for name in live.cannot]
-    for line in told:
-        print(line, file=sys.stderr)
     if not live.listed:
+        print("\n".join(told), file=sys.stderr)
         raise RelayError(f"no provider gave a list; {path} is as it was")
     taken = _take(live.templates, everything=everything)
     _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
     pulled = [_compare(name, read.templates.templates, taken, live.templates) for name in live.listed]
     without = [{"provider": name, "why": why} for name, why in live.faults]
     answer = {"file": str(path), "pulled": pulled, "faults": without, "cannot": live.cannot}
-    lines = "\n".join(f"{path}: {_sum_up(each)}" for each in pulled)
-    return Answer(answer, lambda: print(lines), 1 if live.faults else 0)
+    told += [f"{path}: {_sum_up(each)}" for each in pulled]
+    return Answer(answer, lambda: print("\n".join(told)), 1 if live.faults else 0)
 
 
 def _take(live: Templates, *, everything: bool) -> Templates:
