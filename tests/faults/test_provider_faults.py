@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -24,6 +22,7 @@ from app.model.message import Message
 from app.providers import client
 from app.providers.base import Provider, Request, Response, Sent
 from app.providers.client import ProviderClient
+from app.providers.transport import _Connection
 from tests.faults.fault_sending import (
     MESSAGE,
     FaultProcess,
@@ -186,18 +185,17 @@ async def test_control_whoever_follows_redirects_is_caught() -> None:
 async def test_control_a_timeout_for_each_read_alone_is_seen_to_be_late(
     server: FaultProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits: list[float] = []
+    ended: list[asyncio.Timeout] = []
+    monkeypatch.setattr(client, "_end", ended.append)  # what bounds the whole ends nothing
 
-    @asynccontextmanager
-    async def not_at_all(seconds: float) -> AsyncIterator[None]:
-        limits.append(seconds)
-        yield
+    def open_client(**options: Any) -> ProviderClient:
+        sender = ProviderClient(**options)
+        sender._limits["read"] = PATIENT_MS / 1000
+        return sender
 
-    fake = SimpleNamespace(timeout=not_at_all, get_running_loop=asyncio.get_running_loop)
-    monkeypatch.setattr(client, "asyncio", fake)
-    # Twenty bytes, each well within the timeout, and a second altogether.
-    report = await send_row(Row("short body drip", TIMED_OUT, short_ms=600), server, 1)
-    assert limits == [0.6]
+    # Twenty bytes, each well within its timeout, and a second altogether.
+    report = await send_row(Row("short body drip", TIMED_OUT, short_ms=600), server, 1, open_client=open_client)
+    assert len(ended) == 1
     assert report.overrun_s > 0.2
     assert find_wrong([report], await server.count())
 
@@ -205,11 +203,16 @@ async def test_control_a_timeout_for_each_read_alone_is_seen_to_be_late(
 async def test_control_whoever_reads_an_answer_to_its_end_is_seen_in_memory(
     server: FaultProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def read_all(answer: Any, _max_bytes: int) -> bytes:
-        return b"".join([part async for part in answer.aiter_bytes()])
+    ask, lengths = _Connection.ask, []
 
-    monkeypatch.setattr(client, "_read_body", read_all)
+    async def read_all(self: _Connection, data: bytes, within_s: Any, _longest: int, **options: Any) -> bytes:
+        body = await ask(self, data, within_s, 2**30, **options)
+        lengths.append(len(body))
+        return body
+
+    monkeypatch.setattr(_Connection, "ask", read_all)
     memory = Memory()
     async with memory.watched():
         await send_row(Row("10 MB, 200", UNREADABLE), server, 20)
+    assert lengths == [10_000_000] * 20
     assert memory.growth > MOST_GROWTH_MB
