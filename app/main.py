@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from app.api import health, webhooks
 from app.api.errors import show_errors, show_failure
 from app.api.guard import PATH, RECEIPT, Admission, Guard
-from app.clock import WatchedClock, read_clock, read_uptime
+from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
-from app.ids import new_uuid7
 from app.mapping.problems import Problem
 from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
+from app.outbox.sqlite.flights import open_flights
 from app.outbox.sqlite.store import SqliteStore
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
@@ -150,6 +150,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         tracer=shared.tracer,
         outbox=store,
         random=random.random,
+        flights=open_flights(store.path),
     )
     dispatcher = Dispatcher(context, _choose_sender(shared), on_dead)
     context.wake = dispatcher.wake

@@ -11,9 +11,8 @@ from typing import Any
 
 from app.cli.demo_relay import DemoEvent
 from app.cli.mapping.sources import make_event
-from app.clock import read_clock
+from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError
-from app.ids import new_uuid7
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message, show_message
 from app.message.render import render_message

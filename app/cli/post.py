@@ -17,9 +17,8 @@ import typer
 from app.cli.demo_events import bring_forward, choose_example, encode_body
 from app.cli.mapping.sources import read_config, read_webhook
 from app.cli.tables import AsJson, print_json, show_waiting
-from app.clock import read_clock
+from app.clock import new_uuid7, read_clock
 from app.errors import RelayError
-from app.ids import new_uuid7
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.nector import write_headers

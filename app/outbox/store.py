@@ -77,6 +77,49 @@ class Store(Protocol):
         """Answer what waits and release the store."""
 
 
+class Flights(Protocol):
+    """Tells of the attempts that a killed process left open which of them surely never left.
+
+    `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose flights these
+    are.
+    """
+
+    run: int
+
+    def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
+        """Return the attempts (delivery's id, number) of that run that were under way, and those that had ended.
+
+        None where it cannot be told: then any open attempt may have left.
+        """
+
+    def begin(self) -> None:
+        """Forget the run before; its attempts are recovered."""
+
+    def take_off(self, delivery_id: str, attempt: int) -> None:
+        """Note that the first byte of an attempt's request is about to leave."""
+
+    def land(self, delivery_id: str, attempt: int) -> None:
+        """Note that an attempt's end is committed."""
+
+
+class NoFlights:
+    """A `Flights` that can tell nothing."""
+
+    run = 0
+
+    def list_left(self, run: int) -> None:
+        """See Flights."""
+
+    def begin(self) -> None:
+        """See Flights."""
+
+    def take_off(self, delivery_id: str, attempt: int) -> None:
+        """See Flights."""
+
+    def land(self, delivery_id: str, attempt: int) -> None:
+        """See Flights."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Item, T]):
     """One of many alike: those that wait together become one call of `many`, with one value of its answer each.

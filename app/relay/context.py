@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.clock import Clock, WatchedClock
+from app.clock import Clock, NewId, WatchedClock
 from app.delivery.status import RECENT_MS, RefusedRequests
-from app.ids import NewId
 from app.mapping.rules import Config, RouteTable
 from app.observe.logs import LineLimit, Log
 from app.observe.metrics import Metrics
 from app.observe.tracing import Tracer
-from app.outbox.store import Store
+from app.outbox.store import Flights, NoFlights, Store
 from app.providers.base import Provider
 from app.settings import Settings
 from app.values.instant import format_instant
@@ -79,3 +78,4 @@ class Context(Shared):
     outbox: Store
     random: Callable[[], float]
     wake: Callable[[str], None] = _wake_nobody
+    flights: Flights = field(default_factory=NoFlights)

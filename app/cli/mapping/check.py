@@ -18,8 +18,7 @@ from app.authoring.lint import judge_recorded, run_examples
 from app.cli.mapping.live import LiveTemplates, fetch_templates
 from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
-from app.clock import read_clock
-from app.ids import new_uuid7
+from app.clock import new_uuid7, read_clock
 from app.mapping.problems import MOST_SHOWN, Problem, format_problem
 from app.mapping.rules import Config, Route
 from app.settings import read_environment

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.mapping.sources import read_config, read_event
-from app.clock import read_clock
+from app.clock import new_uuid7, read_clock
 from app.delivery.plan import plan_deliveries
-from app.ids import new_uuid7
 from app.mapping.problems import ask_similar
 from app.mapping.rules import Broken, Explanation, Hit, Miss, RouteTable, explain_routes
 from app.model.delivery import Delivery, State

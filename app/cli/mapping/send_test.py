@@ -15,9 +15,8 @@ from app.cli.mapping.sources import read_config
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.ops.explain import print_story
 from app.cli.tables import show_waiting
-from app.clock import read_clock
+from app.clock import new_uuid7, read_clock
 from app.errors import NoRelayError, Refusal, RelayError
-from app.ids import new_uuid7
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Accepted, Outcome
 from app.model.message import Message
