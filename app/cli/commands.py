@@ -110,11 +110,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = cast("dict[str, Any]", dict.fromkeys(COMMANDS))  # their names, for completion and advice
-
-    def get_command(self, _ctx: Any, name: str) -> TyperCommand | None:
-        """Return a command, loaded now."""
-        return _load_command(name) if name in COMMANDS else None
+        self.commands = cast("dict[str, Any]", _Commands())
 
     def make_context(self, *given: Any, **more: Any) -> typer.Context:
         """Read the arguments; whoever asked for help may have gone before the end."""
@@ -130,6 +126,17 @@ class LazyGroup(TyperGroup):
         """List each command with the whole first sentence about it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, read_summary(name)) for name in COMMANDS])
+
+
+class _Commands(Mapping[str, TyperCommand]):
+    def __getitem__(self, name: str) -> TyperCommand:
+        return _load_command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
 
 
 class PlainCommand(TyperCommand):
