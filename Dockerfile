@@ -1,6 +1,6 @@
-# docker build --tag nector-relay .        deploy/README.md says how to pin BASE by digest and to build behind a mirror;
+# docker build --tag nector-relay .        deploy/README.md says how to renew the base's digest and to build behind a mirror;
 # deploy/verify-image.sh builds this file without Docker and holds the result to what it promises.
-ARG BASE=python:3.13-slim-bookworm
+ARG BASE=python:3.13.15-slim-bookworm@sha256:ed86c82274b3c69b52fb5820f358f0bd7df0b603332063cb5c6e32bd220c3e6e
 
 FROM ${BASE} AS build
 WORKDIR /app

@@ -1,7 +1,8 @@
-"""The clocks that are passed in: the wall's, which may be set, and one that nobody can set."""
+"""The clocks that are passed in, the wall's, which may be set, and one that nobody can set; ids that sort by them."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -36,3 +37,24 @@ class WatchedClock:
 def read_uptime() -> int:
     """Return ms on a clock that nobody can set; it counts a suspended machine's sleep where the system can."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
+
+
+# -- ids: UUIDv7 text, which a provider can take as it is ---------------------------------------------
+
+NewId = Callable[[int], str]
+"""Makes an id for something that happens at this instant (ms since the epoch)."""
+
+_DRAWN_AT_ONCE = 512
+"""So many ids' random bytes are drawn together: each draw lets other threads in, and waits until they let go again."""
+_drawn: list[str] = []
+os.register_at_fork(after_in_child=_drawn.clear)  # or two processes would make one id
+
+
+def new_uuid7(now: int) -> str:
+    """Return a UUIDv7 (RFC 9562 §5.7) for `now`, in its 36-character form."""
+    while not _drawn:
+        bits = os.urandom(10 * _DRAWN_AT_ONCE).hex()
+        _drawn.extend(bits[start : start + 20] for start in range(0, len(bits), 20))
+    at, drawn = f"{now:012x}", _drawn.pop()
+    variant = "89ab"[int(drawn[3], 16) & 3]
+    return f"{at[:8]}-{at[8:]}-7{drawn[:3]}-{variant}{drawn[4:7]}-{drawn[7:19]}"

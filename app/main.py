@@ -18,15 +18,15 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from app.api import health, webhooks
 from app.api.errors import show_errors, show_failure
 from app.api.guard import PATH, RECEIPT, Admission, Guard
-from app.clock import WatchedClock, read_clock, read_uptime
+from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
-from app.ids import new_uuid7
 from app.mapping.problems import Problem
 from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
+from app.outbox.sqlite.flights import open_flights
 from app.outbox.sqlite.store import SqliteStore
-from app.outbox.store import Store
+from app.outbox.store import Flights, NoFlights, Store
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
@@ -38,7 +38,6 @@ from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
-from app.relay.status import read_status
 from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
@@ -126,7 +125,7 @@ def _choose_sender(shared: Shared) -> OpenSender:
     return partial(open_client, tracer=shared.tracer, way=shared.settings.way)
 
 
-def _open_sqlite(settings: Settings, log: Log) -> tuple[Store, WatchedClock]:
+def _open_sqlite(settings: Settings, log: Log) -> tuple[Store, WatchedClock, Flights]:
     clock = WatchedClock()
     store = SqliteStore(settings.database_path, clock)
     if store.was_missing:
@@ -138,10 +137,10 @@ def _open_sqlite(settings: Settings, log: Log) -> tuple[Store, WatchedClock]:
         else:
             cure = "remove the copy once this release has proved itself: retention and erasing do not reach it"
             log.info("outbox.migrated", from_schema=done.version, copy=str(done.copy), cure=cure)
-    return store, clock
+    return store, clock, open_flights(store.path)
 
 
-def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock]:
+def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock, Flights]:
     """Open the outbox that replicas share. Its time is theirs: a machine whose clock is off moves nothing."""
     try:
         from app.outbox.postgres.store import PostgresStore  # noqa: PLC0415  # an extra, and nothing to SQLite
@@ -154,12 +153,13 @@ def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock]:
     log.info("outbox.shared", place=store.address.place, replica=store.name)
     for doubt in store.doubts:
         log.warning("outbox.doubt", detail=doubt, cure="set synchronous_standby_names, see Replicas in docs/runbook.md")
-    return store, WatchedClock(store.clock)
+    return store, WatchedClock(store.clock), NoFlights()  # of a replica that was killed another gives the attempts up
 
 
 def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     settings = shared.settings
-    store, clock = (_open_postgres if settings.shares_database else _open_sqlite)(settings, shared.log)
+    open_store = _open_postgres if settings.shares_database else _open_sqlite
+    store, clock, flights = open_store(settings, shared.log)
     context = Context(
         settings=settings,
         secrets=shared.secrets,
@@ -172,6 +172,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         tracer=shared.tracer,
         outbox=store,
         random=random.random,
+        flights=flights,
     )
     dispatcher = Dispatcher(context, _choose_sender(shared), on_dead)
     context.wake = dispatcher.wake
@@ -184,19 +185,16 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         from app.api import (  # noqa: PLC0415  # see _build_app
             authoring,
             deliveries,
-            diff,
             ops,
             people,
             replay,
             report,
-            status,
         )  # fmt: skip
 
         yield deliveries.build_router(context, rules, dispatcher.show_paces)
-        yield ops.build_router(context, dispatcher.wake_all, rules)
-        yield status.build_router(partial(read_status, context), dispatcher.show_paces, rules)
-        yield diff.build_router(context, rules)
-        for paths in (report, people, replay, authoring):
+        yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
+        yield replay.build_router(context, rules)
+        for paths in (report, people, authoring):
             yield paths.build_router(context)
 
     return Wired(

@@ -21,12 +21,12 @@ from app.mapping import document, parse
 from app.mapping.grammar import ExpressionCompiler
 from tests.warm_start import WarmStarter
 
-_walk = document._Walk
+TrueWalk = document._Walk
 
 
 @lru_cache(maxsize=64)
 def _pickle_walk(text: str) -> bytes:
-    walk = _walk(text)
+    walk = TrueWalk(text)
     return pickle.dumps((walk.read(), walk.places, walk.problems, walk.refused, walk.incomplete))
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import structlog
 
-from app.clock import WatchedClock
-from app.ids import new_uuid7
+from app.clock import WatchedClock, new_uuid7
 from app.mapping.rules import Config, RouteTable, Store
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer

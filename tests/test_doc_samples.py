@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from app.authoring.lint import run_examples
+from app.mapping.document import read_document
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import format_problem
 from app.mapping.template import Templates
@@ -49,7 +50,7 @@ def complete_sample(text: str) -> str:
     if "version" not in sections:
         text += "version: 1\n"
     if "routes" not in sections:
-        names = re.findall(r"^  ([a-z-]+):$", text, re.MULTILINE)
+        names = re.findall(r"^  ([a-z-]+):$", text, re.MULTILINE) or sorted(used)
         routes = [f"  to-{name}: {{event: lead_create, provider: {name}, template: t}}\n" for name in names]
         text += "routes:\n" + "".join(routes)
     if "providers" not in sections:
@@ -103,10 +104,23 @@ def test_check_says_what_the_page_says(mistake: Block, told: Block) -> None:
 
 def test_there_are_samples_and_a_wrong_one_is_caught() -> None:
     assert len(SAMPLES) > 10
-    assert len(PAIRS) == 10
+    assert (len(PAIRS), len(STEPS)) == (10, 1)
     assert find_sample_faults("routes:\n  a:\n    event: lead_create\n    temlate: t\n    provider: gallabox\n")
     right = next(sample.text for sample in SAMPLES if '"1,250"' in sample.text)
     assert find_sample_faults(right.replace("1,250", "1,251"))
+
+
+STEPS = [block for page in PAGES for block in read_blocks(page) if block.info == "yaml step"]
+
+
+@pytest.mark.parametrize("block", STEPS, ids=lambda block: block.place)
+def test_a_sample_of_a_step_gives_the_action_what_it_takes(block: Block) -> None:
+    takes = read_document((ROOT / "action.yml").read_text()).data
+    job = read_document("steps:\n" + block.text).data
+    assert takes is not None
+    assert job is not None
+    assert [step["uses"].split("@")[0] for step in job["steps"]] == ["nector-relay/nector-relay"]
+    assert set(job["steps"][0]["with"]) <= set(takes["inputs"])
 
 
 RECEIPTS = [block for block in read_blocks(ROOT / "docs/mapping-guide.md") if " receipt " in block.info]

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from app.ids import new_uuid7
+from app.clock import new_uuid7
 
 NOW = 1_795_000_000_000
 

@@ -261,3 +261,42 @@ At = TypeVar("At", int, int | None)
 
 def _shift(at: At, by_ms: int, now: int) -> At:
     return at + by_ms if at is not None and at > now else at
+
+
+# -- turns of people ----------------------------------------------------------------------------------
+
+FORGET_FROM = 1_000  # turns; before that it is not worth the while
+
+
+class Turns:
+    """The turns remember when a lane last wrote to each person, or will, and which route was served last.
+
+    The claim has seen to the gap by the time at which it was asked for. This is for what came in between: a store
+    that took seconds, a process that stood still. One for each provider and not for each lane: while a reload replaces
+    a lane, the old one still sends what it has claimed.
+    """
+
+    def __init__(self) -> None:
+        self.served: str | None = None  # forgotten at a restart, which hurts nobody
+        self._left: dict[str, int] = {}
+        self._forget_at = FORGET_FROM  # twice as many as were left the last time: each is looked at a few times at most
+
+    def take(self, recipient: str, now: int) -> float:
+        """Return how many seconds a message has to wait for the one before it to the same person."""
+        if len(self._left) >= self._forget_at:
+            self._left = {person: at for person, at in self._left.items() if at > now - RECIPIENT_GAP_MS}
+            self._forget_at = max(FORGET_FROM, 2 * len(self._left))
+        last = self._left.get(recipient)
+        # A clock that was set back must not silence anybody for longer than the gap.
+        at = now if last is None else max(now, min(last, now + RECIPIENT_GAP_MS) + RECIPIENT_GAP_MS)
+        self._left[recipient] = at
+        return (at - now) / 1000
+
+    def leave(self, recipient: str, now: int) -> None:
+        """The message that had to wait leaves now, perhaps later than it was to."""
+        self._left[recipient] = max(self._left.get(recipient, now), now)
+
+    def shift(self, by_ms: int, now: int) -> None:
+        """The clock was set back: what lies too far ahead to have been noted since moves along."""
+        latest = now + 2 * RECIPIENT_GAP_MS
+        self._left = {person: at + by_ms if at > latest else at for person, at in self._left.items()}

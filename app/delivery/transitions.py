@@ -46,7 +46,7 @@ ALLOWED: Mapping[State, Mapping[State, frozenset[Cause]]] = {
         State.UNKNOWN: frozenset({Cause.RESTORED}),
     },
     State.SENDING: {
-        State.PENDING: frozenset({Cause.ENDED}),
+        State.PENDING: frozenset({Cause.ENDED, Cause.LOST}),
         State.ACCEPTED: frozenset({Cause.ENDED, Cause.RECEIPT, Cause.LOST, Cause.RESTORED}),
         State.UNKNOWN: frozenset({Cause.ENDED, Cause.LOST, Cause.RESTORED}),
         State.EXPIRED: frozenset({Cause.ENDED}),
@@ -123,10 +123,14 @@ def _hold(decision: Decision, scope: str, reason: Reason, now: int) -> Decision:
     return replace(decision, hold_scope=scope, hold_reason=reason, hold_probe_at=now + probe_wait_ms(scope))
 
 
-def lose_attempt(standing: Standing, on_unknown: OnUnknown, now: int, settle_ms: int) -> Decision:
-    """Return what follows for a delivery whose attempt nobody will end any more."""
+def lose_attempt(
+    standing: Standing, on_unknown: OnUnknown, now: int, settle_ms: int, *, never_left: bool = False
+) -> Decision:
+    """Return what follows for a delivery whose attempt nobody will end any more; `never_left`: that is known of it."""
     if standing.receipt is not None:
         return Decision(State.ACCEPTED)
+    if never_left and standing.deaths < DEATHS_LIMIT:
+        return Decision(State.PENDING, Reason.PROCESS_DIED, now, attempt_spent=False)
     resends = on_unknown == "resend" and standing.deaths < DEATHS_LIMIT
     return Decision(State.UNKNOWN, Reason.PROCESS_DIED, now + settle_ms if resends else None)
 

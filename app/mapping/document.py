@@ -295,7 +295,7 @@ def describe_syntax(error: MarkedYAMLError, last: events.Event | None, text: str
 _SPLIT_BY_COMMA = re.compile(r"\[(?:.*, *)?(?P<item>[^,\[\]\"']*\([^()]*[\"']),")
 _SPLIT_BY_COLON = re.compile(r"(?P<item>[^\s:\"'-][^:]*~ *[\"'][^\"']*):\s")
 _SPLIT_BY_QUOTE = re.compile(
-    r"""[\s-]*(?:[\w-]+:\s+)?(?P<item>(?P<quote>["'])[^"']*(?P=quote)\s*[^\s#,:\]}"'].*?)\s*$"""
+    r"""[\s-]*(?:\w[\w-]*:\s+)?(?P<item>(?P<quote>["'])[^"']*(?P=quote)\s*[^\s#,:\]}"'](?:.*\S)?)\s*$"""
 )
 _LONGEST_LINE = 1_000  # of a line that is looked into: two patterns take the square of its length
 

@@ -30,14 +30,16 @@ _WORK: ContextVar[int] = ContextVar("work", default=0)
 
 
 def bound_value(value: Any) -> Any:
-    """Return what a part of an expression comes to, unless it is too long, too large, or took too much work."""
+    """Return what a part of an expression comes to, unless it is too long, too large, or took too much work.
+
+    Of texts only those above SHORT_TEXT come here: the callers see to it.
+    """
     if isinstance(value, str):
         if len(value) > LONGEST_TEXT:
             raise UnusableError(f"it comes to a text longer than {LONGEST_TEXT:,} characters")
-        if len(value) > SHORT_TEXT:
-            _WORK.set(_WORK.get() + len(value))
-            if _WORK.get() > MOST_WORK:
-                raise UnusableError("it goes over long texts too often; use fewer filters, or truncate first")
+        _WORK.set(_WORK.get() + len(value))
+        if _WORK.get() > MOST_WORK:
+            raise UnusableError("it goes over long texts too often; use fewer filters, or truncate first")
     elif isinstance(value, int) and value.bit_length() > MOST_BITS:
         raise UnusableError("it comes to a number of more than 300 digits")
     return value

@@ -13,14 +13,52 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError
+from app.outbox.store import Job, Tx
 
 T = TypeVar("T")
 
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Apart(Generic[T]):
+    """A job that takes locks: where others write, too, it gets a transaction of its own and holds nobody up."""
+
+    job: Callable[[Tx], T]
+
+    def __call__(self, tx: Tx) -> T:
+        """Run."""
+        return self.job(tx)
+
+
+def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:
+    """Run jobs; return their values. Alike ones go together, but past none that is of no kind."""
+    if len(jobs) == 1:
+        return [jobs[0](tx)]
+    values: list[Any] = [None] * len(jobs)
+    alike: dict[Callable[..., Any], list[int]] = {}
+    for place, job in enumerate(jobs):
+        if isinstance(job, Job):
+            alike.setdefault(job.many, []).append(place)
+            continue
+        if alike:
+            _run_alike(tx, jobs, alike, values)
+        values[place] = job(tx)
+    if alike:
+        _run_alike(tx, jobs, alike, values)
+    return values
+
+
+def _run_alike(tx: Tx, jobs: Sequence[Any], alike: dict[Callable[..., Any], list[int]], values: list[Any]) -> None:
+    for many, places in alike.items():
+        answers = many(tx, [jobs[place].item for place in places])
+        for place, answer in zip(places, answers, strict=True):
+            values[place] = answer
+    alike.clear()
 
 
 @dataclass(slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from app.outbox.limits import give_back
 from app.outbox.move import make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
-from app.outbox.store import Row, Tx, first
+from app.outbox.store import Flights, NoFlights, Row, Tx, first
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
@@ -48,14 +48,14 @@ WHERE delivery_seq = :seq AND number = :number
 """
 # The fencing of close_attempt: `sending` and the attempt's number; the two recoveries differ only in which rows.
 _FIND_LOST = f"""
-SELECT {_COLUMNS},
+SELECT {_COLUMNS}, id,
     (SELECT count(*) FROM attempts_kept WHERE delivery_seq = seq AND reason = 'process_died') AS deaths
 FROM deliveries /*sqlite INDEXED BY deliveries_sending*/
 WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= :until ORDER BY seq
 /*postgres FOR UPDATE SKIP LOCKED*/
 """  # noqa: S608  # our own words only
 _LOSE_ATTEMPT = """
-UPDATE attempts_kept SET ended_at = :now, outcome = 'uncertain', reason = :reason, detail = ''
+UPDATE attempts_kept SET ended_at = :now, outcome = :outcome, reason = :reason, detail = :detail
 WHERE delivery_seq = :seq AND number = :attempt
 """
 # An open attempt may have reached its recipient at any moment until now, whenever it was claimed.
@@ -67,7 +67,13 @@ ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
 WHERE recipient_turns.last_at < excluded.last_at
 """
 _ALL_LEASES = 2**62
+NEVER_LEFT = "the process died before the request's first byte left"
 BACKUP_MARK = "backup"
+_READ_RUN = "SELECT at FROM marks WHERE name = 'flights'"
+_NOTE_RUN = """
+INSERT INTO marks VALUES ('flights', :run) ON CONFLICT (name) DO UPDATE SET at = excluded.at
+"""
+_FIND_STANDING = "SELECT state, attempts FROM deliveries WHERE id = :id"
 _CLEAR_MARK = "DELETE FROM marks WHERE name = :name"
 # What had not ended; what is unknown and not to be sent again waits for a person already.
 _FIND_OPEN = f"""
@@ -213,21 +219,47 @@ def _read_detail(outcome: Outcome) -> str:
     return "" if isinstance(outcome, Accepted) else outcome.detail
 
 
-def recover_open_attempts(tx: Tx, settle_ms: int) -> int:
+def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None) -> int:
     """At start: make every delivery with an open attempt `unknown` (reason `process_died`). Return how many.
 
     `on_unknown: resend` makes it due after `settle_ms`, unless that was the third such death: what may kill
-    the process waits for a person. One that already has a receipt becomes `accepted`.
+    the process waits for a person. One that already has a receipt becomes `accepted`; one whose request surely never
+    left, as `flights` tell, `pending`.
     """
-    return _lose(tx, tx.now, _ALL_LEASES, settle_ms)
+    flights = flights or NoFlights()
+    never_left = _find_never_left(tx, flights)
+    tx.run(_NOTE_RUN, run=flights.run)
+    return _lose(tx, tx.now, _ALL_LEASES, settle_ms, never_left)
+
+
+def _find_never_left(tx: Tx, flights: Flights) -> Callable[[Row], bool]:
+    """Return what tells of a delivery with an open attempt whether that surely never left.
+
+    Flights that do not fit the outbox (it was copied by hand, perhaps, and put back) tell nothing.
+    """
+    noted = first(tx.rows(_READ_RUN))
+    left = None if noted is None else flights.list_left(noted.at)
+    if left is None:
+        return lambda _row: False
+    flying, landed = left
+    if not all(_fits(tx, *each, is_over=each in landed) for each in flying | landed):
+        return lambda _row: False
+    return lambda row: (row.id, row.attempts) not in flying
+
+
+def _fits(tx: Tx, id_: str, number: int, *, is_over: bool) -> bool:
+    row = first(tx.rows(_FIND_STANDING, id=id_))
+    if row is None or row.attempts < number:
+        return False
+    return not is_over or row.attempts > number or row.state != State.SENDING
 
 
 def recover_lost_attempts(tx: Tx, now: int, settle_ms: int) -> int:
     """The same for attempts whose lease has run out: whoever opened them will not close them any more."""
-    return _lose(tx, now, now, settle_ms)
+    return _lose(tx, now, now, settle_ms, lambda _row: False)
 
 
-def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
+def _lose(tx: Tx, now: int, until: int, settle_ms: int, never_left: Callable[[Row], bool]) -> int:
     found = tx.rows(_FIND_LOST, until=until)
     if not found:
         return 0
@@ -235,19 +267,22 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int) -> int:
     moves = []
     for row in found:
         standing = Standing(row.route, row.provider, _read_receipt(row), deaths=row.deaths + 1)
-        decision = lose_attempt(standing, row.on_unknown, now, settle_ms)
-        more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at, "spent": 1}
-        moves.append(make_move(row, decision.state, Cause.LOST, **more))
+        decision = lose_attempt(standing, row.on_unknown, now, settle_ms, never_left=never_left(row))
+        more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at}
+        moves.append(make_move(row, decision.state, Cause.LOST, **more, spent=int(decision.attempt_spent)))
     move(tx, moves, now)
-    _lose_attempts(tx, found, Reason.PROCESS_DIED, now)
-    return len(moves)
+    _lose_attempts(tx, [row for row in found if not never_left(row)], Reason.PROCESS_DIED, now)
+    _lose_attempts(tx, [row for row in found if never_left(row)], Reason.PROCESS_DIED, now, never_left=True)
+    return sum(made.state is not State.PENDING for made in moves)
 
 
-def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int) -> None:
+def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int, *, never_left: bool = False) -> None:
     """End what nobody will end any more; how many requests it took nobody knows."""
+    end = {"now": now, "reason": str(reason), "outcome": "uncertain", "detail": ""}
+    if never_left:
+        end |= {"outcome": "retryable", "detail": NEVER_LEFT}
     if rows:
-        lost = [{"now": now, "seq": row.seq, "attempt": row.attempts, "reason": str(reason)} for row in rows]
-        tx.run_many(_LOSE_ATTEMPT, lost)
+        tx.run_many(_LOSE_ATTEMPT, [{**end, "seq": row.seq, "attempt": row.attempts} for row in rows])
 
 
 def settle_restored(tx: Tx) -> int | None:

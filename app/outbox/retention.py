@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from app.outbox.batches import Apart
 from app.outbox.holds import forget_changes
 from app.outbox.move import forget
 from app.outbox.people import hash_message_id
-from app.outbox.store import Apart, Row, Store, Tx
+from app.outbox.store import Row, Store, Tx
 from app.outbox.unrouted import DROP_ROW
 
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it

@@ -98,6 +98,49 @@ class Store(Protocol):
         """Answer what waits and release the store."""
 
 
+class Flights(Protocol):
+    """Tells of the attempts that a killed process left open which of them surely never left.
+
+    `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose flights these
+    are.
+    """
+
+    run: int
+
+    def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
+        """Return the attempts (delivery's id, number) of that run that were under way, and those that had ended.
+
+        None where it cannot be told: then any open attempt may have left.
+        """
+
+    def begin(self) -> None:
+        """Forget the run before; its attempts are recovered."""
+
+    def take_off(self, delivery_id: str, attempt: int) -> None:
+        """Note that the first byte of an attempt's request is about to leave."""
+
+    def land(self, delivery_id: str, attempt: int) -> None:
+        """Note that an attempt's end is committed."""
+
+
+class NoFlights:
+    """A `Flights` that can tell nothing."""
+
+    run = 0
+
+    def list_left(self, run: int) -> None:
+        """See Flights."""
+
+    def begin(self) -> None:
+        """See Flights."""
+
+    def take_off(self, delivery_id: str, attempt: int) -> None:
+        """See Flights."""
+
+    def land(self, delivery_id: str, attempt: int) -> None:
+        """See Flights."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Item, T]):
     """One of many alike: those that wait together become one call of `many`, with one value of its answer each.
@@ -111,43 +154,6 @@ class Job(Generic[Item, T]):
     def __call__(self, tx: Tx) -> T:
         """Run alone."""
         return self.many(tx, [self.item])[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Apart(Generic[T]):
-    """A job that takes locks: where others write, too, it gets a transaction of its own and holds nobody up."""
-
-    job: Callable[[Tx], T]
-
-    def __call__(self, tx: Tx) -> T:
-        """Run."""
-        return self.job(tx)
-
-
-def run_together(tx: Tx, jobs: Sequence[Callable[[Any], Any]]) -> list[Any]:
-    """Run jobs; return their values. Alike ones go together, but past none that is of no kind."""
-    if len(jobs) == 1:
-        return [jobs[0](tx)]
-    values: list[Any] = [None] * len(jobs)
-    alike: dict[Callable[..., Any], list[int]] = {}
-    for place, job in enumerate(jobs):
-        if isinstance(job, Job):
-            alike.setdefault(job.many, []).append(place)
-            continue
-        if alike:
-            _run_alike(tx, jobs, alike, values)
-        values[place] = job(tx)
-    if alike:
-        _run_alike(tx, jobs, alike, values)
-    return values
-
-
-def _run_alike(tx: Tx, jobs: Sequence[Any], alike: dict[Callable[..., Any], list[int]], values: list[Any]) -> None:
-    for many, places in alike.items():
-        answers = many(tx, [jobs[place].item for place in places])
-        for place, answer in zip(places, answers, strict=True):
-            values[place] = answer
-    alike.clear()
 
 
 def first(rows: Sequence[Row]) -> Row | None:

@@ -9,13 +9,14 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import Retry, judge_retry
 from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
+from app.outbox.batches import Apart
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.holds import end_overdue
 from app.outbox.limits import forget_sends, shift_sends
 from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS, apply_overlooked
 from app.outbox.replay import drop_plans
-from app.outbox.store import Apart, Row, Store, Tx, first
+from app.outbox.store import Row, Store, Tx, first
 from app.outbox.values import SweepCounts
 
 EARLY_LIMIT = 100_000  # receipts of no delivery: a flood of them must not fill the disk

@@ -116,7 +116,14 @@ class Sender(Protocol):
     """A lane sends through this: client.py, or a simulation of it."""
 
     async def send(
-        self, provider: Provider, message: Message, delivery_id: str, *, write_within_ms: int, tries: int
+        self,
+        provider: Provider,
+        message: Message,
+        delivery_id: str,
+        *,
+        write_within_ms: int,
+        tries: int,
+        on_leaving: Callable[[], None] = ...,
     ) -> Sent:
         """Return what the provider made of it in at most `tries` requests; raises only CancelledError."""
 

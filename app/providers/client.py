@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, stop_before_delay
@@ -60,9 +60,13 @@ class _TooLateError(Exception):
 
 @dataclass(slots=True)
 class _Try:
-    """A try of a request knows until when (loop time) its first byte may leave, and whether it may have left."""
+    """A try of a request knows until when (loop time) its first byte may leave, and whether it may have left.
+
+    `on_leaving` is told just before it does.
+    """
 
     write_before: float | None
+    on_leaving: Callable[[], None]
     written: bool = False
 
     async def watch(self, event: str, _info: Mapping[str, Any]) -> None:
@@ -70,6 +74,7 @@ class _Try:
         if event == WRITING:
             if self.write_before is not None and asyncio.get_running_loop().time() >= self.write_before:
                 raise _TooLateError
+            self.on_leaving()
             self.written = True
 
 
@@ -127,11 +132,13 @@ class ProviderClient:
         *,
         write_within_ms: int | None = None,
         tries: int = MAX_TRIES,
+        on_leaving: Callable[[], None] = lambda: None,
     ) -> Sent:
         """Ask `provider` to send `message`; never raises but when cancelled.
 
         Tries again (up to `tries` in all, within two timeouts) only what broke off before it was sent.
-        `write_within_ms`: no byte leaves later than that from now on (the message's deadline).
+        `write_within_ms`: no byte leaves later than that from now on (the message's deadline). `on_leaving` is called
+        before the first one does, at each try.
         """
         loop = asyncio.get_running_loop()
         write_before = None if write_within_ms is None else loop.time() + write_within_ms / 1000
@@ -140,14 +147,17 @@ class ProviderClient:
         except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
             return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
         began = loop.time()
-        sent = await self._try_once(provider, request, _Try(write_before), 1)
+        if not self._traced:
+            on_leaving()
+        sent = await self._try_once(provider, request, _Try(write_before, on_leaving), 1)
         if tries > 1 and _is_worth_a_quick_try(sent):
             # tenacity's machinery is for the rare send that needs it: its first try is the one that has been.
             numbers = iter(range(1, tries + 1))
 
             async def try_next() -> Sent:
                 number = next(numbers)
-                return sent if number == 1 else await self._try_once(provider, request, _Try(write_before), number)
+                trial = _Try(write_before, on_leaving)
+                return sent if number == 1 else await self._try_once(provider, request, trial, number)
 
             sent = await self._retrying(tries, loop.time() - began)(try_next)
         outcome = strike_values(sent.outcome, message)
@@ -157,7 +167,7 @@ class ProviderClient:
         """Return the answer to a request that sends nothing (a list of templates), None if it broke off."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(request, _Try(None), max_bytes)
+                return await self._exchange(request, _Try(None, lambda: None), max_bytes)
         except Exception:  # noqa: BLE001 - to the caller every way of breaking off is the same
             return None
 
@@ -289,16 +299,10 @@ async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
     for name, value in answer.headers.raw:
         if name.lower() == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             return b""
-    if isinstance(answer.stream, httpx2.ByteStream):
-        whole = b"".join(answer.stream)
-        return whole if len(whole) <= max_bytes else b""
-    body = bytearray()
-    # aiter_bytes would look for what it has to unpack.
-    async for part in cast("httpx2.AsyncByteStream", answer.stream):
-        body += part
-        if len(body) > max_bytes:
-            return b""
-    return bytes(body)
+    stream: Any = answer.stream
+    # Ours is whole and bounded; `aread` would look for what it has to unpack.
+    whole = b"".join(stream if isinstance(stream, httpx2.ByteStream) else [part async for part in stream])
+    return whole if len(whole) <= max_bytes else b""
 
 
 def strike_values(outcome: Outcome, message: Message) -> Outcome:

@@ -37,7 +37,6 @@ class _Connection(asyncio.Protocol):
     transport: Any  # asyncio.Transport, but for what start_tls is said to return
 
     def __init__(self) -> None:
-        self.idle: asyncio.TimerHandle | None = None  # ends it
         self.reusable = self.whole = True  # what comes when an answer is whole was not asked for
         self._parser = httptools.HttpResponseParser(self)
         # What a sloppy server has taken must not count as perhaps taken.
@@ -91,6 +90,7 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:  # nothing else is spoken here
             self.reusable = False
         except httptools.HttpParserError as error:
+            self.reusable = False
             if not self.whole:
                 self._break(httpx2.RemoteProtocolError(str(error)), error)
         self._head += 0 if self.status else len(data)
@@ -111,6 +111,10 @@ class _Connection(asyncio.Protocol):
             self._break(lost if exc is None else httpx2.ReadError(str(exc)), exc)
 
     # -- what the parser calls ---------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.whole:
+            raise ValueError("a second answer, to nothing that was asked")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value)
@@ -152,7 +156,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         self._trust = trust
         self._proxy = None if proxy is None else httpx2.URL(proxy)
         self._open: set[_Connection] = set()
-        self._idle: dict[bytes, list[_Connection]] = {}  # by origin
+        self._idle: dict[bytes, list[tuple[_Connection, asyncio.TimerHandle]]] = {}  # by origin, with what ends each
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Return the whole answer, see httpx2.AsyncBaseTransport; raises httpx2.TransportError."""
@@ -206,9 +210,8 @@ class SocketTransport(httpx2.AsyncBaseTransport):
     def _take_idle(self, origin: bytes) -> _Connection | None:
         idle = self._idle.get(origin)
         while idle:
-            connection = idle.pop()
-            if connection.idle is not None:
-                connection.idle.cancel()
+            connection, end = idle.pop()
+            end.cancel()
             if connection.reusable and not connection.transport.is_closing():
                 return connection
             self._drop(connection)
@@ -217,8 +220,8 @@ class SocketTransport(httpx2.AsyncBaseTransport):
     def _give_back(self, connection: _Connection, origin: bytes) -> None:
         """Keep a connection for the next request if it can carry one."""
         if connection.whole and connection.reusable and not connection.transport.get_write_buffer_size():
-            connection.idle = asyncio.get_running_loop().call_later(self._keepalive_s, self._drop, connection)
-            self._idle.setdefault(origin, []).append(connection)
+            end = asyncio.get_running_loop().call_later(self._keepalive_s, self._drop, connection)
+            self._idle.setdefault(origin, []).append((connection, end))
         else:
             self._drop(connection)
 

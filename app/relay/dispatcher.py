@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from app.delivery.pace import Pace
+from app.delivery.pace import Pace, Turns
 from app.errors import StoreBroken, StoreError
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
@@ -25,7 +25,7 @@ from app.outbox.values import Replica
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
 from app.relay.intake import topic_label
-from app.relay.lane import Lane, Turns
+from app.relay.lane import Lane
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay, report_death
 from app.relay.shared_lane import SharedLane
@@ -237,10 +237,11 @@ class OutboxRelay(Relay):
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
             log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
-        unknown = 0
+        unknown, flights = 0, self.context.flights
         if outbox.fleet is None:  # else others may be at theirs, and ends theirs only the sweep whose leases ran out
-            recover = partial(recover_open_attempts, settle_ms=settings.settle_after)
+            recover = partial(recover_open_attempts, settle_ms=settings.settle_after, flights=flights)
             unknown = await outbox.write(recover, essential=True)
+        flights.begin()
         last_events = await outbox.read(read_last_events)
         metrics.set_last_events((topic_label(topic), at) for topic, at in last_events.items())
         metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again

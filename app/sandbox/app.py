@@ -13,8 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.clock import Clock, read_clock
-from app.ids import NewId, new_uuid7
+from app.clock import Clock, NewId, new_uuid7, read_clock
 from app.mapping.template import Templates, print_message
 from app.sandbox.bitespeed import FakeBiteSpeed
 from app.sandbox.breaking import Drip, HalfAnswer, Hang, Reset

@@ -97,6 +97,22 @@ def test_both_stages_are_of_one_base_and_keep_the_environment_at_one_path(
     assert ("COPY", "--from=build /app/.venv .venv") in stages[-1]
 
 
+def find_default_base(dockerfile: str) -> str:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)
+    return str(base)
+
+
+PINNED = re.compile(r"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}")
+
+
+def test_the_base_is_named_by_its_digest() -> None:
+    assert PINNED.fullmatch(find_default_base(DOCKERFILE.read_text()))
+
+
+def test_control_a_base_that_moves_is_noticed() -> None:
+    assert not PINNED.fullmatch(find_default_base("ARG BASE=python:3.13-slim-bookworm\n"))
+
+
 def test_health_check_needs_nothing_but_python(runtime: dict[str, str]) -> None:
     command = json.loads(runtime["HEALTHCHECK"].partition("CMD ")[2])
     assert command[0] == "python"

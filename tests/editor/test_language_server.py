@@ -180,8 +180,11 @@ def test_what_a_key_means_shows_over_it(
 """
     route = "    on_unknown: resend\n    valid_for: 6h\n    examples:\n      - event: {}\n        hits: false\n"
     shown = write(MODELINE + PROVIDERS + text + ROUTE + route).hover(behind)
-    described = build_schema(settings_types())["$defs"][definition]["properties"][key]["description"]
-    assert unmark(shown).startswith(described)
+    schema = build_schema(settings_types())
+    described = schema["$defs"][definition]["properties"][key]["description"]
+    heading, told = unmark(shown).split("\n\n", 1)  # the editor heads each key with the schema's title
+    assert set(heading.removeprefix("#### ").split(" || ")) == {schema["title"]}
+    assert told.startswith(described)
 
 
 def unmark(markdown: str) -> str:

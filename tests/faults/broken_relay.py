@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from app import main as wiring
@@ -22,9 +23,9 @@ from app.outbox import read as reading
 from app.outbox.claim import Claim
 from app.outbox.close import Ending
 from app.outbox.sqlite.store import SqliteStore
-from app.outbox.store import Tx
+from app.outbox.store import Flights, NoFlights, Tx
 from app.outbox.values import Claimed, Closed, DeliveryState
-from app.providers import client, trouble
+from app.providers import client, transport, trouble
 from app.relay import dispatcher, lane
 from app.relay.context import Context
 from app.relay.intake import Answer, store_event
@@ -50,8 +51,8 @@ def acknowledge_first() -> None:
 def resend_open() -> None:
     """At start, send again whatever was in flight, as a queue with at-least-once delivery does."""
 
-    def recover_open_attempts(tx: Tx, settle_ms: int) -> int:
-        del settle_ms
+    def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None) -> int:
+        del settle_ms, flights
         return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
     dispatcher.recover_open_attempts = recover_open_attempts  # type: ignore[attr-defined]  # the very name that is called
@@ -123,13 +124,48 @@ def show_everything() -> None:
                 setattr(module, name, shown[value])
 
 
+def judge_at_once() -> None:
+    """End a try when its time is over, whatever lies in its socket, as asyncio's own timer does."""
+
+    def end(limit: asyncio.Timeout, turns: int = 0) -> None:
+        del turns
+        limit._on_timeout()  # type: ignore[attr-defined]  # asyncio's own
+
+    client._end = end
+
+
+def connect_late() -> None:
+    """Take a second for each connection, as a provider far away does: no fault, but much is open that never left."""
+    connect = transport.SocketTransport._connect
+
+    async def connect_slowly(self: Any, url: Any, within_s: float | None) -> Any:
+        await asyncio.sleep(1)
+        return await connect(self, url, within_s)
+
+    transport.SocketTransport._connect = connect_slowly  # type: ignore[method-assign]  # the fault itself
+
+
+def fly_blind() -> None:
+    """Keep no record of what left, where connections are slow."""
+    connect_late()
+
+    def open_none(outbox: Path, boot_id: Path | None = None) -> NoFlights:
+        del outbox, boot_id
+        return NoFlights()
+
+    wiring.open_flights = open_none  # type: ignore[attr-defined]  # the very name that is called
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "drop_outcomes": drop_outcomes,
     "acknowledge_first": acknowledge_first,
     "resend_open": resend_open,
     "commit_after_send": commit_after_send,
     "exit_at_once": exit_at_once,
+    "connect_late": connect_late,
+    "fly_blind": fly_blind,
     "show_everything": show_everything,
+    "judge_at_once": judge_at_once,
 }
 
 

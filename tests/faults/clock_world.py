@@ -216,7 +216,7 @@ class World:
         return [line for line in self.logs if line["event"] == event]
 
     async def send(
-        self, _provider: Any, _message: Message, delivery_id: str, *, write_within_ms: int, tries: int
+        self, _provider: Any, _message: Message, delivery_id: str, *, write_within_ms: int, tries: int, **_: object
     ) -> Sent:
         """Take a request."""
         assert write_within_ms > 0

@@ -32,11 +32,13 @@ class Verdict:
     parked: int  # `resend`, but not due any more: open in three deaths
     deaths: int
     open: int  # still `sending`
+    unseen: int  # `unknown`, and no request ever left; but for the third death of an attempt
 
     def __str__(self) -> str:
         return (
             f"lost={len(self.lost)} doubled_outside_unknown={len(self.doubled)} resent_doubles={self.resent} "
-            f"unknown={self.unknown} parked={self.parked} deaths_of_attempts={self.deaths} open={self.open}"
+            f"unknown={self.unknown} unseen={self.unseen} parked={self.parked} deaths_of_attempts={self.deaths} "
+            f"open={self.open}"
         )
 
 
@@ -83,4 +85,5 @@ def judge(rows: Mapping[str, Row], acknowledged: Mapping[int, str], sent: Mappin
         parked=sum(row.state == "unknown" and row.on_unknown == "resend" and not row.due for row in rows.values()),
         deaths=sum(row.deaths for row in rows.values()),
         open=sum(row.state == "sending" for row in rows.values()),
+        unseen=sum(row.state == "unknown" and row.deaths < 3 and not sent.get(id_) for id_, row in rows.items()),
     )

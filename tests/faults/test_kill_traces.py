@@ -62,6 +62,6 @@ async def test_a_hanging_collector_leaves_a_sigterm_in_time(
         headers = sign(BODY, "walletreward_create")
         assert (await call(relay, "POST", "/webhooks/nector", content=BODY, headers=headers)).status_code == 202
         relay.tell()
-        assert await relay.end(8) == 0  # the SDK alone would wait for 10
-        assert relay.lines("tracing.cut")
+        assert await relay.end() == 0
+        assert relay.lines("tracing.cut")  # the SDK alone would wait for 10 s, and there would be nothing to cut
         assert relay.lines("relay.stopped")

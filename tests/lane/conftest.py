@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.delivery.pace import Turns
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Accepted, Delivery, Outcome, State
 from app.model.event import Event
@@ -20,7 +21,7 @@ from app.observe.metrics import Metrics
 from app.outbox.values import DeliveryFilter, LaneState
 from app.providers.base import Sent
 from app.relay.context import Context
-from app.relay.lane import Lane, Turns
+from app.relay.lane import Lane
 from tests.contexts import build_context
 from tests.outbox.methods import SqliteOutbox
 
@@ -58,7 +59,7 @@ class Desk:
         self.gate.set()
 
     async def send(
-        self, _provider: Any, _message: Message, _delivery_id: str, *, write_within_ms: int, tries: int
+        self, _provider: Any, _message: Message, _delivery_id: str, *, write_within_ms: int, tries: int, **_: object
     ) -> Sent:
         assert write_within_ms > 0
         self.asked.append((self.clock(), tries))

@@ -269,6 +269,7 @@ def test_names_are_the_paths_that_are_read(source: str, names: set[str]) -> None
         ("a | date('d MMM hh:mm')", "`h` alone is morning or evening"),
         ("a | date('yyyy-MM-ddTHH:mm')", "y-MM-dd'T'HH:mm"),
         ("a | date('d of MMM')", "the date pattern holds `o`, which is no field"),
+        ("a | date('d MMM y g')", "the date pattern holds an unknown letter"),
         ("a | date('l, d MMM')", "the date pattern holds `l`, which is no field"),
         ("a | date(d MMM)", 'the pattern of a date stands in quotes: date("d MMM")'),
         ("a | date(dd/MM/y)", 'the pattern of a date stands in quotes: date("dd/MM/y")'),

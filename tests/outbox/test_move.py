@@ -58,7 +58,8 @@ async def test_a_delivery_that_is_elsewhere_is_not_moved(shop: Any) -> None:
 
 async def test_a_job_that_fails_counts_nothing(shop: Any) -> None:
     def fail(tx: Any) -> None:
-        move(tx, [Move(1, "coupon-ready", "gallabox", State.PENDING, State.EXPIRED, Cause.DEADLINE, 0)])
+        (row,) = tx.rows("SELECT seq FROM deliveries")
+        move(tx, [Move(row.seq, "coupon-ready", "gallabox", State.PENDING, State.EXPIRED, Cause.DEADLINE, 0)])
         raise LookupError
 
     await shop.add()
@@ -109,5 +110,5 @@ async def test_control_what_goes_another_way_and_is_not_written_out_is_noticed(
 async def test_control_a_move_that_is_not_counted_is_noticed(
     open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.sqlite.writer.write_counts", lambda _: None)
+    monkeypatch.setattr("app.outbox.sqlite.store.write_counts", lambda _: None)
     assert await find_broken(open_sqlite, wrap) != []

@@ -17,7 +17,7 @@ from tests.security.fuzzing import BrokenRule, Fuzzer, Harness, build_harness, r
 from tests.security.strangers import find_app
 
 SEED = 16
-MOST, MANY, FEW = 100_000, 20_000, 3_000
+MANY, FEW = 100_000, 3_000
 # What the grammar has to reach, or it fuzzes nothing.
 REACHED = {"200", "202", "204", "400", "401", "403", "404", "405", "408", "413", "414", "415", "422", "431", "503"}
 # Python's blocks; what is bounded (addresses that failed, lines that were counted) is full after the first quarter.
@@ -63,7 +63,7 @@ async def fuzz_and_judge(harness: Harness, printed: io.StringIO, seed: int, coun
 
 
 @pytest.mark.timeout(300)
-async def test_twenty_thousand_requests_of_a_grammar_break_nothing(harness: Harness, printed: io.StringIO) -> None:
+async def test_a_hundred_thousand_requests_of_a_grammar_break_nothing(harness: Harness, printed: io.StringIO) -> None:
     await fuzz_and_judge(harness, printed, SEED, MANY)
     assert set(harness.statuses) >= REACHED
     assert harness.statuses["202"] > MANY / 20
@@ -73,7 +73,7 @@ async def test_twenty_thousand_requests_of_a_grammar_break_nothing(harness: Harn
 @pytest.mark.timeout(3_000)
 async def test_a_million_requests_of_a_grammar_break_nothing(harness: Harness, printed: io.StringIO) -> None:
     for seed in range(10):
-        await fuzz_and_judge(harness, printed, seed, MOST)
+        await fuzz_and_judge(harness, printed, seed, MANY)
 
 
 def test_a_seed_draws_the_same_requests_again() -> None:

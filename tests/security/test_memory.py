@@ -63,9 +63,9 @@ PLACES = {
     "the headers are read": "app.api.guard.read_headers",
     "the message is rendered": "app.relay.intake.plan_deliveries",
     "the customer is found": "app.relay.intake.find_customer",
-    "the rows are written": "app.outbox.sqlite.writer.run_together",
-    "the commit is made": "app.outbox.sqlite.writer.write_counts",
-    "the transaction begins": "app.outbox.sqlite.writer.Writer._begin",
+    "the rows are written": "app.outbox.sqlite.store.run_together",
+    "the commit is made": "app.outbox.sqlite.store.write_counts",
+    "the transaction begins": "app.outbox.sqlite.store.Writer._begin",
 }
 
 
@@ -138,7 +138,7 @@ async def test_an_ops_path_that_gets_no_memory_or_no_thread_is_503(
 
 
 async def test_an_outcome_that_finds_no_memory_is_recorded_later(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = _find("app.outbox.sqlite.writer")
+    writer = _find("app.outbox.sqlite.store")
     monkeypatch.setattr("app.relay.lane.RECORD_AGAIN_S", 0.05)
     (row,) = json.loads((await post(relay, "e-4")).body)["deliveries"]
     monkeypatch.setattr(writer, "write_counts", run_out(MemoryError(), 2, writer.write_counts))

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from app.errors import StoreError
-from app.outbox.batches import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail
+from app.outbox.batches import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
 from app.outbox.move import write_counts
 from app.outbox.postgres.link import Connection, Link, explain_failure, is_away, is_conflict
 from app.outbox.postgres.tx import PostgresTx
-from app.outbox.store import run_together
 
 T = TypeVar("T")
 OpenTx = Callable[[Connection, int], PostgresTx]

@@ -42,7 +42,7 @@ CAUSES: Mapping[tuple[str, str], set[str]] = {
     ("pending", "suppressed"): {"opted_out", "erased"},
     ("pending", "accepted"): {"receipt"},
     ("pending", "unknown"): {"restored"},
-    ("sending", "pending"): {"ended"},
+    ("sending", "pending"): {"ended", "lost"},
     ("sending", "accepted"): {"ended", "receipt", "lost", "restored"},
     ("sending", "unknown"): {"ended", "lost", "restored"},
     ("sending", "dead"): {"ended"},

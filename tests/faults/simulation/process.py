@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from app.clock import Clock, WatchedClock
+from app.clock import Clock, NewId, WatchedClock
 from app.errors import Refusal, StoreBroken
-from app.ids import NewId
 from app.model.delivery import Delivery
 from app.model.event import Event
 from app.observe.logs import Log

@@ -17,9 +17,8 @@ from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.move import write_counts
 from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
-from app.outbox.sqlite.store import LateReader, Reader
+from app.outbox.sqlite.store import LateReader, Reader, Writer
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.sqlite.writer import Writer
 from tests.outbox.methods import SqliteOutbox
 from tests.outbox.recording_triggers import record_states
 

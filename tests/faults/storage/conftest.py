@@ -48,6 +48,8 @@ class Senders:
     begun: int = 0
     ending: bool = False
     gone: bool = False  # the relay, which a test may expect
+    under_way: set[int] = field(default_factory=set)
+    asked: int = 0
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[Senders]:
@@ -71,6 +73,19 @@ class Senders:
             while len(self.acknowledged) < count:
                 await asyncio.sleep(0.01)
 
+    async def wait_for_refusals(self, count: int, moment: float) -> None:
+        """Return once so many requests that began at `moment` or later are answered 503."""
+        async with asyncio.timeout(60):
+            while sum(answer.status == 503 for answer in self.since(moment)) < count:
+                await asyncio.sleep(0.05)
+
+    async def wait_for_answers(self) -> None:
+        """Return once every request that is under way now is answered."""
+        asked = set(self.under_way)
+        async with asyncio.timeout(60):
+            while asked & self.under_way:
+                await asyncio.sleep(0.01)
+
     async def post(self, client: httpx2.AsyncClient, number: int) -> bool:
         """Post an event; False if it is to be sent again."""
         account, recipient = number % ACCOUNTS, number // ACCOUNTS % 100
@@ -80,11 +95,15 @@ class Senders:
             "x-nector-topic": "walletreward_create",
             "x-nector-delivery-id": f"event-{number}",
         }
-        began = time.monotonic()
+        self.asked += 1
+        request, began = self.asked, time.monotonic()
+        self.under_way.add(request)
         try:
             answer = await client.post(f"{self.url}/webhooks/nector", content=json.dumps(payload), headers=headers)
         except httpx2.TransportError:
             return False
+        finally:
+            self.under_way.discard(request)
         took = time.monotonic() - began
         self.answers.append(Answered(answer.status_code, began, took, answer.headers.get("retry-after")))
         if answer.status_code not in {200, 202}:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import httpx2
 import pytest
@@ -137,6 +139,51 @@ async def test_a_list_may_be_longer_than_an_answer(serve: Serve, open_client: Op
 
 async def test_a_list_that_cannot_be_had_is_none(closed_port: int, open_client: OpenClient) -> None:
     assert await open_client().fetch(Request("GET", f"http://127.0.0.1:{closed_port}/", {}, b"")) is None
+
+
+class Spans:
+    """A tracer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    @contextmanager
+    def open_span(self, name: str, attributes: Mapping[str, Any], *, kind: str) -> Iterator[Spans]:
+        self.told += [name, kind, dict(attributes)]
+        yield self
+
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        self.told.append(dict(attributes))
+
+    def fail(self, kind: str) -> None:
+        self.told.append(kind)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("taken", [{"http.response.status_code": 202}]),
+        ("503", [{"http.response.status_code": 503}, "unavailable"]),
+        ("close without an answer", ["connection_lost"]),
+    ],
+)
+async def test_a_try_is_told_to_a_tracer_without_the_path(
+    serve: Serve, open_client: OpenClient, account: Callable[[int], Provider], message: Message, answer: str, told: Any
+) -> None:
+    server, spans = await serve(answer), Spans()
+    await open_client(tracer=spans, name="gallabox").send(account(server.port), message, "d-1")
+    asked = {"http.request.method": "POST", "server.address": "127.0.0.1", "relay.try": 1}
+    assert spans.told == ["POST gallabox", "client", asked, *told]
+
+
+async def test_a_url_that_nobody_can_read_is_told_to_a_tracer_without_a_host(
+    open_client: OpenClient, message: Message
+) -> None:
+    spans = Spans()
+    broken: Any = SimpleNamespace(build_request=lambda *_: Request("POST", "http://[::1", {}, b"{}"))
+    await open_client(tracer=spans).send(broken, message, "d-1", tries=1)
+    assert spans.told[2]["server.address"] == ""
+    assert spans.told[3:] == ["connect_failed"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from app.model.delivery import Outcome, Reason, Retryable, Uncertain
 from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
-from app.providers.transport import WRITING, SocketTransport
+from app.providers.transport import WRITING, SocketTransport, _Connection
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TIMED_OUT = Uncertain(Reason.TIMED_OUT)
@@ -174,6 +174,13 @@ async def test_what_the_trace_raises_ends_the_request_unsent_and_closes_the_conn
         pytest.param(b"", True, {}, httpx2.RemoteProtocolError, id="closed without an answer"),
         pytest.param(OK[:12], True, {}, httpx2.RemoteProtocolError, id="closed in the head"),
         pytest.param(OK[:-1], True, {}, httpx2.RemoteProtocolError, id="closed in the body"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
+            True,
+            {},
+            httpx2.RemoteProtocolError,
+            id="closed between chunks",
+        ),
         pytest.param(b"220 smtp.example\r\n\r\n", False, {}, httpx2.RemoteProtocolError, id="not HTTP"),
         pytest.param(
             OK.replace(b"\r\n\r\n", b"\r\nx-long: " + b"x" * 65_600 + b"\r\n\r\n"),
@@ -193,6 +200,49 @@ async def test_a_broken_answer_is_called_by_its_name(
         assert type(caught.value) is kind
         assert isinstance(caught.value.request, httpx2.Request)
         assert len(far.heads) == 1
+
+
+async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    async with serving(b"HTTP/1.1 200 OK\r\n\r\nok", close=True) as far, calling() as client:
+        for _ in range(2):
+            assert (await post(client, far.url)).text == "ok"
+        assert far.connections == 2
+
+
+async def test_a_connection_that_was_switched_to_another_protocol_is_not_used_again() -> None:
+    switched = b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nx speaks"
+    async with serving(switched) as far, calling() as client:
+        for _ in range(2):
+            answer = await post(client, far.url)
+            assert (answer.status_code, answer.content) == (101, b"")
+        assert far.connections == 2
+
+
+OTHER = OK.replace(b"200 OK", b"500 No").replace(b"ok", b"no")
+
+
+@pytest.mark.parametrize("more", [OTHER, b"no answer", b"H"], ids=["another answer", "no answer", "one letter"])
+async def test_what_follows_an_answer_is_taken_neither_for_it_nor_for_the_next(more: bytes) -> None:
+    async with serving(OK + more) as far, calling() as client:
+        for _ in range(2):
+            answer = await post(client, far.url)
+            assert (answer.status_code, answer.text) == (200, "ok")
+        assert far.connections == 2
+
+
+async def test_control_whoever_reads_on_takes_the_second_answer_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(_Connection, "on_message_begin")
+    async with serving(OK + OTHER) as far, calling() as client:
+        assert (await post(client, far.url)).status_code == 500
+
+
+async def test_a_connection_on_which_something_comes_unasked_is_closed() -> None:
+    async with serving() as far, calling() as client:
+        await post(client, far.url)
+        far.writers[0].write(OTHER)
+        await until(lambda: far.open_now == 0)
+        assert (await post(client, far.url)).text == "ok"
+        assert far.connections == 2
 
 
 async def test_an_answer_with_a_header_line_of_60_kb_is_read() -> None:

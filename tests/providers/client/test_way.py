@@ -14,7 +14,8 @@ import pytest
 from app.mapping.provider import DIRECT, ProviderSettings, Way
 from app.model.delivery import Accepted, Reason, Retryable
 from app.model.message import Message
-from app.providers import build_provider, open_client, settings_types
+from app.providers import build_provider, open_client, open_plain_client, settings_types
+from app.providers.base import Request
 from tests.faults.certificates import load_certificate, make_certificates
 
 ANSWER = b'{"id": "m-1", "status": "ACCEPTED"}'
@@ -153,6 +154,16 @@ async def test_a_proxy_that_a_setting_names_is_gone_through(certificates: Path) 
     assert all(b"proxy-authorization: basic" in head.lower() for head in proxy.heads)
     assert b"secret-1" not in proxy.heads[1], "what TLS hides stays hidden"
     assert "canary" not in repr(way)
+
+
+async def test_a_url_that_is_no_providers_is_gone_to_the_same_way() -> None:
+    proxy = Proxy()
+    async with listening(proxy.serve) as by, listening(answer) as plain:
+        client = await open_plain_client(f"http://localhost:{plain}", way=Way(proxy=f"http://127.0.0.1:{by}"))
+        got = await client.fetch(Request("POST", f"http://localhost:{plain}/hook", {}, b"{}"))
+        await client.close()
+    assert got is not None
+    assert (got.status, len(proxy.heads)) == (202, 1)
 
 
 async def test_a_proxy_of_the_environment_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

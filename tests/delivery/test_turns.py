@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.relay.lane import Turns
+from app.delivery.pace import Turns
 
 PERSON = "+919800000001"
 NOW = 1_790_000_000_000
