@@ -152,7 +152,7 @@ def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock, F
     store = PostgresStore(settings.database_url)
     log.info("outbox.shared", place=store.address.place, replica=store.name)
     for doubt in store.doubts:
-        log.warning("outbox.doubt", detail=doubt, cure="set synchronous_standby_names, see Replicas in docs/runbook.md")
+        log.warning("outbox.doubt", detail=doubt, cure="set synchronous_standby_names, see docs/replicas.md")
     return store, WatchedClock(store.clock), NoFlights()  # of a replica that was killed another gives the attempts up
 
 

@@ -109,6 +109,10 @@ READ: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"RELAY_DATABASE_URL": "sqlite:////data/relay.db"}, {"database_path": Path("/data/relay.db")}),
     ({"RELAY_DATABASE_URL": "sqlite:///a b.db"}, {"database_path": Path("a b.db")}),
     ({"RELAY_DATABASE_URL": "none"}, {"stateless": True}),
+    (
+        {"RELAY_DATABASE_URL": "postgresql://u:p@db/r?schema=acme"},
+        {"shares_database": True, "database_place": "postgresql://db/r?schema=acme"},
+    ),
     ({"RELAY_NECTOR_SECRETS": "one"}, {"secrets": ("one",)}),
     ({"RELAY_NECTOR_SECRETS": " one ,two,, "}, {"secrets": ("one", "two")}),
     ({"RELAY_NECTOR_SECRETS": " , "}, {"secrets": ()}),
@@ -179,13 +183,16 @@ def test_a_record_is_not_forgotten_before_its_payload(given: Mapping[str, str]) 
 # -- how a wrong one is told ----------------------------------------------------------------------
 
 DURATION = "must be a duration such as 90s, 15m, 6h or 7d"
-DATABASE = "write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), or none"
+DATABASE = (
+    "write sqlite:///PATH (sqlite:////data/relay.db is /data/relay.db), "
+    "postgresql://USER:PASSWORD@HOST/DATABASE for several replicas, or none"
+)
 WRONG = [
     ("RELAY_LOG_LEVEL", "loud", "write 'debug', 'info', 'warning' or 'error'"),
     ("RELAY_LOG_FORMAT", "xml", "write 'json' or 'console'"),
     ("RELAY_NECTOR_HMAC", "on", "write 'off', 'log' or 'enforce'"),
     ("RELAY_INSECURE_NO_AUTH", "maybe", "write true or false"),
-    ("RELAY_DATABASE_URL", "postgresql://relay.example/relay", DATABASE),
+    ("RELAY_DATABASE_URL", "mysql://relay.example/relay", DATABASE),
     ("RELAY_DATABASE_URL", "data/relay.db", DATABASE),
     ("RELAY_DATABASE_URL", "sqlite:///", DATABASE),
     ("RELAY_ADMIN_TOKEN", "clé", "write letters, digits and signs of ASCII only: an HTTP header carries no others"),

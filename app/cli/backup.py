@@ -26,7 +26,7 @@ def backup(
     if settings.stateless:
         raise StoreError("RELAY_DATABASE_URL is none: a stateless relay has nothing to back up")
     if settings.shares_database:
-        raise StoreError("the outbox is in PostgreSQL: back it up with pg_dump, see Backup in docs/runbook.md")
+        raise StoreError("the outbox is in PostgreSQL: back it up with pg_dump, see docs/replicas.md")
     with show_progress("copying") as report:
         done = back_up(settings.database_path, file, read_clock(), report)
     counted = f"{count_nouns(done.events, 'event')}, {count_nouns(done.deliveries, 'delivery', 'deliveries')}"

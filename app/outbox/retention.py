@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from app.outbox.batches import Apart
+from app.outbox.batch import Apart
 from app.outbox.holds import forget_changes
 from app.outbox.move import forget
 from app.outbox.people import hash_message_id

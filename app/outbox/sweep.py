@@ -9,7 +9,7 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import Retry, judge_retry
 from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
-from app.outbox.batches import Apart
+from app.outbox.batch import Apart
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
 from app.outbox.holds import end_overdue
 from app.outbox.limits import forget_sends, shift_sends

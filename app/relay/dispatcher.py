@@ -101,7 +101,10 @@ class Dispatcher:
         self.replicas = await fleet.note(version("nector-relay"), context.snapshot.config.hash)
         context.metrics.set_replicas((each.release, each.config) for each in self.replicas)
         if (differ := list_differences(self.replicas)) != before:
-            context.log.warning("replicas.differ" if differ else "replicas.agree", by=differ, seen=len(self.replicas))
+            if differ:
+                context.log.warning("replicas.differ", by=differ, seen=len(self.replicas))
+            else:
+                context.log.info("replicas.agree", seen=len(self.replicas))
 
     def _shift_lanes(self, by_ms: int, now: int) -> None:
         for turns in self._turns.values():

@@ -12,7 +12,7 @@ from app.delivery.pace import ready_at
 from app.errors import StoreError
 from app.model.delivery import Attempt, Outcome
 from app.observe.attempts import report_limits
-from app.outbox.batches import Apart
+from app.outbox.batch import Apart
 from app.outbox.lanes import SharedClaim, SharedClaimed, Shown, add_lane, claim_shared
 from app.outbox.values import LaneState
 from app.relay.lane import Lane

@@ -267,6 +267,13 @@ STORIES: Mapping[str, Story] = {
         5,
         {count("nector_relay_config_last_reload_successful"): "1 0 0 1x20"},
     ),
+    "RelayReplicasDiffer": Story(
+        {count("nector_relay_replicas", release="1", config="a"): "2x40",
+         count("nector_relay_replicas", release="1", config="b"): "_x10 1x30"},
+        30,
+        {count("nector_relay_replicas", release="1", config="a"): "2x40",
+         count("nector_relay_replicas", release="1", config="b"): "_x10 1x5 stale _x30"},
+    ),
     "RelayClockStepped": Story(
         {count("nector_relay_clock_steps_total"): "0 0 1 1x20"},
         10,

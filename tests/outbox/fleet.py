@@ -13,7 +13,7 @@ from app.delivery.pace import RECIPIENT_GAP_MS, Pace, ready_at, start_pace
 from app.message.components import checksum, encode_message
 from app.model.delivery import Accepted, Attempt, State
 from app.model.message import Message
-from app.outbox.batches import Apart
+from app.outbox.batch import Apart
 from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared

@@ -33,7 +33,7 @@ from app.outbox import (
     retention,
     sweep,
 )
-from app.outbox.batches import QUEUE_LIMIT
+from app.outbox.batch import QUEUE_LIMIT
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Fleet, Store, Tx
 from app.outbox.values import (

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from app.delivery.pace import RECIPIENT_GAP_MS
-from app.outbox.batches import QUEUE_LIMIT
+from app.outbox.batch import QUEUE_LIMIT
 from app.outbox.postgres.store import PostgresStore
 from tests.outbox.methods import Methods
 from tests.outbox.recording_triggers import STANDING, find_unlike

@@ -12,7 +12,7 @@ import pytest
 
 from app.delivery.pace import grant, settle_grant
 from app.model.delivery import Attempt
-from app.outbox.batches import Apart
+from app.outbox.batch import Apart
 from app.outbox.claim import Claim, claim_due
 from app.outbox.store import Tx
 from tests.outbox.fleet import LEASE_MS, PROVIDER, Replica, Sends, fill, read_sends, run_fleet

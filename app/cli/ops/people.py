@@ -82,7 +82,7 @@ def _list_results(answer: Mapping[str, Any]) -> list[str]:
     if not answer["log_emptied"]:
         lines.append(
             "the log of the database is being read (a backup?) and still holds it: run this again after that; "
-            "PostgreSQL: its dead rows hold it, see Erasing in docs/privacy.md"
+            "PostgreSQL: its dead rows hold it, see docs/replicas.md"
         )
     if answer["opt_out_kept"]:
         lines.append("that they want no marketing stays known, as a hash")

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
-from app.outbox.batches import QUEUE_LIMIT, Apart
+from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.greeting import check_server, join, list_doubts
 from app.outbox.postgres.link import Connection, DatabaseAway, Link

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from app.errors import StoreError
-from app.outbox.batches import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
+from app.outbox.batch import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
 from app.outbox.move import write_counts
 from app.outbox.postgres.link import Connection, Link, explain_failure, is_away, is_conflict
 from app.outbox.postgres.tx import PostgresTx

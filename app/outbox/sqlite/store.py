@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.outbox.batches import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
+from app.outbox.batch import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
 from app.outbox.move import write_counts
 from app.outbox.sqlite.backup import Migration, set_aside
 from app.outbox.sqlite.file import (

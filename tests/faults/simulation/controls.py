@@ -131,7 +131,7 @@ def unfence() -> Iterator[None]:
 @contextmanager
 def keep_no_gap() -> Iterator[None]:
     """Let the next message to a person go at once."""
-    with patch("app.relay.lane.RECIPIENT_GAP_MS", 0):
+    with patch("app.relay.lane.RECIPIENT_GAP_MS", 0), patch("app.delivery.pace.RECIPIENT_GAP_MS", 0):
         yield
 
 
