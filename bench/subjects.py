@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Subject:
 
     name: str
     command: Callable[[int], Sequence[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 RELAY = Subject("relay", lambda port: [str(BIN / "nector-relay"), "serve", "--host", "127.0.0.1", "--port", str(port)])
@@ -39,7 +40,7 @@ def run_subject(
 ) -> Iterator[Started]:
     """Run a relay in `folder`, where its outbox is."""
     port = free_port()
-    environment = _build_environment(provider_url, folder, tls=tls)
+    environment = {**_build_environment(provider_url, folder, tls=tls), **subject.environment}
     with run_process(subject.command(port), port, cores.subject, folder, environment) as started:
         yield started
 
