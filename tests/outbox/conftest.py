@@ -195,7 +195,11 @@ _STORES: dict[str, Callable[..., Outbox]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=_STORES)
+# The same again through a pooler: where CI runs, and with `make test-long`.
+POOLED = pytest.param("pgbouncer", marks=() if os.environ.get("CI") else pytest.mark.long)
+
+
+@pytest.fixture(params=[*(name for name in _STORES if name != "pgbouncer"), POOLED])
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     """Return a function that opens the test's store; called again after a close, it opens the same one."""
     opened: list[Outbox] = []

@@ -26,6 +26,7 @@ from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox.store import Tx
 from app.outbox.values import Closed, Enqueued
+from tests.outbox.conftest import POOLED
 from tests.outbox.outbox_givens import MINUTE, USUAL
 from tests.outbox.outbox_machine import OutboxMachine
 from tests.outbox.postgres_outbox import Place, PostgresOutbox
@@ -60,7 +61,7 @@ class PostgresMachine(OutboxMachine):
         return opened
 
 
-@pytest.fixture(params=["sqlite", "postgres", "pgbouncer"])
+@pytest.fixture(params=["sqlite", "postgres", POOLED])
 def machine(request: pytest.FixtureRequest) -> type[OutboxMachine]:
     if request.param == "sqlite":
         return SqliteMachine
