@@ -138,6 +138,15 @@ def read_time(context: Context, name: str, text: str) -> int:
         raise Refused(problem(422, f"{name}: {error}")) from None
 
 
+def read_number(context: Context, phone: str) -> str:
+    """Return a number as one of the store's country where it has no code of its own; raises Refused."""
+    store = context.snapshot.config.store
+    number = read_phone(phone, store.country, landlines=store.landlines)
+    if isinstance(number, PhoneFault):
+        raise Refused(problem(422, f"phone: the number {number.detail}; write it with + and its country code"))
+    return number
+
+
 async def _list_found(context: Context, order: FindOrder) -> Response:
     wanted = _read_filter(context, order)
     if order.event_id:
@@ -152,10 +161,7 @@ async def _list_found(context: Context, order: FindOrder) -> Response:
 
 
 def _read_filter(context: Context, order: FindOrder) -> DeliveryFilter:
-    store = context.snapshot.config.store
-    number = None if order.phone is None else read_phone(order.phone, store.country, landlines=store.landlines)
-    if isinstance(number, PhoneFault):
-        raise Refused(problem(422, f"phone: the number {number.detail}; write it with + and its country code"))
+    number = None if order.phone is None else read_number(context, order.phone)
     given = {"since": order.since, "until": order.until}
     times: Any = {name: read_time(context, name, text) for name, text in given.items() if text is not None}
     return DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **times, phone=number)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+from pydantic import BaseModel, ConfigDict, JsonValue, create_model
 from pydantic.json_schema import models_json_schema
 
 from app.api.guard import PATH, PUBLIC, RECEIPTS
@@ -72,17 +72,17 @@ HoldRow = _describe("HoldRow", "scope reason since", "probe_at by until", delive
 
 
 class Replay(Answer):
-    """A plan, or what came of it."""
+    """A plan has all but the last two; what came of it, the first two and those."""
 
     plan_id: str
     counts: dict[str, int]
-    config_hash: str | None = Field(None, description="Of a plan, as the four after it.")
+    config_hash: str | None = None
     created_at: str | None = None
     complete: bool | None = None
     unlisted: int | None = None
-    entries: list[dict[str, JsonValue]] | None = None
-    deliveries: list[dict[str, JsonValue]] | None = Field(None, description="Of a plan that was applied.")
-    left_out: list[dict[str, JsonValue]] | None = None
+    entries: _Objects | None = None
+    deliveries: _Objects | None = None
+    left_out: _Objects | None = None
 
 
 _Rows = list[DeliveryRow]  # type: ignore[valid-type]  # made above

@@ -37,7 +37,7 @@ from app.mapping.rules import Config
 from app.settings import read_environment
 from app.sources import SOURCE
 
-START_S, STOP_S, LOOK_EVERY_S = 20.0, 10.0, 0.02
+START_S, STOP_S, LOOK_EVERY_S = 60.0, 10.0, 0.02
 LONGEST_S, SHORTEST_S = 20.0, 0.5  # for all events together; and for each, however late it is
 EX_TERMINATED = 143
 ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo

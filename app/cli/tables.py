@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,41 +14,38 @@ from rich.table import Table
 from rich.text import Text
 
 _ID = re.compile("[0-9a-f]{8}-[0-9a-f-]{27}")
-STATE_COLOURS = {
-    "accepted": "green",
-    "delivered": "green",
-    "read": "green",
-    "pending": "cyan",
-    "sending": "cyan",
-    "held": "yellow",
-    "unknown": "yellow",
-    "shadow": "blue",
-    "suppressed": "blue",
-    "expired": "red",
-    "dead": "red",
-    "failed": "red",
-    "right": "green",
-    "wrong": "red",
-    "hold": "yellow",
-    "uncertain": "yellow",
-    "rejected": "red",
+_COLOURS = {
+    "green": ("accepted", "delivered", "read", "right"),
+    "cyan": ("pending", "sending"),
+    "yellow": ("held", "unknown", "hold", "uncertain"),
+    "blue": ("shadow", "suppressed"),
+    "red": ("expired", "dead", "failed", "wrong", "rejected"),
 }
-
-
+STATE_COLOURS = {state: colour for colour, states in _COLOURS.items() for state in states}
 PATIENCE_S = 2.0
 
 
 @contextmanager
-def show_waiting(text: str) -> Iterator[None]:
-    """Show on a terminal what is waited for, once that takes a while; elsewhere the last line says it all."""
-    console = Console(stderr=True)
+def show_waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is waited for, once that takes a while; elsewhere the last line says it all.
+
+    Whoever waits may tell how far it is, which is shown elsewhere, too.
+    """
+    console, late_at = Console(stderr=True), time.monotonic() + PATIENCE_S
     status = console.status(text)
     timer = threading.Timer(PATIENCE_S, status.start)
     timer.daemon = True
+
+    def tell(progress: str) -> None:
+        if console.is_terminal:
+            status.update(progress)
+        elif time.monotonic() > late_at:
+            console.print(progress, highlight=False)
+
     if console.is_terminal:
         timer.start()
     try:
-        yield
+        yield tell
     finally:
         timer.cancel()
         if console.is_terminal:

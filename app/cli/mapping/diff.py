@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from app.cli.commands import Answer
 from app.cli.ops.client import open_client
-from app.cli.tables import count_nouns
-from app.clock import read_uptime
+from app.cli.tables import count_nouns, show_waiting
 from app.relay.reload import read_text
 
 TIMEOUT_S = 60.0
-_QUIET_MS = 2_000  # what takes less shows nothing on its way
 _WORDS = {
     "newly_sent": "newly sent",
     "no_longer_sent": "no longer sent",
@@ -45,19 +42,14 @@ def diff(
 
 def _ask(order: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the answers, each about the next events; what takes long says how far it is."""
-    client, console, started = open_client(), Console(stderr=True), read_uptime()
-    after, events, status = 0, 0, console.status("")
-    try:
+    client, after, events = open_client(), 0, 0
+    with show_waiting("looking at the stored events") as tell:
         while after is not None:
             answer = client.send("POST", "/diff", {**order, "after": after}, TIMEOUT_S)
             yield answer
             after, events = answer["next"], events + answer["events"]
-            if after is not None and read_uptime() - started > _QUIET_MS:
-                told = f"looked at {count_nouns(events, 'event')}"
-                status.update(told)
-                status.start() if console.is_terminal else console.print(told)
-    finally:
-        status.stop()
+            if after is not None:
+                tell(f"looked at {count_nouns(events, 'event')}")
 
 
 def _add_up(answers: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
