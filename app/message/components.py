@@ -11,6 +11,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import starmap
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -95,6 +97,7 @@ def write_address(value: Any) -> str | Unfit:
     return text if isinstance(text, Unfit) or not text or _is_web_address(text) else Unfit("is no http(s) address")
 
 
+@cache
 def write_degrees(key: str) -> Write:
     """Return what writes a location's `latitude` or `longitude`; what else it has is a text."""
     if key not in {"latitude", "longitude"}:
@@ -233,9 +236,9 @@ def decode_message(frozen: bytes) -> Message:
             template=found["template"],
             recipient_name=found["recipient_name"],
             language=found["language"],
-            variables=tuple(Variable(name, value) for name, value in found["variables"]),
+            variables=tuple(starmap(Variable, found["variables"])),
             header=_thaw_header(*found["header"]) if found["header"] else None,
-            buttons=tuple(Button(*button) for button in found["buttons"]),
+            buttons=tuple(starmap(Button, found["buttons"])),
             offer_ends_at=found.get("offer_ends_at"),
         )
     except (AttributeError, KeyError, TypeError, ValueError):

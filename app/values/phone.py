@@ -246,5 +246,7 @@ def mask_phone(number: str) -> str:
 
 def split_phone(number: str) -> tuple[str, str]:
     """Return an E.164 number's calling code ("" where nobody has it) and the digits after it."""
-    code = next((n for n in (2, 3, 4) if int(number[1:n]) in COUNTRY_CODE_TO_REGION_CODE), 1)
-    return number[1:code], number[code:]
+    for code in (2, 3, 4):
+        if int(number[1:code]) in COUNTRY_CODE_TO_REGION_CODE:
+            return number[1:code], number[code:]
+    return "", number[1:]
