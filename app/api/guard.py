@@ -198,10 +198,10 @@ class Admission:
         if self._asks_for_secret:
             mistake = SOURCE.find_mistake(headers, self._shared.secrets)
             if mistake is not None:
-                self.metrics.events.labels(OTHER, "unauthorised").inc()
+                self.metrics.events.inc(OTHER, "unauthorised")
                 return self.refuse(scope, WEBHOOK, mistake)
         if (fault := _find_media_fault(headers)) is not None:
-            self.metrics.events.labels(OTHER, "refused").inc()
+            self.metrics.events.inc(OTHER, "refused")
             self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
             return problem(415, fault)
         return _PASSES[WEBHOOK]

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.delivery import MAX_DETAIL, STRUCK
 from app.model.message import Button, Header, Location, Message, Variable
+from app.values.json_text import make_json_writer
 from app.values.text import Unfit, is_link, read_decimal, write_value, write_whole
 
 _POLES, _DATE_LINE = 90, 180
@@ -205,7 +206,7 @@ def _strike_beginning(text: str, values: Sequence[str]) -> str:
     return text
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: `dumps` makes one for each text
+_write = make_json_writer(",", ":")
 FROZEN_VERSION = 2
 """Of the bytes. Those without a version were frozen by a release that knew URL buttons only; they still go out."""
 
@@ -223,7 +224,7 @@ def encode_message(message: Message) -> bytes:
         "buttons": [[button.index, button.value, button.kind] for button in message.buttons],
         "offer_ends_at": message.offer_ends_at,
     }
-    return _ENCODER.encode(frozen).encode("ascii")
+    return _write(frozen).encode("ascii")
 
 
 def decode_message(frozen: bytes) -> Message:

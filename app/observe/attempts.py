@@ -35,8 +35,8 @@ def report_attempt(
     """Tell what an attempt came to; the recipient is masked. `took_ms`: from the claim to the provider's answer."""
     delivery = attempt.delivery
     word, reason, detail = describe_outcome(outcome)
-    metrics.find_attempts(delivery.provider, word, reason).inc()
-    metrics.find_send_seconds(delivery.provider).observe(took_ms / 1000)
+    metrics.attempts.inc(delivery.provider, word, reason)
+    metrics.send_seconds.observe(took_ms / 1000, delivery.provider)
     age_ms = max(now - delivery.created_at, 0)
     if decision.state is State.ACCEPTED:
         metrics.event_to_accepted_seconds.observe(age_ms / 1000)
