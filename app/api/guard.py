@@ -315,7 +315,9 @@ class Guard:
             await send(message)
 
         kind, longest, most = admitted
-        body = CountedBody(receive, find_header(scope, b"content-length"), longest, self._budget, most)
+        read = scope.get("relay.headers")
+        length = find_header(scope, b"content-length") if read is None else read.get("content-length")
+        body = CountedBody(receive, length, longest, self._budget, most)
         try:
             await self._app(scope, body, send_private)
         finally:

@@ -117,7 +117,7 @@ def _show(answer: Answer | Refusal) -> Response:
         "event_id": answer.event_id,
         "status": answer.status,
         "deliveries": [
-            {"id": row.id, "route": row.route, "provider": row.provider, "state": row.state.value}
+            {"id": row.id, "route": row.route, "provider": row.provider, "state": str(row.state)}
             for row in answer.deliveries
         ],
     }

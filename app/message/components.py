@@ -23,6 +23,7 @@ from app.values.json_text import make_json_writer
 from app.values.text import Unfit, is_link, read_decimal, write_value, write_whole
 
 _POLES, _DATE_LINE = 90, 180
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 Write = Callable[[Any], str | Unfit]
@@ -43,6 +44,8 @@ def encode_suffix(text: str) -> str:
     What has a meaning in URLs (`/ ? & = #`) keeps it, and `%20` is not encoded again, but a lone % is. For a value that
     must stay one piece, write `| urlencode` in the YAML.
     """
+    if _UNRESERVED.fullmatch(text):  # a code or an id, as most are
+        return text
     return quote(_STRAY_PERCENT.sub("%25", text), safe="/?&=#:@!$'()*+,;~%")
 
 
@@ -230,7 +233,7 @@ def encode_message(message: Message) -> bytes:
 def decode_message(frozen: bytes) -> Message:
     """Return the message that `encode_message` froze; raises ValueError if it is none."""
     try:
-        found = json.loads(frozen)
+        found = json.loads(frozen.decode())
         _check_version(found.get("version", 1))
         return Message(
             recipient=found["recipient"],

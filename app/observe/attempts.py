@@ -52,7 +52,7 @@ def report_attempt(
         outcome=word,
         reason=reason or None,
         detail=detail or None,
-        state=decision.state.value,
+        state=str(decision.state),
         due_at=decision.due_at,
         send_ms=took_ms,
         age_ms=age_ms,
@@ -79,6 +79,8 @@ def report_limits(log: Log, metrics: Metrics, holds_set: Sequence[NewHold], limi
 
 def report_outage(log: Log, provider: str, before: Recovery, after: Recovery, outcome: Outcome) -> None:
     """Tell when an outage begins and when it ends."""
+    if after is before:
+        return
     if after.down and not before.down:
         log.error("lane.down", provider=provider, reason=describe_outcome(outcome)[1])
     if before.down and not after.down:

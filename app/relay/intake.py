@@ -118,6 +118,12 @@ def topic_label(topic: str) -> str:
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
     label = topic_label(event.topic)
+    ids, routes, providers = [], [], []
+    for row in answer.deliveries:
+        ids.append(row.id)
+        routes.append(row.route)
+        providers.append(row.provider)
+    recipients = {mask_phone(it.recipient) for it in deliveries if it.recipient}
     shared.metrics.events.inc(label, answer.status)
     shared.metrics.find_last_event(label).set(event.received_at / 1000)
     shared.log.info(
@@ -126,10 +132,10 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         topic=event.topic,
         source_delivery_id=event.delivery_id,
         result=answer.status,
-        deliveries=[row.id for row in answer.deliveries],
-        routes=[row.route for row in answer.deliveries],
-        providers=[row.provider for row in answer.deliveries],
-        recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
+        deliveries=ids,
+        routes=routes,
+        providers=providers,
+        recipients=sorted(recipients),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(shared.clock() - event.received_at, 0),
         **({"notes": event.notes} if event.notes else {}),
