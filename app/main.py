@@ -37,7 +37,6 @@ from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
-from app.relay.status import read_status
 from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
 
 OnDead = Callable[[BaseException], None]
@@ -163,19 +162,16 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         from app.api import (  # noqa: PLC0415  # see _build_app
             authoring,
             deliveries,
-            diff,
             ops,
             people,
             replay,
             report,
-            status,
         )  # fmt: skip
 
         yield deliveries.build_router(context, rules, dispatcher.show_paces)
-        yield ops.build_router(context, dispatcher.wake_all, rules)
-        yield status.build_router(partial(read_status, context), dispatcher.show_paces, rules)
-        yield diff.build_router(context, rules)
-        for paths in (report, people, replay, authoring):
+        yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
+        yield replay.build_router(context, rules)
+        for paths in (report, people, authoring):
             yield paths.build_router(context)
 
     return Wired(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.errors import PROBLEMS, problem
+from app.api.errors import PROBLEMS, Refused, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
 from app.mapping.problems import ask_similar, find_similar
@@ -86,8 +87,6 @@ def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRo
     @router.get("/deliveries/{delivery_id}", summary="One delivery with its whole timeline")
     async def show_delivery(delivery_id: str) -> Response:
         found = await find_id(context, "deliveries", delivery_id)
-        if isinstance(found, Response):
-            return found
         row = await context.outbox.read(partial(read_delivery, delivery_id=found))
         if row is None:  # forgotten meanwhile
             return problem(404, "no delivery has this id")
@@ -96,10 +95,8 @@ def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRo
     @router.get("/events/{event_id}", summary="One event with its deliveries; `last` is the newest")
     async def show_event(event_id: str) -> Response:
         found = await find_id(context, "events", event_id)
-        if isinstance(found, Response):
-            return found
         event = await context.outbox.read(partial(read_event, event_id=found))
-        if event is None:
+        if event is None:  # forgotten meanwhile
             return problem(404, "no event has this id")
         topic, routes = SOURCE.canonical_topic(event["topic"]), context.snapshot.config.routes
         names = [route.name for route in routes if SOURCE.canonical_topic(route.topic) == topic]
@@ -108,36 +105,52 @@ def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRo
     return router
 
 
-async def find_id(context: Context, table: Table, name: str) -> str | Response:
-    """Return the whole id that a name or its end means; else the answer that says so, with the candidates."""
+async def find_id(context: Context, table: Table, name: str) -> str:
+    """Return the whole id that a name or its end means; raises Refused with the candidates where it is not one."""
     ids = await context.outbox.read(partial(find_ids, table=table, name=name, source=SOURCE.name), slow=True)
     one = "delivery" if table == "deliveries" else "event"
     if not ids:
-        return problem(404, f"no {one} has this id")
-    return ids[0] if len(ids) == 1 else problem(409, f"more than one {one} has an id that ends so: {', '.join(ids)}")
+        raise Refused(problem(404, f"no {one} has this id"))
+    if len(ids) > 1:
+        raise Refused(problem(409, f"more than one {one} has an id that ends so: {', '.join(ids)}"))
+    return ids[0]
 
 
-async def find_all_ids(context: Context, table: Table, names: Iterable[str]) -> list[str] | Response:
-    """Return the whole ids that names mean; what means none is left for whoever is asked. Else why it is not clear."""
+async def find_all_ids(context: Context, table: Table, names: Iterable[str]) -> list[str]:
+    """Return the whole ids that names mean; what means none is left for whoever is asked. Raises Refused."""
     ids: list[str] = []
     for name in names:
-        found = await find_id(context, table, name)
-        if isinstance(found, Response) and found.status_code == 409:  # noqa: PLR2004  # the status itself is the clearest name
-            return found
-        ids.append(name if isinstance(found, Response) else found)
+        try:
+            ids.append(await find_id(context, table, name))
+        except Refused as error:
+            if error.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            ids.append(name)
     return ids
 
 
-async def _list_found(context: Context, order: FindOrder) -> Response:
+def read_time(context: Context, name: str, text: str) -> int:
+    """Return the instant of a query's field: a date's last moment for `until`. Raises Refused naming the field."""
+    timezone = context.snapshot.config.store.timezone
     try:
-        wanted = _read_filter(context, order)
+        return read_bound(text, context.clock(), timezone, end_of_day=name == "until")
     except ValueError as error:
-        return problem(422, str(error))
+        raise Refused(problem(422, f"{name}: {error}")) from None
+
+
+def read_number(context: Context, phone: str) -> str:
+    """Return a number as one of the store's country where it has no code of its own; raises Refused."""
+    store = context.snapshot.config.store
+    number = read_phone(phone, store.country, landlines=store.landlines)
+    if isinstance(number, PhoneFault):
+        raise Refused(problem(422, f"phone: the number {number.detail}; write it with + and its country code"))
+    return number
+
+
+async def _list_found(context: Context, order: FindOrder) -> Response:
+    wanted = _read_filter(context, order)
     if order.event_id:
-        found = await find_all_ids(context, "events", [order.event_id])
-        if isinstance(found, Response):
-            return found
-        wanted = replace(wanted, event_id=found[0])
+        wanted = replace(wanted, event_id=(await find_all_ids(context, "events", [order.event_id]))[0])
     try:
         rows, next_cursor = await context.outbox.read(partial(list_deliveries, wanted=wanted))
     except ValueError as error:
@@ -148,21 +161,10 @@ async def _list_found(context: Context, order: FindOrder) -> Response:
 
 
 def _read_filter(context: Context, order: FindOrder) -> DeliveryFilter:
-    """Return what is asked for; raises ValueError naming the field."""
-    store, now = context.snapshot.config.store, context.clock()
-    number = None if order.phone is None else read_phone(order.phone, store.country, landlines=store.landlines)
-    if isinstance(number, PhoneFault):
-        raise ValueError(  # noqa: TRY004  # what was written is wrong, not its type
-            f"phone: the number {number.detail}; write it with + and its country code"
-        )
-    bounds: dict[str, Any] = {}
-    for name, text in (("since", order.since), ("until", order.until)):
-        try:
-            if text is not None:
-                bounds[name] = read_bound(text, now, store.timezone, end_of_day=name == "until")
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **bounds, phone=number)
+    number = None if order.phone is None else read_number(context, order.phone)
+    given = {"since": order.since, "until": order.until}
+    times: Any = {name: read_time(context, name, text) for name, text in given.items() if text is not None}
+    return DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **times, phone=number)
 
 
 async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+from pydantic import BaseModel, ConfigDict, JsonValue, create_model
 from pydantic.json_schema import models_json_schema
 
 from app.api.guard import PATH, PUBLIC, RECEIPTS
@@ -24,13 +24,10 @@ SCHEMES: Mapping[str, Mapping[str, str]] = {
     "adminToken": {"type": "http", "scheme": "bearer", "description": "RELAY_ADMIN_TOKEN"},
     "webhookSecret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER, "description": "its SHA-256, in hex"},
     "receiptSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "x-gallabox-signature",
-        "description": "HMAC-SHA256",
+        "type": "apiKey", "in": "header", "name": "x-gallabox-signature", "description": "HMAC-SHA256",
     },
     "receiptToken": {"type": "apiKey", "in": "query", "name": "token"},
-}
+}  # fmt: skip
 
 
 class Answer(BaseModel):
@@ -39,162 +36,101 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class Problem(Answer):
-    """An error as RFC 9457 writes it."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
+_Object = dict[str, JsonValue]
+_Objects = list[_Object]
 
 
-class QueuedDelivery(Answer):
-    """A delivery as an event's answer names it."""
-
-    id: str
-    route: str
-    provider: str
-    state: State
-
-
-class DeliveryRow(Answer):
-    """A delivery as listed, its recipient masked; `held` is a pending one behind a hold."""
-
-    id: str
-    event_id: str
-    topic: str
-    route: str
-    provider: str
-    template: str
-    recipient: str
-    state: State | Literal["held"]
-    reason: str | None
-    receipt: str | None
-    attempts: int
-    created_at: str
-    updated_at: str
-    next_attempt_at: str | None
-
-
-class Delivery(DeliveryRow):
-    """A delivery with its whole story."""
-
-    detail: str | None
-    deadline_at: str | None
-    last_attempt_at: str | None
-    provider_message_id: str | None
-    on_unknown: str
-    config_hash: str
-    config_line: int | None
-    event: dict[str, JsonValue]
-    message: dict[str, JsonValue] | None
-    attempt_list: list[dict[str, JsonValue]]
-    receipts: list[dict[str, JsonValue]]
-    timeline: list[dict[str, JsonValue]]
-    hold_changes: list[dict[str, JsonValue]]
-    siblings: list[dict[str, JsonValue]]
-    config: dict[str, JsonValue]
-    gap_until: str | None = Field(description="So long the six seconds since the last message to this person last.")
-    lane: dict[str, JsonValue] | None = Field(description="Of one that waits: how its provider's lane stands.")
-
-
-class HoldRow(Answer):
-    """A scope that is stopped."""
-
-    scope: str
-    reason: str
-    since: str
-    deliveries: int
-    probe_at: str | None
-    by: str | None
-    until: str | None
-
-
-class Replay(Answer):
-    """A plan, or what came of it."""
-
-    plan_id: str
-    counts: dict[str, int]
-    config_hash: str | None = Field(None, description="Of a plan, as the four after it.")
-    created_at: str | None = None
-    complete: bool | None = None
-    unlisted: int | None = None
-    entries: list[dict[str, JsonValue]] | None = None
-    deliveries: list[dict[str, JsonValue]] | None = Field(None, description="Of a plan that was applied.")
-    left_out: list[dict[str, JsonValue]] | None = None
-
-
-def _list(name: str, **fields: Any) -> type[Answer]:
-    """Return the model of an answer that needs no class of its own."""
-    made: type[Answer] = create_model(name, __base__=Answer, **{key: (type_, ...) for key, type_ in fields.items()})  # type: ignore[call-overload]  # mypy reads a mapping's keys as any of its arguments
+def _describe(
+    name: str, texts: str = "", optional: str = "", base: type[Answer] = Answer, **others: Any
+) -> type[Answer]:
+    """Return a model: `texts` are its fields that hold a text, `optional` those that hold one or null."""
+    fields = {**dict.fromkeys(texts.split(), str), **dict.fromkeys(optional.split(), str | None), **others}
+    made: type[Answer] = create_model(name, __base__=base, **{key: (type_, ...) for key, type_ in fields.items()})  # type: ignore[call-overload]  # mypy reads a mapping's keys as any of its arguments
     return made
 
 
-_Object = dict[str, JsonValue]
-_Deliveries = _list("Deliveries", deliveries=list[DeliveryRow], next_cursor=str | None)
-_Event = _list(
-    "Event",
-    id=str,
-    source=str,
-    topic=str,
-    received_at=str,
-    delivery_id=str | None,
-    is_kept=bool,
-    deliveries=list[DeliveryRow],
-    routes_today=list[str],
+Problem = _describe("Problem", "type title detail", status=int)
+QueuedDelivery = _describe("QueuedDelivery", "id route provider", state=State)
+DeliveryRow = _describe(
+    "DeliveryRow",
+    "id event_id topic route provider template recipient created_at updated_at",
+    "reason receipt next_attempt_at",
+    state=State | Literal["held"],
+    attempts=int,
 )
-_Changed = _list("ChangedPeople", changed=int, unchanged=int, invalid=list[_Object])
-_Retried = _list("Retried", retried=list[str], skipped=dict[str, int], why=dict[str, str])
-_Taken = _list("TakenEvent", event_id=str, status=str, deliveries=list[QueuedDelivery])
-_Erased = _list(
-    "Erased", phone=str, events=int, deliveries=int, open=int, log_emptied=bool, opt_out_kept=bool
-)  # fmt: skip
-_Exported = _list(
-    "Exported", phone=str, marketing=_Object, unreachable_since=str | None, events=list[_Object], exported_at=str
+Delivery = _describe(
+    "Delivery",
+    "on_unknown config_hash",
+    "detail deadline_at last_attempt_at provider_message_id gap_until",
+    base=DeliveryRow,
+    config_line=int | None,
+    **dict.fromkeys(("event", "config"), _Object),
+    **dict.fromkeys(("message", "lane"), _Object | None),
+    **dict.fromkeys(("attempt_list", "receipts", "timeline", "hold_changes", "siblings"), _Objects),
 )
-_Report = _list(
-    "Report",
-    since=str,
-    until=str,
-    by=str,
-    window=str,
-    rows=list[LedgerRow],
-    total=dict[str, int | None],
-    unheard=list[_Object],
-    note=str,
-)
+HoldRow = _describe("HoldRow", "scope reason since", "probe_at by until", deliveries=int)
+
+
+class Replay(Answer):
+    """A plan has all but the last two; what came of it, the first two and those."""
+
+    plan_id: str
+    counts: dict[str, int]
+    config_hash: str | None = None
+    created_at: str | None = None
+    complete: bool | None = None
+    unlisted: int | None = None
+    entries: _Objects | None = None
+    deliveries: _Objects | None = None
+    left_out: _Objects | None = None
+
+
+_Rows = list[DeliveryRow]  # type: ignore[valid-type]  # made above
+_Deliveries = _describe("Deliveries", optional="next_cursor", deliveries=_Rows)
+_Changed = _describe("ChangedPeople", changed=int, unchanged=int, invalid=_Objects)
 ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
-    ("post", PATH): _Taken,
-    ("get", "/healthz"): _list("Health", status=str),
-    ("get", "/readyz"): _list("Readiness", status=str, config=str),
+    ("post", PATH): _describe("TakenEvent", "event_id status", deliveries=list[QueuedDelivery]),  # type: ignore[valid-type]
+    ("get", "/healthz"): _describe("Health", "status"),
+    ("get", "/readyz"): _describe("Readiness", "status config"),
     ("get", "/webhooks/{provider}"): None,
-    ("post", "/webhooks/{provider}"): _list("TakenReceipts", status=str),
+    ("post", "/webhooks/{provider}"): _describe("TakenReceipts", "status"),
     ("get", "/metrics"): None,
     ("get", "/deliveries"): _Deliveries,
     ("post", "/deliveries/find"): _Deliveries,
-    ("get", "/events/{event_id}"): _Event,
+    ("get", "/events/{event_id}"): _describe(
+        "Event", "id source topic received_at", "delivery_id", is_kept=bool, deliveries=_Rows, routes_today=list[str]
+    ),
+    ("get", "/events/{event_id}/routes"): _describe("Routes", "id topic", notes=list[str], routes=_Objects),
     ("get", "/status"): Status,
-    ("get", "/deliveries/reasons"): _list("Reasons", reasons=list[_Object]),
+    ("get", "/deliveries/reasons"): _describe("Reasons", reasons=_Objects),
     ("get", "/deliveries/{delivery_id}"): Delivery,
-    ("post", "/deliveries/retry"): _Retried,
-    ("post", "/deliveries/{delivery_id}/retry"): _list("RetriedOne", retried=list[str]),
-    ("get", "/holds"): _list("Holds", holds=list[HoldRow]),
+    ("post", "/deliveries/retry"): _describe("Retried", retried=list[str], skipped=dict[str, int], why=dict[str, str]),
+    ("post", "/deliveries/{delivery_id}/retry"): _describe("RetriedOne", retried=list[str]),
+    ("get", "/holds"): _describe("Holds", holds=list[HoldRow]),  # type: ignore[valid-type]
     ("put", "/holds/{scope}"): HoldRow,
     ("delete", "/holds/{scope}"): None,
-    ("post", "/reload"): _list("Reloaded", hash=str),
-    ("get", "/report"): _Report,
-    ("post", "/erase"): _Erased,
-    ("post", "/export"): _Exported,
-    ("get", "/suppressions"): _list(
-        "Suppressions", suppressions=list[_Object], unreachable=int, next_cursor=str | None
+    ("post", "/reload"): _describe("Reloaded", "hash"),
+    ("get", "/report"): _describe(
+        "Report",
+        "since until by window note",
+        rows=list[LedgerRow],
+        total=dict[str, int | None],
+        unheard=_Objects,
     ),
+    ("post", "/erase"): _describe(
+        "Erased", "phone", events=int, deliveries=int, open=int, log_emptied=bool, opt_out_kept=bool
+    ),
+    ("post", "/export"): _describe(
+        "Exported", "phone exported_at", "unreachable_since", marketing=_Object, events=_Objects
+    ),
+    ("get", "/suppressions"): _describe("Suppressions", optional="next_cursor", suppressions=_Objects, unreachable=int),
     ("post", "/suppressions"): _Changed,
     ("post", "/suppressions/remove"): _Changed,
     ("post", "/replay"): Replay,
-    ("post", "/diff"): _list(
-        "Differences", hash=str, in_force=str, events=int, wiped=int, changes=list[_Object], next=int | None
+    ("post", "/diff"): _describe(
+        "Differences", "hash in_force", events=int, wiped=int, changes=_Objects, next=int | None
     ),
-    ("get", "/examples"): _list("Examples", examples=list[_Object]),
+    ("get", "/examples"): _describe("Examples", examples=_Objects),
     ("post", "/send-test"): QueuedDelivery,
 }
 """What each path answers where all is well; None: a text, or nothing."""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.errors import is_passing
+from app.errors import StoreError, is_passing
 
 # Short enough that a retry comes soon after space or the database returns, long enough not to press.
 RETRY_AFTER_S = 5
@@ -30,8 +30,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class BodyRefused(HTTPException):
-    """A body that is not read on; `answer` says why. FastAPI lets only an HTTPException out of its own reading."""
+class Refused(HTTPException):
+    """A request that goes no further; `answer` says why. FastAPI lets only an HTTPException out of its own reading."""
 
     def __init__(self, answer: Response) -> None:
         super().__init__(answer.status_code)
@@ -58,11 +58,12 @@ def show_errors(app: FastAPI) -> None:
     """Let every error of an application be a problem of ours."""
     app.add_exception_handler(HTTPException, _show_http_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)
+    app.add_exception_handler(StoreError, _show_store_error)
     app.add_exception_handler(Exception, show_failure)
 
 
 async def _show_http_error(_request: Request, error: Exception) -> Response:
-    if isinstance(error, BodyRefused):
+    if isinstance(error, Refused):
         return error.answer
     status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
     unauthorised = status == HTTPStatus.UNAUTHORIZED
@@ -73,6 +74,10 @@ async def _show_invalid(_request: Request, error: Exception) -> Response:
     """Name the fields that are wrong and never what stood in them."""
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     return problem(422, "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults))
+
+
+async def _show_store_error(_request: Request, error: Exception) -> Response:
+    return unavailable(str(error))
 
 
 async def show_failure(_request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import PRIVATE, RETRY_AFTER_S, BodyRefused, problem, unauthorised, unavailable
+from app.api.errors import PRIVATE, RETRY_AFTER_S, Refused, problem, unauthorised, unavailable
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
@@ -248,7 +248,7 @@ class Budget:
 
 
 class CountedBody:
-    """A request's `receive` that raises BodyRefused once the body, or all open ones together, grow too long."""
+    """A request's `receive` that raises Refused once the body, or all open ones together, grow too long."""
 
     def __init__(self, receive: Receive, declared: str | None, longest: int, budget: Budget, most: int) -> None:
         self._receive = receive
@@ -272,7 +272,7 @@ class CountedBody:
                 self._refuse_length()
             if self._budget.held > self._most:
                 self.refused = "busy"
-                raise BodyRefused(unavailable("too much is being read at once; send it again", headers=CLOSE))
+                raise Refused(unavailable("too much is being read at once; send it again", headers=CLOSE))
         return message
 
     def release(self) -> None:
@@ -282,7 +282,7 @@ class CountedBody:
 
     def _refuse_length(self) -> NoReturn:
         self.refused = "too_long"
-        raise BodyRefused(problem(413, f"the body is longer than {self._longest // 1024} KiB", CLOSE))
+        raise Refused(problem(413, f"the body is longer than {self._longest // 1024} KiB", CLOSE))
 
 
 class Guard:

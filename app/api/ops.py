@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.deliveries import find_all_ids, find_id
 from app.api.errors import PROBLEMS, problem
+from app.delivery.pace import Pace
 from app.delivery.replay import explain_no_retry
+from app.delivery.status import Status
 from app.mapping.rules import Config
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds, put_hold, release_hold
@@ -22,7 +24,7 @@ from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
 from app.relay.reload import Rules
-from app.relay.status import show_hold
+from app.relay.status import read_status, show_hold
 from app.values.duration import parse_duration
 from app.values.text import clean_text
 
@@ -46,11 +48,17 @@ class HoldOrder(BaseModel, extra="forbid"):
     lasts: Annotated[str, Field(alias="for", max_length=20)] = ""
 
 
-def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -> APIRouter:
-    """Return the paths about deliveries, holds and the YAML. `wake_all` tells every lane that something may be due."""
+def build_router(
+    context: Context, wake_all: Callable[[], None], show_paces: Callable[[], Mapping[str, Pace]], rules: Rules
+) -> APIRouter:
+    """Return the paths about how it is, retries, holds and the YAML. `wake_all`: something may be due."""
     router = APIRouter(responses=PROBLEMS)
     _add_retries(router, context, wake_all)
     _add_holds(router, context, wake_all)
+
+    @router.get("/status", summary="How it is now, and what needs a person", response_model=Status)
+    async def show_status() -> Status:
+        return await read_status(context, show_paces(), rules.show())
 
     @router.post("/reload", summary="Read the YAML again")
     async def reload() -> Response:
@@ -78,10 +86,7 @@ def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], Non
     async def retry_some(order: RetryOrder) -> Response:
         if bool(order.ids) == bool(order.state):
             return problem(422, "give either ids or a state")
-        named = await find_all_ids(context, "deliveries", order.ids)
-        if isinstance(named, Response):
-            return named
-        order.ids = named
+        order.ids = await find_all_ids(context, "deliveries", order.ids)
         retried: list[str] = []
         skipped: dict[str, str] = {}
         async for ids in _list_pages(context, order):
@@ -95,8 +100,6 @@ def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], Non
     @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
     async def retry_delivery(delivery_id: str) -> Response:
         found = await find_id(context, "deliveries", delivery_id)
-        if isinstance(found, Response):
-            return found
         retried, skipped = await retry([found])
         if not retried:
             return problem(409, f"not retried: {explain_no_retry(skipped.get(found, 'changed'))}")
@@ -141,10 +144,12 @@ def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]
         return JSONResponse(_show_hold(held[0]) if held else {"scope": scope})
 
     @router.delete("/holds/{scope:path}", summary="Let it go on", status_code=204)
-    async def end_hold(scope: str) -> Response:
-        if not await outbox.write(partial(release_hold, scope=scope)):
-            return problem(404, "there is no such hold")
-        log.warning("hold.released", scope=scope, by="ops")
+    async def end_hold(scope: str, by: Annotated[str, Query(max_length=100)] = "") -> Response:
+        author = clean_text(by) or None
+        if not await outbox.write(partial(release_hold, scope=scope, author=author)):
+            held = ", ".join(hold.scope for hold in await outbox.read(list_holds))
+            return problem(404, f"there is no such hold; on hold: {held or 'nothing'}")
+        log.warning("hold.released", scope=scope, by=author or "ops")
         wake_all()
         return Response(status_code=204)
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api.deliveries import read_number
 from app.api.errors import PROBLEMS, problem
 from app.outbox.erase import erase_person
 from app.outbox.export import export_person
@@ -66,9 +67,7 @@ def build_router(context: Context) -> APIRouter:
 
     @router.post("/erase", summary="Erase what is kept of a person")
     async def erase(order: PersonOrder) -> Response:
-        number = _read_number(context, order.phone)
-        if isinstance(number, PhoneFault):
-            return _refuse(number)
+        number = read_number(context, order.phone)
         erased = await erase_person(outbox, number)
         counts = {"events": erased.events, "deliveries": erased.deliveries, "open": erased.open}
         log.warning("person.erased", phone=mask_phone(number), **counts, by="ops")
@@ -77,9 +76,7 @@ def build_router(context: Context) -> APIRouter:
 
     @router.post("/export", summary="Show what is kept of a person, unmasked")
     async def export(order: PersonOrder) -> Response:
-        number = _read_number(context, order.phone)
-        if isinstance(number, PhoneFault):
-            return _refuse(number)
+        number = read_number(context, order.phone)
         record = await export_person(outbox, number)
         log.warning("person.exported", phone=mask_phone(number), events=len(record["events"]), by="ops")
         return JSONResponse({**record, "exported_at": format_instant(context.clock())})
@@ -113,21 +110,13 @@ def build_router(context: Context) -> APIRouter:
     return router
 
 
-def _read_number(context: Context, phone: str) -> str | PhoneFault:
-    store = context.snapshot.config.store
-    return read_phone(phone, store.country, landlines=store.landlines)
-
-
-def _refuse(fault: PhoneFault) -> Response:
-    return problem(422, f"phone: the number {fault.detail}; write it with + and its country code")
-
-
 def _read_numbers(context: Context, phones: Iterable[str]) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the numbers that can be read, and by its place (from 0) what is wrong with each other one."""
     numbers: list[str] = []
     invalid: list[dict[str, Any]] = []
+    store = context.snapshot.config.store
     for place, phone in enumerate(phones):
-        number = _read_number(context, phone)
+        number = read_phone(phone, store.country, landlines=store.landlines)
         if isinstance(number, PhoneFault):
             invalid.append({"place": place, "detail": f"{number.detail}; {CURE}"})
         else:

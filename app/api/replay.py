@@ -1,25 +1,38 @@
-"""`POST /replay`: a plan of what a replay would send, and then that plan by its id."""
+"""Stored events by the YAML in force: which routes one hits; a plan of what a replay would send, then that plan."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.deliveries import find_all_ids
+from app.api.deliveries import find_all_ids, find_id, read_time
 from app.api.errors import PROBLEMS, problem, unavailable
-from app.delivery.replay import Entry, read_bound
-from app.errors import Refusal, StoreError
+from app.authoring.preview import describe_plan
+from app.delivery.diff import mask_shape
+from app.delivery.replay import Entry
+from app.errors import ConfigError, Refusal, StoreError
+from app.model.event import Event
+from app.outbox.replay import find_events
 from app.outbox.values import EventQuery
 from app.relay.context import Context
-from app.relay.replay import Planned, Replayed, apply_plan, make_plan
+from app.relay.reload import Rules
+from app.relay.replay import Planned, Replayed, apply_plan, compare_rules, make_plan, restore_event
+from app.sources import SOURCE
+from app.sources.kinds import find_notes
 from app.values.instant import format_instant
+from app.values.phone import mask_phone
 
+_LONGEST_YAML = 262_144
+_VALUES = {"reads", "variables"}
+_WIPED = "what it held was wiped since"
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 
 
@@ -38,8 +51,22 @@ class ReplayOrder(BaseModel, extra="forbid"):
     until: str | None = None
 
 
-def build_router(context: Context) -> APIRouter:
-    """Return `POST /replay`."""
+class DiffOrder(BaseModel, extra="forbid"):
+    """A YAML with its templates (else those in force), and the events to compare by.
+
+    `since`: how long ago (`7d`), a date or an instant. `after`: `next` of the last answer. `name`: what messages call
+    the YAML.
+    """
+
+    yaml: str = Field(max_length=_LONGEST_YAML)
+    templates: str | None = Field(None, max_length=_LONGEST_YAML)
+    name: str = Field("the proposed YAML", max_length=200)
+    since: str = "7d"
+    after: int = Field(0, ge=0, lt=2**63)
+
+
+def build_router(context: Context, rules: Rules) -> APIRouter:
+    """Return the paths that evaluate stored events again."""
     router = APIRouter(responses=PROBLEMS)
 
     @router.post("/replay", summary="Plan a replay of stored events, or apply a plan")
@@ -51,36 +78,49 @@ def build_router(context: Context) -> APIRouter:
             return problem(422, "say which events: events, topic, state, route, since or until")
         if order.events and {"topic", "since", "until"} & set(asked):
             return problem(422, "events: name events already; only state and route go with them")
-        named = await find_all_ids(context, "events", order.events)
-        if isinstance(named, Response):
-            return named
-        order.events = named
+        order.events = await find_all_ids(context, "events", order.events)
         try:
             return _show(await _follow(order, context))
         except StoreError as error:
             return unavailable(f"{error}; nothing was sent by this request, or all of it: ask again")
 
+    @router.get("/events/{event_id}/routes", summary="What the YAML in force makes of an event; values are masked")
+    async def show_routes(event_id: str) -> Response:
+        found = await find_id(context, "events", event_id)
+        page = await context.outbox.read(partial(find_events, wanted=EventQuery(ids=[found])))
+        event = restore_event(page.events[0]) if page.events else None
+        if not isinstance(event, Event):
+            return problem(409, f"nothing can be made of it: {event.detail if event and event.detail else _WIPED}")
+        rows = [_mask_row(row) for row in describe_plan(event, context.snapshot.config, context.new_id)]
+        notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(event.topic)), event.payload)
+        return JSONResponse({"id": event.id, "topic": event.topic, "notes": list(notes), "routes": rows})
+
+    @router.post("/diff", summary="Compare a YAML with the one in force, by stored events")
+    async def diff(order: DiffOrder) -> Response:
+        since = read_time(context, "since", order.since)
+        try:
+            proposed = await asyncio.to_thread(partial(rules.propose, order.name, order.yaml, order.templates))
+        except ConfigError as error:
+            return problem(422, str(error))
+        compared = await compare_rules(context, proposed, EventQuery(since=since, after=order.after))
+        return JSONResponse({"hash": proposed.config.hash, "in_force": rules.read_hash(), **compared})
+
     return router
+
+
+def _mask_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: {key: mask_shape(str(value)) for key, value in row[name].items()} for name in _VALUES & row.keys()}
+    return {**row, **values, **({"to": mask_phone(row["to"])} if row.get("to") else {})}
 
 
 async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | Refusal:
     if order.apply is not None:
         return await apply_plan(context, order.apply)
-    try:
-        since, until = (_read_bound(name, getattr(order, name), context) for name in ("since", "until"))
-    except ValueError as error:
-        return Refusal(422, str(error))
+    given = (("since", order.since), ("until", order.until))
+    since, until = (None if text is None else read_time(context, name, text) for name, text in given)
     return await make_plan(
         context, EventQuery(order.events or None, order.topic, order.state, order.route, since, until)
     )
-
-
-def _read_bound(name: str, text: str | None, context: Context) -> int | None:
-    timezone = context.snapshot.config.store.timezone
-    try:
-        return None if text is None else read_bound(text, context.clock(), timezone, end_of_day=name == "until")
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def _show(answer: Planned | Replayed | Refusal) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -10,9 +10,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from app.api.errors import PROBLEMS, problem, unavailable
-from app.delivery.replay import read_bound
-from app.errors import StoreError
+from app.api.deliveries import read_time
+from app.api.errors import PROBLEMS, Refused, problem
 from app.mapping.rules import Config
 from app.model.event import Act
 from app.outbox.report import find_unheard, read_ledger, sum_rows
@@ -47,15 +46,8 @@ def build_router(context: Context) -> APIRouter:
 
     @router.get("/report", summary="How far messages came, and what their customers did after")
     async def report(asked: Annotated[ReportQuery, Query()]) -> Response:
-        try:
-            wanted = _read_query(asked, context.clock(), context.snapshot.config.store.timezone)
-        except ValueError as error:
-            return problem(422, str(error))
-        try:
-            rows = await read_ledger(context.outbox, wanted)
-            unheard = await find_unheard(context.outbox)
-        except StoreError as error:
-            return unavailable(str(error))
+        wanted = _read_query(asked, context)
+        rows, unheard = await read_ledger(context.outbox, wanted), await find_unheard(context.outbox)
         return JSONResponse(
             {
                 "since": format_instant(wanted.since),
@@ -89,26 +81,25 @@ def _find_teller(topic: str) -> str:
     return SOURCE.tellers[SOURCE.aims.get(topic, Act.ORDER_PLACED)]
 
 
-def _read_query(asked: ReportQuery, now: int, timezone: str) -> LedgerQuery:
-    """Return what is wanted, with instants; raises ValueError naming the field."""
-    since = _read("since", lambda: read_bound(asked.since, now, timezone, end_of_day=False))
-    until = _read("until", lambda: read_bound(asked.until, now, timezone, end_of_day=True)) if asked.until else now + 1
-    window = _read("window", lambda: parse_duration(asked.window))
-    since, until = max(since, 0), min(until, now + 1)  # what is made in this very millisecond counts, too
-    if since > now:
-        raise ValueError("since: must not be in the future")
-    if until <= since:
-        raise ValueError("until: must be later than since")
-    if not window:
-        raise ValueError("window: must be longer than nothing")
-    return LedgerQuery(since, until, asked.by, window, timezone)
-
-
-def _read(name: str, read: Callable[[], int]) -> int:
+def _read_query(asked: ReportQuery, context: Context) -> LedgerQuery:
+    """Return what is wanted, with instants; raises Refused naming the field."""
+    now = context.clock()
+    since = max(read_time(context, "since", asked.since), 0)
+    until = read_time(context, "until", asked.until) if asked.until else now + 1
+    until = min(until, now + 1)  # what is made in this very millisecond counts, too
     try:
-        return read()
+        window, fault = parse_duration(asked.window), ""
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        window, fault = 0, f"window: {error}"
+    if since > now:
+        fault = "since: must not be in the future"
+    elif until <= since:
+        fault = "until: must be later than since"
+    elif not window:
+        fault = fault or "window: must be longer than nothing"
+    if fault:
+        raise Refused(problem(422, fault))
+    return LedgerQuery(since, until, asked.by, window, context.snapshot.config.store.timezone)
 
 
 def _show_total(total: LedgerRow) -> dict[str, Any]:

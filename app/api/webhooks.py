@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import BodyRefused, problem, unauthorised, unavailable
+from app.api.errors import Refused, problem, unauthorised, unavailable
 from app.api.guard import PATH, Stray, read_headers
 from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER
@@ -170,6 +170,6 @@ async def _read_body(receive: Receive) -> bytes | Response:
                 return problem(400, "the request ended before its body did")
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
-    except BodyRefused as error:
+    except Refused as error:
         return error.answer
     return b"".join(parts)

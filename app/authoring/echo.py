@@ -27,16 +27,17 @@ def write_echo(data: Mapping[str, Any], environment: Mapping[str, str], schema: 
     secret = set(_list_secret_names(data.get("providers", {})))
     defaults, mode = data.get("defaults", {}), schema["properties"]["mode"]["default"]
     of = {name: _list_defaults(schema, name) for name in ("store", "defaults")}
-    routes = data["routes"].items()
     whole = {
         **data,
         "mode": data.get("mode", mode),
         "store": data.get("store", {}) | of["store"] | data.get("store", {}),
         "providers": {name: one | _list_defaults(schema, one["type"]) | one for name, one in data["providers"].items()},
-        "routes": {name: one | of["defaults"] | defaults | _name_topic(one) for name, one in routes},
+        "routes": {
+            name: one | of["defaults"] | defaults | one | {"event": SOURCE.canonical_topic(one["event"])}
+            for name, one in data["routes"].items()
+        },
     }
-    echoed = {key: _fill(whole[key], environment, secret) for key in _SECTIONS if key in whole}
-    return _dump(_remark(echoed, environment, secret))
+    return _dump(_fill({key: whole[key] for key in _SECTIONS if key in whole}, environment, secret))
 
 
 def _list_secret_names(providers: Any) -> Iterator[str]:
@@ -50,11 +51,9 @@ def _list_defaults(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: described["default"] for key, described in properties.items() if "default" in described}
 
 
-def _name_topic(route: Mapping[str, Any]) -> dict[str, Any]:
-    return {**route, "event": SOURCE.canonical_topic(route["event"])}
-
-
 def _fill(value: Any, environment: Mapping[str, str], secret: Collection[str]) -> Any:
+    """Return the same with its variables' values, and a remark behind each secret: whether it is set, nothing of it."""
+
     def fill(found: re.Match[str]) -> str:
         name, default = found.groups()
         filled = environment.get(name, "") or default
@@ -62,27 +61,18 @@ def _fill(value: Any, environment: Mapping[str, str], secret: Collection[str]) -
 
     match value:
         case dict():
-            return {key: _fill(item, environment, secret) for key, item in value.items()}
+            marked = CommentedMap({key: _fill(item, environment, secret) for key, item in value.items()})
+            for key, item in value.items():
+                found = REFERENCE.finditer(item) if isinstance(item, str) else ()
+                if names := [one[1] for one in found if one[1] in secret]:
+                    marked.yaml_add_eol_comment("***" if all(map(environment.get, names)) else "not set", key)
+            return marked
         case list():
             return [_fill(item, environment, secret) for item in value]
         case str():
             return REFERENCE.sub(fill, value)
         case _:
             return value
-
-
-def _remark(value: Any, environment: Mapping[str, str], secret: Collection[str]) -> Any:
-    """Return the same with a remark behind each secret: whether it is set, and nothing of it."""
-    if isinstance(value, list):
-        return [_remark(item, environment, secret) for item in value]
-    if not isinstance(value, dict):
-        return value
-    marked = CommentedMap({key: _remark(item, environment, secret) for key, item in value.items()})
-    for key, item in value.items():
-        names = [found[1] for found in REFERENCE.finditer(item) if found[1] in secret] if isinstance(item, str) else []
-        if names:
-            marked.yaml_add_eol_comment("***" if all(map(environment.get, names)) else "not set", key)
-    return marked
 
 
 def _dump(value: Any) -> str:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
+from app.delivery.plan import plan_deliveries
 from app.mapping.expression import Expression
 from app.mapping.fields import Source
-from app.mapping.rules import Hit, Route, Store, match_route
+from app.mapping.rules import (
+    Broken,
+    Config,
+    Explanation,
+    Hit,
+    Miss,
+    Route,
+    RouteTable,
+    Store,
+    explain_routes,
+    match_route,
+)
 from app.mapping.template import (
     BODY_LIMIT,
     FilledTemplate,
@@ -20,6 +32,7 @@ from app.mapping.template import (
     show_message,
 )
 from app.message.render import Unrendered, compute_deadline, render_message
+from app.model.delivery import Delivery
 from app.model.event import Event
 from app.model.message import Message, Variable
 from app.values.text import clean_text, is_missing, look_up, read_path, write_scalar
@@ -125,3 +138,37 @@ def _describe_default(what: str, source: Source, payload: Mapping[str, Any]) -> 
         absent = [name for name in sorted(source.preferred) if is_missing(look_up(payload, read_path(name)))]
         if absent:
             yield f"{what} shows a default, since {' and '.join(f'`{name}`' for name in absent)} is missing"
+
+
+def describe_plan(event: Event, config: Config, new_id: Callable[[int], str]) -> list[dict[str, Any]]:
+    """Return for every route whether the event hits it and why, and of one that it hits what would become of it.
+
+    In clear: whoever shows it to others masks `reads`, `to` and `variables`.
+    """
+    planned = {one.route: one for one in plan_deliveries(event, config, RouteTable(config.routes), new_id)}
+    rows = [_describe_match(explanation) for explanation in explain_routes(config.routes, event)]
+    return [row | (_describe_fate(planned[row["route"]]) if row["result"] == "hit" else {}) for row in rows]
+
+
+def _describe_match(explanation: Explanation) -> dict[str, Any]:
+    match explanation.match:
+        case Hit(route=route):
+            result, why = "hit", f"{route.provider} sends {route.template}"
+        case Broken(route=route, detail=why):
+            result = "broken"
+        case Miss(route=route, why=result, detail=why):
+            pass
+    told = {"route": route.name, "result": result, "why": why, "when": explanation.condition or None}
+    return {**told, "reads": dict(explanation.reads)}
+
+
+def _describe_fate(delivery: Delivery) -> dict[str, Any]:
+    message = delivery.message
+    filled = message.variables if message else ()
+    return {
+        "state": delivery.state,
+        "reason": delivery.reason,
+        "detail": delivery.detail or None,
+        "to": message.recipient if message else None,
+        "variables": {each.name or str(number): each.value for number, each in enumerate(filled, 1)},
+    }

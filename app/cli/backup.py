@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.tables import AsJson, count_nouns, print_json
+from app.cli.commands import Answer
+from app.cli.tables import count_nouns, show_progress
 from app.clock import read_clock
 from app.errors import StoreError
 from app.outbox.sqlite.backup import back_up
@@ -20,8 +17,7 @@ from app.settings import read_environment, read_settings
 
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; nothing is overwritten.", show_default=False)],
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Copy the outbox of RELAY_DATABASE_URL to FILE, also while the relay runs. It holds personal data.
 
     Put back, the copy sends nothing by itself that had not ended in it: see "Backup" in docs/runbook.md.
@@ -29,21 +25,8 @@ def backup(
     settings = read_settings(read_environment())
     if settings.stateless:
         raise StoreError("RELAY_DATABASE_URL is none: a stateless relay has nothing to back up")
-    with _show_progress() as report:
+    with show_progress("copying") as report:
         done = back_up(settings.database_path, file, read_clock(), report)
-    if as_json:
-        print_json({"file": str(file), "events": done.events, "deliveries": done.deliveries, "bytes": done.size})
-        return 0
     counted = f"{count_nouns(done.events, 'event')}, {count_nouns(done.deliveries, 'delivery', 'deliveries')}"
-    print(f"{file}: {counted}, {done.size:,} bytes; checked")
-    return 0
-
-
-@contextmanager
-def _show_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal; elsewhere one line at the end says it all."""
-    console = Console(stderr=True)
-    columns = (TextColumn("copying"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("copying")
-        yield lambda done, whole: progress.update(task, completed=done, total=whole)
+    told = {"file": str(file), "events": done.events, "deliveries": done.deliveries, "bytes": done.size}
+    return Answer(told, lambda: print(f"{file}: {counted}, {done.size:,} bytes; checked"))

@@ -6,10 +6,13 @@ import ast
 import functools
 import importlib
 import importlib.util
+import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -17,7 +20,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from app.cli.completion import NAMES, complete_name
+from app.mapping.problems import ask_similar
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {
@@ -32,11 +35,11 @@ COMMANDS: dict[str, str] = {
     "echo": "app.cli.mapping.echo",
     "diff": "app.cli.mapping.diff",
     "verify-capture": "app.cli.mapping.verify_capture",
-    "schema": "app.cli.mapping.schema",
+    "schema": "app.cli.mapping.echo",
     "status": "app.cli.ops.status",
     "deliveries": "app.cli.ops.deliveries",
     "explain": "app.cli.ops.explain",
-    "retry": "app.cli.ops.retry",
+    "retry": "app.cli.ops.replay",
     "replay": "app.cli.ops.replay",
     "report": "app.cli.ops.report",
     "hold": "app.cli.ops.holds",
@@ -85,6 +88,23 @@ def _take_options(
     """The webhook relay that turns a Nector loyalty event into one right WhatsApp message."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command came to. The option --json of each that returns one prints `told`; without it `show` prints."""
+
+    told: Any
+    show: Callable[[], object]
+    code: int = 0
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def print_json(told: Any) -> None:
+    """Print what a command came to for programs."""
+    print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
+
+
 class LazyGroup(TyperGroup):
     """Loads a command when it is asked for, and lists all of them from the texts of their files."""
 
@@ -121,6 +141,17 @@ class _Commands(Mapping[str, TyperCommand]):
 
 class PlainCommand(TyperCommand):
     """Calls values FILE, N and TEXT in its help, and not by their types in Python."""
+
+    def make_context(self, *given: Any, **more: Any) -> typer.Context:
+        """Read the arguments; of a word that is none of a few, say which is near."""
+        try:
+            return cast("typer.Context", super().make_context(*given, **more))
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            if found := re.match("'(.*)' is not one of (.*)", error.message):
+                near = ask_similar(found[1], re.findall("'(.*?)'", found[2]), "", quote="'")
+                error.message = f"{error.message} {near[:1].upper()}{near[1:]}".rstrip()
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options."""
@@ -180,11 +211,59 @@ def _end_with_reader() -> Iterator[None]:
         raise typer.Exit(ENDED_BY_PIPE) from None
 
 
-def _exit_with_result(function: Callable[..., int]) -> Callable[..., None]:
-    """Let a command return its exit code as a value, as the rest of our code does."""
+def _exit_with_result(function: Callable[..., int | Answer]) -> Callable[..., None]:
+    """Let a command return its exit code as a value, or an Answer, which gives it the option --json."""
+    signature = inspect.signature(function, eval_str=True)
+    has_json = signature.return_annotation is Answer
 
-    @functools.wraps(function)
     def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(function(*args, **options))
+        as_json = has_json and options.pop("as_json")
+        done = function(*args, **options)
+        if isinstance(done, Answer):
+            print_json(done.told) if as_json else done.show()
+        raise typer.Exit(done.code if isinstance(done, Answer) else done)
 
+    option = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
+    parameters = [*signature.parameters.values(), *([option] if has_json else [])]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__doc__ = function.__doc__
     return run
+
+
+# -- completion: a shell offers the names that the YAML of the settings has ---------------------------
+
+NAMES = frozenset({"route", "provider", "topic", "scope"})
+
+
+def complete_name(_context: Any, parameter: Any, begun: str) -> list[str]:
+    """Return what an argument or option with one of NAMES may be; nothing where the YAML cannot be read."""
+    try:
+        return [name for name in list_names(parameter.name, _read_yaml()) if name.startswith(begun)]
+    except Exception:  # noqa: BLE001  # nothing is to be said between two keys
+        return []
+
+
+def list_names(kind: str, yaml: Mapping[str, Any]) -> Iterable[str]:
+    """Return the names of a kind, sorted."""
+    routes = {str(name): {**(yaml.get("defaults") or {}), **(route or {})} for name, route in yaml["routes"].items()}
+    match kind:
+        case "route":
+            found: Iterable[str] = routes
+        case "provider":
+            found = yaml["providers"]
+        case "topic":
+            found = {str(route["event"]) for route in routes.values()}
+        case _:
+            sent = {f"template:{route.get('provider')}/{route.get('template')}" for route in routes.values()}
+            found = {*(f"route:{name}" for name in routes), *(f"provider:{name}" for name in yaml["providers"]), *sent}
+    return sorted(found)
+
+
+def _read_yaml() -> Any:
+    from ruamel.yaml import YAML  # noqa: PLC0415  # only a shell that asks pays for it
+
+    from app.settings import read_environment  # noqa: PLC0415
+
+    environment = read_environment()
+    path = Path(environment.get("RELAY_CONFIG") or "config/relay.yaml")
+    return YAML(typ="safe").load(environment.get("RELAY_CONFIG_YAML") or path.read_text(encoding="utf-8"))

@@ -1,76 +1,88 @@
 """`nector-relay demo`: one signed example event for every route, through the real relay, to the sandbox.
 
-Nothing is faked but the two vendors: the relay is a process of its own, with its outbox on disk; the events
-come over HTTP, signed; the receipts come back over HTTP, signed.
+Nothing is faked but the two vendors: relay and sandbox are processes of their own, with the outbox on disk; events and
+receipts come over HTTP, signed.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
+import secrets
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import httpx2
 import typer
 from rich.console import Console
 
-from app.cli.demo_events import make_events, sign_event
-from app.cli.demo_relay import DemoEvent, DemoRelay, Journey, start_relay
-from app.cli.mapping.sources import read_config
+from app.cli.commands import AsJson, print_json
+from app.cli.demo_events import DemoEvent, make_events
+from app.cli.init import STARTER
+from app.cli.mapping.sources import read_config, read_yaml
+from app.cli.ops.client import OpsClient
 from app.cli.ops.report import print_report
-from app.cli.sandbox import make_settings
+from app.cli.post import post_once
 from app.cli.tables import open_console, print_table
-from app.errors import ConfigError
+from app.errors import ConfigError, OpsError, RelayError
 from app.mapping.rules import Config
-from app.mapping.template import Templates
-from app.sandbox.serving import serve_sandbox
 from app.settings import read_environment
+from app.sources import SOURCE
 
+START_S, STOP_S, LOOK_EVERY_S = 60.0, 10.0, 0.02
 LONGEST_S, SHORTEST_S = 20.0, 0.5  # for all events together; and for each, however late it is
 EX_TERMINATED = 143
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One route's event with what became of it."""
-
-    event: DemoEvent
-    journey: Journey
-    text: str  # as the sandbox says the customer sees it; "" if it never arrived
-
-    @property
-    def right(self) -> bool:
-        """Tell whether the message was accepted, reached the handset, and says what it should."""
-        return (
-            self.journey.state == "accepted"
-            and self.journey.receipt in {"delivered", "read"}
-            and self.text == self.event.expected_text
-        )
+ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo
+_INVENTED = (
+    "RELAY_NECTOR_SECRETS", "RELAY_ADMIN_TOKEN", "GALLABOX_API_KEY", "GALLABOX_API_SECRET", "GALLABOX_CHANNEL_ID",
+    "GALLABOX_ACCOUNT_ID", "GALLABOX_WEBHOOK_SECRET", "BITESPEED_CHANNEL_ID", "BITESPEED_USER_ID",
+    "BITESPEED_WEBHOOK_TOKEN",
+)  # fmt: skip
 
 
 def demo(
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Post one signed example event for every route and show each WhatsApp message as its customer would see it.
 
     Exit 0 only if every one was accepted and delivered.
     """
+    signal.signal(signal.SIGTERM, _end)
     console = open_console()
+    console.quiet = as_json
     with tempfile.TemporaryDirectory(prefix="nector-relay-demo-") as folder:
-        relay = DemoRelay.plan(Path(folder), config)
-        rules, templates = read_config(config, {**read_environment(), **relay.environment})
-        refuse_real_providers(rules, relay.sandbox_url)
+        environment = make_environment(Path(folder), config)
+        rules, templates = read_config(config, environment)
+        refuse_real_providers(rules, environment["GALLABOX_BASE_URL"])
         events = make_events(rules, templates)
-        try:
-            shown = asyncio.run(_run(console, events, templates, relay))
-        except asyncio.CancelledError:
-            return EX_TERMINATED
-    _print_summary(console, shown)
-    return 0 if shown and all(one.right for one in shown) else 1
+        beside = read_yaml(config, environment).sources.templates_name
+        with _run_both(Path(folder), environment, beside) as relay:
+            at = f"sandbox on {environment['GALLABOX_BASE_URL']} · relay on {relay.url}"
+            console.print(f"{at} · outbox in {folder}\n")
+            ends_at = time.monotonic() + LONGEST_S
+            shown = [_show(console, relay, event, environment, ends_at) for event in events]
+            report = relay.get("/report")
+    if as_json:
+        print_json({"messages": shown, "report": report})
+    else:
+        print_report(console, report)
+        _print_summary(console, shown, events)
+    return 0 if shown and all(one["right"] for one in shown) else 1
+
+
+def _end(_number: int, _frame: object) -> None:
+    """End as SIGTERM asks, with the programs and the folder: nothing stays behind."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(EX_TERMINATED)
 
 
 def refuse_real_providers(rules: Config, sandbox_url: str) -> None:
@@ -83,64 +95,163 @@ def refuse_real_providers(rules: Config, sandbox_url: str) -> None:
             )
 
 
-async def _run(console: Console, events: list[DemoEvent], templates: Templates, relay: DemoRelay) -> list[Shown]:
-    if (task := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that nothing stays behind
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    sandbox = asyncio.create_task(
-        serve_sandbox(
-            make_settings(relay.environment, relay_url=relay.url),
-            templates,
-            port=relay.sandbox_port,
-            show=lambda _: None,
-            on_bound=bound.set_result,
-        )
-    )
+def make_environment(folder: Path, config: Path | None) -> dict[str, str]:
+    """Return the environment of both programs: free ports, invented credentials, and what the YAML reads beside."""
+    given = read_environment()
+    relay_url, sandbox_url = (f"http://127.0.0.1:{port}" for port in _find_free_ports(2))
+    return {
+        **given,
+        **{name: "" for name in given if name.startswith("RELAY_")},  # else a program reads them in .env again
+        **{name: secrets.token_hex(16) for name in _INVENTED},
+        "RELAY_CONFIG": str(config or given.get("RELAY_CONFIG") or find_example()),
+        "RELAY_CONFIG_YAML": "" if config else given.get("RELAY_CONFIG_YAML", ""),
+        "RELAY_DATABASE_URL": f"sqlite:///{folder}/relay.db",
+        "RELAY_URL": relay_url,
+        "GALLABOX_BASE_URL": sandbox_url,
+        "BITESPEED_BASE_URL": f"{sandbox_url}/bitespeed",
+    }
+
+
+def find_example() -> Path:
+    """Return the YAML of this folder, or, where it has none, the one that the package brings."""
+    usual = Path("config/relay.yaml")
+    return usual if usual.is_file() else STARTER / "relay.yaml"
+
+
+def _find_free_ports(count: int) -> list[int]:
+    """Return free loopback ports, all held open while the next is found so that they differ."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+@contextmanager
+def _run_both(folder: Path, environment: Mapping[str, str], templates: str) -> Iterator[OpsClient]:
+    """Run sandbox and relay until the block ends; raises RelayError with the last words of one that fails."""
+    relay_url, sandbox_url = environment["RELAY_URL"], environment["GALLABOX_BASE_URL"]
+    commands = {
+        f"{sandbox_url}/sandbox/messages": ("sandbox", "--relay-url", relay_url, "--templates", templates),
+        f"{relay_url}/readyz": ("serve", "--host", "127.0.0.1"),
+    }
+    programs: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        await asyncio.wait((sandbox, asyncio.ensure_future(bound)), return_when=asyncio.FIRST_COMPLETED)
-        if sandbox.done():
-            sandbox.result()
-        async with start_relay(relay) as running:
-            console.print(f"sandbox on {relay.sandbox_url} · relay on {relay.url} · outbox in {relay.log.parent}\n")
-            ends_at = time.monotonic() + LONGEST_S
-            shown = [await _show(console, running, event, ends_at) for event in events]
-            print_report(console, await running.read_report())
-            console.print()
-            return shown
+        for url, (name, *options) in commands.items():
+            port = url.split(":")[2].split("/")[0]
+            with (folder / f"{name}.log").open("wb") as log:
+                programs[url] = subprocess.Popen(  # noqa: S603  # our own program
+                    [sys.executable, "-m", "app", name, "--port", port, *options],
+                    env=environment, stdout=log, stderr=log,
+                )  # fmt: skip
+        for url, program in programs.items():
+            _wait_until_ready(url, program, folder / f"{commands[url][0]}.log")
+        yield OpsClient(relay_url, environment["RELAY_ADMIN_TOKEN"])
+    except (OpsError, httpx2.TransportError) as error:
+        kind, words = type(error).__name__, _read_last_words(folder / "serve.log")
+        raise RelayError(f"the relay stopped answering ({kind}):\n{words}") from None
     finally:
-        sandbox.cancel()
-        await asyncio.gather(sandbox, return_exceptions=True)
+        _stop(list(programs.values()))
 
 
-async def _show(console: Console, relay: DemoRelay, event: DemoEvent, ends_at: float) -> Shown:
-    """Post one event, follow its delivery to the handset, print what the customer sees."""
-    journey = await relay.send(event, sign_event(event, relay.secret), max(ends_at - time.monotonic(), SHORTEST_S))
-    text = await relay.read_text(journey)
+def _wait_until_ready(url: str, program: subprocess.Popen[bytes], log: Path) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < START_S and program.poll() is None:
+        try:
+            if httpx2.get(url, trust_env=False).is_success:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(LOOK_EVERY_S)
+    raise RelayError(f"{log.stem} did not start:\n{_read_last_words(log)}")
+
+
+def _read_last_words(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+
+
+def _stop(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+    for program in programs:
+        program.terminate()
+    for program in programs:
+        try:
+            program.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+
+
+def _show(
+    console: Console, relay: OpsClient, event: DemoEvent, environment: Mapping[str, str], ends_at: float
+) -> dict[str, Any]:
+    """Post one event, follow its delivery to the handset, print what the customer sees; return what came of it."""
+    posted_at, secret = time.time(), environment["RELAY_NECTOR_SECRETS"]
+    answer = post_once(f"{relay.url}/webhooks/{SOURCE.name}", event.body, (event.topic, event.delivery_id, secret))
+    if answer.status != httpx2.codes.ACCEPTED:
+        raise RelayError(f"{event.route}: the relay answered {answer.status}: {answer.answer}")
+    ids = [row["id"] for row in json.loads(answer.answer)["deliveries"] if row["route"] == event.route]
+    delivery = _follow(relay, ids[0], max(ends_at, time.monotonic() + SHORTEST_S)) if ids else {}
+    reached: dict[str, int] = {}
+    for step in delivery.get("timeline", ()):
+        ms = round((datetime.fromisoformat(step["at"]).timestamp() - posted_at) * 1000)
+        reached.setdefault(step["value"], max(ms, 0))
+    text = _read_text(environment["GALLABOX_BASE_URL"], delivery)
+    state, receipt = delivery.get("state", "unrouted"), delivery.get("receipt")
+    told = {
+        "route": event.route,
+        "topic": event.topic,
+        "provider": event.provider,
+        "state": state,
+        "reason": delivery["reason"] if delivery else "its example does not hit the route",
+        "receipt": receipt,
+        "answered_ms": answer.ms,
+        "accepted_ms": reached.get("accepted"),
+        "delivered_ms": reached.get("delivered", reached.get("read")),
+        "text": text,
+        "right": state == "accepted" and receipt in {"delivered", "read"} and text == event.expected_text,
+    }
     console.print(f"{event.route} · {event.topic} → {event.provider}", style="bold")
     console.print(text or "(nothing arrived)", markup=False)
-    console.print(f"{journey.describe()}\n", style="green" if journey.state == "accepted" else "red")
-    return Shown(event, journey, text)
+    came = f"{told['accepted_ms']} ms · {receipt or 'no receipt'} after {told['delivered_ms']} ms"
+    how = f"accepted after {came}" if state == "accepted" else f"{state}: {told['reason'] or 'not yet accepted'}"
+    console.print(f"{how}\n", style="green" if state == "accepted" else "red")
+    return told
 
 
-def _print_summary(console: Console, shown: list[Shown]) -> None:
+def _follow(relay: OpsClient, delivery_id: str, ends_at: float) -> dict[str, Any]:
+    """Return a delivery once the handset has it, nothing more comes of it, or the time is over."""
+    while True:
+        delivery = relay.get(f"/deliveries/{delivery_id}")
+        ended = delivery["receipt"] in {"read", "failed"} or delivery["state"] in ENDED
+        if ended or time.monotonic() > ends_at:
+            return delivery
+        time.sleep(LOOK_EVERY_S)
+
+
+def _read_text(sandbox_url: str, delivery: Mapping[str, Any]) -> str:
+    """Return the message as the sandbox says its customer sees it, "" if it never arrived."""
+    page = httpx2.get(f"{sandbox_url}/sandbox/messages", trust_env=False).json()
+    # BiteSpeed is not told our id (nobody knows a field for it): there the id it answered with leads back.
+    keys = {delivery.get("id"), delivery.get("provider_message_id")} - {None}
+    return next((str(one["text"]) for one in page["messages"] if keys & {one["delivery_id"], one["id"]}), "")
+
+
+def _print_summary(console: Console, shown: Sequence[Mapping[str, Any]], events: Sequence[DemoEvent]) -> None:
+    columns = {
+        "route": "route", "provider": "provider", "state": "state", "receipt": "receipt", "202 after": "answered_ms",
+        "accepted after": "accepted_ms", "delivered after": "delivered_ms",
+    }  # fmt: skip
     rows = [
-        (
-            one.event.route,
-            one.event.provider,
-            one.journey.state,
-            one.journey.receipt or "-",
-            *(f"{ms} ms" if ms is not None else "-" for ms in one.journey.timings()),
-            "right" if one.right else "wrong",
-        )
+        [f"{one[name]} ms" if isinstance(one[name], int) else one[name] or "-" for name in columns.values()]
+        + ["right" if one["right"] else "wrong"]
         for one in shown
     ]
-    titles = ("route", "provider", "state", "receipt", "202 after", "accepted after", "delivered after", "check")
-    print_table(console, titles, rows)
-    wrong = sum(not one.right for one in shown)
+    console.print()
+    print_table(console, (*columns, "check"), rows)
+    wrong = sum(not one["right"] for one in shown)
     verdict = f"{len(shown) - wrong} of {len(shown)} messages accepted and delivered"
     console.print(f"\n{verdict}", style="bold red" if wrong else "bold green")
-    for one in shown:
-        if one.text and one.text != one.event.expected_text:
-            print(
-                f"{one.event.route}: the message differs from its preview:\n{one.event.expected_text}", file=sys.stderr
-            )
+    for one, event in zip(shown, events, strict=True):
+        if one["text"] and one["text"] != event.expected_text:
+            told = f"{event.route}: the message differs from its preview:\n{event.expected_text}"
+            print(told, file=sys.stderr)

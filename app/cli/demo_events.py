@@ -6,10 +6,10 @@ import copy
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from app.cli.demo_relay import DemoEvent
 from app.cli.mapping.sources import make_event
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError
@@ -17,20 +17,27 @@ from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message, show_message
 from app.message.render import render_message
 from app.model.message import Message
-from app.sources.nector import NUMBER_PATHS, write_headers
+from app.sources.nector import NUMBER_PATHS
 
 FIRST_NUMBER = 9_800_000_000  # 98000 00000 to 99: example numbers
 _DATE = re.compile(r"^(\d{4})(-\d\d-\d\d.*)$")
 
 
+@dataclass(frozen=True, slots=True)
+class DemoEvent:
+    """One webhook to post, and the text its customer should see."""
+
+    route: str
+    provider: str
+    topic: str
+    delivery_id: str
+    body: bytes
+    expected_text: str
+
+
 def make_events(config: Config, templates: Templates) -> list[DemoEvent]:
     """Return one event for every route; raises ConfigError for a route without an example that sends."""
     return [_make_event(route, number, config, templates) for number, route in enumerate(config.routes)]
-
-
-def sign_event(event: DemoEvent, secret: str) -> dict[str, str]:
-    """Return the headers of an event's webhook."""
-    return write_headers(event.topic, event.delivery_id, event.body, secret, read_clock())
 
 
 def _make_event(route: Route, number: int, config: Config, templates: Templates) -> DemoEvent:

@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 
 from app.authoring.schema import build_schema
-from app.cli.demo_relay import STARTER
-from app.cli.tables import AsJson, print_json
+from app.cli.commands import Answer
 from app.errors import RelayError
 from app.providers import settings_types
 
+STARTER = Path(__file__).parents[1] / "starter"
+"""The files to start from; in the repository links to config/ and .env.example."""
 NEXT = """
 Next, in {folder}, each in a terminal of its own:
   nector-relay sandbox                    a fake Gallabox and BiteSpeed
@@ -36,8 +37,7 @@ BITESPEED_BASE_URL, which name the sandbox."""
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is made if it is not there.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there, .env and its secrets, too.")] = False,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Write relay.yaml, templates.yaml, .env and compose.yaml to start from, with secrets made at random.
 
     Nothing is overwritten without --force.
@@ -49,12 +49,9 @@ def init(
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         _write(folder / name, text)
-    if as_json:
-        print_json({"folder": str(folder), "written": list(texts)})
-    else:
-        print("\n".join(f"wrote {folder / name}" for name in texts))
-        print(NEXT.format(folder="this folder" if folder == Path() else folder))
-    return 0
+    wrote = "\n".join(f"wrote {folder / name}" for name in texts)
+    next_ = NEXT.format(folder="this folder" if folder == Path() else folder)
+    return Answer({"folder": str(folder), "written": list(texts)}, lambda: print(f"{wrote}\n{next_}"))
 
 
 def make_files() -> Mapping[str, str]:

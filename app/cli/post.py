@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import httpx2
 import typer
 
+from app.cli.commands import Answer
 from app.cli.demo_events import bring_forward, choose_example, encode_body
 from app.cli.mapping.sources import read_config, read_webhook
-from app.cli.tables import AsJson, print_json, show_waiting
+from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import RelayError
 from app.settings import read_environment, read_settings
@@ -55,8 +56,7 @@ def post(
     delivery_id: Annotated[str | None, typer.Option("--id", help="The x-nector-delivery-id; else a new one.")] = None,
     retries: Annotated[int, typer.Option(help="How often to try again.", min=0, max=RETRIES)] = RETRIES,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Post an example event as Nector would: signed with the first of RELAY_NECTOR_SECRETS, and tried again.
 
     A relay takes it for a real one. Exit 0 if the answer is 2xx, else 1.
@@ -67,13 +67,10 @@ def post(
     named, body = _read_event(event, topic, config)
     id_ = delivery_id or new_uuid7(read_clock())
     tried = _post(place, body, (named, id_, secret), retries)
-    if as_json:
-        attempts = [{"status": each.status or None, "ms": each.ms} for each in tried]
-        told = {"url": place, "topic": named, "delivery_id": id_, "attempts": attempts}
-        print_json({**told, "answer": _read_answer(tried[-1].answer)})
-    else:
-        print(f"{named} {id_} → {place}\n{tried[-1].status or 'no answer'} after {tried[-1].ms} ms: {tried[-1].answer}")
-    return 0 if tried[-1].taken else 1
+    last, attempts = tried[-1], [{"status": each.status or None, "ms": each.ms} for each in tried]
+    told = {"url": place, "topic": named, "delivery_id": id_, "attempts": attempts, "answer": _read_answer(last.answer)}
+    text = f"{named} {id_} → {place}\n{last.status or 'no answer'} after {last.ms} ms: {last.answer}"
+    return Answer(told, lambda: print(text), 0 if last.taken else 1)
 
 
 def _find_webhook(url: str) -> str:
@@ -109,13 +106,14 @@ def _post(place: str, body: bytes, signed_by: tuple[str, str, str], retries: int
             said = tried[-1].status or tried[-1].answer
             print(f"{said}; again in {delay_s:g} s ({number} of {retries})", file=sys.stderr, flush=True)
             time.sleep(delay_s)
-        tried.append(_try(place, body, signed_by))
+        tried.append(post_once(place, body, signed_by))
         if tried[-1].taken:
             break
     return tried
 
 
-def _try(place: str, body: bytes, signed_by: tuple[str, str, str]) -> Tried:
+def post_once(place: str, body: bytes, signed_by: tuple[str, str, str]) -> Tried:
+    """Return what became of one attempt. `signed_by`: topic, delivery id and secret."""
     topic, id_, secret = signed_by
     headers = write_headers(topic, id_, body, secret, read_clock())
     began = time.perf_counter()

@@ -2,65 +2,65 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
 
-import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 _ID = re.compile("[0-9a-f]{8}-[0-9a-f-]{27}")
-STATE_COLOURS = {
-    "accepted": "green",
-    "delivered": "green",
-    "read": "green",
-    "pending": "cyan",
-    "sending": "cyan",
-    "held": "yellow",
-    "unknown": "yellow",
-    "shadow": "blue",
-    "suppressed": "blue",
-    "expired": "red",
-    "dead": "red",
-    "failed": "red",
-    "right": "green",
-    "wrong": "red",
-    "hold": "yellow",
-    "uncertain": "yellow",
-    "rejected": "red",
+_COLOURS = {
+    "green": ("accepted", "delivered", "read", "right"),
+    "cyan": ("pending", "sending"),
+    "yellow": ("held", "unknown", "hold", "uncertain"),
+    "blue": ("shadow", "suppressed"),
+    "red": ("expired", "dead", "failed", "wrong", "rejected"),
 }
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+STATE_COLOURS = {state: colour for colour, states in _COLOURS.items() for state in states}
 PATIENCE_S = 2.0
 
 
-def print_json(told: Any) -> None:
-    """Print what a command came to for programs."""
-    print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
-
-
 @contextmanager
-def show_waiting(text: str) -> Iterator[None]:
-    """Show on a terminal what is waited for, once that takes a while; elsewhere the last line says it all."""
-    console = Console(stderr=True)
+def show_waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is waited for, once that takes a while; elsewhere the last line says it all.
+
+    Whoever waits may tell how far it is, which is shown elsewhere, too.
+    """
+    console, late_at = Console(stderr=True), time.monotonic() + PATIENCE_S
     status = console.status(text)
     timer = threading.Timer(PATIENCE_S, status.start)
     timer.daemon = True
+
+    def tell(progress: str) -> None:
+        if console.is_terminal:
+            status.update(progress)
+        elif time.monotonic() > late_at:
+            console.print(progress, highlight=False)
+
     if console.is_terminal:
         timer.start()
     try:
-        yield
+        yield tell
     finally:
         timer.cancel()
         if console.is_terminal:
             timer.join()
             status.stop()
+
+
+@contextmanager
+def show_progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, for whoever tells it (done, whole); elsewhere one line at the end says it all."""
+    console = Console(stderr=True)
+    columns = (TextColumn(text), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text)
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
 class PlainConsole(Console):
@@ -110,6 +110,15 @@ def print_table(
 def _is_whole(cell: str) -> bool:
     """Tell whether a cell is an id or a state, which are read as one."""
     return cell in STATE_COLOURS or _ID.fullmatch(cell) is not None
+
+
+def print_behind(console: Console, head: Text, text: Text) -> None:
+    """Print a text behind its head, folded on a terminal so that the head's column stays empty; else one line."""
+    width = max(console.width - len(head), 20) if console.is_terminal else max(len(text), 1)
+    for line in text.wrap(console, width):
+        line.rstrip()
+        console.print(Text.assemble(head, line), soft_wrap=True)
+        head = Text(" " * len(head))
 
 
 def paint_state(word: str) -> Text:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from app.delivery.cures import find_cure
+from app.values.instant import format_instant
 
+
+def _show(at: object) -> object:
+    return format_instant(at) if isinstance(at, int) else at
+
+
+Instant = Annotated[str, BeforeValidator(_show)]
+"""An instant as it is shown; may be given in ms since the epoch, too."""
 RECENT_MS = 3_600_000
 """A webhook that was refused so long ago needs nobody any more: it is counted, and the next one tells."""
 LEAST_FREE = 256 * 1024 * 1024
@@ -17,7 +25,7 @@ LEAST_FREE = 256 * 1024 * 1024
 class Refused(BaseModel):
     """The YAML on disk that is not in force: since when, and what is wrong with it, a line each."""
 
-    at: str
+    at: Instant
     faults: list[str]
 
 
@@ -26,7 +34,7 @@ class ConfigStatus(BaseModel):
 
     path: str
     hash: str
-    since: str
+    since: Instant
     mode: str
     refused: Refused | None
 
@@ -36,7 +44,7 @@ class LastEvent(BaseModel):
 
     id: str
     topic: str
-    at: str
+    at: Instant
 
 
 class RefusedRequests(BaseModel):
@@ -45,7 +53,7 @@ class RefusedRequests(BaseModel):
     kind: str
     reason: str
     count: int
-    last_at: str
+    last_at: Instant
     recent: bool
     cure: str
 
@@ -60,14 +68,14 @@ class LaneStatus(BaseModel):
     provider: str
     state: Literal["up", "paused", "down", "gone"]
     rate: str
-    paused_until: str | None = None
-    down_since: str | None = None
-    next_probe_at: str | None = None
+    paused_until: Instant | None = None
+    down_since: Instant | None = None
+    next_probe_at: Instant | None = None
     waiting: int = 0
-    oldest_due_at: str | None = None
+    oldest_due_at: Instant | None = None
     accepted: int = 0
     reported: int = 0
-    last_receipt_at: str | None = None
+    last_receipt_at: Instant | None = None
 
 
 class HoldStatus(BaseModel):
@@ -75,11 +83,11 @@ class HoldStatus(BaseModel):
 
     scope: str
     reason: str
-    since: str
+    since: Instant
     deliveries: int
-    probe_at: str | None
+    probe_at: Instant | None
     by: str | None
-    until: str | None
+    until: Instant | None
     by_hand: bool
 
 
@@ -114,8 +122,8 @@ class Status(BaseModel):
     """How a relay stands. `needs` is empty where it needs nobody."""
 
     version: str
-    now: str
-    started_at: str
+    now: Instant
+    started_at: Instant
     config: ConfigStatus
     last_event: LastEvent | None
     refused: list[RefusedRequests]

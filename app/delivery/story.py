@@ -330,7 +330,8 @@ def tell_changes(changes: Sequence[Told], created_at: int) -> Iterator[PlacedSte
         scope, at, setter = change["scope"], read_at(change["at"]), _name_setter(change)
         if change["change"] == "released":
             standing.discard(scope)
-            how = "by hand" if change["by_hand"] else _RELEASES.get(change["reason"], "its probe was accepted")
+            who = f" ({change['by']})" if change.get("by") else ""
+            how = f"by hand{who}" if change["by_hand"] else _RELEASES.get(change["reason"], "its probe was accepted")
             yield Turn.CAUSE if change["by_hand"] else Turn.EFFECT, Step(at, f"hold on {scope} released: {how}")
             continue
         if at < created_at:

@@ -87,13 +87,13 @@ def put_probed(tx: Tx, scope: str, reason: Reason) -> NewHold | None:
     return put_new(tx, scope, reason, tx.now + probe_wait_ms(scope))
 
 
-def release_hold(tx: Tx, scope: str) -> bool:
+def release_hold(tx: Tx, scope: str, author: str | None = None) -> bool:
     """End a hold, as a person wishes; False if there was none. What it was set for is counted anew."""
     forget_refusals(tx, scope.removeprefix("route:"))
     stood = first(tx.rows(_STOOD, scope=scope))
     if stood is not None and stood.reason == Reason.LIMIT_REACHED:
         tx.run(_BEGIN_ANEW, scope=ALL if scope.startswith("provider:") else scope)
-    return _end_hold(tx, _RELEASE, scope, by_hand=True)
+    return _end_hold(tx, _RELEASE, scope, by_hand=True, author=author)
 
 
 def release_probed(tx: Tx, scopes: Iterable[str]) -> tuple[str, ...]:
@@ -117,11 +117,13 @@ def lift_hold(tx: Tx, scope: str, reasons: Collection[str]) -> bool:
     return fits and _end_hold(tx, _RELEASE_PROBED, scope, by_hand=False, why=REINSTATED)
 
 
-def _end_hold(tx: Tx, statement: str, scope: str, *, by_hand: bool, why: str | None = None) -> bool:
+def _end_hold(
+    tx: Tx, statement: str, scope: str, *, by_hand: bool, why: str | None = None, author: str | None = None
+) -> bool:
     stood = first(tx.rows(_STOOD, scope=scope))
     if stood is None or not tx.run(statement, scope=scope):
         return False
-    note_change(tx, scope, "released", why or stood.reason, by_hand=by_hand)
+    note_change(tx, scope, "released", why or stood.reason, by_hand=by_hand, author=author)
     return True
 
 

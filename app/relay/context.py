@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.clock import Clock, NewId, WatchedClock
-from app.delivery.status import RECENT_MS, RefusedRequests
 from app.mapping.rules import Config, RouteTable
 from app.observe.logs import LineLimit, Log
 from app.observe.metrics import Metrics
@@ -14,7 +13,6 @@ from app.observe.tracing import Tracer
 from app.outbox.store import Flights, NoFlights, Store
 from app.providers.base import Provider
 from app.settings import Settings
-from app.values.instant import format_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +34,6 @@ class RefusalTally:
         """Count one more."""
         count, _, _ = self.counts.get((kind, reason), (0, 0, ""))
         self.counts[kind, reason] = (count + 1, now, cure)
-
-    def show(self, kind: str, reason: str, now: int) -> RefusedRequests:
-        """Return what was counted, as the status shows it."""
-        count, at, cure = self.counts[kind, reason]
-        recent = now - at < RECENT_MS
-        return RefusedRequests(
-            kind=kind, reason=reason, count=count, last_at=format_instant(at), recent=recent, cure=cure
-        )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import hmac
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from app.delivery.pace import Pace
@@ -51,14 +50,6 @@ class Client(Protocol):
         """Release its connections."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """A message to the shop: its id stays the same however often it is tried."""
-
-    id: str
-    body: bytes
-
-
 def sign(secret: str, id_: str, at_s: int, body: bytes) -> str:
     """Return `v1,` and the signature of a message.
 
@@ -96,7 +87,8 @@ class Notifier:
         self._sleep = sleep
         self._told: Standing | None = None
         self._calm_until: dict[str, int] = {}
-        self._waiting: deque[Notification] = deque(maxlen=MOST_WAITING)  # the oldest goes: the newest says how it is
+        # Id and body of each: the id stays, however often it is tried. The oldest goes: the newest says how it is.
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MOST_WAITING)
         self._new = asyncio.Event()
 
     async def run(self) -> None:
@@ -118,7 +110,7 @@ class Notifier:
         for what, type_ in list_changes(told, stands, self._calm_until, now):
             data = stands.get(what) or told[what]
             message = {"type": type_, "timestamp": format_instant(now), "data": data}
-            self._waiting.append(Notification(f"msg_{self._context.new_id(now)}", json.dumps(message).encode()))
+            self._waiting.append((f"msg_{self._context.new_id(now)}", json.dumps(message).encode()))
             self._calm_until[what] = now + CALM_MS
             if what in stands:
                 told[what] = data
@@ -150,29 +142,28 @@ class Notifier:
             while True:
                 await self._new.wait()
                 while self._waiting:
-                    await self._post(client, self._waiting.popleft())
+                    await self._post(client, *self._waiting.popleft())
                 self._new.clear()
         finally:
             await client.close()
 
-    async def _post(self, client: Client, message: Notification) -> None:
+    async def _post(self, client: Client, id_: str, body: bytes) -> None:
         """Post a message until it is taken, or given up."""
         status: int | None = None
         for wait_s in (0, *WAITS_S):
             await self._sleep(wait_s)
-            answer = await client.fetch(self.build_request(message))
+            answer = await client.fetch(self._sign_request(id_, body))
             status = None if answer is None else answer.status
             if status is not None and 200 <= status < 300:  # noqa: PLR2004  # the status itself is the clearest name
                 return
         self._context.log.warning("notify.failed", status=status, tries=len(WAITS_S) + 1)
 
-    def build_request(self, message: Notification) -> Request:
-        """Return the request that carries a message, signed for now."""
+    def _sign_request(self, id_: str, body: bytes) -> Request:
         at_s = self._context.clock() // 1000
         headers = {
             "content-type": "application/json",
-            "webhook-id": message.id,
+            "webhook-id": id_,
             "webhook-timestamp": str(at_s),
-            "webhook-signature": sign(self._secret, message.id, at_s, message.body),
+            "webhook-signature": sign(self._secret, id_, at_s, body),
         }
-        return Request("POST", self._url, headers, message.body)
+        return Request("POST", self._url, headers, body)

@@ -6,13 +6,14 @@ Or with another YAML beside it, to see what would differ: of that nothing is kep
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, cast
 
-from app.delivery.diff import Change, Difference, compare_deliveries
+from app.delivery.diff import compare_deliveries
 from app.delivery.plan import plan_deliveries
 from app.delivery.replay import (
     KEEP_PLAN_MS,
@@ -173,6 +174,14 @@ async def _judge_events(
 
 def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
     """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
+    again = restore_event(event)
+    return (
+        again if isinstance(again, Entry) else plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)
+    )
+
+
+def restore_event(event: StoredEvent) -> Event | Entry:
+    """Return an event as it came, or why nothing can be made of it."""
     if event.source == TEST_SOURCE:
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail="a test message, of no customer's event")
     if event.body is None:
@@ -180,8 +189,7 @@ def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Seque
     payload = parse_body(event.body)
     if isinstance(payload, Refusal):
         return Entry(event.id, event.topic, "", Verdict.UNROUTED, detail=payload.detail)
-    again = Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
-    return plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)
+    return Event(event.id, event.source, event.topic, event.source_delivery_id, event.body, payload, event.received_at)
 
 
 def _write_entry(event: StoredEvent, delivery: Delivery, judgement: Judgement) -> Entry:
@@ -245,56 +253,33 @@ def _remake_event(
 # -- beside a YAML that is not in force -------------------------------------------------------------
 
 LONGEST_LOOK_S = 1.0  # a call; whoever asks goes on where it ended, and can show how far it is
-Key: TypeAlias = tuple[Change, str, str]
 
 
-@dataclass(slots=True)
-class Differences:
-    """The differences that some events have shown: how many of each kind, and the first as an example.
+async def compare_rules(context: Context, proposed: Snapshot, wanted: EventQuery) -> dict[str, Any]:
+    """Return how the stored events would be sent otherwise by the proposed rules, as far as one call comes.
 
-    `next_after`: where the next call goes on, None: these were the last. `wiped`: events of which nothing is left.
+    `changes`: each kind once, with how many messages show it and the first as a masked example. `next`: where the next
+    call goes on, None: these were the last. `wiped`: events of which nothing is left.
     """
-
-    events: int = 0
-    wiped: int = 0
-    found: dict[Key, tuple[int, StoredEvent, Difference]] = field(default_factory=dict)
-    next_after: int | None = None
-
-    def add(self, event: StoredEvent, difference: Difference) -> None:
-        """Count a difference; only the first of its kind is kept, and nothing of its event's body."""
-        key = (difference.change, difference.route, difference.what)
-        count, first, example = self.found.get(key, (0, replace(event, body=None, deliveries=()), difference))
-        self.found[key] = (count + 1, first, example)
-
-
-async def compare_rules(context: Context, proposed: Snapshot, wanted: EventQuery) -> Differences:
-    """Return how the stored events would be sent otherwise by the proposed rules, as far as one call comes."""
-    snapshot, answer = context.snapshot, Differences()
+    snapshot, changes, counts = context.snapshot, dict[tuple[str, ...], dict[str, Any]](), Counter[str]()
     read_time = asyncio.get_running_loop().time
-    until_s, after = read_time() + LONGEST_LOOK_S, wanted.after
-    while True:
+    until_s, after = read_time() + LONGEST_LOOK_S, cast("int | None", wanted.after)
+    while after is not None:
         query = partial(stored.find_events, wanted=replace(wanted, after=after, limit=_PAGE))
         page = await context.outbox.read(query)
+        after = page.next_after
         for event in page.events:
             await asyncio.sleep(0)  # rendering takes its time: webhooks are answered in between
-            _compare_event(context, snapshot, proposed, event, answer)
-        if page.next_after is None:
-            return answer
-        after = page.next_after
+            old, new = (_evaluate(context, rules, event) for rules in (snapshot, proposed))
+            if isinstance(old, Entry) or isinstance(new, Entry):
+                counts["wiped"] += isinstance(old, Entry) and old.verdict is Verdict.WIPED
+                continue
+            counts["events"] += 1
+            for one in compare_deliveries(old, new):
+                example = {"event_id": event.id, "topic": event.topic, "was": one.was, "now": one.now}
+                told = {"change": one.change, "route": one.route, "what": one.what or None, "count": 0}
+                key = (one.change, one.route, one.what)
+                changes.setdefault(key, {**told, "example": example})["count"] += 1
         if read_time() >= until_s:
-            answer.next_after = after
-            return answer
-
-
-def _compare_event(
-    context: Context, snapshot: Snapshot, proposed: Snapshot, event: StoredEvent, answer: Differences
-) -> None:
-    if event.source == TEST_SOURCE:
-        return
-    before, after = (_evaluate(context, rules, event) for rules in (snapshot, proposed))
-    if isinstance(before, Entry) or isinstance(after, Entry):
-        answer.wiped += isinstance(before, Entry) and before.verdict is Verdict.WIPED
-        return
-    answer.events += 1
-    for difference in compare_deliveries(before, after):
-        answer.add(event, difference)
+            break
+    return {**{name: counts[name] for name in ("events", "wiped")}, "changes": list(changes.values()), "next": after}

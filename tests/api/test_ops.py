@@ -18,6 +18,7 @@ PATHS = [
     ("GET", "/deliveries/x"),
     ("POST", "/deliveries/find"),
     ("GET", "/events/x"),
+    ("GET", "/events/x/routes"),
     ("POST", "/deliveries/x/retry"),
     ("POST", "/deliveries/retry"),
     ("POST", "/replay"),
@@ -121,6 +122,28 @@ async def test_a_wrong_filter_is_422_and_names_the_field(relay: Any, query: dict
 async def test_an_unknown_delivery_is_404(relay: Any) -> None:
     assert (await relay.ops("GET", "/deliveries/nothing")).status_code == 404
     assert (await relay.ops("POST", "/deliveries/nothing/retry")).status_code == 404
+
+
+async def test_an_end_that_two_ids_have_is_409_and_names_both(relay: Any) -> None:
+    ids = iter([f"01a2185e-0cab-7a9d-a27a-{number:08}beef" for number in range(9)])
+    relay.relay.context.new_id = lambda _now: next(ids)
+    for number in ("9800000001", "9800000002"):
+        assert (await relay.post({**COINS, "user_mobile": number})).status_code == 202
+    for path in ("/deliveries/beef", "/events/beef", "/events/beef/routes"):
+        answer = await relay.ops("GET", path)
+        assert answer.status_code == 409, path
+        assert answer.json()["detail"].startswith("more than one ")
+        assert answer.json()["detail"].count("-0000000") == 2
+    assert (await relay.ops("POST", "/deliveries/retry", json={"ids": ["beef"]})).status_code == 409
+    assert (await relay.ops("GET", "/deliveries?event_id=beef")).status_code == 409
+
+
+async def test_an_event_whose_payload_is_wiped_is_judged_by_no_route(relay: Any) -> None:
+    event_id = (await relay.post(COINS)).json()["event_id"]
+    await relay.relay.context.outbox.write(lambda tx: tx.run("UPDATE events SET body = NULL"))
+    answer = await relay.ops("GET", f"/events/{event_id}/routes")
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "nothing can be made of it: what it held was wiped since"
 
 
 async def test_a_delivery_shows_its_whole_timeline(relay: Any) -> None:

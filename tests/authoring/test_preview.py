@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.authoring.page import draw_page, draw_text
-from app.authoring.preview import Preview, preview_message, print_preview
+from app.authoring.preview import Preview, describe_plan, preview_message, print_preview
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config
 from app.mapping.template import Templates
@@ -261,3 +261,28 @@ def test_nothing_that_a_value_holds_becomes_markup_or_is_loaded(show: Callable[.
 )
 def test_whatsapps_marks_show_as_they_do_there(text: str, html: str) -> None:
     assert draw_text(text) == html
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "told"),
+    [
+        (
+            "walletreward_create",
+            {**PHONE, "user_name": "Riya", "amount": 5},
+            ("coins", "hit", "pending", "+919800000001", {"name": "Riya", "coins": "5"}),
+        ),
+        ("walletreward_create", {"user_mobile": "1", "amount": 5}, ("coins", "hit", "dead", None, {})),
+        ("walletreward_create", {**PHONE, "amount": 0}, ("coins", "when", None, None, None)),
+        ("walletreward_create", {**PHONE, "amount": "x"}, ("coins", "broken", None, None, None)),
+        ("order_create", {**PHONE, "amount": 1}, ("coins", "topic", None, None, None)),
+    ],
+)
+def test_a_plan_says_of_each_route_what_becomes_of_an_event(
+    config: Config, topic: str, payload: dict[str, Any], told: tuple[Any, ...]
+) -> None:
+    event = Event("e", SOURCE.name, topic, None, b"", payload, 1_790_000_000_000)
+    rows = describe_plan(event, config, str)
+    assert {row["route"] for row in rows} == {"coins", "shop", "title", "unknown"}
+    row = next(row for row in rows if row["route"] == "coins")
+    assert tuple(row.get(name) for name in ("route", "result", "state", "to", "variables")) == told
+    assert row["when"] == "amount | float > 0"

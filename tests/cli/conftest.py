@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 from dotenv import dotenv_values
 
 from app.cli import run_command
+from tests.faults.fault_server import find_closed_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 40.0  # two cores, shared with other tests
@@ -274,8 +274,7 @@ def open_shop(
     serving_environment: dict[str, str],
     post_event: Callable[..., httpx2.Response],
 ) -> Iterator[Shop]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
+    port = str(find_closed_port())
     url = f"http://127.0.0.1:{port}"
     here = make_folder(tmp_path_factory.mktemp("shop") / "here")
     options = ("--port", "0", "--relay-url", url)

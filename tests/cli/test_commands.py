@@ -72,7 +72,7 @@ def test_without_a_command_the_help_is_shown(run: Callable[..., Any]) -> None:
         (("serve", "--prot", "1"), "No such option: --prot"),
         (("serve", "--port", "x"), "Invalid value for '--port'"),
         (("serve", "--port", "70000"), "Invalid value for '--port'"),
-        (("route",), "Missing argument 'EVENT.json'"),
+        (("route",), "Missing argument 'EVENT.json|ID'"),
         (("explain",), "Missing argument 'ID'"),
         (("deliveries", "--state", "lost"), "is not one of 'pending', 'held'"),
         (("deliveries", "--limit", "0"), "Invalid value for '--limit'"),
@@ -105,7 +105,7 @@ def break_schema(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("app.cli.mapping.schema.build_schema", fail)
+    monkeypatch.setattr("app.cli.mapping.echo.build_schema", fail)
 
 
 def test_a_fault_of_ours_is_70_with_its_place_and_none_of_its_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Callable, Mapping
@@ -68,9 +69,13 @@ def test_the_env_file_of_a_real_shop_does_not_lead_it_astray(
         "RELAY_LOG_FORMAT": "console",
     }
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
-    done = run_program("demo", folder=folder, environment=places)
+    done = run_program("demo", "--json", folder=folder, environment=places)
     assert (done.code, done.err) == (0, "")
     assert not (folder / "real.db").exists()
+    told = json.loads(done.out)
+    assert {row["route"] for row in told["messages"] if row["right"]} == ROUTES
+    assert told["messages"][0]["accepted_ms"] >= 0
+    assert told["report"]["total"]["accepted"] == len(ROUTES)
 
 
 def test_a_message_that_never_comes_through_is_1(

@@ -16,7 +16,8 @@ import pytest
 from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
-from app.cli.demo_relay import STARTER, find_example
+from app.cli.demo import find_example
+from app.cli.init import STARTER
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ["relay.yaml", "templates.yaml", "relay.schema.json", ".env", "compose.yaml"]

@@ -19,7 +19,6 @@ __all__ = ["live", "outbox"]  # fixtures
 WITHOUT = {
     "serve": "goes on; its lines are JSON already",
     "sandbox": "goes on; GET /sandbox/messages",
-    "demo": "shows itself to people",
     "schema": "is JSON",
     "echo": "prints YAML, which is what is asked for",
     "export": "is JSON",

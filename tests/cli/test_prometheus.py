@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.deploy.monitoring import RULES, SCRAPE, list_queries, read_rules
+from tests.faults.fault_server import find_closed_port
 from tests.needing import find_program
 
 TOKEN = "sandbox-admin-token"
@@ -57,8 +57,7 @@ def prometheus(shop: Any, tmp_path: Path) -> Iterator[Prometheus]:
     shutil.copy(RULES, folder)
     text = SCRAPE.read_text().replace("127.0.0.1:8000", shop.url.removeprefix("http://")).replace("15s", "1s")
     (folder / "prometheus.yml").write_text(text)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{find_closed_port()}"
     running = Prometheus(f"http://{address}", folder)
     running.give_token(TOKEN)
     with (folder / "log").open("wb") as log:

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from tests.cli.conftest import Program, make_folder
+from tests.faults.fault_server import find_closed_port
 
 NAME, COUPON = "Canaria", "CANARY-7Q2P"
 COINS = {"user_name": NAME, "amount": "100", "value": COUPON}
@@ -39,11 +40,6 @@ class Played:
     err: str
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def play(
     tmp_path_factory: pytest.TempPathFactory,
@@ -61,7 +57,7 @@ def play(
 
     def tell(style: str) -> Played:
         here = make_folder(tmp_path_factory.mktemp(style) / "here")
-        port = free_port()
+        port = find_closed_port()
         url = f"http://127.0.0.1:{port}"
         options = ("--port", "0", "--relay-url", url)
         with start_program("sandbox", *options, folder=here, environment=serving_environment) as sandbox:

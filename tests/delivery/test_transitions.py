@@ -191,6 +191,21 @@ def test_what_a_dead_process_left_open_is_unknown_and_not_resent_for_ever(
 
 
 @pytest.mark.parametrize(
+    ("receipt", "deaths", "expected"),
+    [
+        (ReceiptStatus.SENT, 1, Decision(State.ACCEPTED)),
+        (None, DEATHS_LIMIT - 1, Decision(State.PENDING, Reason.PROCESS_DIED, NOW, attempt_spent=False)),
+        (None, DEATHS_LIMIT, Decision(State.UNKNOWN, Reason.PROCESS_DIED)),
+    ],
+)
+def test_what_a_dead_process_never_sent_is_sent_but_not_for_ever(
+    receipt: ReceiptStatus | None, deaths: int, expected: Decision
+) -> None:
+    standing = Standing("coins", "gallabox", receipt, deaths=deaths)
+    assert lose_attempt(standing, "hold", NOW, 7, never_left=True) == expected
+
+
+@pytest.mark.parametrize(
     ("state", "receipt", "expected"),
     [
         (State.SENDING, ReceiptStatus.SENT, Decision(State.ACCEPTED)),

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ import httpx2
 import pytest
 
 from tests.faults.crowd import Crowd
+from tests.faults.fault_server import find_closed_port
 from tests.faults.judging import check_integrity, judge, read_rows
 
 TEMPLATE = "coins_earned"
@@ -92,7 +92,7 @@ def start_relay(tmp_path: Path) -> Callable[..., Any]:
         wait: bool = True,
     ) -> AsyncIterator[RelayProcess]:
         program = ["-m", "app"] if fault is None else [str(Path(__file__).with_name(script)), fault]
-        port = find_port() if port is None else port
+        port = find_closed_port() if port is None else port
         log = tmp_path / "relay.log"
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
@@ -115,17 +115,6 @@ def start_relay(tmp_path: Path) -> Callable[..., Any]:
 def keep_uncounted(environment: Mapping[str, str]) -> dict[str, str]:
     """Leave coverage's settings out: it doubles the time to start, and a process that is killed tells it nothing."""
     return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
-
-
-def find_port() -> int:
-    """Return a port that stays free while its relay is down: none that the kernel hands out by itself."""
-    while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311  # no secret
-        try:
-            with socket.create_server(("127.0.0.1", port)):
-                return port
-        except OSError:
-            continue
 
 
 async def _wait_until_ready(relay: RelayProcess) -> None:
@@ -154,13 +143,13 @@ def open_crowd() -> Callable[..., Any]:
 
 @pytest.fixture
 def outbox_tools() -> Any:
-    """`read_rows`, `check_integrity`, `judge` and `find_port`."""
+    """`read_rows`, `check_integrity`, `judge` and `find_port`, for a relay that comes and goes on it."""
 
     class Tools:
         read_rows = staticmethod(read_rows)
         check_integrity = staticmethod(check_integrity)
         judge = staticmethod(judge)
-        find_port = staticmethod(find_port)
+        find_port = staticmethod(find_closed_port)
 
     return Tools
 

@@ -125,6 +125,7 @@ def replace_send(meet: Callable[[], None]) -> None:
 
     async def send_or_die(self: ProviderClient, provider: Any, message: Message, *given: Any, **named: Any) -> Sent:
         if message.variables[-1].value == POISON:
+            named["on_leaving"]()  # as it leaves: what surely never left may be sent again
             meet()
         return await send(self, provider, message, *given, **named)
 

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import gzip
 import json
+import random
 import re
 import socket
 import ssl
@@ -248,9 +249,14 @@ async def open_fault(answer: Answer, *, port: int = 0, tls: ssl.SSLContext | Non
 
 
 def find_closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, and that stays so: none that the kernel hands out by itself."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311  # no secret
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
 
 
 # -- a process of its own -------------------------------------------------------------------------

@@ -11,8 +11,7 @@ import pytest
 
 QUEUED = 500
 PROMPT = 40
-# Alone it takes some 10 ms, behind a single request that hangs 30 s; the rest is for a busy machine.
-PROMPT_S = 25.0
+PATIENT_S = 60.0  # as long as a busy machine may need; what hangs does so for longer
 
 YAML = """
 version: 1
@@ -29,7 +28,7 @@ providers:
     base_url: ${BITESPEED_BASE_URL}
     channel_id: ${BITESPEED_CHANNEL_ID}
     user_id: ${BITESPEED_USER_ID}
-    timeout: 30s
+    timeout: 2m
     rate: 50/s
 routes:
   coins:
@@ -69,7 +68,7 @@ async def time_deliveries(relay: Any, topic: str, wait_s: float) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("topic", "limit_s", "late"), [("walletreward_create", PROMPT_S, 0), ("coupon_create", 1.0, PROMPT)]
+    ("topic", "limit_s", "late"), [("walletreward_create", PATIENT_S, 0), ("coupon_create", 1.0, PROMPT)]
 )
 async def test_a_provider_that_hangs_with_a_long_queue_does_not_delay_the_others_deliveries(
     open_relay: Callable[..., Any], sandbox: Any, topic: str, limit_s: float, late: int
@@ -84,4 +83,5 @@ async def test_a_provider_that_hangs_with_a_long_queue_does_not_delay_the_others
             f"p95={took[int(len(took) * 0.95)] * 1000:.0f} ms longest={took[-1] * 1000:.0f} ms"
         )
         assert sum(seconds >= limit_s for seconds in took) == late
-        assert (await relay.delivery(queued[-1]))["state"] == "pending"
+        # All the while the other hung: whoever waited for it would be waiting still.
+        assert [(await relay.delivery(id_))["state"] for id_ in (queued[0], queued[-1])] == ["sending", "pending"]

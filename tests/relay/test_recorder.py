@@ -105,7 +105,7 @@ async def test_a_running_relay_shows_what_came_and_no_customer(relay: Any) -> No
 async def test_a_repeated_webhook_is_noted_once(relay: Any) -> None:
     for _ in range(3):
         await relay.post(CUSTOMER, delivery_id="the-same")
-    await asyncio.sleep(0.1)
+    await relay.relay._recorder.settle()
     assert len((await relay.ops("GET", "/examples")).json()["examples"]) == 1
 
 

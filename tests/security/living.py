@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from typing import Any
 
 import httpx2
 from dotenv import dotenv_values
+
+from tests.faults.fault_server import find_closed_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 40.0  # two cores, shared with other tests
@@ -65,11 +66,6 @@ def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     while not holds():
         assert time.monotonic() < ends_at, "it never came to hold"
         time.sleep(0.05)
-
-
-def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def build_environment(**changes: str) -> dict[str, str]:
@@ -124,7 +120,7 @@ def run_relay(
     **changes: str,
 ) -> Iterator[Living]:
     """Run `serve`, and yield it once it answers."""
-    port = find_port()
+    port = find_closed_port()
     arguments = [*program, "serve", "--host", "127.0.0.1", "--port", str(port)]
     given = build_environment(**{"GALLABOX_BASE_URL": "http://127.0.0.1:9", **changes})
     with run_process(arguments, folder, stdout=out, stderr=err, env=given) as process:

@@ -12,7 +12,7 @@ import pytest
 
 from app.api.connections import LONGEST_HEADERS, LONGEST_URL, Limits
 from app.cli.serve import derive_limits
-from tests.faults.conftest import find_port
+from tests.faults.fault_server import find_closed_port
 from tests.security.edge import EVENT, HONEST, POST, make_headers, open_edge, post_event, run_relay, talk
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -274,7 +274,7 @@ def test_the_limits_leave_files_for_everything_else(files: int, connections: int
 async def test_a_relay_answers_honest_events_beside_20_000_headers_and_takes_no_secret_from_a_trailer(
     tmp_path: Path,
 ) -> None:
-    async with run_relay(tmp_path, find_port(), 1_024) as relay:
+    async with run_relay(tmp_path, find_closed_port(), 1_024) as relay:
         heard = await asyncio.gather(*[talk(relay.port, REFUSED["20,000 headers"][0]) for _ in range(20)])
         assert {one.status for one in heard} == {431}
         assert await post_event(relay.port) == "202"

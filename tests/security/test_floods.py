@@ -19,7 +19,7 @@ from app.errors import StoreError, is_passing
 from app.outbox.sqlite import store
 from app.outbox.sqlite.file import open_reading
 from app.outbox.sqlite.store import LateReader
-from tests.faults.conftest import find_port
+from tests.faults.fault_server import find_closed_port
 from tests.security.edge import attack, post_events, run_relay
 
 HONEST = 60
@@ -27,7 +27,7 @@ HONEST = 60
 
 async def flood(folder: Path, files: int, kind: str, count: int, *, stock: bool = False, honest: int = HONEST) -> Any:
     """Return how honest events were answered while `count` connections were held open."""
-    port = find_port()
+    port = find_closed_port()
     async with run_relay(folder, port, files, stock=stock) as relay, attack(port, kind, count):
         answers = await post_events(port, honest)
         assert stock or relay.process.returncode is None
@@ -56,7 +56,7 @@ async def test_the_control_answers_hardly_any_honest_event(tmp_path: Path) -> No
 
 
 async def test_a_relay_that_starts_under_a_flood_serves_and_ends_in_order(tmp_path: Path) -> None:
-    port = find_port()
+    port = find_closed_port()
     async with attack(port, "idle", 400), run_relay(tmp_path, port, 256, wait=False) as relay:
         await relay.wait_for('"relay.listening"')
         assert await post_events(port, HONEST) == {"202": HONEST}
@@ -69,7 +69,7 @@ async def test_the_control_is_ended_by_a_flood_at_its_start(tmp_path: Path) -> N
     """It dies of what it opens while every descriptor is taken; one that had opened it all before lives, but crawls."""
     ended: list[int | None] = []
     while 70 not in ended and len(ended) < 4:
-        port, folder = find_port(), tmp_path / str(len(ended))
+        port, folder = find_closed_port(), tmp_path / str(len(ended))
         folder.mkdir()
         async with attack(port, "idle", 400), run_relay(folder, port, 256, wait=False, stock=True) as relay:
             with suppress(TimeoutError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from rich.text import Text
 from app.authoring.drift import find_drift
 from app.authoring.examples import Recorded
 from app.authoring.lint import judge_recorded, run_examples
+from app.cli.commands import Answer
 from app.cli.mapping.live import LiveTemplates, fetch_templates
 from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import new_uuid7, read_clock
 from app.mapping.problems import MOST_SHOWN, Problem, format_problem
-from app.mapping.rules import Config, Route
+from app.mapping.rules import Config
 from app.settings import read_environment
 
 _COLOURS = {"error": "red", "warning": "yellow", "": "green"}
@@ -29,20 +29,18 @@ _COLOURS = {"error": "red", "warning": "yellow", "": "green"}
 def check(
     path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None,
     live: Annotated[bool, typer.Option("--live", help="Compare with the providers' approved templates.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for editors and CI.")] = False,
     style: Annotated[
         Literal["text", "github"], typer.Option("--format", help="github: annotations on the lines of a pull request.")
     ] = "text",
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
     config: Annotated[Path | None, typer.Option(help="The YAML file, as the other commands take it.")] = None,
-) -> int:
+) -> Answer:
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
     with show_waiting("waiting for the providers' templates" if live else "running the examples"):
         checked = _check(config or path, live=live)
     shown, more = _cut(checked.problems)
-    if as_json:
-        print(json.dumps(_as_json(checked, shown, more), ensure_ascii=False, indent=2))
-    else:
+
+    def show() -> None:
         console = open_console()
         for name, problem in shown:
             text = _paint(name, problem) if style == "text" else Text(_annotate(name, problem))
@@ -54,7 +52,9 @@ def check(
             print(f"note: {remark}", file=sys.stderr)
         worst = next((one for one in ("error", "warning") if checked.count(one)), "")
         console.print(Text(_sum_up(checked), _COLOURS[worst]), soft_wrap=True)
-    return 1 if checked.count("error") or (strict and checked.count("warning")) else 0
+
+    code = 1 if checked.count("error") or (strict and checked.count("warning")) else 0
+    return Answer(_as_json(checked, shown, more), show, code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ def _check(path: Path | None, *, live: bool) -> Checked:
         answered = fetch_templates(read.parsed.config.providers)
         drift = find_drift(read.templates, answered.templates, answered.listed)
         found += [(read.sources.templates_name, problem) for problem in drift]
-        found += [_place_fault(read, name, fault) for name, fault in answered.faults]
+        for name, fault in answered.faults:
+            problem = Problem("error", *read.find_provider(name), f'provider "{name}" {fault}')
+            found.append((read.sources.name, problem))
     if answered.listed or recorded:
         read = read_again(read, environment, answered.templates, answered.listed, recorded)
     config = read.parsed.config
@@ -108,19 +110,11 @@ def _run(
     told = [f"each number was read {', or '.join(readings)}"] if readings else []
     remarks = tuple(dict.fromkeys([*told, *(remark for result in results for remark in result.remarks)]))
     found += [(name, problem) for problem in judge_recorded(config, recorded, now)]
-    untried = [route for route in config.routes if not route.examples]
-    found += [(name, Problem("warning", route.line, route.column, *_describe_untried(route))) for route in untried]
+    for route in (route for route in config.routes if not route.examples):
+        cure = "add one below `examples:`; `nector-relay examples` writes them"
+        fault = Problem("warning", route.line, route.column, f'no example tries route "{route.name}"', cure)
+        found.append((name, fault))
     return Checked(name, tuple(_sort(found)), len(config.routes), len(results) - failed, failed, listed, remarks)
-
-
-def _describe_untried(route: Route) -> tuple[str, str]:
-    return f'no example tries route "{route.name}"', "add one below `examples:`; `nector-relay examples` writes them"
-
-
-def _place_fault(read: Reading, provider: str, fault: str) -> tuple[str, Problem]:
-    """Return what is wrong with asking a provider, at its entry."""
-    line, column = read.find_provider(provider)
-    return read.sources.name, Problem("error", line, column, f'provider "{provider}" {fault}')
 
 
 def _sort(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, Problem]]:
@@ -171,16 +165,7 @@ def _sum_up(checked: Checked) -> str:
 
 
 def _as_json(checked: Checked, shown: Sequence[tuple[str, Problem]], more: int) -> dict[str, object]:
-    rows = [
-        {
-            "file": name,
-            "line": problem.line,
-            "column": problem.column,
-            "severity": problem.severity,
-            "message": problem.message,
-            "hint": problem.hint,
-        }
-        for name, problem in shown
-    ]
+    keys = ("line", "column", "severity", "message", "hint")
+    rows = [{"file": name, **{key: getattr(problem, key) for key in keys}} for name, problem in shown]
     examples = {"passed": checked.passed, "failed": checked.failed}
     return {"problems": rows, **({"more": more} if more else {}), "examples": examples}

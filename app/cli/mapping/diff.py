@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from app.cli.commands import Answer
 from app.cli.ops.client import open_client
-from app.cli.ops.deliveries import AsJson
-from app.cli.tables import count_nouns
-from app.clock import read_uptime
+from app.cli.tables import count_nouns, show_waiting
 from app.relay.reload import read_text
 
 TIMEOUT_S = 60.0
-_QUIET_MS = 2_000  # what takes less shows nothing on its way
 _WORDS = {
     "newly_sent": "newly sent",
     "no_longer_sent": "no longer sent",
@@ -31,8 +27,7 @@ _WORDS = {
 def diff(
     new: Annotated[Path, typer.Argument(metavar="NEW.yaml", help="The YAML to compare with the one in force.")],
     since: Annotated[str, typer.Option(help="Events received since: 7d (ago), a date, an instant.")] = "7d",
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Say which of the running relay's stored events a new YAML would send otherwise, with a masked example each.
 
     The texts beside it (templates.yaml) are read, too. Exit 0 if nothing changes, 1 if anything does.
@@ -42,28 +37,19 @@ def diff(
     if beside.is_file():
         order["templates"] = read_text(beside)
     answer = _add_up(_ask(order))
-    if as_json:
-        print(json.dumps(answer, ensure_ascii=False, indent=2))
-    else:
-        _show(answer, since)
-    return 1 if answer["changes"] else 0
+    return Answer(answer, lambda: _show(answer, since), 1 if answer["changes"] else 0)
 
 
 def _ask(order: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the answers, each about the next events; what takes long says how far it is."""
-    client, console, started = open_client(), Console(stderr=True), read_uptime()
-    after, events, status = 0, 0, console.status("")
-    try:
+    client, after, events = open_client(), 0, 0
+    with show_waiting("looking at the stored events") as tell:
         while after is not None:
             answer = client.send("POST", "/diff", {**order, "after": after}, TIMEOUT_S)
             yield answer
             after, events = answer["next"], events + answer["events"]
-            if after is not None and read_uptime() - started > _QUIET_MS:
-                told = f"looked at {count_nouns(events, 'event')}"
-                status.update(told)
-                status.start() if console.is_terminal else console.print(told)
-    finally:
-        status.stop()
+            if after is not None:
+                tell(f"looked at {count_nouns(events, 'event')}")
 
 
 def _add_up(answers: Iterator[Mapping[str, Any]]) -> dict[str, Any]:

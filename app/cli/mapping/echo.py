@@ -1,4 +1,4 @@
-"""`nector-relay echo`: the YAML with defaults and environment filled in, and secrets masked."""
+"""`nector-relay echo`: the YAML as it is read; `schema`: what an editor completes and checks it by."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from app.authoring.echo import write_echo
 from app.authoring.schema import build_schema
+from app.cli.commands import print_json
 from app.cli.mapping.sources import read_config, read_yaml
 from app.mapping.document import read_document
 from app.providers import settings_types
@@ -21,4 +22,10 @@ def echo(path: Annotated[Path | None, typer.Argument(help="The YAML file (else R
     read_config(path, environment)
     data = read_document(read_yaml(path, environment).sources.text).data or {}
     print(write_echo(data, environment, build_schema(settings_types())), end="")
+    return 0
+
+
+def schema() -> int:
+    """Print the JSON Schema of the YAML (config/relay.schema.json is this)."""
+    print_json(build_schema(settings_types()))
     return 0

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from app.authoring.examples import write_example, write_recorded
+from app.cli.commands import Answer
 from app.cli.mapping.preview import choose_routes
 from app.cli.mapping.sources import find_recordings, read_config, read_yaml
 from app.cli.ops.client import open_client
-from app.cli.tables import AsJson, count_nouns, open_console, print_json, print_table
+from app.cli.tables import count_nouns, open_console, print_table
 from app.clock import read_clock
 from app.errors import RelayError
 from app.sources import SOURCE
@@ -32,8 +33,7 @@ def examples(
         int, typer.Option(min=1, help="With capture: which of the recorded ones; 1 is the newest, 2 the one before.")
     ] = 1,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Show the events that the relay has recorded, with invented names, numbers and codes."""
     if action == "capture" and topic is None:
         raise RelayError("say which topic: `nector-relay examples capture TOPIC`; `examples list` shows them")
@@ -42,44 +42,36 @@ def examples(
     query = {"topic": SOURCE.canonical_topic(topic)} if topic is not None else {}
     recorded: list[dict[str, Any]] = open_client().get("/examples", query)["examples"]
     if action == "list":
-        return _list(recorded, as_json=as_json)
+        return _list(recorded)
     if action == "pull":
-        return _pull(recorded, config, as_json=as_json)
-    return _capture(SOURCE.canonical_topic(topic or ""), recorded, route, nth, config, as_json=as_json)
+        return _pull(recorded, config)
+    return _capture(SOURCE.canonical_topic(topic or ""), recorded, route, nth, config)
 
 
-def _list(recorded: Sequence[dict[str, Any]], *, as_json: bool) -> int:
+def _list(recorded: Sequence[dict[str, Any]]) -> Answer:
     topics: dict[str, list[dict[str, Any]]] = {}
     for row in recorded:
         topics.setdefault(row["topic"], []).append(row)
-    if as_json:
-        print_json(
-            {
-                "topics": [
-                    {"topic": name, "events": len(events), "newest": events[0]["at"], "properties": _list_paths(events)}
-                    for name, events in topics.items()
-                ]
-            }
-        )
-        return 0
-    console = open_console()
-    if not topics:
-        console.print("nothing recorded yet: no event has come")
-        return 0
-    rows = [
-        [name, str(len(events)), events[0]["at"], ", ".join(_list_paths(events))] for name, events in topics.items()
+    told = [
+        {"topic": name, "events": len(events), "newest": events[0]["at"], "properties": _list_paths(events)}
+        for name, events in topics.items()
     ]
-    print_table(console, ("topic", "events", "newest", "properties"), rows)
-    return 0
+    return Answer({"topics": told}, lambda: _show_topics(told))
+
+
+def _show_topics(topics: Sequence[Mapping[str, Any]]) -> None:
+    if not topics:
+        print("nothing recorded yet: no event has come")
+        return
+    rows = [[row["topic"], str(row["events"]), row["newest"], ", ".join(row["properties"])] for row in topics]
+    print_table(open_console(), ("topic", "events", "newest", "properties"), rows)
 
 
 def _list_paths(events: Sequence[dict[str, Any]]) -> list[str]:
     return sorted({path for row in events for path in list_paths(row["event"])})
 
 
-def _capture(
-    topic: str, recorded: Sequence[dict[str, Any]], name: str | None, nth: int, path: Path | None, *, as_json: bool
-) -> int:
+def _capture(topic: str, recorded: Sequence[dict[str, Any]], name: str | None, nth: int, path: Path | None) -> Answer:
     if not recorded:
         raise RelayError(f"no event of {topic} is recorded; `nector-relay examples list` shows what is")
     if nth > len(recorded):
@@ -89,16 +81,13 @@ def _capture(
     entries = {
         route.name: write_example(route, event, rules, read_clock()) for route in choose_routes(rules, name, topic)
     }
-    if as_json:
-        print_json({"topic": topic, "at": at, "event": event, "examples": entries})
-        return 0
-    for route_name, entry in entries.items():
-        print(f"# of {at}, with invented values; under `examples:` of route {route_name}:")
-        print(entry, end="")
-    return 0
+    head = f"# of {at}, with invented values; under `examples:` of route"
+    text = "".join(f"{head} {route_name}:\n{entry}" for route_name, entry in entries.items())
+    told = {"topic": topic, "at": at, "event": event, "examples": entries}
+    return Answer(told, lambda: print(text, end=""))
 
 
-def _pull(recorded: Sequence[dict[str, Any]], config: Path | None, *, as_json: bool) -> int:
+def _pull(recorded: Sequence[dict[str, Any]], config: Path | None) -> Answer:
     """Write the events beside the YAML, where `check` holds every expression against them."""
     by_topic: dict[str, list[dict[str, Any]]] = {}
     for row in recorded:
@@ -108,8 +97,5 @@ def _pull(recorded: Sequence[dict[str, Any]], config: Path | None, *, as_json: b
         path.write_text(write_recorded(by_topic), encoding="utf-8")
     except OSError as error:
         raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
-    if as_json:
-        print_json({"file": str(path), "events": len(recorded), "topics": len(by_topic)})
-        return 0
-    print(f"{path}: {count_nouns(len(recorded), 'event')} of {count_nouns(len(by_topic), 'topic')}")
-    return 0
+    text = f"{path}: {count_nouns(len(recorded), 'event')} of {count_nouns(len(by_topic), 'topic')}"
+    return Answer({"file": str(path), "events": len(recorded), "topics": len(by_topic)}, lambda: print(text))

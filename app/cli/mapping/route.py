@@ -1,83 +1,64 @@
-"""`nector-relay route`: which routes an event hits, and why not the others."""
+"""`nector-relay route`: which routes an event hits, why not the others, and what would become of it."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from app.authoring.preview import describe_plan
+from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config, read_event
+from app.cli.ops.client import open_client, quote_part
 from app.clock import new_uuid7, read_clock
-from app.delivery.plan import plan_deliveries
+from app.errors import NoRelayError, RelayError
 from app.mapping.problems import ask_similar
-from app.mapping.rules import Broken, Explanation, Hit, Miss, RouteTable, explain_routes
-from app.model.delivery import Delivery, State
+from app.model.delivery import State
 from app.sources import SOURCE
 
 
 def route(
-    event: Annotated[str, typer.Argument(metavar="EVENT.json", help="A webhook's body, or - for stdin.")],
+    event: Annotated[
+        str,
+        typer.Argument(metavar="EVENT.json|ID", help="A webhook's body, - for stdin, or the id of a stored event."),
+    ],
     topic: Annotated[str | None, typer.Option(help="Its x-nector-topic.")] = None,
     config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> int:
+) -> Answer:
     """Say for every route whether the event hits it, why, and what would be sent. Exit 0 if something would, else 1.
 
-    A hit that would be dead is 1, too, as in `preview`.
+    A hit that would be dead is 1, too, as in `preview`. Of a stored event the relay is asked: values are masked.
     """
-    rules, _ = read_config(config)
-    given = read_event(event, topic, read_clock())
-    if not any(SOURCE.canonical_topic(one.topic) == SOURCE.canonical_topic(given.topic) for one in rules.routes):
-        hint = ask_similar(given.topic, (one.topic for one in rules.routes), "")
-        print(f"no route waits for {given.topic}" + (f"; {hint}" if hint else ""), file=sys.stderr)
-    planned = plan_deliveries(given, rules, RouteTable(rules.routes), new_uuid7)
-    fates = {delivery.route: _describe_fate(delivery) for delivery in planned}
-    rows = [_describe(explanation) for explanation in explain_routes(rules.routes, given)]
-    rows = [row | (fates[row["route"]] if row["result"] == "hit" else {}) for row in rows]
-    if as_json:
-        told = {"topic": given.topic, "notes": given.notes, "routes": rows}
-        print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
-    else:
-        # Hits first: they are what is asked for; then the routes that came closest.
-        for row in sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"])):
-            print(_show(row))
-        for note in given.notes:
-            print(f"note: {note}")
+    is_file = event == "-" or event.endswith(".json") or Path(event).exists()
+    told = _look_at_file(event, topic, config) if is_file else _ask_relay(event, topic, config)
+    rows = told["routes"]
+    # Hits first: they are what is asked for; then the routes that came closest.
+    nearest = sorted(rows, key=lambda row: ("hit", "broken", "when", "topic").index(row["result"]))
+    lines = [*map(_show, nearest), *(f"note: {note}" for note in told["notes"])]
     hits = [row["state"] for row in rows if row["result"] == "hit"]
-    return 0 if hits and State.DEAD not in hits else 1
+    return Answer(told, lambda: print("\n".join(lines)), 0 if hits and State.DEAD not in hits else 1)
 
 
-def _describe_fate(delivery: Delivery) -> dict[str, Any]:
-    """Return what would become of the event on a route that it hits; its author may see the values."""
-    message = delivery.message
-    filled = message.variables if message else ()
-    return {
-        "state": delivery.state,
-        "reason": delivery.reason,
-        "detail": delivery.detail or None,
-        "to": message.recipient if message else None,
-        "variables": {each.name or str(number): each.value for number, each in enumerate(filled, 1)},
-    }
+def _look_at_file(name: str, topic: str | None, config: Path | None) -> Mapping[str, Any]:
+    rules, _ = read_config(config)
+    event = read_event(name, topic, read_clock())
+    if not any(SOURCE.canonical_topic(one.topic) == SOURCE.canonical_topic(event.topic) for one in rules.routes):
+        hint = ask_similar(event.topic, (one.topic for one in rules.routes), "")
+        print(f"no route waits for {event.topic}" + (f"; {hint}" if hint else ""), file=sys.stderr)
+    return {"topic": event.topic, "notes": event.notes, "routes": describe_plan(event, rules, new_uuid7)}
 
 
-def _describe(explanation: Explanation) -> dict[str, Any]:
-    match explanation.match:
-        case Hit(route=hit):
-            name, result, why = hit.name, "hit", f"{hit.provider} sends {hit.template}"
-        case Broken(route=broken, detail=detail):
-            name, result, why = broken.name, "broken", detail
-        case Miss(route=missed, why=kind, detail=detail):
-            name, result, why = missed.name, kind, detail
-    return {
-        "route": name,
-        "result": result,
-        "why": why,
-        "when": explanation.condition or None,
-        "reads": dict(explanation.reads),
-    }
+def _ask_relay(id_: str, topic: str | None, config: Path | None) -> Mapping[str, Any]:
+    if topic or config:
+        raise RelayError(f"{id_} is no file, and a stored event has its topic and is judged by the YAML in force")
+    try:
+        return open_client().get(f"/events/{quote_part(id_)}/routes")
+    except NoRelayError as error:
+        raise RelayError(f"{id_} is no file, and of an event's id a relay is asked: {error}") from None
 
 
 def _show(row: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.ops.explain import print_story
@@ -40,8 +40,7 @@ def send_test(
     ] = None,
     wait: Annotated[str, typer.Option(help="How long to wait for the receipt: 30s, 2m.")] = "30s",
     config: Annotated[Path | None, typer.Option(help="The YAML file, where no relay runs (else RELAY_CONFIG).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> int:
+) -> Answer:
     """Send one test message through the running relay, or straight to the provider where none runs.
 
     A relay that runs also waits for the receipt and shows the timeline. Exit 0 if the message was accepted, else 1.
@@ -54,13 +53,13 @@ def send_test(
     try:
         delivery = _send_through_relay(order, wait_s)
     except NoRelayError as error:
-        return _send_straight(order, config, error, as_json=as_json)
-    if as_json:
-        print(json.dumps(delivery, ensure_ascii=False, indent=2))
-    else:
+        return _send_straight(order, config, error)
+
+    def show() -> None:
         print_story(delivery)
         print(_sum_up(delivery, wait))
-    return 0 if delivery["state"] == "accepted" and delivery["receipt"] != "failed" else 1
+
+    return Answer(delivery, show, 0 if delivery["state"] == "accepted" and delivery["receipt"] != "failed" else 1)
 
 
 def _send_through_relay(order: TestOrder, wait_s: float) -> Mapping[str, Any]:
@@ -95,7 +94,7 @@ def _sum_up(delivery: Mapping[str, Any], wait: str) -> str:
 # -- where no relay runs --------------------------------------------------------------------------
 
 
-def _send_straight(order: TestOrder, path: Path | None, why: NoRelayError, *, as_json: bool) -> int:
+def _send_straight(order: TestOrder, path: Path | None, why: NoRelayError) -> Answer:
     """Send from here: whoever writes a route may have no relay yet. There is no outbox, so no receipt either."""
     environment = read_environment()
     rules, _ = read_config(path, environment)
@@ -106,15 +105,11 @@ def _send_straight(order: TestOrder, path: Path | None, why: NoRelayError, *, as
     provider = rules.providers[test.route.provider]
     outcome = asyncio.run(_ask(provider, test.message, new_uuid7(now)))
     word, reason, detail = describe_outcome(outcome)
-    if as_json:
-        id_ = outcome.provider_message_id if isinstance(outcome, Accepted) else None
-        told = {"outcome": word, "reason": reason or None, "detail": detail or None, "provider": test.route.provider}
-        print(json.dumps(told | {"provider_message_id": id_}, indent=2))
-    else:
-        print(f"{why}")
-        print(f"sent straight to {test.route.provider}, without an outbox, so no receipt is waited for:")
-        print(word + (f" ({reason}: {detail})" if reason else ""))
-    return 0 if isinstance(outcome, Accepted) else 1
+    id_ = outcome.provider_message_id if isinstance(outcome, Accepted) else None
+    told = {"outcome": word, "reason": reason or None, "detail": detail or None, "provider": test.route.provider}
+    how = f"sent straight to {test.route.provider}, without an outbox, so no receipt is waited for:"
+    text = f"{why}\n{how}\n{word}" + (f" ({reason}: {detail})" if reason else "")
+    return Answer(told | {"provider_message_id": id_}, lambda: print(text), 0 if isinstance(outcome, Accepted) else 1)
 
 
 async def _ask(settings: ProviderSettings, message: Message, delivery_id: str) -> Outcome:

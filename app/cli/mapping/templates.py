@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from app.authoring.drift import list_changes
+from app.cli.commands import Answer
 from app.cli.mapping.live import fetch_templates
 from app.cli.mapping.sources import read_yaml
-from app.cli.tables import AsJson, count_nouns, print_json, show_waiting
+from app.cli.tables import count_nouns, show_waiting
 from app.errors import ConfigError, RelayError
 from app.mapping.problems import cut_lines, format_problem
 from app.mapping.template import Templates, gather_languages
@@ -25,8 +26,7 @@ def templates(
     everything: Annotated[
         bool, typer.Option("--all", help="Also those that are not approved (pending, paused, rejected).")
     ] = False,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Write the approved templates into templates.yaml beside the YAML. Exit 1 if a provider gave no list."""
     del action  # there is one
     read = read_yaml(config)
@@ -38,19 +38,16 @@ def templates(
     path = Path(read.sources.templates_name)
     told = [f"provider {name} {fault}" for name, fault in live.faults]
     told += [f"provider {name} lists no templates: keep its texts in {path} by hand" for name in live.cannot]
-    for line in told:
-        print(line, file=sys.stderr if as_json else sys.stdout)
     if not live.listed:
+        print("\n".join(told), file=sys.stderr)
         raise RelayError(f"no provider gave a list; {path} is as it was")
     taken = _take(live.templates, everything=everything)
     _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
     pulled = [_compare(name, read.templates.templates, taken, live.templates) for name in live.listed]
-    if as_json:
-        without = [{"provider": name, "why": why} for name, why in live.faults]
-        print_json({"file": str(path), "pulled": pulled, "faults": without, "cannot": live.cannot})
-    for each in pulled if not as_json else ():
-        print(f"{path}: {_sum_up(each)}")
-    return 1 if live.faults else 0
+    without = [{"provider": name, "why": why} for name, why in live.faults]
+    answer = {"file": str(path), "pulled": pulled, "faults": without, "cannot": live.cannot}
+    told += [f"{path}: {_sum_up(each)}" for each in pulled]
+    return Answer(answer, lambda: print("\n".join(told)), 1 if live.faults else 0)
 
 
 def _take(live: Templates, *, everything: bool) -> Templates:

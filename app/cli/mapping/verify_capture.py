@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from app.authoring.capture import Capture, read_capture
-from app.cli.tables import AsJson, print_json
+from app.cli.commands import Answer
 from app.errors import RelayError
 from app.files import read_bytes
 from app.settings import read_environment
@@ -24,21 +24,24 @@ def verify_capture(
     secret_env: Annotated[
         str, typer.Option("--secret-env", help="The environment variable that holds Nector's webhook secret.")
     ] = "RELAY_NECTOR_SECRETS",  # noqa: S107 - a variable's name
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Try every likely recipe on one captured request of Nector's. Exit 0 if its HMAC is explained, else 1."""
-    secrets = _read_secrets(secret_env)
-    capture = read_capture(_read_file(file))
+    value = read_environment().get(secret_env, "")
+    secrets = [secret.strip() for secret in value.split(",") if secret.strip()]
+    if not secrets:
+        cure = "put Nector's webhook secret into it, or name another with --secret-env"
+        raise RelayError(f"{secret_env} is not set: {cure}")
+    try:
+        capture = read_capture(read_bytes(file, 1_048_576))
+    except OSError as error:
+        raise RelayError(f"{file}: cannot be read ({error.strerror})") from None
     if isinstance(capture, str):
         raise RelayError(f"{file}: {capture}")
-    secret = _judge_secret(capture.headers, secrets, secret_env)
-    hmac = _judge_hmac(capture, secrets)
-    if as_json:
-        print_json({"secret": secret, "hmac": hmac.told, "explained": hmac.explained, "settings": hmac.settings})
-    else:
-        settings = [f"{name}={value}" for name, value in hmac.settings.items()]
-        print("\n".join([secret, hmac.told, *settings, *([hmac.more] if hmac.more else [])]))
-    return 0 if hmac.explained else 1
+    secret, hmac = _judge_secret(capture.headers, secrets, secret_env), _judge_hmac(capture, secrets)
+    told = {"secret": secret, "hmac": hmac.told, "explained": hmac.explained, "settings": hmac.settings}
+    settings = [f"{name}={value}" for name, value in hmac.settings.items()]
+    lines = [secret, hmac.told, *settings, *([hmac.more] if hmac.more else [])]
+    return Answer(told, lambda: print("\n".join(lines)), 0 if hmac.explained else 1)
 
 
 class Judged(NamedTuple):
@@ -48,21 +51,6 @@ class Judged(NamedTuple):
     settings: Mapping[str, str]
     explained: bool = False
     more: str = ""
-
-
-def _read_secrets(name: str) -> list[str]:
-    value = read_environment().get(name, "")
-    secrets = [secret.strip() for secret in value.split(",") if secret.strip()]
-    if not secrets:
-        raise RelayError(f"{name} is not set: put Nector's webhook secret into it, or name another with --secret-env")
-    return secrets
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return read_bytes(path, 1_048_576)
-    except OSError as error:
-        raise RelayError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _judge_secret(headers: Mapping[str, str], secrets: list[str], name: str) -> str:

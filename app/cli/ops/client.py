@@ -28,23 +28,17 @@ class OpsClient:
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """Return the JSON object at `path`; raises OpsError saying what to do."""
-        return self._call("GET", path, query=query, timeout_s=timeout_s)
+        return self.send("GET", path, None, timeout_s, query)
 
     def send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S
-    ) -> dict[str, Any]:
-        """Return the JSON object that a change answers with, an empty one for no content; raises OpsError."""
-        return self._call(method, path, body=body, timeout_s=timeout_s)
-
-    def _call(
         self,
         method: str,
         path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         timeout_s: float = TIMEOUT_S,
+        query: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
+        """Return the JSON object that a change answers with, an empty one for no content; raises OpsError."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
             with show_waiting(f"waiting for the relay at {self.url}"):

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.commands import AsJson, print_json
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.tables import open_console, print_table
 from app.clock import read_clock
@@ -22,10 +23,10 @@ from app.values.duration import round_duration
 StateName = Literal["pending", "held", "sending", "accepted", "unknown", "expired", "suppressed", "shadow", "dead"]
 FOLLOW_EVERY_S = 2.0
 DROPPED = ("created", "provider", "receipt", "recipient", "age", "reason")  # where a terminal is too narrow for all
+_COLUMNS = ("id", "route", "provider", "recipient", "state", "receipt", "reason")
 _GROUPED_BY = {"state", "route", "provider"}
 _GROUPED = ("dead", "unknown", "expired")
 _NEVER_GROUPED = ("accepted", "sending")  # too many, too short; and nobody has to do anything
-AsJson = Annotated[bool, typer.Option("--json", help="Print the ops API's JSON.")]
 
 
 def deliveries(
@@ -59,19 +60,18 @@ def deliveries(
     if follow:
         return _follow(client, {**query, "limit": limit}, as_json=as_json)
     page = _find(client, {**query, "limit": limit})
-    if as_json:
-        print(json.dumps(page, ensure_ascii=False, indent=2))
-        return 0
     console = open_console()
-    if not page["deliveries"]:
+    if as_json:
+        print_json(page)
+    elif not page["deliveries"]:
         console.print("no deliveries")
-        return 0
-    if state in _GROUPED and not query.keys() - _GROUPED_BY:
-        _list_reasons(client, query, as_json=False)
-        console.print()
-    _print_deliveries(console, page["deliveries"])
-    if page["next_cursor"]:
-        console.print(f"more: --cursor {page['next_cursor']}")
+    else:
+        if state in _GROUPED and not query.keys() - _GROUPED_BY:
+            _list_reasons(client, query, as_json=False)
+            console.print()
+        _print_deliveries(console, page["deliveries"])
+        if page["next_cursor"]:
+            console.print(f"more: --cursor {page['next_cursor']}")
     return 0
 
 
@@ -96,16 +96,14 @@ def _follow(client: OpsClient, query: Mapping[str, Any], *, as_json: bool) -> in
 
 def _print_deliveries(console: Console, found: Sequence[Mapping[str, Any]], *, titled: bool = True) -> None:
     """Print a line each. A narrow terminal keeps what is needed to go on from here: id, route, state and reason."""
-    columns = {"created": "created_at", "id": "id", "route": "route", "provider": "provider", "recipient": "recipient"}
-    columns |= {"state": "state", "receipt": "receipt", "reason": "reason"}
-    rows = [{title: str(row[name] or "") for title, name in columns.items()} for row in found]
-    if console.is_terminal:
-        now = read_clock()
-        rows = [{"age": round_duration(max(now - read_at(row["created"]), 0)), **row} for row in rows]
+    names = {"created": "created_at"} | {name: name for name in _COLUMNS}
+    rows = [{title: str(row[name] or "") for title, name in names.items()} for row in found]
     for row in rows:
         row["recipient"] = row["recipient"] or "(unread)" * (row["reason"] == "recipient_invalid")
-    titles = list(rows[0])
-    print_table(console, titles, [list(row.values()) for row in rows], dropped=DROPPED, titled=titled)
+        if console.is_terminal:
+            row["age"] = round_duration(max(read_clock() - read_at(row["created"]), 0))
+    titles = ["age"] * console.is_terminal + list(names)
+    print_table(console, titles, [[row[title] for title in titles] for row in rows], dropped=DROPPED, titled=titled)
 
 
 def _list_reasons(client: OpsClient, query: Mapping[str, Any], *, as_json: bool) -> int:
@@ -116,20 +114,19 @@ def _list_reasons(client: OpsClient, query: Mapping[str, Any], *, as_json: bool)
     if not groups and names:
         client.get("/deliveries", {**query, "limit": 1})  # which tells of a name that is none
     if as_json:
-        print(json.dumps({"reasons": groups}, ensure_ascii=False, indent=2))
+        print_json({"reasons": groups})
         return 0
     console = open_console()
     if not groups:
         console.print("no deliveries")
         return 0
     columns = {"count": "count", "reason": "reason", "route": "route", "provider": "provider", "newest": "newest_id"}
-    rows = [[str(group[name] or "") for name in columns.values()] for group in groups]
-    cures = [find_cure(group["reason"]) for group in groups]
     if not console.is_terminal:
-        rows = [[*row, group["newest_at"], cure] for row, group, cure in zip(rows, groups, cures, strict=True)]
-        print_table(console, (*columns, "at", "what to do"), rows)
-        return 0
+        columns |= {"at": "newest_at", "what to do": "cure"}
+    told = [{**group, "cure": find_cure(group["reason"])} for group in groups]
+    rows = [[str(group[name] or "") for name in columns.values()] for group in told]
     print_table(console, tuple(columns), rows, dropped=("provider",))
-    for reason, cure in dict(zip((group["reason"] for group in groups), cures, strict=True)).items():
-        console.print(Text(f"{reason}: {cure}"))
+    if console.is_terminal:
+        for reason, cure in {group["reason"]: group["cure"] for group in told}.items():
+            console.print(Text(f"{reason}: {cure}"))
     return 0

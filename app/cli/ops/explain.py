@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -13,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from app.cli.commands import Answer
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson
-from app.cli.tables import STATE_COLOURS, open_console
+from app.cli.tables import STATE_COLOURS, open_console, print_behind
 from app.delivery.cures import find_cure
 from app.delivery.story import MetHold, Told, explain_now, list_met_holds, tell_story
 from app.errors import NotThereError, OpsError
@@ -36,20 +34,19 @@ def explain(
         ),
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="The newest event.")] = False,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Tell one delivery's story, from the webhook to the receipt: times in UTC, values masked."""
     if (id_ is not None) == last:
         raise typer.BadParameter("Missing argument 'ID': an id or the end of one; or --last, and no id")
     client = open_client()
     found = _find_deliveries(client, "last" if id_ is None else id_, by_event=last)
-    if as_json:
-        print(json.dumps(found[0] if len(found) == 1 else {"deliveries": found}, ensure_ascii=False, indent=2))
-        return 0
-    for number, told in enumerate(found):
-        print("\n" * bool(number), end="")
-        print_story(told) if "timeline" in told else _print_event(told)
-    return 0
+
+    def show() -> None:
+        for number, told in enumerate(found):
+            print("\n" * bool(number), end="")
+            print_story(told) if "timeline" in told else _print_event(told)
+
+    return Answer(found[0] if len(found) == 1 else {"deliveries": found}, show)
 
 
 def _find_deliveries(client: OpsClient, name: str, *, by_event: bool) -> Sequence[Mapping[str, Any]]:
@@ -80,16 +77,12 @@ def _print_event(event: Mapping[str, Any]) -> None:
     console, names = open_console(), ", ".join(event["routes_today"])
     sent = f", its delivery {event['delivery_id']}" if event["delivery_id"] else ""
     plan = f"`nector-relay replay --plan --event {event['id']}`"
-    _print_lines(console, "", f"event {event['id']}: unrouted", "")
-    _print_lines(console, f"{event['received_at']}  ", f"webhook: {event['source']} sent {event['topic']}{sent}", "")
-    if names:
-        text = f"no route was hit, so nothing was made of it; today's YAML has {names} for {event['topic']}"
-    else:
-        text = f"no route was hit, so nothing was made of it; today's YAML has no route for {event['topic']}"
-    _print_lines(console, "now: ", text, "")
-    gone = "nothing: what it held was wiped since"
     cure = f"{plan} says what it would hit" if names else f"nothing; if it is to be sent, add a route, then {plan}"
-    _print_lines(console, "do:  ", cure if event["is_kept"] else gone, "")
+    now = f"no route was hit, so nothing was made of it; today's YAML has {names or 'no route'} for {event['topic']}"
+    _print_line(console, "", f"event {event['id']}: unrouted")
+    _print_line(console, f"{event['received_at']}  ", f"webhook: {event['source']} sent {event['topic']}{sent}")
+    _print_line(console, "now: ", now)
+    _print_line(console, "do:  ", cure if event["is_kept"] else "nothing: what it held was wiped since")
 
 
 def print_story(delivery: Mapping[str, Any]) -> None:
@@ -98,22 +91,19 @@ def print_story(delivery: Mapping[str, Any]) -> None:
     steps = tell_story(delivery)
     state, receipt = delivery["state"], delivery["receipt"]
     more = receipt or (Reason.REPLAYED if delivery["reason"] == Reason.REPLAYED else "")
-    _print_lines(console, "", f"delivery {delivery['id']}: {state}{', ' + more if more else ''}", receipt or state)
+    _print_line(console, "", f"delivery {delivery['id']}: {state}{', ' + more if more else ''}", receipt or state)
     for step in steps:
         after = f"+{round_duration(max(step.at - steps[0].at, 0))}"
-        _print_lines(console, f"{format_instant(step.at)} {after:>{_SINCE_WIDTH}}  ", step.text, step.mark)
+        _print_line(console, f"{format_instant(step.at)} {after:>{_SINCE_WIDTH}}  ", step.text, step.mark)
     for name, text in zip(("now: ", "do:  "), advise(delivery, find_cure), strict=True):
-        _print_lines(console, name, text, state)
+        _print_line(console, name, text, state)
 
 
-def _print_lines(console: Console, head: str, text: str, mark: str) -> None:
-    """Print a text behind its head, folded on a terminal so that the head's column stays empty; else one line."""
-    width = max(console.width - len(head), 20) if console.is_terminal else len(text) or 1
-    for number, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):
-        painted = Text(line)
-        if mark in STATE_COLOURS:
-            painted.highlight_words([mark], STATE_COLOURS[mark])
-        console.print(Text(head if number == 0 else " " * len(head)) + painted, soft_wrap=True)
+def _print_line(console: Console, head: str, text: str, mark: str = "") -> None:
+    painted = Text(text)
+    if mark in STATE_COLOURS:
+        painted.highlight_words([mark], STATE_COLOURS[mark])
+    print_behind(console, Text(head), painted)
 
 
 FindCure = Callable[[str | None], str]

@@ -6,19 +6,15 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from app.cli.commands import Answer, AsJson, print_json
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson
-from app.cli.tables import count_nouns, open_console, print_table
+from app.cli.tables import count_nouns, open_console, print_table, show_progress
 from app.errors import OpsError, RelayError
 from app.files import read_bytes
 
@@ -41,7 +37,7 @@ def erase(
         print("nothing was erased", file=sys.stderr if as_json else sys.stdout)
         return 1
     answer = open_client().send("POST", "/erase", {"phone": phone}, TIMEOUT_S)
-    print(json.dumps(answer, ensure_ascii=False, indent=2) if as_json else "\n".join(_list_results(answer)))
+    print_json(answer) if as_json else print("\n".join(_list_results(answer)))
     return 1 if answer["open"] or not answer["log_emptied"] else 0
 
 
@@ -111,32 +107,16 @@ LONGEST_NUMBER = 60  # characters of a cell: more is no number, however it is wr
 LISTED = 1_000
 COLUMNS = ("mobile", "phone", "number")
 _TIMEOUT_S = 60.0
+_EXPECTED = {
+    "add": "one number or more",
+    "remove": "one number or more",
+    "list": "nothing more; a hash cannot be turned back into a number",
+    "import": "one file",
+}
 
 Action = Literal["add", "remove", "list", "import"]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A number as it stands in a file or a command, and where: line 7, number 2."""
-
-    kind: Literal["line", "number"]
-    place: int
-    text: str
-
-
-@dataclass(slots=True)
-class Done:
-    """These counts say what has come of the numbers so far."""
-
-    changed: int = 0
-    unchanged: int = 0
-    faults: list[tuple[Written, str]] = field(default_factory=list)
-
-    @property
-    def invalid(self) -> list[str]:
-        """Return what could not be read, in the order in which it stands there."""
-        told = sorted(self.faults, key=lambda fault: fault[0].place)
-        return [f"{each.kind} {each.place}: {why}" for each, why in told]
+Placed = tuple[str, str]
+"""Where a number stands in a file or a command (`line 7`, `number 2`), and how it is written there."""
 
 
 def suppressions(
@@ -149,43 +129,25 @@ def suppressions(
     ],
     given: Annotated[list[str] | None, typer.Argument(metavar="NUMBER|FILE", help="Whom, or a file of them.")] = None,
     reason: Annotated[str, typer.Option(help="With add and import: why, in a word.")] = "by_hand",
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Show and change who gets no marketing messages; utility messages still go out to them.
 
     A number without a country code is read as one of `store.country`. Exit 1 if any could not be read.
     """
-    if (action == "list") == bool(given):
+    whom = given or []
+    if (action == "list") == bool(whom) or (action == "import" and len(whom) > 1):
         raise RelayError(f"`suppressions {action}` takes {_EXPECTED[action]}")
     if action == "list":
-        return _list(open_client(), as_json)
-    if action == "import" and len(given or ()) != 1:
-        raise RelayError(f"`suppressions import` takes {_EXPECTED[action]}")
-    wanted = _read_file(Path((given or [""])[0])) if action == "import" else _read_arguments(given or ())
-    done = _send(open_client(), wanted, action, reason)
-    if as_json:
-        print(json.dumps({"changed": done.changed, "unchanged": done.unchanged, "invalid": done.invalid}, indent=2))
-    else:
-        _show(done, action)
-    return 1 if done.faults else 0
+        return _list(open_client())
+    named = [(f"number {place}", text) for place, text in enumerate(whom, 1)]
+    done = _send(open_client(), _read_file(Path(whom[0])) if action == "import" else named, action, reason)
+    word = "marketing again for" if action == "remove" else "no more marketing for"
+    counted = f"{word} {count_nouns(done['changed'], 'number')}; as before: {done['unchanged']}"
+    lines = [f"{counted}; not read: {len(done['invalid'])}", *done["invalid"]]
+    return Answer(done, lambda: print("\n".join(lines)), 1 if done["invalid"] else 0)
 
 
-_EXPECTED = {
-    "add": "one number or more",
-    "remove": "one number or more",
-    "list": "nothing more; a hash cannot be turned back into a number",
-    "import": "one file",
-}
-
-
-# -- what was written ------------------------------------------------------------------------------
-
-
-def _read_arguments(given: Sequence[str]) -> list[Written]:
-    return [Written("number", place, text) for place, text in enumerate(given, 1)]
-
-
-def _read_file(path: Path) -> list[Written]:
+def _read_file(path: Path) -> list[Placed]:
     """Return the numbers of a file; raises RelayError where it cannot be read as one."""
     try:
         text = read_bytes(path, 67_108_864).decode("utf-8-sig")
@@ -205,66 +167,42 @@ def _read_file(path: Path) -> list[Written]:
     if column is None and any(len(row) > 1 for _, row in rows):
         raise RelayError(f"{path}: has several columns, and none is named {', '.join(COLUMNS)}: name it in line 1")
     rows = rows if column is None else rows[1:]
-    cells = [(line, row[column or 0].strip() if len(row) > (column or 0) else "") for line, row in rows]
-    return [Written("line", line, cell) for line, cell in cells]
+    return [(f"line {line}", "".join(row[column or 0 :][:1]).strip()) for line, row in rows]
 
 
-# -- what becomes of it ----------------------------------------------------------------------------
-
-
-def _send(client: OpsClient, wanted: Sequence[Written], action: Action, reason: str) -> Done:
+def _send(client: OpsClient, wanted: Sequence[Placed], action: Action, reason: str) -> dict[str, Any]:
     """Hand the numbers over page by page; what was sent twice changes nothing, so it may be begun anew."""
-    done = Done()
-    usable = []
-    for each in wanted:
-        if each.text and len(each.text) <= LONGEST_NUMBER:
-            usable.append(each)
-        else:
-            done.faults.append((each, "is too long for a number" if each.text else "holds no number"))
+    faults = {
+        at: "is too long for a number" if text else "holds no number"
+        for at, (_, text) in enumerate(wanted)
+        if not 0 < len(text) <= LONGEST_NUMBER
+    }
+    usable = [at for at in range(len(wanted)) if at not in faults]
     path, more = ("/suppressions/remove", {}) if action == "remove" else ("/suppressions", {"reason": reason})
-    with _show_progress(len(usable)) as advance:
+    counts = {"changed": 0, "unchanged": 0}
+    with show_progress("sending") as report:
         for start in range(0, len(usable), PAGE):
             page = usable[start : start + PAGE]
-            answer = client.send("POST", path, {"phones": [each.text for each in page], **more}, _TIMEOUT_S)
-            done.changed += answer["changed"]
-            done.unchanged += answer["unchanged"]
-            done.faults += [(page[each["place"]], each["detail"]) for each in answer["invalid"]]
-            advance(len(page))
-    return done
+            answer = client.send("POST", path, {"phones": [wanted[at][1] for at in page], **more}, _TIMEOUT_S)
+            counts = {name: counts[name] + answer[name] for name in counts}
+            faults |= {page[each["place"]]: each["detail"] for each in answer["invalid"]}
+            report(start + len(page), len(usable))
+    return {**counts, "invalid": [f"{wanted[at][0]}: {faults[at]}" for at in sorted(faults)]}
 
 
-def _show(done: Done, action: Action) -> None:
-    word = "marketing again for" if action == "remove" else "no more marketing for"
-    print(f"{word} {count_nouns(done.changed, 'number')}; as before: {done.unchanged}; not read: {len(done.faults)}")
-    for line in done.invalid:
-        print(line)
-
-
-def _list(client: OpsClient, as_json: bool) -> int:
-    rows: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        page = client.get("/suppressions", {"limit": LISTED, "cursor": cursor})
+def _list(client: OpsClient) -> Answer:
+    page = client.get("/suppressions", {"limit": LISTED})
+    rows: list[dict[str, Any]] = page["suppressions"]
+    while page["next_cursor"] is not None:
+        page = client.get("/suppressions", {"limit": LISTED, "cursor": page["next_cursor"]})
         rows += page["suppressions"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
-    if as_json:
-        print(json.dumps({"suppressions": rows, "unreachable": page["unreachable"]}, ensure_ascii=False, indent=2))
-        return 0
-    if rows:
+
+    def show() -> None:
         newest_first = sorted(rows, key=lambda row: str(row["since"]), reverse=True)
         titles = ("since", "reason", "id")
-        print_table(open_console(), titles, [[str(row[name]) for name in titles] for row in newest_first])
-    print(f"no marketing for {count_nouns(len(rows), 'person', 'people')}; not to be reached: {page['unreachable']}")
-    return 0
+        if rows:
+            print_table(open_console(), titles, [[str(row[name]) for name in titles] for row in newest_first])
+        told = f"no marketing for {count_nouns(len(rows), 'person', 'people')}"
+        print(f"{told}; not to be reached: {page['unreachable']}")
 
-
-@contextmanager
-def _show_progress(whole: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; elsewhere one line at the end says it all."""
-    console = Console(stderr=True)
-    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("sending", total=whole)
-        yield lambda count: progress.advance(task, count)
+    return Answer({"suppressions": rows, "unreachable": page["unreachable"]}, show)

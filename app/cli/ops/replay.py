@@ -1,21 +1,23 @@
-"""`nector-relay replay`: stored events evaluated again with today's YAML. First a plan, then that plan, once."""
+"""`nector-relay replay`: stored events evaluated again with today's YAML; `retry`: the same frozen message again."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import typer
 
+from app.cli.commands import Answer
 from app.cli.ops.client import open_client
-from app.cli.ops.deliveries import AsJson
 from app.cli.tables import count_nouns, open_console, print_table
+from app.delivery.replay import explain_no_retry
 from app.errors import OpsError
 
 TIMEOUT_S = 300.0  # 10,000 messages are made anew
 SHOWN = 50  # entries that are passed over; --json has them all
+RetryState = Literal["dead", "unknown", "expired"]
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 _CHOICE = (
     "say what to do: --plan shows what would be sent and sends nothing (`nector-relay replay --plan --state dead`), "
@@ -34,8 +36,7 @@ def replay(
     route: Annotated[str | None, typer.Option(help="Only this route.")] = None,
     since: Annotated[str | None, typer.Option(help="Received since: 7d (ago), a date, an instant.")] = None,
     until: Annotated[str | None, typer.Option(help="Received until: 12h (ago), a date, an instant.")] = None,
-    as_json: AsJson = False,
-) -> int:
+) -> Answer:
     """Evaluate stored events again with today's YAML: first a plan that sends nothing, then that plan, once.
 
     (`retry` sends the same frozen message again instead.) Exit 1 if nothing would be sent, or was.
@@ -49,14 +50,8 @@ def replay(
     if plan and not wanted:
         raise OpsError("say which events: --event, --topic, --state, --route, --since or --until")
     answer = open_client().send("POST", "/replay", {"apply": apply} if apply else wanted, TIMEOUT_S)
-    sends = answer["counts"].get("send", 0)
-    if as_json:
-        print(json.dumps(answer, ensure_ascii=False, indent=2))
-    elif apply:
-        _show_applied(answer)
-    else:
-        _show_plan(answer)
-    return 0 if sends else 1
+    show = _show_applied if apply else _show_plan
+    return Answer(answer, lambda: show(answer), 0 if answer["counts"].get("send", 0) else 1)
 
 
 def _option(name: str) -> str:
@@ -68,11 +63,9 @@ def _show_plan(answer: Mapping[str, Any]) -> None:
     sends = [entry for entry in answer["entries"] if entry["verdict"] == "send"]
     others = [entry for entry in answer["entries"] if entry["verdict"] != "send"]
     console = open_console()
-    if answer["entries"]:
-        print_table(console, ("event", "route", "verdict", "reason", "detail"), [_row(one) for one in sends])
-        print_table(
-            console, ("not sent", "route", "verdict", "reason", "detail"), [_row(one) for one in others[:SHOWN]]
-        )
+    for first, entries in (("event", sends), ("not sent", others[:SHOWN])):
+        if entries:
+            print_table(console, (first, "route", "verdict", "reason", "detail"), [_row(one) for one in entries])
     if (more := sum(counts.values()) - len(sends) - len(others[:SHOWN])) > 0:
         print(f"and {more} more that are not sent; --json lists them")
     print(f"{count_nouns(len(sends), 'message')} would be sent{_count_others(counts)}")
@@ -105,3 +98,27 @@ def _count_others(counts: Mapping[str, int]) -> str:
 
 def _row(entry: Mapping[str, Any]) -> list[str]:
     return [str(entry[name] or "") for name in ("event_id", "route", "verdict", "reason", "detail")]
+
+
+def retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Deliveries to send again.")] = None,
+    state: Annotated[RetryState | None, typer.Option(help="All that are in this state.")] = None,
+    route: Annotated[str | None, typer.Option(help="With --state: only this route's.")] = None,
+) -> Answer:
+    """Send deliveries again as they are. An unknown one may then arrive twice: that is why nobody but you does it.
+
+    Of all that are dead or expired, those that a provider may have taken are only listed: look there, and name the id.
+    Exit 1 if there is one that was asked for by its id and cannot be, or none at all.
+    """
+    if bool(ids) == bool(state):
+        raise OpsError("give either ids or --state dead|unknown|expired")
+    if route and not state:
+        raise OpsError("--route goes with --state; an id names one delivery already")
+    answer = open_client().send("POST", "/deliveries/retry", {"ids": ids or [], "state": state, "route": route})
+    retried, why = set(answer["retried"]), answer["why"]
+    lines = [f"{count_nouns(len(retried), 'delivery', 'deliveries')} will be sent again"]
+    for id_, each in islice(why.items(), SHOWN):
+        lines.append(f"{id_}: not sent again: {explain_no_retry(each).replace(' ID`', f' {id_}`')}")
+    for each, count in answer["skipped"].items() if state else ():
+        lines.append(f"{count_nouns(count, 'delivery', 'deliveries')} not sent again: {explain_no_retry(each)}")
+    return Answer(answer, lambda: print("\n".join(lines)), 0 if retried and not (ids and why) else 1)

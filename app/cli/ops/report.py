@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.authoring.page import draw_document
+from app.cli.commands import AsJson, print_json
 from app.cli.ops.client import open_client
-from app.cli.ops.deliveries import AsJson
-from app.cli.ops.report_page import draw_days, draw_report_page, draw_rows
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.story import read_at
 from app.errors import OpsError
@@ -39,6 +40,7 @@ STEPS: Mapping[str, str] = {
 LOSSES = ("failed", "dead", "expired", "unknown", "suppressed", "waiting")
 _BAR_CELLS, _EIGHTHS = 3, " ▏▎▍▌▋▊▉█"
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+Row = Mapping[str, Any]
 
 
 def report(
@@ -60,10 +62,14 @@ def report(
     answer["before"] = None if earlier is None else client.get("/report", earlier, TIMEOUT_S)
     if html is not None:
         spans = [{**_name_span(each), "by": "day"} for each in (answer, answer["before"]) if each]
-        _write_page(html, draw_report(answer, *(client.get("/report", span, TIMEOUT_S) for span in spans)))
+        page = draw_report(answer, *(client.get("/report", span, TIMEOUT_S) for span in spans))
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise OpsError(f"{html}: cannot be written ({error.strerror})") from None
         print(f"wrote {html}")
     elif as_json:
-        print(json.dumps(answer, ensure_ascii=False, indent=2))
+        print_json(answer)
     elif as_csv:
         _print_csv(answer)
     else:
@@ -71,68 +77,22 @@ def report(
     return 0
 
 
-def _name_span(answer: Mapping[str, Any]) -> dict[str, str]:
+def _name_span(answer: Row) -> dict[str, str]:
     return {name: answer[name] for name in ("since", "until", "by", "window")}
 
 
-def _go_back(answer: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return the query for the span of the same length before; None where that was before anything was kept."""
+def _go_back(answer: Row) -> dict[str, str] | None:
+    """Return the query for the span of the same length before; None for one longer than anything is kept."""
     since, until = (read_at(answer[name]) for name in ("since", "until"))
     if until - since > LONGEST_BESIDE_MS:
         return None
     return {**_name_span(answer), "since": format_instant(2 * since - until), "until": answer["since"]}
 
 
-def draw_report(
-    answer: Mapping[str, Any], days: Mapping[str, Any], days_before: Mapping[str, Any] | None = None
-) -> str:
-    """Return the page of a report: its rows, the span before beside it, and the days of both."""
-    rows, before = list_rows(answer), answer["before"]
-    spans = [{**rows[-1], "key": "this span"}]
-    spans += [{**list_rows(before)[-1], "key": "the one before"}] if before else []
-    unknown = [(row["key"], name) for row in (*rows, *spans) for name in STEPS if not is_known(row, name)]
-    length_days = round((read_at(answer["until"]) - read_at(answer["since"])) / 86_400_000) or 1
-    sections = [
-        (f"By {answer['by']}", draw_rows(answer["by"], STEPS, rows, unknown)),
-        ("Beside the span of the same length before", draw_rows("", STEPS, spans, unknown)),
-        *(
-            ("", draw_days(name, days["rows"], days_before["rows"] if days_before else (), length_days))
-            for name in ("received", "accepted")
-        ),
-    ]
-    told = (_find_unreported(answer), *tell_unheard(answer), answer["note"])
-    span = f"{_cut_seconds(answer['since'])} to {_cut_seconds(answer['until'])}, acts within {answer['window']}"
-    return draw_report_page(f"Did it work? {span}", sections, [line for line in told if line])
+# -- what is known -----------------------------------------------------------------------------------
 
 
-def _write_page(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OpsError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def print_report(console: Console, answer: Mapping[str, Any]) -> None:
-    """Print the ops API's answer as tables, and what is to be known when reading them."""
-    span = f"from {_cut_seconds(answer['since'])} to {_cut_seconds(answer['until'])}"
-    if not answer["rows"]:
-        console.print(f"no deliveries were made {span}")
-        console.print("`--since 30d` looks further back; `nector-relay deliveries` lists what there is")
-        return
-    console.print(f"by {answer['by']}, {span}, acts within {answer['window']}", style="bold")
-    rows = list_rows(answer)
-    console.print(_draw_steps(console, answer["by"], rows))
-    lost = [row for row in rows if any(row[name] for name in LOSSES)]
-    if lost:
-        console.print()
-        console.print(_draw_losses(answer["by"], lost))
-    console.print()
-    for line in (*tell_before(answer), _find_unreported(answer), *tell_unheard(answer), answer["note"]):
-        if line:
-            console.print(line)
-
-
-def list_rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def list_rows(answer: Row) -> list[dict[str, Any]]:
     """Return the rows with their sum; `unknown_columns`: what of each cannot be known."""
     unheard = [(each["column"], key) for each in answer.get("unheard", ()) for key in each["rows"]]
     rows = [
@@ -142,47 +102,86 @@ def list_rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*rows, {"key": "total", **answer["total"], "unknown_columns": of_all}]
 
 
-def is_known(row: Mapping[str, Any], name: str) -> bool:
+def is_known(row: Row, name: str) -> bool:
     """Tell whether a step of the way can be known, which is another thing than none."""
     if name in ("delivered", "read"):
         return bool(row["reported"]) or not row["accepted"]
     return name not in row["unknown_columns"] or bool(row[name])
 
 
-def tell_unheard(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why what customers did cannot be known, and what to do about it."""
+def list_notes(answer: Row) -> Iterator[str]:
+    """Yield what is to be known when reading it: why something is not known and what to do about that."""
+    where = "see Receipts in docs/install.md"
+    silent = [row["key"] for row in answer["rows"] if row["accepted"] and not row["reported"]]
+    if answer["total"]["accepted"] and not answer["total"]["reported"]:
+        why = "they seem not to be set up, so what was delivered and read is not known"
+        yield f"not one receipt came: {why}; {where}"
+    elif answer["by"] == "route" and silent:
+        yield f"no receipt came for {', '.join(silent)}: are they set up at that provider? {where}"
     for each in answer.get("unheard", ()):
         of = "" if each["column"] == "ordered" or answer["by"] == "day" else f" after {', '.join(each['rows'])}"
-        what = "ordered" if each["column"] == "ordered" else f"acted{of}"
         cure = "is not known: create that webhook at Nector"
-        yield f"no {each['topic']} has ever come, so whether customers {what} {cure}"
+        yield f"no {each['topic']} has ever come, so whether customers {each['column']}{of} {cure}"
+    yield answer["note"]
 
 
-def tell_before(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the span of the same length before, to compare with."""
-    before = answer.get("before")
-    if before is not None:
+def _describe_span(answer: Row) -> str:
+    """Return the span to the minute: from 2026-12-24T18:29Z to 2026-12-31T18:29Z."""
+    return f"from {answer['since'][:16]}Z to {answer['until'][:16]}Z"
+
+
+def _write_percent(share: float) -> str:
+    """Return a share in whole percent; what is little is not nothing, and what is nearly all is not all."""
+    if 0 < share < 0.01:  # noqa: PLR2004  # one percent
+        return "<1%"
+    return f"{int(share * 100)}%" if 0.99 < share < 1 else f"{share:.0%}"  # noqa: PLR2004  # ninety-nine percent
+
+
+# -- on a terminal, in a log, in a spreadsheet ---------------------------------------------------------
+
+
+def print_report(console: Console, answer: Row) -> None:
+    """Print the ops API's answer as tables, and what is to be known when reading them."""
+    span = _describe_span(answer)
+    if not answer["rows"]:
+        console.print(f"no deliveries were made {span}")
+        console.print("`--since 30d` looks further back; `nector-relay deliveries` lists what there is")
+        return
+    console.print(f"by {answer['by']}, {span}, acts within {answer['window']}", style="bold")
+    rows = list_rows(answer)
+    cells = [[_draw_step(console, row, name, whole) for name, whole in STEPS.items()] for row in rows]
+    console.print(_draw_table(answer["by"], STEPS, rows, cells))
+    if lost := [row for row in rows if any(row[name] for name in LOSSES)]:
+        console.print()
+        cells = [
+            [Text(f"{row[name]:,}", STATE_COLOURS.get(name, "") if row[name] else "dim") for name in LOSSES]
+            for row in lost
+        ]
+        console.print(_draw_table(f"not through, by {answer['by']}", LOSSES, lost, cells))
+    console.print()
+    if (before := answer.get("before")) is not None:
         total = list_rows(before)[-1]
         counts = (f"{name} {total[name]:,}" if is_known(total, name) else f"{name} -" for name in STEPS)
         length = round_duration(read_at(answer["until"]) - read_at(answer["since"]))
-        yield f"the {length} before: {', '.join(counts)}"
+        console.print(f"the {length} before: {', '.join(counts)}")
+    for line in list_notes(answer):
+        console.print(line, markup=False)  # a topic is what somebody sent
 
 
-def _cut_seconds(instant: str) -> str:
-    """Return an instant to the minute: 2026-12-31T18:29Z."""
-    return f"{instant[:16]}Z"
-
-
-def _draw_steps(console: Console, by: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return each row's way: counts with their share of the step before, and on a terminal a small bar."""
-    table = _open_table(by, STEPS)
-    for row in rows:
-        cells = [_draw_step(console, row, name, whole) for name, whole in STEPS.items()]
-        table.add_row(Text(row["key"]), *cells, style="bold" if row is rows[-1] else "")
+def _draw_table(
+    first: str, columns: Sequence[str] | Row, rows: Sequence[Row], cells: Sequence[Sequence[Text]]
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, drawn in zip(rows, cells, strict=True):
+        table.add_row(Text(row["key"]), *drawn, style="bold" if row["key"] == "total" else "")
     return table
 
 
-def _draw_step(console: Console, row: Mapping[str, Any], name: str, whole: str) -> Text:
+def _draw_step(console: Console, row: Row, name: str, whole: str) -> Text:
+    """Return a count with its share of the step before, and on a terminal a small bar."""
     if not is_known(row, name):
         return Text("-")
     count = Text(f"{row[name]:,}")
@@ -195,57 +194,93 @@ def _draw_step(console: Console, row: Mapping[str, Any], name: str, whole: str) 
     return count.append("\n").append(bar, "green").append(f" {_write_percent(share):>4}", "not bold dim")
 
 
-def _write_percent(share: float) -> str:
-    """Return a share in whole percent; what is little is not nothing, and what is nearly all is not all."""
-    if 0 < share < 0.01:  # noqa: PLR2004  # one percent
-        return "<1%"
-    return f"{int(share * 100)}%" if 0.99 < share < 1 else f"{share:.0%}"  # noqa: PLR2004  # ninety-nine percent
-
-
 def _draw_bar(share: float) -> str:
     """Return a bar of three cells, in eighths; anything above nothing is seen."""
     eighths = min(max(round(share * _BAR_CELLS * 8), share > 0), _BAR_CELLS * 8)
-    cells = [min(max(eighths - 8 * cell, 0), 8) for cell in range(_BAR_CELLS)]
-    return "".join(_EIGHTHS[filled] for filled in cells)
+    return "".join(_EIGHTHS[min(max(eighths - 8 * cell, 0), 8)] for cell in range(_BAR_CELLS))
 
 
-def _draw_losses(by: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what did not get through: refused by the handset side, or never accepted."""
-    table = _open_table(f"not through, by {by}", LOSSES)
-    for row in rows:
-        cells = [Text(f"{row[name]:,}", STATE_COLOURS.get(name, "") if row[name] else "dim") for name in LOSSES]
-        table.add_row(Text(row["key"]), *cells, style="bold" if row is rows[-1] else "")
-    return table
+def _print_csv(answer: Row) -> None:
+    """Print the rows as RFC 4180 has it; a cell is empty where nobody knows.
 
-
-def _open_table(first: str, columns: Sequence[str] | Mapping[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(first, overflow="fold")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _find_unreported(answer: Mapping[str, Any]) -> str:
-    """Return what to do about receipts that never came; "" where some did."""
-    where = "see Receipts in docs/install.md"
-    if answer["total"]["accepted"] and not answer["total"]["reported"]:
-        return "not one receipt came: they seem not to be set up, so what was delivered and read is not known; " + where
-    silent = [row["key"] for row in answer["rows"] if row["accepted"] and not row["reported"]]
-    if answer["by"] == "route" and silent:
-        return f"no receipt came for {', '.join(silent)}: are they set up at that provider? {where}"
-    return ""
-
-
-def _print_csv(answer: Mapping[str, Any]) -> None:
-    """Print the rows as RFC 4180 has it. The sum is left out: a spreadsheet would add it to itself."""
+    The sum is left out: a spreadsheet would add it to itself. No spreadsheet runs a key as a formula: a topic is what
+    somebody sent.
+    """
     names = list(answer["total"])
     writer = csv.writer(sys.stdout)
     writer.writerow([answer["by"], *names])
-    for row in answer["rows"]:
-        writer.writerow([_defuse(row["key"]), *(row[name] for name in names)])
+    for row in list_rows(answer)[:-1]:
+        key = f"'{row['key']}" if row["key"].startswith(_FORMULAS) else row["key"]
+        writer.writerow([key, *(row[name] if is_known(row, name) else "" for name in names)])
 
 
-def _defuse(text: str) -> str:
-    """Return a key that no spreadsheet runs as a formula: a topic is what somebody sent."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+# -- as one static page: no script, nothing loaded from elsewhere --------------------------------------
+
+_STYLE = """
+table { border-collapse: collapse; background: var(--bubble); } td, th { padding: .3rem .6rem; text-align: end; }
+th { color: var(--quiet); font-weight: normal; } td:first-child, th:first-child { text-align: start; }
+tr + tr { border-top: 1px solid var(--line); } svg { display: block; } .now { fill: var(--link); }
+.was { fill: var(--media); }
+td svg { display: inline; vertical-align: middle; } .plot { background: var(--bubble); max-width: 100%; }
+"""
+_WIDTH, _HEIGHT, _BAR = 14, 90, 48  # of a day, of the plot, of a share
+
+
+def draw_report(answer: Row, days: Row, days_before: Row | None = None) -> str:
+    """Return the page of a report: its rows, the span before beside it, and the days of both."""
+    rows, before = list_rows(answer), answer["before"]
+    spans = [{**rows[-1], "key": "this span"}]
+    spans += [{**list_rows(before)[-1], "key": "the one before"}] if before else []
+    length_days = round((read_at(answer["until"]) - read_at(answer["since"])) / 86_400_000) or 1
+    sections = [f"<h2>By {escape(answer['by'])}</h2>", _draw_rows(answer["by"], rows)]
+    sections += ["<h2>Beside the span of the same length before</h2>", _draw_rows("", spans)]
+    for name in ("received", "accepted"):
+        sections.append(_draw_days(name, days["rows"], days_before["rows"] if days_before else (), length_days))
+    sections.append(f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in list_notes(answer))}</ul>')
+    title = f"Did it work? {_describe_span(answer).capitalize()}, acts within {answer['window']}"
+    return draw_document(title, sections, _STYLE)
+
+
+def _draw_rows(first: str, rows: Sequence[Row]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in (first, *STEPS))
+    body = ""
+    for row in rows:
+        cells = "".join(_draw_cell(row, name, whole) for name, whole in STEPS.items())
+        body += f"<tr><td>{escape(row['key'])}</td>{cells}</tr>"
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _draw_cell(row: Row, name: str, whole: str) -> str:
+    if not is_known(row, name):
+        return '<td title="not known">-</td>'
+    if not whole or not row[whole]:
+        return f"<td>{row[name]:,}</td>"
+    share = _write_percent(row[name] / row[whole])
+    width = min(row[name] / row[whole], 1) * _BAR
+    bar = f'<rect class="was" width="{_BAR}" height="8"/><rect class="now" width="{width:.1f}" height="8"/>'
+    plot = f'<svg width="{_BAR}" height="8" role="img" aria-label="{escape(share)}">{bar}</svg>'
+    return f"<td>{row[name]:,} {plot} {escape(share)}</td>"
+
+
+def _draw_days(column: str, now: Sequence[Row], before: Sequence[Row], length_days: int) -> str:
+    """Return a plot of a count by day, each beside the same day of the span before."""
+    length = timedelta(length_days)
+    counts = {date.fromisoformat(row["key"]): row[column] for row in now}
+    earlier = {date.fromisoformat(row["key"]) + length: row[column] for row in before}
+    if not (known := {**counts, **earlier}):
+        return ""
+    first, last = min(*known, max(known) - length + timedelta(1)), max(known)  # days without any have a place, too
+    most, bars = max(*known.values(), *counts.values(), 1), ""
+    days = [first + timedelta(at) for at in range((last - first).days + 1)]
+    for at, day in enumerate(days):
+        told = f"{day}: {counts.get(day, 0):,}; {day - length}: {earlier.get(day, 0):,}"
+        drawn = ""
+        for kind, each, aside in (("was", earlier, 0), ("now", counts, _WIDTH // 2 - 1)):
+            height = each.get(day, 0) / most * (_HEIGHT - 2)
+            place = f'x="{at * _WIDTH + aside}" y="{_HEIGHT - height:.1f}"'
+            drawn += f'<rect class="{kind}" {place} width="{_WIDTH // 2 - 2}" height="{height:.1f}"/>'
+        bars += f"<g><title>{told}</title>{drawn}</g>"
+    width = len(days) * _WIDTH
+    size = f'viewBox="0 0 {width} {_HEIGHT}" width="{width * 2}" height="{_HEIGHT * 2}"'
+    legend = f'<span class="meta">{column} a day, {first} to {last}; pale: the span before</span>'
+    return f'<svg class="plot" {size} role="img" aria-label="{column} a day">{bars}</svg>{legend}'

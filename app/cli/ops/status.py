@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from app.cli.commands import AsJson
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import AsJson
-from app.cli.tables import open_console, print_table
+from app.cli.tables import open_console, print_behind, print_table
 from app.delivery.status import LaneStatus, Status
 from app.delivery.story import read_at
 from app.errors import NoRelayError
@@ -47,19 +44,19 @@ def status(
 def _show(client: OpsClient, *, as_json: bool, clear: bool = False) -> int:
     found = Status.model_validate(client.get("/status"))
     if as_json:
-        print(json.dumps(found.model_dump(), ensure_ascii=False), flush=True)
+        print(found.model_dump_json(), flush=True)
         return 1 if found.needs else 0
     console = open_console()
     if clear:
         console.clear()
     for head, text in list_lines(found):
-        _print_line(console, head, text)
+        print_behind(console, Text(f"{head:<{_HEAD}}"), Text(text))
     if found.lanes:
         titles = ("provider", "state", "waiting", "oldest due", "receipts of accepted")
         print_table(console, titles, [_row(lane, found) for lane in found.lanes])
     for need in found.needs:
-        _print_line(console, "needs you", need.what, "red")
-        _print_line(console, "  do", need.do)
+        print_behind(console, Text(f"{'needs you':<{_HEAD}}", "red"), Text(need.what))
+        print_behind(console, Text(f"{'  do':<{_HEAD}}"), Text(need.do))
     if not found.needs:
         console.print("nothing needs a person", style="green")
     return 1 if found.needs else 0
@@ -115,10 +112,3 @@ def _tell_bytes(count: int | None) -> str:
         return "size unknown"
     unit, size = next(((unit, size) for unit, size in _UNITS if count >= size), _UNITS[-1])
     return f"{count / size:.0f} {unit}"
-
-
-def _print_line(console: Console, head: str, text: str, colour: str = "") -> None:
-    """Print a text behind its head, folded on a terminal so that the head's column stays empty."""
-    width = max(console.width - _HEAD, 20) if console.is_terminal else len(text) or 1
-    for number, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):
-        console.print(Text(f"{head if number == 0 else '':<{_HEAD}}", style=colour) + Text(line), soft_wrap=True)

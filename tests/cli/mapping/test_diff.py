@@ -68,7 +68,7 @@ def test_what_takes_long_says_how_far_it_is_away_from_the_result(
             return {**more, **next(answers)}
 
     monkeypatch.setattr(diff, "open_client", Client)
-    monkeypatch.setattr(diff, "_QUIET_MS", -1)
+    monkeypatch.setattr("app.cli.tables.PATIENCE_S", -1)
     done = run("diff", str(new))
     assert done.err == "looked at 1000 events\nlooked at 2000 events\n"
     assert "3000 events since 7d: nothing changes\n3 more events could not be compared" in done.out

@@ -123,6 +123,32 @@ def test_json_names_every_route_with_its_result(run: Callable[..., Any], write: 
     assert hit["variables"] == {"name": "Riya", "coins": "1,250"}
 
 
+def test_a_stored_event_is_judged_by_the_relay_and_masked(run: Callable[..., Any], shop: Any) -> None:
+    payload = {**COINS, "user_mobile": shop.new_number()}
+    event = shop._post(shop.url, "walletreward_create", payload, **{"x-nector-delivery-id": "route-4711"}).json()
+    for name in ("route-4711", event["event_id"], event["event_id"][-12:]):
+        done = run("route", name)
+        assert (done.code, done.err) == (0, "")
+        first, second, *_ = done.out.splitlines()
+        assert first == "HIT   coins-earned: gallabox sends coins_earned"
+        assert second.endswith("; name: R***; coins: 1,***")
+        assert payload["user_mobile"] not in done.out
+    told = json.loads(run("route", "route-4711", "--json").out)
+    assert (told["id"], told["topic"], len(told["routes"])) == (event["event_id"], "walletreward_create", 11)
+    unknown = run("route", "nothing-4711")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "no event has this id" in unknown.err
+    assert "is no file, and a stored event has its topic" in run("route", "route-4711", "--topic", "x").err
+
+
+def test_what_is_no_file_says_so_where_no_relay_runs(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_ADMIN_TOKEN", "token")
+    monkeypatch.setenv("RELAY_URL", "http://127.0.0.1:9")
+    done = run("route", "evnt")
+    assert done.code == 1
+    assert "evnt is no file, and of an event's id a relay is asked: no relay answers" in done.err
+
+
 def test_an_event_comes_from_stdin(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(COINS).encode())))
     assert run("route", "-", "--topic", "walletreward_create").code == 0

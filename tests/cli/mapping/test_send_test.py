@@ -108,7 +108,7 @@ def test_a_relay_that_does_not_answer_in_time_is_not_gone_round(
     """It may have queued the message."""
     before = count_sent(without_relay)
     monkeypatch.setattr("app.cli.ops.client.TIMEOUT_S", 0.2)
-    monkeypatch.setattr(OpsClient.send, "__defaults__", (None, 0.2))
+    monkeypatch.setattr(OpsClient.send, "__defaults__", (None, 0.2, None))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("RELAY_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         done = run("send-test", "coins-earned", "--to", OWN)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from app.cli.commands import COMMANDS
+from app.cli.ops import deliveries as command
 from app.cli.ops.client import OpsClient
 from app.delivery.cures import CURES, find_cure
 from app.model.delivery import Reason
 
+TITLES = ["route", "provider", "recipient", "state", "receipt", "reason"]
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 
 
@@ -161,17 +163,17 @@ def test_a_person_is_found_by_a_number_that_stands_in_no_url(
 ) -> None:
     number = shop.new_number()
     asked: list[tuple[str, str]] = []
-    call = OpsClient._call
+    send = OpsClient.send
 
-    def note(client: OpsClient, method: str, path: str, **options: Any) -> Any:
-        asked.append((method, f"{path} {options.get('query')}"))
-        return call(client, method, path, **options)
+    def note(client: OpsClient, method: str, path: str, *given: Any, **options: Any) -> Any:
+        asked.append((method, path))
+        return send(client, method, path, *given, **options)
 
-    monkeypatch.setattr(OpsClient, "_call", note)
+    monkeypatch.setattr(OpsClient, "send", note)
     ids = {shop.post({**COINS, "user_mobile": number}), shop.post({"user_name": "Riya", "user_mobile": number})}
     found = json.loads(run("deliveries", "--phone", number, "--since", "1h", "--json").out)["deliveries"]
     assert {row["id"] for row in found} == ids  # also the one that is dead and has no recipient
-    assert asked == [("POST", "/deliveries/find None")]
+    assert asked == [("POST", "/deliveries/find")]
     wrong = run("deliveries", "--phone", "98000")
     assert (wrong.code, wrong.out) == (1, "")
     assert "98000" not in wrong.err
@@ -187,6 +189,32 @@ def test_an_id_goes_by_its_end_and_an_event_by_what_its_source_calls_it(run: Cal
     assert run("deliveries", "--event", "riya-4711").out.count(dead) == 1
     done = run("retry", dead[-12:])
     assert f"{dead}: not sent again" in done.out
+
+
+def test_the_list_is_followed_until_ctrl_c(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dict.fromkeys(("route", "provider", "recipient", "reason", "receipt"), "")
+    row |= {"created_at": "2026-11-27T03:00:00.000Z", "state": "pending"}
+    old, new = {**row, "id": "old"}, {**row, "id": "new"}
+    pages = [[old], [old], [new, {**old, "state": "accepted"}]]
+
+    class Client:
+        def get(self, _path: str, _query: Any) -> dict[str, Any]:
+            if not pages:
+                raise KeyboardInterrupt
+            return {"deliveries": pages.pop(0), "next_cursor": None}
+
+    monkeypatch.setattr(command, "open_client", Client)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    kept = list(pages)
+    done = run("deliveries", "--follow")
+    told = [line.split()[1:] for line in done.out.splitlines()]
+    assert done.code == 130
+    assert told == [["id", *TITLES], ["old", "pending"], ["old", "accepted"], ["new", "pending"]]
+    pages.extend(kept)
+    lines = run("deliveries", "--follow", "--json").out.splitlines()
+    assert [(one["id"], one["state"]) for one in map(json.loads, lines)] == [
+        ("old", "pending"), ("old", "accepted"), ("new", "pending"),
+    ]  # fmt: skip
 
 
 def test_an_event_without_a_route_has_a_page_of_its_own(run: Callable[..., Any], shop: Any) -> None:

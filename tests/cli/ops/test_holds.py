@@ -68,7 +68,7 @@ def test_a_scope_that_is_none_is_1_and_says_what_there_is(run: Callable[..., Any
 def test_a_release_of_what_is_not_held_is_1(run: Callable[..., Any]) -> None:
     done = run("release", "route:review-thanks")
     assert done.code == 1
-    assert "there is no such hold" in done.err
+    assert "there is no such hold; on hold: nothing" in done.err
 
 
 def test_a_hold_shows_who_set_it_and_when_it_ends_and_without_a_scope_holds_are_listed(
@@ -87,6 +87,8 @@ def test_a_hold_shows_who_set_it_and_when_it_ends_and_without_a_scope_holds_are_
     assert f"set {row['since']} by hand (asha), until {row['until']}: wrong text" in story
     assert f"held behind route:review-thanks (wrong text, by asha, until {row['until']})" in story
     assert "do: nothing; it ends by itself. Sooner: `nector-relay release route:review-thanks`" in story
+    run("release", "route:review-thanks", "--by", "ravi")
+    assert "hold on route:review-thanks released: by hand (ravi)" in run("explain", delivery_id).out
 
 
 def test_whoever_holds_is_the_user_of_the_shell(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

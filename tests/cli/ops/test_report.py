@@ -189,6 +189,16 @@ def test_csv_has_a_head_and_the_rows_and_runs_nothing_in_a_spreadsheet(
     assert out.count("\r\n") == 3  # RFC 4180
 
 
+def test_csv_leaves_empty_what_nobody_knows(run: Callable[..., Any], answer_with: Any) -> None:
+    unreported = {**SENT, "reported": 0, "delivered": 0, "read": 0, **NONE_DONE}
+    answer_with({**make_answer(unreported), "unheard": [{**UNHEARD[1], "rows": ["coins-earned"]}]})
+    head, row = csv.reader(io.StringIO(run("report", "--csv").out, newline=""), strict=True)
+    told = dict(zip(head, row, strict=True))
+    assert [told[name] for name in ("received", "delivered", "read", "acted", "ordered")] == [
+        "12400", "", "", "0", "",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

@@ -14,6 +14,7 @@ from app.cli.ops import status as command
 from app.delivery.status import LaneStatus, Status, list_needs
 from tests.delivery.test_status import AT, DOWN, build, refuse, stop
 
+WATCHED = 3
 SCREEN = (80, 24)  # what a terminal has at least
 
 
@@ -62,6 +63,24 @@ def test_json_is_the_answer_of_the_ops_api(run: Callable[..., Any], shop: Any) -
     told = Status.model_validate(json.loads(done.out))
     assert (done.code, done.err) == (1 if told.needs else 0, "")
     assert told.last_event is not None
+
+
+def test_it_is_watched_until_ctrl_c(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Client:
+        def get(self, path: str) -> dict[str, Any]:
+            asked.append(path)
+            if len(asked) > WATCHED:
+                raise KeyboardInterrupt
+            return build().model_dump()
+
+    monkeypatch.setattr(command, "open_client", Client)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    done = run("status", "--watch")
+    assert (done.code, done.out.count("nothing needs a person")) == (130, WATCHED)
+    asked.clear()
+    assert [json.loads(line)["needs"] for line in run("status", "--watch", "--json").out.splitlines()] == [[]] * WATCHED
 
 
 def test_where_no_relay_answers_it_exits_69(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
