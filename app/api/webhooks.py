@@ -22,9 +22,7 @@ from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE
-from app.values.json_text import make_json_writer
-
-_write = make_json_writer()
+from app.values.json_text import write_json
 
 
 def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def _show(answer: Answer | Refusal) -> Response:
             for row in answer.deliveries
         ],
     }
-    return Response(_write(body), answer.http_status, media_type="application/json")
+    return Response(write_json(body), answer.http_status, media_type="application/json")
 
 
 def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter:

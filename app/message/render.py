@@ -22,6 +22,7 @@ from app.values.phone import PhoneFault
 from app.values.text import Unfit, clean_text, write_scalar, write_value
 
 _KEY_LIMIT = 200
+_write_constant = lru_cache(maxsize=1_024)(lambda write, text: write(text))  # a text of the YAML, the same each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,7 @@ def _find_button_excess(button: Button, room: Room) -> str | None:
 
 def _render_variables(route: Route, payload: Mapping[str, Any]) -> tuple[Variable, ...] | Unrendered:
     """Return the variables in order, or the first one's reason with what is wrong with each of them."""
-    variables: list[Variable] = []
-    faults: list[Unrendered] = []
+    variables, faults = list[Variable](), list[Unrendered]()
     for number, item in enumerate(route.variables, 1):
         text = _render_text(f"variable {item.name or number}", item.source, payload)
         if isinstance(text, Unrendered):
@@ -127,20 +127,6 @@ def _render_text(
     if isinstance(text, Unfit):
         return Unrendered(Reason.VARIABLE_INVALID, f"{what} (`{written}`) {text.detail}")
     return text or Unrendered(Reason.VARIABLE_MISSING, f"{what} (`{written}`) is missing")
-
-
-@lru_cache(maxsize=1_024)
-def _write_constant(write: Callable[[Any], str | Unfit], text: str) -> str | Unfit:
-    """Return a text of the YAML as a message shows it, which it does the same way each time."""
-    return write(text)
-
-
-def _evaluate(
-    what: str, expression: Expression, payload: Mapping[str, Any], reason: Reason | None = None
-) -> Any | Unrendered:
-    """Return the value; where there is none, why, for a `reason` if one is given."""
-    value = expression.evaluate(payload)
-    return _explain(what, value, reason) if isinstance(value, Missing | Failed) else value
 
 
 def _explain(what: str, value: Missing | Failed, reason: Reason | None = None) -> Unrendered:
@@ -201,9 +187,9 @@ def _render_buttons(route: Route, payload: Mapping[str, Any]) -> tuple[Button, .
 def _read_instant(
     what: str, source: Expression, payload: Mapping[str, Any], store: Store, reason: Reason
 ) -> int | Unrendered:
-    value = _evaluate(what, source, payload, reason)
-    if isinstance(value, Unrendered):
-        return value
+    value = source.evaluate(payload)
+    if isinstance(value, Missing | Failed):
+        return _explain(what, value, reason)
     until = parse_instant(value, store.timezone, end_of_day=True, day_ends=store.day_ends)
     return Unrendered(reason, f"{what} (`{source.source}`) is not a date") if until is None else until
 
@@ -224,9 +210,9 @@ def compute_dedup_key(route: Route, event: Event) -> str | Unrendered | None:
     """
     if route.dedup_by is None:
         return None
-    value = _evaluate("dedup_by", route.dedup_by, event.payload)
-    if isinstance(value, Unrendered):
-        return value
+    value = route.dedup_by.evaluate(event.payload)
+    if isinstance(value, Missing | Failed):
+        return _explain("dedup_by", value)
     key = _write_key(value)
     return key if len(key) <= _KEY_LIMIT else "sha256:" + checksum(key.encode("utf-8", "surrogatepass"))
 

@@ -29,10 +29,6 @@ class State(StrEnum):
     DEAD = "dead"  # cannot be sent; the reason says why
 
 
-STATES = {str(state): state for state in State}
-"""By their words: `State(word)` takes three times as long, and every event asks for several."""
-
-
 class Reason(StrEnum):
     """A reason says why a delivery, attempt or hold is as it is. The closed set: labels, rows and docs use these."""
 

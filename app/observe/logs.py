@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
-from app.values.json_text import make_json_writer
+from app.values.json_text import write_json
 
 # structlog imports rich, where it is there, for tracebacks that we never print: 7 % of the processor time of a start
 # and 3 MB, and there is no way to import structlog without that. Told that there is none, it does without.
@@ -51,7 +51,6 @@ _PHONE = re.compile(
     r"(?:(?<=\+)[0-9](?:[ ().-]{0,2}[0-9]){7,14}|(?<=[0-9])(?:[0-9]{9,14}|[0-9]{4} [0-9]{5}))(?![0-9A-Za-z-])"
 )
 _PLAIN_KINDS = frozenset({str, int, float, bool, type(None)})
-_write = make_json_writer()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -202,7 +201,7 @@ def write_plain(level: str, event: str | None, line: EventDict) -> str | None:
         if kind is not list and kind not in _PLAIN_KINDS:
             return None
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    text = _write({"at": at, "level": level, "event": event, **line})
+    text = write_json({"at": at, "level": level, "event": event, **line})
     return None if "\\" in text or _PHONE.search(text) else text
 
 

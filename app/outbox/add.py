@@ -10,9 +10,9 @@ from typing import Any
 from app.delivery.policy import judge_new
 from app.delivery.transitions import Cause
 from app.message.components import checksum, encode_message
-from app.model.delivery import DEDUP_WINDOW_MS, STATES, Delivery, Reason, State
+from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
-from app.outbox.move import begin, count_steps
+from app.outbox.move import STATES, begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
 from app.outbox.unrouted import DROP_ROW, keep_unrouted

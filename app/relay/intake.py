@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
 from app.delivery.plan import plan_deliveries
@@ -118,12 +119,6 @@ def topic_label(topic: str) -> str:
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
     label = topic_label(event.topic)
-    ids, routes, providers = [], [], []
-    for row in answer.deliveries:
-        ids.append(row.id)
-        routes.append(row.route)
-        providers.append(row.provider)
-    recipients = {mask_phone(it.recipient) for it in deliveries if it.recipient}
     shared.metrics.events.inc(label, answer.status)
     shared.metrics.find_last_event(label).set(event.received_at / 1000)
     shared.log.info(
@@ -132,10 +127,10 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         topic=event.topic,
         source_delivery_id=event.delivery_id,
         result=answer.status,
-        deliveries=ids,
-        routes=routes,
-        providers=providers,
-        recipients=sorted(recipients),
+        deliveries=[*map(attrgetter("id"), answer.deliveries)],
+        routes=[*map(attrgetter("route"), answer.deliveries)],
+        providers=[*map(attrgetter("provider"), answer.deliveries)],
+        recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(shared.clock() - event.received_at, 0),
         **({"notes": event.notes} if event.notes else {}),

@@ -250,7 +250,7 @@ class Lane:
             decision = self._decide(attempt, outcome, now)
             note_outcome(span, outcome, decision.state)
             self._note(outcome, decision, now)
-            await self._record(attempt, outcome, decision, now, tries, int((read_time() - started_s) * 1000))
+            await self._record(attempt, outcome, decision, tries, int((read_time() - started_s) * 1000))
 
     def _decide(self, attempt: Attempt, outcome: Outcome, now: int) -> Decision:
         delivery, context = attempt.delivery, self._context
@@ -309,10 +309,9 @@ class Lane:
             await asyncio.sleep(wait_s)
             self._turns.leave(recipient, self._context.clock())
 
-    async def _record(
-        self, attempt: Attempt, outcome: Outcome, decision: Decision, now: int, tries: int, took_ms: int
-    ) -> None:
+    async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, tries: int, took_ms: int) -> None:
         """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
+        now = self._context.clock()
         while True:
             try:
                 job = Job(close_attempts, Ending(attempt, outcome, decision, tries))

@@ -200,10 +200,8 @@ def _find_name(payload: Mapping[str, Any]) -> str:
 
 
 def _find_id(payload: Mapping[str, Any]) -> str:
-    for found, _ in _find_all(payload, _ID_PATHS):
-        if isinstance(found, str | int) and not isinstance(found, bool):
-            return str(found).strip()
-    return ""
+    found = (it for it, _ in _find_all(payload, _ID_PATHS) if isinstance(it, str | int) and not isinstance(it, bool))
+    return str(next(found, "")).strip()
 
 
 # -- what the customer did ------------------------------------------------------------------------

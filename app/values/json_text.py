@@ -21,3 +21,7 @@ def make_json_writer(comma: str = ", ", colon: str = ": ", *, allow_nan: bool = 
         return "".join(encode(value, 0))
 
     return write
+
+
+write_json = make_json_writer()
+"""Writes as `json.dumps` does."""
