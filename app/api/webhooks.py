@@ -22,7 +22,7 @@ from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE
-from app.values.json_text import write_json
+from app.values.text import write_json
 
 
 def add_description(described: Mapping[str, Any]) -> dict[str, Any]:

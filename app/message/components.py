@@ -19,8 +19,7 @@ from urllib.parse import quote, urlsplit
 from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.delivery import MAX_DETAIL, STRUCK
 from app.model.message import Button, Header, Location, Message, Variable
-from app.values.json_text import make_json_writer
-from app.values.text import Unfit, is_link, read_decimal, write_value, write_whole
+from app.values.text import Unfit, is_link, make_json_writer, read_decimal, write_value, write_whole
 
 _POLES, _DATE_LINE = 90, 180
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")

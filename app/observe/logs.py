@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
-from app.values.json_text import write_json
+from app.values.text import write_json
 
 # structlog imports rich, where it is there, for tracebacks that we never print: 7 % of the processor time of a start
 # and 3 MB, and there is no way to import structlog without that. Told that there is none, it does without.

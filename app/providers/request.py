@@ -22,7 +22,7 @@ from app.mapping.provider import ProviderSettings, is_secret_key
 from app.message.components import describe_header, list_components, list_texts
 from app.model.message import Message
 from app.providers.base import Request
-from app.values.json_text import make_json_writer
+from app.values.text import make_json_writer
 
 _PLACEHOLDER = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
 _ALWAYS = frozenset({"template", "phone", "phone_plus", "delivery_id"})

@@ -6,12 +6,14 @@ https://developers.facebook.com/documentation/business-messaging/whatsapp/suppor
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from json import encoder
 from typing import Any, Self
 
 VALUE_LIMIT = 256
@@ -321,3 +323,22 @@ def list_paths(value: Any, prefix: str = "") -> Iterator[str]:
         for name, item in value.items():
             yield prefix + name
             yield from list_paths(item, f"{prefix}{name}.")
+
+
+def make_json_writer(comma: str = ", ", colon: str = ": ", *, allow_nan: bool = True) -> Callable[[Any], str]:
+    """Return what writes a value, none that holds itself, as `json.dumps` with these separators does.
+
+    JSONEncoder makes the same C encoder anew for each text, which takes half as long as a line of the log.
+    """
+    make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]  # typeshed leaves it out
+    refuse = json.JSONEncoder().default
+    encode = make(None, refuse, encoder.encode_basestring_ascii, None, colon, comma, False, False, allow_nan)
+
+    def write(value: Any) -> str:
+        return "".join(encode(value, 0))
+
+    return write
+
+
+write_json = make_json_writer()
+"""Writes as `json.dumps` does: on one line, in plain ASCII, which no charset on the way can change."""

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.values.json_text import make_json_writer
-from app.values.text import SentFloat
+from app.values.text import SentFloat, make_json_writer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
