@@ -83,6 +83,7 @@ class Timings(Collector):
         buckets: tuple[float, ...],
         registry: CollectorRegistry,
     ) -> None:
+        self._labelnames = labels
         self._new = partial(HistogramMetricFamily, name, documentation, labels=labels)
         self._buckets = buckets
         self._counts: dict[tuple[str, ...], list[int]] = {}
