@@ -198,10 +198,10 @@ class Admission:
         if self._asks_for_secret:
             mistake = SOURCE.find_mistake(headers, self._shared.secrets)
             if mistake is not None:
-                self.metrics.events.labels(OTHER, "unauthorised").inc()
+                self.metrics.events.inc(OTHER, "unauthorised")
                 return self.refuse(scope, WEBHOOK, mistake)
         if (fault := _find_media_fault(headers)) is not None:
-            self.metrics.events.labels(OTHER, "refused").inc()
+            self.metrics.events.inc(OTHER, "refused")
             self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
             return problem(415, fault)
         return _PASSES[WEBHOOK]
@@ -315,7 +315,9 @@ class Guard:
             await send(message)
 
         kind, longest, most = admitted
-        body = CountedBody(receive, find_header(scope, b"content-length"), longest, self._budget, most)
+        read = scope.get("relay.headers")
+        length = find_header(scope, b"content-length") if read is None else read.get("content-length")
+        body = CountedBody(receive, length, longest, self._budget, most)
         try:
             await self._app(scope, body, send_private)
         finally:

@@ -16,6 +16,7 @@ from app.api.errors import PROBLEMS, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import explain_no_retry
 from app.delivery.status import Status
+from app.mapping.problems import ask_similar
 from app.mapping.rules import Config
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds, put_hold, release_hold
@@ -172,7 +173,8 @@ def _find_fault(scope: str, config: Config) -> str | None:
     if kind not in known or not name:
         return "a scope is provider:NAME, route:NAME or template:PROVIDER/NAME"
     if name not in known[kind]:
-        return f"the YAML has no {kind} of this name; it has {', '.join(sorted(known[kind])) or 'none'}"
+        near = ask_similar(name, known[kind], "", quote="'")
+        return f"the YAML has no {kind} of this name; {near or 'it has ' + (', '.join(sorted(known[kind])) or 'none')}"
     return None
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -17,17 +15,15 @@ from app.api.deliveries import find_all_ids, find_id, read_time
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.authoring.preview import describe_plan
 from app.delivery.diff import mask_shape
-from app.delivery.replay import Entry
 from app.errors import ConfigError, Refusal, StoreError
 from app.model.event import Event
 from app.outbox.replay import find_events
 from app.outbox.values import EventQuery
 from app.relay.context import Context
 from app.relay.reload import Rules
-from app.relay.replay import Planned, Replayed, apply_plan, compare_rules, make_plan, restore_event
+from app.relay.replay import apply_plan, compare_rules, make_plan, restore_event
 from app.sources import SOURCE
 from app.sources.kinds import find_notes
-from app.values.instant import format_instant
 from app.values.phone import mask_phone
 
 _LONGEST_YAML = 262_144
@@ -80,9 +76,10 @@ def build_router(context: Context, rules: Rules) -> APIRouter:
             return problem(422, "events: name events already; only state and route go with them")
         order.events = await find_all_ids(context, "events", order.events)
         try:
-            return _show(await _follow(order, context))
+            answer = await _follow(order, context)
         except StoreError as error:
             return unavailable(f"{error}; nothing was sent by this request, or all of it: ask again")
+        return problem(answer.http_status, answer.detail) if isinstance(answer, Refusal) else JSONResponse(answer)
 
     @router.get("/events/{event_id}/routes", summary="What the YAML in force makes of an event; values are masked")
     async def show_routes(event_id: str) -> Response:
@@ -113,7 +110,7 @@ def _mask_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **values, **({"to": mask_phone(row["to"])} if row.get("to") else {})}
 
 
-async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | Refusal:
+async def _follow(order: ReplayOrder, context: Context) -> dict[str, Any] | Refusal:
     if order.apply is not None:
         return await apply_plan(context, order.apply)
     given = (("since", order.since), ("until", order.until))
@@ -121,39 +118,3 @@ async def _follow(order: ReplayOrder, context: Context) -> Planned | Replayed | 
     return await make_plan(
         context, EventQuery(order.events or None, order.topic, order.state, order.route, since, until)
     )
-
-
-def _show(answer: Planned | Replayed | Refusal) -> Response:
-    if isinstance(answer, Refusal):
-        return problem(answer.http_status, answer.detail)
-    return JSONResponse(_show_plan(answer) if isinstance(answer, Planned) else _show_replayed(answer))
-
-
-def _show_plan(planned: Planned) -> dict[str, Any]:
-    plan, draft = planned.plan, planned.draft
-    return {
-        "plan_id": plan.id,
-        "config_hash": plan.config_hash,
-        "created_at": format_instant(plan.created_at),
-        "counts": {verdict.value: count for verdict, count in draft.counts.items()},
-        "complete": draft.complete,
-        "unlisted": draft.unlisted,
-        "entries": _show_entries(draft.entries),
-    }
-
-
-def _show_replayed(replayed: Replayed) -> dict[str, Any]:
-    sent = {"send": len(replayed.deliveries)} if replayed.deliveries else {}
-    return {
-        "plan_id": replayed.plan_id,
-        "counts": {**sent, **Counter(entry.verdict.value for entry in replayed.left_out)},
-        "deliveries": [
-            {"id": row.id, "event_id": event_id, "route": row.route, "provider": row.provider, "state": row.state}
-            for event_id, row in replayed.deliveries
-        ],
-        "left_out": _show_entries(replayed.left_out),
-    }
-
-
-def _show_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    return [{**asdict(entry), "route": entry.route or None} for entry in entries]

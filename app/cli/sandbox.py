@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,19 +111,6 @@ def read_templates(path: Path) -> Templates:
 
 def make_settings(environment: Mapping[str, str], *, relay_url: str | None, faults: str = "") -> SandboxSettings:
     """Return settings that expect the very credentials which the relay in this environment sends."""
-
-    def read(name: str) -> str:
-        return environment.get(name, "")
-
-    return SandboxSettings(
-        relay_url=relay_url,
-        faults=faults,
-        gallabox_channel_id=read("GALLABOX_CHANNEL_ID"),
-        gallabox_account_id=read("GALLABOX_ACCOUNT_ID"),
-        gallabox_api_key=read("GALLABOX_API_KEY"),
-        gallabox_api_secret=read("GALLABOX_API_SECRET"),
-        gallabox_webhook_secret=read("GALLABOX_WEBHOOK_SECRET"),
-        bitespeed_channel_id=read("BITESPEED_CHANNEL_ID"),
-        bitespeed_user_id=read("BITESPEED_USER_ID"),
-        bitespeed_webhook_token=read("BITESPEED_WEBHOOK_TOKEN"),
-    )
+    names = [one.name for one in fields(SandboxSettings) if one.name.startswith(("gallabox_", "bitespeed_"))]
+    given: Any = {name: environment[name.upper()] for name in names if name.upper() in environment}
+    return SandboxSettings(relay_url=relay_url, faults=faults, **given)

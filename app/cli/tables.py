@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-_ID = re.compile("[0-9a-f]{8}-[0-9a-f-]{27}")
+_WHOLE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[\d:.]+Z")
 _COLOURS = {
     "green": ("accepted", "delivered", "read", "right"),
     "cyan": ("pending", "sending"),
@@ -90,8 +90,8 @@ def print_table(
 ) -> None:
     """Print rows under titles; words that name a state get its colour.
 
-    On a terminal that is too narrow, the columns of `dropped` go one by one, empty ones first. An id is never broken:
-    it is there to be copied.
+    On a terminal that is too narrow, the columns of `dropped` go one by one, empty ones first. An id and what stands
+    first in a row are never broken: they are there to be copied.
     """
     columns = {title: [row[place] for row in rows] for place, title in enumerate(titles)}
     widths = {title: max(map(len, (title * titled, *cells))) for title, cells in columns.items()}
@@ -100,7 +100,7 @@ def print_table(
             widths.pop(title, None)
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=titled)
     for title, width in widths.items():
-        whole = any(map(_is_whole, columns[title]))
+        whole = title == titles[0] or any(map(_is_whole, columns[title]))
         table.add_column(title, overflow="fold", no_wrap=whole, min_width=width if whole else None)
     for place in range(len(rows)):
         table.add_row(*(paint_state(columns[title][place]) for title in widths))
@@ -108,8 +108,8 @@ def print_table(
 
 
 def _is_whole(cell: str) -> bool:
-    """Tell whether a cell is an id or a state, which are read as one."""
-    return cell in STATE_COLOURS or _ID.fullmatch(cell) is not None
+    """Tell whether a cell is an id, an instant or a state, which are read as one."""
+    return cell in STATE_COLOURS or _WHOLE.fullmatch(cell) is not None
 
 
 def print_behind(console: Console, head: Text, text: Text) -> None:

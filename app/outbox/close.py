@@ -190,7 +190,8 @@ def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision) -> Closed
     if ending.attempt.counted and was_never_sent(ending.outcome):
         give_back(tx, found.seq, ending.attempt.counted, is_over=decision.state is not State.PENDING)
     holds_set = apply_early(tx, **_list_ids(ending)) if found.has_early else ()
-    released = release_probed(tx, ending.attempt.probes) if isinstance(ending.outcome, Accepted) else ()
+    probes = ending.attempt.probes
+    released = release_probed(tx, probes) if probes and isinstance(ending.outcome, Accepted) else ()
     hold_set = None
     if decision.hold_scope is not None and decision.hold_reason is not None:
         hold_set = put_new(tx, decision.hold_scope, decision.hold_reason, decision.hold_probe_at)

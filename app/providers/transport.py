@@ -25,9 +25,6 @@ _MAX_HEAD = 65_536  # bytes of an answer's header lines
 _MAX_BODY = 4 * 1024 * 1024  # where the extension `longest` asks for no other
 _PORTS = {"http": 80, "https": 443}
 _OWN_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
-TURNS = 2
-"""A server may just have closed an idle connection. After two turns of the loop that has been seen, and the request is
-not lost in the dark on it."""
 _NEXT_ADDRESS_S = 0.25  # https://www.rfc-editor.org/rfc/rfc8305#section-5
 
 
@@ -163,8 +160,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         try:
             data = _write_request(request, self._proxy)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+            await _pass_turns()
             if self._places.locked():
                 await self._wait_for_place(limits.get("pool"))
             else:
@@ -270,6 +266,23 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         if self._trust is None:
             self._trust = ssl.create_default_context()
         return self._trust
+
+
+def _pass_turns() -> asyncio.Future[None]:
+    """Return what is done after two turns of the loop.
+
+    A server may just have closed an idle connection. After these that has been seen, and the request is not lost in
+    the dark on it. One future, since each `sleep(0)` wakes all that waits for the request, one behind the other.
+    """
+    loop = asyncio.get_running_loop()
+    turned: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(_end_turns, turned)
+    return turned
+
+
+def _end_turns(turned: asyncio.Future[None]) -> None:
+    if not turned.done():
+        turned.set_result(None)
 
 
 def _write_request(request: httpx2.Request, proxy: httpx2.URL | None) -> bytes:

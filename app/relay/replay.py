@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -31,33 +31,17 @@ from app.model.event import TEST_SOURCE, Event
 from app.outbox import replay as stored
 from app.outbox.people import find_suppressed
 from app.outbox.store import Store
-from app.outbox.values import DeliveryState, EventQuery, Plan, StoredEvent
+from app.outbox.values import EventQuery, Plan, StoredEvent
 from app.relay.context import Context, Snapshot
 from app.sources import SOURCE
 from app.sources.body import parse_body
+from app.values.instant import format_instant
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A stored plan and what it says."""
-
-    plan: Plan
-    draft: Draft
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """An applied plan: its deliveries with their event's id, and the entries that changed meanwhile."""
-
-    plan_id: str
-    deliveries: Sequence[tuple[str, DeliveryState]]
-    left_out: Sequence[Entry]
-
-
-async def make_plan(context: Context, wanted: EventQuery) -> Planned | Refusal:
-    """Work out what a replay would send, and keep that as a plan. Sends nothing."""
+async def make_plan(context: Context, wanted: EventQuery) -> dict[str, Any] | Refusal:
+    """Work out what a replay would send, keep that as a plan, and return what it says. Sends nothing."""
     snapshot, now = context.snapshot, context.clock()
     names = sorted(route.name for route in snapshot.config.routes)
     if wanted.route is not None and wanted.route not in names:
@@ -73,11 +57,22 @@ async def make_plan(context: Context, wanted: EventQuery) -> Planned | Refusal:
     plan = Plan(context.new_id(now), now, snapshot.config.hash, write_entries(draft))
     await context.outbox.write(partial(stored.save_plan, plan=plan))
     context.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
-    return Planned(plan, draft)
+    return {
+        "plan_id": plan.id,
+        "config_hash": plan.config_hash,
+        "created_at": format_instant(plan.created_at),
+        "counts": _count(draft),
+        "complete": draft.complete,
+        "unlisted": draft.unlisted,
+        "entries": _show_entries(draft.entries),
+    }
 
 
-async def apply_plan(context: Context, plan_id: str) -> Replayed | Refusal:
-    """Send what a plan says, once: all its deliveries are committed together with its being applied."""
+async def apply_plan(context: Context, plan_id: str) -> dict[str, Any] | Refusal:
+    """Send what a plan says, once: all its deliveries are committed together with its being applied.
+
+    Return them with their event's id, and what changed meanwhile.
+    """
     snapshot, now = context.snapshot, context.clock()
     plan = await context.outbox.read(partial(stored.read_plan, plan_id=plan_id))
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
@@ -94,7 +89,17 @@ async def apply_plan(context: Context, plan_id: str) -> Replayed | Refusal:
     for provider in {row.provider for row in applied.deliveries if row.state is State.PENDING}:
         context.wake(provider)
     context.log.info("replay.applied", plan_id=plan_id, sent=len(applied.deliveries), left_out=len(changed), by="ops")
-    return Replayed(plan_id, [(made[row.id].event_id, row) for row in applied.deliveries], changed)
+    sent = {"send": len(applied.deliveries)} if applied.deliveries else {}
+    return {
+        "plan_id": plan_id,
+        "counts": {**sent, **Counter(entry.verdict.value for entry in changed)},
+        "deliveries": [{**asdict(row), "event_id": made[row.id].event_id} for row in applied.deliveries],
+        "left_out": _show_entries(changed),
+    }
+
+
+def _show_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    return [{**asdict(entry), "route": entry.route or None} for entry in entries]
 
 
 # -- which events ----------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,6 +148,7 @@ def _write_page(path: Path, previews: list[Preview]) -> None:
 # -- kept as files beside the YAML, one a route: a change of a message is then a diff that somebody reviews --------
 
 _SUFFIX = ".txt"
+_LENGTH = re.compile(r"\d+ of \d+ characters")
 
 
 def print_golden(previews: Sequence[Preview]) -> str:
@@ -153,7 +156,9 @@ def print_golden(previews: Sequence[Preview]) -> str:
     route, template = previews[0].route, previews[0].template
     told = f" · {template.language} · {template.category.lower()}" if template else ""
     blocks = [f"{route.name}: {route.topic} → {route.provider} · {route.template}{told}"]
-    blocks += [f"── {preview.title}\n{print_preview(preview)}" for preview in previews]
+    for preview in previews:
+        notes = [note for note in preview.notes if not _LENGTH.fullmatch(note)]  # it would change with every word
+        blocks.append(f"── {preview.title}\n{print_preview(replace(preview, notes=tuple(notes)))}")
     return "\n\n".join(blocks) + "\n"
 
 

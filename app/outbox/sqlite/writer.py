@@ -25,7 +25,6 @@ from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import run_together
 
 T = TypeVar("T")
-Job = Callable[[SqliteTx], T]
 
 # While another program keeps the file locked: once the first batch has waited in vain, the others only look.
 IMPATIENT_MS = 100
@@ -124,28 +123,13 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="outbox-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Job[T], *, essential: bool = False) -> T:
+    async def run(self, job: Callable[[Any], T], *, essential: bool = False, alone: bool = False) -> T:
         """Run `job` in a transaction and return its value once that is committed with fsync.
 
         An essential job (it records an outcome) is not refused for want of room in the queue, and may use
-        the reserve on a full disk. Raises StoreBusy, StoreFull, StoreBroken, or what the job raised.
+        the reserve on a full disk. `alone`: see run_alone. Raises StoreBusy, StoreFull, StoreBroken, or what the job
+        raised.
         """
-        return await self._submit(job, essential=essential, alone=False)
-
-    async def run_alone(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `job` outside any transaction (a checkpoint)."""
-        return await self._submit(job, essential=False, alone=True)
-
-    async def close(self) -> None:
-        """Commit and answer what waits, checkpoint, close the connection. May be called again."""
-        if not self._closed:
-            self._closed = True
-            for loop in list(self._turns):
-                self._hand_over(loop)
-            self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    async def _submit(self, job: Callable[[Any], T], *, essential: bool, alone: bool) -> T:
         if self.broken is not None:
             raise StoreBroken(str(self.broken))
         if self._closed:
@@ -159,6 +143,19 @@ class Writer:
             loop.call_soon(self._hand_over, loop)
         turn.append(_Waiting(job, essential, alone, loop, future))
         return await future
+
+    async def run_alone(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `job` outside any transaction (a checkpoint)."""
+        return await self.run(job, alone=True)
+
+    async def close(self) -> None:
+        """Commit and answer what waits, checkpoint, close the connection. May be called again."""
+        if not self._closed:
+            self._closed = True
+            for loop in list(self._turns):
+                self._hand_over(loop)
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         for waiting in self._turns.pop(loop, ()):

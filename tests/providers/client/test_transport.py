@@ -359,9 +359,13 @@ async def test_an_idle_connection_that_was_closed_is_not_used() -> None:
         assert (far.connections, len(far.heads)) == (2, 2)
 
 
+async def pass_none() -> None:
+    """Wait for no turn of the loop."""
+
+
 async def test_control_without_the_two_turns_of_the_loop_the_request_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as far, calling() as client:
-        monkeypatch.setattr("app.providers.transport.TURNS", 0)
+        monkeypatch.setattr("app.providers.transport._pass_turns", pass_none)
         with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
             await lose_idle_connection(client, far)
         assert (far.connections, len(far.heads)) == (1, 1)
