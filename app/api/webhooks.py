@@ -122,8 +122,8 @@ def _show(answer: Answer | Refusal) -> Response:
     return Response(write_json(body), answer.http_status, media_type="application/json")
 
 
-def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter:
-    """Return the route by which providers report; `refuse` answers what another secret has signed."""
+def build_router(context: Context, refuse: Callable[..., Response]) -> tuple[APIRouter, Callable[..., Any]]:
+    """Return the routes by which providers report; `refuse` answers what another secret has signed."""
     router = APIRouter()
 
     @router.get("/webhooks/{provider}", summary="Show whoever sets it up that the URL is right")  # noqa: FAST003  # see below
@@ -143,7 +143,8 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter
         if isinstance(body, Response):
             return body
         try:
-            status = await accept_receipts(context, provider, read_headers(request.scope), request.query_params, body)
+            headers, query = request.scope["relay.proof"]  # as the guard has read them
+            status = await accept_receipts(context, provider, headers, query, body)
         except StoreError:
             context.metrics.store_errors.labels("receipt").inc()
             return unavailable("the receipt could not be stored; send it again")
@@ -155,7 +156,7 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter
             case _:
                 return problem(404, "no provider of this name is configured")
 
-    return router
+    return router, take_receipts
 
 
 async def _read_body(receive: Receive) -> bytes | Response:
