@@ -94,12 +94,13 @@ class Timings(Collector):
 
     def expect(self, *labels: str) -> None:
         """See Tally."""
-        if labels not in self._counts:
-            self._counts[labels], self._sums[labels] = [0] * (len(self._buckets) + 1), 0.0
+        self._counts.setdefault(labels, [0] * (len(self._buckets) + 1))
+        self._sums.setdefault(labels, 0.0)
 
     def observe(self, seconds: float, *labels: str) -> None:
         """Count one that took so long."""
-        self.expect(*labels)
+        if labels not in self._counts:
+            self.expect(*labels)
         self._counts[labels][bisect_left(self._buckets, seconds)] += 1
         self._sums[labels] += seconds
 
