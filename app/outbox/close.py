@@ -151,8 +151,7 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
         ((row.route, read_refusal(of.outcome)), (f"provider:{row.provider}", read_unreadable(of.outcome)))
         for of, row in open_
     ]
-    are_refused = any(why for both in ended for _, why in both)
-    are_counted = are_refused or any(row.has_refusals for _, row in open_)
+    are_counted = any([why for both in ended for _, why in both] + [row.has_refusals for _, row in open_])
     streaks = count_refusals(tx, ended) if are_counted else [(0, 0)] * len(open_)
     return [
         Standing(row.route, row.provider, _read_receipt(row), silences.get(row.seq, 0), *counted)

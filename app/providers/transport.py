@@ -276,13 +276,8 @@ def _pass_turns() -> asyncio.Future[None]:
     """
     loop = asyncio.get_running_loop()
     turned: asyncio.Future[None] = loop.create_future()
-    loop.call_soon(_end_turns, turned)
+    loop.call_soon(lambda: turned.cancelled() or turned.set_result(None))  # type: ignore[func-returns-value]
     return turned
-
-
-def _end_turns(turned: asyncio.Future[None]) -> None:
-    if not turned.done():
-        turned.set_result(None)
 
 
 def _write_request(request: httpx2.Request, proxy: httpx2.URL | None) -> bytes:

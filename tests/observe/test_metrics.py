@@ -36,7 +36,7 @@ def test_what_is_counted_is_shown() -> None:
 def test_timings_show_what_prometheus_own_histogram_shows(taken: list[float]) -> None:
     registry, own = CollectorRegistry(), CollectorRegistry()
     usual = Histogram("t", "T", ["of"], buckets=(0.005, 0.1, 1, 10), registry=registry)
-    quick = Timings("t", "T", ("of",), buckets=(0.005, 0.1, 1, 10), registry=own)
+    quick = Timings("t", "T", ("of",), (0.005, 0.1, 1, 10), own)
     for seconds in taken:
         usual.labels("a").observe(seconds)
         quick.observe(seconds, "a")
