@@ -198,10 +198,10 @@ class Admission:
         if self._asks_for_secret:
             mistake = SOURCE.find_mistake(headers, self._shared.secrets)
             if mistake is not None:
-                self.metrics.events.labels(OTHER, "unauthorised").inc()
+                self.metrics.events.inc(OTHER, "unauthorised")
                 return self.refuse(scope, WEBHOOK, mistake)
         if (fault := _find_media_fault(headers)) is not None:
-            self.metrics.events.labels(OTHER, "refused").inc()
+            self.metrics.events.inc(OTHER, "refused")
             self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
             return problem(415, fault)
         return _PASSES[WEBHOOK]
@@ -211,12 +211,13 @@ class Admission:
         provider = self._shared.snapshot.providers.get(name) if self._takes_receipts else None
         if provider is None:
             return self._refuse_path(scope, "no provider of this name is configured")
-        query = QueryParams(scope["query_string"])
+        query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
         if scope["method"] == "GET" and "hub.mode" in query:
             return _PASSES[RECEIPT]
         if scope["method"] != "POST":
             return self._answer_other(scope, RECEIPT)
-        mistake = provider.read_proof(read_headers(scope), query).find_mistake()
+        headers, _ = scope["relay.proof"] = read_headers(scope), query  # for the endpoint, too
+        mistake = provider.read_proof(headers, query).find_mistake()
         if mistake is not None:
             self.metrics.receipts.labels(name, FORGED).inc()
             return self.refuse(scope, RECEIPT, mistake, provider=name)
@@ -315,7 +316,9 @@ class Guard:
             await send(message)
 
         kind, longest, most = admitted
-        body = CountedBody(receive, find_header(scope, b"content-length"), longest, self._budget, most)
+        read = scope.get("relay.headers") or scope.get("relay.proof", (None,))[0]
+        length = find_header(scope, b"content-length") if read is None else read.get("content-length")
+        body = CountedBody(receive, length, longest, self._budget, most)
         try:
             await self._app(scope, body, send_private)
         finally:

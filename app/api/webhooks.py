@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE
+from app.values.text import write_json
 
 
 def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,14 +90,14 @@ async def _take(
     body = await _read_body(receive)
     if isinstance(body, Response):
         if body.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
-            shared.metrics.events.labels(OTHER, "unavailable").inc()
+            shared.metrics.events.inc(OTHER, "unavailable")
         else:
             report_refusal(shared, body.status_code, "the body is longer than 64 KiB, or ended early")
         return body
     try:
         answer = await accept_event(shared, take, headers, body)
     except StoreError:
-        shared.metrics.events.labels(OTHER, "unavailable").inc()
+        shared.metrics.events.inc(OTHER, "unavailable")
         shared.metrics.store_errors.labels("accept").inc()
         return unavailable("the event could not be stored; send it again")
     if isinstance(answer, Answer) and span is not None:
@@ -115,15 +115,15 @@ def _show(answer: Answer | Refusal) -> Response:
         "event_id": answer.event_id,
         "status": answer.status,
         "deliveries": [
-            {"id": row.id, "route": row.route, "provider": row.provider, "state": row.state.value}
+            {"id": row.id, "route": row.route, "provider": row.provider, "state": str(row.state)}
             for row in answer.deliveries
         ],
     }
-    return Response(json.dumps(body), answer.http_status, media_type="application/json")
+    return Response(write_json(body), answer.http_status, media_type="application/json")
 
 
-def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter:
-    """Return the route by which providers report; `refuse` answers what another secret has signed."""
+def build_router(context: Context, refuse: Callable[..., Response]) -> tuple[APIRouter, Callable[..., Any]]:
+    """Return the routes by which providers report; `refuse` answers what another secret has signed."""
     router = APIRouter()
 
     @router.get("/webhooks/{provider}", summary="Show whoever sets it up that the URL is right")  # noqa: FAST003  # see below
@@ -143,7 +143,8 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter
         if isinstance(body, Response):
             return body
         try:
-            status = await accept_receipts(context, provider, read_headers(request.scope), request.query_params, body)
+            headers, query = request.scope["relay.proof"]  # as the guard has read them
+            status = await accept_receipts(context, provider, headers, query, body)
         except StoreError:
             context.metrics.store_errors.labels("receipt").inc()
             return unavailable("the receipt could not be stored; send it again")
@@ -155,7 +156,7 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> APIRouter
             case _:
                 return problem(404, "no provider of this name is configured")
 
-    return router
+    return router, take_receipts
 
 
 async def _read_body(receive: Receive) -> bytes | Response:

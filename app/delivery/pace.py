@@ -112,8 +112,9 @@ def note_outcome(recovery: Recovery, outcome: Outcome, now: int) -> Recovery:
     """Return the lane's luck after one more attempt."""
     match outcome:
         case Accepted() | Rejected() | Retryable(scope=Scope.RECIPIENT):
-            spotless = replace(recovery, failures=0) if recovery.failures else recovery
-            return Recovery(resumed_at=now) if recovery.down else spotless
+            if not recovery.failures:
+                return recovery
+            return Recovery(resumed_at=now) if recovery.down else replace(recovery, failures=0)
         case Retryable(reason=reason) | Uncertain(reason=reason) if reason in _TROUBLE:
             return _note_failure(recovery, now)
         case _:

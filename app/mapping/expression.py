@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from app.values.text import Path, is_blank, look_up, write_path
 
@@ -100,6 +100,32 @@ def follow_path(path: Path) -> Work:
     return work
 
 
+class Step(NamedTuple):
+    """A filter with its constant arguments; `own` are those that are looked up in the event, by their paths."""
+
+    run: Callable[..., Any]
+    arguments: Sequence[Any]
+    named: Mapping[str, Any]
+    own: Mapping[str, Path]
+
+
+def follow_steps(path: Path, steps: Sequence[Step]) -> Work:
+    """Return the work of a path with such filters behind it: the same as run_code's of it, at half the cost."""
+    read = follow_path(path)
+    if not steps:
+        return read
+    looks = [{name: follow_path(of) for name, of in step.own.items()} for step in steps]
+
+    def work(payload: Mapping[str, Any]) -> Any:
+        value = read(payload)
+        for (run, arguments, named, _), own in zip(steps, looks, strict=True):
+            looked_up = {name: look(payload) for name, look in own.items()} if own else {}
+            value = run(value, *arguments, **named, **looked_up)
+        return value
+
+    return work
+
+
 def run_code(slots: Mapping[Path, str], code: Callable[[Any], Iterable[str]], begin: Callable[[Any], Any]) -> Work:
     """Return the work of compiled code: look every path up, then run the code on them, in a context that `begin` makes.
 
@@ -123,7 +149,8 @@ def run_code(slots: Mapping[Path, str], code: Callable[[Any], Iterable[str]], be
 class Expression:
     """A compiled expression. `names` are the dotted paths it reads; a constant reads none. `paths`: in their order.
 
-    `preferred` are those of them for which a `default(…)` stands in where they are missing.
+    `preferred` are those of them for which a `default(…)` stands in where they are missing. `path`: where the
+    expression is nothing but one.
     """
 
     source: str
@@ -131,12 +158,17 @@ class Expression:
     work: Work
     preferred: frozenset[str] = frozenset()
     paths: tuple[Path, ...] = ()
+    path: Path | None = None
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
 
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
+        if self.path is not None:  # as most are; what is no short text is looked at once more
+            value = look_up(payload, self.path)
+            if type(value) is str and len(value) <= SHORT_TEXT:
+                return value
         _WORK.set(0)
         try:
             value = self.work(payload)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -60,6 +60,7 @@ _MISTAKEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _QUOTED = re.compile("'[^']*'")
 _SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
+_SHORT_AMOUNT = 24  # characters: no amount of a loyalty scheme has more
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 
 
@@ -205,6 +206,7 @@ class _StoreFilters:
         self._country, self._timezone, self._landlines = country, timezone, landlines
         self._spelling, self._locale = locale, Locale.parse(locale)
         self._usual_currency = find_usual_currency(country)
+        self._write_again = lru_cache(maxsize=1_024)(self._write_decimal)
         self._whole_money = self._locale.currency_formats["standard"].pattern.replace(".00", "")
 
     def read_int(self, value: Any, default: Any = None) -> Any:
@@ -245,6 +247,11 @@ class _StoreFilters:
 
     def write_number(self, value: Any) -> Any:
         """`number`: grouped as in the locale."""
+        # The same amounts come again and again, and Babel takes 40 µs for one.
+        is_short = type(value) is str and len(value) <= _SHORT_AMOUNT
+        return self._write_again(value) if is_short else self._write_decimal(value)
+
+    def _write_decimal(self, value: Any) -> Any:
         exact = read_amount(value, self._spelling)
         return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=self._locale)
 

@@ -25,10 +25,11 @@ from app.mapping.expression import (
     Absent,
     AbsentValueError,
     Expression,
+    Step,
     UnusableError,
     Work,
     bound_value,
-    follow_path,
+    follow_steps,
     run_code,
 )
 from app.mapping.filters import Filter, find_pattern_fault, join_texts, make_filters, make_tests
@@ -294,13 +295,31 @@ class ExpressionCompiler:
         """Return the compiled expression; raises ExpressionError."""
         try:
             parsed = parse_expression(source, self._environment)
-            work = follow_path(parsed.path) if parsed.path is not None else _compile_work(parsed, self._environment)
+            work = _compile_steps(parsed, self._environment) or _compile_code(parsed, self._environment)
         except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
             raise ExpressionError("the expression is nested too deeply") from None
-        return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots))
+        return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots), parsed.path)
 
 
-def _compile_work(parsed: Parsed, environment: _Environment) -> Work:
+def _compile_steps(parsed: Parsed, environment: _Environment) -> Work | None:
+    """Return the work of a path, with filters behind it whose arguments are constants; None for anything else."""
+    paths = {slot: path for path, slot in parsed.slots.items()}
+    node: nodes.Node | None = parsed.node
+    steps: list[Step] = []
+    while isinstance(node, nodes.Filter):
+        named = {str(each.key): each.value for each in node.kwargs}
+        currency = named.pop(OWN_ARGUMENT, None)
+        if not all(isinstance(each, nodes.Const) for each in (*node.args, *named.values())):
+            return None
+        arguments = [each.value for each in node.args if isinstance(each, nodes.Const)]
+        constants = {name: each.value for name, each in named.items() if isinstance(each, nodes.Const)}
+        own = {OWN_ARGUMENT: paths[currency.name]} if isinstance(currency, nodes.Name) else {}
+        steps.append(Step(environment.filters[node.name], arguments, constants, own))
+        node = node.node
+    return follow_steps(paths[node.name], steps[::-1]) if isinstance(node, nodes.Name) else None
+
+
+def _compile_code(parsed: Parsed, environment: _Environment) -> Work:
     body = nodes.Assign(nodes.Name(RESULT, "store"), parsed.node, lineno=1)
     body.set_environment(environment)
     template: Template = environment.from_string(nodes.Template([body], lineno=1))

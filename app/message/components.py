@@ -11,15 +11,18 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import starmap
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.delivery import MAX_DETAIL, STRUCK
 from app.model.message import Button, Header, Location, Message, Variable
-from app.values.text import Unfit, is_link, read_decimal, write_value, write_whole
+from app.values.text import Unfit, is_link, make_json_writer, read_decimal, write_value, write_whole
 
 _POLES, _DATE_LINE = 90, 180
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 Write = Callable[[Any], str | Unfit]
@@ -40,6 +43,8 @@ def encode_suffix(text: str) -> str:
     What has a meaning in URLs (`/ ? & = #`) keeps it, and `%20` is not encoded again, but a lone % is. For a value that
     must stay one piece, write `| urlencode` in the YAML.
     """
+    if _UNRESERVED.fullmatch(text):  # a code or an id, as most are
+        return text
     return quote(_STRAY_PERCENT.sub("%25", text), safe="/?&=#:@!$'()*+,;~%")
 
 
@@ -95,6 +100,7 @@ def write_address(value: Any) -> str | Unfit:
     return text if isinstance(text, Unfit) or not text or _is_web_address(text) else Unfit("is no http(s) address")
 
 
+@cache
 def write_degrees(key: str) -> Write:
     """Return what writes a location's `latitude` or `longitude`; what else it has is a text."""
     if key not in {"latitude", "longitude"}:
@@ -202,7 +208,7 @@ def _strike_beginning(text: str, values: Sequence[str]) -> str:
     return text
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: `dumps` makes one for each text
+_write = make_json_writer(",", ":")
 FROZEN_VERSION = 2
 """Of the bytes. Those without a version were frozen by a release that knew URL buttons only; they still go out."""
 
@@ -220,22 +226,22 @@ def encode_message(message: Message) -> bytes:
         "buttons": [[button.index, button.value, button.kind] for button in message.buttons],
         "offer_ends_at": message.offer_ends_at,
     }
-    return _ENCODER.encode(frozen).encode("ascii")
+    return _write(frozen).encode("ascii")
 
 
 def decode_message(frozen: bytes) -> Message:
     """Return the message that `encode_message` froze; raises ValueError if it is none."""
     try:
-        found = json.loads(frozen)
+        found = json.loads(frozen.decode())
         _check_version(found.get("version", 1))
         return Message(
             recipient=found["recipient"],
             template=found["template"],
             recipient_name=found["recipient_name"],
             language=found["language"],
-            variables=tuple(Variable(name, value) for name, value in found["variables"]),
+            variables=tuple(starmap(Variable, found["variables"])),
             header=_thaw_header(*found["header"]) if found["header"] else None,
-            buttons=tuple(Button(*button) for button in found["buttons"]),
+            buttons=tuple(starmap(Button, found["buttons"])),
             offer_ends_at=found.get("offer_ends_at"),
         )
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -66,7 +66,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class RawPhone:
-    """A number as an event has it: under which name, and at which place, if at one."""
+    """A number as an event has it, at which place, if at one; `name` is the expression that leads there, if any."""
 
     name: str
     value: Any
@@ -96,7 +96,8 @@ def find_recipient(
         else:
             number = read_phone(found.value, chosen.country, landlines=store.landlines)
     if isinstance(number, PhoneFault):
-        return PhoneFault(f"the recipient (`{found.name}`) {number.detail}", number.reason)
+        name = found.name or write_path(found.place)
+        return PhoneFault(f"the recipient (`{name}`) {number.detail}", number.reason)
     return Recipient(number, named.country or "", named.place)
 
 
@@ -120,7 +121,7 @@ def _find_phone(
     if expression is None:
         if person.number is None:
             return PhoneFault("the event names no mobile number", Reason.RECIPIENT_MISSING)
-        return RawPhone(write_path(person.place), person.number, person.place)
+        return RawPhone("", person.number, person.place)
     raw = expression.evaluate(payload)
     if isinstance(raw, Failed):
         return PhoneFault(f"the recipient cannot be worked out: {raw.detail}", Reason.EXPRESSION_FAILED)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.fields import ButtonSource, Constant, HeaderSource, LocationSource, Source, is_language
+from app.mapping.fields import Constant, HeaderSource, LocationSource, Source, is_language
 from app.mapping.rules import Route, Store
 from app.mapping.template import URL_LIMIT, Room
 from app.message.components import BUTTONS, checksum, write_address, write_degrees, write_filename, write_header_text
@@ -21,6 +22,7 @@ from app.values.phone import PhoneFault
 from app.values.text import Unfit, clean_text, write_scalar, write_value
 
 _KEY_LIMIT = 200
+_write_constant = lru_cache(maxsize=1_024)(lambda write, text: write(text))  # a text of the YAML, the same each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +54,20 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     ends_at = None if offer is None else _read_instant("limited_time_offer", offer, payload, store, why)
     if isinstance(ends_at, Unrendered):
         return ends_at
-    buttons = [_render_button(button, payload) for button in route.buttons]
-    fault = next((button for button in buttons if isinstance(button, Unrendered)), None)
-    message = fault or Message(
+    buttons = _render_buttons(route, payload) if route.buttons else ()
+    if isinstance(buttons, Unrendered):
+        return buttons
+    message = Message(
         recipient=recipient.number,
         template=route.template,
         recipient_name=person.name,
         language=language,
         variables=variables,
         header=header,
-        buttons=tuple(button for button in buttons if isinstance(button, Button)),
+        buttons=buttons,
         offer_ends_at=ends_at,
     )
-    excess = find_excess(route, message) if isinstance(message, Message) else None
+    excess = find_excess(route, message) if route.rooms else None
     return message if excess is None else Unrendered(Reason.VARIABLE_INVALID, excess)
 
 
@@ -98,41 +101,39 @@ def _find_button_excess(button: Button, room: Room) -> str | None:
 
 def _render_variables(route: Route, payload: Mapping[str, Any]) -> tuple[Variable, ...] | Unrendered:
     """Return the variables in order, or the first one's reason with what is wrong with each of them."""
-    rendered = [
-        (item.name, _render_text(f"variable {item.name or number}", item.source, payload))
-        for number, item in enumerate(route.variables, 1)
-    ]
-    faults = [value for _, value in rendered if isinstance(value, Unrendered)]
+    variables, faults = list[Variable](), list[Unrendered]()
+    for number, item in enumerate(route.variables, 1):
+        text = _render_text(f"variable {item.name or number}", item.source, payload)
+        if isinstance(text, Unrendered):
+            faults.append(text)
+        else:
+            variables.append(Variable(item.name, text))
     if faults:
         return Unrendered(faults[0].reason, "; ".join(fault.detail for fault in faults))
-    return tuple(Variable(name, value) for name, value in rendered if isinstance(value, str))
+    return tuple(variables)
 
 
 def _render_text(
     what: str, source: Source, payload: Mapping[str, Any], write: Callable[[Any], str | Unfit] = write_value
 ) -> str | Unrendered:
     """Return one clean text. The value is data: `{{7*7}}` in it stays as it is."""
-    written = source.text if isinstance(source, Constant) else source.source
-    value = written if isinstance(source, Constant) else _evaluate(what, source, payload)
-    if isinstance(value, Unrendered):
-        return value
-    text = write(value)
+    if isinstance(source, Constant):
+        written, text = source.text, _write_constant(write, source.text)
+    else:
+        written, value = source.source, source.evaluate(payload)
+        if isinstance(value, Missing | Failed):
+            return _explain(what, value)
+        text = write(value)
     if isinstance(text, Unfit):
         return Unrendered(Reason.VARIABLE_INVALID, f"{what} (`{written}`) {text.detail}")
     return text or Unrendered(Reason.VARIABLE_MISSING, f"{what} (`{written}`) is missing")
 
 
-def _evaluate(
-    what: str, expression: Expression, payload: Mapping[str, Any], reason: Reason | None = None
-) -> Any | Unrendered:
-    """Return the value; where there is none, why, for a `reason` if one is given."""
-    value = expression.evaluate(payload)
+def _explain(what: str, value: Missing | Failed, reason: Reason | None = None) -> Unrendered:
     if isinstance(value, Missing):
         usual = Reason.VARIABLE_INVALID if value.unreadable else Reason.VARIABLE_MISSING
         return Unrendered(reason or usual, f"{what} {value}")
-    if isinstance(value, Failed):
-        return Unrendered(reason or Reason.EXPRESSION_FAILED, f"{what} cannot be worked out: {value.detail}")
-    return value
+    return Unrendered(reason or Reason.EXPRESSION_FAILED, f"{what} cannot be worked out: {value.detail}")
 
 
 def _render_language(route: Route, payload: Mapping[str, Any]) -> str | Unrendered | None:
@@ -173,17 +174,22 @@ def _render_location(location: LocationSource, payload: Mapping[str, Any]) -> Lo
     return fault or Location(**{key: part for key, part in parts.items() if isinstance(part, str)})
 
 
-def _render_button(button: ButtonSource, payload: Mapping[str, Any]) -> Button | Unrendered:
-    text = _render_text(f"button {button.index}", button.source, payload, BUTTONS[button.kind].write)
-    return text if isinstance(text, Unrendered) else Button(button.index, text, button.kind)
+def _render_buttons(route: Route, payload: Mapping[str, Any]) -> tuple[Button, ...] | Unrendered:
+    buttons: list[Button] = []
+    for button in route.buttons:
+        text = _render_text(f"button {button.index}", button.source, payload, BUTTONS[button.kind].write)
+        if isinstance(text, Unrendered):
+            return text
+        buttons.append(Button(button.index, text, button.kind))
+    return tuple(buttons)
 
 
 def _read_instant(
     what: str, source: Expression, payload: Mapping[str, Any], store: Store, reason: Reason
 ) -> int | Unrendered:
-    value = _evaluate(what, source, payload, reason)
-    if isinstance(value, Unrendered):
-        return value
+    value = source.evaluate(payload)
+    if isinstance(value, Missing | Failed):
+        return _explain(what, value, reason)
     until = parse_instant(value, store.timezone, end_of_day=True, day_ends=store.day_ends)
     return Unrendered(reason, f"{what} (`{source.source}`) is not a date") if until is None else until
 
@@ -204,9 +210,9 @@ def compute_dedup_key(route: Route, event: Event) -> str | Unrendered | None:
     """
     if route.dedup_by is None:
         return None
-    value = _evaluate("dedup_by", route.dedup_by, event.payload)
-    if isinstance(value, Unrendered):
-        return value
+    value = route.dedup_by.evaluate(event.payload)
+    if isinstance(value, Missing | Failed):
+        return _explain("dedup_by", value)
     key = _write_key(value)
     return key if len(key) <= _KEY_LIMIT else "sha256:" + checksum(key.encode("utf-8", "surrogatepass"))
 

@@ -35,8 +35,8 @@ def report_attempt(
     """Tell what an attempt came to; the recipient is masked. `took_ms`: from the claim to the provider's answer."""
     delivery = attempt.delivery
     word, reason, detail = describe_outcome(outcome)
-    metrics.find_attempts(delivery.provider, word, reason).inc()
-    metrics.find_send_seconds(delivery.provider).observe(took_ms / 1000)
+    metrics.attempts.inc(delivery.provider, word, reason)
+    metrics.send_seconds.observe(took_ms / 1000, delivery.provider)
     age_ms = max(now - delivery.created_at, 0)
     if decision.state is State.ACCEPTED:
         metrics.event_to_accepted_seconds.observe(age_ms / 1000)
@@ -52,7 +52,7 @@ def report_attempt(
         outcome=word,
         reason=reason or None,
         detail=detail or None,
-        state=decision.state.value,
+        state=str(decision.state),
         due_at=decision.due_at,
         send_ms=took_ms,
         age_ms=age_ms,
@@ -79,6 +79,8 @@ def report_limits(log: Log, metrics: Metrics, holds_set: Sequence[NewHold], limi
 
 def report_outage(log: Log, provider: str, before: Recovery, after: Recovery, outcome: Outcome) -> None:
     """Tell when an outage begins and when it ends."""
+    if after is before:
+        return
     if after.down and not before.down:
         log.error("lane.down", provider=provider, reason=describe_outcome(outcome)[1])
     if before.down and not after.down:

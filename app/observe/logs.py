@@ -8,7 +8,6 @@ struck out. Lines go into a bounded queue that one thread writes out, so that no
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, cast
 
 from app.errors import find_place
+from app.values.text import write_json
 
 # structlog imports rich, where it is there, for tracebacks that we never print: 7 % of the processor time of a start
 # and 3 MB, and there is no way to import structlog without that. Told that there is none, it does without.
@@ -45,11 +45,12 @@ GATHER_S = 0.005  # lines come in company, and to wake the thread for each costs
 FLUSH_S = 2.0  # at the end of the process, for a reader that has stalled
 # Ids hold digits, too: a run that touches a letter or a hyphen is part of an id, not a number.
 # With a + in front, or in India's two halves, a number may be written with gaps.
+# The first sign stands first, since by that a search passes over the others: half the cost.
 _PHONE = re.compile(
-    r"(?<![0-9A-Za-z-])(?:\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}|[0-9]{10,15}|[0-9]{5} [0-9]{5})(?![0-9A-Za-z-])"
+    r"[+0-9](?<![0-9A-Za-z-].)"
+    r"(?:(?<=\+)[0-9](?:[ ().-]{0,2}[0-9]){7,14}|(?<=[0-9])(?:[0-9]{9,14}|[0-9]{4} [0-9]{5}))(?![0-9A-Za-z-])"
 )
 _PLAIN_KINDS = frozenset({str, int, float, bool, type(None)})
-_ENCODER = json.JSONEncoder()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -194,15 +195,14 @@ def write_plain(level: str, event: str | None, line: EventDict) -> str | None:
         return None
     for value in line.values():
         kind = type(value)
-        if (kind is str and len(value) > _LONGEST) or (kind not in _PLAIN_KINDS and not _is_plain_list(value)):
+        for item in value if kind is list else (value,) if kind is str else ():
+            if type(item) is not str or len(item) > _LONGEST:
+                return None
+        if kind is not list and kind not in _PLAIN_KINDS:
             return None
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    text = _ENCODER.encode({"at": at, "level": level, "event": event, **line})
+    text = write_json({"at": at, "level": level, "event": event, **line})
     return None if "\\" in text or _PHONE.search(text) else text
-
-
-def _is_plain_list(value: Any) -> bool:
-    return type(value) is list and all(type(item) is str and len(item) <= _LONGEST for item in value)
 
 
 def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventDict:

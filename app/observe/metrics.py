@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import version
+from itertools import accumulate
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from app.model.delivery import State
 from app.model.receipt import ReceiptStatus
@@ -38,8 +42,7 @@ class Tally(Collector):
     """A counter that somebody else keeps: it shows what it was last given, and 0 for what is expected."""
 
     def __init__(self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
-        self._name = name
-        self._documentation = documentation
+        self._new = partial(CounterMetricFamily, name, documentation, labels=labels)
         self._labelnames = labels
         self._counts: dict[tuple[str, ...], int] = {}
         registry.register(self)
@@ -53,18 +56,56 @@ class Tally(Collector):
         self._counts[labels] = count
 
     def inc(self, *labels: str) -> None:
-        """Count one more, where nobody else counts."""
+        """Count one more, where nobody else counts: without locks, a fifth of what prometheus' counters cost."""
         self._counts[labels] = self._counts.get(labels, 0) + 1
 
     def describe(self) -> Iterable[Metric]:
         """Return the name without a sample, as the registry wants it."""
-        return [CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)]
+        return [self._new()]
 
     def collect(self) -> Iterator[Metric]:
         """Yield every count."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)
+        family = self._new()
         for labels, count in self._counts.items():
             family.add_metric(labels, count)
+        yield family
+
+
+class Timings(Collector):
+    """A histogram that one thread fills, without locks. The last of its counts is the sum of all that was observed."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: tuple[str, ...],
+        bounds: Sequence[float],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._new = partial(HistogramMetricFamily, name, documentation, labels=labels)
+        self._labelnames, self._bounds = labels, (*bounds, math.inf)
+        self._counts: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0] * (len(self._bounds) + 1))
+        registry.register(self)
+
+    def expect(self, *labels: str) -> None:
+        """See Tally."""
+        self._counts[labels] = self._counts[labels]
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        """Count one that took so long."""
+        counts = self._counts[labels]
+        counts[bisect_left(self._bounds, seconds)] += 1
+        counts[-1] += seconds
+
+    def describe(self) -> Iterable[Metric]:
+        """See Tally."""
+        return [self._new()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every bucket, each with those below it."""
+        family, bounds = self._new(), [floatToGoString(bound) for bound in self._bounds]  # type: ignore[no-untyped-call]
+        for labels, (*counts, total) in self._counts.items():
+            family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
         yield family
 
 
@@ -75,12 +116,12 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
         registry = self.registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        histogram, tally = partial(Histogram, registry=registry), partial(Tally, registry=registry)
-        self.events = counter("nector_relay_events", "Webhooks received", ["topic", "result"])
+        timings, tally = partial(Timings, registry=registry), partial(Tally, registry=registry)
+        self.events = tally("nector_relay_events", "Webhooks received", ("topic", "result"))
         self.deliveries = tally(
             "nector_relay_deliveries", "Times that a delivery came into a state", ("route", "provider", "state")
         )
-        self.attempts = counter("nector_relay_attempts", "Attempts by outcome", ["provider", "outcome", "reason"])
+        self.attempts = tally("nector_relay_attempts", "Attempts by outcome", ("provider", "outcome", "reason"))
         self.ambiguous = tally("nector_relay_ambiguous", "Sends that may have arrived", ("provider",))
         self.requests_refused = counter(
             "nector_relay_requests_refused", "Requests refused before they were read", ["kind", "reason"]
@@ -88,7 +129,7 @@ class Metrics:
         self.receipts = counter("nector_relay_receipts", "Receipts received", ["provider", "status"])
         self.replies = counter("nector_relay_replies", "What customers sent back", ["provider", "kind"])
         self.suppressions = gauge("nector_relay_suppressions", "People who get no marketing")
-        self.hmac = counter("nector_relay_hmac", "x-nector-webhook-hmac by scheme that held", ["scheme"])
+        self.hmac = tally("nector_relay_hmac", "x-nector-webhook-hmac by scheme that held", ("scheme",))
         self.reloads = counter("nector_relay_config_reloads", "Reloads of the YAML", ["result"])
         self.reload_ok = gauge(
             "nector_relay_config_last_reload_successful", "Whether the YAML on disk is the one in use"
@@ -118,26 +159,23 @@ class Metrics:
         )
         self.log_dropped = tally("nector_relay_log_lines_dropped", "Log lines that nobody took", ())
         self.log_dropped.expect()
-        self.accept_seconds = histogram("nector_relay_accept_seconds", "Webhook received to answered", buckets=_SECONDS)
-        self.send_seconds = histogram(
-            "nector_relay_send_seconds", "One attempt at a provider", ["provider"], buckets=_SECONDS
+        self.accept_seconds = timings("nector_relay_accept_seconds", "Webhook received to answered", (), _SECONDS)
+        self.send_seconds = timings("nector_relay_send_seconds", "One attempt at a provider", ("provider",), _SECONDS)
+        self.event_to_accepted_seconds = timings(
+            "nector_relay_event_to_accepted_seconds", "Webhook received to accepted", (), _LONG_SECONDS
         )
-        self.event_to_accepted_seconds = histogram(
-            "nector_relay_event_to_accepted_seconds", "Webhook received to accepted", buckets=_LONG_SECONDS
-        )
-        # What each event counts finds its series without prometheus' own search for it.
-        self.find_events, self.find_hmac = cache(self.events.labels), cache(self.hmac.labels)
-        self.find_last_event, self.find_attempts = cache(self.last_event.labels), cache(self.attempts.labels)
-        self.find_send_seconds = cache(self.send_seconds.labels)
+        self.accept_seconds.expect()
+        self.event_to_accepted_seconds.expect()
+        self.find_last_event = cache(self.last_event.labels)  # without prometheus' own search for it
         ProcessCollector(registry=registry)
         self._expect_what_is_known()
 
     def _expect_what_is_known(self) -> None:
         """Show 0 for what an alert asks for: a first one that appears as 1 is no increase to Prometheus."""
         for result in ("refused", "unauthorised", "unavailable"):
-            self.events.labels(OTHER, result)
+            self.events.expect(OTHER, result)
         for topic in (*SOURCE.topics, OTHER):
-            self.events.labels(topic, "unrouted")
+            self.events.expect(topic, "unrouted")
         for result in ("used", "refused"):
             self.reloads.labels(result)
         for limit in ("person", "route", "provider"):
@@ -156,7 +194,7 @@ class Metrics:
         """Show 0 for what these providers' series will count."""
         for provider in providers:
             self.ambiguous.expect(provider)
-            self.send_seconds.labels(provider)
+            self.send_seconds.expect(provider)
             for status in (*ReceiptStatus, FORGED, UNREAD):
                 self.receipts.labels(provider, str(status))
             for kind in REPLY_KINDS:

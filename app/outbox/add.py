@@ -12,12 +12,12 @@ from app.delivery.transitions import Cause
 from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
-from app.outbox.move import begin, count_steps
+from app.outbox.move import STATES, begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.store import Tx, first
 from app.outbox.unrouted import DROP_ROW, keep_unrouted
 from app.outbox.values import DeliveryState, Enqueued
-from app.values.phone import find_other_form
+from app.values.phone import find_other_form, has_two_forms
 
 _ADD_EVENT = """
 INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
@@ -75,14 +75,15 @@ class FrozenDelivery:
 def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
     """Encode the message and sum it up."""
     message = None if delivery.message is None else encode_message(delivery.message)
+    has_former = has_two_forms(delivery.recipient)
     return FrozenDelivery(
         delivery=delivery,
         message=message,
         checksum=None if message is None else checksum(message),
         key_hash=hash_dedup_key(delivery),
         person=hash_person(people_key, delivery.recipient),
-        former=hash_other_form(people_key, delivery.recipient),
-        former_key=hash_former_key(delivery),
+        former=hash_other_form(people_key, delivery.recipient) if has_former else None,
+        former_key=hash_former_key(delivery) if has_former else None,
     )
 
 
@@ -100,9 +101,11 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     """
     if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
         return None
-    parts = (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key)
-    texts = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return hashlib.sha256(b"".join(len(text).to_bytes(8, "big") + text for text in texts)).digest()
+    summed = hashlib.sha256()
+    for part in (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key):
+        text = part.encode("utf-8", "surrogatepass")
+        summed.update(len(text).to_bytes(8, "big") + text)
+    return summed.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Ca
         for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True):
             row["seq"] = made.seq
         begin(tx, rows, cause)
-    return [DeliveryState(row["id"], row["route"], row["provider"], State(row["state"])) for row in rows]
+    return [DeliveryState(row["id"], row["route"], row["provider"], STATES[row["state"]]) for row in rows]
 
 
 def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:

@@ -90,28 +90,13 @@ class BatchWriter:
         """Start the thread."""
         self._thread.start()
 
-    async def run(self, job: Callable[[Any], T], *, essential: bool = False) -> T:
+    async def run(self, job: Callable[[Any], T], *, essential: bool = False, alone: bool = False) -> T:
         """Run `job` in a transaction and return its value once that is committed with fsync.
 
         An essential job (it records an outcome) is not refused for want of room in the queue, and may use
-        the reserve on a full disk. Raises StoreBusy, StoreFull, StoreBroken, or what the job raised.
+        the reserve on a full disk. `alone`: see run_alone. Raises StoreBusy, StoreFull, StoreBroken, or what the job
+        raised.
         """
-        return await self._submit(job, essential=essential, alone=False)
-
-    async def run_alone(self, job: Callable[[Any], T]) -> T:
-        """Run `job` on the connection outside any transaction (a checkpoint)."""
-        return await self._submit(job, essential=False, alone=True)
-
-    async def close(self) -> None:
-        """Commit and answer what waits, release the connection. May be called again."""
-        if not self._closed:
-            self._closed = True
-            for loop in list(self._turns):
-                self._hand_over(loop)
-            self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    async def _submit(self, job: Callable[[Any], T], *, essential: bool, alone: bool) -> T:
         if self.broken is not None:
             raise StoreBroken(str(self.broken))
         if self._closed:
@@ -125,6 +110,19 @@ class BatchWriter:
             loop.call_soon(self._hand_over, loop)
         turn.append(Waiting(job, essential, alone, loop, future))
         return await future
+
+    async def run_alone(self, job: Callable[[Any], T]) -> T:
+        """Run `job` on the connection outside any transaction (a checkpoint)."""
+        return await self.run(job, alone=True)
+
+    async def close(self) -> None:
+        """Commit and answer what waits, release the connection. May be called again."""
+        if not self._closed:
+            self._closed = True
+            for loop in list(self._turns):
+                self._hand_over(loop)
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         for waiting in self._turns.pop(loop, ()):

@@ -152,8 +152,7 @@ def _read_standings(tx: Tx, open_: Sequence[tuple[Ending, Row]]) -> Sequence[Sta
         ((row.route, read_refusal(of.outcome)), (f"provider:{row.provider}", read_unreadable(of.outcome)))
         for of, row in open_
     ]
-    are_refused = any(why for both in ended for _, why in both)
-    are_counted = are_refused or any(row.has_refusals for _, row in open_)
+    are_counted = any([why for both in ended for _, why in both] + [row.has_refusals for _, row in open_])
     streaks = count_refusals(tx, ended) if are_counted else [(0, 0)] * len(open_)
     return [
         Standing(row.route, row.provider, _read_receipt(row), silences.get(row.seq, 0), *counted)
@@ -191,7 +190,8 @@ def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision) -> Closed
     if ending.attempt.counted and was_never_sent(ending.outcome):
         give_back(tx, found.seq, ending.attempt.counted, is_over=decision.state is not State.PENDING)
     holds_set = apply_early(tx, **_list_ids(ending)) if found.has_early else ()
-    released = release_probed(tx, ending.attempt.probes) if isinstance(ending.outcome, Accepted) else ()
+    probes = ending.attempt.probes
+    released = release_probed(tx, probes) if probes and isinstance(ending.outcome, Accepted) else ()
     hold_set = None
     if decision.hold_scope is not None and decision.hold_reason is not None:
         hold_set = put_new(tx, decision.hold_scope, decision.hold_reason, decision.hold_probe_at)

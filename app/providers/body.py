@@ -66,7 +66,11 @@ def read_path(value: Any, path: str) -> Any:
 
 def first_text(value: Any, paths: Sequence[str]) -> str | None:
     """Return the first of `paths` that holds a text or a whole number that can serve as an id or a word."""
-    return next((text for path in paths if (text := as_text(read_path(value, path))) is not None), None)
+    for path in paths:  # most of them are in no answer
+        found = read_path(value, path)
+        if found is not None and (text := as_text(found)) is not None:
+            return text
+    return None
 
 
 def as_text(value: Any) -> str | None:
@@ -128,7 +132,11 @@ def read_embedded(text: str) -> Any:
 
 def first_instant(value: Any, paths: Sequence[str]) -> int | None:
     """Return the first of `paths` that holds an instant, as `read_instant` reads it."""
-    return next((at for path in paths if (at := read_instant(read_path(value, path))) is not None), None)
+    for path in paths:
+        found = read_path(value, path)
+        if found is not None and (at := read_instant(found)) is not None:
+            return at
+    return None
 
 
 def read_instant(value: Any) -> int | None:

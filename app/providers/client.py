@@ -150,6 +150,8 @@ class ProviderClient:
         if not self._traced:
             on_leaving()
         sent = await self._try_once(provider, request, _Try(write_before, on_leaving), 1)
+        if isinstance(sent.outcome, Accepted):
+            return sent
         if tries > 1 and _is_worth_a_quick_try(sent):
             # tenacity's machinery is for the rare send that needs it: its first try is the one that has been.
             numbers = iter(range(1, tries + 1))
@@ -186,9 +188,12 @@ class ProviderClient:
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
 
-    async def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
+    def _try_once(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Awaitable[Sent]:
         if self._tracer is None:
-            return await self._ask(provider, request, trial, tries)
+            return self._ask(provider, request, trial, tries)
+        return self._ask_traced(self._tracer, provider, request, trial, tries)
+
+    async def _ask_traced(self, tracer: Tracer, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
         # No traceparent goes along: the vendor is no part of our traces, and a header that its API does not know is a
         # way to be refused. Of the URL only the host: its path may hold an account's id, its query a token.
         attributes: Attributes = {
@@ -196,7 +201,7 @@ class ProviderClient:
             "server.address": _read_host(request.url),
             "relay.try": tries,
         }
-        with self._tracer.open_span(f"{request.method} {self._name}", attributes, kind="client") as span:
+        with tracer.open_span(f"{request.method} {self._name}", attributes, kind="client") as span:
             sent = await self._ask(provider, request, trial, tries)
             if sent.http_status is not None:
                 span.note({"http.response.status_code": sent.http_status})
@@ -233,10 +238,12 @@ class ProviderClient:
         if self._is_foreign:
             outgoing.headers["content-length"] = str(len(request.body))
         answer = await self._transport.handle_async_request(outgoing)
-        try:
-            return Response(answer.status_code, answer.headers, await _read_body(answer, max_bytes))
-        finally:
-            await answer.aclose()
+        if isinstance(answer.stream, httpx2.ByteStream):  # ours: whole, and there is nothing to close
+            body = b"".join(answer.stream)
+        else:
+            body = await _read_stream(answer)
+        is_fit = len(body) <= max_bytes and not _is_packed(answer)
+        return Response(answer.status_code, answer.headers, body if is_fit else b"")
 
     def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[httpx2.URL, httpx2.Headers]:
         """Return both as httpx2 wants them: mostly the last ones, for they differ from one account to the next only."""
@@ -294,15 +301,21 @@ def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
-    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
+async def _read_stream(answer: httpx2.Response) -> bytes:
+    """Return a body as it came; `aread` would look for what it has to unpack."""
+    stream: Any = answer.stream
+    try:
+        return b"".join([part async for part in stream])
+    finally:
+        await answer.aclose()
+
+
+def _is_packed(answer: httpx2.Response) -> bool:
+    """Tell whether a body would have to be unpacked: it may be a bomb."""
     for name, value in answer.headers.raw:
         if name.lower() == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            return b""
-    stream: Any = answer.stream
-    # Ours is whole and bounded; `aread` would look for what it has to unpack.
-    whole = b"".join(stream if isinstance(stream, httpx2.ByteStream) else [part async for part in stream])
-    return whole if len(whole) <= max_bytes else b""
+            return True
+    return False
 
 
 def strike_values(outcome: Outcome, message: Message) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
 
@@ -218,8 +219,8 @@ def _describe_header(header: Header | Location) -> Mapping[str, str]:
 def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receipt | None:
     status = ReceiptStatus.FAILED if failed else read_status_word(first_text(value, _STATUS_PATHS))
     message_id = first_text(value, _ITS_ID_PATHS)
-    ids = (first_text(value, (path,)) or "" for path in _WAMID_PATHS)
-    wamid = next((id_ for id_ in ids if id_.startswith("wamid.")), None)
+    ids = filter(None, map(partial(read_path, value), _WAMID_PATHS))
+    wamid = next((id_ for id_ in map(as_text, ids) if id_ and id_.startswith("wamid.")), None)
     return make_receipt(
         status,
         first_text(value, _OUR_ID_PATHS),

@@ -11,7 +11,6 @@ a list or an object is its JSON in a query or a form, and cannot stand in the ot
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from app.mapping.provider import ProviderSettings, is_secret_key
 from app.message.components import describe_header, list_components, list_texts
 from app.model.message import Message
 from app.providers.base import Request
+from app.values.text import make_json_writer
 
 _PLACEHOLDER = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
 _ALWAYS = frozenset({"template", "phone", "phone_plus", "delivery_id"})
@@ -146,15 +146,11 @@ def encode_fields(fields: Mapping[str, str]) -> str:
     return urlencode(fields, quote_via=quote, safe="", errors="replace")
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # made once: `dumps` makes one for each text
+write_json = make_json_writer(",", ":", allow_nan=False)
+"""Returns JSON of plain ASCII: no value can be misread by a provider that takes it for another charset.
 
-
-def write_json(value: Any) -> str:
-    """Return JSON of plain ASCII: no value can be misread by a provider that takes it for another charset.
-
-    Even half a surrogate pair, which UTF-8 cannot carry, gets through.
-    """
-    return _ENCODER.encode(value)
+Even half a surrogate pair, which UTF-8 cannot carry, gets through.
+"""
 
 
 def message_values(message: Message, delivery_id: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 from app.providers.body import Place, as_text, walk_places
@@ -119,7 +120,7 @@ def is_plain(value: Any) -> bool:
     """Tell whether an answer is of the few keys of nearly every acceptance: then no corner of it has to be searched."""
     if isinstance(value, list):
         return len(value) == 1 and is_plain(value[0])
-    return isinstance(value, dict) and all(_is_plain_field(key, item) for key, item in value.items())
+    return isinstance(value, dict) and all(starmap(_is_plain_field, value.items()))
 
 
 def _is_plain_field(key: str, item: Any) -> bool:

@@ -25,9 +25,6 @@ _MAX_HEAD = 65_536  # bytes of an answer's header lines
 _MAX_BODY = 4 * 1024 * 1024  # where the extension `longest` asks for no other
 _PORTS = {"http": 80, "https": 443}
 _OWN_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
-TURNS = 2
-"""A server may just have closed an idle connection. After two turns of the loop that has been seen, and the request is
-not lost in the dark on it."""
 _NEXT_ADDRESS_S = 0.25  # https://www.rfc-editor.org/rfc/rfc8305#section-5
 
 
@@ -163,8 +160,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         try:
             data = _write_request(request, self._proxy)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+            await _pass_turns()
             if self._places.locked():
                 await self._wait_for_place(limits.get("pool"))
             else:
@@ -272,6 +268,18 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         return self._trust
 
 
+def _pass_turns() -> asyncio.Future[None]:
+    """Return what is done after two turns of the loop.
+
+    A server may just have closed an idle connection. After these that has been seen, and the request is not lost in
+    the dark on it. One future, since each `sleep(0)` wakes all that waits for the request, one behind the other.
+    """
+    loop = asyncio.get_running_loop()
+    turned: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(lambda: turned.cancelled() or turned.set_result(None))  # type: ignore[func-returns-value]
+    return turned
+
+
 def _write_request(request: httpx2.Request, proxy: httpx2.URL | None) -> bytes:
     """Return a request as it travels; raises httpx2.UnsupportedProtocol and LocalProtocolError."""
     url, stream = request.url, request.stream
@@ -301,15 +309,21 @@ async def _open_socket(host: str, port: int) -> socket.socket:
     """Return a socket to the first of a host's addresses that answers; each has a quarter of a second's start."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     families = ([one for one in found if (one[0] == found[0][0]) is first] for first in (True, False))
-    tries = [partial(_open_one, one) for pair in zip_longest(*families) for one in pair if one is not None]
-    opened: socket.socket | None
-    opened, _, errors = await staggered_race(tries, _NEXT_ADDRESS_S)
+    won: list[socket.socket] = []
+    tries = [partial(_open_one, one, won) for pair in zip_longest(*families) for one in pair if one is not None]
+    opened: socket.socket | None = None
+    try:
+        opened, _, errors = await staggered_race(tries, _NEXT_ADDRESS_S)
+    finally:  # who gives up the wait just as a try succeeds never gets its socket
+        for one in won:
+            if one is not opened:
+                one.close()
     if opened is None:
         raise next(error for error in errors if error is not None)
     return opened
 
 
-async def _open_one(address: Any) -> socket.socket:
+async def _open_one(address: Any, won: list[socket.socket]) -> socket.socket:
     opened = socket.socket(*address[:3])
     try:
         opened.setblocking(False)
@@ -317,4 +331,5 @@ async def _open_one(address: Any) -> socket.socket:
     except BaseException:
         opened.close()
         raise
+    won.append(opened)
     return opened

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
 from app.delivery.plan import plan_deliveries
@@ -77,7 +78,7 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
 
 def report_refusal(shared: Shared, http_status: int, detail: str) -> None:
     """Count a webhook that is not taken, and tell of the first of a minute what is wrong with it, never a value."""
-    shared.metrics.events.labels(OTHER, "refused").inc()
+    shared.metrics.events.inc(OTHER, "refused")
     shared.turned_away.note("webhook", str(http_status), detail, shared.clock())
     if (untold := shared.refusals.count(http_status, shared.clock())) is not None:
         shared.log.warning("event.refused", http_status=http_status, detail=detail, untold=untold)
@@ -106,7 +107,7 @@ def _check_hmac(shared: Shared, headers: Mapping[str, str], body: bytes) -> bool
         return True
     found = SOURCE.verify(headers, body, shared.secrets, only=shared.settings.nector_hmac_scheme)
     absent = found is Mistake.MISSING
-    shared.metrics.find_hmac(found.recipe if isinstance(found, Verified) else "absent" if absent else "none").inc()
+    shared.metrics.hmac.inc(found.recipe if isinstance(found, Verified) else "absent" if absent else "none")
     return isinstance(found, Verified) or mode == "log"
 
 
@@ -118,7 +119,7 @@ def topic_label(topic: str) -> str:
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
     label = topic_label(event.topic)
-    shared.metrics.find_events(label, answer.status).inc()
+    shared.metrics.events.inc(label, answer.status)
     shared.metrics.find_last_event(label).set(event.received_at / 1000)
     shared.log.info(
         "event.received",
@@ -126,9 +127,9 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         topic=event.topic,
         source_delivery_id=event.delivery_id,
         result=answer.status,
-        deliveries=[row.id for row in answer.deliveries],
-        routes=[row.route for row in answer.deliveries],
-        providers=[row.provider for row in answer.deliveries],
+        deliveries=[*map(attrgetter("id"), answer.deliveries)],
+        routes=[*map(attrgetter("route"), answer.deliveries)],
+        providers=[*map(attrgetter("provider"), answer.deliveries)],
         recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(shared.clock() - event.received_at, 0),

@@ -168,7 +168,7 @@ class Lane:
         full = len(self._open) >= self.settings.concurrency
         self._open.discard(task)
         # There was no place, and now there is one: for anything, or for the one that feels for a provider that is down.
-        if full or (self._pace.recovery.down and not self._open):
+        if full or (not self._open and self._pace.recovery.down):
             self._signal.set()
 
     async def _recall(self) -> LaneState:
@@ -251,17 +251,18 @@ class Lane:
         with open_attempt_span(self._context.tracer, attempt.delivery, attempt.number) as span:
             started_s = read_time()
             outcome, tries = await self._ask(attempt, claimed_at)
-            decision = self._decide(attempt, outcome)
+            now = self._context.clock()
+            decision = self._decide(attempt, outcome, now)
             note_outcome(span, outcome, decision.state)
-            self._note(outcome, decision)
+            self._note(outcome, decision, now)
             await self._record(attempt, outcome, decision, tries, int((read_time() - started_s) * 1000))
 
-    def _decide(self, attempt: Attempt, outcome: Outcome) -> Decision:
+    def _decide(self, attempt: Attempt, outcome: Outcome, now: int) -> Decision:
         delivery, context = attempt.delivery, self._context
         return decide(
             outcome,
             attempt_number=attempt.spent + 1,
-            now=context.clock(),
+            now=now,
             deadline_at=delivery.deadline_at,
             on_unknown=delivery.on_unknown,
             provider=delivery.provider,
@@ -271,9 +272,8 @@ class Lane:
             probes=attempt.probes,
         )
 
-    def _note(self, outcome: Outcome, decision: Decision) -> None:
+    def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
         """Let the lane's pace follow what an attempt has shown of its provider."""
-        now = self._context.clock()
         before, self._pace = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
         report_outage(self._context.log, self.name, before.recovery, self._pace.recovery, outcome)
         if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
@@ -286,11 +286,12 @@ class Lane:
             await self._wait_for_turn(attempt.delivery.recipient)
         except asyncio.CancelledError:
             return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
-        left_ms = attempt.delivery.deadline_at - self._context.clock()
+        now = self._context.clock()
+        left_ms = attempt.delivery.deadline_at - now
         if left_ms <= 0 or message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
-        if self._context.clock() - claimed_at >= LEASE_SPARE_MS:
+        if now - claimed_at >= LEASE_SPARE_MS:
             return Retryable(Reason.STALLED), 0
         try:
             sent = await self._sender.send(
@@ -327,7 +328,9 @@ class Lane:
                 self._context.metrics.store_errors.labels("record").inc()
                 self._context.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
-                decision = self._decide(attempt, outcome)  # the clock may have been set back meanwhile
+                decision = self._decide(
+                    attempt, outcome, self._context.clock()
+                )  # the clock may have been set back meanwhile
         self._context.flights.land(attempt.delivery.id, attempt.number)
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look

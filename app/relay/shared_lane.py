@@ -42,9 +42,9 @@ class SharedLane(Lane):
         except StoreError as error:
             self._tell_failed(error)
 
-    def _note(self, outcome: Outcome, decision: Decision) -> None:
+    def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
         self._shown.append(Shown(outcome, decision.lane_pause_until))
-        super()._note(outcome, decision)
+        super()._note(outcome, decision, now)
 
     async def _claim(self) -> tuple[Sequence[Attempt], int | None]:
         now, free = self._context.clock(), self.settings.concurrency - len(self._open)

@@ -135,8 +135,8 @@ class StatelessRelay(Relay):
     def _report(self, delivery: Delivery, outcome: Outcome, took_s: float) -> None:
         """Tell what an attempt came to; it began when the event came, so that is its age, too."""
         word, reason, detail = describe_outcome(outcome)
-        self.shared.metrics.attempts.labels(delivery.provider, word, reason).inc()
-        self.shared.metrics.send_seconds.labels(delivery.provider).observe(took_s)
+        self.shared.metrics.attempts.inc(delivery.provider, word, reason)
+        self.shared.metrics.send_seconds.observe(took_s, delivery.provider)
         if isinstance(outcome, Accepted):
             self.shared.metrics.event_to_accepted_seconds.observe(took_s)
         self.shared.log.info(

@@ -27,7 +27,7 @@ from app.sources.nector_events import (
     list_places,
 )
 from app.values.instant import read_epoch
-from app.values.text import Unfit, look_up, read_decimal, write_path, write_value
+from app.values.text import Path, Unfit, look_up, read_decimal, write_path, write_value
 
 name = "nector"
 title = "Nector"
@@ -181,26 +181,27 @@ _NAME_LIMIT = 60
 
 def find_person(payload: Mapping[str, Any]) -> Person:
     """Return whom an event is about: of each the first that it names."""
-    found = ((number, place) for place in NUMBER_PATHS if (number := look_up(payload, place)) is not None)
-    number, place = next(found, (None, ()))
+    number, place = next(_find_all(payload, NUMBER_PATHS), (None, ()))
     return Person(number, place, _find_name(payload), _find_id(payload))
 
 
+def _find_all(payload: Mapping[str, Any], paths: Sequence[Path]) -> Iterator[tuple[Any, Path]]:
+    for path in paths:
+        if path[0] in payload and (found := look_up(payload, path)) is not None:
+            yield found, path
+
+
 def _find_name(payload: Mapping[str, Any]) -> str:
-    for path in _NAME_PATHS:
-        found = look_up(payload, path)
-        text = "" if found is None else write_value(found, _NAME_LIMIT)
+    for found, _ in _find_all(payload, _NAME_PATHS):
+        text = write_value(found, _NAME_LIMIT)
         if text and not isinstance(text, Unfit):
             return text
     return ""
 
 
 def _find_id(payload: Mapping[str, Any]) -> str:
-    for path in _ID_PATHS:
-        found = look_up(payload, path)
-        if isinstance(found, str | int) and not isinstance(found, bool):
-            return str(found).strip()
-    return ""
+    found = (it for it, _ in _find_all(payload, _ID_PATHS) if isinstance(it, str | int) and not isinstance(it, bool))
+    return str(next(found, "")).strip()
 
 
 # -- what the customer did ------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _read_plain(text: str, country: str | None) -> str | None:
     if not text.isascii():
         return None
     if text.isdigit() and country is not None:
-        code, national = str(country_code_for_region(country)), text
+        code, national = _find_code(country), text
     elif text[:1] == "+" and text[1:].isdigit() and text[1] != "0":
         code, national = split_phone(text)
     else:
@@ -115,6 +115,11 @@ def _read_plain(text: str, country: str | None) -> str | None:
     pattern = _find_mobiles(code)
     is_plain = pattern is not None and pattern.fullmatch(national) is not None
     return f"+{code}{national}" if is_plain else None
+
+
+@cache
+def _find_code(country: str) -> str:
+    return str(country_code_for_region(country))
 
 
 @cache
@@ -152,6 +157,11 @@ def to_one_form(number: str) -> str:
     if number.startswith("+521"):
         return _OLD_MEXICAN.sub(r"+52\1", number)
     return _BARE_ARGENTINE.sub(r"+549\1", number) if number.startswith("+54") else number
+
+
+def has_two_forms(number: str) -> bool:
+    """Tell whether an E.164 number is of a country where a mobile may have another form."""
+    return number.startswith(("+52", "+54"))
 
 
 def find_other_form(number: str) -> str:
@@ -246,5 +256,7 @@ def mask_phone(number: str) -> str:
 
 def split_phone(number: str) -> tuple[str, str]:
     """Return an E.164 number's calling code ("" where nobody has it) and the digits after it."""
-    code = next((n for n in (2, 3, 4) if int(number[1:n]) in COUNTRY_CODE_TO_REGION_CODE), 1)
-    return number[1:code], number[code:]
+    for code in (2, 3, 4):
+        if int(number[1:code]) in COUNTRY_CODE_TO_REGION_CODE:
+            return number[1:code], number[code:]
+    return "", number[1:]

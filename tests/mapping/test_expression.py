@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.grammar import ExpressionCompiler, ExpressionError, _compile_work, parse_expression
+from app.mapping.grammar import ExpressionCompiler, ExpressionError, _compile_code, _compile_steps, parse_expression
 from app.sources.body import parse_body
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
@@ -332,8 +332,41 @@ def test_quick_way_for_a_path_does_what_jinja_does(source: str, payload: dict[st
     quick = COMPILER.compile(source)
     parsed = parse_expression(source, COMPILER._environment)
     assert parsed.path is not None
-    slow = Expression(source, quick.names, _compile_work(parsed, COMPILER._environment))
+    slow = Expression(source, quick.names, _compile_code(parsed, COMPILER._environment))
     assert repr(quick.evaluate(payload)) == repr(slow.evaluate(payload))
+
+
+CHAINS = [
+    "a | upper",
+    "customer.name | trim | first_name | default('there')",
+    "a | default('x', true)",
+    "a | default('x', boolean=true) | replace('x', 'y', count=1)",
+    "a | number",
+    "a | money",
+    "a | money('INR') | default('-')",
+    "a | float | round(1) | string",
+    "a | date('d MMM')",
+    "items | join(', ') | truncate(5, killwords=true)",
+    "items[0] | int | abs",
+    "a | phone | length",
+]
+
+
+@pytest.mark.untraced
+@given(st.sampled_from(CHAINS), PAYLOADS, st.sampled_from([{}, {"business_currency_code": "USD", "a": "1250"}]))
+def test_quick_way_for_filters_does_what_jinja_does(source: str, payload: dict[str, Any], more: dict[str, Any]) -> None:
+    quick = COMPILER.compile(source)
+    slow = Expression(
+        source, quick.names, _compile_code(parse_expression(source, COMPILER._environment), COMPILER._environment)
+    )
+    assert repr(quick.evaluate({**payload, **more})) == repr(slow.evaluate({**payload, **more}))
+
+
+@pytest.mark.parametrize(
+    "source", ["a ~ b", "a | default(b)", "'x' | upper", "a if b else c", "a | round(-1)", "a > 1", "-a"]
+)
+def test_anything_but_filters_of_a_path_goes_jinjas_way(source: str) -> None:
+    assert _compile_steps(parse_expression(source, COMPILER._environment), COMPILER._environment) is None
 
 
 SOURCES = [

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.observe.logs import MOST_BYTES, MOST_LINES, Log, LogStream, configure_logs, redact, write_plain
+from app.observe.logs import _CONTROL, MOST_BYTES, MOST_LINES, Log, LogStream, configure_logs, redact, write_plain
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -136,6 +136,17 @@ NUMBERS = [
     "98000 00001",
     "00919800000001",
 ]
+
+
+# What the pattern in use is to find, as one would write it down.
+PHONE = re.compile(
+    r"(?<![0-9A-Za-z-])(?:\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}|[0-9]{10,15}|[0-9]{5} [0-9]{5})(?![0-9A-Za-z-])"
+)
+
+
+@given(st.text(st.sampled_from("00112345678999+++ -().aZ\n*"), max_size=40))
+def test_a_number_is_found_wherever_one_stands(text: str) -> None:
+    assert redact(None, "info", {"detail": text})["detail"] == _CONTROL.sub(" ", PHONE.sub("[number]", text))
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.model.delivery import State
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, Timings
 
 
 def read_samples(metrics: Metrics) -> dict[str, float]:
@@ -22,11 +25,25 @@ def read_samples(metrics: Metrics) -> dict[str, float]:
 
 def test_what_is_counted_is_shown() -> None:
     metrics = Metrics()
-    metrics.events.labels("coupon_create", "accepted").inc()
-    metrics.attempts.labels("gallabox", "accepted", "").inc(2)
+    metrics.events.inc("coupon_create", "accepted")
+    metrics.attempts.put(2, "gallabox", "accepted", "")
     samples = read_samples(metrics)
     assert samples["nector_relay_events_total result=accepted topic=coupon_create"] == 1
     assert samples["nector_relay_attempts_total outcome=accepted provider=gallabox reason="] == 2
+
+
+@given(st.lists(st.sampled_from([0, 0.005, 0.0051, 0.1, 10, 10.1, 1e9]) | st.floats(0, 20), max_size=20))
+def test_timings_show_what_prometheus_own_histogram_shows(taken: list[float]) -> None:
+    registry, own = CollectorRegistry(), CollectorRegistry()
+    usual = Histogram("t", "T", ["of"], buckets=(0.005, 0.1, 1, 10), registry=registry)
+    quick = Timings("t", "T", ("of",), (0.005, 0.1, 1, 10), own)
+    for seconds in taken:
+        usual.labels("a").observe(seconds)
+        quick.observe(seconds, "a")
+    usual.labels("b")
+    quick.expect("b")
+    shown = [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+    assert sorted(shown) == sorted(generate_latest(own).decode().splitlines())
 
 
 def test_two_relays_in_one_process_do_not_mix() -> None:
@@ -63,8 +80,8 @@ def test_every_name_says_whose_it_is() -> None:
 def test_nothing_tells_when_a_series_began() -> None:
     """Each histogram and counter would have one more series, `…_created`, which no rule asks for."""
     metrics = Metrics()
-    metrics.attempts.labels("gallabox", "accepted", "").inc()
-    metrics.send_seconds.labels("gallabox").observe(0.1)
+    metrics.attempts.inc("gallabox", "accepted", "")
+    metrics.send_seconds.observe(0.1, "gallabox")
     assert not [name for name in read_samples(metrics) if name.partition(" ")[0].endswith("_created")]
 
 

@@ -116,6 +116,24 @@ def test_cleaning_twice_changes_nothing_and_leaves_nothing_hidden(text: str) -> 
     )
 
 
+class Word(str):
+    """A text for which there is no quick way."""
+
+    __slots__ = ()
+
+
+PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.sampled_from(" .-,'/"), max_size=120)
+
+
+@given(
+    PLAIN | HOSTILE | st.sampled_from(["null", "N/A", "n/a", "[object", "NaN", "-" * 101, "--", "a b"]),
+    st.integers(1, 130),
+)
+def test_quick_way_for_one_word_does_the_same(text: str, limit: int) -> None:
+    assert is_missing(text) == is_missing(Word(text))
+    assert write_value(text, limit) == write_value(Word(text), limit)
+
+
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300))
 def test_quick_way_for_plain_text_does_the_same(text: str) -> None:
     assert clean_text(text) == clean_text(text + "\u200b")

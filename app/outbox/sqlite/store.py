@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
@@ -257,9 +257,9 @@ class SqliteStore:
         """Return the error that ended this store's use; the process must then end, too (exit 74)."""
         return self._writer.broken
 
-    async def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> T:
+    def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> Coroutine[Any, Any, T]:
         """See Store. Raises StoreBusy, StoreFull, StoreBroken, or what the job raised."""
-        return await self._writer.run(job, essential=essential)
+        return self._writer.run(job, essential=essential)
 
     async def read(self, query: Callable[[Tx], T], *, slow: bool = False) -> T:
         """See Store."""

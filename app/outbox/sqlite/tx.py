@@ -97,7 +97,10 @@ def _pick_all(names: list[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
     """Return what picks the values of these names."""
     if len(names) > 1:
         return itemgetter(*names)
-    return lambda values: [values[name] for name in names]
+    if not names:
+        return lambda _values: ()
+    (name,) = names
+    return lambda values: (values[name],)
 
 
 def translate(sql: str) -> str:
