@@ -15,7 +15,6 @@ from app.mapping.rules import (
     Config,
     Explanation,
     Hit,
-    Miss,
     Route,
     RouteTable,
     Store,
@@ -156,8 +155,8 @@ def _describe_match(explanation: Explanation) -> dict[str, Any]:
             result, why = "hit", f"{route.provider} sends {route.template}"
         case Broken(route=route, detail=why):
             result = "broken"
-        case Miss(route=route, why=result, detail=why):
-            pass
+        case missed:
+            route, result, why = missed.route, missed.why, missed.detail
     told = {"route": route.name, "result": result, "why": why, "when": explanation.condition or None}
     return {**told, "reads": dict(explanation.reads)}
 

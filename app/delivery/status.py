@@ -103,7 +103,7 @@ class Unhandled(BaseModel):
 
 
 class StoreStatus(BaseModel):
-    """Where the outbox is. Bytes: None where that cannot be known from here."""
+    """Tells where the outbox is. Bytes: None where that cannot be known from here."""
 
     place: str
     can_commit: bool
@@ -119,7 +119,7 @@ class Need(BaseModel):
 
 
 class Status(BaseModel):
-    """How a relay stands. `needs` is empty where it needs nobody."""
+    """Tells how a relay stands. `needs` is empty where it needs nobody."""
 
     version: str
     now: Instant

@@ -40,7 +40,7 @@ Accounts = Sequence[tuple[Account, int]]
 
 @dataclass(slots=True)
 class Counting:
-    """What a claim reads of the accounts, once each, and counts in them."""
+    """A claim reads each account once, and counts in it."""
 
     limits: Limits
     now: int

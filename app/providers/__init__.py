@@ -41,7 +41,7 @@ class _Webhook(ProviderSettings):
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Return where it is."""
         return self.url
 
 

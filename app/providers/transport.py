@@ -309,15 +309,21 @@ async def _open_socket(host: str, port: int) -> socket.socket:
     """Return a socket to the first of a host's addresses that answers; each has a quarter of a second's start."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     families = ([one for one in found if (one[0] == found[0][0]) is first] for first in (True, False))
-    tries = [partial(_open_one, one) for pair in zip_longest(*families) for one in pair if one is not None]
-    opened: socket.socket | None
-    opened, _, errors = await staggered_race(tries, _NEXT_ADDRESS_S)
+    won: list[socket.socket] = []
+    tries = [partial(_open_one, one, won) for pair in zip_longest(*families) for one in pair if one is not None]
+    opened: socket.socket | None = None
+    try:
+        opened, _, errors = await staggered_race(tries, _NEXT_ADDRESS_S)
+    finally:  # who gives up the wait just as a try succeeds never gets its socket
+        for one in won:
+            if one is not opened:
+                one.close()
     if opened is None:
         raise next(error for error in errors if error is not None)
     return opened
 
 
-async def _open_one(address: Any) -> socket.socket:
+async def _open_one(address: Any, won: list[socket.socket]) -> socket.socket:
     opened = socket.socket(*address[:3])
     try:
         opened.setblocking(False)
@@ -325,4 +331,5 @@ async def _open_one(address: Any) -> socket.socket:
     except BaseException:
         opened.close()
         raise
+    won.append(opened)
     return opened

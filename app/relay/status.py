@@ -1,4 +1,4 @@
-"""How the relay stands now, of the outbox, the lanes and what the process has seen. Instants are in ms until shown."""
+"""Tells how the relay stands: the outbox, the lanes and what the process has seen. Instants are in ms until shown."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ import ssl
 import subprocess
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -276,6 +277,36 @@ async def test_each_error_of_connecting_has_a_name_of_httpxs(
             await post(client, "http://127.0.0.1/")
     assert type(caught.value) is kind
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("turns", range(14))
+async def test_whoever_gives_up_connecting_at_any_moment_leaves_no_socket_open(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[socket.socket] = []
+
+    class Watched(socket.socket):
+        def __init__(self, *how: Any, **more: Any) -> None:
+            super().__init__(*how, **more)
+            made.append(self)
+
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as listener:  # which never accepts, and the kernel connects all the same
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        async with calling() as client:
+            monkeypatch.setattr(
+                "app.providers.transport.socket", SimpleNamespace(**{**vars(socket), "socket": Watched})
+            )
+            sending = asyncio.create_task(post(client, url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [each.fileno() for each in made if each.fileno() != -1] == []
 
 
 async def test_a_reset_is_a_read_error() -> None:
