@@ -67,7 +67,7 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
         buttons=buttons,
         offer_ends_at=ends_at,
     )
-    excess = find_excess(route, message) if route.rooms else None
+    excess = find_excess(route, message)
     return message if excess is None else Unrendered(Reason.VARIABLE_INVALID, excess)
 
 

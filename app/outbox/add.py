@@ -17,7 +17,7 @@ from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_o
 from app.outbox.store import Tx, first
 from app.outbox.unrouted import DROP_ROW, keep_unrouted
 from app.outbox.values import DeliveryState, Enqueued
-from app.values.phone import find_other_form, has_two_forms
+from app.values.phone import TWO_FORMS, find_other_form
 
 _ADD_EVENT = """
 INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
@@ -75,7 +75,7 @@ class FrozenDelivery:
 def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
     """Encode the message and sum it up."""
     message = None if delivery.message is None else encode_message(delivery.message)
-    has_former = has_two_forms(delivery.recipient)
+    has_former = delivery.recipient.startswith(TWO_FORMS)
     return FrozenDelivery(
         delivery=delivery,
         message=message,

@@ -238,12 +238,11 @@ class ProviderClient:
         if self._is_foreign:
             outgoing.headers["content-length"] = str(len(request.body))
         answer = await self._transport.handle_async_request(outgoing)
-        if isinstance(answer.stream, httpx2.ByteStream):  # ours: whole, and there is nothing to close
-            body = b"".join(answer.stream)
-        else:
-            body = await _read_stream(answer)
-        is_fit = len(body) <= max_bytes and not _is_packed(answer)
-        return Response(answer.status_code, answer.headers, body if is_fit else b"")
+        try:
+            return Response(answer.status_code, answer.headers, await _read_body(answer, max_bytes))
+        finally:
+            if not isinstance(answer.stream, httpx2.ByteStream):  # else it is whole, and there is nothing to close
+                await answer.aclose()
 
     def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[httpx2.URL, httpx2.Headers]:
         """Return both as httpx2 wants them: mostly the last ones, for they differ from one account to the next only."""
@@ -301,21 +300,15 @@ def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-async def _read_stream(answer: httpx2.Response) -> bytes:
-    """Return a body as it came; `aread` would look for what it has to unpack."""
-    stream: Any = answer.stream
-    try:
-        return b"".join([part async for part in stream])
-    finally:
-        await answer.aclose()
-
-
-def _is_packed(answer: httpx2.Response) -> bool:
-    """Tell whether a body would have to be unpacked: it may be a bomb."""
+async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
+    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
     for name, value in answer.headers.raw:
         if name.lower() == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            return True
-    return False
+            return b""
+    stream: Any = answer.stream
+    # Ours is whole and bounded; `aread` would look for what it has to unpack.
+    whole = b"".join(stream if isinstance(stream, httpx2.ByteStream) else [part async for part in stream])
+    return whole if len(whole) <= max_bytes else b""
 
 
 def strike_values(outcome: Outcome, message: Message) -> Outcome:

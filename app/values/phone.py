@@ -40,7 +40,7 @@ _OLD_MEXICAN = re.compile(r"\+521([0-9]{10})")
 _OLD_AT_HOME = re.compile(r"(?:04[45]|01|1)([0-9]{10})")
 # Argentina's mobiles have a 9 from abroad, and none in many an address book. Without it the kind cannot be told:
 # https://github.com/google/libphonenumber/blob/master/FAQ.md
-_TWO_FORMS = frozenset({"52", "54"})
+TWO_FORMS = ("+52", "+54")
 _BARE_ARGENTINE = re.compile(r"\+54([1-3][0-9]{9})")
 
 
@@ -129,7 +129,7 @@ def _find_mobiles(code: str) -> re.Pattern[str] | None:
     A number that begins as a prefix would, or is of another kind as well, is left to the library.
     """
     regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code or 0), ())
-    plan = PhoneMetadata.metadata_for_region(regions[0]) if len(regions) == 1 and code not in _TWO_FORMS else None
+    plan = PhoneMetadata.metadata_for_region(regions[0]) if len(regions) == 1 and f"+{code}" not in TWO_FORMS else None
     if plan is None or plan.mobile is None:
         return None
     others = (plan.premium_rate, plan.toll_free, plan.shared_cost, plan.voip, plan.personal_number, plan.pager)
@@ -157,11 +157,6 @@ def to_one_form(number: str) -> str:
     if number.startswith("+521"):
         return _OLD_MEXICAN.sub(r"+52\1", number)
     return _BARE_ARGENTINE.sub(r"+549\1", number) if number.startswith("+54") else number
-
-
-def has_two_forms(number: str) -> bool:
-    """Tell whether an E.164 number is of a country where a mobile may have another form."""
-    return number.startswith(("+52", "+54"))
 
 
 def find_other_form(number: str) -> str:

@@ -117,8 +117,10 @@ async def test_control_who_sends_all_that_is_dead_again_writes_twice(open_relay:
     async with open_world(open_relay) as (relay, fake):
         dead = [told["id"] for told in await list_deliveries(relay) if told["state"] == "dead"]
         await relay.ops("POST", "/deliveries/retry", json={"ids": dead})
-        await settle(fake, len(CASES))
-    assert [row for number, row in enumerate(CASES) if was_perhaps_taken(row) and fake.counts[number] > 1]
+        taken = [number for number, row in enumerate(CASES) if was_perhaps_taken(row)]
+        async with asyncio.timeout(120):  # a busy machine may send the first of them late
+            while not any(fake.counts[number] > 1 for number in taken):
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("accepted", ["", "accepted: {path: data.id}, "])

@@ -97,10 +97,7 @@ def _pick_all(names: list[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
     """Return what picks the values of these names."""
     if len(names) > 1:
         return itemgetter(*names)
-    if not names:
-        return lambda _values: ()
-    (name,) = names
-    return lambda values: (values[name],)
+    return lambda values: [values[name] for name in names]
 
 
 def translate(sql: str) -> str:
