@@ -157,7 +157,8 @@ def explain_failure(error: Exception) -> StoreError | None:
         return StoreError("there is not enough memory to write it")
     state = getattr(error, "sqlstate", None) or ""
     if is_away(error):
-        return DatabaseAway(f"the database is away ({state or type(error).__name__})")
+        why = str(error).strip().splitlines()[:1]  # of a connection: it names the host and the user, and no value
+        return DatabaseAway(f"the database is away ({state or ''.join(why)[:200]})")
     for prefix, kind, text in _MEANINGS:
         if state.startswith(prefix):
             return kind(f"{text} ({state})")

@@ -70,9 +70,6 @@ class PostgresWriter(BatchWriter):
             raise
         return results
 
-    def _run_alone(self, waiting: Waiting) -> None:
-        raise NotImplementedError  # nothing is done outside a transaction: a pooler would not know whose it is
-
     def _release(self) -> None:
         self._link.drop()
 
