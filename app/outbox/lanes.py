@@ -13,7 +13,7 @@ from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_
 from app.model.delivery import Outcome
 from app.model.limit import NO_LIMITS
 from app.outbox.claim import Claim, claim_due
-from app.outbox.store import Row, Tx, first
+from app.outbox.store import Tx, first
 from app.outbox.values import Claimed, LaneState
 
 _READ = """
@@ -94,7 +94,8 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
     if row is None:
         return None
     now = row.now
-    pace = before = _read_pace(row, asked.full_per_s)
+    recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
+    pace = before = at_tat(asked.full_per_s, recovery, row.paused_until, row.tat, now)
     for each in asked.shown:
         pace = each.apply(pace, now)
     pace, granted = grant(pace, asked.free, asked.busy, now)
@@ -106,21 +107,7 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
         pace = settle_grant(pace, granted, len(claimed.attempts), now)
     if claimed.attempts or (pace.recovery, pace.paused_until) != (before.recovery, before.paused_until):
         ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
-        _keep(tx, provider, pace, ordinary[-1] if ordinary else row.served)
+        served = ordinary[-1] if ordinary else row.served
+        luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
+        tx.run(_KEEP, provider=provider, tat=read_tat(pace), served=served, **luck)
     return SharedClaimed(claimed, pace)
-
-
-def _read_pace(row: Row, full_per_s: float) -> Pace:
-    recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
-    return at_tat(full_per_s, recovery, row.paused_until, row.tat, row.now)
-
-
-def _keep(tx: Tx, provider: str, pace: Pace, served: str | None) -> None:
-    tx.run(
-        _KEEP,
-        provider=provider,
-        tat=read_tat(pace),
-        served=served,
-        paused_until=pace.paused_until,
-        **asdict(pace.recovery),
-    )

@@ -230,6 +230,15 @@ async def test_copies_of_an_event_at_two_replicas_are_one(
         assert sum(not each.duplicate for each in answers) == 1
 
 
+async def test_a_text_that_no_text_of_postgres_can_be_is_kept_without_its_nul(
+    open_replica: Callable[..., PostgresOutbox], wrap: Callable[..., Any]
+) -> None:
+    shop = wrap(open_replica())
+    assert (await shop.read(await shop.add(state=State.DEAD, reason=Reason.VARIABLE_MISSING, detail="a\0b")))[
+        "detail"
+    ] == "a\ufffdb"
+
+
 # -- two releases side by side ---------------------------------------------------------------------
 
 NEXT = schema.Step("ALTER TABLE deliveries ADD COLUMN note TEXT;", oldest=1)

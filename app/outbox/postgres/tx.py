@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -18,8 +18,6 @@ from app.outbox.store import Counts, Row
 _ONLY_HERE = re.compile(r"/\*postgres (.*?)\*/", re.DOTALL)
 _ELSEWHERE = re.compile(r"/\*sqlite .*?\*/", re.DOTALL)
 _NAME = re.compile(r"(?<![\w:]):([a-z_]+)")
-_INSERT = re.compile(r"(\s*INSERT INTO [^:]*? VALUES )(\((?:\s*[:\w]+,?)+\s*\))\s*(RETURNING \w+)?\s*", re.DOTALL)
-MOST_ROWS = 500  # in one statement, which has 65,535 values at most
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS taken"
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
@@ -48,10 +46,6 @@ class PostgresTx:
         if "RETURNING" in sql:
             raise ValueError("of a statement that answers SQLite counts no row; read it with `rows`")
         given = list(rows)
-        if len(given) > 1 and (insert := read_insert(sql)) is not None:
-            for start in range(0, len(given), MOST_ROWS):
-                self._insert(insert, given[start : start + MOST_ROWS])
-            return len(given)
         if given:
             self._send(sql, given, returning=False)
         return self._cursor.rowcount if given else 0
@@ -66,12 +60,6 @@ class PostgresTx:
         given = list(rows)
         if not given:
             return []
-        if len(given) > 1 and (insert := read_insert(sql)) is not None:
-            answers = []
-            for start in range(0, len(given), MOST_ROWS):
-                self._insert(insert, given[start : start + MOST_ROWS])
-                answers += [[row] for row in self._cursor.fetchall()]
-            return answers
         self._send(sql, given, returning=True)
         answers = [self._cursor.fetchall()]
         while self._cursor.nextset():
@@ -95,20 +83,6 @@ class PostgresTx:
         else:
             self._cursor.executemany(text, rows, returning=returning)
 
-    def _insert(self, insert: _Insert, rows: Sequence[dict[str, Any]]) -> None:
-        """Add many rows by one statement: the server reads and plans it once, and answers in the order of the rows."""
-        text = f"{insert.head}{', '.join([insert.row] * len(rows))}{insert.tail}"
-        self._cursor.execute(text, [row[name] for row in rows for name in insert.names])
-
-
-class _Insert(NamedTuple):
-    """An INSERT of plain values, cut where further rows can stand."""
-
-    head: str
-    row: str
-    tail: str
-    names: Sequence[str]
-
 
 class CleanText(StrDumperUnknown):
     """A text as PostgreSQL takes it: what others wrote may hold a NUL, which no text of its can."""
@@ -116,16 +90,6 @@ class CleanText(StrDumperUnknown):
     def dump(self, obj: str) -> bytes:
         """Return the bytes that are sent."""
         return (obj.replace("\0", "\ufffd") if "\0" in obj else obj).encode()
-
-
-@lru_cache(maxsize=1_000)
-def read_insert(sql: str) -> _Insert | None:
-    """Return a statement that adds a row of plain values; None of any other: each row of theirs is one by itself."""
-    found = _INSERT.fullmatch(_ELSEWHERE.sub("", sql))
-    if found is None:
-        return None
-    head, values, tail = found.groups(default="")
-    return _Insert(head, _NAME.sub("%s", values), tail, _NAME.findall(values))
 
 
 @lru_cache(maxsize=1_000)
