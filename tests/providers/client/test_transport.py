@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,10 +279,9 @@ async def test_each_error_of_connecting_has_a_name_of_httpxs(
     assert caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("turns", range(14))
-async def test_whoever_gives_up_connecting_at_any_moment_leaves_no_socket_open(
-    turns: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """Return every socket that the transport makes, but for those of the other end."""
     made: list[socket.socket] = []
 
     class Watched(socket.socket):
@@ -290,15 +289,19 @@ async def test_whoever_gives_up_connecting_at_any_moment_leaves_no_socket_open(
             super().__init__(*how, **more)
             made.append(self)
 
+    monkeypatch.setattr("app.providers.transport.socket", SimpleNamespace(**{**vars(socket), "socket": Watched}))
+    return made
+
+
+@pytest.mark.parametrize("turns", range(14))
+async def test_whoever_gives_up_connecting_at_any_moment_leaves_no_socket_open(
+    turns: int, made: list[socket.socket]
+) -> None:
     with socket.create_server(
         ("127.0.0.1", 0)
     ) as listener:  # which never accepts, and the kernel connects all the same
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         async with calling() as client:
-            monkeypatch.setattr(
-                "app.providers.transport.socket", SimpleNamespace(**{**vars(socket), "socket": Watched})
-            )
-            sending = asyncio.create_task(post(client, url))
+            sending = asyncio.create_task(post(client, f"http://127.0.0.1:{listener.getsockname()[1]}/"))
             for _ in range(turns):
                 await asyncio.sleep(0)
             sending.cancel()
@@ -307,6 +310,21 @@ async def test_whoever_gives_up_connecting_at_any_moment_leaves_no_socket_open(
     for _ in range(3):
         await asyncio.sleep(0)
     assert [each.fileno() for each in made if each.fileno() != -1] == []
+
+
+async def test_a_socket_that_is_won_just_as_its_wait_is_given_up_is_closed(
+    made: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def win_and_give_up(tries: Sequence[Callable[[], Awaitable[Any]]], _delay: float) -> None:
+        await tries[0]()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("app.providers.transport.staggered_race", win_and_give_up)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with calling() as client:
+            with pytest.raises(asyncio.CancelledError):
+                await post(client, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+    assert [each.fileno() for each in made] == [-1]
 
 
 async def test_a_reset_is_a_read_error() -> None:
