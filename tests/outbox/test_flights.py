@@ -24,6 +24,12 @@ SETTLE = 900_000
 HEAD_BYTES = 52
 
 
+@pytest.fixture
+def shop(open_sqlite: Callable[[], SqliteOutbox], wrap: Callable[..., Any]) -> Any:
+    """Return the one store that has a recorder: where replicas share an outbox, leases tell what was lost."""
+    return wrap(open_sqlite())
+
+
 async def recover(shop: Any, flights: Flights, after_ms: int = 0) -> int:
     job = partial(close.recover_open_attempts, settle_ms=SETTLE, flights=flights)
     unknown: int = await shop.store.write(at(shop.now + after_ms, job), essential=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from app.model.receipt import Reply
 from app.outbox import people
 from app.outbox.add import hash_dedup_key
+from app.outbox.store import Tx
 
 BUENOS_AIRES, FORMER = "+5491123456789", "+541123456789"
 MEXICO, WHATSAPP = "+525512345678", "+5215512345678"
@@ -21,11 +23,15 @@ def hash_as_before(key: bytes, number: str) -> bytes:
     return hmac.digest(key, f"number:{number}".encode(), hashlib.sha256)[:16]
 
 
+def run(tx: Tx, sql: str, **values: Any) -> int:
+    return tx.run(sql, **values)
+
+
 async def keep_as_before(shop: Any, number: str) -> None:
     """Write an opt-out as the earlier release did."""
     person = hash_as_before(shop.store._people_key, number)
-    await shop.store._writer.run(
-        lambda db: db.execute("INSERT INTO suppressions VALUES (?, 'stop_reply', 1)", (person,))
+    await shop.store.write(
+        partial(run, sql="INSERT INTO suppressions VALUES (:person, 'stop_reply', 1)", person=person)
     )
 
 
@@ -70,9 +76,8 @@ async def test_a_reply_from_whatsapps_own_id_is_that_persons(shop: Any) -> None:
 async def test_a_key_that_was_seen_with_the_former_number_is_no_new_one(shop: Any) -> None:
     event = shop.event()
     hashed = hash_dedup_key(shop.delivery(event, recipient=FORMER, dedup_key="ACME-7Q2P"))
-    await shop.store._writer.run(
-        lambda db: db.execute("INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (?, ?, 99)", (hashed, shop.now))
-    )
+    sql = "INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (:hashed, :now, 99)"
+    await shop.store.write(partial(run, sql=sql, hashed=hashed, now=shop.now))
     delivery = shop.delivery(event, recipient=BUENOS_AIRES, dedup_key="ACME-7Q2P")
     assert await shop.store.find_duplicates([delivery], shop.now) == {delivery.id}
     shown = await shop.show(await shop.add(recipient=BUENOS_AIRES, dedup_key="ACME-7Q2P"))
@@ -82,7 +87,7 @@ async def test_a_key_that_was_seen_with_the_former_number_is_no_new_one(shop: An
 async def test_what_is_kept_under_the_former_number_is_exported_and_erased(shop: Any) -> None:
     kept = await shop.add(recipient=FORMER)
     person = hash_as_before(shop.store._people_key, FORMER)
-    await shop.store._writer.run(lambda db: db.execute("UPDATE deliveries SET person = ?", (person,)))
+    await shop.store.write(partial(run, sql="UPDATE deliveries SET person = :person", person=person))
     record = await shop.store.export_person(BUENOS_AIRES)
     assert [each["recipient"] for event in record["events"] for each in event["deliveries"]] == [FORMER]
     assert (await shop.store.erase_person(BUENOS_AIRES, shop.now)).deliveries == 1
