@@ -114,6 +114,14 @@ def sign(body: bytes, topic: str, *, secret: str = SECRET, delivery_id: str | No
     }
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out of the tests on PostgreSQL, which are too many to be told one by one."""
+    from tests.outbox.postgres_server import why_not  # noqa: PLC0415  # only at the end
+
+    if (lack := why_not()) is not None:
+        terminalreporter.write_line(f"LEFT OUT: every test on PostgreSQL ({lack})")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Run a test marked `untraced` without coverage's tracer, under which reading takes eight times as long."""

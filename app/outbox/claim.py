@@ -145,7 +145,10 @@ def read_groups(tx: Tx, provider: str) -> Sequence[Group]:
 
 def find_next_due(tx: Tx, provider: str) -> int | None:
     """Return when the lane's next delivery (or hold probe) may start; None: none waits, or all behind holds by hand."""
-    standing = read_standing(tx)
+    return _find_earliest(tx, provider, read_standing(tx))
+
+
+def _find_earliest(tx: Tx, provider: str, standing: StandingHolds) -> int | None:
     starts = [find_start(standing, provider, group) for group in read_groups(tx, provider)]
     return min((start for start in starts if start is not None), default=None)
 
@@ -178,7 +181,9 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
             turns.append(route)
     _write(tx, claim, harvest)
     is_full = len(harvest.attempts) >= claim.limit
-    next_due = claim.now if is_full else find_next_due(tx, claim.provider)
+    if standing or harvest.holds_set:  # a probe has moved, perhaps
+        standing = read_standing(tx)
+    next_due = claim.now if is_full else _find_earliest(tx, claim.provider, standing)
     return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited), next_due)
 
 

@@ -213,6 +213,25 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         await store.close()
 
 
+_SHARED = {"postgres_url", "pooler_url", "server", "pair"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs PostgreSQL where there is none: tests/conftest.py says so once, and not of each."""
+    if os.environ.get("CI") or why_not() is None:
+        return
+    left = [item for item in items if _needs_server(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if not _needs_server(item)]
+
+
+def _needs_server(item: pytest.Item) -> bool:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    return bool(_SHARED & {*getattr(item, "fixturenames", ())}) or not {"postgres", "pgbouncer"}.isdisjoint(
+        value for value in params.values() if isinstance(value, str)
+    )
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL of the tests' own, or the one that they are given."""

@@ -59,9 +59,8 @@ class PostgresWriter(BatchWriter):
         try:
             tx = self._open_tx(db, now)
             results = run_together(tx, [waiting.job for waiting in batch])
-            with db.pipeline():  # of these nobody waits for an answer but the last one's
-                write_counts(tx)
-                db.execute("COMMIT")
+            write_counts(tx)
+            db.execute("COMMIT")
         except BaseException as error:
             if isinstance(error, Exception) and is_away(error):
                 self._link.drop()
