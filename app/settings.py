@@ -287,7 +287,7 @@ class Settings(BaseSettings):
 
     @property
     def database_place(self) -> str:
-        """Where the outbox is, without a password."""
+        """Return where the outbox is, without a password."""
         return read_postgres(self.database_url).place if self.shares_database else str(self.database_path)
 
     @property

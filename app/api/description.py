@@ -89,7 +89,7 @@ _Rows = list[DeliveryRow]  # type: ignore[valid-type]  # made above
 _Deliveries = _describe("Deliveries", optional="next_cursor", deliveries=_Rows)
 _Changed = _describe("ChangedPeople", changed=int, unchanged=int, invalid=_Objects)
 ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
-    ("post", PATH): _describe("TakenEvent", "event_id status", deliveries=list[QueuedDelivery]),  # type: ignore[valid-type]
+    ("post", PATH): _describe("TakenEvent", "event_id status", deliveries=list[QueuedDelivery]),  # type: ignore[valid-type]  # made above
     ("get", "/healthz"): _describe("Health", "status"),
     ("get", "/readyz"): _describe("Readiness", "status config"),
     ("get", "/webhooks/{provider}"): None,
@@ -106,7 +106,7 @@ ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
     ("get", "/deliveries/{delivery_id}"): Delivery,
     ("post", "/deliveries/retry"): _describe("Retried", retried=list[str], skipped=dict[str, int], why=dict[str, str]),
     ("post", "/deliveries/{delivery_id}/retry"): _describe("RetriedOne", retried=list[str]),
-    ("get", "/holds"): _describe("Holds", holds=list[HoldRow]),  # type: ignore[valid-type]
+    ("get", "/holds"): _describe("Holds", holds=list[HoldRow]),  # type: ignore[valid-type]  # made above
     ("put", "/holds/{scope}"): HoldRow,
     ("delete", "/holds/{scope}"): None,
     ("post", "/reload"): _describe("Reloaded", "hash"),

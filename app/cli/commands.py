@@ -90,7 +90,7 @@ def _take_options(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command came to. The option --json of each that returns one prints `told`; without it `show` prints."""
+    """A command came to this. The option --json of each that returns one prints `told`; without it `show` prints."""
 
     told: Any
     show: Callable[[], object]

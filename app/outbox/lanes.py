@@ -62,7 +62,7 @@ class SharedClaim:
 
 @dataclass(frozen=True, slots=True)
 class SharedClaimed:
-    """What was claimed, and how fast the lane may go now, for all replicas together."""
+    """A claim gave this; `pace` is how fast the lane may go now, for all replicas together."""
 
     claimed: Claimed
     pace: Pace

@@ -89,7 +89,7 @@ class Lane:
 
     @property
     def pace(self) -> Pace:
-        """How fast it may go now."""
+        """Return how fast it may go now."""
         return self._pace
 
     def wake(self) -> None:

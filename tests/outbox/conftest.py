@@ -318,6 +318,20 @@ async def open_sqlite(database: Path) -> AsyncIterator[Callable[..., SqliteOutbo
 
 
 @pytest.fixture
+async def open_replica(postgres_place: Place) -> AsyncIterator[Callable[..., PostgresOutbox]]:
+    """Return what opens one more replica of the test's outbox."""
+    opened: list[PostgresOutbox] = []
+
+    def open_one(**options: Any) -> PostgresOutbox:
+        opened.append(PostgresOutbox(postgres_place.url, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
 def wrap() -> Callable[[Outbox], Shop]:
     return Shop
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,6 @@ from tests.outbox.postgres_outbox import Place, PostgresOutbox
 from tests.outside import ROOT
 
 MINUTE = 60_000
-
-
-@pytest.fixture
-async def open_replica(postgres_place: Place) -> AsyncIterator[Callable[..., PostgresOutbox]]:
-    opened: list[PostgresOutbox] = []
-
-    def open_one(**options: Any) -> PostgresOutbox:
-        opened.append(PostgresOutbox(postgres_place.url, **options))
-        return opened[-1]
-
-    yield open_one
-    for store in opened:
-        await store.close()
 
 
 async def test_what_a_living_replica_sends_is_not_given_up_by_one_that_starts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,19 +34,6 @@ WAITS = """
 SELECT coalesce(wait_event_type || '/' || wait_event, 'running') FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
 """
-
-
-@pytest.fixture
-async def open_replica(postgres_place: Place) -> AsyncIterator[Callable[..., PostgresOutbox]]:
-    opened: list[PostgresOutbox] = []
-
-    def open_one(**options: Any) -> PostgresOutbox:
-        opened.append(PostgresOutbox(postgres_place.url, **options))
-        return opened[-1]
-
-    yield open_one
-    for store in opened:
-        await store.close()
 
 
 # -- no commit waits for another -------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What only PostgreSQL needs, where several replicas share the outbox. The extra `postgres` brings the driver."""
+"""The parts that only PostgreSQL needs, where replicas share the outbox. The extra `postgres` brings the driver."""

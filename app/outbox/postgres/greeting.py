@@ -42,9 +42,7 @@ def check_server(db: Connection) -> None:
 
 def list_doubts(db: Connection) -> Sequence[str]:
     """Return what of the promise holds less far than it looks."""
-    row = db.execute(
-        "SELECT current_setting('synchronous_standby_names'), count(*) FROM pg_stat_replication"
-    ).fetchone()
+    row = db.execute(_STANDBYS).fetchone()
     if row is None or row[0] or not row[1]:
         return ()
     return ("it is replicated, but no standby is synchronous: a failover may lose what was acknowledged just before",)
