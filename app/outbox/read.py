@@ -14,7 +14,7 @@ from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
 from app.outbox.move import MENDED, read_timeline
-from app.outbox.people import hash_message_id, hash_other_form, hash_person, show_message_id
+from app.outbox.people import IN_LUMPS, hash_message_id, hash_other_form, hash_person, show_message_id
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryFilter
 from app.values.instant import format_instant
@@ -44,8 +44,8 @@ _FILTERS: Mapping[str, str] = {
     "reason": f"{_REASON} = :reason",
     "since": "d.created_at >= :since",
     "until": "d.created_at <= :until",
-    "phone": f"""d.seq IN (SELECT seq FROM deliveries WHERE {_PEOPLE} UNION
-        SELECT seq FROM deliveries WHERE event_seq IN (SELECT seq FROM events WHERE {_PEOPLE}))""",  # noqa: S608  # our own words only
+    "phone": f"""d.seq IN (SELECT seq FROM deliveries WHERE {IN_LUMPS["deliveries"]} {_PEOPLE} UNION
+        SELECT seq FROM deliveries WHERE event_seq IN (SELECT seq FROM events WHERE {IN_LUMPS["events"]} {_PEOPLE}))""",  # noqa: S608  # our own words only
     "event_id": "d.event_seq = (SELECT seq FROM events WHERE id = :event_id)",
     "provider_message_id": _BY_MESSAGE_ID,
 }

@@ -54,6 +54,9 @@ class Tx(Protocol):
     def run_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> int:
         """Run one statement for each of `rows`, which is one round trip; return how many rows changed in all."""
 
+    def add_many(self, table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
+        """Insert `rows`, each with an `id`, into a table; return the `seq` of each, None of those that conflict."""
+
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """Return every row of an answer."""
 

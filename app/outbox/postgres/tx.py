@@ -50,6 +50,10 @@ class PostgresTx:
             self._send(sql, given, returning=False)
         return self._cursor.rowcount if given else 0
 
+    def add_many(self, _table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
+        """See Tx."""
+        return [found[0].seq if found else None for found in self.rows_many(f"{sql} RETURNING seq", rows)]
+
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
         self._send(sql, (values,), returning=True)
