@@ -18,7 +18,7 @@ from app.cli.tables import open_console, print_behind, print_table
 from app.delivery.status import LaneStatus, Status
 from app.delivery.story import read_at
 from app.errors import NoRelayError
-from app.values.duration import round_duration
+from app.values.instant import round_duration
 
 EVERY_S = 2.0
 _HEAD = 12
