@@ -20,8 +20,7 @@ from app.cli.ops.client import open_client
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.story import read_at
 from app.errors import OpsError
-from app.values.duration import round_duration
-from app.values.instant import format_instant
+from app.values.instant import format_instant, round_duration
 
 LONGEST_BESIDE_MS = 366 * 86_400_000  # of a span that has one of the same length beside it
 TIMEOUT_S = 120.0  # millions of deliveries, on a slow disk

@@ -19,7 +19,7 @@ from app.delivery.status import LaneStatus, Status
 from app.delivery.story import read_at
 from app.errors import NoRelayError, OpsError
 from app.settings import read_environment
-from app.values.duration import round_duration
+from app.values.instant import round_duration
 
 EVERY_S = 2.0
 _HEAD = 12
