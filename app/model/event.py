@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
+
+from app.model.value import dataclass
 
 TEST_SOURCE = "send-test"
 """The source of events that `send-test` made of an example: they happened to no customer."""
@@ -64,3 +66,8 @@ class Event:
     customer: Customer | None = None
     acts: tuple[Act, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def about(self, customer: Customer) -> Event:
+        """Return the same event, of this customer."""
+        known = (self.id, self.source, self.topic, self.delivery_id, self.body, self.payload, self.received_at)
+        return Event(*known, self.person, customer, self.acts, self.notes)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from app.errors import Mistake, Refusal
 from app.model.event import Act, Person
+from app.model.value import dataclass
 from app.sources.kinds import Properties
 
 
