@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
+from app.authoring.examples import describe_reading, remark_on_day, remark_on_money
 from app.delivery.plan import plan_deliveries
 from app.mapping.expression import Expression
 from app.mapping.fields import Source

@@ -13,7 +13,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.rules import FileFields
 from app.model.delivery import Reason
 from app.sources import SOURCE
-from app.sources.kinds import list_properties
+from app.sources.base import list_properties
 
 ID = "https://raw.githubusercontent.com/nector-relay/nector-relay/main/config/relay.schema.json"
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may

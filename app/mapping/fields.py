@@ -26,9 +26,8 @@ from pydantic_core import core_schema
 from app.mapping.expression import Expression
 from app.mapping.problems import ask_similar
 from app.model.limit import Limit
-from app.values.country import to_country
-from app.values.duration import format_duration, parse_duration, parse_limit, parse_live_from
-from app.values.phone import to_one_form
+from app.values.instant import format_duration, parse_duration, parse_limit, parse_live_from
+from app.values.phone import to_country, to_one_form
 from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 EXPRESSION, LIST, MAP = "~expression", "~list", "~map"

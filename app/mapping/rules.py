@@ -40,7 +40,7 @@ from app.model.event import Event
 from app.model.limit import NO_LIMITS, Limits
 from app.model.value import dataclass
 from app.sources import SOURCE
-from app.values.country import read_country
+from app.values.phone import read_country
 from app.values.text import look_up, read_path
 
 

@@ -1,29 +1,29 @@
-"""The sandbox as an ASGI application: the vendors' endpoints, the fault switches and the inspection."""
+"""The sandbox as an ASGI application, and on a port: the vendors' endpoints, the fault switches and the inspection."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.clock import Clock, NewId, new_uuid7, read_clock
+from app.errors import RelayError
 from app.mapping.template import Templates, print_message
 from app.sandbox.bitespeed import FakeBiteSpeed
-from app.sandbox.breaking import Drip, HalfAnswer, Hang, Reset
-from app.sandbox.faults import FAULTS, Fault, FaultSwitch, parse_faults
+from app.sandbox.faults import FAULTS, Drip, Fault, FaultSwitch, HalfAnswer, Hang, OpenProtocol, Reset, parse_faults
 from app.sandbox.gallabox import FakeGallabox
-from app.sandbox.ledger import Ledger
-from app.sandbox.receipts import ReceiptPoster
-from app.sandbox.settings import SandboxSettings
+from app.sandbox.receipts import Ledger, ReceiptPoster
 from app.sandbox.shapes import SHAPES, FakeShape
-from app.sandbox.vendor import Order, Refusal, Vendor
+from app.sandbox.vendor import Order, Refusal, SandboxSettings, Vendor
 
 _PAGE = "<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
 
@@ -213,3 +213,66 @@ def _add_inspection(app: FastAPI, ledger: Ledger) -> None:
     @app.get("/healthz")
     async def get_health() -> Response:
         return JSONResponse({"status": "ok"})
+
+
+async def serve_sandbox(
+    settings: SandboxSettings,
+    templates: Templates,
+    host: str = "127.0.0.1",
+    port: int = 9100,
+    *,
+    show: Callable[[str], None],
+    on_bound: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Serve until cancelled; port 0 takes a free one. `on_bound` gets the port once requests are answered.
+
+    Leaves signals and logging to the program around it. Raises RelayError if the port is taken, ConfigError.
+    """
+    app = create_sandbox(settings, templates, show=show)
+    listener = _listen(host, port)
+    config = uvicorn.Config(app, http=OpenProtocol, log_config=None, access_log=False, lifespan="on")
+    server = _Server(config, lambda: on_bound(listener.getsockname()[1]))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A request that hangs on purpose must not keep the sandbox from ending.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # each is gone with the loop's next turn; uvicorn looks ten times a second
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer takes 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RelayError(
+            f"the sandbox cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+        ) from None
+    return listener

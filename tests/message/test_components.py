@@ -27,8 +27,7 @@ from app.providers import build_provider
 from app.providers.base import Request
 from app.sandbox.bitespeed import FakeBiteSpeed
 from app.sandbox.gallabox import FakeGallabox
-from app.sandbox.settings import SandboxSettings
-from app.sandbox.vendor import Order, Refusal
+from app.sandbox.vendor import Order, Refusal, SandboxSettings
 
 TEMPLATES = """version: 1
 templates:

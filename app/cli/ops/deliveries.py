@@ -15,10 +15,10 @@ from app.cli.commands import AsJson, print_json
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.tables import open_console, print_table
 from app.clock import read_clock
-from app.delivery.cures import find_cure
+from app.delivery.status import find_cure
 from app.delivery.story import read_at
 from app.errors import OpsError
-from app.values.duration import round_duration
+from app.values.instant import round_duration
 
 StateName = Literal["pending", "held", "sending", "accepted", "unknown", "expired", "suppressed", "shadow", "dead"]
 FOLLOW_EVERY_S = 2.0

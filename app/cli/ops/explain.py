@@ -14,12 +14,11 @@ from rich.text import Text
 from app.cli.commands import Answer
 from app.cli.ops.client import OpsClient, open_client
 from app.cli.tables import STATE_COLOURS, open_console, print_behind
-from app.delivery.cures import find_cure
+from app.delivery.status import find_cure
 from app.delivery.story import MetHold, Told, explain_now, list_met_holds, tell_story
 from app.errors import NotThereError, OpsError
 from app.model.delivery import Reason, State
-from app.values.duration import round_duration
-from app.values.instant import format_instant
+from app.values.instant import format_instant, round_duration
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")  # anything else would be read as another path
 _LIMIT = 50  # stories in a row; whoever wants more wants a list
