@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.authoring.page import fill_page
+from app.authoring.preview import fill_page
 from app.cli.commands import AsJson, print_json
 from app.cli.ops.client import open_client
 from app.cli.tables import STATE_COLOURS, open_console
