@@ -64,8 +64,3 @@ class Event:
     customer: Customer | None = None
     acts: tuple[Act, ...] = ()
     notes: tuple[str, ...] = ()
-
-    def about(self, customer: Customer) -> Event:
-        """Return the same event, of this customer."""
-        known = (self.id, self.source, self.topic, self.delivery_id, self.body, self.payload, self.received_at)
-        return Event(*known, self.person, customer, self.acts, self.notes)

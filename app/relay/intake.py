@@ -70,7 +70,9 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     snapshot = shared.snapshot
     planned = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
     deliveries = _join_trace(planned, shared.tracer.read_traceparent())
-    event = event.about(find_customer(event, deliveries, snapshot.config.store))
+    customer, known = find_customer(event, deliveries, snapshot.config.store), (event.delivery_id, body, event.payload)
+    # As `replace` does it, which takes ten times as long.
+    event = Event(event.id, event.source, event.topic, *known, now, event.person, customer, event.acts, event.notes)
     answer = await take(event, deliveries)
     _report_event(shared, event, answer, deliveries)
     return answer
