@@ -54,6 +54,9 @@ class Tx(Protocol):
     def run_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> int:
         """Run one statement for each of `rows`, which is one round trip; return how many rows changed in all."""
 
+    def send(self, sql: str, rows: Iterable[dict[str, Any]], /) -> object:
+        """Do the same where nobody needs to know how many: it waits for no answer, and leaves with what follows."""
+
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """Return every row of an answer."""
 
