@@ -186,7 +186,6 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
 
     def build_ops() -> Iterable[APIRouter]:
         from app.api import (  # noqa: PLC0415  # see _build_app
-            authoring,
             deliveries,
             ops,
             people,
@@ -197,8 +196,9 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
         yield deliveries.build_router(context, rules, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
         yield replay.build_router(context, rules)
-        for paths in (report, people, authoring):
-            yield paths.build_router(context)
+        yield report.build_router(context)
+        yield people.build_router(context)
+        yield ops.build_trials_router(context)
 
     return Wired(
         OutboxRelay(context, dispatcher, recorder, rules.watch, on_dead),

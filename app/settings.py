@@ -32,9 +32,8 @@ from app.errors import ConfigError
 from app.mapping.provider import Way
 from app.model.delivery import DEDUP_WINDOW_MS
 from app.sources.body import list_schemes
-from app.values.address import Bind, Network, read_bind, read_networks
-from app.values.database import SCHEMES, read_postgres
-from app.values.duration import format_duration, parse_duration
+from app.values.address import SCHEMES, Bind, Network, read_bind, read_networks, read_postgres
+from app.values.instant import format_duration, parse_duration
 
 SECRETS_FOLDER = Path("/run/secrets")
 ENV_FILE = Path(".env")

@@ -18,8 +18,7 @@ from app.outbox.report import find_unheard, read_ledger, sum_rows
 from app.outbox.values import LedgerQuery, LedgerRow
 from app.relay.context import Context
 from app.sources import SOURCE
-from app.values.duration import format_duration, parse_duration
-from app.values.instant import format_instant
+from app.values.instant import format_duration, format_instant, parse_duration
 
 NOTE = (
     "acted and ordered count messages whose customer did that within the window after the message was accepted: "

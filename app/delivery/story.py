@@ -12,8 +12,7 @@ from app.delivery.decide import END_REACHED, REINSTATED
 from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
-from app.values.duration import round_duration
-from app.values.instant import format_instant, parse_instant
+from app.values.instant import format_instant, parse_instant, round_duration
 
 _ENDINGS = {
     State.SHADOW: "shadow: only recorded, nothing is sent",

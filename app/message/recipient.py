@@ -13,8 +13,7 @@ from app.mapping.rules import Store
 from app.model.delivery import Delivery, Reason
 from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
-from app.values.country import read_country
-from app.values.phone import PhoneFault, have_one_code, is_international, read_phone
+from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone
 from app.values.text import Path, look_into, look_up, write_path
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers

@@ -14,8 +14,8 @@ from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.outbox.move import STATES, begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
+from app.outbox.retention import DROP_ROW, keep_unrouted
 from app.outbox.store import Tx, first
-from app.outbox.unrouted import DROP_ROW, keep_unrouted
 from app.outbox.values import DeliveryState, Enqueued
 from app.values.phone import TWO_FORMS, find_other_form
 

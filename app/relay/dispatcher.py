@@ -15,12 +15,11 @@ from app.errors import StoreBroken, StoreError
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.holds import list_holds
+from app.outbox.lanes import list_differences
 from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
-from app.outbox.replicas import list_differences
-from app.outbox.retention import forget_records, wipe_payloads
+from app.outbox.retention import count_unrouted, forget_records, wipe_payloads
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
-from app.outbox.unrouted import count_unrouted
 from app.outbox.values import Replica
 from app.providers.base import OpenSender
 from app.relay.context import Context, Snapshot
@@ -29,7 +28,7 @@ from app.relay.lane import Lane
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay, report_death
 from app.relay.shared_lane import SharedLane
-from app.values.duration import format_duration
+from app.values.instant import format_duration
 
 SWEEP_EVERY_S = 5.0
 STOOD_STILL_MS = 20_000  # between two sweeps: no load is that heavy

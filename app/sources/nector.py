@@ -14,9 +14,8 @@ from typing import Any
 
 from app.errors import Mistake, Refusal
 from app.model.event import Act, Person
-from app.sources.base import Envelope, Verified
+from app.sources.base import Envelope, Kind, Properties, Verified, find_notes, list_properties
 from app.sources.body import RAW, find_secret_mistake, list_signed, match_hmac, parse_body
-from app.sources.kinds import Kind, Properties, find_notes, list_properties
 from app.sources.nector_events import (
     CoinExpiryEvent,
     CouponEvent,

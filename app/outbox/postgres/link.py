@@ -13,7 +13,7 @@ import psycopg
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.tx import CleanText
-from app.values.database import PostgresAddress
+from app.values.address import PostgresAddress
 
 T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[Any]

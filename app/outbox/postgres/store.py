@@ -15,15 +15,15 @@ from typing import TypeVar
 from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
+from app.outbox.lanes import leave_replicas, note_replica, see_replica
 from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.greeting import check_server, join, list_doubts
 from app.outbox.postgres.link import Connection, DatabaseAway, Link, ReadNow
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.postgres.writer import PostgresReader, PostgresWriter
-from app.outbox.replicas import leave_replicas, note_replica, see_replica
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
-from app.values.database import read_postgres
+from app.values.address import read_postgres
 
 T = TypeVar("T")
 
