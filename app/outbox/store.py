@@ -1,8 +1,7 @@
 """The seam to a database: all that one must be, so that every rule of the outbox stands once, as SQL on a `Tx`.
 
-The SQL of this package runs on SQLite and on PostgreSQL. What stands in `/*sqlite … */` only SQLite reads: the choice
-of an index, or the order of a join; what stands in `/*postgres … */` only PostgreSQL, where others write at the same
-time: a lock on a row, or the number under which this replica counts.
+What stands in `/*sqlite … */` only SQLite reads: the choice of an index, or the order of a join; what in
+`/*postgres … */` only PostgreSQL, where others write, too: a lock on a row, the number by which this replica counts.
 """
 
 from __future__ import annotations
@@ -104,8 +103,7 @@ class Store(Protocol):
 class Flights(Protocol):
     """Tells of the attempts that a killed process left open which of them surely never left.
 
-    `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose flights these
-    are.
+    `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose these are.
     """
 
     run: int
