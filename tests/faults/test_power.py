@@ -112,9 +112,14 @@ class Laboratory:
         return record_workload(self.recorder, self.scratch / "data", self.scratch / "log", *map(str, arguments))
 
 
+@pytest.fixture(scope="session")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_recorder(tmp_path_factory.mktemp("recorder"))
+
+
 @pytest.fixture
-def laboratory(tmp_path: Path, scratch: Path) -> Laboratory:
-    return Laboratory(compile_recorder(tmp_path), scratch, tmp_path)
+def laboratory(recorder: Path, tmp_path: Path, scratch: Path) -> Laboratory:
+    return Laboratory(recorder, scratch, tmp_path)
 
 
 def cut_many(laboratory: Laboratory, seed: int, lives: int, cuts: int) -> Figures:

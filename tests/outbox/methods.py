@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pytest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.delivery.decide import Decision
 from app.delivery.pace import RECIPIENT_GAP_MS
@@ -55,6 +53,9 @@ from app.outbox.values import (
     SuppressionCounts,
     SweepCounts,
 )
+
+if TYPE_CHECKING:  # a child that a test starts needs no pytest, which takes half a second to load
+    import pytest
 
 T = TypeVar("T")
 
