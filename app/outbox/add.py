@@ -138,7 +138,7 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
         for act in dict.fromkeys(each.event.acts)
     ]
     if acts:
-        tx.run_many(_ADD_ACT, acts)
+        tx.send(_ADD_ACT, acts)
     if unrouted := [(seq, len(each.event.body)) for seq, each, _ in added if not each.deliveries]:
         keep_unrouted(tx, unrouted)
     planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
