@@ -38,7 +38,7 @@ COMMANDS: dict[str, str] = {
     "schema": "app.cli.mapping.echo",
     "status": "app.cli.ops.status",
     "deliveries": "app.cli.ops.deliveries",
-    "explain": "app.cli.ops.explain",
+    "explain": "app.cli.ops.deliveries",
     "retry": "app.cli.ops.replay",
     "replay": "app.cli.ops.replay",
     "report": "app.cli.ops.report",

@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -53,41 +54,31 @@ def create_sandbox(
         async with poster:
             yield
 
-    desk = _Desk(settings=settings, faults=faults, ledger=ledger, poster=poster, show=show, clock=clock, new_id=new_id)
+    orders = _Orders(settings, faults, ledger, poster, show, clock, new_id)
     app = FastAPI(title="nector-relay sandbox", openapi_url=None, lifespan=run_poster)
-    _add_vendors(app, desk, gallabox, bitespeed)
-    _add_shapes(app, desk, templates)
+    _add_vendors(app, orders, gallabox, bitespeed)
+    _add_shapes(app, orders, templates)
     _add_switches(app, faults)
     _add_inspection(app, ledger)
     return app
 
 
-class _Desk:
-    """Take a message request, whichever vendor it is meant for."""
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """Message requests are taken, whichever vendor they are meant for."""
 
-    def __init__(
-        self,
-        *,
-        settings: SandboxSettings,
-        faults: FaultSwitch,
-        ledger: Ledger,
-        poster: ReceiptPoster,
-        show: Callable[[str], None],
-        clock: Clock,
-        new_id: NewId,
-    ) -> None:
-        self._settings = settings
-        self._faults = faults
-        self._ledger = ledger
-        self._poster = poster
-        self._show = show
-        self._clock = clock
-        self._new_id = new_id
+    settings: SandboxSettings
+    faults: FaultSwitch
+    ledger: Ledger
+    poster: ReceiptPoster
+    show: Callable[[str], None]
+    clock: Clock
+    new_id: NewId
 
     async def take(self, vendor: Vendor, request: Request) -> Response:
         """Answer a message request, by the fault that is in force."""
-        self._ledger.note_request(vendor.provider)
-        fault = self._faults.take(vendor.kind)
+        self.ledger.note_request(vendor.provider)
+        fault = self.faults.take(vendor.kind)
         await asyncio.sleep(fault.latency_ms / 1000)
         if (refused := _answer_unread(fault, vendor)) is not None:
             return refused
@@ -100,12 +91,12 @@ class _Desk:
         return self._answer(fault, status, answer)
 
     def _accept(self, vendor: Vendor, order: Order) -> tuple[int, Mapping[str, Any]]:
-        now = self._clock()
-        message_id = self._new_id(now)
-        requests = self._ledger.note_accepted(vendor.provider, message_id, order, now)
+        now = self.clock()
+        message_id = self.new_id(now)
+        requests = self.ledger.note_accepted(vendor.provider, message_id, order, now)
         again = f"  (request {requests} for the same message)" if requests > 1 else ""
-        self._show(f"{vendor.provider} → {order.recipient}  {order.template}{again}\n{print_message(order.filled)}")
-        self._poster.start(vendor, order, message_id)
+        self.show(f"{vendor.provider} → {order.recipient}  {order.template}{again}\n{print_message(order.filled)}")
+        self.poster.start(vendor, order, message_id)
         return vendor.accept(message_id)
 
     def _answer(self, fault: Fault, status: int, answer: Mapping[str, Any]) -> Response:
@@ -113,7 +104,7 @@ class _Desk:
             case "reset_after":
                 return Reset()
             case "hang":
-                return Hang(self._settings.hang_ms)
+                return Hang(self.settings.hang_ms)
             case "half_answer":
                 return HalfAnswer(answer, status)
             case "drip":
@@ -142,16 +133,16 @@ def _answer_unread(fault: Fault, vendor: Vendor) -> Response | None:
     return JSONResponse(answer, status, headers)
 
 
-def _add_vendors(app: FastAPI, desk: _Desk, gallabox: FakeGallabox, bitespeed: FakeBiteSpeed) -> None:
+def _add_vendors(app: FastAPI, orders: _Orders, gallabox: FakeGallabox, bitespeed: FakeBiteSpeed) -> None:
     @app.post("/devapi/messages/whatsapp")
     @app.post("/devapi/accounts/{account_id}/messages/whatsapp")
     async def send_gallabox(request: Request) -> Response:
-        return await desk.take(gallabox, request)
+        return await orders.take(gallabox, request)
 
     @app.post("/")
     @app.post("/bitespeed")
     async def send_bitespeed(request: Request) -> Response:
-        return await desk.take(bitespeed, request)
+        return await orders.take(bitespeed, request)
 
     @app.get("/devapi/accounts/{account_id}/whatsappTemplates")
     async def list_templates(account_id: str, request: Request) -> Response:
@@ -162,10 +153,10 @@ def _add_vendors(app: FastAPI, desk: _Desk, gallabox: FakeGallabox, bitespeed: F
         return JSONResponse(gallabox.list_templates(account_id))
 
 
-def _add_shapes(app: FastAPI, desk: _Desk, templates: Templates) -> None:
+def _add_shapes(app: FastAPI, orders: _Orders, templates: Templates) -> None:
     def serve(name: str) -> Callable[[Request], Awaitable[Response]]:
         async def send(request: Request) -> Response:
-            return await desk.take(FakeShape(name, dict(request.query_params), templates), request)
+            return await orders.take(FakeShape(name, dict(request.query_params), templates), request)
 
         return send
 

@@ -104,6 +104,9 @@ def _parse_fault(part: str) -> tuple[VendorName, Fault]:
     return vendor, fault
 
 
+# -- answers that are none: resets, hangs and halves, on a real connection ---------------------------
+# A reset needs the transport, which ASGI hides: the protocol below hands it on in the scope's state.
+
 _TRANSPORT = "sandbox_transport"
 
 

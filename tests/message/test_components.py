@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.authoring.page import draw_page
-from app.authoring.preview import preview_message, print_preview
+from app.authoring.preview import draw_page, preview_message, print_preview
 from app.mapping.fields import ButtonSource
 from app.mapping.parse import Parsed
 from app.mapping.rules import Config, Route

@@ -14,8 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.authoring.page import draw_page
-from app.authoring.preview import Preview, describe_plan, preview_message, print_preview
+from app.authoring.preview import Preview, describe_plan, draw_page, preview_message, print_preview
 from app.cli.commands import Answer, AsJson, print_json
 from app.cli.mapping.sources import make_event, read_config, read_event, read_webhook
 from app.cli.ops.client import open_client, quote_part
@@ -219,6 +218,9 @@ def _settle_stale(path: Path, *, update: bool) -> bool:
         return True
     print(f"{path}: no route has its name")
     return False
+
+
+# -- route: which routes an event hits, why not the others, and what would become of it --------------
 
 
 def route(

@@ -13,7 +13,7 @@ import typer
 from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.explain import print_story
+from app.cli.ops.deliveries import print_story
 from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import NoRelayError, Refusal, RelayError

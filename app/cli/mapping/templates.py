@@ -159,6 +159,8 @@ def _judge(response: Response | None) -> str | None:
     return None if is_success(response.status) else f"answered {response.status}"
 
 
+# -- templates as a provider has them now, beside those that the file was last told of ---------------
+
 _CURE = "run `nector-relay templates pull` and look at the diff"
 _COMPARED = tuple(field.name for field in fields(Template) if field.name not in {"provider", "id", "name"})
 

@@ -82,6 +82,8 @@ def _judge_hmac(capture: Capture, secrets: list[str]) -> Judged:
     )
 
 
+# -- one request, in the forms that tunnels, request bins and proxies save it in ---------------------
+
 _BODY_KEYS = ("body", "content", "rawBody", "raw_body", "raw")
 
 

@@ -126,6 +126,8 @@ def retry(
     return Answer(answer, lambda: print("\n".join(lines)), 0 if retried and not (ids and why) else 1)
 
 
+# -- diff: which stored events a new YAML would send otherwise; it reads, and changes nothing --------
+
 _DIFF_TIMEOUT_S = 60.0  # a page of events is looked at in each of its calls
 _WORDS = {
     "newly_sent": "newly sent",

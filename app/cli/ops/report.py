@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.authoring.page import fill_page
+from app.authoring.preview import fill_page
 from app.cli.commands import AsJson, print_json
 from app.cli.ops.client import open_client
 from app.cli.tables import STATE_COLOURS, open_console
@@ -102,8 +102,8 @@ def list_rows(answer: Row) -> list[dict[str, Any]]:
 
 def is_known(row: Row, name: str) -> bool:
     """Tell whether a step of the way can be known, which is another thing than none."""
-    if name in ("delivered", "read"):
-        return bool(row["reported"]) or not row["accepted"]
+    if name in ("delivered", "read", "clicked"):
+        return bool(row["reported"] or row[name]) or not row["accepted"]
     return name not in row["unknown_columns"] or bool(row[name])
 
 

@@ -115,6 +115,8 @@ def _tell_bytes(count: int | None) -> str:
     return f"{count / size:.0f} {unit}"
 
 
+# -- holds: stopping a scope and letting it go on ----------------------------------------------------
+
 Scope = Annotated[str, typer.Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME")]
 _USER_NAMES = ("SUDO_USER", "USER", "LOGNAME", "USERNAME")
 
