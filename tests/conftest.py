@@ -27,8 +27,8 @@ from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
 from app.relay.intake import Take
 from app.relay.reload import Rules
-from app.sandbox.serving import serve_sandbox
-from app.sandbox.settings import SandboxSettings
+from app.sandbox.app import serve_sandbox
+from app.sandbox.vendor import SandboxSettings
 from app.settings import read_settings
 from tests.building_once import build_once
 

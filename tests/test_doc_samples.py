@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from app.authoring.lint import run_examples
+from app.authoring.examples import run_examples
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import format_problem

@@ -27,7 +27,7 @@ from app.outbox.sqlite.file import open_writing
 from app.outbox.sqlite.lock import ProcessLock
 from app.settings import RETENTIONS, Settings, read_settings
 from app.sources.body import parse_body
-from app.values.duration import parse_duration
+from app.values.instant import parse_duration
 from app.values.text import write_scalar, write_value
 from tests.deploy.monitoring import read_alerts
 

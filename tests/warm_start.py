@@ -1,8 +1,9 @@
 """A relay's process that a test starts is forked from one that has imported the relay: a hundredth of the work.
 
 It is a child of the test as any other, with the arguments, folder, environment and streams that the test gives it; only
-/proc shows the environment of the first. What asks for more (a limit, a preloaded library, coverage), every other
-program and the demo are started as ever: they show that a cold start works, too.
+/proc shows another environment. A preloaded library is loaded before the fork, and finds its settings after it. What
+asks for more (a limit, coverage), every other program and the demo are started as ever: they show that a cold start
+works, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("nector-relay"))
+CHILDREN = ("tests.faults.", "tests.outbox.")
 PR_SET_CHILD_SUBREAPER = 36
 READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE_", "MALLOC_", "GLIBC_")  # by the interpreter, the linker
 
@@ -73,7 +75,7 @@ class WarmStarter:
             with its:
                 command = [sys.executable, str(TESTS / "warm_process.py"), str(its.fileno())]
                 process = subprocess.Popen(
-                    command, cwd=TESTS.parent, env={**environment, "PYTHONPATH": str(TESTS.parent)},
+                    command, cwd=TESTS.parent, env={**dict(key), "PYTHONPATH": str(TESTS.parent)},
                     pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 )  # fmt: skip
             self._warm.append(process)
@@ -96,17 +98,22 @@ def read_program(asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     if arguments[:1] == [COMMAND]:
         program = arguments
-    elif arguments[:3] == [sys.executable, "-m", "app"] or _is_script_of_ours(arguments):
+    elif arguments[:3] == [sys.executable, "-m", "app"] or _is_script_of_ours(arguments) or _is_child(arguments):
         program = arguments[1:]
     else:
         return None
     environment = dict(os.environ if asked["env"] is None else asked["env"])
     cwd = os.fspath(asked["cwd"] or os.getcwd())  # noqa: PTH109  # as Popen
-    if any(name.startswith("LD_") for name in environment) or environment.get("COVERAGE_PROCESS_START"):
+    if environment.get("COVERAGE_PROCESS_START"):
         return None
     if any(not isinstance(text, str) for text in (*arguments, cwd, *environment, *environment.values())):
         return None
     return {"arguments": program, "cwd": cwd, "environment": environment} if Path(cwd).is_dir() else None
+
+
+def _is_child(arguments: list[str]) -> bool:
+    """Tell whether it is a child that a test of faults kills, say."""
+    return arguments[:2] == [sys.executable, "-m"] and arguments[2:3] != [] and arguments[2].startswith(CHILDREN)
 
 
 def _is_script_of_ours(arguments: list[str]) -> bool:

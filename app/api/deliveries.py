@@ -17,8 +17,8 @@ from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
 from app.mapping.problems import ask_similar, find_similar
 from app.model.delivery import Reason, State
+from app.outbox.find import find_ids
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
-from app.outbox.suffix import find_ids
 from app.outbox.values import DeliveryFilter
 from app.relay.context import Context
 from app.relay.reload import Rules

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -16,17 +18,20 @@ from app.api.errors import PROBLEMS, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import explain_no_retry
 from app.delivery.status import Status
+from app.errors import Refusal
 from app.mapping.problems import ask_similar
 from app.mapping.rules import Config
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds, put_hold, release_hold
 from app.outbox.read import list_deliveries, show_instant
+from app.outbox.retention import list_recordings
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
 from app.relay.reload import Rules
 from app.relay.status import read_status, show_hold
-from app.values.duration import parse_duration
+from app.relay.trial import TestOrder, send_test
+from app.values.instant import parse_duration
 from app.values.text import clean_text
 
 _PAGE = 500
@@ -153,6 +158,28 @@ def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]
         log.warning("hold.released", scope=scope, by=author or "ops")
         wake_all()
         return Response(status_code=204)
+
+
+def build_trials_router(context: Context) -> APIRouter:
+    """Return the two paths for whoever writes the YAML."""
+    router = APIRouter()
+
+    @router.get("/examples", summary="The last events of each topic, with invented values")
+    async def list_examples(topic: str | None = None) -> Response:
+        rows = await context.outbox.read(partial(list_recordings, topic=topic))
+        shown = [{"topic": row.topic, "at": show_instant(row.at), "event": json.loads(row.payload)} for row in rows]
+        return JSONResponse({"examples": shown})
+
+    refusals = {**PROBLEMS, 403: {"description": "Not a number that may get tests"}}
+
+    @router.post("/send-test", summary="Send one test message", status_code=202, responses=refusals)
+    async def order_test(order: TestOrder) -> Response:
+        queued = await send_test(context, order)
+        if isinstance(queued, Refusal):
+            return problem(queued.http_status, queued.detail)
+        return JSONResponse(asdict(queued), 202)
+
+    return router
 
 
 def _read_length(text: str) -> int:

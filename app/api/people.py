@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.api.deliveries import read_number
 from app.api.errors import PROBLEMS, problem
-from app.outbox.erase import erase_person
-from app.outbox.export import export_person
+from app.outbox.erase import erase_person, export_person
 from app.outbox.people import count_suppressions, lift_suppressions, list_suppressions, suppress_people
 from app.relay.context import Context
 from app.values.instant import format_instant

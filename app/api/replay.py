@@ -23,7 +23,7 @@ from app.relay.context import Context
 from app.relay.reload import Rules
 from app.relay.replay import apply_plan, compare_rules, make_plan, restore_event
 from app.sources import SOURCE
-from app.sources.kinds import find_notes
+from app.sources.base import find_notes
 from app.values.phone import mask_phone
 
 _LONGEST_YAML = 262_144

@@ -6,6 +6,7 @@ receipts come over HTTP, signed.
 
 from __future__ import annotations
 
+import copy
 import json
 import secrets
 import signal
@@ -16,7 +17,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,21 +27,26 @@ import typer
 from rich.console import Console
 
 from app.cli.commands import AsJson, print_json
-from app.cli.demo_events import DemoEvent, make_events
 from app.cli.init import STARTER
-from app.cli.mapping.sources import read_config, read_yaml
+from app.cli.mapping.sources import make_event, read_config, read_yaml
 from app.cli.ops.client import OpsClient
 from app.cli.ops.report import print_report
-from app.cli.post import post_once
+from app.cli.post import bring_forward, choose_example, encode_body, post_once
 from app.cli.tables import open_console, print_table
+from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, OpsError, RelayError
-from app.mapping.rules import Config
+from app.mapping.rules import Config, Route
+from app.mapping.template import Templates, print_message, show_message
+from app.message.render import render_message
+from app.model.message import Message
 from app.settings import read_environment
 from app.sources import SOURCE
+from app.sources.nector import NUMBER_PATHS
 
 START_S, STOP_S, LOOK_EVERY_S = 60.0, 10.0, 0.02
 LONGEST_S, SHORTEST_S = 20.0, 0.5  # for all events together; and for each, however late it is
 EX_TERMINATED = 143
+FIRST_NUMBER = 9_800_000_000  # 98000 00000 to 99: example numbers
 ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo
 _INVENTED = (
     "RELAY_NECTOR_SECRETS", "RELAY_ADMIN_TOKEN", "GALLABOX_API_KEY", "GALLABOX_API_SECRET", "GALLABOX_CHANNEL_ID",
@@ -125,6 +132,48 @@ def _find_free_ports(count: int) -> list[int]:
     for listener in listeners:
         listener.close()
     return ports
+
+
+@dataclass(frozen=True, slots=True)
+class DemoEvent:
+    """One webhook to post, and the text its customer should see."""
+
+    route: str
+    provider: str
+    topic: str
+    delivery_id: str
+    body: bytes
+    expected_text: str
+
+
+def make_events(config: Config, templates: Templates) -> list[DemoEvent]:
+    """Return one event for every route; raises ConfigError for a route without an example that sends."""
+    return [_make_event(route, number, config, templates) for number, route in enumerate(config.routes)]
+
+
+def _make_event(route: Route, number: int, config: Config, templates: Templates) -> DemoEvent:
+    now = read_clock()
+    today = datetime.fromtimestamp(now / 1000, UTC).date()
+    # WhatsApp takes one message per recipient every 6 s: a number of its own for each route keeps the demo short.
+    payload = _give_number(bring_forward(choose_example(route), today), str(FIRST_NUMBER + number % 100))
+    message = render_message(route, make_event(route.topic, payload, now), config.store)
+    template = templates.get((route.provider, route.template))
+    text = ""
+    if isinstance(message, Message) and template is not None:
+        text = print_message(show_message(template, message))
+    return DemoEvent(route.name, route.provider, route.topic, new_uuid7(now), encode_body(payload), text)
+
+
+def _give_number(payload: dict[str, Any], number: str) -> dict[str, Any]:
+    """Return the payload with this mobile wherever it has one."""
+    changed = copy.deepcopy(payload)
+    for *parents, last in NUMBER_PATHS:
+        place: Any = changed
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict) and last in place:
+            place[last] = number
+    return changed
 
 
 @contextmanager

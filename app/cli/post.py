@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -15,17 +17,18 @@ import httpx2
 import typer
 
 from app.cli.commands import Answer
-from app.cli.demo_events import bring_forward, choose_example, encode_body
 from app.cli.mapping.sources import read_config, read_webhook
 from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
-from app.errors import RelayError
+from app.errors import ConfigError, RelayError
+from app.mapping.rules import Route
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.nector import write_headers
 
 TIMEOUT_S, RETRIES = 10.0, 5  # Nector's own; its delays are known to grow, and no more
 FIRST_DELAY_S = 1.0
+_DATE = re.compile(r"^(\d{4})(-\d\d-\d\d.*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,33 @@ def _read_event(event: str, topic: str | None, config: Path | None) -> tuple[str
             f"there is no route {event}, nor a file; routes: {', '.join(one.name for one in rules.routes)}"
         )
     return topic or route.topic, encode_body(bring_forward(choose_example(route), datetime.now(UTC).date()))
+
+
+def choose_example(route: Route) -> dict[str, Any]:
+    """Return a route's first example that sends; raises ConfigError where it has none."""
+    example = next((one for one in route.examples if one.hits and one.dead is None), None)
+    if example is None:
+        raise ConfigError(f"route {route.name} has no example that sends: add one under its `examples:`")
+    return example.event
+
+
+def bring_forward(value: Any, today: date) -> Any:
+    """Return the example with its past dates moved to their next return: what has expired is rightly not sent."""
+    match value:
+        case dict():
+            return {key: bring_forward(item, today) for key, item in value.items()}
+        case list():
+            return [bring_forward(item, today) for item in value]
+        case str() if (found := _DATE.match(value)) and value[:10] <= today.isoformat():
+            this_year = f"{today.year}{found[2]}".replace("-02-29", "-02-28")
+            return this_year if this_year[:10] > today.isoformat() else f"{today.year + 1}{this_year[4:]}"
+        case _:
+            return value
+
+
+def encode_body(payload: Mapping[str, Any]) -> bytes:
+    """Return a webhook's body."""
+    return json.dumps(payload, ensure_ascii=False, default=str).encode()
 
 
 def _post(place: str, body: bytes, signed_by: tuple[str, str, str], retries: int) -> list[Tried]:

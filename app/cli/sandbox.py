@@ -18,8 +18,8 @@ from app.mapping.template import Template, Templates
 from app.mapping.template_entries import parse_templates
 from app.relay.keyring import stamp_file
 from app.relay.reload import list_errors, list_template_problems
-from app.sandbox.serving import serve_sandbox
-from app.sandbox.settings import SandboxSettings
+from app.sandbox.app import serve_sandbox
+from app.sandbox.vendor import SandboxSettings
 from app.settings import read_environment, read_settings
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from app.model.delivery import Delivery, Reason, State
-from app.values.duration import parse_duration
-from app.values.instant import parse_instant
+from app.values.instant import parse_duration, parse_instant
 
 KEEP_PLAN_MS = 86_400_000
 """So long a plan may be applied: what is true of yesterday's deliveries need not be today."""

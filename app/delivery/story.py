@@ -12,8 +12,7 @@ from app.delivery.decide import END_REACHED, REINSTATED
 from app.delivery.transitions import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
-from app.values.duration import round_duration
-from app.values.instant import format_instant, parse_instant
+from app.values.instant import format_instant, parse_instant, round_duration
 
 _ENDINGS = {
     State.SHADOW: "shadow: only recorded, nothing is sent",
@@ -233,26 +232,6 @@ def explain_wait(pending: Told, reason: str | None = None) -> str:
             return "while its lane paused or backed off"
         case _:
             return "backing off"
-
-
-def explain_now(delivery: Told) -> str:
-    """Return for what exactly a delivery that nothing holds waits now, and until when."""
-    row = [row for row in delivery["timeline"] if row["kind"] == "state"][-1]
-    lane, next_at, gap = delivery.get("lane"), delivery["next_attempt_at"], delivery.get("gap_until")
-    if lane is None:
-        return f"for {delivery['provider']}, which the YAML in force does not have"
-    if lane["state"] == "down":
-        since, probe = lane["down_since"] or "an earlier run", lane["next_probe_at"]
-        return f"behind an outage: {delivery['provider']} is down since {since}, the next probe is at {probe}"
-    if lane["state"] == "paused":
-        return f"for the pause that {delivery['provider']} asked for, until {lane['paused_until']}"
-    now = lane["now"]
-    if gap is not None and gap > now and gap >= next_at:
-        return f"for the gap of 6 s between two messages to one person, until {gap}"
-    if next_at > now:
-        limit = Reason.LIMIT_PERSON if delivery["reason"] == Reason.LIMIT_PERSON else None
-        return f"{explain_wait(row, limit)}, until {next_at}"
-    return f"for its turn at {lane['rate']}, the rate of {delivery['provider']}"
 
 
 # -- what no attempt explains -----------------------------------------------------------------------

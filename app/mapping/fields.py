@@ -26,9 +26,8 @@ from pydantic_core import core_schema
 from app.mapping.expression import Expression
 from app.mapping.problems import ask_similar
 from app.model.limit import Limit
-from app.values.country import to_country
-from app.values.duration import format_duration, parse_duration, parse_limit, parse_live_from
-from app.values.phone import to_one_form
+from app.values.instant import format_duration, parse_duration, parse_limit, parse_live_from
+from app.values.phone import read_country, to_country, to_one_form
 from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 EXPRESSION, LIST, MAP = "~expression", "~list", "~map"
@@ -165,6 +164,37 @@ class ButtonSource(_OneOf, json_schema_extra={"minProperties": 2, "maxProperties
         """The value's source; in a file with faults perhaps None."""
         source: Source = getattr(self, self.kind)
         return source
+
+
+class RecipientFields(Fields):
+    """The recipient in two parts; what is left out is looked for in the usual places."""
+
+    number: ExpressionText | None = Field(None, description="The mobile number.", examples=["customer.phone"])
+    country: SourceText | None = Field(
+        None, description="Its country, for a number without one.", examples=["customer.country_code"]
+    )
+
+    @model_validator(mode="after")
+    def _check_fixed(self) -> RecipientFields:
+        if isinstance(self.country, Constant) and read_country(self.country.text) is None:
+            raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
+        return self
+
+
+def _read_recipient(given: Any, _: ValidationInfo) -> RecipientFields:
+    return given if isinstance(given, RecipientFields) else RecipientFields.model_construct(number=given)
+
+
+Recipient = Annotated[
+    RecipientFields,
+    ReadAs(
+        Annotated[
+            Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
+            choose_branch("source", "must be an expression, or {number: …, country: …}"),
+        ],
+        _read_recipient,
+    ),
+]
 
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z][A-Za-z]{1,3})?")

@@ -23,9 +23,8 @@ from babel.numbers import format_currency, format_decimal, get_territory_currenc
 from jinja2.filters import do_title
 
 from app.mapping.expression import LONGEST_TEXT, SHORT_TEXT, Absent, UnusableError, bound_value
-from app.values.country import read_country
 from app.values.instant import read_by_pattern, read_moment
-from app.values.phone import PhoneFault, is_international, read_phone
+from app.values.phone import PhoneFault, is_international, read_country, read_phone
 from app.values.text import (
     SentFloat,
     cut_letters,

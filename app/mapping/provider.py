@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from app.values.duration import parse_duration, parse_rate
+from app.values.instant import parse_duration, parse_rate
 
 # A key that ends so holds a secret: api_key, apiKey, webhook_token, x-api-key, client-secret, Authorization.
 _SECRET_ENDINGS = ("apikey", "secret", "token", "password", "authorization", "credentials", "authkey", "accesskey")

@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, Tag, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
+from app.mapping import fields
 from app.mapping.expression import Failed, Missing
-from app.mapping.fields import (
-    EXPRESSION,
-    MAP,
-    ButtonSource,
-    Constant,
-    Country,
-    DayEnds,
-    ExpectedVariables,
-    ExpressionText,
-    Fields,
-    HeaderSource,
-    LanguageText,
-    LimitText,
-    LiveFrom,
-    LocaleName,
-    Only,
-    ProviderName,
-    ReadAs,
-    SourceText,
-    StopWord,
-    Timezone,
-    ValidFor,
-    Variables,
-    choose_branch,
-)
+from app.mapping.fields import ButtonSource, ExpressionText, Fields, HeaderSource, ReadAs
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
 from app.model.limit import NO_LIMITS, Limits
+from app.model.value import dataclass
 from app.sources import SOURCE
-from app.values.country import read_country
 from app.values.text import look_up, read_path
 
 
 class Store(Fields):
     """The merchant: how numbers without a country code are read, and how money and dates are written."""
 
-    country: Country = Field(
+    country: fields.Country = Field(
         "IN", description="ISO 3166 code: the country of a mobile number that comes without one.", examples=["IN", "AE"]
     )
-    timezone: Timezone = Field(
+    timezone: fields.Timezone = Field(
         "Asia/Kolkata", description="IANA timezone in which dates are written.", examples=["Asia/Kolkata"]
     )
-    locale: LocaleName = Field(
+    locale: fields.LocaleName = Field(
         "en_IN", description="How numbers, money and dates are written.", examples=["en_IN", "hi_IN"]
     )
     landlines: Annotated[bool, ReadAs(Literal["refuse", "allow"], lambda written, _: written == "allow")] = Field(
@@ -61,13 +37,13 @@ class Store(Fields):
         description="allow: a landline may be on WhatsApp, too; it gets messages like a mobile.",
         json_schema_extra={"default": "refuse"},
     )
-    day_ends: DayEnds = Field(
+    day_ends: fields.DayEnds = Field(
         "",
         description="When a valid_until without a time is over. Where written, midnight counts as no time, too.",
         examples=["24:00", "22:00"],
         json_schema_extra={"pattern": r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"},
     )
-    stop_words: tuple[StopWord, ...] = Field(
+    stop_words: tuple[fields.StopWord, ...] = Field(
         (),
         max_length=50,
         description="Replies that end marketing for whoever sends just that, beside stop, unsubscribe and the like.",
@@ -78,30 +54,11 @@ class Store(Fields):
     )
 
 
-class RecipientFields(Fields):
-    """The recipient in two parts; what is left out is looked for in the usual places."""
-
-    number: ExpressionText | None = Field(None, description="The mobile number.", examples=["customer.phone"])
-    country: SourceText | None = Field(
-        None, description="Its country, for a number without one.", examples=["customer.country_code"]
-    )
-
-    @model_validator(mode="after")
-    def _check_fixed(self) -> RecipientFields:
-        if isinstance(self.country, Constant) and read_country(self.country.text) is None:
-            raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
-        return self
-
-
-def _read_recipient(given: Any, _: ValidationInfo) -> RecipientFields:
-    return given if isinstance(given, RecipientFields) else RecipientFields.model_construct(number=given)
-
-
 class SendsFields(Fields):
     """The message that an example expects; only the keys given are compared."""
 
     to: str | None = Field(None, description="The recipient in E.164.", examples=["+919800000001"])
-    variables: ExpectedVariables | None = Field(None, description="The filled variables, in order or by name.")
+    variables: fields.ExpectedVariables | None = Field(None, description="The filled variables, in order or by name.")
     text: str | None = Field(None, description="The whole body, as in config/templates.yaml.")
     provider: str | None = Field(None, description="The provider's name.")
     template: str | None = Field(None, description="The template's name or id.")
@@ -138,10 +95,10 @@ class Example(ExampleFields):
 class RouteLimits(Fields):
     """A route sends at most so many messages in a time."""
 
-    person: LimitText | None = Field(
+    person: fields.LimitText | None = Field(
         None, description="At most so many to one person in a time; the next one waits.", examples=["10/d", "2/h"]
     )
-    route: LimitText | None = Field(
+    route: fields.LimitText | None = Field(
         None, description="At most so many by one route; then the route is on hold.", examples=["2000/h"]
     )
 
@@ -149,7 +106,7 @@ class RouteLimits(Fields):
 class LimitsFields(RouteLimits):
     """The relay sends at most so many messages in a time, whoever has them sent."""
 
-    all: LimitText | None = Field(
+    all: fields.LimitText | None = Field(
         None, description="At most so many in all; then their provider is on hold.", examples=["5000/h"]
     )
 
@@ -157,27 +114,18 @@ class LimitsFields(RouteLimits):
 class DefaultsFields(Fields):
     """The values that every route has unless it says otherwise."""
 
-    provider: ProviderName = Field("", description="A name under `providers:`.")
-    language: LanguageText = Field(
+    provider: fields.ProviderName = Field("", description="A name under `providers:`.")
+    language: fields.LanguageText = Field(
         None,
         description="Language of the template, as at WhatsApp, or an expression with a fallback.",
         examples=["en", "hi", "en_US", 'customer.language | default("en")'],
     )
-    recipient: Annotated[
-        RecipientFields,
-        ReadAs(
-            Annotated[
-                Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
-                choose_branch("source", "must be an expression, or {number: …, country: …}"),
-            ],
-            _read_recipient,
-        ),
-    ] = Field(
-        RecipientFields(),
+    recipient: fields.Recipient = Field(
+        fields.RecipientFields(),
         description="The mobile number; default: the first of user_mobile, mobile, customer.mobile, lead.mobile.",
         examples=["customer.mobile"],
     )
-    valid_for: ValidFor = Field(
+    valid_for: fields.ValidFor = Field(
         86_400_000,
         description="Not sent when older than this: 90s, 6h, 7d; at most 30d.",
         examples=["6h", "24h", "7d"],
@@ -187,10 +135,10 @@ class DefaultsFields(Fields):
         "hold", description="When nobody knows whether it was sent: hold it for a person, or resend (may send twice)."
     )
     mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
-    live_from: LiveFrom = Field(
+    live_from: fields.LiveFrom = Field(
         None, description="Events before this instant are recorded only.", examples=["2026-10-01T00:00:00+05:30"]
     )
-    only: Only | None = None
+    only: fields.Only | None = None
     limits: RouteLimits = Field(
         default_factory=RouteLimits,
         description="What one route may send in a time; `person`: of this route's messages to one person.",
@@ -210,7 +158,7 @@ class RouteFields(DefaultsFields):
         min_length=1, description="Nector's topic, such as walletreward_create."
     )
     template: str = Field(min_length=1, description="Gallabox: the template's name. BiteSpeed: its ID.")
-    variables: Variables = Field(
+    variables: fields.Variables = Field(
         (),
         description="Expressions for {{1}}, {{2}}, … in order, or a mapping by name.",
         examples=[['user_name | default("there")', "amount | number"]],
@@ -257,7 +205,7 @@ class FileFields(Fields):
 
     version: Literal[1] = Field(description="Version of this format.")
     mode: Mode = Field("live", description="shadow: record what would be sent, send nothing.")
-    only: Only | None = None
+    only: fields.Only | None = None
     limits: LimitsFields = Field(
         default_factory=LimitsFields, description="What may be sent in a time: to one person, by one route, by all."
     )

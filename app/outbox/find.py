@@ -1,4 +1,6 @@
-"""Finding one person: every event that is about them, was sent to them, or names their number anywhere.
+"""Finding by what people type: an id by its end, and one person in every event that has to do with them.
+
+Those are about them, were sent to them, or name their number anywhere.
 
 Wiped events are found by the keyed hashes alone, the others by reading every body, some hundred at a time.
 """
@@ -11,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from app.errors import Refusal
@@ -206,3 +208,34 @@ def _is_theirs(sought: Sought, before: str) -> bool:
         return digits in sought.codes or digits.removesuffix("0") in sought.codes
     (touching,) = _LAST_DIGITS.findall(lead)[:1]
     return touching in ("", "0") or touching.removeprefix("0").removeprefix("0") in sought.codes
+
+
+# -- ids: whoever reads one off a screen types its last characters only -----------------------------
+
+SHORTEST = 4
+MOST_SHOWN = 6  # candidates
+_EXACT = "SELECT id FROM {table} WHERE id = :name"
+_BY_SOURCE = (
+    "SELECT id FROM events WHERE source = :source AND source_delivery_id = :name ORDER BY seq DESC LIMIT :limit"
+)
+_BY_SUFFIX = """
+SELECT id FROM {table} WHERE substr(id, length(id) - :length + 1) = :name ORDER BY id DESC LIMIT :limit
+"""
+_LAST = "SELECT id FROM events ORDER BY seq DESC LIMIT 1"
+
+
+def find_ids(tx: Tx, table: Literal["deliveries", "events"], name: str, source: str) -> Sequence[str]:
+    """Return the ids that a name means, newest first: the one that it is, else those that it ends.
+
+    An event goes by its source's id, too, and the newest one by `last`. No delivery does: what names an event so is no
+    suffix of a delivery's id.
+    """
+    if found := tx.rows(_EXACT.format(table=table), name=name):
+        return [row.id for row in found]
+    named = tx.rows(_BY_SOURCE, source=source, name=name, limit=MOST_SHOWN)
+    if table == "events" and name == "last":
+        named = tx.rows(_LAST)
+    if named or len(name) < SHORTEST:
+        return [row.id for row in named] if table == "events" else []
+    query, end = _BY_SUFFIX.format(table=table), name.lower()
+    return [row.id for row in tx.rows(query, length=len(end), name=end, limit=MOST_SHOWN)]

@@ -14,7 +14,7 @@ from app.model.delivery import Outcome
 from app.model.limit import NO_LIMITS
 from app.outbox.claim import Claim, claim_due
 from app.outbox.store import Tx, first
-from app.outbox.values import Claimed, LaneState
+from app.outbox.values import Claimed, LaneState, Replica
 
 _READ = """
 SELECT last_claim_at, paused_until, failures, probe_at, resumed_at, down_since FROM lanes WHERE provider = :provider
@@ -109,5 +109,36 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
         ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
         served = ordinary[-1] if ordinary else row.served
         luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
-        tx.run(_KEEP, provider=provider, tat=read_tat(pace), served=served, **luck)
+        tx.send(_KEEP, [{"provider": provider, "tat": read_tat(pace), "served": served, **luck}])
     return SharedClaimed(claimed, pace)
+
+
+# -- the replicas that are there: each writes its own row --------------------------------------------
+
+SEEN_MS = 30_000  # each tells every 5 s that it is there
+_SEE = "UPDATE replicas SET last_seen = :now WHERE slot = :slot"
+_NOTE = """
+UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name
+"""
+_LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since AND release <> '' ORDER BY name"
+
+
+def see_replica(tx: Tx) -> None:
+    """Note that this replica is there."""
+    tx.run(_SEE, now=tx.now, slot=tx.slot)
+
+
+def note_replica(tx: Tx, name: str, release: str, config: str) -> Sequence[Replica]:
+    """Note what this replica runs; return all that were there lately."""
+    tx.run(_NOTE, now=tx.now, slot=tx.slot, name=name, release=release, config=config)
+    return [Replica(*row) for row in tx.rows(_LIST, since=tx.now - SEEN_MS)]
+
+
+def leave_replicas(tx: Tx) -> None:
+    """Note that this replica stops: another may count on in its slot at once."""
+    tx.run("UPDATE replicas SET last_seen = 0 WHERE slot = :slot", slot=tx.slot)
+
+
+def list_differences(replicas: Sequence[Replica]) -> Sequence[str]:
+    """Return in what the replicas that are there differ: `release`, `config`."""
+    return [what for what in ("release", "config") if len({getattr(each, what) for each in replicas}) > 1]

@@ -70,18 +70,21 @@ SELECT id, source, topic, received_at, source_delivery_id AS delivery_id,
     CASE WHEN body IS NULL THEN 0 ELSE 1 END AS is_kept
 FROM events WHERE id = :id
 """
-_KNOWN = {
-    "route": "SELECT 1 AS known FROM deliveries WHERE route = :value LIMIT 1",
-    "provider": "SELECT 1 AS known FROM deliveries WHERE provider = :value LIMIT 1",
-    "template": "SELECT 1 AS known FROM deliveries WHERE template = :value LIMIT 1",
-    "topic": "SELECT 1 AS known FROM events WHERE topic = :value LIMIT 1",
-}
+_KNOWN = "SELECT 1 AS known FROM {table} WHERE {name} = :value LIMIT 1"
 _COUNTS = """
 SELECT provider, state, n FROM counts WHERE n > 0
 UNION ALL SELECT provider, 'pending', count(*) FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
     WHERE state = 'pending' GROUP BY provider
 UNION ALL SELECT provider, 'sending', count(*) FROM deliveries /*sqlite INDEXED BY deliveries_sending*/
     WHERE state = 'sending' GROUP BY provider
+"""
+LOOKED_AT = 1_000  # deliveries, of the newest
+_LAST_EVENT = "SELECT id, topic, received_at FROM events WHERE source <> :test ORDER BY seq DESC LIMIT 1"
+_REPORTED = """
+SELECT provider, count(*) AS accepted, sum(CASE WHEN receipt IS NOT NULL THEN 1 ELSE 0 END) AS reported,
+    max(CASE WHEN receipt IS NOT NULL THEN updated_at END) AS last_at
+FROM (SELECT provider, state, receipt, updated_at FROM deliveries ORDER BY seq DESC LIMIT :limit) AS newest
+WHERE state = 'accepted' GROUP BY provider
 """
 _LAST_EVENTS_LIMIT = 1_000
 _LAST_EVENTS = """
@@ -90,7 +93,7 @@ SELECT topic, max(received_at) AS at FROM
 GROUP BY topic
 """
 _REASONS = """
-SELECT g.reason, g.route, g.provider, g.n, newest.id, newest.updated_at FROM (
+SELECT g.reason, g.route, g.provider, g.n AS count, newest.id AS newest_id, newest.updated_at AS newest_at FROM (
     SELECT d.reason, d.route, d.provider, count(*) AS n, max(d.seq) AS newest_seq
     FROM deliveries d {index} WHERE {where} GROUP BY d.reason, d.route, d.provider
 ) AS g /*sqlite CROSS*/ JOIN deliveries newest ON newest.seq = g.newest_seq ORDER BY g.n DESC, g.newest_seq DESC
@@ -176,11 +179,11 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
             "delivery_id": row.source_delivery_id,
         },
         "message": _show_message(row.message, row.checksum),
-        "attempt_list": [_name_columns(each) for each in tx.rows(_ATTEMPTS, seq=row.seq)],
-        "receipts": [_name_columns(each) for each in tx.rows(_RECEIPTS, seq=row.seq)],
+        "attempt_list": [name_columns(each) for each in tx.rows(_ATTEMPTS, seq=row.seq)],
+        "receipts": [name_columns(each) for each in tx.rows(_RECEIPTS, seq=row.seq)],
         "timeline": [_show_instants(each) for each in timeline],
         "hold_changes": [_show_change(each) for each in changes],
-        "siblings": [_name_columns(each) for each in siblings],
+        "siblings": [name_columns(each) for each in siblings],
         "gap_until": show_instant(None if row.turn_at is None else row.turn_at + RECIPIENT_GAP_MS),
     }
 
@@ -191,12 +194,13 @@ def read_event(tx: Tx, event_id: str) -> Mapping[str, Any] | None:
     if row is None:
         return None
     rows, _ = list_deliveries(tx, DeliveryFilter(event_id=event_id, limit=_LIST_LIMIT))
-    return {**_name_columns(row), "is_kept": bool(row.is_kept), "deliveries": rows[::-1]}
+    return {**name_columns(row), "is_kept": bool(row.is_kept), "deliveries": rows[::-1]}
 
 
 def is_known(tx: Tx, name: str, value: str) -> bool:
     """Tell whether there ever was a delivery of this route, provider, template or topic."""
-    return bool(tx.rows(_KNOWN[name], value=value))
+    table = "events" if name == "topic" else "deliveries"
+    return bool(tx.rows(_KNOWN.format(table=table, name=name), value=value))
 
 
 def _list_met(tx: Tx, scopes: Sequence[str], created_at: int, timeline: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
@@ -228,6 +232,16 @@ def read_last_events(tx: Tx) -> Mapping[str, int]:
     return {row.topic: row.at for row in tx.rows(_LAST_EVENTS, test=TEST_SOURCE, limit=_LAST_EVENTS_LIMIT)}
 
 
+def read_last_event(tx: Tx) -> Row | None:
+    """Return the newest event but those of `send-test`: id, topic, received_at."""
+    return first(tx.rows(_LAST_EVENT, test=TEST_SOURCE))
+
+
+def count_reported(tx: Tx) -> Mapping[str, Row]:
+    """Return by provider how many of the newest 1,000 deliveries were accepted, and how many of those were reported."""
+    return {row.provider: row for row in tx.rows(_REPORTED, limit=LOOKED_AT)}
+
+
 def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -> Sequence[Mapping[str, Any]]:
     """Return the deliveries of a state by reason, route and provider, the largest group first.
 
@@ -236,17 +250,7 @@ def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -
     index = _pick_index(DeliveryFilter(state=state)).replace(" CROSS", "")
     where = _BY_STATE.get(state, "1 = 0") + " AND d.updated_at BETWEEN :since AND :until"
     query = _REASONS.format(index=index, where=where)
-    return [
-        {
-            "reason": row.reason,
-            "route": row.route,
-            "provider": row.provider,
-            "count": row.n,
-            "newest_id": row.id,
-            "newest_at": format_instant(row.updated_at),
-        }
-        for row in tx.rows(query, state=state, now=tx.now, since=since, until=until)
-    ]
+    return [name_columns(row) for row in tx.rows(query, state=state, now=tx.now, since=since, until=until)]
 
 
 def read_state(text: str) -> State:
@@ -262,7 +266,8 @@ def show_instant(at: int | None) -> str | None:
     return None if at is None else format_instant(at)
 
 
-def _name_columns(row: Row) -> dict[str, Any]:
+def name_columns(row: Row) -> dict[str, Any]:
+    """Return a row by its columns, instants as they are shown."""
     return _show_instants(row._asdict())
 
 
@@ -271,7 +276,7 @@ def _show_instants(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show_change(change: Row) -> dict[str, Any]:
-    named = _name_columns(change)
+    named = name_columns(change)
     del named["n"]
     return {**named, "by_hand": bool(change.by_hand), "until": named.pop("ends_at")}
 

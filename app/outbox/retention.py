@@ -1,21 +1,24 @@
-"""Forgetting: events whose deliveries have all ended go, with all that hangs on them: the file stays bounded.
+"""The file stays bounded: events whose deliveries have all ended are wiped of personal data, and later forgotten.
 
-Before that, their personal data is wiped.
+What nobody has a use for yet is bounded in number: bodies of events for which there is no route, kept for a replay, and
+the last events of each topic with invented values, from which people write mappings and examples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from app.outbox.batch import Apart
 from app.outbox.holds import forget_changes
 from app.outbox.move import forget
 from app.outbox.people import hash_message_id
-from app.outbox.store import Row, Store, Tx
-from app.outbox.unrouted import DROP_ROW
+from app.outbox.store import Row, Store, Tx, first
+from app.outbox.values import Recording, UnroutedBodies
 
 FORGET_LIMIT = 300  # events a transaction, so that intake never waits long behind it
 
+DROP_ROW = "DELETE FROM unrouted WHERE event_seq = :seq"
 _NEXT = "SELECT seq, received_at FROM events WHERE seq > :after ORDER BY seq LIMIT :limit"
 _IS_OVER = """
     (state IN ('accepted', 'expired', 'suppressed', 'shadow', 'dead') OR (state = 'unknown' AND deadline_at < :before))
@@ -39,8 +42,6 @@ _FORGET = (
     DROP_ROW,
     "DELETE FROM events WHERE seq = :seq",
 )
-
-
 _FORGET_DELIVERIES = "DELETE FROM deliveries WHERE event_seq = :seq RETURNING route, provider, state"
 
 
@@ -90,6 +91,8 @@ def _forget_event(tx: Tx, seq: int, before: int) -> bool:
     forget(tx, tx.rows(_FORGET_DELIVERIES, seq=seq))
     return True
 
+
+# -- personal data -----------------------------------------------------------------------------------
 
 WIPE_LIMIT = 500  # events a transaction
 
@@ -149,3 +152,87 @@ def hash_ids(tx: Tx, row: Row) -> dict[str, str | None]:
     """Return what stands for a delivery's ids of its message once they are wiped."""
     key = tx.people_key
     return {"message_id": hash_message_id(key, row.provider_message_id), "wamid": hash_message_id(key, row.wamid)}
+
+
+# -- events without a route: anybody may post them ---------------------------------------------------
+
+# Each row says how many there were and how long they were together, itself included: so the oldest that are too many
+# are found at the beginning of the table, without counting.
+MOST_BODIES = 10_000
+MOST_BYTES = 64 * 1024 * 1024
+
+_LAST_BODY = "SELECT n, total FROM unrouted ORDER BY /*sqlite event_seq*//*postgres n*/ DESC LIMIT 1"
+_ADD_BODY = "INSERT INTO unrouted VALUES (:seq, :bytes, :n, :total)"
+_OLDEST_BODIES = "SELECT event_seq AS seq, n, total - bytes AS before FROM unrouted ORDER BY event_seq LIMIT :limit"
+# One that a replay has found a route for meanwhile is no longer ours to drop.
+_DROP_BODY = """
+UPDATE events SET body = NULL WHERE seq = :seq AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = :seq)
+"""
+_TALLY_DROPPED = "UPDATE tallies SET n = n + :n WHERE name = 'unrouted_dropped'"
+_COUNT_BODIES = """
+SELECT count(*) AS bodies, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes,
+    (SELECT n FROM tallies WHERE name = 'unrouted_dropped') AS dropped FROM unrouted
+"""
+
+
+def keep_unrouted(tx: Tx, added: Sequence[tuple[int, int]]) -> None:
+    """Note events that have no delivery, (seq, bytes of the body) of each, and drop the oldest bodies of too many.
+
+    The events stay: one that comes again is still known.
+    """
+    tx.lock("unrouted", wait=True)  # each goes on from what the one before has counted
+    last = first(tx.rows(_LAST_BODY))
+    n, total = (last.n, last.total) if last is not None else (0, 0)
+    rows = []
+    for seq, size in added:
+        n, total = n + 1, total + size
+        rows.append({"seq": seq, "bytes": size, "n": n, "total": total})
+    tx.run_many(_ADD_BODY, rows)
+    limit, is_more = len(added) + 1, True
+    while is_more:
+        oldest = tx.rows(_OLDEST_BODIES, limit=limit)
+        surplus = [{"seq": row.seq} for row in oldest if n - row.n >= MOST_BODIES or total - row.before > MOST_BYTES]
+        if surplus:
+            tx.run(_TALLY_DROPPED, n=tx.run_many(_DROP_BODY, surplus))
+            tx.run_many(DROP_ROW, surplus)
+        is_more = len(surplus) == limit
+
+
+def count_unrouted(tx: Tx) -> UnroutedBodies:
+    """Return how many bodies of unrouted events are kept, how long they are, and how many were dropped for others."""
+    return UnroutedBodies(*tx.rows(_COUNT_BODIES)[0])
+
+
+# -- recordings --------------------------------------------------------------------------------------
+
+KEEP_PER_TOPIC = 20
+MOST_TOPICS = 200  # whoever may post events could invent topics for ever
+
+_IS_TOPIC_KNOWN = "SELECT 1 AS known FROM recordings WHERE topic = :topic LIMIT 1"
+_COUNT_TOPICS = "SELECT count(DISTINCT topic) AS n FROM recordings"
+_ADD_RECORDING = """
+INSERT INTO recordings (topic, n, at, payload)
+SELECT :topic, 1 + coalesce(max(n), 0), :at, :payload FROM recordings WHERE topic = :topic
+ON CONFLICT DO NOTHING
+"""
+_TRIM_RECORDINGS = """
+DELETE FROM recordings
+WHERE topic = :topic AND n <= (SELECT max(n) FROM recordings WHERE topic = :topic) - :kept
+"""
+_LIST_RECORDINGS = """
+SELECT topic, at, payload FROM recordings WHERE CAST(:topic AS TEXT) IS NULL OR topic = :topic ORDER BY topic, n DESC
+"""
+
+
+def record_event(tx: Tx, recording: Recording) -> None:
+    """Keep an event as its topic's newest; the oldest beyond KEEP_PER_TOPIC goes."""
+    topic = recording.topic
+    if not tx.rows(_IS_TOPIC_KNOWN, topic=topic) and tx.rows(_COUNT_TOPICS)[0].n >= MOST_TOPICS:
+        return
+    tx.run(_ADD_RECORDING, topic=topic, at=recording.at, payload=recording.payload)
+    tx.run(_TRIM_RECORDINGS, topic=topic, kept=KEEP_PER_TOPIC)
+
+
+def list_recordings(tx: Tx, topic: str | None) -> Sequence[Recording]:
+    """Return what is kept of a topic, or of all; topic by topic, newest first."""
+    return [Recording(*row) for row in tx.rows(_LIST_RECORDINGS, topic=topic)]

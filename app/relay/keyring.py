@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
 
 from app.clock import Clock
 from app.errors import ConfigError
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.settings import EXAMPLES, SHORTEST_SECRET, Settings
-from app.sources.secrets import Secret, list_active, read_secrets
 
 _NAME = "RELAY_NECTOR_SECRETS_FILE"
 _LONGEST_FILE = 65_536
@@ -122,3 +126,65 @@ def warn_short(log: Log, name: str, secrets: Iterable[str]) -> None:
     if any(len(secret) < SHORTEST_SECRET and secret not in EXAMPLES for secret in secrets):
         cure = f"make it {SHORTEST_SECRET} characters or more: a shorter one can be guessed"
         log.warning("setting.short", name=name, cure=cure)
+
+
+_DAY_MS = 86_400_000
+_UNTIL = re.compile(r"until=([0-9]{4}-[0-9]{2}-[0-9]{2})")
+_CURE = "write the secret alone, or with a blank and until=YEAR-MONTH-DAY behind it"
+
+
+def find_quoted(settings: BaseModel) -> list[str]:
+    """Return the secrets that begin or end with a quote or a blank: they fit nothing.
+
+    `docker --env-file` keeps quotes, an editor of Windows leaves a carriage return.
+    """
+    values = [(name, each) for name, value in settings for each in (value if isinstance(value, tuple) else (value,))]
+    secrets = [(name, value.get_secret_value()) for name, value in values if isinstance(value, SecretStr)]
+    return [name for name, secret in secrets if re.search(r"""^["'\s]|["'\s]$""", secret)]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One secret, and when (ms since the epoch) it holds no more; None: never."""
+
+    text: str = field(repr=False)
+    ends_at: int | None = None
+
+
+def read_secrets(text: str) -> tuple[Secret, ...]:
+    """Return the secrets that a file's text names; raises ValueError naming a line, never what stands there.
+
+    The day of `until=` is one of UTC, and the secret holds to its end. A line that begins with `#` says nothing.
+    """
+    lines = text.removeprefix("\ufeff").splitlines()
+    return tuple(
+        secret
+        for number, line in enumerate(lines, 1)
+        if not line.lstrip().startswith("#")
+        for secret in _read_line(line, number)
+    )
+
+
+def list_active(secrets: Iterable[Secret], now: int) -> tuple[str, ...]:
+    """Return the secrets that hold now, each once."""
+    return tuple(dict.fromkeys(each.text for each in secrets if each.ends_at is None or now < each.ends_at))
+
+
+def _read_line(line: str, number: int) -> Iterator[Secret]:
+    for part in line.split(","):
+        match part.split():
+            case []:
+                continue
+            case [text, *rest] if text.isprintable() and not text.startswith("until=") and len(rest) <= 1:
+                yield Secret(text, _read_end(rest[0], number) if rest else None)
+            case _:
+                raise ValueError(f"line {number}: {_CURE}")
+
+
+def _read_end(word: str, number: int) -> int:
+    found = _UNTIL.fullmatch(word)
+    try:
+        day = datetime.strptime(found[1] if found else "", "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ValueError(f"line {number}: {_CURE}") from None
+    return round(day.timestamp()) * 1000 + _DAY_MS

@@ -17,7 +17,7 @@ from app.delivery.pace import Pace
 from app.errors import StoreError
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds
-from app.outbox.status import read_last_event
+from app.outbox.read import read_last_event
 from app.providers.base import Request, Response
 from app.relay.context import Context
 from app.sources import SOURCE

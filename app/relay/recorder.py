@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from app.delivery.pace import Bucket, take
 from app.errors import StoreError
 from app.model.event import Event
-from app.outbox.recordings import record_event
+from app.outbox.retention import record_event
 from app.outbox.store import Store
 from app.outbox.values import Recording
 from app.values.text import is_missing

@@ -14,8 +14,7 @@ from app.delivery.status import RECENT_MS, ConfigStatus, HoldStatus, LaneStatus,
 from app.model.delivery import State
 from app.outbox.claim import find_oldest_due
 from app.outbox.holds import list_holds
-from app.outbox.read import count_deliveries, count_reasons
-from app.outbox.status import count_reported, read_last_event
+from app.outbox.read import count_deliveries, count_reasons, count_reported, read_last_event
 from app.outbox.store import Tx
 from app.outbox.values import Hold
 from app.relay.context import Context

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pydantic import BaseModel, Field
+
 from app.delivery.plan import make_delivery
 from app.errors import Refusal
 from app.mapping.rules import Config, Example, Route
@@ -22,13 +24,12 @@ from app.values.phone import PhoneFault, mask_phone, read_phone
 VALID_MS = 10 * 60_000  # whoever waits for it is at the screen now
 
 
-@dataclass(frozen=True, slots=True)
-class TestOrder:
-    """Which route's example goes to which number. `example`: which of them, from 1; None: the first that sends."""
+class TestOrder(BaseModel, extra="forbid"):
+    """Which route's example goes to which number. `example`: which of them, from 1; else the first that sends."""
 
-    route: str
-    to: str
-    example: int | None = None
+    route: str = Field(max_length=200)
+    to: str = Field(max_length=40)
+    example: int | None = Field(None, ge=1, le=1000)
 
 
 @dataclass(frozen=True, slots=True)

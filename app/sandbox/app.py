@@ -1,29 +1,30 @@
-"""The sandbox as an ASGI application: the vendors' endpoints, the fault switches and the inspection."""
+"""The sandbox as an ASGI application, and on a port: the vendors' endpoints, the fault switches and the inspection."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.clock import Clock, NewId, new_uuid7, read_clock
+from app.errors import RelayError
 from app.mapping.template import Templates, print_message
 from app.sandbox.bitespeed import FakeBiteSpeed
-from app.sandbox.breaking import Drip, HalfAnswer, Hang, Reset
-from app.sandbox.faults import FAULTS, Fault, FaultSwitch, parse_faults
+from app.sandbox.faults import FAULTS, Drip, Fault, FaultSwitch, HalfAnswer, Hang, OpenProtocol, Reset, parse_faults
 from app.sandbox.gallabox import FakeGallabox
-from app.sandbox.ledger import Ledger
-from app.sandbox.receipts import ReceiptPoster
-from app.sandbox.settings import SandboxSettings
+from app.sandbox.receipts import Ledger, ReceiptPoster
 from app.sandbox.shapes import SHAPES, FakeShape
-from app.sandbox.vendor import Order, Refusal, Vendor
+from app.sandbox.vendor import Order, Refusal, SandboxSettings, Vendor
 
 _PAGE = "<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
 
@@ -53,41 +54,31 @@ def create_sandbox(
         async with poster:
             yield
 
-    desk = _Desk(settings=settings, faults=faults, ledger=ledger, poster=poster, show=show, clock=clock, new_id=new_id)
+    orders = _Orders(settings, faults, ledger, poster, show, clock, new_id)
     app = FastAPI(title="nector-relay sandbox", openapi_url=None, lifespan=run_poster)
-    _add_vendors(app, desk, gallabox, bitespeed)
-    _add_shapes(app, desk, templates)
+    _add_vendors(app, orders, gallabox, bitespeed)
+    _add_shapes(app, orders, templates)
     _add_switches(app, faults)
     _add_inspection(app, ledger)
     return app
 
 
-class _Desk:
-    """Take a message request, whichever vendor it is meant for."""
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """Message requests are taken, whichever vendor they are meant for."""
 
-    def __init__(
-        self,
-        *,
-        settings: SandboxSettings,
-        faults: FaultSwitch,
-        ledger: Ledger,
-        poster: ReceiptPoster,
-        show: Callable[[str], None],
-        clock: Clock,
-        new_id: NewId,
-    ) -> None:
-        self._settings = settings
-        self._faults = faults
-        self._ledger = ledger
-        self._poster = poster
-        self._show = show
-        self._clock = clock
-        self._new_id = new_id
+    settings: SandboxSettings
+    faults: FaultSwitch
+    ledger: Ledger
+    poster: ReceiptPoster
+    show: Callable[[str], None]
+    clock: Clock
+    new_id: NewId
 
     async def take(self, vendor: Vendor, request: Request) -> Response:
         """Answer a message request, by the fault that is in force."""
-        self._ledger.note_request(vendor.provider)
-        fault = self._faults.take(vendor.kind)
+        self.ledger.note_request(vendor.provider)
+        fault = self.faults.take(vendor.kind)
         await asyncio.sleep(fault.latency_ms / 1000)
         if (refused := _answer_unread(fault, vendor)) is not None:
             return refused
@@ -100,12 +91,12 @@ class _Desk:
         return self._answer(fault, status, answer)
 
     def _accept(self, vendor: Vendor, order: Order) -> tuple[int, Mapping[str, Any]]:
-        now = self._clock()
-        message_id = self._new_id(now)
-        requests = self._ledger.note_accepted(vendor.provider, message_id, order, now)
+        now = self.clock()
+        message_id = self.new_id(now)
+        requests = self.ledger.note_accepted(vendor.provider, message_id, order, now)
         again = f"  (request {requests} for the same message)" if requests > 1 else ""
-        self._show(f"{vendor.provider} → {order.recipient}  {order.template}{again}\n{print_message(order.filled)}")
-        self._poster.start(vendor, order, message_id)
+        self.show(f"{vendor.provider} → {order.recipient}  {order.template}{again}\n{print_message(order.filled)}")
+        self.poster.start(vendor, order, message_id)
         return vendor.accept(message_id)
 
     def _answer(self, fault: Fault, status: int, answer: Mapping[str, Any]) -> Response:
@@ -113,7 +104,7 @@ class _Desk:
             case "reset_after":
                 return Reset()
             case "hang":
-                return Hang(self._settings.hang_ms)
+                return Hang(self.settings.hang_ms)
             case "half_answer":
                 return HalfAnswer(answer, status)
             case "drip":
@@ -142,16 +133,16 @@ def _answer_unread(fault: Fault, vendor: Vendor) -> Response | None:
     return JSONResponse(answer, status, headers)
 
 
-def _add_vendors(app: FastAPI, desk: _Desk, gallabox: FakeGallabox, bitespeed: FakeBiteSpeed) -> None:
+def _add_vendors(app: FastAPI, orders: _Orders, gallabox: FakeGallabox, bitespeed: FakeBiteSpeed) -> None:
     @app.post("/devapi/messages/whatsapp")
     @app.post("/devapi/accounts/{account_id}/messages/whatsapp")
     async def send_gallabox(request: Request) -> Response:
-        return await desk.take(gallabox, request)
+        return await orders.take(gallabox, request)
 
     @app.post("/")
     @app.post("/bitespeed")
     async def send_bitespeed(request: Request) -> Response:
-        return await desk.take(bitespeed, request)
+        return await orders.take(bitespeed, request)
 
     @app.get("/devapi/accounts/{account_id}/whatsappTemplates")
     async def list_templates(account_id: str, request: Request) -> Response:
@@ -162,10 +153,10 @@ def _add_vendors(app: FastAPI, desk: _Desk, gallabox: FakeGallabox, bitespeed: F
         return JSONResponse(gallabox.list_templates(account_id))
 
 
-def _add_shapes(app: FastAPI, desk: _Desk, templates: Templates) -> None:
+def _add_shapes(app: FastAPI, orders: _Orders, templates: Templates) -> None:
     def serve(name: str) -> Callable[[Request], Awaitable[Response]]:
         async def send(request: Request) -> Response:
-            return await desk.take(FakeShape(name, dict(request.query_params), templates), request)
+            return await orders.take(FakeShape(name, dict(request.query_params), templates), request)
 
         return send
 
@@ -213,3 +204,66 @@ def _add_inspection(app: FastAPI, ledger: Ledger) -> None:
     @app.get("/healthz")
     async def get_health() -> Response:
         return JSONResponse({"status": "ok"})
+
+
+async def serve_sandbox(
+    settings: SandboxSettings,
+    templates: Templates,
+    host: str = "127.0.0.1",
+    port: int = 9100,
+    *,
+    show: Callable[[str], None],
+    on_bound: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Serve until cancelled; port 0 takes a free one. `on_bound` gets the port once requests are answered.
+
+    Leaves signals and logging to the program around it. Raises RelayError if the port is taken, ConfigError.
+    """
+    app = create_sandbox(settings, templates, show=show)
+    listener = _listen(host, port)
+    config = uvicorn.Config(app, http=OpenProtocol, log_config=None, access_log=False, lifespan="on")
+    server = _Server(config, lambda: on_bound(listener.getsockname()[1]))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A request that hangs on purpose must not keep the sandbox from ending.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # each is gone with the loop's next turn; uvicorn looks ten times a second
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer takes 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RelayError(
+            f"the sandbox cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+        ) from None
+    return listener

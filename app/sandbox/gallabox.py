@@ -19,9 +19,17 @@ from app.mapping.template import MEDIA_KINDS, Template, TemplateButton, Template
 from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
-from app.sandbox.parameters import fill_order, find_template
-from app.sandbox.settings import SandboxSettings
-from app.sandbox.vendor import Order, Refusal, Report, Wire, explain_body, is_json
+from app.sandbox.vendor import (
+    Order,
+    Refusal,
+    Report,
+    SandboxSettings,
+    Wire,
+    explain_body,
+    fill_order,
+    find_template,
+    is_json,
+)
 
 _PHONE = r"^[0-9]{8,15}$"
 _FILLED = r"\S"

@@ -16,8 +16,7 @@ from app.model.message import Variable
 from app.model.receipt import ReceiptStatus
 from app.providers.body import as_items, as_mapping, first_text, parse_json, read_path
 from app.sandbox.faults import VendorName
-from app.sandbox.parameters import fill_order
-from app.sandbox.vendor import Order, Refusal, Report
+from app.sandbox.vendor import Order, Refusal, Report, fill_order
 
 Answer = tuple[int, Mapping[str, Any]]
 _TOO_MANY = 429

@@ -14,9 +14,8 @@ from typing import Any
 
 from app.errors import Mistake, Refusal
 from app.model.event import Act, Person
-from app.sources.base import Envelope, Verified
+from app.sources.base import Envelope, Kind, Properties, Verified, find_notes, list_properties
 from app.sources.body import RAW, find_secret_mistake, list_signed, match_hmac, parse_body
-from app.sources.kinds import Kind, Properties, find_notes, list_properties
 from app.sources.nector_events import (
     CoinExpiryEvent,
     CouponEvent,
@@ -97,6 +96,7 @@ _ID_HEADER = "x-nector-delivery-id"
 _TIME_HEADER = "x-nector-timestamp"
 _TOPIC_LIMIT = 100
 _ID_LIMIT = 200
+_TIME_DIGITS = 13
 cures: Mapping[Mistake, str] = {
     Mistake.MISSING: f"no {SECRET_HEADER}: set it in Nector's dashboard, let proxies pass it on",
     Mistake.PLAIN: "the secret itself came: send its SHA-256 in hex, as Nector does",
@@ -152,7 +152,7 @@ def _read_id(headers: Mapping[str, str]) -> str | None:
 
 def _read_time(text: str) -> int | None:
     """Return Unix time, in seconds or ms (Nector does not say which), as ms; None if it is neither."""
-    number = read_decimal(text)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _TIME_DIGITS else read_decimal(text)
     return None if number is None else read_epoch(float(number))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.sources.kinds import (
+from app.sources.base import (
     Anything,
     Country,
     Id,

@@ -1,8 +1,10 @@
-"""Phone numbers: read to E.164 where there is exactly one reading, and never guessed."""
+"""Phone numbers: read to E.164 where there is exactly one reading, and never guessed. And their countries."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -10,6 +12,7 @@ from typing import Any
 
 from phonenumbers import (
     COUNTRY_CODE_TO_REGION_CODE,
+    SUPPORTED_REGIONS,
     NumberParseException,
     PhoneNumberFormat,
     PhoneNumberType,
@@ -32,6 +35,7 @@ _BETWEEN = re.compile(r" *[^0-9 +][^0-9]*(?=[0-9])")  # what separates digits, w
 _FEWEST_BEFORE = 5  # digits; what is before a note is no mere prefix such as +91
 _NOT_DIGITS = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
+_CODES = frozenset(map(str, COUNTRY_CODE_TO_REGION_CODE))
 _MOST_DIGITS = 15  # ITU-T E.164 §6.1
 _LAST_SHOWN = 4
 # Mexico had a 1, or 044, 045 and 01 at home, before its mobiles until 2019, and WhatsApp's own ids still have it:
@@ -252,6 +256,65 @@ def mask_phone(number: str) -> str:
 def split_phone(number: str) -> tuple[str, str]:
     """Return an E.164 number's calling code ("" where nobody has it) and the digits after it."""
     for code in (2, 3, 4):
-        if int(number[1:code]) in COUNTRY_CODE_TO_REGION_CODE:
+        if number[1:code] in _CODES:
             return number[1:code], number[code:]
     return "", number[1:]
+
+
+# Codes of three letters that Babel still reads as those of the countries that came after.
+_FORMER = frozenset({"ANT", "BUR", "DDR", "FXX", "NTZ", "SCG", "SUN", "TMP", "YMD", "YUG", "ZAR"})
+
+
+def to_country(text: str) -> str | None:
+    """Return the ISO 3166 alpha-2 code for "IN", "in", "IND" or "ind"; None where it is no country with phones."""
+    code = text.strip().upper()
+    if len(code) == 3 and code.isalpha() and code not in _FORMER:  # noqa: PLR2004 - ISO 3166 alpha-3
+        code = next(iter(_list_aliases().get(code, ())), "")
+    return code if code in SUPPORTED_REGIONS else None
+
+
+@cache
+def _list_aliases() -> Mapping[str, Sequence[str]]:
+    from babel.core import get_global  # noqa: PLC0415 - of use for the few events that hold such a code
+
+    return get_global("territory_aliases")
+
+
+_DIAL_CODE = re.compile(r"(?:\+|00)? ?(?:(1)[ -]?[0-9]{3}|([1-9][0-9]{0,2}))")
+_SIGNS = re.compile(r"[^a-z0-9]+")
+_OTHER_NAMES = {  # beside those of CLDR, which Babel knows
+    "america": "US", "britain": "GB", "burma": "MM", "czech republic": "CZ", "emirates": "AE", "england": "GB",
+    "great britain": "GB", "holland": "NL", "hong kong": "HK", "hong kong sar": "HK", "ivory coast": "CI",
+    "korea republic of": "KR", "ksa": "SA", "kingdom of saudi arabia": "SA", "macao": "MO", "macau": "MO",
+    "myanmar": "MM", "palestine": "PS", "republic of korea": "KR", "russian federation": "RU", "scotland": "GB",
+    "swaziland": "SZ", "turkey": "TR", "uae": "AE", "uk": "GB", "united states of america": "US", "viet nam": "VN",
+    "wales": "GB",
+}  # fmt: skip
+
+
+def read_country(value: Any) -> str | None:
+    """Return the ISO 3166 alpha-2 code for a code, an English name or a calling code; None where it is none.
+
+    Where countries share a calling code it is the largest of them, by which the others' numbers are read as well.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    if (found := _DIAL_CODE.fullmatch(str(value).strip())) is not None:
+        first = COUNTRY_CODE_TO_REGION_CODE.get(int(found[1] or found[2]), ("001",))[0]
+        return first if first != "001" else None  # 001: satellites and the like
+    name = _fold(str(value))
+    return to_country(str(value)) or _OTHER_NAMES.get(name) or _list_names().get(name)
+
+
+@cache
+def _list_names() -> Mapping[str, str]:
+    from babel import Locale  # noqa: PLC0415 - of use for the few events that hold a country's name
+
+    names = Locale("en").territories
+    return {_fold(name): code for code, name in names.items() if code in SUPPORTED_REGIONS}
+
+
+def _fold(name: str) -> str:
+    """Return a name without case, accents and signs: "Türkiye" and "turkiye" are one."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().casefold().replace("&", " and ")
+    return _SIGNS.sub(" ", plain).strip().removeprefix("the ")

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.authoring.examples import read_recorded, write_example, write_recorded
-from app.authoring.lint import judge_recorded
+from app.authoring.examples import judge_recorded, read_recorded, write_example, write_recorded
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed
 from app.mapping.rules import Config

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.authoring.page import draw_page, draw_text
-from app.authoring.preview import Preview, describe_plan, preview_message, print_preview
+from app.authoring.preview import Preview, describe_plan, draw_page, draw_text, preview_message, print_preview
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config
 from app.mapping.template import Templates
@@ -16,7 +15,7 @@ from app.mapping.template_entries import parse_templates
 from app.model.event import Event
 from app.providers import settings_types
 from app.sources import SOURCE
-from app.sources.kinds import find_notes
+from app.sources.base import find_notes
 
 TEMPLATES = """version: 1
 templates:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.authoring.remarks import describe_reading, remark_on_day, remark_on_money
+from app.authoring.examples import describe_reading, remark_on_day, remark_on_money
 from app.mapping.fields import Constant, VariableSource
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Route, Store

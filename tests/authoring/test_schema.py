@@ -8,7 +8,7 @@ from typing import Any, get_args
 import jsonschema_rs
 import pytest
 
-from app.authoring.schema import DEAD, FORMS, WORDS, build_schema
+from app.authoring.schema import build_schema, read_hints
 from app.mapping.document import read_document
 from app.mapping.parse import parse_config
 from app.mapping.provider import ProviderSettings
@@ -18,6 +18,7 @@ from app.sources import SOURCE
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "fixtures" / "config"
+WORDS, FORMS = read_hints()["words"], read_hints()["forms"]
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +269,7 @@ def test_the_words_are_those_that_check_knows() -> None:
     for key, known in {"mode": Mode, "on_unknown": OnUnknown}.items():
         assert set(WORDS[key]) == set(get_args(known))
     assert set(WORDS["treat_500_as"]) == set(get_args(ProviderSettings.model_fields["treat_500_as"].annotation))
-    assert set(DEAD) < {reason.value for reason in Reason}
+    assert set(WORDS["dead"]) < {reason.value for reason in Reason}
 
 
 def test_the_examples_of_a_key_fit_it(schema: dict[str, Any]) -> None:

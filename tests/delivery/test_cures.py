@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.delivery.cures import CURES, find_cure
+from app.delivery.status import CURES, find_cure
 from app.model.delivery import Reason
 
 

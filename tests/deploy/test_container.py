@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from app.settings import Settings
-from app.values.duration import parse_duration
+from app.values.instant import parse_duration
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
-from app.authoring.page import draw_page
-from app.authoring.preview import preview_message
+from app.authoring.preview import draw_page, preview_message
 from app.mapping.parse import parse_config
 from app.mapping.template_entries import parse_templates
 from app.model.event import Event

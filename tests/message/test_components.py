@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.authoring.page import draw_page
-from app.authoring.preview import preview_message, print_preview
+from app.authoring.preview import draw_page, preview_message, print_preview
 from app.mapping.fields import ButtonSource
 from app.mapping.parse import Parsed
 from app.mapping.rules import Config, Route
@@ -27,8 +26,7 @@ from app.providers import build_provider
 from app.providers.base import Request
 from app.sandbox.bitespeed import FakeBiteSpeed
 from app.sandbox.gallabox import FakeGallabox
-from app.sandbox.settings import SandboxSettings
-from app.sandbox.vendor import Order, Refusal
+from app.sandbox.vendor import Order, Refusal, SandboxSettings
 
 TEMPLATES = """version: 1
 templates:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.mapping.fields import ButtonSource, Constant, HeaderSource, Source, VariableSource
+from app.mapping.fields import ButtonSource, Constant, HeaderSource, RecipientFields, Source, VariableSource
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.rules import RecipientFields, Route, Store
+from app.mapping.rules import Route, Store
 from app.message.components import encode_suffix
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.delivery import Reason

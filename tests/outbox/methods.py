@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pytest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.delivery.decide import Decision
 from app.delivery.pace import RECIPIENT_GAP_MS
@@ -21,13 +19,11 @@ from app.outbox import (
     claim,
     close,
     erase,
-    export,
     holds,
     lanes,
     people,
     read,
     receipts,
-    recordings,
     replay,
     report,
     retention,
@@ -57,6 +53,9 @@ from app.outbox.values import (
     SuppressionCounts,
     SweepCounts,
 )
+
+if TYPE_CHECKING:  # a child that a test starts needs no pytest, which takes half a second to load
+    import pytest
 
 T = TypeVar("T")
 
@@ -231,10 +230,10 @@ class Methods(Store):
         return await self.read(partial(read.count_reasons, state=state))
 
     async def record_event(self, recorded: Recording) -> None:
-        await self.write(partial(recordings.record_event, recording=recorded))
+        await self.write(partial(retention.record_event, recording=recorded))
 
     async def list_recordings(self, topic: str | None) -> Sequence[Recording]:
-        return await self.read(partial(recordings.list_recordings, topic=topic))
+        return await self.read(partial(retention.list_recordings, topic=topic))
 
     async def put_hold(
         self, scope: str, reason: str, now: int, probe_at: int | None = None, *, by_hand: bool = False, **more: Any
@@ -279,7 +278,7 @@ class Methods(Store):
         return await retention.forget_records(self, before)
 
     async def export_person(self, number: str) -> Mapping[str, Any]:
-        return await export.export_person(self, number)
+        return await erase.export_person(self, number)
 
     async def erase_person(self, number: str, now: int) -> Erased:
         return await erase.erase_person(At(self, now), number)

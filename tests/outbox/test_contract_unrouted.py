@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from app.model.delivery import State
-from app.outbox import unrouted
+from app.outbox import retention
 from app.outbox.add import add_delivery, freeze_delivery
+from app.outbox.retention import count_unrouted
 from app.outbox.store import Tx
-from app.outbox.unrouted import count_unrouted
 from app.outbox.values import EventQuery, UnroutedBodies
 from tests.outbox.conftest import DAY, NOW, Shop
 from tests.outbox.methods import At
@@ -29,8 +29,8 @@ async def read_kept(shop: Shop) -> list[str]:
 
 @pytest.fixture
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unrouted, "MOST_BODIES", 3)
-    monkeypatch.setattr(unrouted, "MOST_BYTES", 100)
+    monkeypatch.setattr(retention, "MOST_BODIES", 3)
+    monkeypatch.setattr(retention, "MOST_BYTES", 100)
 
 
 @pytest.mark.usefixtures("_narrow")

@@ -13,7 +13,7 @@ from app.errors import StoreBroken, StoreError
 from app.outbox.postgres import greeting
 from app.outbox.postgres import store as stores
 from app.outbox.postgres.link import DatabaseAway
-from app.outbox.status import read_last_event
+from app.outbox.read import read_last_event
 from app.outbox.store import Tx
 from tests.needing import leave_out
 from tests.outbox.conftest import Shop

@@ -18,10 +18,9 @@ from app.model.receipt import ReceiptStatus
 from app.outbox import receipts
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
-from app.outbox.lanes import SharedClaim, Shown, add_lane, claim_shared
+from app.outbox.lanes import SharedClaim, Shown, add_lane, claim_shared, list_differences
 from app.outbox.postgres import greeting, schema
 from app.outbox.read import count_deliveries, count_reached
-from app.outbox.replicas import list_differences
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
 from app.outbox.values import Replica as Seen

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import StoreFull
 from app.model.event import Event
-from app.outbox.recordings import record_event
+from app.outbox.retention import record_event
 from app.outbox.values import Recording
 from app.relay.recorder import BURST, MOST_TOPICS, Recorder
 

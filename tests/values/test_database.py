@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.values.database import read_postgres
+from app.values.address import read_postgres
 
 READ = [
     ("postgresql://u:p@db/relay", "postgresql://u:p@db/relay", "public", "postgresql://db/relay?schema=public"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.model.limit import Limit
-from app.values.duration import (
+from app.values.instant import (
     format_duration,
     parse_duration,
     parse_limit,

@@ -247,7 +247,7 @@ def test_a_day_or_a_zone_that_does_not_exist_is_not_guessed(text: str) -> None:
 
 _TABLE = """
 import json
-from app.values.duration import parse_live_from
+from app.values.instant import parse_live_from
 from app.mapping.grammar import ExpressionCompiler
 from app.values.instant import format_instant, parse_instant
 

@@ -11,12 +11,10 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from app.authoring.drift import find_drift
-from app.authoring.examples import Recorded
-from app.authoring.lint import judge_recorded, run_examples
+from app.authoring.examples import Recorded, judge_recorded, run_examples
 from app.cli.commands import Answer
-from app.cli.mapping.live import LiveTemplates, fetch_templates
 from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
+from app.cli.mapping.templates import LiveTemplates, fetch_templates, find_drift
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import new_uuid7, read_clock
 from app.mapping.problems import MOST_SHOWN, Problem, format_problem

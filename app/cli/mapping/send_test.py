@@ -13,7 +13,7 @@ import typer
 from app.cli.commands import Answer
 from app.cli.mapping.sources import read_config
 from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.explain import print_story
+from app.cli.ops.deliveries import print_story
 from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import NoRelayError, Refusal, RelayError
@@ -25,7 +25,7 @@ from app.providers import build_provider
 from app.providers import open_client as open_sender
 from app.relay.trial import VALID_MS, TestOrder, make_test_message
 from app.settings import read_environment, read_settings
-from app.values.duration import parse_duration
+from app.values.instant import parse_duration
 
 _POLL_S = 0.2
 _OPEN = frozenset({"pending", "sending"})
@@ -49,7 +49,7 @@ def send_test(
         wait_s = parse_duration(wait) / 1000
     except ValueError as error:
         raise RelayError(f"--wait {error}") from None
-    order = TestOrder(route, to, example)
+    order = TestOrder.model_construct(route=route, to=to, example=example)  # the relay says what is wrong with it
     try:
         delivery = _send_through_relay(order, wait_s)
     except NoRelayError as error:
@@ -64,8 +64,7 @@ def send_test(
 
 def _send_through_relay(order: TestOrder, wait_s: float) -> Mapping[str, Any]:
     client = open_client()
-    body = {"route": order.route, "to": order.to, **({"example": order.example} if order.example is not None else {})}
-    queued = client.send("POST", "/send-test", body)
+    queued = client.send("POST", "/send-test", order.model_dump(exclude_none=True))
     with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
         return _watch(client, str(queued["id"]), time.monotonic() + wait_s)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.authoring.drift import merge_live
 from app.authoring.examples import Recorded, read_recorded
 from app.errors import ConfigError, Refusal, RelayError
 from app.files import read_bytes
@@ -24,8 +23,8 @@ from app.providers import PROVIDER_TYPES
 from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
 from app.settings import Settings, read_environment, read_settings
 from app.sources import SOURCE
+from app.sources.base import find_notes
 from app.sources.body import parse_body
-from app.sources.kinds import find_notes
 from app.values.text import list_paths
 
 _LONGEST_RECORDED = 16 * 1024 * 1024
@@ -68,6 +67,11 @@ def read_again(
     seen = {topic: {path for event in events for path in list_paths(event)} for topic, events in recorded.items()}
     parsed = parse_text(read.sources, environment, PROVIDER_TYPES, merged, listed, seen)
     return Reading(read.sources, parsed, templates)
+
+
+def merge_live(kept: Templates, live: Templates, listed: Collection[str]) -> Templates:
+    """Return what is true now: `listed` providers' templates as they listed them, the others' as the file has them."""
+    return {**{key: template for key, template in kept.items() if key[0] not in listed}, **live}
 
 
 def read_recordings(sources: Sources) -> Recorded:

@@ -1,23 +1,28 @@
-"""`nector-relay templates pull`: the approved texts as the providers have them, into the file beside the YAML."""
+"""`nector-relay templates pull`: the approved texts as the providers have them now, and how the file differs."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from app.authoring.drift import list_changes
 from app.cli.commands import Answer
-from app.cli.mapping.live import fetch_templates
 from app.cli.mapping.sources import read_yaml
 from app.cli.tables import count_nouns, show_waiting
 from app.errors import ConfigError, RelayError
-from app.mapping.problems import cut_lines, format_problem
-from app.mapping.template import Templates, gather_languages
-from app.mapping.template_entries import dump_templates
+from app.mapping.problems import Problem, cut_lines, format_problem
+from app.mapping.provider import ProviderSettings
+from app.mapping.template import Template, Templates, gather_languages
+from app.mapping.template_entries import ParsedTemplates, dump_templates
+from app.providers import build_provider, open_client
+from app.providers.answers import is_success
+from app.providers.base import LIST_LIMIT_BYTES, Response, TemplateLister
+from app.settings import read_environment, read_settings
 
 
 def templates(
@@ -93,3 +98,90 @@ def _sum_up(pulled: Mapping[str, Any]) -> str:
     words = ("new", "changed", "gone", "left_out")
     told = [f"{word.replace('_', ' ')} {', '.join(pulled[word])}" for word in words if pulled[word]]
     return "; ".join([f"{pulled['provider']}: {count_nouns(pulled['templates'], 'template')}", *told])
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTemplates:
+    """The providers answered this: `templates` of those `listed`; `faults`: (provider, why there is no list)."""
+
+    templates: Templates
+    listed: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    cannot: tuple[str, ...] = ()  # providers whose type lists nothing: their templates are kept by hand
+
+
+def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:
+    """Ask every account that can list its templates."""
+    listers = {
+        name: lister
+        for name, settings in providers.items()
+        if isinstance(lister := build_provider(settings), TemplateLister)
+    }
+    answers = asyncio.run(_fetch_all({name: (providers[name], lister) for name, lister in listers.items()}))
+    found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
+    return LiveTemplates(
+        templates=gather_languages(template for templates in found.values() for template in templates),
+        listed=tuple(found),
+        faults=tuple((name, answer) for name, answer in answers.items() if isinstance(answer, str)),
+        cannot=tuple(name for name in providers if name not in listers),
+    )
+
+
+async def _fetch_all(
+    listers: Mapping[str, tuple[ProviderSettings, TemplateLister]],
+) -> dict[str, list[Template] | str]:
+    answers = await asyncio.gather(*(_fetch_one(name, *lister) for name, lister in listers.items()))
+    return dict(zip(listers, answers, strict=True))
+
+
+async def _fetch_one(name: str, settings: ProviderSettings, lister: TemplateLister) -> list[Template] | str:
+    """Return the list, or why there is none and what to do."""
+    request = lister.list_templates_request()
+    if request is None:
+        return "needs `account_id:` to list its templates; Gallabox shows it in the dashboard's address"
+    client = await open_client(settings, way=read_settings(read_environment()).way)
+    try:
+        response = await client.fetch(request, LIST_LIMIT_BYTES)
+    finally:
+        await client.close()
+    fault = _judge(response)
+    if fault is not None or response is None:
+        return fault or ""
+    templates = lister.read_templates(name, response.body)
+    return "answered with something that is no list of templates" if templates is None else list(templates)
+
+
+def _judge(response: Response | None) -> str | None:
+    if response is None:
+        return "could not be reached; check `base_url:` and the network"
+    if response.status in {401, 403}:
+        return f"answered {response.status}; check `api_key:`, `api_secret:` and `account_id:`"
+    return None if is_success(response.status) else f"answered {response.status}"
+
+
+# -- templates as a provider has them now, beside those that the file was last told of ---------------
+
+_CURE = "run `nector-relay templates pull` and look at the diff"
+_COMPARED = tuple(field.name for field in fields(Template) if field.name not in {"provider", "id", "name"})
+
+
+def find_drift(kept: ParsedTemplates, live: Templates, listed: Collection[str]) -> Iterator[Problem]:
+    """Yield a warning at each template of the file that is no longer as its provider has it."""
+    for key, template in kept.templates.items():
+        provider, id_ = key
+        if provider not in listed:
+            continue
+        line, column = kept.places[key]
+        now = live.get(key)
+        if now is None:
+            message = f'template "{id_}" is not at provider "{provider}" any more'
+            yield Problem("warning", line, column, message, _CURE)
+        elif changed := list_changes(template, now):
+            message = f'template "{id_}" has changed at provider "{provider}": {", ".join(changed)}'
+            yield Problem("warning", line, column, message, _CURE)
+
+
+def list_changes(before: Template, after: Template) -> list[str]:
+    """Return the fields of a template that differ."""
+    changed = [name for name in _COMPARED if getattr(before, name) != getattr(after, name)]
+    return [name.replace("_", " ") for name in changed]

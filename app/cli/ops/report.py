@@ -6,7 +6,6 @@ import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.authoring.page import draw_document
+from app.authoring.preview import fill_page
 from app.cli.commands import AsJson, print_json
 from app.cli.ops.client import open_client
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.story import read_at
 from app.errors import OpsError
-from app.values.duration import round_duration
-from app.values.instant import format_instant
+from app.values.instant import format_instant, round_duration
 
 LONGEST_BESIDE_MS = 366 * 86_400_000  # of a span that has one of the same length beside it
 TIMEOUT_S = 120.0  # millions of deliveries, on a slow disk
@@ -104,8 +102,8 @@ def list_rows(answer: Row) -> list[dict[str, Any]]:
 
 def is_known(row: Row, name: str) -> bool:
     """Tell whether a step of the way can be known, which is another thing than none."""
-    if name in ("delivered", "read"):
-        return bool(row["reported"]) or not row["accepted"]
+    if name in ("delivered", "read", "clicked"):
+        return bool(row["reported"] or row[name]) or not row["accepted"]
     return name not in row["unknown_columns"] or bool(row[name])
 
 
@@ -216,71 +214,37 @@ def _print_csv(answer: Row) -> None:
 
 # -- as one static page: no script, nothing loaded from elsewhere --------------------------------------
 
-_STYLE = """
-table { border-collapse: collapse; background: var(--bubble); } td, th { padding: .3rem .6rem; text-align: end; }
-th { color: var(--quiet); font-weight: normal; } td:first-child, th:first-child { text-align: start; }
-tr + tr { border-top: 1px solid var(--line); } svg { display: block; } .now { fill: var(--link); }
-.was { fill: var(--media); }
-td svg { display: inline; vertical-align: middle; } .plot { background: var(--bubble); max-width: 100%; }
-"""
-_WIDTH, _HEIGHT, _BAR = 14, 90, 48  # of a day, of the plot, of a share
-
 
 def draw_report(answer: Row, days: Row, days_before: Row | None = None) -> str:
     """Return the page of a report: its rows, the span before beside it, and the days of both."""
     rows, before = list_rows(answer), answer["before"]
     spans = [{**rows[-1], "key": "this span"}]
     spans += [{**list_rows(before)[-1], "key": "the one before"}] if before else []
-    length_days = round((read_at(answer["until"]) - read_at(answer["since"])) / 86_400_000) or 1
-    sections = [f"<h2>By {escape(answer['by'])}</h2>", _draw_rows(answer["by"], rows)]
-    sections += ["<h2>Beside the span of the same length before</h2>", _draw_rows("", spans)]
-    for name in ("received", "accepted"):
-        sections.append(_draw_days(name, days["rows"], days_before["rows"] if days_before else (), length_days))
-    sections.append(f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in list_notes(answer))}</ul>')
-    title = f"Did it work? {_describe_span(answer).capitalize()}, acts within {answer['window']}"
-    return draw_document(title, sections, _STYLE)
+    length = timedelta(round((read_at(answer["until"]) - read_at(answer["since"])) / 86_400_000) or 1)
+    earlier = days_before["rows"] if days_before else ()
+    return fill_page(
+        "report.html",
+        title=f"Did it work? {_describe_span(answer).capitalize()}, acts within {answer['window']}",
+        by=answer["by"],
+        rows=rows,
+        spans=spans,
+        plots=[(name, *_list_days(name, days["rows"], earlier, length)) for name in ("received", "accepted")],
+        length=length,
+        notes=list(list_notes(answer)),
+        steps=STEPS,
+        is_known=is_known,
+        percent=_write_percent,
+    )
 
 
-def _draw_rows(first: str, rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in (first, *STEPS))
-    body = ""
-    for row in rows:
-        cells = "".join(_draw_cell(row, name, whole) for name, whole in STEPS.items())
-        body += f"<tr><td>{escape(row['key'])}</td>{cells}</tr>"
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _draw_cell(row: Row, name: str, whole: str) -> str:
-    if not is_known(row, name):
-        return '<td title="not known">-</td>'
-    if not whole or not row[whole]:
-        return f"<td>{row[name]:,}</td>"
-    share = _write_percent(row[name] / row[whole])
-    width = min(row[name] / row[whole], 1) * _BAR
-    bar = f'<rect class="was" width="{_BAR}" height="8"/><rect class="now" width="{width:.1f}" height="8"/>'
-    plot = f'<svg width="{_BAR}" height="8" role="img" aria-label="{escape(share)}">{bar}</svg>'
-    return f"<td>{row[name]:,} {plot} {escape(share)}</td>"
-
-
-def _draw_days(column: str, now: Sequence[Row], before: Sequence[Row], length_days: int) -> str:
-    """Return a plot of a count by day, each beside the same day of the span before."""
-    length = timedelta(length_days)
+def _list_days(
+    column: str, now: Sequence[Row], before: Sequence[Row], length: timedelta
+) -> tuple[list[tuple[date, int, int]], int]:
+    """Return a count by day, each beside that of the same day of the span before, and the highest of them."""
     counts = {date.fromisoformat(row["key"]): row[column] for row in now}
     earlier = {date.fromisoformat(row["key"]) + length: row[column] for row in before}
-    if not (known := {**counts, **earlier}):
-        return ""
-    first, last = min(*known, max(known) - length + timedelta(1)), max(known)  # days without any have a place, too
-    most, bars = max(*known.values(), *counts.values(), 1), ""
-    days = [first + timedelta(at) for at in range((last - first).days + 1)]
-    for at, day in enumerate(days):
-        told = f"{day}: {counts.get(day, 0):,}; {day - length}: {earlier.get(day, 0):,}"
-        drawn = ""
-        for kind, each, aside in (("was", earlier, 0), ("now", counts, _WIDTH // 2 - 1)):
-            height = each.get(day, 0) / most * (_HEIGHT - 2)
-            place = f'x="{at * _WIDTH + aside}" y="{_HEIGHT - height:.1f}"'
-            drawn += f'<rect class="{kind}" {place} width="{_WIDTH // 2 - 2}" height="{height:.1f}"/>'
-        bars += f"<g><title>{told}</title>{drawn}</g>"
-    width = len(days) * _WIDTH
-    size = f'viewBox="0 0 {width} {_HEIGHT}" width="{width * 2}" height="{_HEIGHT * 2}"'
-    legend = f'<span class="meta">{column} a day, {first} to {last}; pale: the span before</span>'
-    return f'<svg class="plot" {size} role="img" aria-label="{column} a day">{bars}</svg>{legend}'
+    if not (known := {*counts, *earlier}):
+        return [], 1
+    first = min(*known, max(known) - length + timedelta(1))  # days without any have a place, too
+    days = [first + timedelta(at) for at in range((max(known) - first).days + 1)]
+    return [(day, counts.get(day, 0), earlier.get(day, 0)) for day in days], max(*counts.values(), *earlier.values(), 1)

@@ -323,7 +323,7 @@ CREATE TABLE sends ( -- what the limits count: nothing where none is written; se
     PRIMARY KEY (scope, at)
 ) WITHOUT ROWID /*, strict*/;
 
-CREATE TABLE unrouted ( -- events without a delivery that have their bodies; see outbox/unrouted.py
+CREATE TABLE unrouted ( -- events without a delivery that have their bodies; see outbox/retention.py
     event_seq INTEGER PRIMARY KEY,
     bytes INTEGER NOT NULL,
     n INTEGER NOT NULL, -- how many there ever were, this one included

@@ -48,6 +48,8 @@ class SqliteTx:
             raise ValueError("of a statement that answers SQLite counts no row; read it with `rows`")
         return self.executemany(statement.sql, map(statement.pick, rows)).rowcount
 
+    send = run_many
+
     def add_many(self, table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
         """See Tx. RETURNING takes as long as inserting; but nobody else writes, so new rows are the last ones."""
         count = self.run_many(sql, rows)

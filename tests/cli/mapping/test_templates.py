@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.mapping.live import LiveTemplates
+from app.cli.mapping.templates import LiveTemplates
 from app.mapping.template import Template
 from app.mapping.template_entries import parse_templates
 

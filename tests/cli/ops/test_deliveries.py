@@ -12,7 +12,7 @@ import pytest
 from app.cli.commands import COMMANDS
 from app.cli.ops import deliveries as command
 from app.cli.ops.client import OpsClient
-from app.delivery.cures import CURES, find_cure
+from app.delivery.status import CURES, find_cure
 from app.model.delivery import Reason
 
 TITLES = ["route", "provider", "recipient", "state", "receipt", "reason"]

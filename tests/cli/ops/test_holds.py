@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.ops import holds as command
+from app.cli.ops import status as command
 from app.cli.ops.client import OpsClient
 from tests.delivery.test_status import AT, DOWN, build
 

@@ -41,7 +41,10 @@ static size_t folder_length;
 static int log_fd = -1;
 static useconds_t flush_us;
 
-__attribute__((constructor)) static void start(void) {
+/* Asked at each opening and not at the start: a process that was forked warm has its environment only later. */
+static void start(void) {
+    if (log_fd >= 0)
+        return;
     const char *where = getenv("POWER_FOLDER"), *log = getenv("POWER_LOG"), *flush = getenv("POWER_FLUSH_US");
     if (!where || !log || strlen(where) >= sizeof folder)
         return;
@@ -72,6 +75,7 @@ static const char *name_inside(const char *path) {
 }
 
 static int open_recorded(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
+    start();
     const char *name = name_inside(path);
     if (!name)
         return real(path, flags, mode);

@@ -24,17 +24,21 @@ struct control {
 };
 
 static struct control *control;
-static const char *prefix;
+static char prefix[PATH_MAX], mapped_path[PATH_MAX];
 
-__attribute__((constructor)) static void open_control(void) {
-    const char *path = getenv("DISK_ERRORS_CONTROL");
-    prefix = getenv("DISK_ERRORS_PATH");
-    if (!path || !prefix) return;
+/* Asked at each operation and not at the start: a process that was forked warm has its environment only later. */
+static void open_control(void) {
+    const char *path = getenv("DISK_ERRORS_CONTROL"), *files = getenv("DISK_ERRORS_PATH");
+    if (!path || !files || strlen(path) >= PATH_MAX || strlen(files) >= PATH_MAX) return;
+    if (control && !strcmp(path, mapped_path) && !strcmp(files, prefix)) return;
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) return;
     void *mapped = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
-    if (mapped != MAP_FAILED) control = mapped;
+    if (mapped == MAP_FAILED) return;
+    strcpy(prefix, files);
+    strcpy(mapped_path, path);
+    control = mapped;
 }
 
 static int is_ours(int fd) {
@@ -48,6 +52,7 @@ static int is_ours(int fd) {
 
 /* Returns 0 to go on, else what is to be done in place of the operation. */
 static int judge(int fd, int kind) {
+    open_control();
     if (!control || !(control->kinds & kind) || !is_ours(fd)) return 0;
     uint64_t number = __atomic_add_fetch(&control->count, 1, __ATOMIC_SEQ_CST);
     return number >= control->first && number < control->last ? control->act : 0;

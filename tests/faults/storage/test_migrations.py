@@ -27,29 +27,11 @@ from app.outbox.sqlite.file import open_writing
 from app.outbox.sqlite.lock import ProcessLock
 from tests.outbox.methods import SqliteOutbox
 
+ROOT = Path(__file__).parents[3]
 NOW = 1_790_000_000_000
 DAY = 86_400_000
 # The script with which the first release made its files. A migration that was released is never changed.
 VERSION_1 = "8a4857a1cae355b01cd0bfff13e52415"
-MIGRATE = """
-import sys
-from pathlib import Path
-from app.outbox.sqlite import file as opening
-from app.outbox.sqlite import lock as locking
-from app.outbox.sqlite import migrations, schema
-
-def migrate_without_transaction(db):
-    schema.add_functions(db)
-    for version in range(schema.read_version(db), len(migrations.MIGRATIONS)):
-        for statement in schema.split_statements(schema.make_strict(migrations.MIGRATIONS[version], (3, 40))):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {version + 1}")
-
-if sys.argv[2] == "careless":
-    opening.migrate_schema = migrate_without_transaction
-path = Path(sys.argv[1])
-opening.open_writing(path, locking.ProcessLock(path)).close()
-"""
 
 
 def add_delivery(db: sqlite3.Connection, number: int, state: str, **more: Any) -> int:
@@ -225,8 +207,8 @@ async def test_an_old_file_is_not_backed_up_without_its_mark(old_file: Path, tmp
 def migrate(path: Path, disk: Any, how: str) -> int:
     """Migrate in a process of its own; return its exit code."""
     return subprocess.run(
-        [sys.executable, "-c", MIGRATE, str(path), how], env={**os.environ, **disk.environment}, check=False,
-        capture_output=True,
+        [sys.executable, "-m", "tests.faults.storage.migrating", str(path), how], cwd=ROOT,
+        env={**os.environ, **disk.environment}, check=False, capture_output=True,
     ).returncode  # fmt: skip
 
 

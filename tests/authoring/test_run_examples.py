@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.authoring.lint import ExampleResult, run_examples
+from app.authoring.examples import ExampleResult, run_examples
 from app.mapping.parse import parse_config
 from app.mapping.template_entries import parse_templates
 from app.providers import settings_types

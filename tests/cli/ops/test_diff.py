@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.mapping import diff
+from app.cli.ops import replay as diff
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.authoring.echo import write_echo
 from app.authoring.schema import build_schema
+from app.cli.mapping.echo import write_echo
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed
 from app.mapping.rules import Route
 from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCHEMA = build_schema(settings_types())
 TEXT = """
 version: 1

@@ -4,7 +4,7 @@ import pytest
 from babel.core import get_global
 from phonenumbers import SUPPORTED_REGIONS
 
-from app.values.country import to_country
+from app.values.phone import to_country
 
 
 @pytest.mark.parametrize(
