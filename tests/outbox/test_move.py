@@ -96,7 +96,7 @@ async def test_control_a_move_that_is_not_told_is_noticed(
 async def test_control_a_usual_step_that_is_not_taken_is_noticed(
     open_sqlite: Callable[..., SqliteOutbox], wrap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "_MOVE", moving._MOVE.replace("THEN steps + 1", "THEN steps"))
+    monkeypatch.setattr(moving, "_OPEN_FIRST", moving._OPEN_FIRST.replace("steps = 2,", ""))
     assert await find_broken(open_sqlite, wrap) != []
 
 
