@@ -122,7 +122,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     rows = [
         {**_list_ids(each), "route": each.attempt.delivery.route, "attempt": each.attempt.number} for each in endings
     ]
-    plain = accept(tx, rows, _IS_PLAIN_AMONG if tx.rows(_IS_ANY) else _IS_PLAIN)
+    plain = accept(tx, rows, _IS_PLAIN_AMONG if len(rows) == 1 or tx.rows(_IS_ANY) else _IS_PLAIN)
     left = [each for each, is_done in zip(endings, plain, strict=True) if not is_done]
     others = iter(_close_in_order(tx, left) if left else ())
     return [_RECORDED if is_done else next(others) for is_done in plain]
