@@ -20,7 +20,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.filters import find_usual_currency
 from app.mapping.problems import Problem
-from app.mapping.rules import Broken, Config, Example, Hit, Miss, Route, Store, match_route
+from app.mapping.rules import Broken, Config, Example, Miss, Route, Store, match_route
 from app.mapping.template import Templates, show_message
 from app.message.recipient import Recipient, find_recipient, read_person
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
@@ -244,13 +244,13 @@ def write_recorded(recorded: Recorded) -> str:
 
 def _expect(route: Route, payload: Mapping[str, Any], config: Config, now: int) -> dict[str, Any]:
     event = Event("example", SOURCE.name, route.topic, None, b"", payload, now)
-    if not isinstance(match_route(route, event), Hit):
-        return {"hits": False}
-    message = render_message(route, event, config.store)
-    if not isinstance(message, Message):
-        return {"dead": message.reason.value}
-    variables = [variable.value for variable in message.variables]
-    return {"sends": {"to": message.recipient, "variables": variables}}
+    match _render_example(route, event, config):
+        case Message(recipient=recipient, variables=variables):
+            return {"sends": {"to": recipient, "variables": [variable.value for variable in variables]}}
+        case Unrendered(reason=reason):
+            return {"dead": reason.value}
+        case _:
+            return {"hits": False}
 
 
 def _quote(value: Any) -> Any:

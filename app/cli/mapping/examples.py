@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from app.authoring.examples import write_example, write_recorded
-from app.cli.commands import Answer
+from app.cli.commands import Answer, write_file
 from app.cli.mapping.preview import choose_routes
 from app.cli.mapping.sources import find_recordings, read_config, read_yaml
 from app.cli.ops.client import open_client
@@ -93,9 +93,6 @@ def _pull(recorded: Sequence[dict[str, Any]], config: Path | None) -> Answer:
     for row in recorded:
         by_topic.setdefault(row["topic"], []).append(row["event"])
     path = find_recordings(read_yaml(config).sources)
-    try:
-        path.write_text(write_recorded(by_topic), encoding="utf-8")
-    except OSError as error:
-        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
+    write_file(path, write_recorded(by_topic))
     text = f"{path}: {count_nouns(len(recorded), 'event')} of {count_nouns(len(by_topic), 'topic')}"
     return Answer({"file": str(path), "events": len(recorded), "topics": len(by_topic)}, lambda: print(text))

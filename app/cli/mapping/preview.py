@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from app.authoring.preview import Preview, describe_plan, draw_page, preview_message, print_preview
-from app.cli.commands import Answer, AsJson, print_json
+from app.cli.commands import Answer, AsJson, print_json, write_file
 from app.cli.mapping.sources import make_event, read_config, read_event, read_webhook
 from app.cli.ops.client import open_client, quote_part
 from app.clock import new_uuid7, read_clock
@@ -62,7 +62,8 @@ def preview(
             for one in chosen
         }
     if html is not None:
-        _write_page(html, [each for previews in shown.values() for each in previews])
+        previews = [each for previews in shown.values() for each in previews]
+        write_file(html, draw_page(previews, "What customers see"))
     if golden is not None:
         texts = {name: print_golden(previews) for name, previews in shown.items() if previews}
         return compare_golden(golden, texts, update=update, whole=route is None and event is None)
@@ -140,13 +141,6 @@ def _print_route(route: Route, previews: list[Preview]) -> None:
         print(print_preview(preview), end="\n\n")
     if not previews:
         print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
-
-
-def _write_page(path: Path, previews: list[Preview]) -> None:
-    try:
-        path.write_text(draw_page(previews, "What customers see"), encoding="utf-8")
-    except OSError as error:
-        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 # -- kept as files beside the YAML, one a route: a change of a message is then a diff that somebody reviews --------
