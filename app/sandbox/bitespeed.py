@@ -18,9 +18,9 @@ from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import (
-    FILLED,
-    PHONE,
+    Filled,
     Order,
+    Phone,
     Refusal,
     Report,
     SandboxSettings,
@@ -67,16 +67,16 @@ class _Button(Wire):
 
 
 class _Body(Wire):
-    channel_id: str = Field(pattern=FILLED)
-    user_id: str = Field(pattern=FILLED)
-    template_id: str = Field(pattern=FILLED)
-    phone: str = Field(pattern=PHONE)
+    channel_id: Filled
+    user_id: Filled
+    template_id: Filled
+    phone: Phone
     variables: tuple[str, ...]
     header: _Header | None = None
     buttons: tuple[_Button, ...] = ()
     offer_ends_at: int | None = None
     language: str | None = None
-    delivery_id: str | None = Field(default=None, pattern=FILLED)
+    delivery_id: Filled | None = None
     name: str = ""
 
 

@@ -20,9 +20,9 @@ from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import (
-    FILLED,
-    PHONE,
+    Filled,
     Order,
+    Phone,
     Refusal,
     Report,
     SandboxSettings,
@@ -34,8 +34,8 @@ from app.sandbox.vendor import (
 
 
 class _Recipient(Wire):
-    name: str = Field(pattern=FILLED)
-    phone: str = Field(pattern=PHONE)
+    name: Filled
+    phone: Phone
 
 
 class _Text(Wire):
@@ -87,9 +87,9 @@ class _Whatsapp(Wire):
 
 
 class _Body(Wire):
-    channel_id: str = Field(pattern=FILLED)
+    channel_id: Filled
     channel_type: Literal["whatsapp"]
-    local_message_id: str | None = Field(default=None, pattern=FILLED)
+    local_message_id: Filled | None = None
     recipient: _Recipient
     whatsapp: _Whatsapp
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from app.mapping.template import (
@@ -101,8 +101,8 @@ class Vendor(Protocol):
         """Return the receipt of a message that reached `status` at this instant."""
 
 
-PHONE = r"^[0-9]{8,15}$"
-FILLED = r"\S"
+Phone = Annotated[str, Field(pattern=r"^[0-9]{8,15}$")]
+Filled = Annotated[str, Field(pattern=r"\S")]
 
 
 class Wire(BaseModel, extra="forbid", strict=True, frozen=True, alias_generator=to_camel):

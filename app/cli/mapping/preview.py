@@ -168,8 +168,9 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stale = _list_stale(folder, texts) if whole else []
-        results = [_settle_file(folder / f"{name}{_SUFFIX}", text, update=update) for name, text in texts.items()]
+        wanted = {folder / f"{name}{_SUFFIX}": text for name, text in texts.items()}
+        stale = sorted(set(folder.glob(f"*{_SUFFIX}")).difference(wanted)) if whole else []
+        results = [_settle_file(path, text, update=update) for path, text in wanted.items()]
         results += [_settle_stale(path, update=update) for path in stale]
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # of what is printed
@@ -179,10 +180,6 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
     cure = f"; if that is meant, run `nector-relay preview --golden {folder} --update`" if wrong else ""
     print(f"{folder}: {len(results) - wrong} right, {wrong} not{cure}")
     return 1 if wrong else 0
-
-
-def _list_stale(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem not in texts)
 
 
 def _settle_file(path: Path, text: str, *, update: bool) -> bool:
@@ -208,10 +205,8 @@ def _compare_lines(path: Path, kept: str, text: str) -> list[str]:
 def _settle_stale(path: Path, *, update: bool) -> bool:
     if update:
         path.unlink()
-        print(f"removed {path}: no route has its name")
-        return True
-    print(f"{path}: no route has its name")
-    return False
+    print(f"{'removed ' if update else ''}{path}: no route has its name")
+    return update
 
 
 # -- route: which routes an event hits, why not the others, and what would become of it --------------
