@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from typing import Any
 
@@ -34,13 +34,13 @@ from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay
 from app.relay.intake import Take, store_event
-from app.relay.keyring import Keyring, warn_short
+from app.relay.keyring import Keyring, find_quoted, warn_short
 from app.relay.notify import Notifier
 from app.relay.recorder import Recorder
 from app.relay.relay import Relay
 from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
-from app.settings import PREFIX, Settings, find_quoted, read_environment, read_sound_settings, unknown_names
+from app.settings import PREFIX, Settings, read_environment, read_sound_settings, unknown_names
 
 TakeReceipts = Callable[[Request], Awaitable[Response]]
 OnDead = Callable[[BaseException], None]
@@ -163,20 +163,8 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     settings = shared.settings
     open_store = _open_postgres if settings.shares_database else _open_sqlite
     store, clock, flights = open_store(settings, shared.log)
-    context = Context(
-        settings=settings,
-        secrets=shared.secrets,
-        snapshot=shared.snapshot,
-        started_at=clock(),
-        clock=clock,
-        new_id=shared.new_id,
-        metrics=shared.metrics,
-        log=shared.log,
-        tracer=shared.tracer,
-        outbox=store,
-        random=random.random,
-        flights=flights,
-    )
+    parts = {part.name: getattr(shared, part.name) for part in fields(shared)} | {"started_at": clock(), "clock": clock}
+    context = Context(**parts, outbox=store, random=random.random, flights=flights)
     dispatcher = Dispatcher(context, _choose_sender(shared), on_dead)
     context.wake = dispatcher.wake
     if settings.notify_url.get_secret_value():

@@ -11,13 +11,13 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
-    BaseModel,
+    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -73,26 +73,36 @@ def _read_secret_files(folder: Path) -> dict[str, str]:
     return secrets
 
 
-def _split_list(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+def _split_list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _read_duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+def _by(read: Callable[[str], object]) -> BeforeValidator:
+    """Return what reads a text, and leaves a value that is none as it is."""
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
 
 
-def _read_networks(value: object) -> object:
-    return read_networks(map(str.strip, value.split(","))) if isinstance(value, str) and value.strip() else value
+def _matching(pattern: str, cure: str) -> AfterValidator:
+    """Return what refuses a secret text that is written otherwise."""
+
+    def check(value: SecretStr) -> SecretStr:
+        if re.fullmatch(pattern, value.get_secret_value()) is None:
+            raise ValueError(cure)
+        return value
+
+    return AfterValidator(check)
 
 
-def _read_bind(value: object) -> object:
-    return read_bind(value) if isinstance(value, str) else value
-
-
-Duration = Annotated[int, BeforeValidator(_read_duration)]
+AnyCase = _by(str.lower)
+Duration = Annotated[int, _by(parse_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
+Networks = Annotated[tuple[Network, ...], NoDecode, _by(lambda text: read_networks(_split_list(text)))]
+"""Networks in CIDR notation, with commas between them."""
+Proxy = Annotated[
+    SecretStr,
+    _matching(r"(https?://[^\s/?#]+/?)?", "write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"),
+]
+Url = Annotated[SecretStr, _matching(r"(https?://[^\s/?#@]+(/[^\s#]*)?)?", "write https://HOST/PATH")]
 
 
 _DAY_MS = 86_400_000
@@ -116,32 +126,40 @@ class Settings(BaseSettings):
         repr=False,  # a password may stand in it
         description="where the outbox is: sqlite:///PATH, or postgresql://… for several replicas; `none`: stateless",
     )
-    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_list)] = Field(
+    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, _by(_split_list)] = Field(
         (), description="Nector's webhook secrets, comma-separated, all active"
     )
     nector_secrets_file: Path | None = Field(None, description="a file of more of them, read again when it changes")
-    nector_hmac: Literal["off", "log", "enforce"] = Field("log", description="what to do with x-nector-webhook-hmac")
+    nector_hmac: Annotated[Literal["off", "log", "enforce"], AnyCase] = Field(
+        "log", description="what to do with x-nector-webhook-hmac"
+    )
     nector_hmac_scheme: str = Field(
         "", description="the one recipe of it, as `verify-capture` names it; else all likely"
     )
     insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
-    nector_addresses: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_networks)] = Field(
+    nector_addresses: Networks = Field(
         (), description="the only addresses that Nector's webhooks come from, as CIDRs, comma-separated; empty: any"
     )
     admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
-    ops_bind: Annotated[Bind | None, BeforeValidator(_read_bind)] = Field(
+    ops_bind: Annotated[Bind | None, _by(read_bind)] = Field(
         None, description="HOST:PORT: the ops API has an address of its own"
     )
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_networks)] = Field(
+    trusted_proxies: Networks = Field(
         (), description="proxies whose X-Forwarded-For is believed, as CIDRs, comma-separated"
     )
-    test_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)] = Field(
+    test_numbers: Annotated[tuple[str, ...], NoDecode, _by(_split_list)] = Field(
         (), description="the only numbers that `send-test` sends to, comma-separated"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is shown")
-    log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
+        "info", description="the least level that is shown"
+    )
+    log_format: Annotated[Literal["json", "console"], AnyCase] = Field(
+        "json", description="one JSON object a line, or text for people"
+    )
     settle_after: Duration = Field(900_000, description="how long an unknown delivery waits for its receipt")
-    retention: Literal["", "minimal", "dpdp_1y"] = Field("", description="a choice of the two below")
+    retention: Annotated[Literal["", "minimal", "dpdp_1y"], AnyCase] = Field(
+        "", description="a choice of the two below"
+    )
     payload_retention: Duration = Field(
         RETENTIONS[""][0], description="how long a payload is kept after its last state"
     )
@@ -149,8 +167,8 @@ class Settings(BaseSettings):
         RETENTIONS[""][1], validate_default=True, description="how long an event is known after its last state"
     )
     ca_file: Path | None = Field(None, description="certificates (PEM) that TLS trusts beside the system's")
-    proxy: SecretStr = Field(SecretStr(""), description="the proxy that requests to providers go through")
-    notify_url: SecretStr = Field(SecretStr(""), description="where to post that a hold, a lane or a silence changed")
+    proxy: Proxy = Field(SecretStr(""), description="the proxy that requests to providers go through")
+    notify_url: Url = Field(SecretStr(""), description="where to post that a hold, a lane or a silence changed")
     notify_secret: SecretStr = Field(
         SecretStr(""), validate_default=True, description="signs what is posted there: whsec_ and base64"
     )
@@ -159,16 +177,11 @@ class Settings(BaseSettings):
 
     @field_validator("admin_token", mode="before")
     @classmethod
-    def _blank_is_unset(cls, value: object) -> object:
-        return (value.strip() or None) if isinstance(value, str) else value
-
-    @field_validator("admin_token")
-    @classmethod
-    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        token = value.get_secret_value() if value else ""
+    def _fits_a_header(cls, value: object) -> object:
+        token = value.strip() if isinstance(value, str) else ""
         if not (token.isascii() and token.isprintable()):
             raise ValueError("write letters, digits and signs of ASCII only: an HTTP header carries no others")
-        return value
+        return (token or None) if isinstance(value, str) else value
 
     @field_validator("record_retention")
     @classmethod
@@ -198,20 +211,6 @@ class Settings(BaseSettings):
             raise ValueError(f"cannot be read as certificates in PEM ({error.strerror})") from None
         return value
 
-    @field_validator("proxy")
-    @classmethod
-    def _is_proxy(cls, value: SecretStr) -> SecretStr:
-        if re.fullmatch(r"(https?://[^\s/?#]+/?)?", value.get_secret_value()) is None:
-            raise ValueError("write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT")
-        return value
-
-    @field_validator("notify_url")
-    @classmethod
-    def _is_url(cls, value: SecretStr) -> SecretStr:
-        if re.fullmatch(r"(https?://[^\s/?#@]+(/[^\s#]*)?)?", value.get_secret_value()) is None:
-            raise ValueError("write https://HOST/PATH")
-        return value
-
     @field_validator("notify_secret")
     @classmethod
     def _signs(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -225,11 +224,6 @@ class Settings(BaseSettings):
         if (url or secret) and not fits:
             raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes: openssl rand -base64 32")
         return value
-
-    @field_validator("log_level", "log_format", "nector_hmac", "retention", mode="before")
-    @classmethod
-    def _any_case(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
 
     @field_validator("nector_hmac_scheme")
     @classmethod
@@ -332,16 +326,6 @@ def _describe(message: str) -> str:
     """Return pydantic's words without its own of programming."""
     text = message.removeprefix("Value error, ")
     return "write true or false" if "valid boolean" in text else text.replace("Input should be", "write")
-
-
-def find_quoted(settings: BaseModel) -> list[str]:
-    """Return the secrets that begin or end with a quote or a blank: they fit nothing.
-
-    `docker --env-file` keeps quotes, an editor of Windows leaves a carriage return.
-    """
-    values = [(name, each) for name, value in settings for each in (value if isinstance(value, tuple) else (value,))]
-    secrets = [(name, value.get_secret_value()) for name, value in values if isinstance(value, SecretStr)]
-    return [name for name, secret in secrets if re.search(r"""^["'\s]|["'\s]$""", secret)]
 
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables

@@ -11,7 +11,8 @@ import pytest
 
 from app.errors import ConfigError
 from app.mapping.provider import DIRECT, Way
-from app.settings import Settings, find_quoted, read_environment, read_settings, read_sound_settings, unknown_names
+from app.relay.keyring import find_quoted
+from app.settings import Settings, read_environment, read_settings, read_sound_settings, unknown_names
 from tests.faults.certificates import make_certificates
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000

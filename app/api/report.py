@@ -15,7 +15,7 @@ from app.api.errors import PROBLEMS, Refused, problem
 from app.mapping.rules import Config
 from app.model.event import Act
 from app.outbox.report import find_unheard, read_ledger, sum_rows
-from app.outbox.values import LedgerQuery, LedgerRow
+from app.outbox.values import LedgerQuery
 from app.relay.context import Context
 from app.sources import SOURCE
 from app.values.instant import format_duration, format_instant, parse_duration
@@ -54,7 +54,7 @@ def build_router(context: Context) -> APIRouter:
                 "by": wanted.by,
                 "window": format_duration(wanted.window_ms),
                 "rows": [asdict(row) for row in rows],
-                "total": _show_total(sum_rows("total", rows)),
+                "total": {name: count for name, count in asdict(sum_rows("", rows)).items() if name != "key"},
                 "note": NOTE,
                 "unheard": list(_list_unheard([row.key for row in rows], wanted.by, unheard, context.snapshot.config)),
             }
@@ -99,7 +99,3 @@ def _read_query(asked: ReportQuery, context: Context) -> LedgerQuery:
     if fault:
         raise Refused(problem(422, fault))
     return LedgerQuery(since, until, asked.by, window, context.snapshot.config.store.timezone)
-
-
-def _show_total(total: LedgerRow) -> dict[str, Any]:
-    return {name: count for name, count in asdict(total).items() if name != "key"}

@@ -234,26 +234,6 @@ def explain_wait(pending: Told, reason: str | None = None) -> str:
             return "backing off"
 
 
-def explain_now(delivery: Told) -> str:
-    """Return for what exactly a delivery that nothing holds waits now, and until when."""
-    row = [row for row in delivery["timeline"] if row["kind"] == "state"][-1]
-    lane, next_at, gap = delivery.get("lane"), delivery["next_attempt_at"], delivery.get("gap_until")
-    if lane is None:
-        return f"for {delivery['provider']}, which the YAML in force does not have"
-    if lane["state"] == "down":
-        since, probe = lane["down_since"] or "an earlier run", lane["next_probe_at"]
-        return f"behind an outage: {delivery['provider']} is down since {since}, the next probe is at {probe}"
-    if lane["state"] == "paused":
-        return f"for the pause that {delivery['provider']} asked for, until {lane['paused_until']}"
-    now = lane["now"]
-    if gap is not None and gap > now and gap >= next_at:
-        return f"for the gap of 6 s between two messages to one person, until {gap}"
-    if next_at > now:
-        limit = Reason.LIMIT_PERSON if delivery["reason"] == Reason.LIMIT_PERSON else None
-        return f"{explain_wait(row, limit)}, until {next_at}"
-    return f"for its turn at {lane['rate']}, the rate of {delivery['provider']}"
-
-
 # -- what no attempt explains -----------------------------------------------------------------------
 
 

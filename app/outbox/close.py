@@ -20,9 +20,10 @@ from app.delivery.transitions import (
     was_never_sent,
 )
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
+from app.model.limit import NO_LIMITS, Limits
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
-from app.outbox.limits import give_back
+from app.outbox.limits import give_back, list_counted
 from app.outbox.move import make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
@@ -48,7 +49,7 @@ WHERE delivery_seq = :seq AND number = :number
 """
 # The fencing of close_attempt: `sending` and the attempt's number; the two recoveries differ only in which rows.
 _FIND_LOST = f"""
-SELECT {_COLUMNS}, id,
+SELECT {_COLUMNS}, id, person, last_attempt_at,
     (SELECT count(*) FROM attempts_kept WHERE delivery_seq = seq AND reason = 'process_died') AS deaths
 FROM deliveries /*sqlite INDEXED BY deliveries_sending*/
 WHERE state = 'sending' AND lease_until IS NOT NULL AND lease_until <= :until ORDER BY seq
@@ -125,7 +126,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     move(tx, moves)
     kept = [_list_end(*each, tx.now) for each, made in zip(open_, moves, strict=True) if not made.is_usual]
     if kept:
-        tx.run_many(_END_ATTEMPT, kept)
+        tx.send(_END_ATTEMPT, kept)
     closed = iter([_conclude(tx, *each) for each in zip(open_, decided, strict=True)])
     return [next(closed) if place in ours else Closed(recorded=False) for place in range(len(endings))]
 
@@ -219,17 +220,17 @@ def _read_detail(outcome: Outcome) -> str:
     return "" if isinstance(outcome, Accepted) else outcome.detail
 
 
-def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None) -> int:
+def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None, limits: Limits = NO_LIMITS) -> int:
     """At start: make every delivery with an open attempt `unknown` (reason `process_died`). Return how many.
 
     `on_unknown: resend` makes it due after `settle_ms`, unless that was the third such death: what may kill
     the process waits for a person. One that already has a receipt becomes `accepted`; one whose request surely never
-    left, as `flights` tell, `pending`.
+    left, as `flights` tell, `pending`, and counts in its `limits` no more.
     """
     flights = flights or NoFlights()
     never_left = _find_never_left(tx, flights)
     tx.run(_NOTE_RUN, run=flights.run)
-    return _lose(tx, tx.now, _ALL_LEASES, settle_ms, never_left)
+    return _lose(tx, tx.now, _ALL_LEASES, settle_ms, never_left, limits)
 
 
 def _find_never_left(tx: Tx, flights: Flights) -> Callable[[Row], bool]:
@@ -259,7 +260,9 @@ def recover_lost_attempts(tx: Tx, now: int, settle_ms: int) -> int:
     return _lose(tx, now, now, settle_ms, lambda _row: False)
 
 
-def _lose(tx: Tx, now: int, until: int, settle_ms: int, never_left: Callable[[Row], bool]) -> int:
+def _lose(
+    tx: Tx, now: int, until: int, settle_ms: int, never_left: Callable[[Row], bool], limits: Limits = NO_LIMITS
+) -> int:
     found = tx.rows(_FIND_LOST, until=until)
     if not found:
         return 0
@@ -270,6 +273,9 @@ def _lose(tx: Tx, now: int, until: int, settle_ms: int, never_left: Callable[[Ro
         decision = lose_attempt(standing, row.on_unknown, now, settle_ms, never_left=never_left(row))
         more = {"reason": decision.reason, "detail": row.detail, "due_at": decision.due_at}
         moves.append(make_move(row, decision.state, Cause.LOST, **more, spent=int(decision.attempt_spent)))
+        uncounts = never_left(row) and decision.state is not State.ACCEPTED
+        if uncounts and (counted := list_counted(limits, row, row.last_attempt_at)):
+            give_back(tx, row.seq, counted, is_over=decision.state is not State.PENDING)
     move(tx, moves, now)
     _lose_attempts(tx, [row for row in found if not never_left(row)], Reason.PROCESS_DIED, now)
     _lose_attempts(tx, [row for row in found if never_left(row)], Reason.PROCESS_DIED, now, never_left=True)
@@ -282,7 +288,7 @@ def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int, *, nev
     if never_left:
         end |= {"outcome": "retryable", "detail": NEVER_LEFT}
     if rows:
-        tx.run_many(_LOSE_ATTEMPT, [{**end, "seq": row.seq, "attempt": row.attempts} for row in rows])
+        tx.send(_LOSE_ATTEMPT, [{**end, "seq": row.seq, "attempt": row.attempts} for row in rows])
 
 
 def settle_restored(tx: Tx) -> int | None:

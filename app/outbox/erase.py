@@ -18,11 +18,10 @@ from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
 from app.outbox.limits import forget_person
 from app.outbox.move import make_move, move
-from app.outbox.read import read_delivery, show_instant
+from app.outbox.read import name_columns, read_delivery, show_instant
 from app.outbox.retention import DROP_ROW, hash_ids
 from app.outbox.store import Row, Store, Tx, first
 from app.outbox.values import Erased
-from app.values.instant import format_instant
 from app.values.phone import mask_phone, to_one_form
 
 ERASE_LIMIT = 100  # events a transaction
@@ -220,14 +219,12 @@ def _read_events(tx: Tx, seqs: Sequence[int], person: Person) -> list[Mapping[st
 
 
 def _read_event(tx: Tx, row: Row, person: Person) -> Mapping[str, Any]:
+    shown = name_columns(row)
+    del shown["seq"]
     return {
-        "id": row.id,
-        "source": row.source,
-        "source_delivery_id": row.source_delivery_id,
-        "topic": row.topic,
-        "received_at": format_instant(row.received_at),
+        **shown,
         "body": _read_json(row.body),
-        "acts": [{"act": act, "at": format_instant(at)} for act, at in tx.rows(_ACTS, seq=row.seq)],
+        "acts": [name_columns(act) for act in tx.rows(_ACTS, seq=row.seq)],
         "deliveries": [_read_delivery(tx, person, each) for each in tx.rows(_DELIVERIES, seq=row.seq)],
     }
 

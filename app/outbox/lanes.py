@@ -109,7 +109,7 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
         ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
         served = ordinary[-1] if ordinary else row.served
         luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
-        tx.run(_KEEP, provider=provider, tat=read_tat(pace), served=served, **luck)
+        tx.send(_KEEP, [{"provider": provider, "tat": read_tat(pace), "served": served, **luck}])
     return SharedClaimed(claimed, pace)
 
 

@@ -74,6 +74,12 @@ class Counting:
             self.fresh.clear()
 
 
+def list_counted(limits: Limits, row: Row, at: int) -> tuple[tuple[str, int], ...]:
+    """Return where a message that was claimed at an instant is counted, as far as its limits are still those."""
+    accounts = limits.list_accounts(row.provider, row.route, row.person)
+    return tuple((each.scope, name_bucket(each.limit, at)) for each in accounts)
+
+
 def give_back(tx: Tx, seq: int, counted: Sequence[tuple[str, int]], *, is_over: bool) -> None:
     """Uncount a message that nobody got. Who waits for its person's limit asks again, unless it goes once more."""
     tx.run_many(_GIVE_BACK, [{"scope": scope, "at": at} for scope, at in counted])

@@ -179,11 +179,11 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
             "delivery_id": row.source_delivery_id,
         },
         "message": _show_message(row.message, row.checksum),
-        "attempt_list": [_name_columns(each) for each in tx.rows(_ATTEMPTS, seq=row.seq)],
-        "receipts": [_name_columns(each) for each in tx.rows(_RECEIPTS, seq=row.seq)],
+        "attempt_list": [name_columns(each) for each in tx.rows(_ATTEMPTS, seq=row.seq)],
+        "receipts": [name_columns(each) for each in tx.rows(_RECEIPTS, seq=row.seq)],
         "timeline": [_show_instants(each) for each in timeline],
         "hold_changes": [_show_change(each) for each in changes],
-        "siblings": [_name_columns(each) for each in siblings],
+        "siblings": [name_columns(each) for each in siblings],
         "gap_until": show_instant(None if row.turn_at is None else row.turn_at + RECIPIENT_GAP_MS),
     }
 
@@ -194,7 +194,7 @@ def read_event(tx: Tx, event_id: str) -> Mapping[str, Any] | None:
     if row is None:
         return None
     rows, _ = list_deliveries(tx, DeliveryFilter(event_id=event_id, limit=_LIST_LIMIT))
-    return {**_name_columns(row), "is_kept": bool(row.is_kept), "deliveries": rows[::-1]}
+    return {**name_columns(row), "is_kept": bool(row.is_kept), "deliveries": rows[::-1]}
 
 
 def is_known(tx: Tx, name: str, value: str) -> bool:
@@ -250,7 +250,7 @@ def count_reasons(tx: Tx, state: str, since: int = 0, until: int = _AFTER_ALL) -
     index = _pick_index(DeliveryFilter(state=state)).replace(" CROSS", "")
     where = _BY_STATE.get(state, "1 = 0") + " AND d.updated_at BETWEEN :since AND :until"
     query = _REASONS.format(index=index, where=where)
-    return [_name_columns(row) for row in tx.rows(query, state=state, now=tx.now, since=since, until=until)]
+    return [name_columns(row) for row in tx.rows(query, state=state, now=tx.now, since=since, until=until)]
 
 
 def read_state(text: str) -> State:
@@ -266,7 +266,8 @@ def show_instant(at: int | None) -> str | None:
     return None if at is None else format_instant(at)
 
 
-def _name_columns(row: Row) -> dict[str, Any]:
+def name_columns(row: Row) -> dict[str, Any]:
+    """Return a row by its columns, instants as they are shown."""
     return _show_instants(row._asdict())
 
 
@@ -275,7 +276,7 @@ def _show_instants(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show_change(change: Row) -> dict[str, Any]:
-    named = _name_columns(change)
+    named = name_columns(change)
     del named["n"]
     return {**named, "by_hand": bool(change.by_hand), "until": named.pop("ends_at")}
 

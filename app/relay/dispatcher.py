@@ -19,6 +19,7 @@ from app.outbox.lanes import list_differences
 from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import count_unrouted, forget_records, wipe_payloads
+from app.outbox.store import NoFlights
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.outbox.values import Replica
 from app.providers.base import OpenSender
@@ -241,14 +242,21 @@ class OutboxRelay(Relay):
             log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
         unknown, flights = 0, self.context.flights
         if outbox.fleet is None:  # else others may be at theirs, and ends theirs only the sweep whose leases ran out
-            recover = partial(recover_open_attempts, settle_ms=settings.settle_after, flights=flights)
+            limits = self.context.snapshot.config.limits
+            recover = partial(recover_open_attempts, settle_ms=settings.settle_after, flights=flights, limits=limits)
             unknown = await outbox.write(recover, essential=True)
         flights.begin()
         last_events = await outbox.read(read_last_events)
         metrics.set_last_events((topic_label(topic), at) for topic, at in last_events.items())
         metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again
         self.dispatcher.start()
-        log.info("outbox.opened", sqlite=sqlite3.sqlite_version, unknown_after_restart=unknown)
+        knows_flights = not isinstance(flights, NoFlights)
+        log.info(
+            "outbox.opened",
+            sqlite=sqlite3.sqlite_version,
+            unknown_after_restart=unknown,
+            flight_recorder="on" if knows_flights else "off",
+        )
         # Whoever answers for people's data should not have to work out how long things are kept.
         payloads, records = map(format_duration, (settings.payload_retention, settings.record_retention))
         log.info("relay.retention", preset=settings.retention, payloads=payloads, records=records)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import BaseModel, SecretStr
+
 from app.clock import Clock
 from app.errors import ConfigError
 from app.observe.logs import Log
@@ -129,6 +131,16 @@ def warn_short(log: Log, name: str, secrets: Iterable[str]) -> None:
 _DAY_MS = 86_400_000
 _UNTIL = re.compile(r"until=([0-9]{4}-[0-9]{2}-[0-9]{2})")
 _CURE = "write the secret alone, or with a blank and until=YEAR-MONTH-DAY behind it"
+
+
+def find_quoted(settings: BaseModel) -> list[str]:
+    """Return the secrets that begin or end with a quote or a blank: they fit nothing.
+
+    `docker --env-file` keeps quotes, an editor of Windows leaves a carriage return.
+    """
+    values = [(name, each) for name, value in settings for each in (value if isinstance(value, tuple) else (value,))]
+    secrets = [(name, value.get_secret_value()) for name, value in values if isinstance(value, SecretStr)]
+    return [name for name, secret in secrets if re.search(r"""^["'\s]|["'\s]$""", secret)]
 
 
 @dataclass(frozen=True, slots=True)

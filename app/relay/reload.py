@@ -90,14 +90,21 @@ def load_snapshot(
 
     Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
     """
-    sources = read_sources(settings)
+    config, problems = _check(read_sources(settings), environment, types, is_strict=True)
+    return build_snapshot(config, types), problems
+
+
+def _check(
+    sources: Sources, environment: Mapping[str, str], types: ProviderTypes, *, is_strict: bool
+) -> tuple[Config, list[Problem]]:
+    """Return the rules of the texts, and their warnings; raises ConfigError. `is_strict`: as for use, see above."""
     templates = parse_templates(sources.templates_text)
     parsed = parse_text(sources, environment, types, templates.templates)
-    problems = [replace(problem, severity="error") if problem.unset else problem for problem in parsed.problems]
+    problems = [replace(each, severity="error") if is_strict and each.unset else each for each in parsed.problems]
     fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
     if fatal or parsed.config is None:
-        raise ConfigError(f"{sources.name} cannot be used:\n" + cut_lines(fatal))
-    return build_snapshot(parsed.config, types), problems
+        raise ConfigError(f"{sources.name} cannot be used:\n" + (cut_lines(fatal) if is_strict else "\n".join(fatal)))
+    return parsed.config, problems
 
 
 def list_template_problems(templates: ParsedTemplates) -> list[Problem]:
@@ -168,13 +175,8 @@ class Rules:
         """
         own = read_sources(self._settings)
         given = Sources(name, text, "templates.yaml", own.templates_text if templates_text is None else templates_text)
-        templates = parse_templates(given.templates_text)
-        parsed = parse_text(given, self._environment, self._types, templates.templates)
-        fatal = list_errors(name, parsed.problems)
-        fatal += list_errors(given.templates_name, list_template_problems(templates))
-        if fatal or parsed.config is None:
-            raise ConfigError(f"{name} cannot be used:\n" + "\n".join(fatal))
-        return Snapshot(parsed.config, RouteTable(parsed.config.routes), {})
+        config, _ = _check(given, self._environment, self._types, is_strict=False)
+        return Snapshot(config, RouteTable(config.routes), {})
 
     async def reload(self) -> str | None:
         """Load the YAML and the file of secrets again; return what is wrong, None if both are in force now."""

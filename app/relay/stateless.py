@@ -12,17 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from app.model.delivery import (
-    Accepted,
-    Delivery,
-    Outcome,
-    Reason,
-    Rejected,
-    Retryable,
-    Scope,
-    State,
-    Uncertain,
-)
+from app.model.delivery import Accepted, Delivery, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.event import Event
 from app.observe.attempts import describe_outcome, note_outcome, open_attempt_span
 from app.outbox.values import DeliveryState
@@ -61,14 +51,12 @@ class StatelessRelay(Relay):
         if not deliveries:
             return Answer(202, event.id, "unrouted", ())
         pairs = await asyncio.gather(*(self._settle(event, delivery) for delivery in deliveries))
+        rows = []
         for delivery, (state, _) in zip(deliveries, pairs, strict=True):
             self.shared.metrics.count_reached(delivery.route, delivery.provider, state)
-        rows = tuple(
-            DeliveryState(row.id, row.route, row.provider, state)
-            for row, (state, _) in zip(deliveries, pairs, strict=True)
-        )
+            rows.append(DeliveryState(delivery.id, delivery.route, delivery.provider, state))
         status = max(http_status for _, http_status in pairs)
-        return Answer(status, event.id, "accepted" if status == 200 else "failed", rows)  # noqa: PLR2004  # the status itself is the clearest name
+        return Answer(status, event.id, "accepted" if status == 200 else "failed", tuple(rows))  # noqa: PLR2004  # the status itself is the clearest name
 
     async def stop(self, grace_s: float) -> None:
         """Let the open sends end, then close the connections."""

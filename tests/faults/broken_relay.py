@@ -18,6 +18,7 @@ from app.cli.serve import RelayServer
 from app.errors import StoreError
 from app.model.delivery import Delivery, State
 from app.model.event import Event
+from app.model.limit import NO_LIMITS, Limits
 from app.observe import logs
 from app.outbox import read as reading
 from app.outbox.claim import Claim
@@ -51,8 +52,10 @@ def acknowledge_first() -> None:
 def resend_open() -> None:
     """At start, send again whatever was in flight, as a queue with at-least-once delivery does."""
 
-    def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None) -> int:
-        del settle_ms, flights
+    def recover_open_attempts(
+        tx: Tx, settle_ms: int, flights: Flights | None = None, limits: Limits = NO_LIMITS
+    ) -> int:
+        del settle_ms, flights, limits
         return tx.run("UPDATE deliveries SET state = 'pending', due_at = :now WHERE state = 'sending'", now=tx.now)
 
     dispatcher.recover_open_attempts = recover_open_attempts  # type: ignore[attr-defined]  # the very name that is called

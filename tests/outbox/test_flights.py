@@ -14,6 +14,7 @@ import pytest
 
 from app.delivery.transitions import DEATHS_LIMIT
 from app.model.delivery import Attempt
+from app.model.limit import NO_LIMITS, Limit, Limits
 from app.model.receipt import ReceiptStatus
 from app.outbox import close
 from app.outbox.sqlite.flights import SLOTS, open_flights
@@ -21,6 +22,7 @@ from app.outbox.store import Flights, NoFlights
 from tests.outbox.methods import SqliteOutbox, at
 
 SETTLE = 900_000
+TO_ONE = Limits(person=Limit(1, 86_400_000))
 HEAD_BYTES = 52
 
 
@@ -30,8 +32,8 @@ def shop(open_sqlite: Callable[[], SqliteOutbox], wrap: Callable[..., Any]) -> A
     return wrap(open_sqlite())
 
 
-async def recover(shop: Any, flights: Flights, after_ms: int = 0) -> int:
-    job = partial(close.recover_open_attempts, settle_ms=SETTLE, flights=flights)
+async def recover(shop: Any, flights: Flights, after_ms: int = 0, limits: Limits = NO_LIMITS) -> int:
+    job = partial(close.recover_open_attempts, settle_ms=SETTLE, flights=flights, limits=limits)
     unknown: int = await shop.store.write(at(shop.now + after_ms, job), essential=True)
     flights.begin()
     return unknown
@@ -74,6 +76,19 @@ async def test_what_never_left_is_sent_and_what_may_have_left_is_unknown(
     row = await shop.read(others[1].delivery.id)
     assert row["attempt_list"][0]["outcome"] == "retryable"
     assert row["attempt_list"][0]["detail"] == close.NEVER_LEFT
+
+
+@pytest.mark.parametrize(("limits", "went"), [(TO_ONE, 1), (NO_LIMITS, 0)], ids=["given back", "control"])
+async def test_what_never_left_counts_in_no_limit(
+    shop: Any, open_recorder: Callable[[], Flights], limits: Limits, went: int
+) -> None:
+    shop.store.limits = TO_ONE
+    await recover(shop, open_recorder())
+    delivery_id = await shop.add()
+    await shop.claim_one()
+    await recover(shop, open_recorder(), limits=limits)
+    assert (await shop.show(delivery_id))[0] == "pending"
+    assert len(await shop.claim(after_ms=6_000)) == went
 
 
 async def test_without_a_recorder_every_open_attempt_may_have_left(shop: Any) -> None:

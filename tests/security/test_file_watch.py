@@ -172,10 +172,17 @@ def test_a_start_that_finds_nothing_where_something_was_says_so(folder: Path, tm
     with (tmp_path / "first").open("wb") as out, run_relay(folder, out=out) as relay:
         assert relay.stop() == 0
     remove(relay.database)
+    flights = relay.database.with_name(f"{relay.database.name}.flights")
+    flights.unlink(missing_ok=True)
+    flights.symlink_to(tmp_path / "elsewhere")  # which nobody follows: so there is no recorder
     with (tmp_path / "second").open("wb") as out, run_relay(folder, out=out) as relay:
         assert relay.stop() == 0
     assert "outbox.missing" not in (tmp_path / "first").read_text()
-    lines = [json.loads(line) for line in (tmp_path / "second").read_text().splitlines()]
+    before, lines = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("first", "second")
+    )
+    opened = [line["flight_recorder"] for line in (*before, *lines) if line["event"] == "outbox.opened"]
+    assert opened == ["on", "off"]
     (told,) = [line for line in lines if line["event"] == "outbox.missing"]
     assert (told["level"], told["place"]) == ("warning", str(relay.database))
     assert "restore a backup" in told["cure"]

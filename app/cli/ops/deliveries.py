@@ -18,7 +18,7 @@ from app.cli.ops.client import OpsClient, open_client
 from app.cli.tables import STATE_COLOURS, open_console, print_behind, print_table
 from app.clock import read_clock
 from app.delivery.status import find_cure
-from app.delivery.story import MetHold, Told, explain_now, list_met_holds, read_at, tell_story
+from app.delivery.story import MetHold, Told, explain_wait, list_met_holds, read_at, tell_story
 from app.errors import NotThereError, OpsError
 from app.model.delivery import Reason, State
 from app.values.instant import format_instant, round_duration
@@ -236,7 +236,7 @@ def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
         case "held":
             return _advise_held(delivery, find_cure)
         case State.PENDING:
-            text = f"pending; waits {explain_now(delivery)}; its deadline is {delivery['deadline_at']}"
+            text = f"pending; waits {_explain_now(delivery)}; its deadline is {delivery['deadline_at']}"
             is_down = (delivery.get("lane") or {}).get("state") == "down"
             return text, "nothing, it goes by itself; `nector-relay status` shows the lane" if is_down else "nothing"
         case State.SENDING:
@@ -297,3 +297,23 @@ def _fit_cure(cure: str, delivery_id: str) -> str:
     """Put the delivery's id into a cure, and leave out what whoever reads it has done."""
     cure = cure.removeprefix(f"{_EXPLAIN} names it; ").replace(f"{_EXPLAIN} shows the provider's words; ", "")
     return cure.replace(" ID`", f" {delivery_id}`")
+
+
+def _explain_now(delivery: Told) -> str:
+    """Return for what exactly a delivery that nothing holds waits now, and until when."""
+    row = [row for row in delivery["timeline"] if row["kind"] == "state"][-1]
+    lane, next_at, gap = delivery.get("lane"), delivery["next_attempt_at"], delivery.get("gap_until")
+    if lane is None:
+        return f"for {delivery['provider']}, which the YAML in force does not have"
+    if lane["state"] == "down":
+        since, probe = lane["down_since"] or "an earlier run", lane["next_probe_at"]
+        return f"behind an outage: {delivery['provider']} is down since {since}, the next probe is at {probe}"
+    if lane["state"] == "paused":
+        return f"for the pause that {delivery['provider']} asked for, until {lane['paused_until']}"
+    now = lane["now"]
+    if gap is not None and gap > now and gap >= next_at:
+        return f"for the gap of 6 s between two messages to one person, until {gap}"
+    if next_at > now:
+        limit = Reason.LIMIT_PERSON if delivery["reason"] == Reason.LIMIT_PERSON else None
+        return f"{explain_wait(row, limit)}, until {next_at}"
+    return f"for its turn at {lane['rate']}, the rate of {delivery['provider']}"

@@ -99,8 +99,8 @@ def list_rows(answer: Row) -> list[dict[str, Any]]:
 
 def is_known(row: Row, name: str) -> bool:
     """Tell whether a step of the way can be known, which is another thing than none."""
-    if name in ("delivered", "read"):
-        return bool(row["reported"]) or not row["accepted"]
+    if name in ("delivered", "read", "clicked"):
+        return bool(row["reported"] or row[name]) or not row["accepted"]
     return name not in row["unknown_columns"] or bool(row[name])
 
 

@@ -54,8 +54,8 @@ def join(db: Connection, schema: str, name: str) -> tuple[bytes, int]:
     Return the key of this outbox, and the slot. Raises StoreBroken where the tables are not ours, or of a release that
     this one cannot work beside.
     """
-    now = begin(db, schema)
     try:
+        now = int(begin(db, schema).fetchall()[0][-1])
         db.execute("SELECT pg_advisory_xact_lock(%s)", (hash_lock(schema, "migrations"),))
         _prepare_tables(db, schema, now)
         db.execute("INSERT INTO keys VALUES ('people', %s) ON CONFLICT DO NOTHING", (os.urandom(32),))

@@ -18,7 +18,7 @@ from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.lanes import leave_replicas, note_replica, see_replica
 from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.greeting import check_server, join, list_doubts
-from app.outbox.postgres.link import Connection, DatabaseAway, Link
+from app.outbox.postgres.link import Connection, DatabaseAway, Link, ReadNow
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.postgres.writer import PostgresReader, PostgresWriter
 from app.outbox.store import Job, Tx
@@ -107,8 +107,8 @@ class PostgresStore:
                 await self._writer.run(leave_replicas)
         await self._writer.close()
 
-    def _begin(self, db: Connection, now: int) -> PostgresTx:
-        return PostgresTx(db, now, self._people_key, self.slot, self.address.schema)
+    def _begin(self, db: Connection, read_now: ReadNow) -> PostgresTx:
+        return PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
 
     def _greet(self, db: Connection) -> None:
         """Each connection may be to another server than the one before: after a failover, or a restore."""
@@ -120,7 +120,7 @@ class PostgresStore:
         until = time.monotonic() + patience_s
         while True:
             try:
-                db, _ = link.begin()
+                link.run(lambda _db, read_now: read_now())
             except DatabaseAway as error:
                 if time.monotonic() >= until:
                     cure = "start it, or check RELAY_DATABASE_URL and the user's password"
@@ -129,5 +129,4 @@ class PostgresStore:
             except StoreError as error:
                 raise StoreBroken(f"{self.address.place}: {error}") from error
             else:
-                link.end(db)
                 return

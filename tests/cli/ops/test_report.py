@@ -123,7 +123,7 @@ def test_little_is_not_nothing_and_nearly_all_is_not_all(share: float, bar: str,
 
 def test_what_no_receipt_told_is_not_known_rather_than_none() -> None:
     row = draw(make_answer(SENT, QUIET), 120).split("referral-unfinished")[1].splitlines()
-    assert row[0].split() == ["3", "2", "-", "-", "0", "1", "0"]
+    assert row[0].split() == ["3", "2", "-", "-", "-", "1", "0"]
     assert "no receipt came for referral-unfinished: are they set up" in draw(make_answer(SENT, QUIET), 200)
     assert "not one receipt came: they seem not to be set up" in draw(make_answer(QUIET), 200)
     assert "receipt came" not in draw(make_answer(SENT), 200)
@@ -233,6 +233,11 @@ def test_what_customers_did_is_not_known_where_nothing_tells_of_it() -> None:
     cure = "is not known: create that webhook at Nector"
     assert f"no coupon_update has ever come, so whether customers acted after coupon-ready {cure}" in drawn
     assert f"no order_create has ever come, so whether customers ordered {cure}" in drawn
+
+
+def test_a_click_that_came_is_known_also_where_no_receipt_did() -> None:
+    drawn = draw(make_answer(SENT, {**QUIET, "clicked": 1}), 200).split("referral-unfinished")[1]
+    assert drawn.splitlines()[0].split()[2:5] == ["-", "-", "1"]
 
 
 def test_the_span_before_stands_beside_it() -> None:
