@@ -109,7 +109,10 @@ def read_server_cpu_s(server: Server) -> float:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     ended = sum(map(int, fields[13:15])) / os.sysconf("SC_CLK_TCK")
-    return ended + sum(read_cpu_s(int(each)) for each in [pid, *map(int, children)])
+    for each in [pid, *map(int, children)]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends meanwhile, and is counted above then
+            ended += read_cpu_s(each)
+    return ended
 
 
 def measure_all(bench: Bench, rounds: int) -> Mapping[str, list[str]]:

@@ -145,12 +145,14 @@ class Connection(HttpToolsProtocol):
         self._unread = sys.maxsize  # bytes of an answer when it was last looked at
         self._keep_alive = False  # after the answer, if the request is whole by then
         self._held: ASGI3Application | None = None  # what is to answer the request, if it is worth it
+        self._answering: RequestResponseCycle | None = None
+        self._head: bytes | None = None  # of its answer, until what follows it; None before
         self._deaf = False  # nothing is parsed any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
         """Wait for the head of a request."""
         super().connection_made(transport)
-        self._real, self.write = transport, transport.write
+        self._real = transport
         self.transport = cast("asyncio.Transport", self)  # so that uvicorn closes as we do
         self._begin_head()
         self._gate.admit(self, self.client[0] if self.client else "")
@@ -231,8 +233,18 @@ class Connection(HttpToolsProtocol):
         self._start_held()
         super().on_message_complete()
 
+    def write(self, data: bytes) -> None:
+        """Write; the head of an answer with what follows it, for each packet costs a tenth of what an event does."""
+        if self._head is None and self._answering is not None and self._answering.response_started:
+            self._head = data
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._real.write(data)
+
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of one that has begun to come already."""
+        self._finish_answer()
         super().on_response_complete()
         if self.is_closing() or (self.phase == WHOLE and not self.cycle.response_complete):
             return
@@ -297,6 +309,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Start to answer; in a crowd, only once enough of the body has come to be worth the work."""
+        self._answering = cycle
         if self.phase == BODY and cycle is self.cycle and self._gate.is_crowded() and not self.expect_100_continue:
             self._held = app
         else:
@@ -306,6 +319,11 @@ class Connection(HttpToolsProtocol):
         if self._held is not None:
             super()._start_asgi_task(self.cycle, self._held)
             self._held = None
+
+    def _finish_answer(self) -> None:
+        if self._head:  # nothing follows it
+            self._real.write(self._head)
+        self._head = self._answering = None
 
     def _count_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._names += len(headers)
@@ -336,6 +354,7 @@ class Connection(HttpToolsProtocol):
         """Close; before a client that still sends, in two steps: a reset might overtake the answer (RFC 9112, 9.6)."""
         if self not in self.connections:
             return  # it is lost
+        self._finish_answer()
         if self._real.is_closing() or self._gate.stopping or not (self._deaf or self.phase == BODY):
             self._wait_in(WHOLE)  # for the client to read
             self._real.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from app.delivery.decide import LONGEST_PAUSE_MS
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.value import dataclass
 
 RECIPIENT_GAP_MS = 6_000
 """WhatsApp takes about one message per 6 s to one person: error 131056.

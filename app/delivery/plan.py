@@ -40,32 +40,14 @@ def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[in
     if isinstance(dedup_key, Unrendered):
         return _dead(route, event, config, new_id, dedup_key)
     state, reason = _first_state(route, event, config, deadline_at, message.recipient)
-    return make_delivery(
-        route,
-        event,
-        config,
-        new_id,
-        message=message,
-        state=state,
-        reason=reason,
-        deadline_at=deadline_at,
-        dedup_key=dedup_key,
-    )
+    given = (message, state, reason, deadline_at, dedup_key)
+    return make_delivery(route, event, config, new_id, *given)
 
 
 def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], str], fault: Unrendered) -> Delivery:
     """Return a delivery that shows its fault. Its number is not kept: it may be the very thing that is wrong."""
-    return make_delivery(
-        route,
-        event,
-        config,
-        new_id,
-        message=None,
-        state=State.DEAD,
-        reason=fault.reason,
-        deadline_at=event.received_at + route.valid_for,
-        detail=fault.detail,
-    )
+    deadline_at = event.received_at + route.valid_for
+    return make_delivery(route, event, config, new_id, None, State.DEAD, fault.reason, deadline_at, detail=fault.detail)
 
 
 def _first_state(
@@ -88,7 +70,6 @@ def make_delivery(
     event: Event,
     config: Config,
     new_id: Callable[[int], str],
-    *,
     message: Message | None,
     state: State,
     reason: Reason | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
@@ -16,6 +15,7 @@ from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
 from app.model.limit import NO_LIMITS, Limits
+from app.model.value import dataclass
 from app.sources import SOURCE
 from app.values.text import look_up, read_path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
@@ -12,6 +11,7 @@ from app.mapping.fields import Constant, Source
 from app.mapping.rules import Store
 from app.model.delivery import Delivery, Reason
 from app.model.event import Customer, Event, Person
+from app.model.value import dataclass
 from app.sources import SOURCE
 from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone
 from app.values.text import Path, look_into, look_up, write_path

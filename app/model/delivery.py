@@ -6,11 +6,13 @@ milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from app.model.message import Message
+from app.model.value import dataclass
+
+if TYPE_CHECKING:
+    from app.model.message import Message
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
 """For so long a `dedup_by` value is known for a route and a recipient."""

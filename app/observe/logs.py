@@ -14,7 +14,6 @@ import re
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, cast
@@ -41,7 +40,7 @@ _LONGEST = 256
 LINE_MS = 60_000
 MOST_LINES = 10_000
 MOST_BYTES = 4 * 1024 * 1024
-GATHER_S = 0.005  # lines come in company, and to wake the thread for each costs a third of what making one does
+GATHER_S = 0.05  # lines come in company, and to wake the thread for one costs more than making it
 FLUSH_S = 2.0  # at the end of the process, for a reader that has stalled
 # Ids hold digits, too: a run that touches a letter or a hyphen is part of an id, not a number.
 # With a + in front, or in India's two halves, a number may be written with gaps.
@@ -50,7 +49,11 @@ _PHONE = re.compile(
     r"[+0-9](?<![0-9A-Za-z-].)"
     r"(?:(?<=\+)[0-9](?:[ ().-]{0,2}[0-9]){7,14}|(?<=[0-9])(?:[0-9]{9,14}|[0-9]{4} [0-9]{5}))(?![0-9A-Za-z-])"
 )
-_PLAIN_KINDS = frozenset({str, int, float, bool, type(None)})
+# What no number is without: ten digits, two halves of five, or a plus sign with eight behind it. Seen in a tenth of the
+# time, and nearly every line has none.
+_NOUGHTS = bytes.maketrans(b"123456789", b"000000000")
+_AFTER_PLUS = re.compile(rb"\+0(?:[ ().-]{0,2}0){7}")
+_PLAIN_KINDS = frozenset({int, float, bool, type(None)})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -195,14 +198,19 @@ def write_plain(level: str, event: str | None, line: EventDict) -> str | None:
         return None
     for value in line.values():
         kind = type(value)
-        for item in value if kind is list else (value,) if kind is str else ():
+        if kind in _PLAIN_KINDS:
+            continue
+        for item in value if kind is list else (value,):
             if type(item) is not str or len(item) > _LONGEST:
                 return None
-        if kind is not list and kind not in _PLAIN_KINDS:
-            return None
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     text = write_json({"at": at, "level": level, "event": event, **line})
-    return None if "\\" in text or _PHONE.search(text) else text
+    return None if "\\" in text or (_may_hold_number(text) and _PHONE.search(text)) else text
+
+
+def _may_hold_number(text: str) -> bool:
+    shape = text.encode().translate(_NOUGHTS)
+    return b"0000000000" in shape or b"00000 00000" in shape or _AFTER_PLUS.search(shape) is not None
 
 
 def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventDict:
@@ -299,10 +307,8 @@ class LogStream:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-            ending = self._closed
-        if not ending:
-            time.sleep(GATHER_S)
-        with self._changed:
+            if not self._closed:
+                self._changed.wait(GATHER_S)
             batch, self._waiting = self._waiting, []
         return batch
 

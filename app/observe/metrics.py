@@ -8,7 +8,7 @@ import sqlite3
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import accumulate
 
@@ -20,7 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -39,19 +39,29 @@ WORKS = ("accept", "receipt", "claim", "record", "sweep", "scrape")
 
 
 class Tally(Collector):
-    """A counter that somebody else keeps: it shows what it was last given, and 0 for what is expected."""
+    """A counter that somebody else keeps: it shows what it was last given, and 0 for what is expected.
 
-    def __init__(self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
-        self._new = partial(CounterMetricFamily, name, documentation, labels=labels)
+    `kind`: a gauge, where it may fall.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: tuple[str, ...],
+        registry: CollectorRegistry,
+        kind: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily,
+    ) -> None:
+        self._new = partial(kind, name, documentation, labels=labels)
         self._labelnames = labels
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], float] = {}
         registry.register(self)
 
     def expect(self, *labels: str) -> None:
         """Show 0 until there is more: the first of a kind is else no increase."""
         self._counts.setdefault(labels, 0)
 
-    def put(self, count: int, *labels: str) -> None:
+    def put(self, count: float, *labels: str) -> None:
         """Set a count."""
         self._counts[labels] = count
 
@@ -151,7 +161,9 @@ class Metrics:
         self.unrouted_dropped.expect()
         self.limits_reached = counter("nector_relay_limits_reached", "Times that a limit was reached", ["limit"])
         self.store_errors = counter("nector_relay_store_errors", "Times that the outbox could not", ["work"])
-        self.last_event = gauge("nector_relay_last_event_timestamp_seconds", "When a topic last came", ["topic"])
+        self.last_event = tally(
+            "nector_relay_last_event_timestamp_seconds", "When a topic last came", ("topic",), kind=GaugeMetricFamily
+        )
         self.clock_steps = counter("nector_relay_clock_steps", "Times that the clock was set back")
         self.replicas = gauge("nector_relay_replicas", "Replicas there now, by what they run", ["release", "config"])
         self.connections_ended = counter(
@@ -166,7 +178,6 @@ class Metrics:
         )
         self.accept_seconds.expect()
         self.event_to_accepted_seconds.expect()
-        self.find_last_event = cache(self.last_event.labels)  # without prometheus' own search for it
         ProcessCollector(registry=registry)
         self._expect_what_is_known()
 
@@ -272,7 +283,7 @@ class Metrics:
     def set_last_events(self, instants: Iterable[tuple[str, int]]) -> None:
         """Show when topics, by their labels, last came (ms); of one that comes twice the last."""
         for label, at in sorted(instants, key=lambda item: item[1]):
-            self.last_event.labels(label).set(at / 1000)
+            self.last_event.put(at / 1000, label)
 
     def show(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from app.delivery.policy import judge_new
@@ -12,6 +12,7 @@ from app.delivery.transitions import Cause
 from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
+from app.model.value import dataclass
 from app.outbox.move import STATES, begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.retention import DROP_ROW, keep_unrouted
@@ -137,7 +138,7 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
         for act in dict.fromkeys(each.event.acts)
     ]
     if acts:
-        tx.run_many(_ADD_ACT, acts)
+        tx.send(_ADD_ACT, acts)
     if unrouted := [(seq, len(each.event.body)) for seq, each, _ in added if not each.deliveries]:
         keep_unrouted(tx, unrouted)
     planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]

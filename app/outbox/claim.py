@@ -307,12 +307,12 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     """Write what was decided since the last time."""
     move(tx, harvest.moves, claim.now)
     if harvest.opened:
-        tx.run_many(_OPEN_ATTEMPT, harvest.opened)
+        tx.send(_OPEN_ATTEMPT, harvest.opened)
     if harvest.turns:
-        tx.run_many(_TAKE_TURN, harvest.turns)
-        tx.run(_NOTE_CLAIM, provider=claim.provider, now=claim.now)
+        tx.send(_TAKE_TURN, harvest.turns)
+        tx.send(_NOTE_CLAIM, [{"provider": claim.provider, "now": claim.now}])
     if harvest.put_off:
-        tx.run_many(_PUT_OFF, harvest.put_off)
+        tx.send(_PUT_OFF, harvest.put_off)
     if harvest.counting:
         harvest.counting.write(tx)
     harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], [], []

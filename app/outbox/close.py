@@ -126,7 +126,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     move(tx, moves)
     kept = [_list_end(*each, tx.now) for each, made in zip(open_, moves, strict=True) if not made.is_usual]
     if kept:
-        tx.run_many(_END_ATTEMPT, kept)
+        tx.send(_END_ATTEMPT, kept)
     closed = iter([_conclude(tx, *each) for each in zip(open_, decided, strict=True)])
     return [next(closed) if place in ours else Closed(recorded=False) for place in range(len(endings))]
 
@@ -288,7 +288,7 @@ def _lose_attempts(tx: Tx, rows: Sequence[Row], reason: Reason, now: int, *, nev
     if never_left:
         end |= {"outcome": "retryable", "detail": NEVER_LEFT}
     if rows:
-        tx.run_many(_LOSE_ATTEMPT, [{**end, "seq": row.seq, "attempt": row.attempts} for row in rows])
+        tx.send(_LOSE_ATTEMPT, [{**end, "seq": row.seq, "attempt": row.attempts} for row in rows])
 
 
 def settle_restored(tx: Tx) -> int | None:

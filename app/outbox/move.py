@@ -81,11 +81,11 @@ def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
     rows = [_list_values(each, at) for each in moves]
     unusual = [(each, row) for each, row in zip(moves, rows, strict=True) if not each.is_usual]
     for statement in _WRITE_OUT if unusual else ():
-        tx.run_many(statement, [row for _, row in unusual])
+        tx.send(statement, [row for _, row in unusual])
     if tx.run_many(_MOVE, rows) != len(moves):
         raise StoreError("a delivery was moved by somebody else meanwhile")
     if told := [row for each, row in unusual if each.is_told]:
-        tx.run_many(_TELL, told)
+        tx.send(_TELL, told)
     for each, row in zip(moves, rows, strict=True):
         if each.state is not each.was:
             if each.was not in _INDEXED:
@@ -123,7 +123,7 @@ def begin(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
         row.update(kind="state", value=row["state"], now=row["created_at"], cause=str(cause), attempt=None)
         tx.tally[row["route"], row["provider"], row["state"]] += 1
     if told := [row for row in rows if not row["steps"]]:
-        tx.run_many(_TELL, told)
+        tx.send(_TELL, told)
 
 
 def count_steps(row: Mapping[str, Any], cause: Cause) -> int:
@@ -149,9 +149,9 @@ def write_counts(tx: Tx) -> None:
     for (_, provider, state), n in tx.left.items():
         standing[provider, state] -= n
     if tx.tally:
-        tx.run_many(_REACH, [_name_count(*key, n) for key, n in sorted(tx.tally.items())])
+        tx.send(_REACH, [_name_count(*key, n) for key, n in sorted(tx.tally.items())])
     if changed := [_name_count("", *key, n) for key, n in sorted(standing.items()) if n]:
-        tx.run_many(_STAND, changed)
+        tx.send(_STAND, changed)
     tx.tally.clear()
     tx.left.clear()
 

@@ -1,17 +1,16 @@
 """The seam to a database: all that one must be, so that every rule of the outbox stands once, as SQL on a `Tx`.
 
-The SQL of this package runs on SQLite and on PostgreSQL. What stands in `/*sqlite … */` only SQLite reads: the choice
-of an index, or the order of a join; what stands in `/*postgres … */` only PostgreSQL, where others write at the same
-time: a lock on a row, or the number under which this replica counts.
+What stands in `/*sqlite … */` only SQLite reads: the choice of an index, or the order of a join; what in
+`/*postgres … */` only PostgreSQL, where others write, too: a lock on a row, the number by which this replica counts.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from app.model.value import dataclass
 from app.outbox.values import Replica
 
 T = TypeVar("T")
@@ -53,6 +52,9 @@ class Tx(Protocol):
 
     def run_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> int:
         """Run one statement for each of `rows`, which is one round trip; return how many rows changed in all."""
+
+    def send(self, sql: str, rows: Iterable[dict[str, Any]], /) -> object:
+        """Do the same where nobody needs to know how many: it waits for no answer, and leaves with what follows."""
 
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """Return every row of an answer."""
@@ -101,8 +103,7 @@ class Store(Protocol):
 class Flights(Protocol):
     """Tells of the attempts that a killed process left open which of them surely never left.
 
-    `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose flights these
-    are.
+    `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose these are.
     """
 
     run: int

@@ -9,7 +9,7 @@ providers/__init__.py, and the contract suite (tests/providers/test_contract.py)
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, runtime_checkable
 
 from app.errors import Mistake
@@ -18,6 +18,7 @@ from app.mapping.template import Template
 from app.model.delivery import Outcome
 from app.model.message import Message
 from app.model.receipt import Notice, Receipt, Reply
+from app.model.value import dataclass
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
 from app.model.delivery import Delivery, State
 from app.model.event import Event
+from app.model.value import dataclass
 from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job
@@ -69,8 +70,9 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     snapshot = shared.snapshot
     planned = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
     deliveries = _join_trace(planned, shared.tracer.read_traceparent())
-    customer = find_customer(event, deliveries, snapshot.config.store)
-    event = replace(event, customer=customer, acts=SOURCE.read_acts(event.topic, event.payload))
+    customer, known = find_customer(event, deliveries, snapshot.config.store), (event.delivery_id, body, event.payload)
+    # As `replace` does it, which takes ten times as long.
+    event = Event(event.id, event.source, event.topic, *known, now, event.person, customer, event.acts, event.notes)
     answer = await take(event, deliveries)
     _report_event(shared, event, answer, deliveries)
     return answer
@@ -91,8 +93,10 @@ def read_event(shared: Shared, headers: Mapping[str, str], body: bytes, now: int
     sent = SOURCE.read(headers, body)
     if isinstance(sent, Refusal):
         return sent
-    id_, person = shared.new_id(now), SOURCE.find_person(sent.payload)
-    return Event(id_, SOURCE.name, sent.topic, sent.source_id, body, sent.payload, now, person=person, notes=sent.notes)
+    topic, payload = sent.topic, sent.payload
+    person, acts = SOURCE.find_person(payload), SOURCE.read_acts(topic, payload)
+    id_ = shared.new_id(now)
+    return Event(id_, SOURCE.name, topic, sent.source_id, body, payload, now, person, None, acts, sent.notes)
 
 
 def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:
@@ -120,7 +124,7 @@ def topic_label(topic: str) -> str:
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
     label = topic_label(event.topic)
     shared.metrics.events.inc(label, answer.status)
-    shared.metrics.find_last_event(label).set(event.received_at / 1000)
+    shared.metrics.last_event.put(event.received_at / 1000, label)
     shared.log.info(
         "event.received",
         event_id=answer.event_id,

@@ -328,9 +328,7 @@ class Lane:
                 self._context.metrics.store_errors.labels("record").inc()
                 self._context.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
                 await asyncio.sleep(RECORD_AGAIN_S)
-                decision = self._decide(
-                    attempt, outcome, self._context.clock()
-                )  # the clock may have been set back meanwhile
+                decision = self._decide(attempt, outcome, self._context.clock())  # it may have been set back
         self._context.flights.land(attempt.delivery.id, attempt.number)
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look

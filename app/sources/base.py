@@ -7,7 +7,6 @@ noted by the property's name, and the event goes on as it was sent. Whatever nee
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, Protocol, get_args
 
@@ -16,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from app.errors import Mistake, Refusal
 from app.model.event import Act, Person
+from app.model.value import dataclass
 
 
 class Kind(StrEnum):

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import re
+from binascii import hexlify
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -124,7 +125,8 @@ def _name_key(key: str) -> str:
 
 
 RAW = "body"
-ENCODINGS = ("hex", "base64")
+_WRITERS: Sequence[tuple[str, Callable[[bytes], bytes]]] = (("hex", hexlify), ("base64", base64.b64encode))
+ENCODINGS = tuple(encoding for encoding, _ in _WRITERS)
 KEYS: Mapping[str, Callable[[bytes], bytes]] = {
     "secret": lambda secret: secret,
     "sha256hex(secret)": lambda secret: hashlib.sha256(secret).hexdigest().encode(),
@@ -173,9 +175,9 @@ def match_hmac(
         for secret in filter(str.strip, secrets):
             for name, make_key in KEYS.items():
                 digest = hmac.digest(make_key(secret.encode("utf-8", "replace")), content, "sha256")
-                for encoding, expected in (("hex", digest.hex().encode()), ("base64", base64.b64encode(digest))):
+                for encoding, write in _WRITERS:
                     # Any wrong value takes as long; the right one may be told by its time, as it is by its answer.
-                    if hmac.compare_digest(given.lower() if encoding == "hex" else given, expected):
+                    if hmac.compare_digest(given.lower() if encoding == "hex" else given, write(digest)):
                         scheme = name_scheme(encoding, name, over)
                         if only in {"", scheme}:
                             return scheme

@@ -96,6 +96,7 @@ _ID_HEADER = "x-nector-delivery-id"
 _TIME_HEADER = "x-nector-timestamp"
 _TOPIC_LIMIT = 100
 _ID_LIMIT = 200
+_TIME_DIGITS = 13
 cures: Mapping[Mistake, str] = {
     Mistake.MISSING: f"no {SECRET_HEADER}: set it in Nector's dashboard, let proxies pass it on",
     Mistake.PLAIN: "the secret itself came: send its SHA-256 in hex, as Nector does",
@@ -151,7 +152,7 @@ def _read_id(headers: Mapping[str, str]) -> str | None:
 
 def _read_time(text: str) -> int | None:
     """Return Unix time, in seconds or ms (Nector does not say which), as ms; None if it is neither."""
-    number = read_decimal(text)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _TIME_DIGITS else read_decimal(text)
     return None if number is None else read_epoch(float(number))
 
 

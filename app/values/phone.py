@@ -35,6 +35,7 @@ _BETWEEN = re.compile(r" *[^0-9 +][^0-9]*(?=[0-9])")  # what separates digits, w
 _FEWEST_BEFORE = 5  # digits; what is before a note is no mere prefix such as +91
 _NOT_DIGITS = re.compile(r"[^0-9]")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
+_CODES = frozenset(map(str, COUNTRY_CODE_TO_REGION_CODE))
 _MOST_DIGITS = 15  # ITU-T E.164 §6.1
 _LAST_SHOWN = 4
 # Mexico had a 1, or 044, 045 and 01 at home, before its mobiles until 2019, and WhatsApp's own ids still have it:
@@ -255,7 +256,7 @@ def mask_phone(number: str) -> str:
 def split_phone(number: str) -> tuple[str, str]:
     """Return an E.164 number's calling code ("" where nobody has it) and the digits after it."""
     for code in (2, 3, 4):
-        if int(number[1:code]) in COUNTRY_CODE_TO_REGION_CODE:
+        if number[1:code] in _CODES:
             return number[1:code], number[code:]
     return "", number[1:]
 

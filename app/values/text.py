@@ -288,9 +288,10 @@ def look_up(payload: Mapping[str, Any], path: Path) -> Any | None:
     """Return what stands at `path`; None where nothing does, or a null, a blank, "null", "undefined" or NaN."""
     value: Any = payload
     for key in path:
-        if type(value) is dict and key not in value:  # most of what is looked for is in no event
+        if type(value) is not dict or type(key) is not str:
+            value = look_into(value, key)
+        elif key not in value or is_missing(value := value[key]):  # most of what is looked for is in no event
             return None
-        value = look_into(value, key)
         if value is None:
             return None
     return value

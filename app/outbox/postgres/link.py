@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 
@@ -15,19 +15,27 @@ from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.tx import CleanText
 from app.values.address import PostgresAddress
 
+T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[Any]
+Cursor: TypeAlias = psycopg.Cursor[Any]
+ReadNow: TypeAlias = Callable[[], int]
 
 CONNECT_TIMEOUT_S = 3
 LONGEST_WAIT_S = 4.0
+# To plan a statement anew takes the server five times as long as to run it. What is prepared only its own process
+# knows, which behind a pooler of transactions is another one each time.
+PREPARE_AFTER = 5
 # A peer that stopped in the middle of a transaction must not keep a lane from the others, nor a lock a webhook.
 _LOCK_TIMEOUT_MS, _IDLE_TIMEOUT_MS = 5_000, 10_000
-# Through a pooler of transactions a session's settings are nobody's, so each transaction brings its own; all in the one
-# round trip that begins it.
-_BEGIN = """BEGIN {mode}; SELECT set_config('search_path', '{schema}', true),
+# Through a pooler of transactions a session's settings are nobody's, so each transaction brings its own, in the
+# round trip of its first statement. What is written is found by an index, however few rows the server thinks there are:
+# a plan that is kept must do for a hundred thousand, too.
+_SETTINGS = """SELECT set_config('search_path', '{schema}', true),
 set_config('lock_timeout', '{lock}', true), set_config('idle_in_transaction_session_timeout', '{idle}', true),
+set_config('enable_seqscan', '{scans}', true), set_config('jit', 'off', true),
 CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"""
-_READ_ONLY = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_WRITING = "ISOLATION LEVEL READ COMMITTED READ WRITE"
+_READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 # A network that swallows everything is noticed within some 15 s.
 _OPTIONS = {
     "keepalives_idle": 5,
@@ -62,19 +70,53 @@ class Link:
         self._clock = clock
         self._greet = greet
         self._db: Connection | None = None
+        self._is_answered = False  # of the transaction under way
         self._failures = 0
         self._not_before = 0.0
 
-    def begin(self, *, reading: bool = False) -> tuple[Connection, int]:
-        """Begin a transaction; return the connection, and the database's time. Raises StoreError, psycopg.Error."""
-        if self._db is not None:
-            try:
-                return self._db, self._begin(self._db, reading=reading)
-            except psycopg.Error:
-                self.drop()  # it broke while nobody used it: nothing was asked through it yet
-        return self._open(), self._begin(self._open(), reading=reading)
+    def run(self, work: Callable[[Connection, ReadNow], T], *, reading: bool = False) -> T:
+        """Return what `work` makes of a transaction, once that is committed. Raises StoreError, psycopg.Error.
 
-    def end(self, db: Connection) -> None:
+        `work` is given the connection, and what tells the database's time. All goes through a pipeline: what nobody
+        waits for leaves with whatever is asked next.
+        """
+        is_new = self._db is None
+        try:
+            return self._run(self._open(), work, reading=reading)
+        except Exception as error:
+            if is_new or self._is_answered or not is_away(error):
+                raise
+        return self._run(self._open(), work, reading=reading)  # it broke while nobody used it
+
+    def _run(self, db: Connection, work: Callable[[Connection, ReadNow], T], *, reading: bool) -> T:
+        asked_at, self._is_answered = self._clock.read_uptime(), False
+        failure: BaseException | None = None
+
+        def read_now() -> int:
+            now = int(begun.fetchall()[0][-1])
+            self._is_answered = True
+            self._clock.note(now, asked_at)
+            return now
+
+        try:
+            with db.pipeline():
+                try:
+                    begun = begin(db, self.address.schema, reading=reading)
+                    result = work(db, read_now)
+                    db.execute("COMMIT")
+                except BaseException as error:  # noqa: BLE001  # raised below: the pipeline's end would log a second one
+                    failure = error
+        except psycopg.Error as error:
+            failure = failure or error
+        if failure is None:
+            return result
+        if isinstance(failure, Exception) and is_away(failure):
+            self.drop()
+        else:
+            self._end(db)
+        raise failure
+
+    def _end(self, db: Connection) -> None:
         """Leave no transaction open, whatever became of it."""
         try:
             db.execute("ROLLBACK")
@@ -97,6 +139,7 @@ class Link:
             db = connect(self.address)
             try:
                 self._greet(db)
+                db.prepare_threshold = PREPARE_AFTER if is_direct(db) else None
             except BaseException:
                 db.close()
                 raise
@@ -110,12 +153,6 @@ class Link:
         self._failures, self._db = 0, db
         return db
 
-    def _begin(self, db: Connection, *, reading: bool) -> int:
-        asked_at = self._clock.read_uptime()
-        now = begin(db, self.address.schema, _READ_ONLY if reading else _WRITING)
-        self._clock.note(now, asked_at)
-        return now
-
 
 def connect(address: PostgresAddress) -> Connection:
     """Return a new connection. Nothing is prepared on it: a pooler would give the next statement another one."""
@@ -125,13 +162,16 @@ def connect(address: PostgresAddress) -> Connection:
     return db
 
 
-def begin(db: Connection, schema: str, mode: str = _WRITING) -> int:
-    """Begin a transaction in a schema; return the database's time."""
-    cursor = db.execute(_BEGIN.format(mode=mode, schema=schema, lock=_LOCK_TIMEOUT_MS, idle=_IDLE_TIMEOUT_MS))
-    while cursor.nextset():
-        pass
-    (row,) = cursor.fetchall()
-    return int(row[-1])
+def is_direct(db: Connection) -> bool:
+    """Tell whether the server's process at the other end is the one that answered first, and no pooler's pick."""
+    return db.execute("SELECT pg_backend_pid()").fetchall() == [(db.info.backend_pid,)]
+
+
+def begin(db: Connection, schema: str, *, reading: bool = False) -> Cursor:
+    """Begin a transaction in a schema; the last column of the answer is the database's time."""
+    db.execute(_READ_ONLY if reading else _WRITING)
+    scans = "on" if reading else "off"
+    return db.execute(_SETTINGS.format(schema=schema, lock=_LOCK_TIMEOUT_MS, idle=_IDLE_TIMEOUT_MS, scans=scans))
 
 
 def is_away(error: Exception) -> bool:

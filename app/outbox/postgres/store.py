@@ -18,7 +18,7 @@ from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.lanes import leave_replicas, note_replica, see_replica
 from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.greeting import check_server, join, list_doubts
-from app.outbox.postgres.link import Connection, DatabaseAway, Link
+from app.outbox.postgres.link import Connection, DatabaseAway, Link, ReadNow
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.postgres.writer import PostgresReader, PostgresWriter
 from app.outbox.store import Job, Tx
@@ -41,9 +41,18 @@ class PostgresStore:
     """
 
     def __init__(
-        self, url: str, queue_limit: int = QUEUE_LIMIT, name: str | None = None, patience_s: float = START_TIMEOUT_S
+        self,
+        url: str,
+        queue_limit: int = QUEUE_LIMIT,
+        name: str | None = None,
+        patience_s: float = START_TIMEOUT_S,
+        on_restored: Callable[[int], None] = lambda _unknown: None,
     ) -> None:
-        """Open the outbox at `url`, and make it where there is none. `name`: this replica's."""
+        """Open the outbox at `url`, and make it where there is none. `name`: this replica's.
+
+        `on_restored` is told how many deliveries were stopped because the database was put back, whenever it is seen.
+        """
+        self._on_restored = on_restored
         self.address = read_postgres(url)
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.clock = DatabaseClock(read_uptime)
@@ -107,20 +116,23 @@ class PostgresStore:
                 await self._writer.run(leave_replicas)
         await self._writer.close()
 
-    def _begin(self, db: Connection, now: int) -> PostgresTx:
-        return PostgresTx(db, now, self._people_key, self.slot, self.address.schema)
+    def _begin(self, db: Connection, read_now: ReadNow) -> PostgresTx:
+        return PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
 
     def _greet(self, db: Connection) -> None:
         """Each connection may be to another server than the one before: after a failover, or a restore."""
         check_server(db)
         self.doubts = list_doubts(db)
-        self._people_key, self.slot = join(db, self.address.schema, self.name)
+        joined = join(db, self.address.schema, self.name)
+        self._people_key, self.slot = joined.key, joined.slot
+        if joined.restored is not None:
+            self._on_restored(joined.restored)
 
     def _open_patiently(self, link: Link, patience_s: float) -> None:
         until = time.monotonic() + patience_s
         while True:
             try:
-                db, _ = link.begin()
+                link.run(lambda _db, read_now: read_now())
             except DatabaseAway as error:
                 if time.monotonic() >= until:
                     cure = "start it, or check RELAY_DATABASE_URL and the user's password"
@@ -129,5 +141,4 @@ class PostgresStore:
             except StoreError as error:
                 raise StoreBroken(f"{self.address.place}: {error}") from error
             else:
-                link.end(db)
                 return

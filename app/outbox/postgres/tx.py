@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import psycopg
@@ -25,17 +25,22 @@ _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 class PostgresTx:
     """A `Tx`. Only what a transaction holds by itself is used, so it may go through a pooler of transactions."""
 
-    __slots__ = ("_cursor", "_place", "left", "now", "people_key", "slot", "tally")
-
-    def __init__(self, db: psycopg.Connection[Any], now: int, people_key: bytes, slot: int, place: str) -> None:
-        """Speak through `db`. `place`: the schema, by which locks are told from those of other relays."""
-        self._cursor = db.cursor(row_factory=namedtuple_row)
+    def __init__(
+        self, db: psycopg.Connection[Any], read_now: Callable[[], int], people_key: bytes, slot: int, place: str
+    ) -> None:
+        """Speak through `db`, in a pipeline. `place`: the schema, by which locks are told from other relays'."""
+        self._db = db
+        self._read_now = read_now
         self._place = place
-        self.now = now
         self.people_key = people_key
         self.slot: int | None = slot
         self.tally: Counts = defaultdict(int)
         self.left: Counts = defaultdict(int)
+
+    @cached_property
+    def now(self) -> int:
+        """See Tx."""
+        return self._read_now()
 
     def run(self, sql: str, /, **values: Any) -> int:
         """See Tx."""
@@ -45,43 +50,40 @@ class PostgresTx:
         """See Tx."""
         if "RETURNING" in sql:
             raise ValueError("of a statement that answers SQLite counts no row; read it with `rows`")
-        given = list(rows)
-        if given:
-            self._send(sql, given, returning=False)
-        return self._cursor.rowcount if given else 0
+        return sum(cursor.rowcount for cursor in self._ask(sql, rows))
+
+    def send(self, sql: str, rows: Iterable[dict[str, Any]], /) -> None:
+        """See Tx."""
+        text, given = self._translate(sql, rows)
+        self._db.cursor().executemany(text, given)
 
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
-        self._send(sql, (values,), returning=True)
-        return self._cursor.fetchall()
+        text, (given,) = self._translate(sql, (values,))
+        return self._db.cursor(row_factory=namedtuple_row).execute(text, given).fetchall()
 
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
         """See Tx."""
-        given = list(rows)
-        if not given:
-            return []
-        self._send(sql, given, returning=True)
-        answers = [self._cursor.fetchall()]
-        while self._cursor.nextset():
-            answers.append(self._cursor.fetchall())
-        return answers
+        return [cursor.fetchall() for cursor in self._ask(sql, rows)]
 
     def lock(self, name: str, *, wait: bool = False) -> bool:
         """See Tx."""
-        key = hash_lock(self._place, name)
-        if wait:
-            self._cursor.execute(_LOCK, (key,))
-            return True
-        return bool(self._cursor.execute(_TRY_LOCK, (key,)).fetchall()[0][0])
+        (answer,) = self._db.execute(_LOCK if wait else _TRY_LOCK, (hash_lock(self._place, name),)).fetchall()
+        return wait or bool(answer[0])
 
-    def _send(self, sql: str, rows: Sequence[dict[str, Any]], *, returning: bool) -> None:
+    def _ask(self, sql: str, rows: Iterable[dict[str, Any]]) -> Iterator[psycopg.Cursor[Any]]:
+        """Yield a cursor that stands at the answer for each row in turn."""
+        text, given = self._translate(sql, rows)
+        cursor = self._db.cursor(row_factory=namedtuple_row)
+        if given:
+            cursor.executemany(text, given, returning=True)
+            yield cursor
+            while cursor.nextset():
+                yield cursor
+
+    def _translate(self, sql: str, rows: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
         text, has_slot = translate(sql)
-        if has_slot:
-            rows = [{**row, "slot": self.slot} for row in rows]
-        if len(rows) == 1:
-            self._cursor.execute(text, rows[0])
-        else:
-            self._cursor.executemany(text, rows, returning=returning)
+        return text, [{**row, "slot": self.slot} for row in rows] if has_slot else list(rows)
 
 
 class CleanText(StrDumperUnknown):

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from app.errors import StoreError
 from app.outbox.batch import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
 from app.outbox.move import write_counts
-from app.outbox.postgres.link import Connection, Link, explain_failure, is_away, is_conflict
+from app.outbox.postgres.link import Connection, Link, ReadNow, explain_failure, is_away, is_conflict
 from app.outbox.postgres.tx import PostgresTx
 
 T = TypeVar("T")
-OpenTx = Callable[[Connection, int], PostgresTx]
+OpenTx = Callable[[Connection, ReadNow], PostgresTx]
 
 TRIES = 5  # of a transaction that meets another one
 LONGEST_PAUSE_S = 0.05
@@ -55,19 +55,13 @@ class PostgresWriter(BatchWriter):
                 waiting.result = result
 
     def _transact(self, batch: Sequence[Waiting]) -> list[Any]:
-        db, now = self._link.begin()
-        try:
-            tx = self._open_tx(db, now)
+        def work(db: Connection, read_now: ReadNow) -> list[Any]:
+            tx = self._open_tx(db, read_now)
             results = run_together(tx, [waiting.job for waiting in batch])
             write_counts(tx)
-            db.execute("COMMIT")
-        except BaseException as error:
-            if isinstance(error, Exception) and is_away(error):
-                self._link.drop()
-            else:
-                self._link.end(db)
-            raise
-        return results
+            return results
+
+        return self._link.run(work)
 
     def _release(self) -> None:
         self._link.drop()
@@ -97,11 +91,7 @@ class PostgresReader:
 
     def _read(self, query: Callable[[PostgresTx], T]) -> T:
         try:
-            db, now = self._link.begin(reading=True)
-            try:
-                return query(self._open_tx(db, now))
-            finally:
-                self._link.end(db)
+            return self._link.run(lambda *begun: query(self._open_tx(*begun)), reading=True)
         except Exception as error:
             failure = explain_failure(error)
             if failure is None or failure is error:

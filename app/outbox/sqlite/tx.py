@@ -48,6 +48,8 @@ class SqliteTx:
             raise ValueError("of a statement that answers SQLite counts no row; read it with `rows`")
         return self.executemany(statement.sql, map(statement.pick, rows)).rowcount
 
+    send = run_many
+
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
         return self.rows_many(sql, (values,))[0]
