@@ -1,4 +1,4 @@
-"""Every change of a delivery's state: the one statement that makes it, what its timeline tells, what is counted of it.
+"""Every change of a delivery's state: the statements that make it, what its timeline tells, what is counted of it.
 
 The usual way (made, claimed once, accepted) is told by the delivery's own columns: `steps` says how far it went, and
 the views `timeline` and `attempts` show it. What goes another way is first written out, into the tables of what is
