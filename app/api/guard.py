@@ -320,7 +320,7 @@ class Guard:
         length = find_header(scope, b"content-length") if read is None else read.get("content-length")
         body = CountedBody(receive, length, longest, self._budget, most)
         try:
-            await self._app(scope, body, send_private)
+            await self._app(scope, body, send if kind == WEBHOOK else send_private)  # whose every answer is private
         finally:
             body.release()
             if body.refused:
