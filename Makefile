@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
 MAKEFLAGS += --no-print-directory
+# Where a machine forbids it each process compiles all that it loads again: each worker of the tests eight seconds of it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo run test test-long check bench lock image-check language-server audit sbom
 .DEFAULT_GOAL := help

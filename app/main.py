@@ -32,7 +32,7 @@ from app.outbox.store import Flights, NoFlights, Store
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
 from app.relay.context import Context, Shared, Snapshot
-from app.relay.dispatcher import Dispatcher, OutboxRelay
+from app.relay.dispatcher import Dispatcher, OutboxRelay, report_restored
 from app.relay.intake import Take, store_event
 from app.relay.keyring import Keyring, find_quoted, warn_short
 from app.relay.notify import Notifier
@@ -152,7 +152,7 @@ def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock, F
             "RELAY_DATABASE_URL is a PostgreSQL, and its driver is not installed: pip install '.[postgres]', or build "
             "the image with --build-arg EXTRAS=postgres"
         ) from error
-    store = PostgresStore(settings.database_url)
+    store = PostgresStore(settings.database_url, on_restored=partial(report_restored, log))
     log.info("outbox.shared", place=store.address.place, replica=store.name)
     for doubt in store.doubts:
         log.warning("outbox.doubt", detail=doubt, cure="set synchronous_standby_names, see docs/replicas.md")

@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import pathlib
 import pkgutil
 import runpy
 import signal
@@ -25,7 +26,7 @@ LONGEST = 2**20
 
 
 def import_relay() -> None:
-    """Import each module of the relay, and what it loads late."""
+    """Import each module of the relay, and what it loads late; reading a YAML builds the models that are built late."""
     import app  # noqa: PLC0415  # this is the work
 
     names = (module.name for module in pkgutil.walk_packages(app.__path__, "app."))
@@ -33,6 +34,18 @@ def import_relay() -> None:
         if name != "app.__main__":
             with contextlib.suppress(ImportError):  # an extra that is not installed
                 importlib.import_module(name)
+    read_bundled()
+
+
+def read_bundled() -> None:
+    from app.mapping.parse import parse_config  # noqa: PLC0415  # as above
+    from app.mapping.template_entries import parse_templates  # noqa: PLC0415
+    from app.providers import settings_types  # noqa: PLC0415
+
+    folder = pathlib.Path(__file__).parent.parent / "config"
+    templates = parse_templates((folder / "templates.yaml").read_text(encoding="utf-8")).templates
+    text = (folder / "relay.yaml").read_text(encoding="utf-8")
+    parse_config(text, environment={}, provider_types=settings_types(), templates=templates)
 
 
 def wait_for_program(control: socket.socket) -> dict[str, Any]:

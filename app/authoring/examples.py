@@ -20,7 +20,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.filters import find_usual_currency
 from app.mapping.problems import Problem
-from app.mapping.rules import Broken, Config, Example, Hit, Miss, Route, Store, match_route
+from app.mapping.rules import Broken, Config, Example, Miss, Route, Store, match_route
 from app.mapping.template import Templates, show_message
 from app.message.recipient import Recipient, find_recipient, read_person
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
@@ -29,7 +29,7 @@ from app.model.event import Event
 from app.model.message import Message
 from app.sources import SOURCE
 from app.values.instant import format_instant, is_whole_day
-from app.values.text import Path, look_up, read_decimal, read_path, write_path, write_scalar
+from app.values.text import Path, SentFloat, look_up, read_decimal, read_path, write_path, write_scalar
 
 _MONEY = re.compile(r"\|\s*money\b\s*(\(?)\s*[\"']?([A-Za-z]{3}\b[\"'])?")
 _CURRENCIES = ("presentment_currency", "currency", "currency_code")
@@ -213,13 +213,22 @@ Recorded = Mapping[str, Sequence[Mapping[str, Any]]]
 def write_example(route: Route, payload: Mapping[str, Any], config: Config, now: int) -> str:
     """Return an entry for the route's `examples:`, indented to stand there."""
     entry: dict[str, Any] = {"event": payload, **_expect(route, payload, config, now)}
+    written = write_yaml([_quote(entry)], flow=None)
+    return "".join(f"      {line}\n" for line in written.splitlines())
+
+
+def write_yaml(data: Any, *, flow: bool | None = False) -> str:
+    """Return data as YAML: texts stay on their line, numbers as they were sent. `flow` None: leaves in one line."""
     yaml = YAML()
     yaml.allow_unicode = True
     yaml.width = 4096
-    yaml.default_flow_style = None
+    yaml.default_flow_style = flow
+    yaml.representer.add_representer(
+        SentFloat, lambda shown, number: shown.represent_scalar("tag:yaml.org,2002:float", str(number))
+    )
     stream = StringIO()
-    yaml.dump([_quote(entry)], stream)
-    return "".join(f"      {line}\n" for line in stream.getvalue().splitlines())
+    yaml.dump(data, stream)
+    return stream.getvalue()
 
 
 def read_recorded(text: str) -> Recorded | None:
@@ -244,13 +253,13 @@ def write_recorded(recorded: Recorded) -> str:
 
 def _expect(route: Route, payload: Mapping[str, Any], config: Config, now: int) -> dict[str, Any]:
     event = Event("example", SOURCE.name, route.topic, None, b"", payload, now)
-    if not isinstance(match_route(route, event), Hit):
-        return {"hits": False}
-    message = render_message(route, event, config.store)
-    if not isinstance(message, Message):
-        return {"dead": message.reason.value}
-    variables = [variable.value for variable in message.variables]
-    return {"sends": {"to": message.recipient, "variables": variables}}
+    match _render_example(route, event, config):
+        case Message(recipient=recipient, variables=variables):
+            return {"sends": {"to": recipient, "variables": [variable.value for variable in variables]}}
+        case Unrendered(reason=reason):
+            return {"dead": reason.value}
+        case _:
+            return {"hits": False}
 
 
 def _quote(value: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from app.errors import RelayError
 from app.mapping.problems import ask_similar
 
 # Each name is also the function's, with `_` for `-`.
@@ -103,6 +104,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def print_json(told: Any) -> None:
     """Print what a command came to for programs."""
     print(json.dumps(told, ensure_ascii=False, indent=2, default=str))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that a person named; raises RelayError where it cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 class LazyGroup(TyperGroup):

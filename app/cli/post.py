@@ -17,7 +17,7 @@ import httpx2
 import typer
 
 from app.cli.commands import Answer
-from app.cli.mapping.sources import read_config, read_webhook
+from app.cli.mapping.sources import read_config, read_event
 from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, RelayError
@@ -87,10 +87,8 @@ def _find_webhook(url: str) -> str:
 def _read_event(event: str, topic: str | None, config: Path | None) -> tuple[str, bytes]:
     """Return the topic and the body of a file, or of a route's first example, its dates brought forward."""
     if event == "-" or event.endswith(".json") or Path(event).is_file():
-        named, payload = read_webhook(event)
-        if not (topic or named):
-            raise RelayError(f"{event} holds a body without its topic: add --topic, e.g. --topic coupon_create")
-        return topic or named or "", encode_body(payload)
+        read = read_event(event, topic, read_clock())
+        return read.topic, encode_body(read.payload)
     rules, _ = read_config(config)
     route = next((one for one in rules.routes if one.name == event), None)
     if route is None:

@@ -41,21 +41,18 @@ Filter = Callable[..., Any]
 _LENGTHS = ("short", "medium", "long", "full")
 # What means something else in other tools (moment.js, PHP, .NET, Excel), looked for in this order, outside of quotes.
 # https://babel.pocoo.org/en/latest/dates.html#date-fields
-_MISTAKEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), cure)
-    for pattern, cure in (
-        ("[dD]o", "`o` means nothing here, and no day is written 1st; write `d`"),
-        ("D", "`D` is the day of the year; write `d`"),
-        ("Y", "`Y` is the year of the week; write `y`"),
-        ("ddd", "the name of the day is `EEE` or `EEEE`"),
-        ("[jS]", "a date is not written as in PHP; write for example d MMM y"),
-        ("A|tt", "AM or PM is `a`: h:mm a"),
-        ("[dy][-/. ]*m|m[-/.]+[dy]", "`m` is the minute; the month is `M`: dd/MM/y"),
-        ("[hHkK][^A-Za-z]*M(?!.*[mdE])|[hHkK]+:M", "`M` is the month; the minute is `m`: HH:mm"),
-        ("^[^hHkK]*m[^hHkK]*$", "`m` is the minute; the month is `M`: dd/MM/y"),
-        ("^[^aA]*[hK][^aA]*$", "`h` alone is morning or evening; write `H`, or add `a`: h:mm a"),
-        ("T", "a letter that is to be shown stands in single quotes: y-MM-dd'T'HH:mm"),
-    )
+_MISTAKEN = (
+    ("[dD]o", "`o` means nothing here, and no day is written 1st; write `d`"),
+    ("D", "`D` is the day of the year; write `d`"),
+    ("Y", "`Y` is the year of the week; write `y`"),
+    ("ddd", "the name of the day is `EEE` or `EEEE`"),
+    ("[jS]", "a date is not written as in PHP; write for example d MMM y"),
+    ("A|tt", "AM or PM is `a`: h:mm a"),
+    ("[dy][-/. ]*m|m[-/.]+[dy]", "`m` is the minute; the month is `M`: dd/MM/y"),
+    ("[hHkK][^A-Za-z]*M(?!.*[mdE])|[hHkK]+:M", "`M` is the month; the minute is `m`: HH:mm"),
+    ("^[^hHkK]*m[^hHkK]*$", "`m` is the minute; the month is `M`: dd/MM/y"),
+    ("^[^aA]*[hK][^aA]*$", "`h` alone is morning or evening; write `H`, or add `a`: h:mm a"),
+    ("T", "a letter that is to be shown stands in single quotes: y-MM-dd'T'HH:mm"),
 )
 _QUOTED = re.compile("'[^']*'")
 _SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
@@ -348,7 +345,7 @@ def find_pattern_fault(pattern: Any) -> str | None:
         return 'a date is written with a pattern such as "d MMM y", or "short", "medium", "long", "full"'
     bare = _QUOTED.sub("", pattern)
     for mistaken, cure in _MISTAKEN:
-        if mistaken.search(bare):
+        if re.search(mistaken, bare):
             return cure
     parts = tokenize_pattern(bare)
     texts = "".join(str(part) for kind, part in parts if kind == "chars")

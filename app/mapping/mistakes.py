@@ -17,25 +17,22 @@ _FIXED_TEXT = re.compile(r"[^\W\d]\w*[.,!]?(?: [\w.,!&-]+)+")
 _ONLY_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 _HYPHENATED = re.compile(r"[^\W\d]\w*-[^\W\d]\w*")
 # Looked for in this order, outside of quoted texts: (pattern, what is wrong, the cure).
-_FOREIGN: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern), message, hint)
-    for pattern, message, hint in (
-        ("[\u2018-\u201f]", "typographic quotes do not mark a text", 'write straight ones: "Gold"'),
-        ("[\"']", "a quote is not closed", _CUT),
-        (r"\$", "`$` does not stand before a property", "write its name alone: user_name"),
-        ("&&", "`&&` is not known here", "write `and`"),
-        (r"\|\|", "`||` is not known here", 'write `or`; for what may be missing: user_name | default("there")'),
-        (r"\?\?", "`??` is not known here", 'for what may be missing: user_name | default("there")'),
-        (r"\?", "`… ? … : …` is not known here", "write `a if b else c`"),
-        ("[=!]==", "`===` is not known here", "compare with == or !="),
-        ("<>", "`<>` is not known here", "compare with !="),
-        ("=[<>]", "`=>` is not known here", "compare with >= or <="),
-        (r"!(?=\s*[\w(])", "`!` is not known here", "write `not`"),
-        (r"\|\s*\w+\s*:", "the argument of a filter stands in brackets", 'write user_name | default("there")'),
-        ("(?<![=!<>])=(?!=)", "the expression should end before `=`", "compare with =="),
-        (r"\b(?:AND|OR|NOT|IN|IS)\b", "`and`, `or`, `not`, `in` and `is` are written in small letters", ""),
-        (r"\bcontains\b", "`contains` is not known here", 'write "VIP" in user_tags'),
-    )
+_FOREIGN = (
+    ("[\u2018-\u201f]", "typographic quotes do not mark a text", 'write straight ones: "Gold"'),
+    ("[\"']", "a quote is not closed", _CUT),
+    (r"\$", "`$` does not stand before a property", "write its name alone: user_name"),
+    ("&&", "`&&` is not known here", "write `and`"),
+    (r"\|\|", "`||` is not known here", 'write `or`; for what may be missing: user_name | default("there")'),
+    (r"\?\?", "`??` is not known here", 'for what may be missing: user_name | default("there")'),
+    (r"\?", "`… ? … : …` is not known here", "write `a if b else c`"),
+    ("[=!]==", "`===` is not known here", "compare with == or !="),
+    ("<>", "`<>` is not known here", "compare with !="),
+    ("=[<>]", "`=>` is not known here", "compare with >= or <="),
+    (r"!(?=\s*[\w(])", "`!` is not known here", "write `not`"),
+    (r"\|\s*\w+\s*:", "the argument of a filter stands in brackets", 'write user_name | default("there")'),
+    ("(?<![=!<>])=(?!=)", "the expression should end before `=`", "compare with =="),
+    (r"\b(?:AND|OR|NOT|IN|IS)\b", "`and`, `or`, `not`, `in` and `is` are written in small letters", ""),
+    (r"\bcontains\b", "`contains` is not known here", 'write "VIP" in user_tags'),
 )
 
 
@@ -63,7 +60,7 @@ def explain_syntax(source: str, said: str) -> str:
         return "{{ }} and {% %} do not belong here; write the expression without them: user_name | upper"
     bare = _QUOTED_TEXTS.sub('""', source)
     for pattern, message, hint in _FOREIGN:
-        if pattern.search(bare.replace('""', "")):
+        if re.search(pattern, bare.replace('""', "")):
             return f"{message}; {hint}" if hint else message
     for opening, closing in ("()", "[]"):
         if bare.count(opening) != bare.count(closing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from app.delivery.policy import heeds_opt_out
@@ -63,15 +64,7 @@ UPDATE plans SET applied_at = :now WHERE id = :id AND applied_at IS NULL AND cre
 
 def find_events(tx: Tx, wanted: EventQuery) -> EventPage:
     """Return a page of stored events, oldest first; looks at no more than EXAMINE_LIMIT rows."""
-    values: dict[str, Any] = {
-        "after": wanted.after,
-        "topic": wanted.topic,
-        "state": None if wanted.state == UNROUTED else wanted.state,
-        "route": wanted.route,
-        "since": wanted.since,
-        "until": wanted.until,
-        "limit": wanted.limit,
-    }
+    values = asdict(replace(wanted, ids=None, state=None if wanted.state == UNROUTED else wanted.state))
     if wanted.ids is not None:
         return _find_named(tx, wanted, values)
     tables, at, alone, start = _RARE if wanted.state in _RARE_STATES else _ALL
@@ -79,7 +72,9 @@ def find_events(tx: Tx, wanted: EventQuery) -> EventPage:
     values["last"] = tx.rows(f"SELECT max(at) AS last FROM ({some}) AS seen", **values)[0].last  # noqa: S608  # our own words only
     if values["last"] is None:
         return EventPage((), None)
-    where = " AND ".join([start, f"{at} <= :last", *_list_conditions(wanted)])
+    # SQLite tests in this order: what is the event's own, then what its deliveries must meet.
+    relations = [_IS_FIRST] if wanted.state in _RARE_STATES else _list_relations(wanted)
+    where = " AND ".join([start, f"{at} <= :last", *_list_conditions(wanted), *relations])
     query = f"SELECT {at} AS at, {_EVENT} FROM {tables} WHERE {where} ORDER BY {at} LIMIT :limit"  # noqa: S608  # our own words only
     rows = tx.rows(query, **values)
     next_after = rows[-1].at if len(rows) == wanted.limit else values["last"]
@@ -88,23 +83,21 @@ def find_events(tx: Tx, wanted: EventQuery) -> EventPage:
 
 def _find_named(tx: Tx, wanted: EventQuery, values: dict[str, Any]) -> EventPage:
     """Return those of the ids that are there and meet the other conditions, all in one page."""
-    named = EventQuery(topic=wanted.topic, since=wanted.since, until=wanted.until)
-    conditions = [*_list_conditions(named), *_list_relations(wanted)]
-    query = f"SELECT {_EVENT} FROM events e WHERE {' AND '.join(['e.id = :id', *conditions])}"  # noqa: S608  # our own words only
+    conditions = ["e.id = :id", *_list_conditions(wanted), *_list_relations(wanted)]
+    query = f"SELECT {_EVENT} FROM events e WHERE {' AND '.join(conditions)}"  # noqa: S608  # our own words only
     found = (tx.rows(query, **values, id=id_) for id_ in dict.fromkeys(wanted.ids or ()))
     rows = sorted((row for rows in found for row in rows), key=lambda row: int(row.seq))
     return EventPage(tuple(_read_event(tx, row) for row in rows), None)
 
 
 def _list_conditions(wanted: EventQuery) -> list[str]:
-    """Return what an event's own row must meet, then what its deliveries must: SQLite tests in this order."""
+    """Return what an event's own row must meet."""
     own = (
         ("e.topic = :topic", wanted.topic),
         ("e.received_at >= :since", wanted.since),
         ("e.received_at < :until", wanted.until),
     )
-    mine = [condition for condition, value in own if value is not None]
-    return [*mine, _IS_FIRST] if wanted.state in _RARE_STATES else [*mine, *_list_relations(wanted)]
+    return [condition for condition, value in own if value is not None]
 
 
 def _list_relations(wanted: EventQuery) -> list[str]:

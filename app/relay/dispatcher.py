@@ -12,6 +12,7 @@ from typing import Any
 
 from app.delivery.pace import Pace, Turns
 from app.errors import StoreBroken, StoreError
+from app.observe.logs import Log
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.holds import list_holds
@@ -215,6 +216,11 @@ class Dispatcher:
             self._context.log.info("outbox.wiped", payloads=wiped)
 
 
+def report_restored(log: Log, unknown: int) -> None:
+    """Say that the outbox was put back, and that so many deliveries wait for a person."""
+    log.warning("outbox.restored", unknown=unknown, cure="see Backup in docs/runbook.md")
+
+
 class OutboxRelay(Relay):
     """The relay that keeps what it takes, and sends it by its lanes."""
 
@@ -239,7 +245,7 @@ class OutboxRelay(Relay):
         await self.dispatcher.note_replica()
         restored = await outbox.write(settle_restored, essential=True)
         if restored is not None:
-            log.warning("outbox.restored", unknown=restored, cure="see Backup in docs/runbook.md")
+            report_restored(log, restored)
         unknown, flights = 0, self.context.flights
         if outbox.fleet is None:  # else others may be at theirs, and ends theirs only the sweep whose leases ran out
             limits = self.context.snapshot.config.limits

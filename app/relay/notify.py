@@ -11,12 +11,14 @@ import hmac
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from app.delivery.pace import Pace
 from app.errors import StoreError
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds
+from app.outbox.lanes import take_notice
 from app.outbox.read import read_last_event
 from app.providers.base import Request, Response
 from app.relay.context import Context
@@ -109,8 +111,9 @@ class Notifier:
         told = dict(stands if self._told is None else self._told)
         for what, type_ in list_changes(told, stands, self._calm_until, now):
             data = stands.get(what) or told[what]
-            message = {"type": type_, "timestamp": format_instant(now), "data": data}
-            self._waiting.append((f"msg_{self._context.new_id(now)}", json.dumps(message).encode()))
+            if data["since"] is None or await self._is_ours(f"{type_} {what} {data['since']}"):
+                message = {"type": type_, "timestamp": format_instant(now), "data": data}
+                self._waiting.append((f"msg_{self._context.new_id(now)}", json.dumps(message).encode()))
             self._calm_until[what] = now + CALM_MS
             if what in stands:
                 told[what] = data
@@ -120,6 +123,14 @@ class Notifier:
         self._calm_until = {what: until for what, until in self._calm_until.items() if until > now}
         if self._waiting:
             self._new.set()
+
+    async def _is_ours(self, change: str) -> bool:
+        """Tell whether this one is to tell of a change: each replica of a fleet sees it, and one posts it."""
+        outbox = self._context.outbox
+        try:
+            return outbox.fleet is None or await outbox.write(partial(take_notice, what=change))
+        except StoreError:
+            return True  # rather twice than not at all
 
     async def _read_standing(self, now: int) -> Standing:
         """Return what is not as it should be. A reason that a person wrote may name somebody: it stays here."""

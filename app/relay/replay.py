@@ -215,7 +215,7 @@ async def _remake_deliveries(
     context: Context, snapshot: Snapshot, plan: Plan
 ) -> tuple[dict[str, Delivery], list[Entry]]:
     """Return a plan's deliveries by id, made anew (a plan keeps no values), and the entries that changed meanwhile."""
-    routes = read_sends(plan.entries)
+    routes, now = read_sends(plan.entries), context.clock()
     made: dict[str, Delivery] = {}
     changed: list[Entry] = []
     for some in _cut(routes):
@@ -226,33 +226,18 @@ async def _remake_deliveries(
             if event is None:  # forgotten or erased
                 changed += [Entry(event_id, "", route, Verdict.WIPED) for route in routes[event_id]]
                 continue
-            for each in _remake_event(context, snapshot, plan, event, routes[event_id]):
-                if isinstance(each, Entry):
-                    changed.append(each)
+            planned = _evaluate(context, snapshot, event)
+            if isinstance(planned, Entry):
+                changed += [replace(planned, route=route) for route in routes[event_id]]
+                continue
+            for delivery in (each for each in planned if each.route in routes[event_id]):
+                judgement = judge_delivery(delivery, event.deliveries, now, shadow_wanted=True)
+                if judgement.verdict is Verdict.SEND:
+                    id_, detail = context.new_id(now), f"replayed by plan {plan.id}"
+                    made[id_] = replace(delivery, id=id_, created_at=now, due_at=now, detail=detail)
                 else:
-                    made[each.id] = each
+                    changed.append(_write_entry(event, delivery, judgement))
     return made, changed
-
-
-def _remake_event(
-    context: Context, snapshot: Snapshot, plan: Plan, event: StoredEvent, routes: Sequence[str]
-) -> Iterator[Delivery | Entry]:
-    """Yield a new delivery for each of the routes, or why there is none now."""
-    now = context.clock()
-    planned = _evaluate(context, snapshot, event)
-    if isinstance(planned, Entry):
-        yield from (replace(planned, route=route) for route in routes)
-        return
-    for delivery in planned:
-        if delivery.route not in routes:
-            continue
-        judgement = judge_delivery(delivery, event.deliveries, now, shadow_wanted=True)
-        if judgement.verdict is not Verdict.SEND:
-            yield _write_entry(event, delivery, judgement)
-        else:
-            yield replace(
-                delivery, id=context.new_id(now), created_at=now, due_at=now, detail=f"replayed by plan {plan.id}"
-            )
 
 
 # -- beside a YAML that is not in force -------------------------------------------------------------

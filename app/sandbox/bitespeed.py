@@ -11,26 +11,24 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from app.mapping.template import Templates
 from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import (
+    Filled,
     Order,
+    Phone,
     Refusal,
     Report,
     SandboxSettings,
     Wire,
-    explain_body,
     fill_order,
     find_template,
-    is_json,
+    read_body,
 )
-
-_PHONE = r"^[0-9]{8,15}$"
-_FILLED = r"\S"
 
 
 class _Header(Wire):
@@ -69,16 +67,16 @@ class _Button(Wire):
 
 
 class _Body(Wire):
-    channel_id: str = Field(pattern=_FILLED)
-    user_id: str = Field(pattern=_FILLED)
-    template_id: str = Field(pattern=_FILLED)
-    phone: str = Field(pattern=_PHONE)
+    channel_id: Filled
+    user_id: Filled
+    template_id: Filled
+    phone: Phone
     variables: tuple[str, ...]
     header: _Header | None = None
     buttons: tuple[_Button, ...] = ()
     offer_ends_at: int | None = None
     language: str | None = None
-    delivery_id: str | None = Field(default=None, pattern=_FILLED)
+    delivery_id: Filled | None = None
     name: str = ""
 
 
@@ -94,12 +92,9 @@ class FakeBiteSpeed:
 
     def read(self, headers: Mapping[str, str], body: bytes) -> Order | Refusal:
         """Check a request as BiteSpeed would."""
-        if not is_json(headers):
-            return Refusal(415, "Content-Type must be application/json")
-        try:
-            parsed = _Body.model_validate_json(body)
-        except ValidationError as error:
-            return explain_body(error)
+        parsed = read_body(_Body, headers, body)
+        if isinstance(parsed, Refusal):
+            return parsed
         # The pair of ids is all that Nector asks for: as far as we know, it is the credential.
         pairs = (
             (self._settings.bitespeed_channel_id, parsed.channel_id),

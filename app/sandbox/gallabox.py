@@ -13,31 +13,29 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from app.mapping.template import MEDIA_KINDS, Template, TemplateButton, Templates, find_button_kind
 from app.model.message import Button, Header, Location, Variable
 from app.model.receipt import ReceiptStatus
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import (
+    Filled,
     Order,
+    Phone,
     Refusal,
     Report,
     SandboxSettings,
     Wire,
-    explain_body,
     fill_order,
     find_template,
-    is_json,
+    read_body,
 )
-
-_PHONE = r"^[0-9]{8,15}$"
-_FILLED = r"\S"
 
 
 class _Recipient(Wire):
-    name: str = Field(pattern=_FILLED)
-    phone: str = Field(pattern=_PHONE)
+    name: Filled
+    phone: Phone
 
 
 class _Text(Wire):
@@ -89,9 +87,9 @@ class _Whatsapp(Wire):
 
 
 class _Body(Wire):
-    channel_id: str = Field(pattern=_FILLED)
+    channel_id: Filled
     channel_type: Literal["whatsapp"]
-    local_message_id: str | None = Field(default=None, pattern=_FILLED)
+    local_message_id: Filled | None = None
     recipient: _Recipient
     whatsapp: _Whatsapp
 
@@ -110,12 +108,9 @@ class FakeGallabox:
         """Check a request as Gallabox would."""
         if not self._knows(headers):
             return Refusal(401, "Unauthorized")
-        if not is_json(headers):
-            return Refusal(415, "Content-Type must be application/json")
-        try:
-            parsed = _Body.model_validate_json(body)
-        except ValidationError as error:
-            return explain_body(error)
+        parsed = read_body(_Body, headers, body)
+        if isinstance(parsed, Refusal):
+            return parsed
         if self._settings.gallabox_channel_id not in {"", parsed.channel_id}:
             return Refusal(400, "Channel not found")
         return self._read_order(parsed)

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Self
 
 import httpx2
@@ -16,6 +15,7 @@ from app.mapping.template import print_message
 from app.model.receipt import ReceiptStatus
 from app.providers.client import open_trust
 from app.sandbox.vendor import Order, Report, SandboxSettings, Vendor
+from app.values.instant import format_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Ledger:
                 "recipient": entry.order.recipient,
                 "variables": list(entry.order.variables),
                 "text": print_message(entry.order.filled),
-                "at": _write_instant(entry.at),
+                "at": format_instant(entry.at),
                 "requests": self._requests[key],
             }
             for key, entry in self._entries.items()
@@ -83,10 +83,6 @@ class Ledger:
             "accepted": dict(self._accepted),
             "seen": dict(self._seen),
         }
-
-
-def _write_instant(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # Gallabox makes up to 5 attempts with growing delay; here they are short, as somebody is watching.

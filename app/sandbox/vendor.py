@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from app.mapping.template import (
@@ -101,28 +101,35 @@ class Vendor(Protocol):
         """Return the receipt of a message that reached `status` at this instant."""
 
 
+Phone = Annotated[str, Field(pattern=r"^[0-9]{8,15}$")]
+Filled = Annotated[str, Field(pattern=r"\S")]
+
+
 class Wire(BaseModel, extra="forbid", strict=True, frozen=True, alias_generator=to_camel):
     """A piece of a vendor's body: an unknown field or another type is refused by name."""
 
 
-def explain_body(error: ValidationError) -> Refusal:
-    """Return the refusal of a body that is not of the vendor's shape: the first fault, by the path of its field."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return Refusal(400, "The body is not valid JSON")
+AnyWire = TypeVar("AnyWire", bound=Wire)
+
+
+def read_body(model: type[AnyWire], headers: Mapping[str, str], body: bytes) -> AnyWire | Refusal:
+    """Return a request's JSON; else what the vendor says of its first fault, by the path of the field."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return Refusal(415, "Content-Type must be application/json")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "body"
     match first["type"]:
+        case "json_invalid":
+            return Refusal(400, "The body is not valid JSON")
         case "extra_forbidden":
             return Refusal(400, f'"{where}" is not allowed')
         case "missing":
             return Refusal(400, f'"{where}" is required')
         case _:
             return Refusal(400, f'"{where}": {first["msg"]}')
-
-
-def is_json(headers: Mapping[str, str]) -> bool:
-    """Tell whether the request says that its body is JSON."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 # -- WhatsApp's rules for what may go into a template, as the vendors pass them on -------------------

@@ -186,7 +186,7 @@ STORIES: Mapping[str, Story] = {
         2 * DAY + 90,
         {LAST + '{topic="coupon_create"}': SLEEPY},
         4 * DAY - 10,
-        every=10,
+        every=30,
     ),
     "RelayUnauthorised": Story(
         {count("nector_relay_events_total", topic="other", result="unauthorised"): "0+1x30"},
@@ -256,6 +256,7 @@ STORIES: Mapping[str, Story] = {
         {ACCEPTED: f"0+1x{DAY}", DELIVERED: f"0+1x60 60x{DAY}"},
         12 * HOUR,
         {ACCEPTED: f"0+1x{DAY}", DELIVERED: f"0x{DAY}"},  # they were never set up
+        every=10,
     ),
     "RelayReceiptsForged": Story(
         {count("nector_relay_receipts_total", **GALLABOX, status="forged"): "0+1x30"},

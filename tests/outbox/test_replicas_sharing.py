@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -18,12 +20,14 @@ from app.model.receipt import ReceiptStatus
 from app.outbox import receipts
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
+from app.outbox.holds import put_hold, release_hold
 from app.outbox.lanes import SharedClaim, Shown, add_lane, claim_shared, list_differences
 from app.outbox.postgres import greeting, schema
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
 from app.outbox.values import Replica as Seen
+from app.relay import notify
 from tests.outbox.fleet import PROVIDER, Replica, fill, run_fleet
 from tests.outbox.methods import at
 from tests.outbox.postgres_outbox import Place, PostgresOutbox, make_place
@@ -110,6 +114,42 @@ async def test_each_sees_what_the_others_run(open_replica: Callable[..., Postgre
     await one.close()
     assert [each.release for each in await other.note("1.1", "abc")] == ["1.1"]
     assert list_differences([Seen("a", "1", "x", 0)]) == []
+
+
+# -- what is told to the shop ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("is_asked", "posts"), [(True, 1), (False, 2)])
+async def test_of_replicas_that_all_see_a_change_one_tells_of_it(
+    open_replica: Callable[..., PostgresOutbox], monkeypatch: pytest.MonkeyPatch, is_asked: bool, posts: int
+) -> None:
+    """The control: nobody asks whether another has told already."""
+    if not is_asked:
+        monkeypatch.setattr(notify, "take_notice", lambda _tx, what: bool(what))
+    stores = [open_replica(), open_replica()]
+    tellers = [notify.Notifier(_give_context(store), dict, _open_nobody) for store in stores]
+    for teller in tellers:
+        await teller.look()
+    told: list[str] = []
+    for change in (partial(put_hold, reason="balance_empty"), release_hold, partial(put_hold, reason="blocked")):
+        await stores[0].write(partial(change, scope="route:coupons"))
+        for teller in tellers:
+            teller._calm_until.clear()
+            await teller.look()
+        told += [json.loads(body)["type"] for teller in tellers for _, body in teller._waiting]
+        for teller in tellers:
+            teller._waiting.clear()
+    assert Counter(told) == {"hold.set": 2 * posts, "hold.ended": posts}
+
+
+def _give_context(store: PostgresOutbox) -> Any:
+    secret = SimpleNamespace(get_secret_value=lambda: "whsec_")
+    settings = SimpleNamespace(notify_url=secret, notify_secret=secret)
+    return SimpleNamespace(settings=settings, outbox=store, clock=store.clock, new_id=str)
+
+
+async def _open_nobody(_url: str) -> Any:
+    raise AssertionError
 
 
 # -- no replica's own clock counts -----------------------------------------------------------------

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from app.authoring.examples import write_yaml
 from app.authoring.schema import build_schema
 from app.cli.commands import print_json
 from app.cli.mapping.sources import read_config, read_yaml
@@ -22,7 +21,6 @@ from app.mapping.provider import is_secret_key
 from app.providers import settings_types
 from app.settings import read_environment
 from app.sources import SOURCE
-from app.values.text import SentFloat
 
 
 def echo(path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None) -> int:
@@ -61,7 +59,7 @@ def write_echo(data: Mapping[str, Any], environment: Mapping[str, str], schema: 
             for name, one in data["routes"].items()
         },
     }
-    return _dump(_fill({key: whole[key] for key in _SECTIONS if key in whole}, environment, secret))
+    return write_yaml(_fill({key: whole[key] for key in _SECTIONS if key in whole}, environment, secret))
 
 
 def _list_secret_names(providers: Any) -> Iterator[str]:
@@ -97,15 +95,3 @@ def _fill(value: Any, environment: Mapping[str, str], secret: Collection[str]) -
             return REFERENCE.sub(fill, value)
         case _:
             return value
-
-
-def _dump(value: Any) -> str:
-    yaml = YAML()
-    yaml.allow_unicode = True
-    yaml.width = 4096
-    yaml.representer.add_representer(
-        SentFloat, lambda shown, number: shown.represent_scalar("tag:yaml.org,2002:float", str(number))
-    )
-    stream = StringIO()
-    yaml.dump(value, stream)
-    return stream.getvalue()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from app.authoring.examples import write_example, write_recorded
-from app.cli.commands import Answer
+from app.cli.commands import Answer, write_file
 from app.cli.mapping.preview import choose_routes
 from app.cli.mapping.sources import find_recordings, read_config, read_yaml
 from app.cli.ops.client import open_client
@@ -49,14 +49,18 @@ def examples(
 
 
 def _list(recorded: Sequence[dict[str, Any]]) -> Answer:
+    told = [
+        {"topic": name, "events": len(events), "newest": events[0]["at"], "properties": _list_paths(events)}
+        for name, events in _group(recorded).items()
+    ]
+    return Answer({"topics": told}, lambda: _show_topics(told))
+
+
+def _group(recorded: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     topics: dict[str, list[dict[str, Any]]] = {}
     for row in recorded:
         topics.setdefault(row["topic"], []).append(row)
-    told = [
-        {"topic": name, "events": len(events), "newest": events[0]["at"], "properties": _list_paths(events)}
-        for name, events in topics.items()
-    ]
-    return Answer({"topics": told}, lambda: _show_topics(told))
+    return topics
 
 
 def _show_topics(topics: Sequence[Mapping[str, Any]]) -> None:
@@ -89,13 +93,8 @@ def _capture(topic: str, recorded: Sequence[dict[str, Any]], name: str | None, n
 
 def _pull(recorded: Sequence[dict[str, Any]], config: Path | None) -> Answer:
     """Write the events beside the YAML, where `check` holds every expression against them."""
-    by_topic: dict[str, list[dict[str, Any]]] = {}
-    for row in recorded:
-        by_topic.setdefault(row["topic"], []).append(row["event"])
+    by_topic = {name: [row["event"] for row in rows] for name, rows in _group(recorded).items()}
     path = find_recordings(read_yaml(config).sources)
-    try:
-        path.write_text(write_recorded(by_topic), encoding="utf-8")
-    except OSError as error:
-        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
+    write_file(path, write_recorded(by_topic))
     text = f"{path}: {count_nouns(len(recorded), 'event')} of {count_nouns(len(by_topic), 'topic')}"
     return Answer({"file": str(path), "events": len(recorded), "topics": len(by_topic)}, lambda: print(text))

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from app.authoring.preview import Preview, describe_plan, draw_page, preview_message, print_preview
-from app.cli.commands import Answer, AsJson, print_json
+from app.cli.commands import Answer, AsJson, print_json, write_file
 from app.cli.mapping.sources import make_event, read_config, read_event, read_webhook
 from app.cli.ops.client import open_client, quote_part
 from app.clock import new_uuid7, read_clock
@@ -62,7 +62,8 @@ def preview(
             for one in chosen
         }
     if html is not None:
-        _write_page(html, [each for previews in shown.values() for each in previews])
+        previews = [each for previews in shown.values() for each in previews]
+        write_file(html, draw_page(previews, "What customers see"))
     if golden is not None:
         texts = {name: print_golden(previews) for name, previews in shown.items() if previews}
         return compare_golden(golden, texts, update=update, whole=route is None and event is None)
@@ -142,13 +143,6 @@ def _print_route(route: Route, previews: list[Preview]) -> None:
         print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
 
 
-def _write_page(path: Path, previews: list[Preview]) -> None:
-    try:
-        path.write_text(draw_page(previews, "What customers see"), encoding="utf-8")
-    except OSError as error:
-        raise RelayError(f"{path}: cannot be written ({error.strerror})") from None
-
-
 # -- kept as files beside the YAML, one a route: a change of a message is then a diff that somebody reviews --------
 
 _SUFFIX = ".txt"
@@ -174,8 +168,9 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stale = _list_stale(folder, texts) if whole else []
-        results = [_settle_file(folder / f"{name}{_SUFFIX}", text, update=update) for name, text in texts.items()]
+        wanted = {folder / f"{name}{_SUFFIX}": text for name, text in texts.items()}
+        stale = sorted(set(folder.glob(f"*{_SUFFIX}")).difference(wanted)) if whole else []
+        results = [_settle_file(path, text, update=update) for path, text in wanted.items()]
         results += [_settle_stale(path, update=update) for path in stale]
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # of what is printed
@@ -185,10 +180,6 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
     cure = f"; if that is meant, run `nector-relay preview --golden {folder} --update`" if wrong else ""
     print(f"{folder}: {len(results) - wrong} right, {wrong} not{cure}")
     return 1 if wrong else 0
-
-
-def _list_stale(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem not in texts)
 
 
 def _settle_file(path: Path, text: str, *, update: bool) -> bool:
@@ -214,10 +205,8 @@ def _compare_lines(path: Path, kept: str, text: str) -> list[str]:
 def _settle_stale(path: Path, *, update: bool) -> bool:
     if update:
         path.unlink()
-        print(f"removed {path}: no route has its name")
-        return True
-    print(f"{path}: no route has its name")
-    return False
+    print(f"{'removed ' if update else ''}{path}: no route has its name")
+    return update
 
 
 # -- route: which routes an event hits, why not the others, and what would become of it --------------

@@ -21,7 +21,7 @@ from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.model.event import Event
 from app.providers import PROVIDER_TYPES
 from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
-from app.settings import Settings, read_environment, read_settings
+from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.base import find_notes
 from app.sources.body import parse_body
@@ -53,7 +53,10 @@ class Reading:
 def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -> Reading:
     """Return the YAML of `path`, else of the settings, whatever is wrong in it; raises ConfigError if unreadable."""
     environment = read_environment() if environment is None else environment
-    sources = read_sources(_settings_for(path, environment))
+    settings = read_settings(environment)
+    if path is not None:
+        settings = settings.model_copy(update={"config": path, "config_yaml": ""})
+    sources = read_sources(settings)
     templates = parse_templates(sources.templates_text)
     return Reading(sources, parse_text(sources, environment, PROVIDER_TYPES, templates.templates), templates)
 
@@ -131,8 +134,3 @@ def make_event(topic: str, payload: Mapping[str, Any], now: int) -> Event:
     body = json.dumps(payload, default=str).encode()
     notes = find_notes(SOURCE.find_model(SOURCE.canonical_topic(topic)), payload)
     return Event("example", SOURCE.name, topic, None, body, payload, now, notes=notes)
-
-
-def _settings_for(path: Path | None, environment: Mapping[str, str]) -> Settings:
-    settings = read_settings(environment)
-    return settings if path is None else settings.model_copy(update={"config": path, "config_yaml": ""})

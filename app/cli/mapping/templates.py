@@ -21,7 +21,7 @@ from app.mapping.template import Template, Templates, gather_languages
 from app.mapping.template_entries import ParsedTemplates, dump_templates
 from app.providers import build_provider, open_client
 from app.providers.answers import is_success
-from app.providers.base import LIST_LIMIT_BYTES, Response, TemplateLister
+from app.providers.base import LIST_LIMIT_BYTES, TemplateLister
 from app.settings import read_environment, read_settings
 
 
@@ -144,19 +144,14 @@ async def _fetch_one(name: str, settings: ProviderSettings, lister: TemplateList
         response = await client.fetch(request, LIST_LIMIT_BYTES)
     finally:
         await client.close()
-    fault = _judge(response)
-    if fault is not None or response is None:
-        return fault or ""
-    templates = lister.read_templates(name, response.body)
-    return "answered with something that is no list of templates" if templates is None else list(templates)
-
-
-def _judge(response: Response | None) -> str | None:
     if response is None:
         return "could not be reached; check `base_url:` and the network"
     if response.status in {401, 403}:
         return f"answered {response.status}; check `api_key:`, `api_secret:` and `account_id:`"
-    return None if is_success(response.status) else f"answered {response.status}"
+    if not is_success(response.status):
+        return f"answered {response.status}"
+    templates = lister.read_templates(name, response.body)
+    return "answered with something that is no list of templates" if templates is None else list(templates)
 
 
 # -- templates as a provider has them now, beside those that the file was last told of ---------------

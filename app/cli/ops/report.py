@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.authoring.preview import fill_page
-from app.cli.commands import AsJson, print_json
+from app.cli.commands import AsJson, print_json, write_file
 from app.cli.ops.client import open_client
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.story import read_at
@@ -61,10 +61,7 @@ def report(
     if html is not None:
         spans = [{**_name_span(each), "by": "day"} for each in (answer, answer["before"]) if each]
         page = draw_report(answer, *(client.get("/report", span, TIMEOUT_S) for span in spans))
-        try:
-            html.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise OpsError(f"{html}: cannot be written ({error.strerror})") from None
+        write_file(html, page)
         print(f"wrote {html}")
     elif as_json:
         print_json(answer)

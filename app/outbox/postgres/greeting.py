@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app.errors import StoreBroken
+from app.outbox.close import BACKUP_MARK, settle_restored
+from app.outbox.move import write_counts
 from app.outbox.postgres.link import Connection, begin
 from app.outbox.postgres.schema import STEPS, write_step
-from app.outbox.postgres.tx import hash_lock
+from app.outbox.postgres.tx import PostgresTx, hash_lock
 
 OLDEST_SERVER = 140_000
 _ALIVE_MS = 60_000  # a replica that was not seen for so long has left its slot to others
@@ -23,6 +26,12 @@ _ARE_THERE = """SELECT to_regclass(format('%%I.%%I', %(schema)s::text, name)) IS
 FROM unnest(ARRAY['migrations', 'deliveries', 'events', 'holds', 'lanes']) AS name"""
 _VERSION = "SELECT coalesce(max(version), 0), coalesce(max(oldest), 0) FROM migrations"
 _MIGRATIONS = "CREATE TABLE migrations (version bigint PRIMARY KEY, oldest bigint NOT NULL, at bigint NOT NULL)"
+# A dump that was put back has other tables, or another server. A server that was wound back to an instant looks like
+# one after a failover: it has to be told by hand.
+_HOME = """SELECT concat_ws('/', system_identifier, d.oid, CAST(CAST('deliveries' AS regclass) AS oid)) AS place
+FROM pg_control_system(), pg_database d WHERE d.datname = current_database()"""
+_READ_HOME = "SELECT at FROM marks WHERE name = 'home'"
+_MARK = "INSERT INTO marks VALUES (:name, :at) ON CONFLICT (name) DO UPDATE SET at = excluded.at"
 _FREE_SLOT = """SELECT slot FROM replicas WHERE last_seen <= %s OR name = %s ORDER BY name = %s DESC, slot LIMIT 1"""
 _TAKE_SLOT = """INSERT INTO replicas (slot, name, last_seen) VALUES (%s, %s, %s)
 ON CONFLICT (slot) DO UPDATE SET name = excluded.name, last_seen = excluded.last_seen"""
@@ -48,11 +57,23 @@ def list_doubts(db: Connection) -> Sequence[str]:
     return ("it is replicated, but no standby is synchronous: a failover may lose what was acknowledged just before",)
 
 
-def join(db: Connection, schema: str, name: str) -> tuple[bytes, int]:
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A replica that joined has the key of the outbox, and a slot to count in.
+
+    `restored`: how many deliveries were stopped because the database was put back; None if it was not.
+    """
+
+    key: bytes
+    slot: int
+    restored: int | None
+
+
+def join(db: Connection, schema: str, name: str) -> Joined:
     """Make the tables, or bring an earlier release's forward, and take a slot to count in: one replica at a time.
 
-    Return the key of this outbox, and the slot. Raises StoreBroken where the tables are not ours, or of a release that
-    this one cannot work beside.
+    What had not ended in a database that was put back is stopped before anybody can send it. Raises StoreBroken where
+    the tables are not ours, or of a release that this one cannot work beside.
     """
     try:
         now = int(begin(db, schema).fetchall()[0][-1])
@@ -63,11 +84,26 @@ def join(db: Connection, schema: str, name: str) -> tuple[bytes, int]:
         found = db.execute(_FREE_SLOT, (now - _ALIVE_MS, name, name)).fetchone()
         found = found or db.execute("SELECT coalesce(max(slot), 0) + 1 FROM replicas").fetchone() or (1,)
         db.execute(_TAKE_SLOT, (found[0], name, now))
+        tx = PostgresTx(db, lambda: now, bytes(key), int(found[0]), schema)
+        restored = _settle_moved(tx)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
         raise
-    return bytes(key), int(found[0])
+    return Joined(bytes(key), int(found[0]), restored)
+
+
+def _settle_moved(tx: PostgresTx) -> int | None:
+    """Stop what had not ended, if the tables are not where they were, or somebody has marked them."""
+    home = hash_lock(tx.rows(_HOME)[0].place, "home")
+    known = tx.rows(_READ_HOME)
+    if not known or known[0].at != home:
+        tx.run(_MARK, name="home", at=home)
+        if known:
+            tx.run(_MARK, name=BACKUP_MARK, at=tx.now)
+    restored = settle_restored(tx)
+    write_counts(tx)
+    return restored
 
 
 def _prepare_tables(db: Connection, schema: str, now: int) -> None:

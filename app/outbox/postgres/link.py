@@ -109,6 +109,8 @@ class Link:
         except psycopg.Error as error:
             failure = failure or error
         if failure is None:
+            if not self._is_answered:
+                read_now()
             return result
         if isinstance(failure, Exception) and is_away(failure):
             self.drop()

@@ -41,9 +41,18 @@ class PostgresStore:
     """
 
     def __init__(
-        self, url: str, queue_limit: int = QUEUE_LIMIT, name: str | None = None, patience_s: float = START_TIMEOUT_S
+        self,
+        url: str,
+        queue_limit: int = QUEUE_LIMIT,
+        name: str | None = None,
+        patience_s: float = START_TIMEOUT_S,
+        on_restored: Callable[[int], None] = lambda _unknown: None,
     ) -> None:
-        """Open the outbox at `url`, and make it where there is none. `name`: this replica's."""
+        """Open the outbox at `url`, and make it where there is none. `name`: this replica's.
+
+        `on_restored` is told how many deliveries were stopped because the database was put back, whenever it is seen.
+        """
+        self._on_restored = on_restored
         self.address = read_postgres(url)
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.clock = DatabaseClock(read_uptime)
@@ -114,7 +123,10 @@ class PostgresStore:
         """Each connection may be to another server than the one before: after a failover, or a restore."""
         check_server(db)
         self.doubts = list_doubts(db)
-        self._people_key, self.slot = join(db, self.address.schema, self.name)
+        joined = join(db, self.address.schema, self.name)
+        self._people_key, self.slot = joined.key, joined.slot
+        if joined.restored is not None:
+            self._on_restored(joined.restored)
 
     def _open_patiently(self, link: Link, patience_s: float) -> None:
         until = time.monotonic() + patience_s
