@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import PRIVATE, Refused, problem, unauthorised, unavailable
-from app.api.guard import PATH, Stray, read_headers
+from app.api.errors import Refused, problem, unauthorised, unavailable
+from app.api.guard import PATH, PRIVATE_HEADERS, Stray, read_headers
 from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER
 from app.observe.tracing import NoTracer, Span
@@ -45,9 +45,7 @@ def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_HEADERS = [
-    (name.lower().encode(), value.encode()) for name, value in {"Content-Type": "application/json", **PRIVATE}.items()
-]
+_HEADERS = [(b"content-type", b"application/json"), *PRIVATE_HEADERS]
 
 
 class Taken(NamedTuple):
