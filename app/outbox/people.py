@@ -17,7 +17,8 @@ from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
-from app.outbox.store import IN_LUMPS, Tx
+from app.outbox.lumps import IN_LUMPS
+from app.outbox.store import Tx
 from app.outbox.values import Suppression, SuppressionCounts
 from app.values.phone import find_other_form, to_one_form
 from app.values.stop_words import OptOut

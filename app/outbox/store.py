@@ -21,16 +21,6 @@ Counts: TypeAlias = defaultdict[tuple[str, str, str], int]
 """How often, by (route, provider, state)."""
 
 
-def _seek_in_lumps(table: str) -> str:
-    first, last = (f"(SELECT {which}(seq) >> 8 FROM {table})" for which in ("min", "max"))  # noqa: S608 - ours
-    lumps = f"WITH RECURSIVE lumps (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM lumps WHERE n < {last})"  # noqa: S608 - ours
-    return f"/*sqlite (seq >> 8) IN ({lumps} SELECT n FROM lumps) AND*/"  # noqa: S608 - ours
-
-
-IN_LUMPS = {table: _seek_in_lumps(table) for table in ("events", "deliveries")}
-"""Stands before a condition on a person or customer: SQLite seeks them in each lump of 256 rows: 6 ms a million."""
-
-
 class Tx(Protocol):
     """One transaction, or one snapshot to read. Values go by name: `:name` in the SQL, `name=…` in the call."""
 
@@ -122,10 +112,7 @@ class Flights(Protocol):
     run: int
 
     def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
-        """Return the attempts (delivery's id, number) of that run that were under way, and those that had ended.
-
-        None where it cannot be told: then any open attempt may have left.
-        """
+        """Return that run's attempts (id, number) under way, and the ended ones; None: any open one may have left."""
 
     def begin(self) -> None:
         """Forget the run before; its attempts are recovered."""

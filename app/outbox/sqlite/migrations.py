@@ -358,7 +358,7 @@ CREATE VIEW timeline AS
         WHERE n IS NOT NULL;
 """
 
-# By a hash alone each row would change a page of its own; so what is new stays at the end, see IN_LUMPS in store.py.
+# By a hash alone each row would change a page of its own; so what is new stays at the end, see lumps.py.
 _VERSION_8 = """
 DROP INDEX events_person;
 DROP INDEX events_customer;
