@@ -33,7 +33,7 @@ BURST = 300
 REFILL_MS = 1_000
 MOST_ADDRESSES = 4_096
 BUDGET = 32 * 1024 * 1024
-_PRIVATE = [(name.lower().encode(), value.encode()) for name, value in PRIVATE.items()]
+PRIVATE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in PRIVATE.items()]
 CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
 
 
@@ -311,8 +311,8 @@ class Guard:
             return
 
         async def send_private(message: Message) -> None:
-            if message["type"] == "http.response.start" and _PRIVATE[0] not in message["headers"]:
-                message["headers"] = [*message["headers"], *_PRIVATE]
+            if message["type"] == "http.response.start" and PRIVATE_HEADERS[0] not in message["headers"]:
+                message["headers"] = [*message["headers"], *PRIVATE_HEADERS]
             await send(message)
 
         kind, longest, most = admitted
@@ -320,7 +320,7 @@ class Guard:
         length = find_header(scope, b"content-length") if read is None else read.get("content-length")
         body = CountedBody(receive, length, longest, self._budget, most)
         try:
-            await self._app(scope, body, send_private)
+            await self._app(scope, body, send if kind == WEBHOOK else send_private)  # whose every answer is private
         finally:
             body.release()
             if body.refused:

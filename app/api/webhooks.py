@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from pydantic.json_schema import models_json_schema
@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import Refused, problem, unauthorised, unavailable
-from app.api.guard import PATH, Stray, read_headers
+from app.api.guard import PATH, PRIVATE_HEADERS, Stray, read_headers
 from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER
 from app.observe.tracing import NoTracer, Span
@@ -45,6 +45,22 @@ def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_HEADERS = [(b"content-type", b"application/json"), *PRIVATE_HEADERS]
+
+
+class Taken(NamedTuple):
+    """The answer to an event, as a Response is one, which takes as long to make and to send as to read the event."""
+
+    body: bytes
+    status_code: int
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        headers = [(b"content-length", b"%d" % len(self.body)), *_HEADERS]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
     """The path as a bare ASGI endpoint.
@@ -60,7 +76,7 @@ class WebhookEndpoint:
         """Answer one webhook, and note how long it took."""
         started_at = self.shared.clock()
         try:
-            response = await _answer(self.shared, self.take, scope, receive)
+            response: Response | Taken = await _answer(self.shared, self.take, scope, receive)
             self.shared.metrics.accept_seconds.observe(max(self.shared.clock() - started_at, 0) / 1000)
         except asyncio.CancelledError:
             # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
@@ -68,7 +84,7 @@ class WebhookEndpoint:
         await response(scope, receive, send)
 
 
-async def _answer(shared: Shared, take: Take, scope: Scope, receive: Receive) -> Response:
+async def _answer(shared: Shared, take: Take, scope: Scope, receive: Receive) -> Response | Taken:
     headers = scope.get("relay.headers") or read_headers(scope)  # as the guard has read them
     if isinstance(shared.tracer, NoTracer):
         return await _take(shared, take, receive, headers, None)
@@ -85,7 +101,7 @@ async def _answer(shared: Shared, take: Take, scope: Scope, receive: Receive) ->
 
 async def _take(
     shared: Shared, take: Take, receive: Receive, headers: Mapping[str, str], span: Span | None
-) -> Response:
+) -> Response | Taken:
     """Read, accept and answer what comes from the source."""
     body = await _read_body(receive)
     if isinstance(body, Response):
@@ -106,7 +122,7 @@ async def _take(
     return _show(answer)
 
 
-def _show(answer: Answer | Refusal) -> Response:
+def _show(answer: Answer | Refusal) -> Response | Taken:
     if isinstance(answer, Refusal):
         return unauthorised() if answer.http_status == 401 else problem(answer.http_status, answer.detail)  # noqa: PLR2004  # the status itself is the clearest name
     if answer.http_status >= 500:  # noqa: PLR2004  # the status itself is the clearest name
@@ -119,7 +135,7 @@ def _show(answer: Answer | Refusal) -> Response:
             for row in answer.deliveries
         ],
     }
-    return Response(write_json(body), answer.http_status, media_type="application/json")
+    return Taken(write_json(body).encode(), answer.http_status)
 
 
 def build_router(context: Context, refuse: Callable[..., Response]) -> tuple[APIRouter, Callable[..., Any]]:

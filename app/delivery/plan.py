@@ -40,8 +40,7 @@ def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[in
     if isinstance(dedup_key, Unrendered):
         return _dead(route, event, config, new_id, dedup_key)
     state, reason = _first_state(route, event, config, deadline_at, message.recipient)
-    given = (message, state, reason, deadline_at, dedup_key)
-    return make_delivery(route, event, config, new_id, *given)
+    return make_delivery(route, event, config, new_id, message, state, reason, deadline_at, dedup_key)
 
 
 def _dead(route: Route, event: Event, config: Config, new_id: Callable[[int], str], fault: Unrendered) -> Delivery:

@@ -94,8 +94,7 @@ def read_event(shared: Shared, headers: Mapping[str, str], body: bytes, now: int
     if isinstance(sent, Refusal):
         return sent
     topic, payload = sent.topic, sent.payload
-    person, acts = SOURCE.find_person(payload), SOURCE.read_acts(topic, payload)
-    id_ = shared.new_id(now)
+    id_, person, acts = shared.new_id(now), SOURCE.find_person(payload), SOURCE.read_acts(topic, payload)
     return Event(id_, SOURCE.name, topic, sent.source_id, body, payload, now, person, None, acts, sent.notes)
 
 

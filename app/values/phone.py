@@ -148,7 +148,11 @@ def _find_mobiles(code: str) -> re.Pattern[str] | None:
 
 def is_international(raw: Any) -> bool:
     """Tell whether a number is written with its country code for all to see, so that its country need not be known."""
-    return isinstance(raw, str) and ("+" in raw or "\uff0b" in raw or _NOT_DIGITS.sub("", raw).startswith("00"))
+    if not isinstance(raw, str):
+        return False
+    if raw.isascii() and raw.isdigit():  # as most are
+        return raw.startswith("00")
+    return "+" in raw or "\uff0b" in raw or _NOT_DIGITS.sub("", raw).startswith("00")
 
 
 def have_one_code(country: str, other: str) -> bool:

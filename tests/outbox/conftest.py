@@ -213,11 +213,24 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         await store.close()
 
 
+# Thousands of rows, which take seconds: through the pooler fewer do the same in other tests, and these with `long`.
+_LOADS = {
+    "test_intake_goes_on_while_much_is_forgotten",
+    "test_any_number_is_forgotten_past_any_number_that_is_kept",
+    "test_any_number_of_events_is_erased",
+    "test_repeated_claims_get_past_any_number_of_expired_ones",
+    "test_a_burst_of_ten_thousand_does_not_delay_the_one_of_another_route",
+    "test_any_number_is_wiped",
+    "test_a_topics_last_event_is_remembered_but_for_tests",
+}
 _SHARED = {"postgres_url", "pooler_url", "server", "pair"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs PostgreSQL where there is none: tests/conftest.py says so once, and not of each."""
+    for item in items:
+        if getattr(item, "originalname", "") in _LOADS and item.callspec.params.get("open_store") == "pgbouncer":  # type: ignore[attr-defined]  # as it has a store
+            item.add_marker(pytest.mark.long)
     if os.environ.get("CI") or why_not() is None:
         return
     left = [item for item in items if _needs_server(item)]
