@@ -23,7 +23,6 @@ from app.values.phone import TWO_FORMS, find_other_form
 _ADD_EVENT = """
 INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
 VALUES (:id, :source, :delivery_id, :topic, :received_at, :body, :person, :customer) ON CONFLICT DO NOTHING
-RETURNING seq
 """
 _ADD_DELIVERY = """
 INSERT INTO deliveries (
@@ -33,7 +32,7 @@ INSERT INTO deliveries (
     :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
     :due_at, :deadline_at, :created_at, :created_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
     :person, :steps
-) RETURNING seq
+)
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
 _UPSERT_KEY = """
@@ -130,7 +129,7 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
     somebody who opted out `suppressed`, too.
     """
     events = [_list_event(tx, each.event) for each in new]
-    seqs = [rows[0].seq if rows else None for rows in tx.rows_many(_ADD_EVENT, events)]
+    seqs = tx.add_many("events", _ADD_EVENT, events)
     added = [(seq, each, row) for seq, each, row in zip(seqs, new, events, strict=True) if seq is not None]
     acts = [
         {**row, "event_seq": seq, "act": act, "at": each.event.received_at}
@@ -229,8 +228,8 @@ def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Ca
     for row in rows:
         row["steps"] = count_steps(row, cause)
     if rows:
-        for row, (made,) in zip(rows, tx.rows_many(_ADD_DELIVERY, rows), strict=True):
-            row["seq"] = made.seq
+        for row, seq in zip(rows, tx.add_many("deliveries", _ADD_DELIVERY, rows), strict=True):
+            row["seq"] = seq
         begin(tx, rows, cause)
     return [DeliveryState(row["id"], row["route"], row["provider"], STATES[row["state"]]) for row in rows]
 

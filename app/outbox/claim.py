@@ -35,7 +35,7 @@ from app.model.limit import NO_LIMITS, Limits
 from app.model.message import Message
 from app.outbox.holds import move_probes, put_new, read_standing
 from app.outbox.limits import Accounts, Counting
-from app.outbox.move import move
+from app.outbox.move import move, open_first
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, NewHold
 
@@ -123,6 +123,7 @@ class _Harvest:
     attempts: list[Attempt] = field(default_factory=list)
     examined: int = 0
     free_at: dict[str, int] = field(default_factory=dict)
+    usual: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
     turns: list[dict[str, Any]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
@@ -261,14 +262,22 @@ def _open(
     harvest.free_at[row.recipient] = claim.now + claim.gap_ms
     number, lease_until = row.attempts + 1, claim.now + claim.lease_ms
     counted = harvest.counting.count(accounts) if harvest.counting else ()
-    opening = {"lease_until": lease_until, "due_at": row.due_at, "is_usual": bool(row.is_usual)}
-    harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, **opening))
-    delivery = _read_delivery(row, message)
-    harvest.attempts.append(Attempt(delivery, number, claim.now, row.spent, probes, counted))
-    opened = {"seq": row.seq, "number": number, "now": claim.now}
-    harvest.turns.append({**opened, "provider": claim.provider, "recipient": row.recipient})
-    if not row.is_usual:
+    harvest.attempts.append(Attempt(_read_delivery(row, message), number, claim.now, row.spent, probes, counted))
+    opened = {
+        "seq": row.seq,
+        "number": number,
+        "now": claim.now,
+        "lease_until": lease_until,
+        "provider": claim.provider,
+        "recipient": row.recipient,
+    }
+    harvest.turns.append(opened)
+    if row.is_usual:
+        harvest.usual.append(opened)
+    else:
         harvest.opened.append(opened)
+        opening = {"lease_until": lease_until, "due_at": row.due_at}
+        harvest.moves.append(_move(row, State.SENDING, Cause.CLAIMED, number, **opening))
 
 
 def _end(row: Row, end: End) -> Move:
@@ -306,6 +315,7 @@ def _read_delivery(row: Row, message: Message) -> Delivery:
 def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     """Write what was decided since the last time."""
     move(tx, harvest.moves, claim.now)
+    open_first(tx, harvest.usual)
     if harvest.opened:
         tx.send(_OPEN_ATTEMPT, harvest.opened)
     if harvest.turns:
@@ -315,4 +325,4 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
         tx.send(_PUT_OFF, harvest.put_off)
     if harvest.counting:
         harvest.counting.write(tx)
-    harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], [], []
+    harvest.usual, harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], [], [], []

@@ -24,17 +24,24 @@ from app.model.limit import NO_LIMITS, Limits
 from app.model.receipt import ReceiptStatus
 from app.outbox.holds import count_refusals, put_new, release_probed
 from app.outbox.limits import give_back, list_counted
-from app.outbox.move import make_move, move
+from app.outbox.move import accept, make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
 from app.outbox.store import Flights, NoFlights, Row, Tx, first
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
+_HAS_REFUSALS = "EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider))"
 # Most deliveries have no receipt that came early, and most routes were refused nothing.
+_IS_PLAIN = "receipt IS NULL AND recipient <> ''"
+_IS_PLAIN_AMONG = f"{_IS_PLAIN} AND NOT {HAS_EARLY} AND NOT {_HAS_REFUSALS}"
+# One look for all that end together, which mostly finds none.
+_IS_ANY = """
+SELECT 1 AS found WHERE EXISTS (SELECT 1 FROM early_receipts) OR EXISTS (SELECT 1 FROM refusals)
+"""
 _FIND = f"""
 SELECT {_COLUMNS}, person, recipient, steps = 2 AND receipt IS NULL AS is_usual, {HAS_EARLY} AS has_early,
-    EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider)) AS has_refusals
+    {_HAS_REFUSALS} AS has_refusals
 FROM deliveries WHERE id = :delivery_id /*postgres FOR UPDATE*/
 """  # noqa: S608  # our own words only
 # Whoever closes an attempt says how many requests it took; whoever gives it up as lost cannot.
@@ -83,6 +90,7 @@ WHERE state IN ('pending', 'sending') OR (state = 'unknown' AND due_at IS NOT NU
 """  # noqa: S608  # our own words only
 # Of a kept attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the
 # same.
+_ACCEPTED, _RECORDED = Decision(State.ACCEPTED), Closed(recorded=True)
 PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND substr(a.detail, 1, 6) = 'HTTP 2'))"
 
 
@@ -108,6 +116,28 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     The fifth message of a route in a row that is refused for the same reason sets a hold on the route. An accepted
     one ends the holds that it probed, but for those that a person has set meanwhile.
     """
+    ids = {each.attempt.delivery.id for each in endings}
+    if len(ids) < len(endings) or not all(_is_plain(each) for each in endings):  # then their order counts
+        return _close_in_order(tx, endings)
+    rows = [
+        {**_list_ids(each), "route": each.attempt.delivery.route, "attempt": each.attempt.number} for each in endings
+    ]
+    plain = accept(tx, rows, _IS_PLAIN_AMONG if len(rows) == 1 or tx.rows(_IS_ANY) else _IS_PLAIN)
+    left = [each for each, is_done in zip(endings, plain, strict=True) if not is_done]
+    others = iter(_close_in_order(tx, left) if left else ())
+    return [_RECORDED if is_done else next(others) for is_done in plain]
+
+
+def _is_plain(ending: Ending) -> bool:
+    return (
+        type(ending.outcome) is Accepted
+        and ending.decision == _ACCEPTED
+        and ending.tries == ending.attempt.number == 1
+        and not ending.attempt.probes
+    )
+
+
+def _close_in_order(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     found = [first(rows) for rows in tx.rows_many(_FIND, [_list_ids(each) for each in endings])]
     ours = {
         place: row
@@ -199,7 +229,7 @@ def _conclude(tx: Tx, closing: tuple[Ending, Row], decision: Decision) -> Closed
     return Closed(True, holds_set if hold_set is None else (hold_set, *holds_set), released)
 
 
-def _list_ids(ending: Ending) -> dict[str, str]:
+def _list_ids(ending: Ending) -> dict[str, Any]:
     it = ending.attempt.delivery
     return {"provider": it.provider, "delivery_id": it.id, "message_id": ending.message_id or ""}
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from app.errors import Refusal
+from app.outbox.lumps import IN_LUMPS
 from app.outbox.people import adopt_people, hash_person
 from app.outbox.store import Row, Store, Tx
 from app.sources.body import parse_body
@@ -26,12 +27,11 @@ from app.values.text import clean_text
 PAGE = 2_000  # rows: lanes wait for the same reading connection
 BODIES_PAGE = 300  # each is read through
 
-_ABOUT = "SELECT seq, customer FROM events WHERE person = :hash AND seq > :last ORDER BY seq LIMIT :limit"
-_SENT_TO = "SELECT seq, event_seq FROM deliveries WHERE person = :hash AND seq > :last ORDER BY seq LIMIT :limit"
+_NEXT = "seq > :last ORDER BY seq LIMIT :limit"
+_ABOUT = f"SELECT seq, customer FROM events WHERE {IN_LUMPS['events']} person = :hash AND {_NEXT}"  # noqa: S608 - ours
+_SENT_TO = f"SELECT seq, event_seq FROM deliveries WHERE {IN_LUMPS['deliveries']} person = :hash AND {_NEXT}"  # noqa: S608 - ours
 # Who has another number is somebody else, whatever id the source gives them.
-_LINKED = """
-SELECT seq FROM events WHERE customer = :hash AND person IS NULL AND seq > :last ORDER BY seq LIMIT :limit
-"""
+_LINKED = f"SELECT seq FROM events WHERE {IN_LUMPS['events']} customer = :hash AND person IS NULL AND {_NEXT}"  # noqa: S608 - ours
 _BODIES = """
 SELECT seq, received_at, body FROM events /*sqlite INDEXED BY events_unwiped*/
 WHERE body IS NOT NULL AND received_at >= :since AND (received_at > :since OR seq > :last)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from app.delivery.policy import find_room, name_bucket
 from app.model.limit import Account, Limits, name_person
+from app.outbox.lumps import IN_LUMPS
 from app.outbox.store import Row, Tx
 
 LONGEST_MS = 86_400_000  # the window of a limit a day; none is longer
@@ -19,10 +20,10 @@ _COUNT = """
 INSERT INTO sends (scope, at, n) VALUES (:scope, :at, 1) ON CONFLICT (scope, at) DO UPDATE SET n = sends.n + excluded.n
 """
 _GIVE_BACK = "UPDATE sends SET n = n - 1 WHERE scope = :scope AND at = :at AND n > 0"
-_FREE = """
-UPDATE deliveries SET due_at = :now
-WHERE person = (SELECT person FROM deliveries WHERE seq = :seq) AND state = 'pending' AND reason = 'limit_person'
-"""
+_FREE = f"""
+UPDATE deliveries SET due_at = :now WHERE {IN_LUMPS["deliveries"]}
+    person = (SELECT person FROM deliveries WHERE seq = :seq) AND state = 'pending' AND reason = 'limit_person'
+"""  # noqa: S608  # our own words only
 _FREE_LANE = """
 UPDATE deliveries SET due_at = :now WHERE state = 'pending' AND provider = :provider AND reason = 'limit_person'
 """

@@ -1,4 +1,4 @@
-"""Every change of a delivery's state: the one statement that makes it, what its timeline tells, what is counted of it.
+"""Every change of a delivery's state: the statements that make it, what its timeline tells, what is counted of it.
 
 The usual way (made, claimed once, accepted) is told by the delivery's own columns: `steps` says how far it went, and
 the views `timeline` and `attempts` show it. What goes another way is first written out, into the tables of what is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from app.delivery.transitions import Cause, Move
@@ -24,6 +25,22 @@ UPDATE deliveries SET state = :state, reason = :reason, detail = :detail, due_at
     accepted_at = CASE WHEN :state = 'accepted' THEN :now ELSE accepted_at END,
     provider_message_id = coalesce(CAST(:message_id AS TEXT), provider_message_id)
 WHERE seq = :seq AND state = :was
+"""
+# The same for what goes on as most do; `{where}` is what else must hold of it.
+_OPEN_FIRST = """
+UPDATE deliveries SET state = 'sending', reason = NULL, lease_until = :lease_until, attempts = 1, updated_at = :now,
+    steps = 2, last_attempt_at = :now
+WHERE seq = :seq AND state = 'pending' AND steps = 1
+"""
+_ACCEPT = """
+UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL,
+    spent = spent + 1, updated_at = :now, steps = 3, accepted_at = :now,
+    provider_message_id = coalesce(nullif(CAST(:message_id AS TEXT), ''), provider_message_id)
+WHERE id = :delivery_id AND state = 'sending' AND steps = 2 AND attempts = :attempt AND {where}
+"""
+_WAS_ACCEPTED = """
+SELECT 1 AS found FROM deliveries
+WHERE id = :delivery_id AND steps = 3 AND attempts = :attempt AND accepted_at = :now AND updated_at = :now
 """
 _WRITE_OUT = (
     """
@@ -62,6 +79,7 @@ INSERT INTO counts/*postgres _by_slot*/ AS kept (/*postgres slot, */provider, st
 VALUES (/*postgres :slot, */:provider, :state, :n)
 ON CONFLICT (/*postgres slot, */provider, state) DO UPDATE SET n = kept.n + excluded.n
 """
+_MOVED = "a delivery was moved by somebody else meanwhile"
 _BY_HAND = "retried by hand"  # how the detail of a retry begins
 
 
@@ -83,7 +101,7 @@ def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
     for statement in _WRITE_OUT if unusual else ():
         tx.send(statement, [row for _, row in unusual])
     if tx.run_many(_MOVE, rows) != len(moves):
-        raise StoreError("a delivery was moved by somebody else meanwhile")
+        raise StoreError(_MOVED)
     if told := [row for each, row in unusual if each.is_told]:
         tx.send(_TELL, told)
     for each, row in zip(moves, rows, strict=True):
@@ -93,6 +111,31 @@ def move(tx: Tx, moves: Sequence[Move], now: int | None = None) -> int:
             if each.state is not State.SENDING:
                 tx.tally[each.route, each.provider, row["value"]] += 1
     return len(moves)
+
+
+def open_first(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Open the first attempt of deliveries that went no other way than most; raises as `move` does.
+
+    `rows`: seq, now and lease_until of each.
+    """
+    if rows and tx.run_many(_OPEN_FIRST, rows) != len(rows):
+        raise StoreError(_MOVED)
+
+
+def accept(tx: Tx, rows: Sequence[dict[str, Any]], where: str) -> Sequence[bool]:
+    """End open attempts of deliveries that went no other way than most; tell of each whether it did and is accepted.
+
+    `rows`: its route, provider, delivery_id (each once), attempt and message_id ("" for none), and what `where` asks
+    for.
+    """
+    for row in rows:
+        row["now"] = tx.now
+    done = [True] * len(rows)
+    if tx.run_many(_ACCEPT.format(where=where), rows) < len(rows):  # to ask of each how it went costs as much again
+        done = [bool(found) for found in tx.rows_many(_WAS_ACCEPTED, rows)]
+    for row in compress(rows, done):
+        tx.tally[row["route"], row["provider"], "accepted"] += 1
+    return done
 
 
 def _list_values(made: Move, at: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
+from app.outbox.lumps import IN_LUMPS
 from app.outbox.store import Tx
 from app.outbox.values import Suppression, SuppressionCounts
 from app.values.phone import find_other_form, to_one_form
@@ -55,7 +56,8 @@ def adopt_person(tx: Tx, person: bytes | None, former: bytes | None) -> None:
         )
         tx.run(f"DELETE FROM {table} WHERE person = :former", former=former)  # noqa: S608 - ours
     for table in ("events", "deliveries", "acts"):
-        tx.run(f"UPDATE {table} SET person = :person WHERE person = :former", person=person, former=former)  # noqa: S608 - ours
+        where = f"{IN_LUMPS.get(table, '')} person = :former"
+        tx.run(f"UPDATE {table} SET person = :person WHERE {where}", person=person, former=former)  # noqa: S608 - ours
 
 
 def hash_people(key: bytes, numbers: Iterable[str]) -> Sequence[bytes]:
@@ -105,6 +107,8 @@ INSERT INTO lifted_suppressions VALUES (:person, :at) ON CONFLICT (person) DO UP
 WHERE lifted_suppressions.at < excluded.at
 """
 _IS_SUPPRESSED = "SELECT 1 AS found FROM suppressions WHERE person = :person"
+_SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
+_WHO_IS_SUPPRESSED = f"SELECT person FROM suppressions WHERE person IN (:{', :'.join(_SLOTS)})"  # noqa: S608 - ours
 _LIST = "SELECT person, reason, since FROM suppressions WHERE person > :after ORDER BY person LIMIT :limit"
 _COUNT = """
 SELECT (SELECT count(*) FROM suppressions) AS suppressed, (SELECT count(*) FROM unreachable) AS unreachable
@@ -163,8 +167,12 @@ def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
 def find_unwanted(tx: Tx, asked: Sequence[tuple[Delivery, bytes | None]]) -> Collection[str]:
     """Return the ids of those that are marketing to a person who has opted out."""
     people = [(it.id, person) for it, person in asked if person is not None and heeds_opt_out(it)]
-    found = tx.rows_many(_IS_SUPPRESSED, [{"person": person} for _, person in people])
-    return {id_ for (id_, _), rows in zip(people, found, strict=True) if rows}
+    sought = list(dict.fromkeys(person for _, person in people))
+    some = [sought[start : start + len(_SLOTS)] for start in range(0, len(sought), len(_SLOTS))]
+    empty: dict[str, bytes | None] = dict.fromkeys(_SLOTS)
+    found = tx.rows_many(_WHO_IS_SUPPRESSED, [{**empty, **dict(zip(_SLOTS, each, strict=False))} for each in some])
+    unwanted = {row.person for rows in found for row in rows}
+    return {id_ for id_, person in people if person in unwanted}
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:

@@ -13,6 +13,7 @@ from app.message.components import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
+from app.outbox.lumps import IN_LUMPS
 from app.outbox.move import MENDED, read_timeline
 from app.outbox.people import hash_message_id, hash_other_form, hash_person, show_message_id
 from app.outbox.store import Row, Tx, first
@@ -44,8 +45,8 @@ _FILTERS: Mapping[str, str] = {
     "reason": f"{_REASON} = :reason",
     "since": "d.created_at >= :since",
     "until": "d.created_at <= :until",
-    "phone": f"""d.seq IN (SELECT seq FROM deliveries WHERE {_PEOPLE} UNION
-        SELECT seq FROM deliveries WHERE event_seq IN (SELECT seq FROM events WHERE {_PEOPLE}))""",  # noqa: S608  # our own words only
+    "phone": f"""d.seq IN (SELECT seq FROM deliveries WHERE {IN_LUMPS["deliveries"]} {_PEOPLE} UNION
+        SELECT seq FROM deliveries WHERE event_seq IN (SELECT seq FROM events WHERE {IN_LUMPS["events"]} {_PEOPLE}))""",  # noqa: S608  # our own words only
     "event_id": "d.event_seq = (SELECT seq FROM events WHERE id = :event_id)",
     "provider_message_id": _BY_MESSAGE_ID,
 }

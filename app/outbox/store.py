@@ -53,6 +53,9 @@ class Tx(Protocol):
     def run_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> int:
         """Run one statement for each of `rows`, which is one round trip; return how many rows changed in all."""
 
+    def add_many(self, table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
+        """Insert `rows`, each with an `id`, into a table; return the `seq` of each, None of those that conflict."""
+
     def send(self, sql: str, rows: Iterable[dict[str, Any]], /) -> object:
         """Do the same where nobody needs to know how many: it waits for no answer, and leaves with what follows."""
 
@@ -109,10 +112,7 @@ class Flights(Protocol):
     run: int
 
     def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
-        """Return the attempts (delivery's id, number) of that run that were under way, and those that had ended.
-
-        None where it cannot be told: then any open attempt may have left.
-        """
+        """Return that run's attempts (id, number) under way, and the ended ones; None: any open one may have left."""
 
     def begin(self) -> None:
         """Forget the run before; its attempts are recovered."""

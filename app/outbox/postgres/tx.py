@@ -57,6 +57,10 @@ class PostgresTx:
         text, given = self._translate(sql, rows)
         self._db.cursor().executemany(text, given)
 
+    def add_many(self, _table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
+        """See Tx."""
+        return [found[0].seq if found else None for found in self.rows_many(f"{sql} RETURNING seq", rows)]
+
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
         text, (given,) = self._translate(sql, (values,))
