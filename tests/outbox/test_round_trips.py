@@ -105,4 +105,6 @@ async def test_control_each_statement_for_itself_takes_many_more(
     store = open_replica()
     await warm_up(store, wrap(store), trips)
     add, claim, close = await count_trips(store, wrap(store), trips, 10)
-    assert (add > 4 * ADD, claim > CLAIM + 9, close > CLOSE + 9) == (True, True, True)
+    assert add >= 4 * ADD
+    assert claim >= CLAIM + 9
+    assert close >= CLOSE + 9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from app.errors import StoreBroken
 from app.outbox.close import BACKUP_MARK, settle_restored
@@ -57,23 +56,11 @@ def list_doubts(db: Connection) -> Sequence[str]:
     return ("it is replicated, but no standby is synchronous: a failover may lose what was acknowledged just before",)
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A replica that joined has the key of the outbox, and a slot to count in.
-
-    `restored`: how many deliveries were stopped because the database was put back; None if it was not.
-    """
-
-    key: bytes
-    slot: int
-    restored: int | None
-
-
-def join(db: Connection, schema: str, name: str) -> Joined:
+def join(db: Connection, schema: str, name: str) -> tuple[bytes, int, int | None]:
     """Make the tables, or bring an earlier release's forward, and take a slot to count in: one replica at a time.
 
-    What had not ended in a database that was put back is stopped before anybody can send it. Raises StoreBroken where
-    the tables are not ours, or of a release that this one cannot work beside.
+    Return the outbox's key, the slot, and how many deliveries were stopped because the database was put back, None if
+    it was not. Raises StoreBroken where the tables are not ours, or of a release that this one cannot work beside.
     """
     try:
         now = int(begin(db, schema).fetchall()[0][-1])
@@ -90,7 +77,7 @@ def join(db: Connection, schema: str, name: str) -> Joined:
     except BaseException:
         db.execute("ROLLBACK")
         raise
-    return Joined(bytes(key), int(found[0]), restored)
+    return bytes(key), int(found[0]), restored
 
 
 def _settle_moved(tx: PostgresTx) -> int | None:

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 
+from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.tx import CleanText
 from app.values.address import PostgresAddress
 
@@ -60,6 +60,24 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
 
 class DatabaseAway(StoreError):
     """The database cannot be reached at the moment."""
+
+
+class DatabaseClock:
+    """The database's time: a `Clock` that nobody can set is put right by each answer. A replica's own may be off."""
+
+    def __init__(self, read_uptime: Clock) -> None:
+        self.read_uptime = read_uptime
+        self._ahead: int | None = None  # the database's time is so much more than the uptime
+
+    def __call__(self) -> int:
+        """Return now. Nothing is reckoned from it before the first answer."""
+        return self.read_uptime() + (self._ahead or 0)
+
+    def note(self, at: int, asked_at: int) -> None:
+        """The database has shown `at`, some time after it was asked (by the uptime)."""
+        least, most = at - self.read_uptime(), at - asked_at
+        # No further than the answer proves: so a slow one puts nothing wrong.
+        self._ahead = most if self._ahead is None else min(max(self._ahead, least), most)
 
 
 class Link:

@@ -16,9 +16,8 @@ from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.lanes import leave_replicas, note_replica, see_replica
-from app.outbox.postgres.clock import DatabaseClock
 from app.outbox.postgres.greeting import check_server, join, list_doubts
-from app.outbox.postgres.link import Connection, DatabaseAway, Link, ReadNow
+from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, Link, ReadNow
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.postgres.writer import PostgresReader, PostgresWriter
 from app.outbox.store import Job, Tx
@@ -123,10 +122,9 @@ class PostgresStore:
         """Each connection may be to another server than the one before: after a failover, or a restore."""
         check_server(db)
         self.doubts = list_doubts(db)
-        joined = join(db, self.address.schema, self.name)
-        self._people_key, self.slot = joined.key, joined.slot
-        if joined.restored is not None:
-            self._on_restored(joined.restored)
+        self._people_key, self.slot, restored = join(db, self.address.schema, self.name)
+        if restored is not None:
+            self._on_restored(restored)
 
     def _open_patiently(self, link: Link, patience_s: float) -> None:
         until = time.monotonic() + patience_s
