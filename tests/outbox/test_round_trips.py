@@ -100,6 +100,12 @@ async def test_control_each_statement_for_itself_takes_many_more(
     def ask(self: Any, sql: str, rows: Any) -> list[Any]:
         return [self.rows(sql, **row) for row in rows]
 
+    run_many = tx.PostgresTx.run_many
+
+    def run(self: Any, sql: str, rows: Any) -> int:
+        return sum(run_many(self, sql, [row]) for row in rows)
+
+    monkeypatch.setattr(tx.PostgresTx, "run_many", run)
     monkeypatch.setattr(tx.PostgresTx, "send", send)
     monkeypatch.setattr(tx.PostgresTx, "rows_many", ask)
     store = open_replica()
