@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from app.delivery.policy import find_room, name_bucket
 from app.model.limit import Account, Limits, name_person
-from app.outbox.lumps import IN_LUMPS
 from app.outbox.store import Row, Tx
+from app.outbox.values import IN_LUMPS
 
 LONGEST_MS = 86_400_000  # the window of a limit a day; none is longer
 

@@ -17,14 +17,16 @@ from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
-from app.outbox.lumps import IN_LUMPS
 from app.outbox.store import Tx
-from app.outbox.values import Suppression, SuppressionCounts
+from app.outbox.values import IN_LUMPS, Suppression, SuppressionCounts, seek_in_lumps
 from app.values.phone import find_other_form, to_one_form
 from app.values.stop_words import OptOut
 
 HASH_BYTES = 16
 _HASHED = "hash:"
+
+_FORMER = {table: seek_in_lumps(table, "(SELECT at FROM marks WHERE name = 'former')") for table in IN_LUMPS}
+# An event looks for them, so only the rows that a release with other forms may have written are looked through.
 
 
 def hash_person(key: bytes, number: str) -> bytes | None:
@@ -56,7 +58,7 @@ def adopt_person(tx: Tx, person: bytes | None, former: bytes | None) -> None:
         )
         tx.run(f"DELETE FROM {table} WHERE person = :former", former=former)  # noqa: S608 - ours
     for table in ("events", "deliveries", "acts"):
-        where = f"{IN_LUMPS.get(table, '')} person = :former"
+        where = f"{_FORMER.get(table, '')} person = :former"
         tx.run(f"UPDATE {table} SET person = :person WHERE {where}", person=person, former=former)  # noqa: S608 - ours
 
 

@@ -13,11 +13,10 @@ from app.message.components import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
-from app.outbox.lumps import IN_LUMPS
 from app.outbox.move import MENDED, read_timeline
 from app.outbox.people import hash_message_id, hash_other_form, hash_person, show_message_id
 from app.outbox.store import Row, Tx, first
-from app.outbox.values import DeliveryFilter
+from app.outbox.values import IN_LUMPS, DeliveryFilter
 from app.values.instant import format_instant
 from app.values.phone import mask_phone
 

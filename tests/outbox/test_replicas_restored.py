@@ -87,3 +87,31 @@ async def test_a_server_that_was_wound_back_is_told_so_by_hand(
     after = wrap(open_replica(on_restored=told.append))
     assert told == [1]
     assert await after.claim() == []
+
+
+async def test_a_server_that_keeps_its_name_to_itself_is_known_by_its_tables(postgres_place: Place) -> None:
+    """A hosted PostgreSQL may do so; superusers are told all the same, so the role that asks is a plain one."""
+    told: list[int] = []
+    url = postgres_place.direct.partition("?")[0]
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DROP ROLE IF EXISTS plain")
+        db.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
+        database = str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+        db.execute(f"GRANT CREATE ON DATABASE {database} TO plain".encode())
+        db.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url) | {"user": "plain", "password": "plain"}
+        plain = f"postgresql://plain:plain@{parts['host']}:{parts['port']}/{database}?schema=plain_shop"
+        first = PostgresOutbox(plain, on_restored=told.append)
+        await Shop(first).add(recipient="+919800000001")
+        await first.close()
+        again = PostgresOutbox(plain, on_restored=told.append)
+        assert len(await Shop(again).claim(1)) == 1
+        assert told == []
+        await again.close()
+    finally:
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
+            db.execute("DROP SCHEMA IF EXISTS plain_shop CASCADE")
+            db.execute("DROP OWNED BY plain CASCADE")
+            db.execute("DROP ROLE plain")

@@ -27,8 +27,10 @@ _VERSION = "SELECT coalesce(max(version), 0), coalesce(max(oldest), 0) FROM migr
 _MIGRATIONS = "CREATE TABLE migrations (version bigint PRIMARY KEY, oldest bigint NOT NULL, at bigint NOT NULL)"
 # A dump that was put back has other tables, or another server. A server that was wound back to an instant looks like
 # one after a failover: it has to be told by hand.
-_HOME = """SELECT concat_ws('/', system_identifier, d.oid, CAST(CAST('deliveries' AS regclass) AS oid)) AS place
-FROM pg_control_system(), pg_database d WHERE d.datname = current_database()"""
+_HOME = """SELECT concat_ws('/', d.oid, CAST(CAST('deliveries' AS regclass) AS oid)) AS place,
+has_function_privilege('pg_control_system()', 'EXECUTE') AS tells_server
+FROM pg_database d WHERE d.datname = current_database()"""
+_SERVER = "SELECT CAST(system_identifier AS TEXT) AS name FROM pg_control_system()"
 _READ_HOME = "SELECT at FROM marks WHERE name = 'home'"
 _MARK = "INSERT INTO marks VALUES (:name, :at) ON CONFLICT (name) DO UPDATE SET at = excluded.at"
 _FREE_SLOT = """SELECT slot FROM replicas WHERE last_seen <= %s OR name = %s ORDER BY name = %s DESC, slot LIMIT 1"""
@@ -82,7 +84,10 @@ def join(db: Connection, schema: str, name: str) -> tuple[bytes, int, int | None
 
 def _settle_moved(tx: PostgresTx) -> int | None:
     """Stop what had not ended, if the tables are not where they were, or somebody has marked them."""
-    home = hash_lock(tx.rows(_HOME)[0].place, "home")
+    found = tx.rows(_HOME)[0]
+    # A hosted server may keep its name to itself: then the tables' own numbers have to do.
+    server = tx.rows(_SERVER)[0].name if found.tells_server else ""
+    home = hash_lock(f"{server}/{found.place}".lstrip("/"), "home")
     known = tx.rows(_READ_HOME)
     if not known or known[0].at != home:
         tx.run(_MARK, name="home", at=home)

@@ -358,7 +358,7 @@ CREATE VIEW timeline AS
         WHERE n IS NOT NULL;
 """
 
-# By a hash alone each row would change a page of its own; so what is new stays at the end, see lumps.py.
+# By a hash alone each row would change a page of its own; so what is new stays at the end, see values.py.
 _VERSION_8 = """
 DROP INDEX events_person;
 DROP INDEX events_customer;
@@ -366,6 +366,8 @@ DROP INDEX deliveries_person;
 CREATE INDEX events_person ON events (seq >> 8, person) WHERE person IS NOT NULL;
 CREATE INDEX events_customer ON events (seq >> 8, customer) WHERE customer IS NOT NULL;
 CREATE INDEX deliveries_person ON deliveries (seq >> 8, person) WHERE person IS NOT NULL;
+INSERT INTO marks -- the last row that may know a person by a form of their number that is no longer used
+    SELECT 'former', max((SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM deliveries));
 """
 
 MIGRATIONS: tuple[str, ...] = (
