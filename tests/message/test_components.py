@@ -406,6 +406,14 @@ def test_frozen_message_thaws_to_the_same(message: Message) -> None:
     assert decode_message(encode_message(message)) == message
 
 
+def test_a_message_thaws_to_the_same_however_many_were_frozen_since_and_however_often() -> None:
+    """The last 512 are kept as they were: those, those before, and a second look at one are not told apart."""
+    messages = [replace(MESSAGE, recipient_name=str(number)) for number in range(1_100)]
+    frozen = [encode_message(message) for message in messages]
+    for _ in range(2):
+        assert [thaw_message(data, checksum(data)) for data in frozen] == messages
+
+
 def test_frozen_message_is_compact_ascii() -> None:
     frozen = encode_message(MESSAGE)
     assert frozen.isascii()
