@@ -96,7 +96,11 @@ def _matching(pattern: str, cure: str) -> AfterValidator:
 AnyCase = _by(str.lower)
 Duration = Annotated[int, _by(parse_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
-Networks = Annotated[tuple[Network, ...], NoDecode, _by(lambda text: read_networks(_split_list(text)))]
+Networks = Annotated[
+    tuple[Network, ...],
+    NoDecode,
+    _by(lambda text: read_networks(map(str.strip, text.split(","))) if text.strip() else text),
+]
 """Networks in CIDR notation, with commas between them."""
 Proxy = Annotated[
     SecretStr,

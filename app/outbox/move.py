@@ -130,9 +130,12 @@ def accept(tx: Tx, rows: Sequence[dict[str, Any]], where: str) -> Sequence[bool]
     """
     for row in rows:
         row["now"] = tx.now
-    done = [True] * len(rows)
-    if tx.run_many(_ACCEPT.format(where=where), rows) < len(rows):  # to ask of each how it went costs as much again
+    n = tx.run_many(_ACCEPT.format(where=where), rows)
+    done = [n > 0] * len(rows)
+    if 0 < n < len(rows):  # to ask of each how it went costs as much again
         done = [bool(found) for found in tx.rows_many(_WAS_ACCEPTED, rows)]
+        if sum(done) != n:  # some of them in this very millisecond, before: alone each is told exactly
+            raise StoreError(_MOVED)
     for row in compress(rows, done):
         tx.tally[row["route"], row["provider"], "accepted"] += 1
     return done
