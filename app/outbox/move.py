@@ -125,6 +125,7 @@ def open_first(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
 def accept(tx: Tx, rows: Sequence[dict[str, Any]], where: str) -> Sequence[bool]:
     """End open attempts of deliveries that went no other way than most; tell of each whether it did and is accepted.
 
+    Raises StoreError where that cannot be told of each: alone in a transaction, as the writer tries then, it can.
     `rows`: its route, provider, delivery_id (each once), attempt and message_id ("" for none), and what `where` asks
     for.
     """

@@ -208,6 +208,12 @@ def test_a_plain_line_is_what_the_processors_would_have_made_of_it(event: str, l
         assert plain == json.dumps(redact(None, "info", {**head, **line}))
 
 
+@given(st.from_regex(PHONE), st.text(st.sampled_from(" (,:=*"), max_size=3))
+def test_no_line_with_a_number_is_taken_for_a_plain_one(number: str, around: str) -> None:
+    """The quick look at the whole line may see a number where none is, and may miss none."""
+    assert write_plain("info", "x", {"detail": f"{around}{number}{around}"}) is None
+
+
 def test_most_lines_are_plain() -> None:
     line = {"event_id": "01a21a39-dc37-7a97-a34b-bfbe03898279", "routes": ["coins"], "recipients": ["+91******0001"]}
     assert write_plain("info", "event.received", {**line, "due_at": None, "accept_ms": 3}) is not None
