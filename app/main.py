@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import cache, partial
@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
@@ -42,7 +41,6 @@ from app.relay.reload import Rules, load_snapshot
 from app.relay.stateless import StatelessRelay
 from app.settings import PREFIX, Settings, read_environment, read_sound_settings, unknown_names
 
-TakeReceipts = Callable[[Request], Awaitable[Response]]
 OnDead = Callable[[BaseException], None]
 
 
@@ -55,7 +53,7 @@ class Wired:
 
     relay: Relay
     take: Take
-    build_receipts: Callable[[Callable[..., Response]], tuple[APIRouter, TakeReceipts]] | None
+    build_receipts: Callable[[Callable[..., Response]], webhooks.ReceiptEndpoint] | None
     build_ops: Callable[[], Iterable[APIRouter]]
 
 
@@ -191,7 +189,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     return Wired(
         OutboxRelay(context, dispatcher, recorder, rules.watch, on_dead),
         partial(store_event, context, recorder.note),
-        partial(webhooks.build_router, context),
+        partial(webhooks.ReceiptEndpoint, context),
         build_ops,
     )
 
@@ -232,20 +230,11 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
         health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
     )
     if wired.build_receipts is not None:
-        router, take = wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
-        app.include_router(router)
-        app.doors[RECEIPTS] = ServerErrorMiddleware(Guard(_make_endpoint(take), admission), show_failure)
+        reports = wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
+        app.include_router(webhooks.build_router(reports))
+        app.doors[RECEIPTS] = ServerErrorMiddleware(Guard(reports, admission), show_failure)
     app.mount("", answer_late)
     return app
-
-
-def _make_endpoint(take: TakeReceipts) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["path_params"] = {"provider": scope["path"].removeprefix(RECEIPTS)}
-        response = await take(Request(scope, receive))
-        await response(scope, receive, send)
-
-    return answer
 
 
 def _build_late(wired: Wired, app: FastAPI) -> FastAPI:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-SECRET = "bench-secret"
+SECRET, RECEIPT_SECRET = "bench-secret", "bench-receipt-secret"
 # The relay leaves 6 s between two messages to one recipient, so every event needs one of its own, and the hundred
 # example numbers are too few. These are made at run time, sent to the fake provider on the loopback and never printed.
 FIRST_PHONE = 6_000_000_000
@@ -61,6 +62,22 @@ def build_event(number: int) -> bytes:
 def build_events(first: int, count: int) -> Iterator[bytes]:
     """Return the events from `first` on, one after another: 100,000 at once would be 100 MB."""
     return (build_event(number) for number in range(first, first + count))
+
+
+def build_receipts(ids: Sequence[str]) -> list[bytes]:
+    """Return Gallabox's webhooks for these messages: sent, then delivered, then read."""
+    return [_build_receipt(status, id_) for status in ("sent", "delivered", "read") for id_ in ids]
+
+
+def _build_receipt(status: str, id_: str) -> bytes:
+    told = {"id": f"gallabox-{id_}", "localMessageId": id_, "whatsapp": {"status": status, "time": "1790000000000"}}
+    body = json.dumps({"event": "Message.WA.Status.Received", "accountId": "bench", **told}).encode()
+    signature = base64.b64encode(hmac.digest(RECEIPT_SECRET.encode(), body, "sha256")).decode()
+    return (
+        "POST /webhooks/gallabox HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: gallabox\r\naccept: */*\r\n"
+        "content-type: application/json\r\nx-event-name: Message.WA.Status.Received\r\n"
+        f"x-gallabox-signature: {signature}\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
 
 
 def build_message(number: int) -> bytes:

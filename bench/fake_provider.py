@@ -72,8 +72,10 @@ class Account:
         return build_answer(b"202 Accepted", told.encode())
 
     def show(self, path: str) -> bytes:
-        """Return the answer to a GET: the figures or the arrivals."""
-        shown = {"arrivals": self.arrivals} if path == "/arrivals" else self.count()
+        """Return the answer to a GET: the figures, the arrivals or the messages."""
+        shown: dict[str, Any] = {"arrivals": self.arrivals} if path == "/arrivals" else self.count()
+        if path == "/messages":
+            shown = {"messages": list(self.message_ids)}
         return build_answer(b"200 OK", json.dumps(shown).encode())
 
 

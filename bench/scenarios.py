@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from bench.events import build_events, build_message, phone_of
+from bench.events import build_events, build_message, build_receipts, phone_of
 from bench.figures import percentile
 from bench.load import Load, send_closed, send_open
 from bench.processes import BenchError, Cores, Memory, Started, Written, read_cpu_s, read_memory, read_written
@@ -123,6 +123,27 @@ def measure_throughput(bench: Bench, subject: Subject) -> Throughput:
             memory=read_memory(pid),
             delivered=_judge(load, figures),
             written=read_written(pid).since(before, bench.events),
+        )
+
+
+def measure_receipts(bench: Bench, subject: Subject) -> Throughput:
+    """Deliver, then post three receipts of each message as fast as 50 connections are answered."""
+    with _pair(bench, subject) as (provider, started):
+        _warm_up(provider, started)
+        uvloop.run(send_closed(started.port, build_events(WARM_UP, bench.events)))
+        figures = _wait_delivered(provider, WARM_UP + bench.events)
+        receipts, pid = build_receipts(provider.list_messages()), started.process.pid
+        cpu_before, before = read_cpu_s(pid), read_written(pid)
+        load = uvloop.run(send_closed(started.port, receipts))
+        took_s = time.monotonic() - load.started_at
+        return Throughput(
+            per_s=load.accepted / took_s,
+            cpu_us=(read_cpu_s(pid) - cpu_before) / len(receipts) * 1e6,
+            p50_ms=percentile(load.waited_s, 0.5) * 1000,
+            p99_ms=percentile(load.waited_s, 0.99) * 1000,
+            memory=read_memory(pid),
+            delivered=Delivered(0, figures["twice"], len(receipts) - load.accepted),
+            written=read_written(pid).since(before, len(receipts)),
         )
 
 

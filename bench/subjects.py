@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.events import SECRET
+from bench.events import RECEIPT_SECRET, SECRET
 from bench.processes import Cores, Started, free_port, run_process
 
 BENCH = Path(__file__).resolve().parent
@@ -53,6 +53,7 @@ def _build_environment(provider_url: str, folder: Path, *, tls: bool) -> Mapping
         "GALLABOX_BASE_URL": provider_url,
         "GALLABOX_API_KEY": "bench",
         "GALLABOX_API_SECRET": "bench",
+        "GALLABOX_WEBHOOK_SECRET": RECEIPT_SECRET,
         "RELAY_CONFIG": str(BENCH / "relay.yaml"),
         "RELAY_NECTOR_SECRETS": SECRET,
         "RELAY_DATABASE_URL": f"sqlite:///{folder / 'relay.db'}",
@@ -94,6 +95,10 @@ class FakeProvider:
     def arrivals(self) -> dict[str, float]:
         """Return when the first message to each recipient came."""
         return dict(self._ask("GET", "/arrivals")["arrivals"])
+
+    def list_messages(self) -> list[str]:
+        """Return our ids of the messages that it took."""
+        return list(self._ask("GET", "/messages")["messages"])
 
     def _ask(self, method: str, path: str) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)

@@ -219,7 +219,7 @@ class Admission:
         headers, _ = scope["relay.proof"] = read_headers(scope), query  # for the endpoint, too
         mistake = provider.read_proof(headers, query).find_mistake()
         if mistake is not None:
-            self.metrics.receipts.labels(name, FORGED).inc()
+            self.metrics.receipts.inc(name, FORGED)
             return self.refuse(scope, RECEIPT, mistake, provider=name)
         return _PASSES[RECEIPT]
 
@@ -320,7 +320,9 @@ class Guard:
         length = find_header(scope, b"content-length") if read is None else read.get("content-length")
         body = CountedBody(receive, length, longest, self._budget, most)
         try:
-            await self._app(scope, body, send if kind == WEBHOOK else send_private)  # whose every answer is private
+            # Whatever is posted to a webhook is answered in private.
+            is_private = kind != OPS and scope["method"] == "POST"
+            await self._app(scope, body, send if is_private else send_private)
         finally:
             body.release()
             if body.refused:

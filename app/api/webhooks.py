@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import Refused, problem, unauthorised, unavailable
-from app.api.guard import PATH, PRIVATE_HEADERS, Stray, read_headers
+from app.api.errors import PRIVATE, Refused, problem, unauthorised, unavailable
+from app.api.guard import PATH, PRIVATE_HEADERS, RECEIPTS, Stray, read_headers
 from app.errors import Refusal, StoreError
 from app.observe.metrics import OTHER
 from app.observe.tracing import NoTracer, Span
@@ -49,10 +49,10 @@ _HEADERS = [(b"content-type", b"application/json"), *PRIVATE_HEADERS]
 
 
 class Taken(NamedTuple):
-    """The answer to an event, as a Response is one, which takes as long to make and to send as to read the event."""
+    """The answer to what was taken, as a Response is one, which takes as long to make and to send as to read it."""
 
     body: bytes
-    status_code: int
+    status_code: int = 200
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send it."""
@@ -138,9 +138,45 @@ def _show(answer: Answer | Refusal) -> Response | Taken:
     return Taken(write_json(body).encode(), answer.http_status)
 
 
-def build_router(context: Context, refuse: Callable[..., Response]) -> tuple[APIRouter, Callable[..., Any]]:
-    """Return the routes by which providers report; `refuse` answers what another secret has signed."""
-    router = APIRouter()
+_NOTED = Taken(b'{"status":"ok"}')
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptEndpoint:
+    """The path of providers as a bare ASGI endpoint: an event has three receipts.
+
+    `refuse` answers what another secret has signed.
+    """
+
+    context: Context
+    refuse: Callable[..., Response]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one webhook."""
+        answer = await self.take(scope, receive)
+        await answer(scope, receive, send)
+
+    async def take(self, scope: Scope, receive: Receive) -> Response | Taken:
+        """Return the answer to a webhook that the guard has let through."""
+        provider, body = scope["path"].removeprefix(RECEIPTS), await _read_body(receive)
+        if isinstance(body, Response):
+            return body
+        try:
+            headers, query = scope["relay.proof"]  # as the guard has read them
+            status = await accept_receipts(self.context, provider, headers, query, body)
+        except StoreError:
+            self.context.metrics.store_errors.labels("receipt").inc()
+            return unavailable("the receipt could not be stored; send it again")
+        if status == 200:  # noqa: PLR2004  # the status itself is the clearest name
+            return _NOTED
+        if status == 401:  # noqa: PLR2004  # see above
+            return self.refuse(scope, provider=provider)
+        return problem(404, "no provider of this name is configured")
+
+
+def build_router(endpoint: ReceiptEndpoint) -> APIRouter:
+    """Return the routes by which providers report."""
+    router, context = APIRouter(), endpoint.context
 
     @router.get("/webhooks/{provider}", summary="Show whoever sets it up that the URL is right")  # noqa: FAST003  # see below
     async def show_challenge(request: Request) -> Response:
@@ -148,31 +184,18 @@ def build_router(context: Context, refuse: Callable[..., Response]) -> tuple[API
         challenge = answer_challenge(context, provider, request.query_params)
         if challenge is not None:
             return PlainTextResponse(challenge)
-        refused = refuse(request.scope, provider=provider, mistake=Stray.CHALLENGE)
+        refused = endpoint.refuse(request.scope, provider=provider, mistake=Stray.CHALLENGE)
         return problem(403, "hub.verify_token does not fit") if refused.status_code == 401 else refused  # noqa: PLR2004  # the status itself is the clearest name
 
     # Read from the request: FastAPI takes 25 ms at start to prepare a parameter.
     @router.post("/webhooks/{provider}", summary="Take a provider's receipts")  # noqa: FAST003  # see above
     async def take_receipts(request: Request) -> Response:
-        provider = str(request.path_params["provider"])
-        body = await _read_body(request.receive)
-        if isinstance(body, Response):
-            return body
-        try:
-            headers, query = request.scope["relay.proof"]  # as the guard has read them
-            status = await accept_receipts(context, provider, headers, query, body)
-        except StoreError:
-            context.metrics.store_errors.labels("receipt").inc()
-            return unavailable("the receipt could not be stored; send it again")
-        match status:
-            case 200:
-                return Response('{"status":"ok"}', media_type="application/json")
-            case 401:
-                return refuse(request.scope, provider=provider)
-            case _:
-                return problem(404, "no provider of this name is configured")
+        answer = await endpoint.take(request.scope, request.receive)
+        if isinstance(answer, Taken):
+            return Response(answer.body, headers=PRIVATE, media_type="application/json")
+        return answer
 
-    return router, take_receipts
+    return router
 
 
 async def _read_body(receive: Receive) -> bytes | Response:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 
 from app.model.delivery import Reason, Scope
+from app.model.value import dataclass
 
 
 class ReceiptStatus(StrEnum):

@@ -136,7 +136,7 @@ class Metrics:
         self.requests_refused = counter(
             "nector_relay_requests_refused", "Requests refused before they were read", ["kind", "reason"]
         )
-        self.receipts = counter("nector_relay_receipts", "Receipts received", ["provider", "status"])
+        self.receipts = tally("nector_relay_receipts", "Receipts received", ("provider", "status"))
         self.replies = counter("nector_relay_replies", "What customers sent back", ["provider", "kind"])
         self.suppressions = gauge("nector_relay_suppressions", "People who get no marketing")
         self.hmac = tally("nector_relay_hmac", "x-nector-webhook-hmac by scheme that held", ("scheme",))
@@ -207,7 +207,7 @@ class Metrics:
             self.ambiguous.expect(provider)
             self.send_seconds.expect(provider)
             for status in (*ReceiptStatus, FORGED, UNREAD):
-                self.receipts.labels(provider, str(status))
+                self.receipts.expect(provider, str(status))
             for kind in REPLY_KINDS:
                 self.replies.labels(provider, kind)
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 from app.delivery.decide import scope_to_hold
 from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
 from app.message.components import strike_message, thaw_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
+from app.model.value import dataclass
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import (
@@ -66,6 +69,51 @@ _RAISE = "UPDATE deliveries SET receipt = :status, updated_at = :now WHERE seq =
 _ADD_CLICK = "INSERT INTO clicks VALUES (:seq, :at) ON CONFLICT DO NOTHING"
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A webhook of a provider holds these receipts."""
+
+    provider: str
+    receipts: Sequence[Receipt]
+
+
+def apply_reports(tx: Tx, reports: Sequence[Report]) -> Sequence[Sequence[ReceiptResult]]:
+    """Record the receipts of webhooks, in their order."""
+    told = [(each.provider, receipt) for each in reports for receipt in each.receipts]
+    results = iter(_apply_plain(tx, told) or [apply_receipt(tx, *one) for one in told])
+    return [tuple(islice(results, len(each.receipts))) for each in reports]
+
+
+def _apply_plain(tx: Tx, told: Sequence[tuple[str, Receipt]]) -> Sequence[ReceiptResult]:
+    """Record receipts together; none where one of them does more than to say how far its own message came."""
+    ids = {receipt.delivery_id for _, receipt in told if receipt.status is not ReceiptStatus.FAILED}
+    if None in ids or len(ids) < len(told):  # of one delivery their order counts
+        return ()
+    found = tx.rows_many(_BY_ID, [{"id": receipt.delivery_id, "provider": provider} for provider, receipt in told])
+    known = [(rows[0], receipt) for rows, (_, receipt) in zip(found, told, strict=True) if rows]
+    if len(known) < len(told) or not all(_is_plain(*one) for one in known):
+        return ()
+    tx.send(_ADD, [_list_columns(row, receipt, tx.now) for row, receipt in known])
+    rising = [(row, receipt.status) for row, receipt in known if rises(row.receipt, receipt.status)]
+    if rising:
+        tx.send(_RAISE, [{"status": status, "now": tx.now, "seq": row.seq} for row, status in rising])
+    return [_name_result(row) for row, _ in known]
+
+
+def _is_plain(row: Row, receipt: Receipt) -> bool:
+    return (
+        row.state == State.ACCEPTED
+        and not row.is_unreachable
+        and not (row.provider_message_id is None and receipt.provider_message_id)
+        and not (row.wamid is None and receipt.wamid)
+        and not receipt.detail
+    )
+
+
+def _name_result(row: Row, holds_set: tuple[NewHold, ...] = ()) -> ReceiptResult:
+    return ReceiptResult(row.id, row.event_id, row.route, row.recipient, row.created_at, holds_set)
+
+
 def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> ReceiptResult:
     """Record a receipt; one that matches no delivery yet is kept 24 h and applied when one appears.
 
@@ -79,13 +127,7 @@ def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> ReceiptResult:
         _keep_early(tx, provider, receipt)
         return ReceiptResult()
     _learn_ids(tx, known, receipt.provider_message_id, receipt.wamid)
-    holds_set = _take_receipt(tx, provider, known, receipt)
-    return ReceiptResult(known.id, known.event_id, known.route, known.recipient, known.created_at, holds_set)
-
-
-def apply_receipts(tx: Tx, provider: str, receipts: Sequence[Receipt]) -> tuple[ReceiptResult, ...]:
-    """Record receipts, in their order."""
-    return tuple(apply_receipt(tx, provider, receipt) for receipt in receipts)
+    return _name_result(known, _take_receipt(tx, provider, known, receipt))
 
 
 def apply_reply(tx: Tx, provider: str, reply: Reply, wish: Wish | None) -> Heard:
@@ -136,7 +178,7 @@ def _strike_detail(tx: Tx, known: Row, receipt: Receipt) -> Receipt:
 
 def _draw_conclusions(tx: Tx, provider: str, known: Row, receipt: Receipt) -> tuple[NewHold, ...]:
     """Do what a receipt says beyond its message; a repeated one says nothing new."""
-    if receipt.status in ARRIVED:
+    if receipt.status in ARRIVED and known.is_unreachable:
         clear_unreachable(tx, known.person)
     if receipt.status is not ReceiptStatus.FAILED or receipt.reason is None:
         return ()
@@ -188,18 +230,21 @@ def _keep_early(tx: Tx, provider: str, receipt: Receipt) -> None:
 
 def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:
     """Keep a receipt once: as history, which the timeline shows, and as the delivery's standing one if it rises."""
-    it = receipt
-    at = tx.now if it.at is None else it.at
-    row = {"status": it.status, "at": at, "now": tx.now, "reason": it.reason, "detail": it.detail}
-    added = tx.run(_ADD, seq=known.seq, **row) > 0
-    if rises(known.receipt, it.status):
-        tx.run(_RAISE, status=it.status, now=tx.now, seq=known.seq)
+    added = tx.run(_ADD, **_list_columns(known, receipt, tx.now)) > 0
+    if rises(known.receipt, receipt.status):
+        tx.run(_RAISE, status=receipt.status, now=tx.now, seq=known.seq)
     return added
+
+
+def _list_columns(known: Row, receipt: Receipt, now: int) -> dict[str, Any]:
+    it, at = receipt, now if receipt.at is None else receipt.at
+    return {"seq": known.seq, "status": it.status, "at": at, "now": now, "reason": it.reason, "detail": it.detail}
 
 
 _FIND = """
 SELECT d.seq, d.id, e.id AS event_id, d.route, d.template, d.state, d.receipt, d.attempts, d.provider_message_id,
-    d.wamid, d.person, d.recipient, d.created_at
+    d.wamid, d.person, d.recipient, d.created_at,
+    EXISTS (SELECT 1 FROM unreachable u WHERE u.person = d.person) AS is_unreachable
 FROM deliveries d /*sqlite CROSS*/ JOIN events e ON e.seq = d.event_seq WHERE
 """
 _BY_ID = f"{_FIND} d.id = :id AND d.provider = :provider /*postgres FOR UPDATE OF d*/"
@@ -213,9 +258,9 @@ _LEARN_WAMID = "UPDATE deliveries SET wamid = :id WHERE seq = :seq"
 
 def find_known(tx: Tx, provider: str, delivery_id: str | None, message_ids: Iterable[str | None]) -> Row | None:
     """Return the delivery with our id, else the newest one with the first of the other ids that any has."""
-    lookups = [(_BY_ID, delivery_id)]
-    lookups += [(query, id_) for id_ in message_ids for query in (_BY_MESSAGE_ID, _BY_WAMID)]
-    for query, id_ in lookups:
+    if delivery_id and (rows := tx.rows(_BY_ID, id=delivery_id, provider=provider)):
+        return rows[0]
+    for query, id_ in [(query, id_) for id_ in message_ids for query in (_BY_MESSAGE_ID, _BY_WAMID)]:
         if id_ and (rows := tx.rows(query, id=id_, hash=hash_message_id(tx.people_key, id_), provider=provider)):
             return rows[0]
     return None

@@ -95,7 +95,7 @@ def read_answer(
     treat_500_as: Literal["retry", "unknown"],
     list_secrets: Callable[[], Sequence[str]],
     rule: AcceptedRule = ANY_RULE,
-    id_paths: Sequence[str] = MESSAGE_ID_PATHS,
+    id_paths: tuple[str, ...] = MESSAGE_ID_PATHS,
 ) -> Outcome:
     """Return what an answer means, whatever its bytes. `list_secrets`: what its words may not show."""
     answer = parse_json(response.body)
@@ -111,7 +111,7 @@ def _read_success(
     response: Response,
     answer: Any,
     rule: AcceptedRule,
-    id_paths: Sequence[str],
+    id_paths: tuple[str, ...],
     list_secrets: Callable[[], Sequence[str]],
 ) -> Outcome:
     status = response.status

@@ -8,8 +8,9 @@ are read as receipts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
@@ -76,14 +77,14 @@ class Bitespeed(JsonApi):
 
         A tapped button is a text like any other in Chatwoot.
         """
-        secrets = mapped_secrets(self.settings)
-        meta, events = read_meta(value, secrets), [as_mapping(event) for event in as_items(value) or (value,)]
-        receipts = (receipt for event in events for receipt in _read_receipts(event, secrets))
+        list_secrets = partial(mapped_secrets, self.settings)
+        meta, events = read_meta(value, list_secrets), [as_mapping(event) for event in as_items(value) or (value,)]
+        receipts = (receipt for event in events for receipt in _read_receipts(event, list_secrets))
         replies = filter(is_of_somebody, map(_read_reply, events))
         return WebhookContent((*receipts, *meta.receipts), (*replies, *meta.replies), meta.notices)
 
 
-def _read_receipts(event: Mapping[str, Any], secrets: Sequence[str]) -> Iterator[Receipt]:
+def _read_receipts(event: Mapping[str, Any], list_secrets: Callable[[], Sequence[str]]) -> Iterator[Receipt]:
     # https://www.chatwoot.com/hc/user-guide/articles/1677693021-how-to-use-webhooks
     # The customer's own messages come by here as well (message_type incoming, or 0).
     if first_text(event, ("event",)) not in _STATUS_EVENTS or event.get("message_type") in _INCOMING:
@@ -95,7 +96,7 @@ def _read_receipts(event: Mapping[str, Any], secrets: Sequence[str]) -> Iterator
     ids = [first_text(event, ("source_id",)), first_text(event, ("id",))]
     distinct: list[str | None] = list(dict.fromkeys(filter(None, ids)))
     for message_id in distinct if delivery_id is None else (distinct or [None])[:1]:
-        receipt = make_receipt(status, delivery_id, message_id, at, why, secrets)
+        receipt = make_receipt(status, delivery_id, message_id, at, why, list_secrets)
         if receipt is not None:
             yield receipt
 

@@ -11,17 +11,20 @@ import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from itertools import compress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from app.errors import Mistake
+from app.model.value import dataclass
 
 MAX_BYTES = 65_536
 MAX_ID = 200
 MS_FROM = 100_000_000_000  # a Unix time from here on counts milliseconds: as seconds it would be the year 5138
 _STEPS = re.compile(r"[^.\[\]]+")
+_UNIX_TIME = re.compile(r"[0-9]{1,14}")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 MAX_LEVELS = 16  # objects, lists and texts around a value: an error of Meta's in four wrappings of each kind
 _ITEMS = 20
@@ -37,7 +40,7 @@ def parse_json(body: bytes, max_bytes: int = MAX_BYTES) -> Any:
     if len(body) > max_bytes:
         return None
     try:
-        return json.loads(body.removeprefix(BOM_UTF8).decode())
+        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError):
         return None
 
@@ -54,7 +57,27 @@ def as_items(value: Any) -> Sequence[Any]:
 
 def read_path(value: Any, path: str) -> Any:
     """Return what stands at `path` (`data.id`, `messages[0].id`), None where nothing does."""
-    for step in _STEPS.findall(path):
+    return _walk(value, _STEPS.findall(path))
+
+
+def find_values(value: Any, paths: tuple[str, ...]) -> Iterator[Any]:
+    """Yield what stands at each of `paths`, in their order, where anything does."""
+    keys, split = _split_paths(paths)
+    here = compress(split, map(value.__contains__, keys)) if isinstance(value, dict) else split
+    for steps in here:  # most of them are in no answer
+        if (found := _walk(value, steps)) is not None:
+            yield found
+
+
+@lru_cache(maxsize=1_024)  # ours, and those of the YAML
+def _split_paths(paths: tuple[str, ...]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return the keys with which paths begin, and all steps of each."""
+    split = [_STEPS.findall(path) for path in paths]
+    return ["".join(steps[:1]) for steps in split], split
+
+
+def _walk(value: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
         if isinstance(value, dict):
             value = value.get(step)
         elif isinstance(value, list) and step.isdecimal() and int(step[:6]) < len(value):
@@ -64,28 +87,27 @@ def read_path(value: Any, path: str) -> Any:
     return value
 
 
-def first_text(value: Any, paths: Sequence[str]) -> str | None:
+def first_text(value: Any, paths: tuple[str, ...]) -> str | None:
     """Return the first of `paths` that holds a text or a whole number that can serve as an id or a word."""
-    for path in paths:  # most of them are in no answer
-        found = read_path(value, path)
-        if found is not None and (text := as_text(found)) is not None:
+    for found in find_values(value, paths):
+        if (text := as_text(found)) is not None:
             return text
     return None
 
 
 def as_text(value: Any) -> str | None:
     """Return a text or whole number as clean text of at most 200 characters, None for anything else or nothing."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, str):
+        text = clean_text(value).strip()
+        return text if 0 < len(text) <= MAX_ID else None
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
-    if isinstance(value, int):
-        return str(value) if abs(value) < 10**MAX_ID else None
-    text = clean_text(value).strip()
-    return text if 0 < len(text) <= MAX_ID else None
+    return str(value) if abs(value) < 10**MAX_ID else None
 
 
 def clean_text(text: str) -> str:
     """Return the text on one line and free of what a store or a terminal would choke on."""
-    return _LONE_SURROGATES.sub("\ufffd", _CONTROLS.sub(" ", text))
+    return text if text.isprintable() else _LONE_SURROGATES.sub("\ufffd", _CONTROLS.sub(" ", text))
 
 
 class Place(NamedTuple):
@@ -130,11 +152,10 @@ def read_embedded(text: str) -> Any:
         return None
 
 
-def first_instant(value: Any, paths: Sequence[str]) -> int | None:
+def first_instant(value: Any, paths: tuple[str, ...]) -> int | None:
     """Return the first of `paths` that holds an instant, as `read_instant` reads it."""
-    for path in paths:
-        found = read_path(value, path)
-        if found is not None and (at := read_instant(found)) is not None:
+    for found in find_values(value, paths):
+        if (at := read_instant(found)) is not None:
             return at
     return None
 
@@ -149,7 +170,7 @@ def read_instant(value: Any) -> int | None:
 
 
 def _read_instant_text(text: str) -> int | None:
-    if re.fullmatch(r"[0-9]{1,14}", text):
+    if _UNIX_TIME.fullmatch(text):
         return read_instant(int(text))
     try:
         moment = datetime.fromisoformat(text)
@@ -164,7 +185,7 @@ MAX_WEBHOOK_BYTES = 4 * 1024 * 1024
 _MAX_FORM_BYTES = 65_536
 _FORM = "application/x-www-form-urlencoded"
 _BASE64, _HEX = r"[A-Za-z0-9+/]{43}=", r"(sha256=)?[0-9A-Fa-f]{64}"
-_FORMS = {"base64": _BASE64, "hex": _HEX, "either": f"{_BASE64}|{_HEX}"}
+_FORMS = {"base64": re.compile(_BASE64), "hex": re.compile(_HEX), "either": re.compile(f"{_BASE64}|{_HEX}")}
 
 
 def parse_webhook(headers: Mapping[str, str], body: bytes) -> Any:
@@ -209,15 +230,15 @@ class Signature:
             return Mistake.UNSET
         if not self.given.strip():
             return Mistake.MISSING
-        return None if re.fullmatch(_FORMS[self.form], self.given.strip()) else Mistake.MALFORMED
+        return None if _FORMS[self.form].fullmatch(self.given.strip()) else Mistake.MALFORMED
 
     def fits(self, body: bytes) -> bool:
         """Tell whether this is the body's signature, in a form that is taken."""
         digest, given = hmac.digest(self.secret.encode(), body, "sha256"), self.given.strip()
-        in_base64 = _is_same(base64.b64encode(digest).decode(), given)
-        in_hex = _is_same(digest.hex(), given.removeprefix("sha256=").lower())
-        taken = {"base64": in_base64, "hex": in_hex, "either": in_base64 or in_hex}
-        return bool(self.secret) and taken[self.form]
+        is_ours = self.form != "hex" and _is_same(base64.b64encode(digest).decode(), given)
+        if self.form != "base64":
+            is_ours |= _is_same(digest.hex(), given.removeprefix("sha256=").lower())
+        return bool(self.secret) and is_ours
 
 
 def read_challenge(expected: str, query: Mapping[str, str]) -> str | None:

@@ -6,7 +6,7 @@ Sources: https://developers.gallabox.com/gallabox-api/whatsapp-templates and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -26,6 +26,7 @@ from app.providers.body import (
     as_items,
     as_mapping,
     as_text,
+    find_values,
     first_instant,
     first_text,
     parse_json,
@@ -53,6 +54,7 @@ from app.providers.whatsapp import (
 # https://docs.gallabox.com/developer-resources/webhook; older pages spell them in other cases.
 _STATUS_EVENTS = frozenset({"message.send", "message.wa.status.received", "broadcast.wa.message.status.received"})
 _FAILED_EVENTS = frozenset({"message.wa.status.failed", "broadcast.wa.message.status.failed"})
+_RECEIPT_EVENTS = _STATUS_EVENTS | _FAILED_EVENTS | {""}
 _TAP_EVENT = "message.wa.interaction.received"
 _REPLY_EVENTS = frozenset({"message.received", _TAP_EVENT, "broadcast.wa.message.engaged.received"})
 # The body of a failed event is not documented, and the places differ from plan to plan.
@@ -150,17 +152,17 @@ class Gallabox:
 
         Without an event's name there are no replies: our own messages look alike.
         """
-        event, secrets = headers.get("x-event-name", "").strip().lower(), secrets_of(self.settings)
-        items, meta = as_items(value) or (value,), read_meta(value, secrets)
+        event, list_secrets = headers.get("x-event-name", "").strip().lower(), partial(secrets_of, self.settings)
+        items, meta = as_items(value) or (value,), read_meta(value, list_secrets)
         if event in _REPLY_EVENTS:
             replies = (_read_reply(item, tapped=event == _TAP_EVENT) for item in items)
             return WebhookContent(replies=(*filter(is_of_somebody, replies), *meta.replies))
         if event == "template.status":
             told = read_template_notice(value, _TEMPLATE_PATHS, _LANGUAGE_PATHS, _TEMPLATE_STATUS_PATHS)
             return WebhookContent(notices=(*told, *meta.notices))
-        if event and event not in _STATUS_EVENTS | _FAILED_EVENTS:
+        if event not in _RECEIPT_EVENTS:
             return WebhookContent()
-        receipts = (_read_receipt(item, secrets, failed=event in _FAILED_EVENTS) for item in items)
+        receipts = [_read_receipt(item, list_secrets, failed=event in _FAILED_EVENTS) for item in items]
         notices = () if event else meta.notices
         return WebhookContent((*filter(None, receipts), *meta.receipts), notices=notices)
 
@@ -216,18 +218,18 @@ def _describe_header(header: Header | Location) -> Mapping[str, str]:
     return {"mediaUrl": header.value, "mediaName": name}
 
 
-def _read_receipt(value: Any, secrets: Sequence[str], *, failed: bool) -> Receipt | None:
+def _read_receipt(value: Any, list_secrets: Callable[[], Sequence[str]], *, failed: bool) -> Receipt | None:
     status = ReceiptStatus.FAILED if failed else read_status_word(first_text(value, _STATUS_PATHS))
     message_id = first_text(value, _ITS_ID_PATHS)
-    ids = filter(None, map(partial(read_path, value), _WAMID_PATHS))
-    wamid = next((id_ for id_ in map(as_text, ids) if id_ and id_.startswith("wamid.")), None)
+    ids = map(as_text, find_values(value, _WAMID_PATHS))
+    wamid = next((id_ for id_ in ids if id_ and id_.startswith("wamid.")), None)
     return make_receipt(
         status,
         first_text(value, _OUR_ID_PATHS),
         message_id,
         first_instant(value, _TIME_PATHS),
         value,
-        secrets,
+        list_secrets,
         wamid if wamid != message_id else None,
     )
 

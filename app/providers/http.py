@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -200,7 +201,7 @@ class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
             raise ValueError("a receipt must name its message; say where: id or delivery_id")
         return self
 
-    def read_receipt(self, item: Any, secrets: Sequence[str]) -> Receipt | None:
+    def read_receipt(self, item: Any, list_secrets: Callable[[], Sequence[str]]) -> Receipt | None:
         """Return the receipt that an object of a webhook is, None if it is none."""
         words = {word.casefold(): ReceiptStatus(status) for status, theirs in self.words.items() for word in theirs}
         word, code = first_text(item, self.status) or "", first_text(item, self.code)
@@ -210,7 +211,7 @@ class ReceiptsRule(BaseModel, extra="forbid", frozen=True):
             first_text(item, self.id),
             first_instant(item, self.at),
             {**as_mapping(item), "errors": [{"code": code}]} if code else item,
-            secrets,
+            list_secrets,
         )
 
 
@@ -244,9 +245,9 @@ class Http(JsonApi):
 
     def read_webhook(self, headers: Mapping[str, str], value: Any) -> WebhookContent:  # noqa: ARG002 - the seam
         """Return what a WhatsApp Cloud API webhook holds, and what the settings' `receipts` find, one or a list."""
-        rule, secrets = self.settings.receipts, mapped_secrets(self.settings)
-        meta = read_meta(value, secrets)
+        rule, list_secrets = self.settings.receipts, partial(mapped_secrets, self.settings)
+        meta = read_meta(value, list_secrets)
         if rule is None:
             return meta
-        receipts = (rule.read_receipt(item, secrets) for item in as_items(value) or (value,))
+        receipts = (rule.read_receipt(item, list_secrets) for item in as_items(value) or (value,))
         return replace(meta, receipts=(*filter(None, receipts), *meta.receipts))

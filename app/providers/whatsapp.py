@@ -7,7 +7,7 @@ beside it messages, user_preferences, message_template_status_update and account
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from app.model.delivery import Reason, Scope
@@ -26,6 +26,8 @@ _PAYLOADS = ("button.payload", "interactive.button_reply.id", "interactive.list_
 _TAPS = ("button.text", "interactive.button_reply.title", "interactive.list_reply.title")
 _WORDS = ("text.body", "text", "body")
 _TAPPED_KINDS = frozenset({"button", "interactive"})
+_STATUSES = {**{status.value: status for status in ReceiptStatus}, "undelivered": ReceiptStatus.FAILED}
+_NOTHING = WebhookContent()
 _WISHES: Mapping[str, Wish] = {"stop": "stop", "resume": "resume"}
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/message_template_status_update
 _TEMPLATE_EVENTS: Mapping[str, Reason | None] = {
@@ -47,14 +49,16 @@ _ACCOUNT_EVENTS: Mapping[str | None, Reason | None] = {
 }
 
 
-def read_meta(value: Any, secrets: Sequence[str]) -> WebhookContent:
+def read_meta(value: Any, list_secrets: Callable[[], Sequence[str]]) -> WebhookContent:
     """Return what a webhook in the form of WhatsApp's Cloud API holds; nothing of one in another form."""
     changes = [
         (first_text(change, ("field",)), as_mapping(read_path(change, "value")))
         for entry in as_items(as_mapping(value).get("entry"))
         for change in as_items(as_mapping(entry).get("changes"))
     ]
-    receipts = (_read_status(item, secrets) for _, told in changes for item in as_items(told.get("statuses")))
+    if not changes:
+        return _NOTHING
+    receipts = (_read_status(item, list_secrets) for _, told in changes for item in as_items(told.get("statuses")))
     said = (_read_message(item) for _, told in changes for item in as_items(told.get("messages")))
     chosen = (_read_choice(item) for _, told in changes for item in as_items(told.get("user_preferences")))
     notices = (notice for field, told in changes for notice in _read_notices(field, told))
@@ -68,11 +72,7 @@ def read_meta(value: Any, secrets: Sequence[str]) -> WebhookContent:
 
 def read_status_word(word: str | None) -> ReceiptStatus | None:
     """Return the receipt status of a word in any case, None if it is no such word. "undelivered" has failed."""
-    lower = (word or "").lower()
-    try:
-        return ReceiptStatus("failed" if lower == "undelivered" else lower)
-    except ValueError:
-        return None
+    return _STATUSES.get((word or "").lower())
 
 
 def make_receipt(
@@ -81,7 +81,7 @@ def make_receipt(
     message_id: str | None,
     at: int | None,
     said: Any,
-    secrets: Sequence[str],
+    list_secrets: Callable[[], Sequence[str]],
     wamid: str | None = None,
 ) -> Receipt | None:
     """Return a receipt, None where its status is none or it names no message. `said`: tells why it failed.
@@ -93,7 +93,7 @@ def make_receipt(
     if status is not ReceiptStatus.FAILED:
         return Receipt(status, delivery_id, message_id, at, wamid=wamid)
     trouble = read_trouble(said)
-    meaning, detail = judge_trouble(trouble), describe_trouble(trouble, secrets)
+    meaning, detail = judge_trouble(trouble), describe_trouble(trouble, list_secrets())
     scope = Scope.MESSAGE if meaning.retry else meaning.scope
     code = _find_other_code(said) if trouble.code is None else ""
     if code not in detail:
@@ -107,14 +107,14 @@ def _find_other_code(value: Any) -> str:
     return code if re.fullmatch(r"[A-Za-z_]{0,20}[0-9]{1,7}", code) else ""
 
 
-def _read_status(item: Any, secrets: Sequence[str]) -> Receipt | None:
+def _read_status(item: Any, list_secrets: Callable[[], Sequence[str]]) -> Receipt | None:
     return make_receipt(
         read_status_word(first_text(item, ("status",))),
         first_text(item, ("biz_opaque_callback_data",)),
         first_text(item, ("id",)),
         first_instant(item, ("timestamp",)),
         item,
-        secrets,
+        list_secrets,
     )
 
 

@@ -15,7 +15,8 @@ from app.model.receipt import Notice, Receipt, Reply
 from app.observe.attempts import report_holds
 from app.observe.metrics import FORGED, UNREAD
 from app.outbox.holds import lift_hold, put_probed
-from app.outbox.receipts import apply_receipts, apply_reply
+from app.outbox.receipts import Report, apply_reply, apply_reports
+from app.outbox.store import Job
 from app.outbox.values import ReceiptResult
 from app.providers.body import as_items, as_mapping, parse_webhook, read_challenge
 from app.relay.context import Context
@@ -38,14 +39,14 @@ async def accept_receipts(
     if provider is None:
         return 404
     if not provider.read_proof(headers, query).fits(body):
-        context.metrics.receipts.labels(provider_name, FORGED).inc()
+        context.metrics.receipts.inc(provider_name, FORGED)
         return 401
     now = context.clock()
     value = parse_webhook(headers, body)
     told = provider.read_webhook(headers, value)
     for at in range(0, len(told.receipts), AT_ONCE):
         some = told.receipts[at : at + AT_ONCE]
-        recorded = await context.outbox.write(partial(apply_receipts, provider=provider_name, receipts=some))
+        recorded = await context.outbox.write(Job(apply_reports, Report(provider_name, some)))
         for receipt, noted in zip(some, recorded, strict=True):
             _report_receipt(context, provider_name, receipt, noted, now)
     for at in range(0, len(told.replies), AT_ONCE):  # what waits for the outbox together shares its transaction
@@ -64,8 +65,10 @@ def answer_challenge(context: Context, provider_name: str, query: Mapping[str, s
 
 
 def _report_receipt(context: Context, provider_name: str, receipt: Receipt, noted: ReceiptResult, now: int) -> None:
-    context.metrics.receipts.labels(provider_name, receipt.status.value).inc()
-    report_holds(context.log, noted.holds_set)
+    status, reason = receipt.status.value, receipt.reason
+    context.metrics.receipts.inc(provider_name, status)
+    if noted.holds_set:
+        report_holds(context.log, noted.holds_set)
     context.log.info(
         "receipt.received",
         provider=provider_name,
@@ -73,8 +76,8 @@ def _report_receipt(context: Context, provider_name: str, receipt: Receipt, note
         event_id=noted.event_id,
         route=noted.route,
         recipient=mask_phone(noted.recipient or "") or None,
-        status=receipt.status.value,
-        reason=receipt.reason.value if receipt.reason else None,
+        status=status,
+        reason=reason.value if reason else None,
         matched=noted.delivery_id is not None,
         age_ms=None if noted.created_at is None else max(now - noted.created_at, 0),
     )
@@ -126,7 +129,7 @@ def list_scopes(config: Config, provider_name: str, notice: Notice) -> Iterator[
 
 def _report_unread(context: Context, provider_name: str, value: Any) -> None:
     """Show the shape of a genuine webhook of which nothing could be read: its keys, and none of its values."""
-    context.metrics.receipts.labels(provider_name, UNREAD).inc()
+    context.metrics.receipts.inc(provider_name, UNREAD)
     first = next(iter(as_items(value)), value)
     context.log.info("receipt.unread", provider=provider_name, paths=list(islice(list_keys(first), _PATHS_SHOWN)))
 

@@ -346,8 +346,8 @@ async def test_a_thousand_statuses_in_one_webhook_are_ten_transactions(
     write = type(outbox).write
 
     async def count(self: Any, job: Any, **how: Any) -> Any:
-        if name_job(job) == "apply_receipts":
-            sizes.append(len(job.keywords["receipts"]))
+        if name_job(job) == "apply_reports":
+            sizes.append(len(job.item.receipts))
         return await write(self, job, **how)
 
     monkeypatch.setattr(type(outbox), "write", count)

@@ -185,7 +185,8 @@ class Methods(Store):
         return await sweep.sweep(At(self, now), now, settle_ms, self.gap_ms)
 
     async def apply_receipts(self, provider: str, receipts_: Sequence[Receipt], now: int) -> Sequence[ReceiptResult]:
-        return await self.write(at(now, receipts.apply_receipts, provider=provider, receipts=receipts_))
+        reports = [receipts.Report(provider, receipts_)]
+        return (await self.write(at(now, receipts.apply_reports, reports=reports)))[0]
 
     async def apply_reply(self, provider: str, reply: Reply, wish: Wish | None, now: int) -> Heard:
         return await self.write(at(now, receipts.apply_reply, provider=provider, reply=reply, wish=wish))

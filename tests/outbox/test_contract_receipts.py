@@ -1,4 +1,4 @@
-"""What apply_receipts promises, whatever the store."""
+"""What apply_reports promises, whatever the store."""
 
 from __future__ import annotations
 
