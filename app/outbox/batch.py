@@ -1,6 +1,8 @@
 """A thread that writes: what comes in one turn of the loop, or waits while a commit runs, shares the next commit.
 
-A commit costs a flush of the disk; shared by all that wait, durability is nearly free. A job is a function
+A commit costs a flush of the disk; shared by all that wait, durability is nearly free. So that whoever had a part in
+one and at once wants the next (a lane, say) shares that, too, it begins when they have had their turn. A job is a
+function
 of the transaction. It must be safe to run again: if one job of a batch raises, the batch is rolled back
 and each job is run in a transaction of its own, so that a bad one hurts nobody else.
 """
@@ -13,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError
@@ -22,6 +25,7 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
+LONGEST_TURN_S = 0.1  # so long the thread waits for a loop that it has answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,13 @@ def _run_alike(tx: Tx, jobs: Sequence[Any], alike: dict[Callable[..., Any], list
     alike.clear()
 
 
+class Mark(Enum):
+    """What the thread is told beside the jobs."""
+
+    TURN_OVER = "whoever was answered has had a turn"
+    CLOSED = "there will be no more"
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A submitted job, who waits for it, and then its answer."""
@@ -80,7 +91,7 @@ class BatchWriter:
     def __init__(self, queue_limit: int = QUEUE_LIMIT, batch_limit: int = BATCH_LIMIT) -> None:
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Waiting | Mark] = queue.SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}  # what came in a loop's present turn
         self._closed = False
         self.broken: StoreBroken | None = None
@@ -121,37 +132,68 @@ class BatchWriter:
             self._closed = True
             for loop in list(self._turns):
                 self._hand_over(loop)
-            self._queue.put(None)
+            self._queue.put(Mark.CLOSED)
         await asyncio.to_thread(self._thread.join)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         for waiting in self._turns.pop(loop, ()):
             self._queue.put(waiting)
 
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._hand_over(loop)
+        self._queue.put(Mark.TURN_OVER)
+
     def _work(self) -> None:
-        last = False
+        turns, last = 0, False
         while not last:
-            batch, last = self._drain()
+            batch, last = self._drain(turns)
+            turns = 0
             together = [waiting for waiting in batch if not waiting.alone]
             if together:
                 self._settle_together(together)
-                _answer(together)
+                turns += self._answer(together)
             for waiting in batch:
                 if waiting.alone:
                     self._run_alone(waiting)
-                    _answer([waiting])
+                    turns += self._answer([waiting])
         self._release()
 
-    def _drain(self) -> tuple[list[Waiting], bool]:
-        """Wait for a job and take all that wait by then; True with the last ones."""
+    def _drain(self, turns: int) -> tuple[list[Waiting], bool]:
+        """Wait for a job, and for as many turns, and take all that wait by then; True with the last ones."""
         batch: list[Waiting] = []
         with suppress(queue.Empty):
             while len(batch) < self._batch_limit:
-                waiting = self._queue.get(block=not batch)
-                if waiting is None:
+                is_awaited = turns > 0
+                item = self._queue.get(is_awaited or not batch, LONGEST_TURN_S if is_awaited else None)
+                if item is Mark.CLOSED:
                     return batch, True
-                batch.append(waiting)
+                if item is Mark.TURN_OVER:
+                    turns -= 1
+                else:
+                    batch.append(item)
         return batch, False
+
+    def _answer(self, batch: Sequence[Waiting]) -> int:
+        """Wake every caller, with one call a loop; return how many loops were told."""
+        turns = 0
+        for loop in {waiting.loop for waiting in batch}:
+            with suppress(RuntimeError):  # that loop is closed, and its callers are nobody's trouble
+                own = [waiting for waiting in batch if waiting.loop is loop]
+                loop.call_soon_threadsafe(self._resolve, loop, own)
+                turns += 1
+        return turns
+
+    def _resolve(self, loop: asyncio.AbstractEventLoop, batch: Sequence[Waiting]) -> None:
+        for waiting in batch:
+            if waiting.future.done():  # cancelled meanwhile
+                continue
+            if waiting.error is None:
+                waiting.future.set_result(waiting.result)
+            elif isinstance(waiting.error, StoreError):  # each caller its own: a traceback must not be shared
+                waiting.future.set_exception(type(waiting.error)(str(waiting.error)))
+            else:
+                waiting.future.set_exception(waiting.error)
+        loop.call_soon(self._end_turn, loop)  # behind all that go on now
 
     # -- what a database adds ----------------------------------------------------------------------
 
@@ -172,22 +214,3 @@ def fail(batch: Sequence[Waiting], error: Exception) -> None:
     """Give all of a batch the same error."""
     for waiting in batch:
         waiting.error = error
-
-
-def _answer(batch: Sequence[Waiting]) -> None:
-    """Wake every caller, with one call a loop; a caller that has gone away is nobody's trouble."""
-    for loop in {waiting.loop for waiting in batch}:
-        with suppress(RuntimeError):  # that loop is closed
-            loop.call_soon_threadsafe(_resolve, [waiting for waiting in batch if waiting.loop is loop])
-
-
-def _resolve(batch: Sequence[Waiting]) -> None:
-    for waiting in batch:
-        if waiting.future.done():  # cancelled meanwhile
-            continue
-        if waiting.error is None:
-            waiting.future.set_result(waiting.result)
-        elif isinstance(waiting.error, StoreError):  # each caller its own: a traceback must not be shared
-            waiting.future.set_exception(type(waiting.error)(str(waiting.error)))
-        else:
-            waiting.future.set_exception(waiting.error)

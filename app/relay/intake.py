@@ -43,16 +43,22 @@ Raises StoreError if that cannot be known.
 async def store_event(
     context: Context, note: Callable[[Event], None], event: Event, deliveries: Sequence[Delivery]
 ) -> Answer:
-    """Commit an event with its deliveries, then wake their lanes; the first answer's ids again where it is known.
+    """Commit an event with its deliveries and wake their lanes; the first answer's ids again where it is known.
 
     `note` is given each event that is new, after the commit.
     """
+    lanes = {delivery.provider for delivery in deliveries if delivery.state is State.PENDING}
+    # Where one thread writes all, whoever is woken now claims behind the event and in its very commit; of those that
+    # share a database each claims by a connection of its own, which sees only what is committed.
+    shares = context.outbox.fleet is not None
+    for lane in () if shares else lanes:
+        context.wake(lane)
     with context.tracer.open_span("outbox.commit", {"relay.deliveries": len(deliveries)}):
         enqueued = await context.outbox.write(Job(add_events, NewEvent(event, deliveries)))
     if enqueued.duplicate:
         return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
-    for provider in sorted({row.provider for row in enqueued.deliveries if row.state is State.PENDING}):
-        context.wake(provider)
+    for lane in lanes if shares else ():
+        context.wake(lane)
     note(event)
     return Answer(202, enqueued.event_id, "accepted" if enqueued.deliveries else "unrouted", enqueued.deliveries)
 
