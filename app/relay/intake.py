@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeAlias
 
@@ -120,21 +121,30 @@ def topic_label(topic: str) -> str:
     return name if name in SOURCE.topics else OTHER
 
 
+_list_ids, _list_routes, _list_providers = (partial(map, attrgetter(name)) for name in ("id", "route", "provider"))
+
+
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
-    label = topic_label(event.topic)
+    label, recipients, dead = topic_label(event.topic), set[str](), list[str]()
     shared.metrics.events.inc(label, answer.status)
     shared.metrics.last_event.put(event.received_at / 1000, label)
+    for row in deliveries:
+        if row.recipient:
+            recipients.add(mask_phone(row.recipient))
+        if row.state is State.DEAD:
+            dead.append(f"{row.route}: {row.detail}")
+    notes = {"notes": [*event.notes]} if event.notes else {}
     shared.log.info(
         "event.received",
         event_id=answer.event_id,
         topic=event.topic,
         source_delivery_id=event.delivery_id,
         result=answer.status,
-        deliveries=[*map(attrgetter("id"), answer.deliveries)],
-        routes=[*map(attrgetter("route"), answer.deliveries)],
-        providers=[*map(attrgetter("provider"), answer.deliveries)],
-        recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
-        dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
+        deliveries=[*_list_ids(answer.deliveries)],
+        routes=[*_list_routes(answer.deliveries)],
+        providers=[*_list_providers(answer.deliveries)],
+        recipients=sorted(recipients),
+        dead=dead,
         accept_ms=max(shared.clock() - event.received_at, 0),
-        **({"notes": event.notes} if event.notes else {}),
+        **notes,
     )
