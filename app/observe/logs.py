@@ -136,7 +136,7 @@ def configure_logs(
     plain = stream if style == "json" and read_traceparent is None else None
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=_make_logger(number, plain),
+        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), plain),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
@@ -170,12 +170,11 @@ def _tell_dropped(lines: int) -> None:
     log.warning("log.dropped", lines=lines)
 
 
-def _make_logger(least: int, stream: TextIO | None) -> type[Log]:
-    """Return a logger, of what is as bad as `least`, whose lines, whatever is wrong with them, reach nobody who logs.
+def _make_logger(logger: type[Log], stream: TextIO | None) -> type[Log]:
+    """Return a logger whose lines, whatever is wrong with them, reach nobody who logs.
 
     `stream`: takes a plain line as JSON, without the way through structlog's layers and processors.
     """
-    logger = structlog.make_filtering_bound_logger(least)
 
     def proxy(self: Any, method: str, event: str | None = None, *args: Any, **line: Any) -> Any:
         try:
@@ -197,7 +196,7 @@ def _make_logger(least: int, stream: TextIO | None) -> type[Log]:
 
         return tell
 
-    names = [name for name in _QUICK if logging.getLevelNamesMapping()[name.upper()] >= least]
+    names = [name for name in _QUICK if getattr(logger, name).__name__ == name]  # the others do nothing
     quick = {} if stream is None else {name: make_quick(name, stream.write) for name in names}
     return type("KeepingLogger", (logger,), {"_proxy_to_logger": proxy, **quick})
 
