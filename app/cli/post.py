@@ -17,7 +17,7 @@ import httpx2
 import typer
 
 from app.cli.commands import Answer
-from app.cli.mapping.sources import read_config, read_event
+from app.cli.sources import read_config, read_event
 from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, RelayError

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from app.api.report import NOTE
 from app.cli.ops import report as command
-from app.cli.ops.report import print_report
+from app.cli.report import print_report
 
 ROOT = Path(__file__).parents[3]
 COUNTS = dict.fromkeys(

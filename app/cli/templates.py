@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from app.cli.commands import Answer
-from app.cli.mapping.sources import read_yaml
+from app.cli.sources import read_yaml
 from app.cli.tables import count_nouns, show_waiting
 from app.errors import ConfigError, RelayError
 from app.mapping.problems import Problem, cut_lines, format_problem

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.client import OpsClient, open_client
 from app.cli.commands import Answer
-from app.cli.mapping.sources import read_config
-from app.cli.ops.client import OpsClient, open_client
-from app.cli.ops.deliveries import print_story
+from app.cli.deliveries import print_story
+from app.cli.sources import read_config
 from app.cli.tables import show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import NoRelayError, Refusal, RelayError

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from app.authoring.examples import write_example, write_recorded
+from app.cli.client import open_client
 from app.cli.commands import Answer, write_file
-from app.cli.mapping.preview import choose_routes
-from app.cli.mapping.sources import find_recordings, read_config, read_yaml
-from app.cli.ops.client import open_client
+from app.cli.preview import choose_routes
+from app.cli.sources import find_recordings, read_config, read_yaml
 from app.cli.tables import count_nouns, open_console, print_table
 from app.clock import read_clock
 from app.errors import RelayError

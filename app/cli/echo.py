@@ -13,7 +13,7 @@ from ruamel.yaml.comments import CommentedMap
 from app.authoring.examples import write_yaml
 from app.authoring.schema import build_schema
 from app.cli.commands import print_json
-from app.cli.mapping.sources import read_config, read_yaml
+from app.cli.sources import read_config, read_yaml
 from app.mapping.document import read_document
 from app.mapping.parse import REFERENCE
 from app.mapping.problems import list_leaves

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from app.authoring.examples import Recorded, judge_recorded, run_examples
 from app.cli.commands import Answer
-from app.cli.mapping.sources import Reading, read_again, read_recordings, read_yaml
-from app.cli.mapping.templates import LiveTemplates, fetch_templates, find_drift
+from app.cli.sources import Reading, read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
+from app.cli.templates import LiveTemplates, fetch_templates, find_drift
 from app.clock import new_uuid7, read_clock
 from app.mapping.problems import MOST_SHOWN, Problem, format_problem
 from app.mapping.rules import Config
