@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from app.api.report import NOTE
-from app.cli.ops import report as command
+from app.cli import report as command
 from app.cli.report import print_report
 
 ROOT = Path(__file__).parents[3]
