@@ -1,4 +1,4 @@
-"""`nector-relay verify-capture`: how a captured request is signed; `examples`: the events that the recorder has seen."""
+"""`nector-relay verify-capture`: how a captured request is signed; `examples`: the events that the relay has seen."""
 
 from __future__ import annotations
 

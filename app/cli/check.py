@@ -1,4 +1,4 @@
-"""`nector-relay check`: all that is wrong in the YAML, with lines and cures; `templates`: the texts that providers have."""
+"""`nector-relay check`: all that is wrong in the YAML, line by line; `templates`: the texts as the providers have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a relay: `init` writes those to start from, `echo` shows the YAML as read, `backup` copies the outbox."""
+"""The files of a relay: `init` writes those to start from, `echo` shows the YAML read, `backup` copies the outbox."""
 
 from __future__ import annotations
 
