@@ -24,7 +24,7 @@ from app.model.delivery import Reason, State
 from app.model.receipt import ReceiptStatus
 from app.observe.metrics import Metrics
 from app.outbox.sqlite.file import open_writing
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock
 from app.settings import RETENTIONS, Settings, read_settings
 from app.sources.body import parse_body
 from app.values.instant import parse_duration

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.deliveries import find_all_ids, find_id, read_time
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.authoring.preview import describe_plan
-from app.delivery.diff import mask_shape
+from app.delivery.replay import mask_shape
 from app.errors import ConfigError, Refusal, StoreError
 from app.model.event import Event
 from app.outbox.replay import find_events

@@ -1,4 +1,4 @@
-"""`nector-relay check`: all that is wrong in the YAML, line by line; `templates`: the texts as the providers have them."""
+"""`nector-relay check`: all that is wrong in the YAML, line by line; `templates`: the texts that the providers have."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from app.delivery.diff import compare_deliveries
 from app.delivery.plan import plan_deliveries
 from app.delivery.replay import (
     KEEP_PLAN_MS,
@@ -21,6 +20,7 @@ from app.delivery.replay import (
     Entry,
     Judgement,
     Verdict,
+    compare_deliveries,
     judge_delivery,
     read_sends,
     write_entries,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.api.report import NOTE
+from app.api.deliveries import NOTE
 from app.cli import report as command
 from app.cli.report import print_report
 
