@@ -1,4 +1,4 @@
-"""The files beside the outbox's: the lock of its process, the room kept for a full disk, and the flights of requests."""
+"""The files beside the outbox's: the lock of its process, room kept for a full disk, and the flights of requests."""
 
 from __future__ import annotations
 
