@@ -180,7 +180,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
             replay,
         )  # fmt: skip
 
-        yield deliveries.build_router(context, rules, dispatcher.show_paces)
+        yield deliveries.build_router(context, rules.show, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
         yield replay.build_router(context, rules)
         yield deliveries.build_report_router(context)

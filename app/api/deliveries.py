@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, Refused, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
+from app.delivery.status import ConfigStatus
 from app.mapping.problems import ask_similar, find_similar
 from app.mapping.rules import Config
 from app.model.delivery import Reason, State
@@ -24,7 +25,6 @@ from app.outbox.read import count_reasons, is_known, list_deliveries, read_deliv
 from app.outbox.report import find_unheard, read_ledger, sum_rows
 from app.outbox.values import DeliveryFilter, LedgerQuery
 from app.relay.context import Context
-from app.relay.reload import Rules
 from app.relay.status import show_lane
 from app.sources import SOURCE
 from app.values.instant import format_duration, format_instant, parse_duration
@@ -70,8 +70,8 @@ class FindOrder(DeliveryQuery):
     phone: str | None = Field(None, max_length=40)
 
 
-def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRouter:
-    """Return the paths that find deliveries and events. `rules`: where a delivery's route stands."""
+def build_router(context: Context, show_config: Callable[[], ConfigStatus], show_paces: ShowPaces) -> APIRouter:
+    """Return the paths that find deliveries and events. `show_config`: in which file a delivery's route stands."""
     router = APIRouter(responses=PROBLEMS)
 
     @router.get("/deliveries", summary="Deliveries, newest first")
@@ -93,7 +93,9 @@ def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRo
         row = await context.outbox.read(partial(read_delivery, delivery_id=found))
         if row is None:  # forgotten meanwhile
             return problem(404, "no delivery has this id")
-        return JSONResponse({**row, "config": _place(rules, row), "lane": _show_lane(context, show_paces(), row)})
+        return JSONResponse(
+            {**row, "config": _place(show_config(), row), "lane": _show_lane(context, show_paces(), row)}
+        )
 
     @router.get("/events/{event_id}", summary="One event with its deliveries; `last` is the newest")
     async def show_event(event_id: str) -> Response:
@@ -191,10 +193,10 @@ async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:
     return None
 
 
-def _place(rules: Rules, row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _place(config: ConfigStatus, row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return where a delivery's route stands in the YAML, which may be another one by now."""
-    in_force = row["config_hash"] == rules.read_hash()
-    return {"hash": row["config_hash"], "line": row["config_line"], "name": rules.name, "in_force": in_force}
+    in_force = row["config_hash"] == config.hash
+    return {"hash": row["config_hash"], "line": row["config_line"], "name": config.path, "in_force": in_force}
 
 
 def _show_lane(context: Context, paces: Mapping[str, Pace], row: Mapping[str, Any]) -> Mapping[str, Any] | None:

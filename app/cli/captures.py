@@ -23,8 +23,7 @@ from app.errors import RelayError
 from app.files import read_bytes
 from app.settings import read_environment
 from app.sources import SOURCE
-from app.sources.base import Verified
-from app.sources.body import list_schemes
+from app.sources.base import Verified, list_schemes
 from app.sources.nector import HMAC_HEADER, SECRET_HEADER
 from app.values.text import list_paths
 

@@ -16,6 +16,7 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import (
     DAMAGED,
     Candidate,
+    Cause,
     End,
     Go,
     Group,
@@ -28,7 +29,7 @@ from app.delivery.policy import (
     list_blocking,
     order_turns,
 )
-from app.delivery.transitions import Cause, Move
+from app.delivery.transitions import Move
 from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.limit import NO_LIMITS, Limits

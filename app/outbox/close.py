@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.decide import Decision
+from app.delivery.policy import Cause
 from app.delivery.transitions import (
-    Cause,
     Move,
     Standing,
     end_attempt,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from app.delivery.transitions import Cause
+from app.delivery.policy import Cause
 from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
 from app.outbox.holds import forget_person

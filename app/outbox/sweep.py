@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from app.delivery.pace import RECIPIENT_GAP_MS
-from app.delivery.policy import Retry, judge_retry
-from app.delivery.transitions import Cause
+from app.delivery.policy import Cause
+from app.delivery.transitions import Retry, judge_retry
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.batch import Apart
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
