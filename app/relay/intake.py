@@ -124,15 +124,9 @@ _list_ids, _list_routes, _list_providers = (partial(map, attrgetter(name)) for n
 
 
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
-    label, recipients, dead = topic_label(event.topic), set[str](), list[str]()
+    label = topic_label(event.topic)
     shared.metrics.events.inc(label, answer.status)
     shared.metrics.last_event.put(event.received_at / 1000, label)
-    for row in deliveries:
-        if row.recipient:
-            recipients.add(mask_phone(row.recipient))
-        if row.state is State.DEAD:
-            dead.append(f"{row.route}: {row.detail}")
-    notes = {"notes": [*event.notes]} if event.notes else {}
     shared.log.info(
         "event.received",
         event_id=answer.event_id,
@@ -142,8 +136,8 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         deliveries=[*_list_ids(answer.deliveries)],
         routes=[*_list_routes(answer.deliveries)],
         providers=[*_list_providers(answer.deliveries)],
-        recipients=sorted(recipients),
-        dead=dead,
+        recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
+        dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(shared.clock() - event.received_at, 0),
-        **notes,
+        **({"notes": [*event.notes]} if event.notes else {}),
     )

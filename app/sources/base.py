@@ -233,7 +233,6 @@ def verify_secret(header_value: str | None, secrets: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=64)
 def _hash_secret(secret: str) -> bytes:
-    """Return what a header has to say; of a blank secret what none does, being as long."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest().encode() if secret.strip() else b" " * 64
 
 
