@@ -6,8 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 
-from app.model.delivery import Reason, Scope
-from app.model.value import dataclass
+from app.model.delivery import Reason, Scope, dataclass
 
 
 class ReceiptStatus(StrEnum):

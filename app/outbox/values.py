@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Literal, NamedTuple
 
-from app.model.delivery import Attempt, State
-from app.model.value import dataclass
+from app.model.delivery import Attempt, State, dataclass
 
 
 @dataclass(frozen=True, slots=True)
