@@ -100,7 +100,7 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 
 # Nector gives up after 10 s. Who comes just after a write began to wait has waited for that one and then for his own.
 BUSY_TIMEOUT_MS = 3_000
-CHECKPOINT_PAGES = 1_000  # 4 MB: small enough that a checkpoint is not felt
+CHECKPOINT_PAGES = 2_000  # 8 MB: small enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
 _MAGIC = b"SQLite format 3\0"

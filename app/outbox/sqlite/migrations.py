@@ -370,6 +370,12 @@ INSERT INTO marks -- the last row that may know a person by a form of their numb
     SELECT 'former', max((SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM deliveries));
 """
 
+# Whose number is known is sought by that, see outbox/find.py.
+_VERSION_9 = """
+DROP INDEX events_customer;
+CREATE INDEX events_customer ON events (seq >> 8, customer) WHERE customer IS NOT NULL AND person IS NULL;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -379,5 +385,6 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 """Each brings the database from version n to n + 1. Never change one that was released: add the next."""
