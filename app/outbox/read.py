@@ -13,7 +13,7 @@ from app.message.components import thaw_message
 from app.model.delivery import State
 from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
-from app.outbox.move import MENDED, read_timeline
+from app.outbox.move import MENDED, UNUSUAL, read_timeline
 from app.outbox.people import hash_message_id, hash_other_form, hash_person, show_message_id
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import IN_LUMPS, DeliveryFilter
@@ -98,8 +98,7 @@ SELECT g.reason, g.route, g.provider, g.n AS count, newest.id AS newest_id, newe
     FROM deliveries d {index} WHERE {where} GROUP BY d.reason, d.route, d.provider
 ) AS g /*sqlite CROSS*/ JOIN deliveries newest ON newest.seq = g.newest_seq ORDER BY g.n DESC, g.newest_seq DESC
 """
-# A partial index is used only if its very condition stands in the query.
-_UNUSUAL = "d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state"
+_UNUSUAL = f"{UNUSUAL} AND d.state = :state"
 _UNMENDED = f"{_UNUSUAL} AND NOT ({MENDED})"
 _BY_STATE = {
     "held": "d.state = 'pending' AND " + _HELD,

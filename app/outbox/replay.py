@@ -11,6 +11,7 @@ from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstac
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.close import PERHAPS_TAKEN
+from app.outbox.move import UNUSUAL
 from app.outbox.people import is_suppressed
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryState
@@ -24,12 +25,10 @@ SELECT d.id, d.route, d.provider, d.template, d.recipient, d.state, d.reason,
     EXISTS (SELECT 1 FROM attempts_kept a WHERE a.delivery_seq = d.seq AND {PERHAPS_TAKEN}) AS ambiguous
 FROM deliveries d /*sqlite INDEXED BY deliveries_event*/ WHERE d.event_seq = :seq ORDER BY d.seq
 """  # noqa: S608  # our own words only
-# Events in the order they came, or those of a rare state by the index that stays small. A partial index is used
-# only if its very condition stands in the query; `at` is what a page is continued by.
+# Events in the order they came, or those of a rare state by the index that stays small; `at`: a page goes on from it.
 _ALL = ("events e", "e.seq", "events e", "e.seq > :after")
 _RARE_STATES = (State.UNKNOWN, State.EXPIRED, State.SUPPRESSED, State.SHADOW, State.DEAD)
-_IN_STATE = """d.state IN ('unknown', 'expired', 'suppressed', 'shadow', 'dead') AND d.state = :state
-    AND d.seq > :after"""
+_IN_STATE = f"{UNUSUAL} AND d.state = :state AND d.seq > :after"
 _RARE = (
     "deliveries d /*sqlite INDEXED BY deliveries_unusual CROSS*/ JOIN events e ON e.seq = d.event_seq",
     "d.seq",

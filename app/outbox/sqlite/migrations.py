@@ -370,8 +370,11 @@ INSERT INTO marks -- the last row that may know a person by a form of their numb
     SELECT 'former', max((SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM deliveries));
 """
 
-# Whose number is known is sought by that, see outbox/find.py.
+# Whose number is known is sought by that, see outbox/find.py. An IN builds a table of its list for each change.
 _VERSION_9 = """
+DROP INDEX deliveries_unusual;
+CREATE INDEX deliveries_unusual ON deliveries (state) WHERE
+    state = 'unknown' OR state = 'expired' OR state = 'suppressed' OR state = 'shadow' OR state = 'dead';
 DROP INDEX events_customer;
 CREATE INDEX events_customer ON events (seq >> 8, customer) WHERE customer IS NOT NULL AND person IS NULL;
 """
