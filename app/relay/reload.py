@@ -16,7 +16,7 @@ from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import Problem, cut_lines, format_problem
 from app.mapping.rules import Config, RouteTable
 from app.mapping.template import Templates
-from app.mapping.template_entries import ParsedTemplates, parse_templates
+from app.mapping.template_entries import parse_templates
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.providers.base import ProviderType
@@ -101,16 +101,10 @@ def _check(
     templates = parse_templates(sources.templates_text)
     parsed = parse_text(sources, environment, types, templates.templates)
     problems = [replace(each, severity="error") if is_strict and each.unset else each for each in parsed.problems]
-    fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
+    fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, templates.problems)
     if fatal or parsed.config is None:
         raise ConfigError(f"{sources.name} cannot be used:\n" + (cut_lines(fatal) if is_strict else "\n".join(fatal)))
     return parsed.config, problems
-
-
-def list_template_problems(templates: ParsedTemplates) -> list[Problem]:
-    """Return the problems of the templates as those of the YAML are."""
-    parts = [problem.split(":", 2) for problem in templates.problems]
-    return [Problem("error", int(line), int(column), message.strip()) for line, column, message in parts]
 
 
 def list_errors(name: str, problems: Iterable[Problem]) -> list[str]:

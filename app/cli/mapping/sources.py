@@ -20,7 +20,7 @@ from app.mapping.template import Templates
 from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.model.event import Event
 from app.providers import PROVIDER_TYPES
-from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
+from app.relay.reload import Sources, parse_text, read_sources, read_text
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.base import find_notes
@@ -41,7 +41,7 @@ class Reading:
 
     def list_problems(self) -> list[tuple[str, Problem]]:
         """Return (file, problem) of all."""
-        of_templates = [(self.sources.templates_name, problem) for problem in list_template_problems(self.templates)]
+        of_templates = [(self.sources.templates_name, problem) for problem in self.templates.problems]
         return of_templates + [(self.sources.name, problem) for problem in self.parsed.problems]
 
     def find_provider(self, name: str) -> tuple[int, int]:
