@@ -21,7 +21,7 @@ from app.mapping.expression import (
 )
 from app.mapping.filters import TESTS
 from app.mapping.grammar import ExpressionCompiler, ExpressionError
-from app.sources.body import parse_body
+from app.sources.base import parse_body
 from app.values.text import is_number, look_into, look_up
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
