@@ -134,7 +134,7 @@ def test_recipient_is_the_first_number_read_in_its_country(payload: dict[str, An
 def test_recipient_is_never_guessed(payload: dict[str, Any], reason: Reason, detail: str) -> None:
     fault = find_number(payload)
     assert isinstance(fault, PhoneFault)
-    assert fault.reason is reason
+    assert fault.reason == reason
     assert fault.detail.startswith(detail)
 
 
