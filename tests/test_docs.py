@@ -90,7 +90,8 @@ def find_wrong_commands(text: str) -> list[str]:
             if name not in COMMANDS:
                 wrong.append(name)
                 continue
-            known = {option for parameter in build_group().commands[name].params for option in parameter.opts}
+            command = build_group().get_command(None, name)
+            known = {option for parameter in command.params for option in parameter.opts}
             wrong += [f"{name} {option}" for option in re.findall(r"--[a-z-]+", rest) if option not in known]
     return wrong
 
