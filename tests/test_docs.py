@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 import typer.main
-from typer.core import TyperGroup
 
-from app.cli.commands import COMMANDS, build_commands
+from app.cli.commands import COMMANDS, LazyGroup, build_commands
 from app.delivery.replay import Verdict
 from app.mapping.expression import Failed, Missing
 from app.mapping.grammar import ExpressionCompiler
@@ -71,9 +70,9 @@ def list_first_names(page: Path, title: str) -> list[str]:
 
 
 @cache
-def build_group() -> TyperGroup:
+def build_group() -> LazyGroup:
     group = typer.main.get_command(build_commands([]))
-    assert isinstance(group, TyperGroup)
+    assert isinstance(group, LazyGroup)
     return group
 
 
