@@ -268,8 +268,8 @@ def _read_path(node: nodes.Node) -> Path | None:
             key = _read_key(arg)
         case _:
             return None
-    inner = None if key is None else _read_path(of)
-    return None if inner is None else (*inner, key)
+    inner = _read_path(of)
+    return None if inner is None or key is None else (*inner, key)
 
 
 def _read_key(node: nodes.Node) -> str | int | None:
