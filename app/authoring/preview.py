@@ -21,7 +21,6 @@ from app.mapping.rules import (
     Broken,
     Config,
     Hit,
-    Miss,
     Route,
     RouteTable,
     Store,
@@ -162,8 +161,8 @@ def describe_match(route: Route, event: Event) -> dict[str, Any]:
             result, why = "hit", f"{route.provider} sends {route.template}"
         case Broken(detail=why):
             result = "broken"
-        case Miss(why=result, detail=why):
-            pass
+        case missed:
+            result, why = missed.why, missed.detail
     names = sorted(route.when.names) if route.when and result != "topic" else ()
     reads = {name: look_up(event.payload, read_path(name)) for name in names}
     return {
