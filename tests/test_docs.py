@@ -24,9 +24,9 @@ from app.model.delivery import Reason, State
 from app.model.receipt import ReceiptStatus
 from app.observe.metrics import Metrics
 from app.outbox.sqlite.file import open_writing
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock
 from app.settings import RETENTIONS, Settings, read_settings
-from app.sources.body import parse_body
+from app.sources.base import parse_body
 from app.values.instant import parse_duration
 from app.values.text import write_scalar, write_value
 from tests.deploy.monitoring import read_alerts

@@ -10,9 +10,8 @@ from typing import Literal, TypeAlias
 from app.delivery.plan import plan_deliveries
 from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
-from app.model.delivery import Delivery, State
+from app.model.delivery import Delivery, State, dataclass
 from app.model.event import Event
-from app.model.value import dataclass
 from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.grammar import ExpressionCompiler, ExpressionError, _compile_code, _compile_steps, parse_expression
-from app.sources.body import parse_body
+from app.sources.base import parse_body
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 BODY = b"""{

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 import pytest
 
-from app.cli.mapping.sources import merge_live
-from app.cli.mapping.templates import find_drift
+from app.cli.check import find_drift
+from app.cli.sources import merge_live
 from app.mapping.problems import format_problem
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates

@@ -23,8 +23,8 @@ from app.providers import PROVIDER_TYPES
 from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
-from app.sources.base import find_notes
-from app.sources.body import parse_body
+from app.sources.base import parse_body
+from app.sources.properties import find_notes
 from app.values.text import list_paths
 
 _LONGEST_RECORDED = 16 * 1024 * 1024
