@@ -121,7 +121,7 @@ class ProviderClient:
             "accept-encoding": "identity",
             "user-agent": f"nector-relay/{version('nector-relay')}",
         }
-        self._first: tuple[Request, httpx2.Request] | None = None  # ours and httpx2's, which stand for all like them
+        self._first: tuple[Request | None, Any] = (None, None)  # ours and httpx2's, which stands for all like it
 
     async def send(
         self,
@@ -167,7 +167,8 @@ class ProviderClient:
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
         """Return the answer to a request that sends nothing (a list of templates), None if it broke off."""
         try:
-            return await self._exchange(request, _Try(None, lambda: None), max_bytes)
+            outgoing = self._prepare(request, _Try(None, lambda: None), max_bytes)
+            return _read(await self._transport.handle_async_request(outgoing), max_bytes)
         except Exception:  # noqa: BLE001 - to the caller every way of breaking off is the same
             return None
 
@@ -209,7 +210,7 @@ class ProviderClient:
 
     async def _ask(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
         try:
-            response = await self._exchange(request, trial, MAX_BYTES)
+            response = _read(await self._transport.handle_async_request(self._prepare(request, trial)))
         except _TooLateError:
             return Sent(Retryable(Reason.DEADLINE_PASSED, detail="connecting took until the deadline"), tries)
         except Exception as error:  # noqa: BLE001 - whatever breaks in a transport, the attempt comes to an outcome
@@ -219,18 +220,15 @@ class ProviderClient:
         except Exception as error:  # noqa: BLE001 - as above; the provider may have taken it
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
-    async def _exchange(self, request: Request, trial: _Try, max_bytes: int) -> Response:
+    def _prepare(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Repeated:
+        ours, first = self._first
+        if ours is None or ours.url != request.url or ours.headers != request.headers or ours.method != request.method:
+            first = self._make_first(request)
         extensions = {"trace": trial.watch, "timeout": self._limits, "longest": max_bytes}
-        outgoing = Repeated(self._find_first(request), request.body, extensions)
-        answer = await self._transport.handle_async_request(outgoing)
-        return Response(answer.status_code, _Lines(answer), _read_body(answer, max_bytes))
+        return Repeated(first, request.body, extensions)
 
-    def _find_first(self, request: Request) -> httpx2.Request:
-        """Return the request as httpx2 wants it, without its body: mostly the last one, for all of an account agree."""
-        if self._first is not None:
-            ours, first = self._first
-            if ours.headers == request.headers and ours.url == request.url and ours.method == request.method:
-                return first
+    def _make_first(self, request: Request) -> httpx2.Request:
+        """Return a request as httpx2 wants it, without its body; all that follow mostly agree with it."""
         named = {name.lower() for name in request.headers}
         defaults = {name: value for name, value in self._headers.items() if name not in named}
         url = httpx2.URL(request.url)
@@ -297,6 +295,16 @@ class Whole(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+def _read(answer: Answer, max_bytes: int = MAX_BYTES) -> Response:
+    """Return the answer, its body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
+    body = answer.body if len(answer.body) <= max_bytes else b""
+    if b"content-encoding" in map(bytes.lower, dict(answer.lines)):
+        packings = answer.headers.get_list("content-encoding", split_commas=True)
+        if any(each.lower() not in {"", "identity"} for each in packings):
+            body = b""
+    return Response(answer.status_code, _Lines(answer), body)
+
+
 class _Lines(Mapping[str, str]):
     """An answer's headers, read when somebody asks for one."""
 
@@ -311,15 +319,6 @@ class _Lines(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._answer.headers)
-
-
-def _read_body(answer: Answer, max_bytes: int) -> bytes:
-    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
-    if b"content-encoding" in map(bytes.lower, dict(answer.lines)):
-        packings = answer.headers.get_list("content-encoding", split_commas=True)
-        if any(each.lower() not in {"", "identity"} for each in packings):
-            return b""
-    return answer.body if len(answer.body) <= max_bytes else b""
 
 
 def strike_values(outcome: Outcome, message: Message) -> Outcome:
