@@ -167,7 +167,7 @@ class Gallabox:
         if not self.settings.account_id:
             return None
         url = f"{self.settings.base_url}/devapi/accounts/{quote(self.settings.account_id, safe='')}/whatsappTemplates"
-        return Request("GET", url, self._headers, b"")
+        return Request("GET", url, self._keys(), b"")
 
     def read_templates(self, provider_name: str, body: bytes) -> Sequence[Template] | None:
         """Return the templates of this channel from the answer to that, None if it is no such list."""
@@ -183,8 +183,10 @@ class Gallabox:
 
     @cached_property
     def _headers(self) -> Mapping[str, str]:
+        return {"content-type": "application/json", **self._keys()}
+
+    def _keys(self) -> Mapping[str, str]:
         return {
-            "content-type": "application/json",
             "apiKey": self.settings.api_key.get_secret_value(),
             "apiSecret": self.settings.api_secret.get_secret_value(),
         }
