@@ -18,6 +18,7 @@ from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
 from app.outbox.store import Job, Tx
+from app.outbox.values import Floors
 from tests.outbox.postgres_outbox import PostgresOutbox
 
 PROVIDER = "gallabox"
@@ -53,18 +54,20 @@ class Replica:
     pace: Pace = field(init=False)
     sent: list[Attempt] = field(default_factory=list)
     stopped: bool = False
+    floors: Floors = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pace = start_pace(self.rate_per_s, self.store.clock())
 
     async def claim(self) -> Sequence[Attempt]:
-        asked = SharedClaim(
-            Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS), self.rate_per_s, self.places, 0
-        )
+        claim = Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS, floors=self.floors)
+        asked = SharedClaim(claim, self.rate_per_s, self.places, 0)
         done = await self.store.write(Apart(partial(claim_shared, asked=asked)))
         if done is None:
             return ()
         self.pace = done.pace
+        if done.claimed.floors is not None:
+            self.floors = done.claimed.floors
         return done.claimed.attempts
 
     async def run(self) -> None:
