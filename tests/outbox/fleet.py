@@ -31,17 +31,17 @@ _FILL = """
 INSERT INTO deliveries (id, event_seq, route, provider, template, rank, recipient, message, checksum, state, detail,
     due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, steps)
 SELECT :route || '-' || n, :seq, :route, 'gallabox', 'tpl', 0, '+9198000' || lpad(CAST(n % :people AS TEXT), 5, '0') ||
-    :route, :message, :checksum, 'pending', '', :now, :now + 86400000, :now, :now, 'hold', '', 1
+    :route, :message, :checksum, 'pending', '', :now - :ago_ms, :now + 86400000, :now, :now, 'hold', '', 1
 FROM generate_series(1, CAST(:count AS BIGINT)) AS n
 """
 
 
-def fill(tx: Tx, route: str, count: int, people: int | None = None) -> None:
+def fill(tx: Tx, route: str, count: int, people: int | None = None, ago_ms: int = 0) -> None:
     """Add one event with many deliveries, each to somebody else unless there are fewer people."""
     message = encode_message(Message("+919800000001", "tpl"))
     (event,) = tx.rows(_ADD_EVENT, id=f"evt-{route}", now=tx.now, body=b"{}")
     more = {"message": message, "checksum": checksum(message), "now": tx.now}
-    tx.run(_FILL, route=route, seq=event.seq, count=count, people=people or count + 1, **more)
+    tx.run(_FILL, route=route, seq=event.seq, count=count, people=people or count + 1, ago_ms=ago_ms, **more)
 
 
 @dataclass
