@@ -16,6 +16,7 @@ from app.model.message import Message
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
+from app.outbox.floors import WALK_EVERY_S
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
 from app.outbox.store import Job, Tx
 from app.outbox.values import Floors
@@ -55,19 +56,23 @@ class Replica:
     sent: list[Attempt] = field(default_factory=list)
     stopped: bool = False
     floors: Floors = field(default_factory=dict)
+    walk_at: int = 0
 
     def __post_init__(self) -> None:
         self.pace = start_pace(self.rate_per_s, self.store.clock())
 
     async def claim(self) -> Sequence[Attempt]:
-        claim = Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS, floors=self.floors)
+        now = self.store.clock()
+        walks, floors = (True, {}) if now >= self.walk_at else (False, self.floors)
+        claim = Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS, floors=floors)
         asked = SharedClaim(claim, self.rate_per_s, self.places, 0)
         done = await self.store.write(Apart(partial(claim_shared, asked=asked)))
         if done is None:
             return ()
         self.pace = done.pace
         if done.claimed.floors is not None:
-            self.floors = done.claimed.floors
+            self.floors = {**self.floors, **done.claimed.floors}
+            self.walk_at = now + int(WALK_EVERY_S * 1000) if walks else self.walk_at
         return done.claimed.attempts
 
     async def run(self) -> None:
