@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -58,42 +59,50 @@ class Forgetful(Replica):
         return await super().claim()
 
 
+@dataclass
+class Pages:
+    """Counts the pages that looks at what waits go through, by what the server tells of the very statement."""
+
+    read: int | None = None
+
+    def watch(self, whole: Callable[..., Any], of: Any, sql: str, /, **values: Any) -> Any:
+        if self.read is not None and "state = 'pending'" in sql and "due_at" in sql:
+            ((told,),) = whole(of, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", **values)
+            self.read += told[0]["Plan"]["Shared Hit Blocks"] + told[0]["Plan"]["Shared Read Blocks"]
+        return whole(of, sql, **values)
+
+    async def count(self, replica: Replica, count: int) -> float:
+        """Return how many each of so many messages takes."""
+        self.read = 0
+        await send_some(replica, count)
+        each, self.read = self.read / count, None
+        return each
+
+
 @pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the pages that each look at what waits goes through, by what the server tells of the very statement."""
-    read: list[int] = []
-    whole = tx.PostgresTx.rows
-
-    def rows(self: Any, sql: str, /, **values: Any) -> Any:
-        if "state = 'pending'" in sql and "due_at" in sql:
-            ((told,),) = whole(self, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", **values)
-            read.append(told[0]["Plan"]["Shared Hit Blocks"] + told[0]["Plan"]["Shared Read Blocks"])
-        return whole(self, sql, **values)
-
-    monkeypatch.setattr(tx.PostgresTx, "rows", rows)
-    return read
+def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
+    found, whole = Pages(), tx.PostgresTx.rows
+    monkeypatch.setattr(tx.PostgresTx, "rows", lambda self, sql, /, **values: found.watch(whole, self, sql, **values))
+    return found
 
 
-async def send_some(replica: Replica, count: int, pages: list[int]) -> float:
-    """Claim and close so many; return the pages that were gone through for each."""
-    pages.clear()
+async def send_some(replica: Replica, count: int) -> None:
     ends_at = len(replica.sent) + count
     while len(replica.sent) < ends_at:
         attempts = await replica.claim()
         replica.sent += attempts
         await asyncio.gather(*(replica.close(attempt) for attempt in attempts))
-    return sum(pages) / count
 
 
 async def compare_pages(
-    place: Place, replica: Replica, pages: list[int], pass_time: Callable[[], Awaitable[Any]], count: int = 64
+    place: Place, replica: Replica, pages: Pages, pass_time: Callable[[], Awaitable[Any]], count: int = 64
 ) -> float:
     """Return how many times as many pages a message costs late in a held snapshot as early in it."""
     await replica.store.write(partial(add_lane, provider=PROVIDER))
     with hold_snapshot(place):
-        early = await send_some(replica, count, pages)
+        early = await pages.count(replica, count)
         await pass_time()
-        return await send_some(replica, count, pages) / early
+        return await pages.count(replica, count) / early
 
 
 def drop_first(tx: Tx) -> None:
@@ -103,14 +112,14 @@ def drop_first(tx: Tx) -> None:
 
 @pytest.mark.parametrize(("kind", "is_flat"), [(Replica, True), (Forgetful, False)])
 async def test_a_claim_goes_through_no_more_late_in_a_held_snapshot(
-    one: Any, postgres_place: Place, pages: list[int], kind: type[Replica], is_flat: bool
+    one: Any, postgres_place: Place, pages: Pages, kind: type[Replica], is_flat: bool
 ) -> None:
     await one.store.write(partial(fill, route="reminders", count=2_200, ago_ms=LATE))
     replica = kind(one.store, 100_000, places=8)
 
     async def pass_time() -> None:
         await one.store.write(drop_first)
-        await send_some(replica, 8, pages)  # which sees it
+        await send_some(replica, 8)  # which sees it
 
     grown = await compare_pages(postgres_place, replica, pages, pass_time)
     assert (grown <= 2) is is_flat, grown
@@ -120,11 +129,11 @@ async def test_a_claim_goes_through_no_more_late_in_a_held_snapshot(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("kind", "is_flat"), [(Replica, True), (Forgetful, False)])
 async def test_nor_with_a_hundred_thousand_waiting_and_a_minute_at_full_rate(
-    one: Any, postgres_place: Place, pages: list[int], kind: type[Replica], is_flat: bool
+    one: Any, postgres_place: Place, pages: Pages, kind: type[Replica], is_flat: bool
 ) -> None:
     await one.store.write(partial(fill, route="reminders", count=100_000, ago_ms=LATE))
     replica = kind(one.store, 500)
-    pass_time = partial(send_some, replica, 30_000, pages)
+    pass_time = partial(send_some, replica, 30_000)
     # Each part is long enough to hold a walk of all, which is part of the price.
     grown = await compare_pages(postgres_place, replica, pages, pass_time, count=3_000)
     print(f"{kind.__name__}: {grown:.2f} times the pages")  # noqa: T201  # for bench/long-runs.md
