@@ -46,6 +46,8 @@ NewId = Callable[[int], str]
 
 _DRAWN_AT_ONCE = 512
 """So many ids' random bytes are drawn together: each draw lets other threads in, and waits until they let go again."""
+_RANDOM = int("0fff3fffffffffffffff" * _DRAWN_AT_ONCE, 16)
+_FIXED = int("70008000000000000000" * _DRAWN_AT_ONCE, 16)  # the version, and the variant
 _drawn: list[str] = []
 os.register_at_fork(after_in_child=_drawn.clear)  # or two processes would make one id
 
@@ -53,8 +55,7 @@ os.register_at_fork(after_in_child=_drawn.clear)  # or two processes would make 
 def new_uuid7(now: int) -> str:
     """Return a UUIDv7 (RFC 9562 §5.7) for `now`, in its 36-character form."""
     while not _drawn:
-        bits = os.urandom(10 * _DRAWN_AT_ONCE).hex()
+        bits = f"{int.from_bytes(os.urandom(10 * _DRAWN_AT_ONCE)) & _RANDOM | _FIXED:x}"
         _drawn.extend(bits[start : start + 20] for start in range(0, len(bits), 20))
     at, drawn = f"{now:012x}", _drawn.pop()
-    variant = "89ab"[int(drawn[3], 16) & 3]
-    return f"{at[:8]}-{at[8:]}-7{drawn[:3]}-{variant}{drawn[4:7]}-{drawn[7:19]}"
+    return f"{at[:8]}-{at[8:]}-{drawn[:4]}-{drawn[4:8]}-{drawn[8:]}"

@@ -39,7 +39,7 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     person = read_person(event)
     recipient = find_recipient(payload, person, store, route.recipient.number, route.recipient.country)
     if isinstance(recipient, PhoneFault):
-        return Unrendered(recipient.reason, recipient.detail)
+        return Unrendered(Reason(recipient.reason), recipient.detail)
     variables = _render_variables(route, payload)
     if isinstance(variables, Unrendered):
         return variables

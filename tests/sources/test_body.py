@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Mistake, Refusal
-from app.sources.body import (
+from app.sources.base import (
     RAW,
     find_secret_mistake,
     list_schemes,
