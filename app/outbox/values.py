@@ -5,7 +5,7 @@ At the end stands how SQLite seeks people, which several queries share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
