@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from app.delivery.decide import ACCEPTED, Decision, decide
+from app.delivery.decide import Decision, decide
 from app.delivery.pace import (
     RECIPIENT_GAP_MS,
     Pace,
@@ -24,7 +24,7 @@ from app.delivery.pace import (
 )
 from app.errors import StoreBroken, StoreError, is_passing
 from app.mapping.provider import ProviderSettings
-from app.model.delivery import Accepted, Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
+from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
 from app.model.limit import Limits
 from app.observe.attempts import (
     note_outcome,
@@ -255,7 +255,7 @@ class Lane:
         outcome, tries = await self._ask(attempt, claimed_at)
         took_ms = int((asyncio.get_running_loop().time() - started_s) * 1000)
         now = self._context.clock()
-        decision = ACCEPTED if type(outcome) is Accepted else self._decide(attempt, outcome, now)
+        decision = self._decide(attempt, outcome, now)
         if span is not None:
             note_outcome(span, outcome, decision.state)
         self._note(outcome, decision, now)
