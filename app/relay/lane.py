@@ -72,6 +72,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.settings = settings
+        self._lease_ms = TRIES * settings.timeout_ms + LEASE_SPARE_MS
         self._provider = provider
         self._sender: Sender | None = None
         self._context = context
@@ -228,8 +229,7 @@ class Lane:
         if self._limits is not self._context.snapshot.config.limits:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
-        lease_ms = TRIES * self.settings.timeout_ms + LEASE_SPARE_MS
-        return Claim(self.name, now, granted, lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        return Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
