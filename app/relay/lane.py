@@ -73,6 +73,7 @@ class Lane:
         self.name = name
         self.settings = settings
         self._lease_ms = TRIES * settings.timeout_ms + LEASE_SPARE_MS
+        self._is_guessed = settings.is_guessed
         self._provider = provider
         self._sender: Sender | None = None
         self._context = context
@@ -309,7 +310,7 @@ class Lane:
             )
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
-        if sent.keys and self.settings.is_guessed:
+        if sent.keys and self._is_guessed:
             self._context.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
         return sent.outcome, sent.tries
 
