@@ -12,7 +12,7 @@ import base64
 import socket
 import ssl
 from asyncio.staggered import staggered_race
-from collections import deque
+from collections import defaultdict, deque
 from functools import cached_property, partial
 from itertools import zip_longest
 from typing import Any
@@ -85,7 +85,7 @@ class _Connection(asyncio.Protocol):
         self.transport.write(data)
         return self._waiter
 
-    def _end(self) -> None:
+    def _tell(self) -> None:
         if not self._waiter.done():
             self._waiter.set_result(b"".join(self._parts))
 
@@ -115,7 +115,7 @@ class _Connection(asyncio.Protocol):
             if not self.whole:
                 self._break(httpx2.RemoteProtocolError(str(error)), error)
         if self.whole or self._length > self._longest:
-            self._end()
+            self._tell()
         elif not self.status and self._come > 2 * _MAX_HEAD:
             self._break(httpx2.RemoteProtocolError("the headers are too long"))
 
@@ -125,7 +125,7 @@ class _Connection(asyncio.Protocol):
             return
         if exc is None and self.status and _FRAMING.isdisjoint(name.lower() for name, _ in self.lines):
             self.whole = True
-            self._end()
+            self._tell()
         else:
             lost = httpx2.RemoteProtocolError("closed before the answer was whole")
             self._break(lost if exc is None else httpx2.ReadError(str(exc)), exc)
@@ -176,7 +176,8 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         self._trust = trust
         self._proxy = None if proxy is None else httpx2.URL(proxy)
         self._open: set[_Connection] = set()
-        self._idle: dict[bytes, list[tuple[_Connection, asyncio.TimerHandle]]] = {}  # by origin, with what ends each
+        # By origin, with what ends each.
+        self._idle: defaultdict[bytes, list[tuple[_Connection, asyncio.TimerHandle]]] = defaultdict(list)
         self._last: tuple[httpx2.Request | None, bytes, bytes] = (None, b"", b"")  # of a `Repeated`: origin and head
 
     async def handle_async_request(self, request: httpx2.Request) -> Answer:
@@ -255,7 +256,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         self._places += 1
 
     def _take_idle(self, origin: bytes) -> _Connection | None:
-        idle = self._idle.get(origin)
+        idle = self._idle[origin]
         while idle:
             connection, end = idle.pop()
             end.cancel()
@@ -268,7 +269,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         """Keep a connection for the next request if it can carry one."""
         if connection.whole and connection.reusable and not connection.transport.get_write_buffer_size():
             end = asyncio.get_running_loop().call_later(self._keepalive_s, self._drop, connection)
-            self._idle.setdefault(origin, []).append((connection, end))
+            self._idle[origin].append((connection, end))
         else:
             self._drop(connection)
 
