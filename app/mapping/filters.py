@@ -32,6 +32,7 @@ from app.values.text import (
     is_blank,
     is_missing,
     is_number,
+    is_plain,
     read_amount,
     read_decimal,
     write_scalar,
@@ -62,6 +63,8 @@ _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLO
 
 def is_absent(value: Any) -> bool:
     """Tell whether `value` stands for nothing. What an event holds was looked at before; "-" may be a default."""
+    if type(value) is str and is_plain(value):
+        return False
     return isinstance(value, Absent) or is_blank(value)
 
 

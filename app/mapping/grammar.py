@@ -79,7 +79,6 @@ class Parsed:
     """A checked expression. `node` reads the variables in `slots`; `names` are the dotted paths it was written with."""
 
     node: nodes.Expr
-    path: Path | None = None  # where the expression is nothing but one
     slots: dict[Path, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     preferred: frozenset[str] = frozenset()  # those for which a `default` stands in
@@ -94,7 +93,6 @@ def parse_expression(source: str, environment: Environment) -> Parsed:
     parsed = Parsed(_parse_source(source, environment))
     for node in (parsed.node, *parsed.node.find_all(nodes.Node)):
         _check_node(node, environment)
-    parsed.path = _read_path(parsed.node)
     parsed.preferred = frozenset(_list_preferred(parsed.node))
     parsed.node = _rewrite(parsed.node, parsed)
     return parsed
@@ -295,10 +293,12 @@ class ExpressionCompiler:
         """Return the compiled expression; raises ExpressionError."""
         try:
             parsed = parse_expression(source, self._environment)
-            work = _compile_steps(parsed, self._environment) or _compile_code(parsed, self._environment)
+            stepwise = _compile_steps(parsed, self._environment)
+            work = stepwise or _compile_code(parsed, self._environment)
         except (RecursionError, MemoryError, SyntaxError):  # what Python says of a thousand operators in a row
             raise ExpressionError("the expression is nested too deeply") from None
-        return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots), parsed.path)
+        key = _find_key(parsed) if stepwise else None
+        return Expression(source, frozenset(parsed.names), work, parsed.preferred, tuple(parsed.slots), key)
 
 
 def _compile_steps(parsed: Parsed, environment: _Environment) -> Work | None:
@@ -317,6 +317,15 @@ def _compile_steps(parsed: Parsed, environment: _Environment) -> Work | None:
         steps.append(Step(environment.filters[node.name], arguments, constants, own))
         node = node.node
     return follow_steps(paths[node.name], steps[::-1]) if isinstance(node, nodes.Name) else None
+
+
+def _find_key(parsed: Parsed) -> str | None:
+    """Return the key of an event that is all an expression reads, with nothing behind it but defaults."""
+    node: nodes.Node | None = parsed.node
+    while isinstance(node, nodes.Filter) and node.name in ("default", "d"):
+        node = node.node
+    ((key, *deeper), *others) = parsed.slots
+    return key if isinstance(node, nodes.Name) and isinstance(key, str) and not deeper and not others else None
 
 
 def _compile_code(parsed: Parsed, environment: _Environment) -> Work:
