@@ -43,6 +43,7 @@ def _spell(names: Iterator[str]) -> frozenset[str]:
 _NAMES = _spell(iter((*_BARE, *_OTHERS, *(f"{owner}_{name}" for owner in _OWNERS for name in _BARE))))
 _NAMES_INSIDE = _spell(iter(_INSIDE))
 _HOLDER_NAMES = _spell(iter(_HOLDERS))
+_TELLING = _NAMES | _HOLDER_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,8 @@ def _place_value(payload: Mapping[str, Any], expression: Expression, raw: Any, s
 
 def _find_country(payload: Mapping[str, Any], place: Path) -> Named | PhoneFault | None:
     """Return the country named nearest to `place`, None if there is none; a fault if two equally near contradict."""
+    if _TELLING.isdisjoint(payload) and len(place) == 1:  # as most are
+        return None
     for depth in range(len(place) - 1, -1, -1):
         owner = look_up(payload, place[:depth])
         found = _search(owner, place[:depth]) if isinstance(owner, Mapping) else []

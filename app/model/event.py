@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
+
+from app.model.value import dataclass
 
 TEST_SOURCE = "send-test"
 """The source of events that `send-test` made of an example: they happened to no customer."""

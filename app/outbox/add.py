@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from app.delivery.policy import judge_new
@@ -101,11 +102,18 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     """
     if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
         return None
-    summed = hashlib.sha256()
-    for part in (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key):
-        text = part.encode("utf-8", "surrogatepass")
-        summed.update(len(text).to_bytes(8, "big") + text)
-    return summed.digest()
+    own = _sum_up(delivery.recipient) + _sum_up(delivery.dedup_key)
+    return hashlib.sha256(_sum_up_route(delivery.state, delivery.route) + own).digest()
+
+
+def _sum_up(text: str) -> bytes:
+    written = text.encode("utf-8", "surrogatepass")
+    return len(written).to_bytes(8, "big") + written
+
+
+@lru_cache(maxsize=512)
+def _sum_up_route(mode: State, route: str) -> bytes:
+    return _sum_up(mode) + _sum_up(route)
 
 
 @dataclass(frozen=True, slots=True)

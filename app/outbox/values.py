@@ -6,11 +6,12 @@ At the end stands how SQLite seeks people, which several queries share.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple
 
 from app.delivery.replay import PastDelivery, Verdict
 from app.model.delivery import Attempt, State
+from app.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -152,6 +152,8 @@ def _read_id(headers: Mapping[str, str]) -> str | None:
 
 def _read_time(text: str) -> int | None:
     """Return Unix time, in seconds or ms (Nector does not say which), as ms; None if it is neither."""
+    if not text:
+        return None
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= _TIME_DIGITS else read_decimal(text)
     return None if number is None else read_epoch(float(number))
 
@@ -176,32 +178,38 @@ def write_headers(topic: str, id_: str, body: bytes, secret: str, now: int) -> d
 NUMBER_PATHS = list_places(Kind.MOBILE)
 _NAME_PATHS = list_places(Kind.NAME)
 _ID_PATHS = list_places(Kind.ID) + list_places(Kind.OWN_ID)  # its own keys last: other shapes leave them out
+_ID_KEYS = frozenset(path[0] for path in _ID_PATHS)
 _NAME_LIMIT = 60
+_NOWHERE: Path = ()
 
 
 def find_person(payload: Mapping[str, Any]) -> Person:
     """Return whom an event is about: of each the first that it names."""
-    number, place = next(_find_all(payload, NUMBER_PATHS), (None, ()))
-    return Person(number, place, _find_name(payload), _find_id(payload))
+    number, place = None, _NOWHERE
+    for path in NUMBER_PATHS:
+        if path[0] in payload and (number := look_up(payload, path)) is not None:
+            place = path
+            break
+    name = _find_text(payload, _NAME_PATHS, _read_name)
+    return Person(
+        number, place, name, "" if _ID_KEYS.isdisjoint(payload) else _find_text(payload, _ID_PATHS, _read_own_id)
+    )
 
 
-def _find_all(payload: Mapping[str, Any], paths: Sequence[Path]) -> Iterator[tuple[Any, Path]]:
+def _find_text(payload: Mapping[str, Any], paths: Sequence[Path], read: Callable[[Any], str]) -> str:
     for path in paths:
-        if path[0] in payload and (found := look_up(payload, path)) is not None:
-            yield found, path
-
-
-def _find_name(payload: Mapping[str, Any]) -> str:
-    for found, _ in _find_all(payload, _NAME_PATHS):
-        text = write_value(found, _NAME_LIMIT)
-        if text and not isinstance(text, Unfit):
+        if path[0] in payload and (found := look_up(payload, path)) is not None and (text := read(found)):
             return text
     return ""
 
 
-def _find_id(payload: Mapping[str, Any]) -> str:
-    found = (it for it, _ in _find_all(payload, _ID_PATHS) if isinstance(it, str | int) and not isinstance(it, bool))
-    return str(next(found, "")).strip()
+def _read_name(found: Any) -> str:
+    text = write_value(found, _NAME_LIMIT)
+    return "" if isinstance(text, Unfit) else text
+
+
+def _read_own_id(found: Any) -> str:
+    return "" if isinstance(found, bool) or not isinstance(found, (str, int)) else str(found).strip()
 
 
 # -- what the customer did ------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from phonenumbers import (
@@ -247,6 +247,7 @@ def _is_never_part(text: str, last: re.Match[str]) -> bool:
     return before >= _FEWEST_BEFORE and (len(digits) == 1 or is_bracketed or is_fraction)
 
 
+@lru_cache(maxsize=512)  # an event and its attempts show the same
 def mask_phone(number: str) -> str:
     """Return an E.164 number with its country code and last four digits ("+91******0001"); else only stars."""
     if not number:
