@@ -185,6 +185,8 @@ class Expression:
 
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
+        if self.key is not None and (text := self.glance(payload)):
+            return text
         _WORK.set(0)
         try:
             value = self.work(payload)

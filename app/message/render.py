@@ -202,6 +202,9 @@ def compute_dedup_key(route: Route, event: Event) -> str | Unrendered | None:
     """
     if route.dedup_by is None:
         return None
+    key = route.dedup_by.glance(event.payload)
+    if key and len(key) <= _KEY_LIMIT:
+        return key
     value = route.dedup_by.evaluate(event.payload)
     if isinstance(value, _NO_VALUE):
         return _name_fault("dedup_by", _explain(value))
