@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -46,15 +47,16 @@ NewId = Callable[[int], str]
 
 _DRAWN_AT_ONCE = 512
 """So many ids' random bytes are drawn together: each draw lets other threads in, and waits until they let go again."""
-_drawn: list[str] = []
+_KEPT, _SET = (int(digits * _DRAWN_AT_ONCE, 16) for digits in ("0fff3fffffffffffffff", "70008000000000000000"))
+_PARTS = re.compile("(.{4})(.{4})(.{12})")
+_drawn: list[str] = []  # all of an id but its time, with version and variant
 os.register_at_fork(after_in_child=_drawn.clear)  # or two processes would make one id
 
 
 def new_uuid7(now: int) -> str:
     """Return a UUIDv7 (RFC 9562 §5.7) for `now`, in its 36-character form."""
     while not _drawn:
-        bits = os.urandom(10 * _DRAWN_AT_ONCE).hex()
-        _drawn.extend(bits[start : start + 20] for start in range(0, len(bits), 20))
-    at, drawn = f"{now:012x}", _drawn.pop()
-    variant = "89ab"[int(drawn[3], 16) & 3]
-    return f"{at[:8]}-{at[8:]}-7{drawn[:3]}-{variant}{drawn[4:7]}-{drawn[7:19]}"
+        bits = int.from_bytes(os.urandom(10 * _DRAWN_AT_ONCE)) & _KEPT | _SET
+        _drawn.extend(map("-".join, _PARTS.findall(f"{bits:x}")))
+    at = f"{now:012x}"
+    return f"{at[:8]}-{at[8:]}-{_drawn.pop()}"

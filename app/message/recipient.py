@@ -13,7 +13,7 @@ from app.model.delivery import Delivery, Reason
 from app.model.event import Customer, Event, Person
 from app.model.value import dataclass
 from app.sources import SOURCE
-from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone
+from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone, read_plain
 from app.values.text import Path, look_into, look_up, write_path
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
@@ -88,6 +88,8 @@ def find_recipient(
         found = _find_phone(payload, expression, store)
     elif person.number is None:
         return PhoneFault("the event names no mobile number", Reason.RECIPIENT_MISSING)
+    elif country is None and (lone := _read_lone(payload, person.number, store)) is not None:
+        return Recipient(lone, store.country)
     else:
         found = RawPhone("", person.number, person.place)
     if isinstance(found, PhoneFault):
@@ -103,6 +105,12 @@ def find_recipient(
     if isinstance(number, PhoneFault):
         return _name_fault(found, number)
     return Recipient(number, named.country, named.place)
+
+
+def _read_lone(payload: Mapping[str, Any], raw: Any, store: Store) -> str | None:
+    """Return a plain number of the store's country where the event says of no country, as most; None for any other."""
+    is_lone = type(raw) is str and raw.isdigit() and _TELLING.isdisjoint(payload)
+    return read_plain(raw, store.country) if is_lone else None
 
 
 def _name_fault(found: RawPhone, fault: PhoneFault) -> PhoneFault:
@@ -150,8 +158,6 @@ def _place_value(payload: Mapping[str, Any], expression: Expression, raw: Any, s
 
 def _find_country(payload: Mapping[str, Any], place: Path) -> Named | PhoneFault | None:
     """Return the country named nearest to `place`, None if there is none; a fault if two equally near contradict."""
-    if _TELLING.isdisjoint(payload) and len(place) == 1:  # as most are
-        return None
     for depth in range(len(place) - 1, -1, -1):
         owner = look_up(payload, place[:depth])
         found = _search(owner, place[:depth]) if isinstance(owner, Mapping) else []

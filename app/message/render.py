@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
@@ -23,6 +24,7 @@ from app.values.text import Unfit, clean_text, write_scalar, write_value
 
 _KEY_LIMIT = 200
 _NO_VALUE = (Missing, Failed)
+_get_name = attrgetter("name")
 _write_constant = lru_cache(maxsize=1_024)(lambda write, text: write(text))  # a text of the YAML, the same each time
 
 
@@ -89,7 +91,7 @@ def _render_variables(route: Route, payload: Mapping[str, Any]) -> tuple[Variabl
     texts = [item.source.glance(payload) or _render_text(item.source, payload) for item in route.variables]
     if Unrendered in map(type, texts):
         return _gather_faults(route, texts)
-    return tuple([Variable(item.name, text) for item, text in zip(route.variables, texts, strict=True)])  # type: ignore[arg-type]  # all are texts
+    return tuple(map(Variable, map(_get_name, route.variables), texts))  # type: ignore[arg-type]  # all are texts
 
 
 def _gather_faults(route: Route, texts: Sequence[str | Unrendered]) -> Unrendered:

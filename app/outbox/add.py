@@ -152,12 +152,11 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
         keep_unrouted(tx, unrouted)
     planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
     states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
-    answers = {
-        seq: Enqueued(each.event.id, tuple(islice(states, len(each.deliveries))), duplicate=False)
-        for seq, each, _ in added
-    }
     return [
-        answers[seq] if seq is not None else _find_first(tx, each.event) for seq, each in zip(seqs, new, strict=True)
+        _find_first(tx, each.event)
+        if seq is None
+        else Enqueued(each.event.id, tuple(islice(states, len(each.deliveries))), duplicate=False)
+        for seq, each in zip(seqs, new, strict=True)
     ]
 
 

@@ -69,6 +69,7 @@ _FAMILIES: Mapping[str, type[Properties]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def find_model(topic: str) -> type[Properties]:
     """Return what the events of a topic are expected to hold."""
     return _FAMILIES.get(topic.partition("_")[0], NectorEvent)

@@ -82,10 +82,10 @@ def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str
     `country` (ISO 3166 alpha-2) reads a number without a country code; None where it is not known. A number
     that can be read in two ways is refused, as is one that is certainly no mobile, and one with a note behind it.
     """
-    if isinstance(raw, bool) or not isinstance(raw, str | int):
+    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
         return PhoneFault("is not written as a phone number")
     text = str(raw)
-    if (plain := _read_plain(text, country)) is not None:
+    if (plain := read_plain(text, country)) is not None:
         return plain
     if not (text.isascii() and text.removeprefix("+").isdigit()):  # as most numbers are
         text = clean_text(text)
@@ -103,7 +103,7 @@ def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str
     return PhoneFault("has something behind it that may not belong to it; write the number alone")
 
 
-def _read_plain(text: str, country: str | None) -> str | None:
+def read_plain(text: str, country: str | None) -> str | None:
     """Return a number that is beyond doubt a mobile's of a country with a calling code of its own; None for any other.
 
     Most numbers are such, and the library takes 50 µs for one.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.grammar import ExpressionCompiler, ExpressionError, _compile_code, _compile_steps, parse_expression
 from app.sources.body import parse_body
+from app.values.text import write_value
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 BODY = b"""{
@@ -359,6 +360,31 @@ def test_quick_way_for_filters_does_what_jinja_does(source: str, payload: dict[s
         source, quick.names, _compile_code(parse_expression(source, COMPILER._environment), COMPILER._environment)
     )
     assert repr(quick.evaluate({**payload, **more})) == repr(slow.evaluate({**payload, **more}))
+
+
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300) | st.sampled_from(["null", "Riya"])
+
+
+@pytest.mark.untraced
+@given(
+    st.sampled_from(
+        ["a", "a | default('x')", "a | d('x', true) | default('y')", "a | upper", "a.b", "items[0]", "a ~ b"]
+    ),
+    st.dictionaries(st.sampled_from(["a", "b", "items"]), VALUES | TEXTS),
+)
+def test_look_shows_what_working_it_out_shows(source: str, payload: dict[str, Any]) -> None:
+    expression = COMPILER.compile(source)
+    if text := expression.glance(payload):
+        whole = Expression(source, expression.names, expression.work).evaluate(payload)
+        assert write_value(whole) == text == expression.evaluate(payload)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [("a", "Riya"), ("a | default('x')", "Riya"), ("a | upper", ""), ("a | default(b)", ""), ("b", ""), ("a.b", "")],
+)
+def test_look_is_enough_for_a_plain_text_of_the_event(source: str, text: str) -> None:
+    assert COMPILER.compile(source).glance({"a": "Riya", "b": "null"}) == text
 
 
 @pytest.mark.parametrize(
