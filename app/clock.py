@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable
 
@@ -47,16 +46,16 @@ NewId = Callable[[int], str]
 
 _DRAWN_AT_ONCE = 512
 """So many ids' random bytes are drawn together: each draw lets other threads in, and waits until they let go again."""
-_KEPT, _SET = (int(digits * _DRAWN_AT_ONCE, 16) for digits in ("0fff3fffffffffffffff", "70008000000000000000"))
-_PARTS = re.compile("(.{4})(.{4})(.{12})")
-_drawn: list[str] = []  # all of an id but its time, with version and variant
+_RANDOM = int("0fff3fffffffffffffff" * _DRAWN_AT_ONCE, 16)
+_FIXED = int("70008000000000000000" * _DRAWN_AT_ONCE, 16)  # the version, and the variant
+_drawn: list[str] = []
 os.register_at_fork(after_in_child=_drawn.clear)  # or two processes would make one id
 
 
 def new_uuid7(now: int) -> str:
     """Return a UUIDv7 (RFC 9562 §5.7) for `now`, in its 36-character form."""
     while not _drawn:
-        bits = int.from_bytes(os.urandom(10 * _DRAWN_AT_ONCE)) & _KEPT | _SET
-        _drawn.extend(map("-".join, _PARTS.findall(f"{bits:x}")))
-    at = f"{now:012x}"
-    return f"{at[:8]}-{at[8:]}-{_drawn.pop()}"
+        bits = f"{int.from_bytes(os.urandom(10 * _DRAWN_AT_ONCE)) & _RANDOM | _FIXED:x}"
+        _drawn.extend(bits[start : start + 20] for start in range(0, len(bits), 20))
+    at, drawn = f"{now:012x}", _drawn.pop()
+    return f"{at[:8]}-{at[8:]}-{drawn[:4]}-{drawn[4:8]}-{drawn[8:]}"

@@ -26,7 +26,7 @@ from app.mapping.problems import Problem
 from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.observe.tracing import NoTracer, Tracer, wants_tracing
-from app.outbox.sqlite.flights import open_flights
+from app.outbox.sqlite.sidecars import open_flights
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Flights, NoFlights, Store
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
@@ -178,13 +178,12 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
             ops,
             people,
             replay,
-            report,
         )  # fmt: skip
 
-        yield deliveries.build_router(context, rules, dispatcher.show_paces)
+        yield deliveries.build_router(context, rules.show, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
         yield replay.build_router(context, rules)
-        yield report.build_router(context)
+        yield deliveries.build_report_router(context)
         yield people.build_router(context)
         yield ops.build_trials_router(context)
 

@@ -31,7 +31,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from app.errors import ConfigError
 from app.mapping.provider import Way
 from app.model.delivery import DEDUP_WINDOW_MS
-from app.sources.body import list_schemes
+from app.sources.base import list_schemes
 from app.values.address import SCHEMES, Bind, Network, read_bind, read_networks, read_postgres
 from app.values.instant import format_duration, parse_duration
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from app.outbox.sqlite import migrations, schema
+from app.outbox.sqlite import file as opening
+from app.outbox.sqlite import migrations
 from app.outbox.sqlite.store import SqliteStore
 
 ROWS, VERSION = 1_000_000, 3
@@ -63,10 +64,10 @@ def make_file(path: Path, rows: int, version: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for setting in SETTINGS:
             db.execute(f"PRAGMA {setting}").fetchall()
-        schema.create_schema(db)
-        schema.add_functions(db)
+        opening.create_schema(db)
+        opening.add_functions(db)
         for script in migrations.MIGRATIONS[:version]:
-            for statement in schema.split_statements(schema.make_strict(script, sqlite3.sqlite_version_info)):
+            for statement in opening.split_statements(opening.make_strict(script, sqlite3.sqlite_version_info)):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {version}")
         for first in range(1, rows + 1, BATCH):

@@ -71,7 +71,7 @@ def parse_sample(text: str) -> Parsed:
 
 def find_sample_faults(text: str) -> list[str]:
     if re.search(r"^templates:", text, re.MULTILINE):
-        return list(parse_templates(text).problems)
+        return [format_problem("sample", problem) for problem in parse_templates(text).problems]
     parsed = parse_sample(text)
     problems = [problem for problem in parsed.problems if problem.severity == "error"]
     if parsed.config is not None:

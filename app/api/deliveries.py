@@ -1,9 +1,9 @@
-"""`/deliveries` and `/events`: finding what became of what, by id, by person, by time and by name."""
+"""`/deliveries`, `/events` and `/report`: finding what became of what, by id, person, time and name; counting it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -15,16 +15,19 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, Refused, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
+from app.delivery.status import ConfigStatus
 from app.mapping.problems import ask_similar, find_similar
+from app.mapping.rules import Config
 from app.model.delivery import Reason, State
+from app.model.event import Act
 from app.outbox.find import find_ids
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
-from app.outbox.values import DeliveryFilter
+from app.outbox.report import find_unheard, read_ledger, sum_rows
+from app.outbox.values import DeliveryFilter, LedgerQuery
 from app.relay.context import Context
-from app.relay.reload import Rules
 from app.relay.status import show_lane
 from app.sources import SOURCE
-from app.values.instant import format_instant
+from app.values.instant import format_duration, format_instant, parse_duration
 from app.values.phone import PhoneFault, read_phone
 
 _LANE = {"provider", "state", "rate", "paused_until", "down_since", "next_probe_at"}
@@ -67,8 +70,8 @@ class FindOrder(DeliveryQuery):
     phone: str | None = Field(None, max_length=40)
 
 
-def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRouter:
-    """Return the paths that find deliveries and events. `rules`: where a delivery's route stands."""
+def build_router(context: Context, show_config: Callable[[], ConfigStatus], show_paces: ShowPaces) -> APIRouter:
+    """Return the paths that find deliveries and events. `show_config`: in which file a delivery's route stands."""
     router = APIRouter(responses=PROBLEMS)
 
     @router.get("/deliveries", summary="Deliveries, newest first")
@@ -90,7 +93,9 @@ def build_router(context: Context, rules: Rules, show_paces: ShowPaces) -> APIRo
         row = await context.outbox.read(partial(read_delivery, delivery_id=found))
         if row is None:  # forgotten meanwhile
             return problem(404, "no delivery has this id")
-        return JSONResponse({**row, "config": _place(rules, row), "lane": _show_lane(context, show_paces(), row)})
+        return JSONResponse(
+            {**row, "config": _place(show_config(), row), "lane": _show_lane(context, show_paces(), row)}
+        )
 
     @router.get("/events/{event_id}", summary="One event with its deliveries; `last` is the newest")
     async def show_event(event_id: str) -> Response:
@@ -188,10 +193,10 @@ async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:
     return None
 
 
-def _place(rules: Rules, row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _place(config: ConfigStatus, row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return where a delivery's route stands in the YAML, which may be another one by now."""
-    in_force = row["config_hash"] == rules.read_hash()
-    return {"hash": row["config_hash"], "line": row["config_line"], "name": rules.name, "in_force": in_force}
+    in_force = row["config_hash"] == config.hash
+    return {"hash": row["config_hash"], "line": row["config_line"], "name": config.path, "in_force": in_force}
 
 
 def _show_lane(context: Context, paces: Mapping[str, Pace], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -203,3 +208,84 @@ def _show_lane(context: Context, paces: Mapping[str, Pace], row: Mapping[str, An
     now = context.clock()
     lane = show_lane(provider, paces[provider], rate, now).model_dump(include=_LANE)
     return {**lane, "now": format_instant(now)}
+
+
+NOTE = (
+    "acted and ordered count messages whose customer did that within the window after the message was accepted: "
+    "a correlation, not proof that the message brought it about"
+)
+
+
+class ReportQuery(BaseModel, extra="forbid"):
+    """Which deliveries to count, and how to group them.
+
+    `since` and `until`: how long ago (`7d`), a date or an instant. `window`: how long after a message was accepted what
+    its customer did counts for it.
+    """
+
+    since: str = "7d"
+    until: str = ""
+    by: Literal["route", "topic", "day"] = "route"
+    window: str = "7d"
+
+
+def build_report_router(context: Context) -> APIRouter:
+    """Return `GET /report`."""
+    router = APIRouter(responses=PROBLEMS)
+
+    @router.get("/report", summary="How far messages came, and what their customers did after")
+    async def report(asked: Annotated[ReportQuery, Query()]) -> Response:
+        wanted = _read_query(asked, context)
+        rows, unheard = await read_ledger(context.outbox, wanted), await find_unheard(context.outbox)
+        return JSONResponse(
+            {
+                "since": format_instant(wanted.since),
+                "until": format_instant(wanted.until),
+                "by": wanted.by,
+                "window": format_duration(wanted.window_ms),
+                "rows": [asdict(row) for row in rows],
+                "total": {name: count for name, count in asdict(sum_rows("", rows)).items() if name != "key"},
+                "note": NOTE,
+                "unheard": list(_list_unheard([row.key for row in rows], wanted.by, unheard, context.snapshot.config)),
+            }
+        )
+
+    return router
+
+
+def _list_unheard(keys: Sequence[str], by: str, unheard: Collection[str], config: Config) -> Iterator[dict[str, Any]]:
+    """Yield what nobody can know: the topic that would tell it and never came, the column, and the rows."""
+    topics = {route.name: route.topic for route in config.routes}
+    of_all = {_find_teller(topic) for topic in topics.values()}
+    waited = {key: of_all if by == "day" else {_find_teller(topics.get(key, key))} for key in keys}
+    for teller in sorted({teller for tellers in waited.values() for teller in tellers} & set(unheard)):
+        rows = [key for key, tellers in waited.items() if teller in tellers and tellers <= set(unheard)]
+        if rows:
+            yield {"topic": teller, "column": "acted", "rows": rows}
+    if keys and (ordering := SOURCE.tellers[Act.ORDER_PLACED]) in unheard:
+        yield {"topic": ordering, "column": "ordered", "rows": list(keys)}
+
+
+def _find_teller(topic: str) -> str:
+    return SOURCE.tellers[SOURCE.aims.get(topic, Act.ORDER_PLACED)]
+
+
+def _read_query(asked: ReportQuery, context: Context) -> LedgerQuery:
+    """Return what is wanted, with instants; raises Refused naming the field."""
+    now = context.clock()
+    since = max(read_time(context, "since", asked.since), 0)
+    until = read_time(context, "until", asked.until) if asked.until else now + 1
+    until = min(until, now + 1)  # what is made in this very millisecond counts, too
+    try:
+        window, fault = parse_duration(asked.window), ""
+    except ValueError as error:
+        window, fault = 0, f"window: {error}"
+    if since > now:
+        fault = "since: must not be in the future"
+    elif until <= since:
+        fault = "until: must be later than since"
+    elif not window:
+        fault = fault or "window: must be longer than nothing"
+    if fault:
+        raise Refused(problem(422, fault))
+    return LedgerQuery(since, until, asked.by, window, context.snapshot.config.store.timezone)

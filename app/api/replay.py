@@ -14,16 +14,15 @@ from starlette.responses import JSONResponse, Response
 from app.api.deliveries import find_all_ids, find_id, read_time
 from app.api.errors import PROBLEMS, problem, unavailable
 from app.authoring.preview import describe_plan
-from app.delivery.diff import mask_shape
+from app.delivery.replay import mask_shape
 from app.errors import ConfigError, Refusal, StoreError
 from app.model.event import Event
-from app.outbox.replay import find_events
-from app.outbox.values import EventQuery
+from app.outbox.replay import EventQuery, find_events
 from app.relay.context import Context
 from app.relay.reload import Rules
 from app.relay.replay import apply_plan, compare_rules, make_plan, restore_event
 from app.sources import SOURCE
-from app.sources.base import find_notes
+from app.sources.properties import find_notes
 from app.values.phone import mask_phone
 
 _LONGEST_YAML = 262_144

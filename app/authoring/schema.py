@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import FileFields
 from app.sources import SOURCE
-from app.sources.base import list_properties
+from app.sources.properties import list_properties
 
 ID = "https://raw.githubusercontent.com/nector-relay/nector-relay/main/config/relay.schema.json"
 _REFERENCE = r"\$\{"  # `${NAME}` may stand wherever a text may

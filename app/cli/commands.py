@@ -25,32 +25,32 @@ from app.mapping.problems import ask_similar
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {
-    "init": "app.cli.init",
+    "init": "app.cli.files",
     "serve": "app.cli.serve",
-    "check": "app.cli.mapping.check",
-    "route": "app.cli.mapping.preview",
-    "preview": "app.cli.mapping.preview",
-    "templates": "app.cli.mapping.templates",
-    "examples": "app.cli.mapping.examples",
-    "send-test": "app.cli.mapping.send_test",
-    "echo": "app.cli.mapping.echo",
-    "diff": "app.cli.ops.replay",
-    "verify-capture": "app.cli.mapping.verify_capture",
-    "schema": "app.cli.mapping.echo",
-    "status": "app.cli.ops.status",
-    "deliveries": "app.cli.ops.deliveries",
-    "explain": "app.cli.ops.deliveries",
-    "retry": "app.cli.ops.replay",
-    "replay": "app.cli.ops.replay",
-    "report": "app.cli.ops.report",
-    "hold": "app.cli.ops.status",
-    "release": "app.cli.ops.status",
-    "holds": "app.cli.ops.status",
-    "suppressions": "app.cli.ops.people",
-    "backup": "app.cli.backup",
-    "erase": "app.cli.ops.people",
-    "export": "app.cli.ops.people",
-    "post": "app.cli.post",
+    "check": "app.cli.check",
+    "route": "app.cli.preview",
+    "preview": "app.cli.preview",
+    "templates": "app.cli.check",
+    "examples": "app.cli.captures",
+    "send-test": "app.cli.trial",
+    "echo": "app.cli.files",
+    "diff": "app.cli.replay",
+    "verify-capture": "app.cli.captures",
+    "schema": "app.cli.files",
+    "status": "app.cli.status",
+    "deliveries": "app.cli.deliveries",
+    "explain": "app.cli.deliveries",
+    "retry": "app.cli.replay",
+    "replay": "app.cli.replay",
+    "report": "app.cli.report",
+    "hold": "app.cli.status",
+    "release": "app.cli.status",
+    "holds": "app.cli.status",
+    "suppressions": "app.cli.people",
+    "backup": "app.cli.files",
+    "erase": "app.cli.people",
+    "export": "app.cli.people",
+    "post": "app.cli.trial",
     "sandbox": "app.cli.sandbox",
     "demo": "app.cli.demo",
 }
@@ -119,7 +119,11 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = cast("dict[str, Any]", _Commands())
+        self.commands = dict.fromkeys(COMMANDS, cast("Any", None))  # for "did you mean"
+
+    def get_command(self, _ctx: Any, name: str) -> Any:
+        """Return the command of this name; None where there is none."""
+        return _load_command(name) if name in COMMANDS else None
 
     def make_context(self, *given: Any, **more: Any) -> typer.Context:
         """Read the arguments; whoever asked for help may have gone before the end."""
@@ -135,17 +139,6 @@ class LazyGroup(TyperGroup):
         """List each command with the whole first sentence about it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, read_summary(name)) for name in COMMANDS])
-
-
-class _Commands(Mapping[str, TyperCommand]):
-    def __getitem__(self, name: str) -> TyperCommand:
-        return _load_command(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
 
 
 class PlainCommand(TyperCommand):
@@ -173,7 +166,7 @@ class PlainCommand(TyperCommand):
 
 @functools.cache
 def _load_command(name: str) -> TyperCommand:
-    """Return a command with its options, as click has it; raises KeyError where there is none of this name."""
+    """Return a command with its options, as click has it."""
     function = getattr(importlib.import_module(COMMANDS[name]), name.replace("-", "_"))
     single = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=_CONTEXT

@@ -26,13 +26,13 @@ import httpx2
 import typer
 from rich.console import Console
 
+from app.cli.client import OpsClient
 from app.cli.commands import AsJson, print_json
-from app.cli.init import STARTER
-from app.cli.mapping.sources import make_event, read_config, read_yaml
-from app.cli.ops.client import OpsClient
-from app.cli.ops.report import print_report
-from app.cli.post import bring_forward, choose_example, encode_body, post_once
+from app.cli.files import STARTER
+from app.cli.report import print_report
+from app.cli.sources import make_event, read_config, read_yaml
 from app.cli.tables import open_console, print_table
+from app.cli.trial import bring_forward, choose_example, encode_body, post_once
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, OpsError, RelayError
 from app.mapping.rules import Config, Route

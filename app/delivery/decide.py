@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import assert_never
 
-from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.model.value import dataclass
+from app.model.delivery import (
+    Accepted,
+    OnUnknown,
+    Outcome,
+    Reason,
+    Rejected,
+    Retryable,
+    Scope,
+    State,
+    Uncertain,
+    dataclass,
+)
 
 BASE_WAIT_MS = 2_000
 LONGEST_WAIT_MS = 900_000

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from app.delivery.transitions import RETRIABLE, Cause
 from app.model.delivery import Delivery, Reason, State
 from app.model.limit import Account, Limit
+
+
+class Cause(StrEnum):
+    """A delivery came into its state by one of these causes. The set is closed."""
+
+    MADE = "made"  # of an event
+    REPLAYED = "replayed"  # of a stored event, by a plan
+    CLAIMED = "claimed"  # its attempt was opened
+    ENDED = "ended"  # its attempt ended so
+    ENDED_LATE = "ended_late"  # its attempt, given up as lost, ended after all
+    LOST = "lost"  # its attempt was left open by a process that died or stood still
+    RECEIPT = "receipt"  # a handset has reported on it
+    RESENT = "resent"  # `on_unknown: resend`: nothing had settled it
+    RETRIED = "retried"  # a person wants it sent again
+    DEADLINE = "deadline"  # it passed while the delivery waited
+    OPTED_OUT = "opted_out"  # its recipient did, while it waited
+    DAMAGED = "damaged"  # the message is not the one that was frozen
+    ERASED = "erased"  # everything of its recipient was
+    RESTORED = "restored"  # a backup was put back
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,36 +144,6 @@ def judge_new(delivery: Delivery, *, is_unwanted: bool, is_repeat: bool) -> tupl
     if is_unwanted:
         return State.SUPPRESSED, Reason.RECIPIENT_OPTED_OUT
     return (State.SUPPRESSED, Reason.DUPLICATE) if is_repeat else (delivery.state, delivery.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """A delivery that a person wants sent again, with all that the rule asks of it.
-
-    `is_replayed`: a later delivery of its event does its work. `perhaps_taken`: by what its attempts came to.
-    """
-
-    state: State
-    has_message: bool
-    deadline_at: int
-    is_replayed: bool
-    perhaps_taken: bool
-
-
-def judge_retry(asked: Retry, now: int, *, careful: bool) -> str | None:
-    """Return why a delivery cannot be sent again, None if it can.
-
-    `careful`: what has ended and may have been taken all the same is left out.
-    """
-    if asked.state not in RETRIABLE:
-        return asked.state
-    if not asked.has_message:
-        return "payload_gone"
-    if asked.deadline_at <= now:
-        return "deadline_passed"
-    if asked.is_replayed:
-        return "replayed"
-    return "perhaps_taken" if careful and asked.perhaps_taken and asked.state is not State.UNKNOWN else None
 
 
 # -- holds ------------------------------------------------------------------------------------------

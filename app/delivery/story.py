@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from app.delivery.decide import END_REACHED, REINSTATED
-from app.delivery.transitions import Cause
+from app.delivery.policy import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
 from app.values.instant import format_instant, parse_instant, round_duration

@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from app.delivery.decide import Decision, probe_wait_ms
+from app.delivery.policy import Cause
 from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.receipt import ReceiptStatus
-
-
-class Cause(StrEnum):
-    """A delivery came into its state by one of these causes. The set is closed."""
-
-    MADE = "made"  # of an event
-    REPLAYED = "replayed"  # of a stored event, by a plan
-    CLAIMED = "claimed"  # its attempt was opened
-    ENDED = "ended"  # its attempt ended so
-    ENDED_LATE = "ended_late"  # its attempt, given up as lost, ended after all
-    LOST = "lost"  # its attempt was left open by a process that died or stood still
-    RECEIPT = "receipt"  # a handset has reported on it
-    RESENT = "resent"  # `on_unknown: resend`: nothing had settled it
-    RETRIED = "retried"  # a person wants it sent again
-    DEADLINE = "deadline"  # it passed while the delivery waited
-    OPTED_OUT = "opted_out"  # its recipient did, while it waited
-    DAMAGED = "damaged"  # the message is not the one that was frozen
-    ERASED = "erased"  # everything of its recipient was
-    RESTORED = "restored"  # a backup was put back
-
 
 BORN: Mapping[State, frozenset[Cause]] = {
     state: frozenset({Cause.MADE, Cause.REPLAYED})
@@ -243,3 +223,36 @@ def draw_diagram() -> str:
             lines.append(f"    {state} --> {following}: {', '.join(sorted(causes))}")
     lines += [f"    {state} --> [*]" for state, nexts in ALLOWED.items() if set(nexts) <= {State.ACCEPTED}]
     return "\n".join(lines)
+
+
+# -- what a person wants sent again ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A delivery that a person wants sent again, with all that the rule asks of it.
+
+    `is_replayed`: a later delivery of its event does its work. `perhaps_taken`: by what its attempts came to.
+    """
+
+    state: State
+    has_message: bool
+    deadline_at: int
+    is_replayed: bool
+    perhaps_taken: bool
+
+
+def judge_retry(asked: Retry, now: int, *, careful: bool) -> str | None:
+    """Return why a delivery cannot be sent again, None if it can.
+
+    `careful`: what has ended and may have been taken all the same is left out.
+    """
+    if asked.state not in RETRIABLE:
+        return asked.state
+    if not asked.has_message:
+        return "payload_gone"
+    if asked.deadline_at <= now:
+        return "deadline_passed"
+    if asked.is_replayed:
+        return "replayed"
+    return "perhaps_taken" if careful and asked.perhaps_taken and asked.state is not State.UNKNOWN else None

@@ -299,7 +299,7 @@ DayEnds = Annotated[str, AfterValidator(_check_day_ends)]
 StopWord = Annotated[str, AfterValidator(_check_stop_word)]
 ValidFor = Annotated[int, ReadAs(str, _read_valid_for)]
 LiveFrom = Annotated[int | None, ReadAs(str, lambda text, _: parse_live_from(text))]
-LimitText = Annotated[Limit, ReadAs(str, lambda text, _: parse_limit(text))]
+LimitText = Annotated[Limit, ReadAs(str, lambda text, _: Limit(*parse_limit(text)))]
 Only = Annotated[
     frozenset[str],
     ReadAs(

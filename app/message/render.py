@@ -42,7 +42,7 @@ def render_message(route: Route, event: Event, store: Store) -> Message | Unrend
     person = read_person(event)
     recipient = find_recipient(payload, person, store, route.recipient.number, route.recipient.country)
     if isinstance(recipient, PhoneFault):
-        return Unrendered(recipient.reason, recipient.detail)
+        return Unrendered(Reason(recipient.reason), recipient.detail)
     parts: Sequence[Any] = (
         _render_variables(route, payload),
         _render_language(language, route, payload) if isinstance(language, Expression) else language,

@@ -7,7 +7,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from app.model.value import dataclass
+from app.model.delivery import dataclass
 
 TEST_SOURCE = "send-test"
 """The source of events that `send-test` made of an example: they happened to no customer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from app.model.value import dataclass
+from app.model.delivery import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import (
     DAMAGED,
     Candidate,
+    Cause,
     End,
     Go,
     Group,
@@ -28,13 +29,12 @@ from app.delivery.policy import (
     list_blocking,
     order_turns,
 )
-from app.delivery.transitions import Cause, Move
+from app.delivery.transitions import Move
 from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.limit import NO_LIMITS, Limits
 from app.model.message import Message
-from app.outbox.holds import move_probes, put_new, read_standing
-from app.outbox.limits import Accounts, Counting
+from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.move import move, open_first
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, NewHold

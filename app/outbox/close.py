@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.decide import Decision
+from app.delivery.policy import Cause
 from app.delivery.transitions import (
-    Cause,
     Move,
     Standing,
     end_attempt,
@@ -22,8 +22,7 @@ from app.delivery.transitions import (
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.limit import NO_LIMITS, Limits
 from app.model.receipt import ReceiptStatus
-from app.outbox.holds import count_refusals, put_new, release_probed
-from app.outbox.limits import give_back, list_counted
+from app.outbox.holds import count_refusals, give_back, list_counted, put_new, release_probed
 from app.outbox.move import accept, make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from app.delivery.transitions import Cause
+from app.delivery.policy import Cause
 from app.model.delivery import Reason, State
 from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
-from app.outbox.limits import forget_person
+from app.outbox.holds import forget_person
 from app.outbox.move import make_move, move
 from app.outbox.read import name_columns, read_delivery, show_instant
 from app.outbox.retention import DROP_ROW, hash_ids

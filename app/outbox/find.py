@@ -20,7 +20,7 @@ from app.errors import Refusal
 from app.outbox.people import adopt_people, hash_person
 from app.outbox.store import Row, Store, Tx
 from app.outbox.values import IN_LUMPS
-from app.sources.body import parse_body
+from app.sources.base import parse_body
 from app.values.phone import find_other_form, split_phone, to_one_form
 from app.values.text import clean_text
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import Any
 
-from app.delivery.transitions import Cause, Move
+from app.delivery.policy import Cause
+from app.delivery.transitions import Move
 from app.errors import StoreError
 from app.model.delivery import Reason, State
 from app.outbox.store import Row, Tx

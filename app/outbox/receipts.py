@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.delivery.decide import scope_to_hold
-from app.delivery.transitions import ARRIVED, Cause, Move, rises, settles
+from app.delivery.policy import Cause
+from app.delivery.transitions import ARRIVED, Move, rises, settles
 from app.message.components import strike_message, thaw_message
 from app.model.delivery import Reason, Scope, State
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.delivery.policy import heeds_opt_out
+from app.delivery.policy import Cause, heeds_opt_out
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
-from app.delivery.transitions import Cause
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.people import is_suppressed
 from app.outbox.store import Row, Tx, first
-from app.outbox.values import Applied, DeliveryState, EventPage, EventQuery, Plan, StoredEvent
+from app.outbox.values import DeliveryState
 
 EXAMINE_LIMIT = 2_000  # rows a page looks at: lanes wait for the same reading connection
 UNROUTED = "unrouted"
@@ -60,6 +59,65 @@ _READ_PLAN = "SELECT id, created_at, config_hash, entries, applied_at FROM plans
 _MARK_APPLIED = """
 UPDATE plans SET applied_at = :now WHERE id = :id AND applied_at IS NULL AND created_at > :since
 """
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which stored events to replay; None = any. `after` is the last page's `next_after`.
+
+    `state` and `route`: only events that have a delivery so; `state` may also be "unrouted" (no delivery at all).
+    `since` and `until`: received from the one on and before the other.
+    """
+
+    ids: Collection[str] | None = None
+    topic: str | None = None
+    state: str | None = None
+    route: str | None = None
+    since: int | None = None
+    until: int | None = None
+    after: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it is kept; `body` is None once it was wiped. Its deliveries: oldest first."""
+
+    seq: int
+    id: str
+    source: str
+    topic: str
+    source_delivery_id: str | None
+    received_at: int
+    body: bytes | None
+    deliveries: tuple[PastDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, perhaps none though more follow: a page looks at a bounded number. `next_after` None: the last."""
+
+    events: tuple[StoredEvent, ...]
+    next_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A replay that was worked out and may be applied once. `entries` is JSON of ids and verdicts, no values."""
+
+    id: str
+    created_at: int
+    config_hash: str
+    entries: str
+    applied_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A plan's deliveries were added, or left out (delivery id → verdict) because something changed."""
+
+    deliveries: tuple[DeliveryState, ...]
+    left_out: Mapping[str, Verdict]
 
 
 def find_events(tx: Tx, wanted: EventQuery) -> EventPage:

@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from app.delivery.pace import RECIPIENT_GAP_MS
-from app.delivery.policy import Retry, judge_retry
-from app.delivery.transitions import Cause
+from app.delivery.policy import Cause
+from app.delivery.transitions import Retry, judge_retry
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.batch import Apart
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
-from app.outbox.holds import end_overdue
-from app.outbox.limits import forget_sends, shift_sends
+from app.outbox.holds import end_overdue, forget_sends, shift_sends
 from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS, apply_overlooked
 from app.outbox.replay import drop_plans

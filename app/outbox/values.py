@@ -5,13 +5,11 @@ At the end stands how SQLite seeks people, which several queries share.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Literal, NamedTuple
 
-from app.delivery.replay import PastDelivery, Verdict
-from app.model.delivery import Attempt, State
-from app.model.value import dataclass
+from app.model.delivery import Attempt, State, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,65 +181,6 @@ class Replica:
     release: str
     config: str
     last_seen: int
-
-
-@dataclass(frozen=True, slots=True)
-class EventQuery:
-    """Which stored events to replay; None = any. `after` is the last page's `next_after`.
-
-    `state` and `route`: only events that have a delivery so; `state` may also be "unrouted" (no delivery at all).
-    `since` and `until`: received from the one on and before the other.
-    """
-
-    ids: Collection[str] | None = None
-    topic: str | None = None
-    state: str | None = None
-    route: str | None = None
-    since: int | None = None
-    until: int | None = None
-    after: int = 0
-    limit: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event as it is kept; `body` is None once it was wiped. Its deliveries: oldest first."""
-
-    seq: int
-    id: str
-    source: str
-    topic: str
-    source_delivery_id: str | None
-    received_at: int
-    body: bytes | None
-    deliveries: tuple[PastDelivery, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EventPage:
-    """Some events, perhaps none though more follow: a page looks at a bounded number. `next_after` None: the last."""
-
-    events: tuple[StoredEvent, ...]
-    next_after: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A replay that was worked out and may be applied once. `entries` is JSON of ids and verdicts, no values."""
-
-    id: str
-    created_at: int
-    config_hash: str
-    entries: str
-    applied_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """A plan's deliveries were added, or left out (delivery id → verdict) because something changed."""
-
-    deliveries: tuple[DeliveryState, ...]
-    left_out: Mapping[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True)

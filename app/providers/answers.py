@@ -18,14 +18,15 @@ from pydantic import BaseModel, Field
 from app.model.delivery import MAX_DETAIL, Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.providers.base import Response
 from app.providers.body import first_text, parse_json, read_instant, read_path
-from app.providers.signs import is_plain, read_signs
 from app.providers.trouble import (
     REFUSED,
     THROTTLED,
     Meaning,
     Trouble,
     describe_trouble,
+    is_plain,
     judge_trouble,
+    read_signs,
     read_trouble,
     redact,
 )

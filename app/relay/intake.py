@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeAlias
 
 from app.delivery.plan import plan_deliveries
 from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
-from app.model.delivery import Delivery, State
+from app.model.delivery import Delivery, State, dataclass
 from app.model.event import Event
-from app.model.value import dataclass
 from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job
@@ -119,6 +119,9 @@ def topic_label(topic: str) -> str:
     return name if name in SOURCE.topics else OTHER
 
 
+_list_ids, _list_routes, _list_providers = (partial(map, attrgetter(name)) for name in ("id", "route", "provider"))
+
+
 def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
     label = topic_label(event.topic)
     shared.metrics.events.inc(label, answer.status)
@@ -129,11 +132,11 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         topic=event.topic,
         source_delivery_id=event.delivery_id,
         result=answer.status,
-        deliveries=[*map(attrgetter("id"), answer.deliveries)],
-        routes=[*map(attrgetter("route"), answer.deliveries)],
-        providers=[*map(attrgetter("provider"), answer.deliveries)],
+        deliveries=[*_list_ids(answer.deliveries)],
+        routes=[*_list_routes(answer.deliveries)],
+        providers=[*_list_providers(answer.deliveries)],
         recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
         accept_ms=max(shared.clock() - event.received_at, 0),
-        **({"notes": event.notes} if event.notes else {}),
+        **({"notes": [*event.notes]} if event.notes else {}),
     )

@@ -36,8 +36,8 @@ from app.observe.attempts import (
 )
 from app.outbox.claim import Claim, claim_due
 from app.outbox.close import Ending, close_attempts
+from app.outbox.holds import free_waiting
 from app.outbox.lanes import read_lane, save_lane
-from app.outbox.limits import free_waiting
 from app.outbox.store import Job
 from app.outbox.values import LaneState
 from app.providers.base import OpenSender, Provider, Sender

@@ -83,7 +83,8 @@ def _report_receipt(context: Context, provider_name: str, receipt: Receipt, note
 async def _take_reply(context: Context, provider_name: str, reply: Reply) -> None:
     """Do what a customer asks for; neither their words nor their number are shown."""
     store = context.snapshot.config.store
-    wish = read_wish(reply, store.stop_words, start_lifts=store.start_lifts)
+    said = (reply.text, reply.payload)
+    wish = reply.wish or read_wish(said, store.stop_words, start_lifts=store.start_lifts)
     heard = await context.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
     kind = wish or ("clicked" if heard.clicked else "other")
     context.metrics.replies.labels(provider_name, kind).inc()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -64,23 +64,60 @@ def read_text(path: Path, cure: str = "", longest: int = _LONGEST_FILE) -> str:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
 
 
-def parse_text(
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The YAML and its templates as read, with the problems of each."""
+
+    sources: Sources
+    parsed: Parsed
+    templates: ParsedTemplates
+
+    def list_problems(self) -> list[tuple[str, Problem]]:
+        """Return (file, problem) of all."""
+        own = [(self.sources.name, problem) for problem in self.parsed.problems]
+        return own + [(self.sources.templates_name, problem) for problem in self.templates.problems]
+
+    def use(self, *, is_strict: bool = False, is_whole: bool = False) -> Config:
+        """Return the rules; raises ConfigError with their errors, of many the first unless `is_whole`.
+
+        `is_strict`: a `${NAME}` that nothing sets is one, too, since a request built from it fails.
+        """
+        problems = self.list_problems()
+        faults = [each for each in problems if each[1].severity == "error" or (is_strict and each[1].unset)]
+        if faults or self.parsed.config is None:
+            lines = [format_problem(name, replace(problem, severity="error")) for name, problem in faults]
+            raise ConfigError(
+                f"{self.sources.name} cannot be used:\n" + ("\n".join(lines) if is_whole else cut_lines(lines))
+            )
+        return self.parsed.config
+
+
+def read_rules(
     sources: Sources,
     environment: Mapping[str, str],
     types: ProviderTypes,
-    templates: Templates,
+    *,
+    live: Templates | None = None,
     listed: Collection[str] = (),
     recorded: Mapping[str, Collection[str]] | None = None,
-) -> Parsed:
-    """Return the parsed YAML, held against `templates`. `listed` and `recorded`: see parse_config."""
-    return parse_config(
+) -> Reading:
+    """Return the texts as read. `live`: what the `listed` providers have now; `recorded`: see parse_config."""
+    templates = parse_templates(sources.templates_text)
+    templates = replace(templates, templates=merge_live(templates.templates, live or {}, listed))
+    parsed = parse_config(
         sources.text,
         environment=environment,
         provider_types={name: provider_type.settings_type for name, provider_type in types.items()},
-        templates=templates,
+        templates=templates.templates,
         listed=listed,
         recorded=recorded,
     )
+    return Reading(sources, parsed, templates)
+
+
+def merge_live(kept: Templates, live: Templates, listed: Collection[str]) -> Templates:
+    """Return what is true now: `listed` providers' templates as they listed them, the others' as the file has them."""
+    return {**{key: template for key, template in kept.items() if key[0] not in listed}, **live}
 
 
 def load_snapshot(
@@ -90,32 +127,8 @@ def load_snapshot(
 
     Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
     """
-    config, problems = _check(read_sources(settings), environment, types, is_strict=True)
-    return build_snapshot(config, types), problems
-
-
-def _check(
-    sources: Sources, environment: Mapping[str, str], types: ProviderTypes, *, is_strict: bool
-) -> tuple[Config, list[Problem]]:
-    """Return the rules of the texts, and their warnings; raises ConfigError. `is_strict`: as for use, see above."""
-    templates = parse_templates(sources.templates_text)
-    parsed = parse_text(sources, environment, types, templates.templates)
-    problems = [replace(each, severity="error") if is_strict and each.unset else each for each in parsed.problems]
-    fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
-    if fatal or parsed.config is None:
-        raise ConfigError(f"{sources.name} cannot be used:\n" + (cut_lines(fatal) if is_strict else "\n".join(fatal)))
-    return parsed.config, problems
-
-
-def list_template_problems(templates: ParsedTemplates) -> list[Problem]:
-    """Return the problems of the templates as those of the YAML are."""
-    parts = [problem.split(":", 2) for problem in templates.problems]
-    return [Problem("error", int(line), int(column), message.strip()) for line, column, message in parts]
-
-
-def list_errors(name: str, problems: Iterable[Problem]) -> list[str]:
-    """Return the errors among the problems of a file, a line each."""
-    return [format_problem(name, problem) for problem in problems if problem.severity == "error"]
+    read = read_rules(read_sources(settings), environment, types)
+    return build_snapshot(read.use(is_strict=True), types), list(read.parsed.problems)
 
 
 def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
@@ -175,7 +188,7 @@ class Rules:
         """
         own = read_sources(self._settings)
         given = Sources(name, text, "templates.yaml", own.templates_text if templates_text is None else templates_text)
-        config, _ = _check(given, self._environment, self._types, is_strict=False)
+        config = read_rules(given, self._environment, self._types).use(is_whole=True)
         return Snapshot(config, RouteTable(config.routes), {})
 
     async def reload(self) -> str | None:

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from app.delivery.diff import compare_deliveries
 from app.delivery.plan import plan_deliveries
 from app.delivery.replay import (
     KEEP_PLAN_MS,
@@ -21,6 +20,7 @@ from app.delivery.replay import (
     Entry,
     Judgement,
     Verdict,
+    compare_deliveries,
     judge_delivery,
     read_sends,
     write_entries,
@@ -30,11 +30,11 @@ from app.model.delivery import Delivery, Reason, State
 from app.model.event import TEST_SOURCE, Event
 from app.outbox import replay as stored
 from app.outbox.people import find_suppressed
+from app.outbox.replay import EventQuery, Plan, StoredEvent
 from app.outbox.store import Store
-from app.outbox.values import EventQuery, Plan, StoredEvent
 from app.relay.context import Context, Snapshot
 from app.sources import SOURCE
-from app.sources.body import parse_body
+from app.sources.base import parse_body
 from app.values.instant import format_instant
 
 _PAGE = 100  # events in memory at a time; a body may have 64 KiB

@@ -14,17 +14,10 @@ from typing import Any
 
 from app.errors import Mistake, Refusal
 from app.model.event import Act, Person
-from app.sources.base import Envelope, Kind, Properties, Verified, find_notes, list_properties
-from app.sources.body import RAW, find_secret_mistake, list_signed, match_hmac, parse_body
-from app.sources.nector_events import (
-    CoinExpiryEvent,
-    CouponEvent,
-    LeadEvent,
-    NectorEvent,
-    TierEvent,
-    WalletEvent,
-    list_places,
-)
+from app.sources.base import RAW, Envelope, Verified, find_secret_mistake, list_signed, match_hmac, parse_body
+from app.sources.nector_events import find_model as find_model  # noqa: PLC0414  # a Source has it
+from app.sources.nector_events import list_places
+from app.sources.properties import Kind, find_notes, list_properties
 from app.values.instant import read_epoch
 from app.values.text import Path, Unfit, look_up, read_decimal, write_path, write_value
 
@@ -57,24 +50,6 @@ spellings: Mapping[str, str] = {
     "wallet coins rewarded": "walletreward_create",
     "coupon is created": "coupon_create",
 }
-_FAMILIES: Mapping[str, type[Properties]] = {
-    "lead": LeadEvent,
-    "coupon": CouponEvent,
-    "unusedcouponrequest": CouponEvent,
-    "walletreward": WalletEvent,
-    "wallettrasaction": WalletEvent,
-    "unusedwalletcoinrequest": WalletEvent,
-    "coinexpirynotify": CoinExpiryEvent,
-    "viptier": TierEvent,
-}
-
-
-@lru_cache(maxsize=256)
-def find_model(topic: str) -> type[Properties]:
-    """Return what the events of a topic are expected to hold."""
-    return _FAMILIES.get(topic.partition("_")[0], NectorEvent)
-
-
 properties: Mapping[str, Collection[str]] = {
     topic: [write_path(path) for path, _, _ in list_properties(find_model(topic))] for topic in topics
 }

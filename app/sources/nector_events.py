@@ -9,9 +9,12 @@ a customer, their number, name or id, the first of them here counts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from pydantic import Field
 
-from app.sources.base import (
+from app.sources.properties import (
     Anything,
     Country,
     Id,
@@ -128,3 +131,21 @@ class TierEvent(NectorEvent):
 def list_places(kind: Kind) -> tuple[tuple[str, ...], ...]:
     """Return where an event may say something of its customer, the first to count first."""
     return tuple(path for path, found, _ in list_properties(NectorEvent) if found is kind)
+
+
+_FAMILIES: Mapping[str, type[Properties]] = {
+    "lead": LeadEvent,
+    "coupon": CouponEvent,
+    "unusedcouponrequest": CouponEvent,
+    "walletreward": WalletEvent,
+    "wallettrasaction": WalletEvent,
+    "unusedwalletcoinrequest": WalletEvent,
+    "coinexpirynotify": CoinExpiryEvent,
+    "viptier": TierEvent,
+}
+
+
+@lru_cache(maxsize=256)
+def find_model(topic: str) -> type[Properties]:
+    """Return what the events of a topic are expected to hold."""
+    return _FAMILIES.get(topic.partition("_")[0], NectorEvent)

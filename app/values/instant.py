@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.model.limit import Limit
 from app.values.text import read_decimal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -246,12 +245,12 @@ def parse_rate(text: str) -> float:
     return float(found[1]) * 1_000 / _UNITS_MS[found[2]]
 
 
-def parse_limit(text: str) -> Limit:
-    """Return `10/d` or `2000/h` as a limit; raises ValueError with the cure."""
+def parse_limit(text: str) -> tuple[int, int]:
+    """Return `10/d` or `2000/h` as a number and the ms in which it holds; raises ValueError with the cure."""
     found = _LIMIT.fullmatch(text.strip())
     if found is None:
         raise ValueError("must be a whole number of messages in a time, such as 10/d, 2000/h or 60/min")
-    return Limit(int(found[1]), _UNITS_MS[found[2]])
+    return int(found[1]), _UNITS_MS[found[2]]
 
 
 def parse_live_from(text: str) -> int:

@@ -23,7 +23,6 @@ from phonenumbers import (
 )
 from phonenumbers.phonemetadata import PhoneMetadata
 
-from app.model.delivery import Reason
 from app.values.text import clean_text, is_missing
 
 # ASCII digits only: to Python "٣" and "²" are digits, too. Two numbers in one field need a comma or a slash.
@@ -73,7 +72,7 @@ class PhoneFault:
     """The reason for which there is no number to send to; `detail` never holds the number."""
 
     detail: str
-    reason: Reason = Reason.RECIPIENT_INVALID
+    reason: str = "recipient_invalid"  # in the words of model.delivery.Reason
 
 
 def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str | PhoneFault:
@@ -90,7 +89,7 @@ def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str
     if not (text.isascii() and text.removeprefix("+").isdigit()):  # as most numbers are
         text = clean_text(text)
         if is_missing(text):
-            return PhoneFault("is missing", Reason.RECIPIENT_MISSING)
+            return PhoneFault("is missing", "recipient_missing")
         text = _CODE_TWICE.sub("+", _AROUND.sub("", text).replace("\uff0b", "+"), count=1)
     if _WRITTEN.fullmatch(text) is None:
         return PhoneFault("holds something beside digits, blanks, brackets, dots, hyphens and one leading +")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from itertools import groupby
-
-from app.model.receipt import Reply, Wish
+from typing import Literal
 
 
 class OptOut(StrEnum):
@@ -51,15 +50,15 @@ RESUME_WORDS = frozenset(
 LONGEST_STOP_WORD = 60  # a story that a customer tells is not read to its end
 
 
-def read_wish(reply: Reply, own_words: Collection[str] = (), *, start_lifts: bool = True) -> Wish | None:
+def read_wish(
+    texts: Iterable[str], own_words: Collection[str] = (), *, start_lifts: bool = True
+) -> Literal["stop", "resume"] | None:
     """Return what a reply asks for, None if nothing. `own_words`: the merchant's stop words, beside ours.
 
-    The whole text has to be one, politeness aside: "please stop calling me at work" speaks of something else. What
+    A whole text has to be one, politeness aside: "please stop calling me at work" speaks of something else. What
     stands behind a button counts as its text does.
     """
-    if reply.wish is not None:
-        return reply.wish
-    folded = {fold_words(text) for text in (reply.text, reply.payload) if len(text) <= LONGEST_STOP_WORD}
+    folded = {fold_words(text) for text in texts if len(text) <= LONGEST_STOP_WORD}
     said = {text for whole in folded for text in (whole, _drop_politeness(whole)) if text}
     if said & STOP_WORDS or said & {fold_words(word) for word in own_words}:
         return "stop"

@@ -18,8 +18,8 @@ import pytest
 from app.delivery.replay import Draft, Verdict
 from app.errors import Refusal, StoreFull
 from app.outbox import replay as replaying
+from app.outbox.replay import EventQuery
 from app.outbox.retention import wipe_payloads
-from app.outbox.values import EventQuery
 from app.relay import replay
 from tests.outbox.methods import break_store, keep_no_gap
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.report import NOTE
+from app.api.deliveries import NOTE
 from app.outbox.retention import wipe_payloads
 
 COUPON = {

@@ -15,7 +15,7 @@ from app.mapping.template_entries import parse_templates
 from app.model.event import Event
 from app.providers import settings_types
 from app.sources import SOURCE
-from app.sources.base import find_notes
+from app.sources.properties import find_notes
 
 TEMPLATES = """version: 1
 templates:

@@ -105,7 +105,7 @@ def break_schema(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("app.cli.mapping.echo.build_schema", fail)
+    monkeypatch.setattr("app.cli.files.build_schema", fail)
 
 
 def test_a_fault_of_ours_is_70_with_its_place_and_none_of_its_text(

@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
 from app.cli.demo import find_example
-from app.cli.init import STARTER
+from app.cli.files import STARTER
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ["relay.yaml", "templates.yaml", "relay.schema.json", ".env", "compose.yaml"]

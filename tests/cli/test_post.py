@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import post
+from app.cli import trial
 
 SECRET = "posted-secret"
 BODY = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "1250"}
@@ -56,7 +56,7 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Listener]]
         return opened[-1]
 
     monkeypatch.setenv("RELAY_NECTOR_SECRETS", f"{SECRET},older")
-    monkeypatch.setattr(post, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(trial, "FIRST_DELAY_S", 0.0)
     yield open_one
     for one in opened:
         one.server.shutdown()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.ops.deliveries import print_story
+from app.cli.deliveries import print_story
 from app.outbox.retention import wipe_payloads
 from tests.outbox.methods import keep_no_gap
 
@@ -321,7 +321,7 @@ async def test_on_a_terminal_each_line_fits_and_the_columns_stay_empty_below(
     id_ = await post(relay)
     delivery = await relay.wait_for(id_, "accepted")
     terminal = Console(force_terminal=True, no_color=True, width=width, highlight=False)
-    monkeypatch.setattr("app.cli.ops.deliveries.open_console", lambda: terminal)
+    monkeypatch.setattr("app.cli.deliveries.open_console", lambda: terminal)
     print_story(delivery)
     lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= width

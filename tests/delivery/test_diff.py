@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.delivery.diff import Change, Difference, compare_deliveries, mask_shape
+from app.delivery.replay import Change, Difference, compare_deliveries, mask_shape
 from app.model.delivery import Delivery, Reason, State
 from app.model.message import Button, Header, Message, Variable
 

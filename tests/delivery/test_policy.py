@@ -15,7 +15,6 @@ from app.delivery.policy import (
     End,
     Go,
     Group,
-    Retry,
     Stop,
     Streaks,
     Wait,
@@ -26,11 +25,11 @@ from app.delivery.policy import (
     heeds_opt_out,
     judge_candidate,
     judge_new,
-    judge_retry,
     list_blocking,
     name_bucket,
     order_turns,
 )
+from app.delivery.transitions import Retry, judge_retry
 from app.model.delivery import Delivery, Reason, State
 from app.model.limit import Account, Limit, Limits
 

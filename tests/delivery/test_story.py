@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.cli.ops.deliveries import advise
+from app.cli.deliveries import advise
+from app.delivery.policy import Cause
 from app.delivery.story import SENTENCES, read_at, tell_story
-from app.delivery.transitions import Cause
 from app.outbox.move import name_causes
 from app.values.instant import format_instant
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from app.delivery.decide import Decision, probe_wait_ms
+from app.delivery.policy import Cause
 from app.delivery.transitions import (
     ALLOWED,
     BORN,
     DEATHS_LIMIT,
     REFUSALS_LIMIT,
     UNREADABLE_LIMIT,
-    Cause,
     Move,
     Standing,
     draw_diagram,

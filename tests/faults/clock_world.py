@@ -24,7 +24,7 @@ from app.model.message import Message, Variable
 from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
 from app.outbox.move import write_counts
-from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
+from app.outbox.sqlite.file import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Sent

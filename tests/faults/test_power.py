@@ -22,7 +22,7 @@ from random import Random
 import pytest
 
 from app.outbox.sqlite import file as opening
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock
 from tests.counts import read_count
 from tests.faults.power.disk import Disk
 from tests.faults.power.recording import Record, compile_recorder, record_workload

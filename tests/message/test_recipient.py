@@ -136,7 +136,7 @@ def test_recipient_is_the_first_number_read_in_its_country(payload: dict[str, An
 def test_recipient_is_never_guessed(payload: dict[str, Any], reason: Reason, detail: str) -> None:
     fault = find_number(payload)
     assert isinstance(fault, PhoneFault)
-    assert fault.reason is reason
+    assert fault.reason == reason
     assert fault.detail.startswith(detail)
 
 
@@ -159,7 +159,7 @@ def test_route_may_name_its_own_recipient(source: str, found: str | PhoneFault) 
 def test_recipient_that_cannot_be_worked_out_says_so() -> None:
     fault = find_number({"a": "x"}, COMPILER.compile("a + 1"))
     assert isinstance(fault, PhoneFault)
-    assert fault.reason is Reason.EXPRESSION_FAILED
+    assert fault.reason == Reason.EXPRESSION_FAILED
 
 
 SHOPIFY = {

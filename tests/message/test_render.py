@@ -15,7 +15,7 @@ from app.message.render import Unrendered, compute_deadline, compute_dedup_key, 
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
-from app.sources.body import parse_body
+from app.sources.base import parse_body
 
 STORE = Store()
 COMPILER = ExpressionCompiler(STORE.country, STORE.timezone, STORE.locale)

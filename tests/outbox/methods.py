@@ -30,23 +30,20 @@ from app.outbox import (
     sweep,
 )
 from app.outbox.batch import QUEUE_LIMIT
+from app.outbox.replay import Applied, EventPage, EventQuery, Plan
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Fleet, Store, Tx
 from app.outbox.values import (
-    Applied,
     Claimed,
     Closed,
     DeliveryFilter,
     Enqueued,
     Erased,
-    EventPage,
-    EventQuery,
     Heard,
     Hold,
     LaneState,
     LedgerQuery,
     LedgerRow,
-    Plan,
     ReceiptResult,
     Recording,
     Suppression,

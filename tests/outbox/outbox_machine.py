@@ -22,8 +22,9 @@ from app.model.delivery import Attempt, Delivery, Outcome, Reason, Scope, State
 from app.model.event import Event
 from app.model.message import Message, Variable
 from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
+from app.outbox.replay import Plan
 from app.outbox.sweep import BEHIND_MS
-from app.outbox.values import DeliveryFilter, LaneState, Plan, SuppressionCounts
+from app.outbox.values import DeliveryFilter, LaneState, SuppressionCounts
 from tests.outbox.methods import SqliteOutbox
 from tests.outbox.outbox_checks import (
     check_claim,

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from app.delivery.replay import KEEP_PLAN_MS, Verdict, find_obstacle
 from app.model.delivery import Delivery
-from app.outbox.values import DeliveryState, Plan
+from app.outbox.replay import Plan
+from app.outbox.values import DeliveryState
 from tests.outbox.outbox_model import OutboxModel
 from tests.outbox.outbox_rows import (
     key_of,

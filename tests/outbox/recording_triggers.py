@@ -9,7 +9,8 @@ import sqlite3
 from collections.abc import Mapping
 from itertools import pairwise
 
-from app.delivery.transitions import ALLOWED, BORN, Cause
+from app.delivery.policy import Cause
+from app.delivery.transitions import ALLOWED, BORN
 from app.model.delivery import State
 
 _TRIGGERS = """

@@ -22,9 +22,9 @@ import pytest
 from app.errors import StoreBroken, StoreError
 from app.model.delivery import Reason, State
 from app.model.receipt import ReceiptStatus
+from app.outbox.replay import Plan
 from app.outbox.sqlite import backup
 from app.outbox.sqlite.backup import back_up
-from app.outbox.values import Plan
 from tests.outbox.methods import SqliteOutbox
 
 DAY = 86_400_000

@@ -10,7 +10,8 @@ import pytest
 from app.model.delivery import Reason, State
 from app.model.event import Act, Customer
 from app.model.receipt import Receipt, ReceiptStatus
-from app.outbox.values import EventQuery, Recording
+from app.outbox.replay import EventQuery
+from app.outbox.values import Recording
 
 HER, OTHER = "+919800000041", "+919800000042"
 DAY = 86_400_000

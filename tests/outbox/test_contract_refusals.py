@@ -10,7 +10,8 @@ import pytest
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.receipt import Receipt, ReceiptStatus
-from app.outbox.values import Closed, EventQuery, Hold
+from app.outbox.replay import EventQuery
+from app.outbox.values import Closed, Hold
 
 DEAD = Decision(State.DEAD, Reason.PARAMETERS_REFUSED)
 ROUTE = "route:coupon-ready"

@@ -13,7 +13,7 @@ from app.delivery.decide import Decision
 from app.delivery.replay import Verdict
 from app.model.delivery import Delivery, Reason, Rejected, State
 from app.model.event import Event
-from app.outbox.values import Applied, EventQuery, Plan
+from app.outbox.replay import Applied, EventQuery, Plan
 
 MINUTE = 60_000
 DAY = 86_400_000

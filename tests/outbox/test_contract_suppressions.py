@@ -11,7 +11,8 @@ from app.delivery.decide import Decision
 from app.delivery.replay import Verdict
 from app.model.delivery import Outcome, Reason, Rejected, Scope, State
 from app.model.receipt import ReceiptStatus, Reply, Wish
-from app.outbox.values import Heard, Plan, Suppression, SuppressionCounts
+from app.outbox.replay import Plan
+from app.outbox.values import Heard, Suppression, SuppressionCounts
 
 RIYA, ARJUN = "+919800000001", "+919800000002"
 OPTED_OUT = ("suppressed", "recipient_opted_out", None)

@@ -9,9 +9,10 @@ import pytest
 from app.model.delivery import State
 from app.outbox import retention
 from app.outbox.add import add_delivery, freeze_delivery
+from app.outbox.replay import EventQuery
 from app.outbox.retention import count_unrouted
 from app.outbox.store import Tx
-from app.outbox.values import EventQuery, UnroutedBodies
+from app.outbox.values import UnroutedBodies
 from tests.outbox.conftest import DAY, NOW, Shop
 from tests.outbox.methods import At
 

@@ -17,7 +17,7 @@ from app.model.delivery import Attempt
 from app.model.limit import NO_LIMITS, Limit, Limits
 from app.model.receipt import ReceiptStatus
 from app.outbox import close
-from app.outbox.sqlite.flights import SLOTS, open_flights
+from app.outbox.sqlite.sidecars import SLOTS, open_flights
 from app.outbox.store import Flights, NoFlights
 from tests.outbox.methods import SqliteOutbox, at
 

@@ -15,7 +15,7 @@ import pytest
 from app.delivery.decide import Decision
 from app.errors import StoreFull
 from app.model.delivery import Attempt, Reason, State, Uncertain
-from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.sidecars import Reserve
 from tests.outbox.methods import SqliteOutbox
 
 BIG = 60_000  # a body, so that few fill the disk

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.delivery.transitions import Cause, Move
+from app.delivery.policy import Cause
+from app.delivery.transitions import Move
 from app.errors import StoreError
 from app.model.delivery import Reason, State
 from app.outbox import move as moving

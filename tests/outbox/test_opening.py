@@ -18,8 +18,8 @@ import pytest
 
 from app.errors import StoreBroken, StoreInUse
 from app.outbox.sqlite import file as opening
-from app.outbox.sqlite import migrations, schema
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite import migrations
+from app.outbox.sqlite.sidecars import ProcessLock
 from tests.outbox.methods import SqliteOutbox
 
 HOLDER = """
@@ -228,10 +228,10 @@ async def test_a_migration_that_fails_leaves_the_version_before_it(
 
 def test_an_older_sqlite_gets_the_same_tables_without_strict_types() -> None:
     script = migrations.MIGRATIONS[0]
-    old, new = schema.make_strict(script, (3, 34, 1)), schema.make_strict(script, (3, 40, 1))
+    old, new = opening.make_strict(script, (3, 34, 1)), opening.make_strict(script, (3, 40, 1))
     for made in (old, new):
         db = sqlite3.connect(":memory:")
-        for statement in schema.split_statements(made):
+        for statement in opening.split_statements(made):
             db.execute(statement)
         db.close()
     assert "STRICT" not in old
@@ -239,7 +239,7 @@ def test_an_older_sqlite_gets_the_same_tables_without_strict_types() -> None:
 
 
 def test_every_statement_of_the_schema_is_run() -> None:
-    statements = schema.split_statements(migrations.MIGRATIONS[0])
+    statements = opening.split_statements(migrations.MIGRATIONS[0])
     assert "".join(statements).split() == migrations.MIGRATIONS[0].split()
 
 

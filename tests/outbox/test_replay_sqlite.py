@@ -15,8 +15,8 @@ from app.model.event import Event
 from app.outbox import add as adding
 from app.outbox import read as reading
 from app.outbox import replay as replaying
+from app.outbox.replay import EventQuery, Plan
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.values import EventQuery, Plan
 from tests.outbox.methods import SqliteOutbox
 
 MANY = 20_000

@@ -15,8 +15,7 @@ import pytest
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.sqlite.file import explain_failure, open_writing, prepare_place
-from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.reserve import Reserve
+from app.outbox.sqlite.sidecars import ProcessLock, Reserve
 from app.outbox.sqlite.store import Writer
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import Job, Tx

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from app.cli.ops.deliveries import advise
+from app.cli.deliveries import advise
 from app.delivery.status import find_cure
 from app.model.delivery import Scope
 from tests.providers.test_field_answers import ROWS, Row, write

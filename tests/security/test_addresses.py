@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from app.api.guard import BURST
-from app.cli.ops.client import open_client
+from app.cli.client import open_client
 from app.errors import OpsError
 from tests.conftest import TOKEN, sign
 from tests.outside import describe_account, run_relay
@@ -122,13 +122,13 @@ def test_over_sockets_both_addresses_are_of_one_relay_and_end_together(
 )
 def test_the_commands_find_the_ops_api(monkeypatch: pytest.MonkeyPatch, bind: str, url: str, expected: str) -> None:
     given = {"RELAY_OPS_BIND": bind, "RELAY_URL": url, "RELAY_ADMIN_TOKEN": "t"}
-    monkeypatch.setattr("app.cli.ops.client.read_environment", lambda: given)
+    monkeypatch.setattr("app.cli.client.read_environment", lambda: given)
     assert open_client().url == expected
 
 
 def test_the_commands_say_how_the_address_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"RELAY_OPS_BIND": "9090", "RELAY_ADMIN_TOKEN": "t"}
-    monkeypatch.setattr("app.cli.ops.client.read_environment", lambda: given)
+    monkeypatch.setattr("app.cli.client.read_environment", lambda: given)
     with pytest.raises(OpsError, match="RELAY_OPS_BIND: write HOST:PORT"):
         open_client()
 

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from app.errors import StoreBroken, StoreInUse
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock
 from app.outbox.sqlite.store import SqliteStore, Writer
 from app.relay.relay import report_death
 from tests.security.living import Living, make_folder, run_relay, start_again

@@ -5,7 +5,7 @@ Run as `python unwatched_file.py serve …`.
 
 from __future__ import annotations
 
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock
 
 if __name__ == "__main__":
     ProcessLock.watch = lambda _self: None  # type: ignore[method-assign,assignment]  # the fault itself

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Mistake, Refusal
-from app.sources.body import (
+from app.sources.base import (
     _DECODER,
     RAW,
     _read_text,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.sources import SOURCE
-from app.sources.base import Kind, find_notes
 from app.sources.nector_events import CouponEvent, NectorEvent, WalletEvent, list_places
+from app.sources.properties import Kind, find_notes
 from app.values.text import SentFloat
 
 

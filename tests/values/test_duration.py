@@ -102,7 +102,7 @@ def test_a_duration_is_rounded_as_people_say_it(duration_ms: int, text: str) -> 
     [("10/d", Limit(10, 86_400_000)), (" 2000/h ", Limit(2_000, 3_600_000)), ("60/min", Limit(60, 60_000))],
 )
 def test_a_limit_is_so_many_in_a_time(text: str, expected: Limit) -> None:
-    assert parse_limit(text) == expected
+    assert Limit(*parse_limit(text)) == expected
 
 
 @pytest.mark.parametrize("text", ["10 a day", "0/h", "1.5/h", "10/w", "", "10000000/d"])

@@ -259,7 +259,7 @@ def test_one_person_has_one_number(number: str, one_form: str, other: str) -> No
 def test_what_is_not_surely_a_mobile_is_refused(raw: Any, country: str | None, detail: str) -> None:
     fault = read_phone(raw, country)
     assert isinstance(fault, PhoneFault)
-    assert fault.reason is Reason.RECIPIENT_INVALID
+    assert fault.reason == Reason.RECIPIENT_INVALID
     assert fault.detail.startswith(detail)
     assert "98000" not in fault.detail
 

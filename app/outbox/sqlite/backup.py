@@ -16,8 +16,7 @@ from pathlib import Path
 
 from app.errors import StoreError
 from app.outbox.close import BACKUP_MARK
-from app.outbox.sqlite.file import check_damage, explain_failure, flush_file, open_aside, open_reading
-from app.outbox.sqlite.schema import read_version
+from app.outbox.sqlite.file import check_damage, explain_failure, flush_file, open_aside, open_reading, read_version
 
 MARKED_SINCE = 2  # the schema's version
 ROOM = 2  # times a file's size: its copy, and the log of its migration

@@ -23,11 +23,10 @@ from app.outbox.sqlite.file import (
     open_reading,
     open_writing,
     prepare_place,
+    read_key,
     wait_for_lock,
 )
-from app.outbox.sqlite.lock import ProcessLock
-from app.outbox.sqlite.reserve import Reserve
-from app.outbox.sqlite.schema import read_key
+from app.outbox.sqlite.sidecars import ProcessLock, Reserve
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import Tx
 

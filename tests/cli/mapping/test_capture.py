@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.mapping.verify_capture import Capture, read_capture
+from app.cli.captures import Capture, read_capture
 
 BODY = b'{"amount": "100"}'
 HEADERS = {"x-nector-topic": "walletreward_create", "x-nector-timestamp": "1790000000"}

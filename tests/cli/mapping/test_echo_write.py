@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.authoring.schema import build_schema
-from app.cli.mapping.echo import write_echo
+from app.cli.files import write_echo
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed
 from app.mapping.rules import Route

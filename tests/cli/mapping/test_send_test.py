@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.cli.ops.client import OpsClient
+from app.cli.client import OpsClient
 
 OWN = "+919800000099"
 
@@ -107,7 +107,7 @@ def test_a_relay_that_does_not_answer_in_time_is_not_gone_round(
 ) -> None:
     """It may have queued the message."""
     before = count_sent(without_relay)
-    monkeypatch.setattr("app.cli.ops.client.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("app.cli.client.TIMEOUT_S", 0.2)
     monkeypatch.setattr(OpsClient.send, "__defaults__", (None, 0.2, None))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("RELAY_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.mapping.templates import LiveTemplates
+from app.cli.check import LiveTemplates
 from app.mapping.template import Template
 from app.mapping.template_entries import parse_templates
 
@@ -165,7 +165,7 @@ templates:
     templates = parse_templates(text).templates
     bare = Template("gallabox", "bare", "", status="approved")
     listed = LiveTemplates({**templates, ("gallabox", "bare"): bare}, ("gallabox",))
-    monkeypatch.setattr("app.cli.mapping.templates.fetch_templates", lambda _: listed)
+    monkeypatch.setattr("app.cli.check.fetch_templates", lambda _: listed)
     done = run("templates", "pull")
     assert done.code == 0
     left = "left out bare (no text), coupon in ta (pending), late (paused)\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.ops.client import OpsClient
+from app.cli.client import OpsClient
 
 COMMANDS = [
     ("deliveries",),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.ops import replay as diff
+from app.cli import replay as diff
 
 
 @pytest.fixture

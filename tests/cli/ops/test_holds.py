@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.ops import status as command
-from app.cli.ops.client import OpsClient
+from app.cli import status as command
+from app.cli.client import OpsClient
 from tests.delivery.test_status import AT, DOWN, build
 
 SCOPES = ["route:review-thanks", "provider:bitespeed", "template:gallabox/review_thanks"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.ops import people as privacy
+from app.cli import people as privacy
 from app.errors import OpsError
 
 COINS = {"user_name": "Riya", "amount": "100"}

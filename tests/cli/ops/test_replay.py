@@ -104,7 +104,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None
         def send(self, *_: Any) -> dict[str, Any]:
             return answer
 
-    monkeypatch.setattr("app.cli.ops.replay.open_client", Client)
+    monkeypatch.setattr("app.cli.replay.open_client", Client)
 
 
 def make_entries(count: int, verdict: str) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.api.report import NOTE
-from app.cli.ops import report as command
-from app.cli.ops.report import print_report
+from app.api.deliveries import NOTE
+from app.cli import report as command
+from app.cli.report import print_report
 
 ROOT = Path(__file__).parents[3]
 COUNTS = dict.fromkeys(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.ops import status as command
+from app.cli import status as command
 from app.delivery.status import LaneStatus, Status, list_needs
 from tests.delivery.test_status import AT, DOWN, build, refuse, stop
 

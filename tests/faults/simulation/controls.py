@@ -175,7 +175,7 @@ CONTROLS: dict[str, tuple[AbstractContextManager[Any], tuple[str, ...]]] = {
     "the clock is what it is set to": (believe_the_clock(), ("stuck",)),
     "resends without end": (patch("app.delivery.transitions.RESENDS_LIMIT", 10**9), ("again",)),
     "nobody is asked who opted out": (ask_nobody(), ("opted out",)),
-    "no limit is asked": (patch("app.outbox.limits.find_room", lambda *_: 0), ("limit",)),
+    "no limit is asked": (patch("app.outbox.holds.find_room", lambda *_: 0), ("limit",)),
     "holds hold nothing": (patch("app.outbox.claim.list_blocking", lambda *_: ()), ("held",)),
 }
 """What is given up, how, and how the broken invariants begin that must be found."""

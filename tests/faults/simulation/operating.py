@@ -13,7 +13,7 @@ from app.delivery.decide import Decision
 from app.errors import StoreError
 from app.model.delivery import Accepted, Attempt, State
 from app.outbox import close as closing
-from app.outbox.sqlite.schema import read_key
+from app.outbox.sqlite.file import read_key
 from app.outbox.sqlite.tx import SqliteTx
 from tests.faults.simulation.oracle import Oracle
 from tests.faults.simulation.process import Process

@@ -16,7 +16,7 @@ from app.message.components import encode_message
 from app.model.delivery import Attempt
 from app.model.message import Message
 from app.outbox.people import hash_person
-from app.outbox.sqlite.schema import read_key
+from app.outbox.sqlite.file import read_key
 from app.outbox.values import Claimed, Enqueued
 
 GAP_MS = 6_000 - 250  # what a lane does not note

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
 from app.outbox.move import write_counts
-from app.outbox.sqlite.schema import create_schema, migrate_schema, read_key
+from app.outbox.sqlite.file import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.store import LateReader, Reader, Writer
 from app.outbox.sqlite.tx import SqliteTx
 from tests.outbox.methods import SqliteOutbox

@@ -21,10 +21,11 @@ from app.errors import StoreError
 from app.model.delivery import Delivery, State
 from app.model.message import Message, Variable
 from app.outbox.add import freeze_delivery
-from app.outbox.sqlite import migrations, schema
+from app.outbox.sqlite import file as opening
+from app.outbox.sqlite import migrations
 from app.outbox.sqlite.backup import back_up
 from app.outbox.sqlite.file import open_writing
-from app.outbox.sqlite.lock import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock
 from tests.outbox.methods import SqliteOutbox
 
 ROOT = Path(__file__).parents[3]
@@ -60,8 +61,10 @@ def build_version_1(path: Path) -> None:
     made = path.with_name("made.db")
     db = sqlite3.connect(made, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
-    schema.create_schema(db)
-    for statement in schema.split_statements(schema.make_strict(migrations.MIGRATIONS[0], sqlite3.sqlite_version_info)):
+    opening.create_schema(db)
+    for statement in opening.split_statements(
+        opening.make_strict(migrations.MIGRATIONS[0], sqlite3.sqlite_version_info)
+    ):
         db.execute(statement)
     db.execute("PRAGMA user_version = 1")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
