@@ -91,7 +91,6 @@ def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> d
         "first": lambda value: _pick(value, 0),
         "last": lambda value: _pick(value, -1),
         "join": join_list,
-        "number": store.write_number,
         "money": store.write_money,
         "date": store.write_date,
         "phone": store.write_phone,
@@ -103,7 +102,19 @@ def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> d
         "float": store.read_float,
         **{name: _pass_absent(_on_text(work)) for name, work in texts.items()},
         **{name: _pass_absent(work) for name, work in others.items()},
+        "number": _remember(_pass_absent(store.write_number)),
     }
+
+
+def _remember(work: Filter) -> Filter:
+    """Return the filter such that it works a short text out once: the same amounts come, and Babel takes its time."""
+    again = lru_cache(maxsize=1_024)(work)
+
+    @wraps(work)
+    def remembering(value: Any) -> Any:
+        return again(value) if type(value) is str and len(value) <= _SHORT_AMOUNT else work(value)
+
+    return remembering
 
 
 def _pass_absent(work: Filter) -> Filter:
@@ -205,7 +216,6 @@ class _StoreFilters:
         self._country, self._timezone, self._landlines = country, timezone, landlines
         self._spelling, self._locale = locale, Locale.parse(locale)
         self._usual_currency = find_usual_currency(country)
-        self._write_again = lru_cache(maxsize=1_024)(self._write_decimal)
         self._whole_money = self._locale.currency_formats["standard"].pattern.replace(".00", "")
 
     def read_int(self, value: Any, default: Any = None) -> Any:
@@ -246,11 +256,6 @@ class _StoreFilters:
 
     def write_number(self, value: Any) -> Any:
         """`number`: grouped as in the locale."""
-        # The same amounts come again and again, and Babel takes 40 µs for one.
-        is_short = type(value) is str and len(value) <= _SHORT_AMOUNT
-        return self._write_again(value) if is_short else self._write_decimal(value)
-
-    def _write_decimal(self, value: Any) -> Any:
         exact = read_amount(value, self._spelling)
         return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=self._locale)
 

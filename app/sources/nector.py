@@ -19,7 +19,7 @@ from app.sources.nector_events import find_model as find_model  # noqa: PLC0414 
 from app.sources.nector_events import list_places
 from app.sources.properties import Kind, find_notes, list_properties
 from app.values.instant import read_epoch
-from app.values.text import Path, Unfit, look_up, read_decimal, write_path, write_value
+from app.values.text import Path, Unfit, is_plain, look_up, read_decimal, write_path, write_value
 
 name = "nector"
 title = "Nector"
@@ -156,20 +156,20 @@ _NAME_PATHS = list_places(Kind.NAME)
 _ID_PATHS = list_places(Kind.ID) + list_places(Kind.OWN_ID)  # its own keys last: other shapes leave them out
 _ID_KEYS = frozenset(path[0] for path in _ID_PATHS)
 _NAME_LIMIT = 60
-_NOWHERE: Path = ()
 
 
 def find_person(payload: Mapping[str, Any]) -> Person:
     """Return whom an event is about: of each the first that it names."""
-    number, place = None, _NOWHERE
-    for path in NUMBER_PATHS:
-        if path[0] in payload and (number := look_up(payload, path)) is not None:
-            place = path
-            break
-    name = _find_text(payload, _NAME_PATHS, _read_name)
-    return Person(
-        number, place, name, "" if _ID_KEYS.isdisjoint(payload) else _find_text(payload, _ID_PATHS, _read_own_id)
-    )
+    place = NUMBER_PATHS[0]
+    number, name = payload.get(place[0]), payload.get(_NAME_PATHS[0][0])  # mostly both are there, and plain
+    if type(number) is not str or not is_plain(number):
+        places = (path for path in NUMBER_PATHS if path[0] in payload and look_up(payload, path) is not None)
+        place = next(places, ())
+        number = look_up(payload, place) if place else None
+    if type(name) is not str or len(name) > _NAME_LIMIT or not is_plain(name):
+        name = _find_text(payload, _NAME_PATHS, _read_name)
+    id_ = "" if _ID_KEYS.isdisjoint(payload) else _find_text(payload, _ID_PATHS, _read_own_id)
+    return Person(number, place, name, id_)
 
 
 def _find_text(payload: Mapping[str, Any], paths: Sequence[Path], read: Callable[[Any], str]) -> str:
