@@ -15,7 +15,7 @@ from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import format_problem
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.providers import build_provider, settings_types
 from tests.providers.conftest import read_webhook
 

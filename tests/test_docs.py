@@ -20,7 +20,7 @@ from app.mapping.expression import Failed, Missing
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import RouteFields
 from app.model.delivery import Reason, State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.observe.metrics import Metrics
 from app.outbox.sqlite.file import open_writing
 from app.outbox.sqlite.sidecars import ProcessLock

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from app.errors import ConfigError
+from app.files import stamp_file
 from app.mapping.problems import cut_lines, format_problem
 from app.mapping.template import Template, Templates
 from app.mapping.template_entries import parse_templates
-from app.relay.keyring import stamp_file
 from app.relay.reload import read_text
 from app.sandbox.app import serve_sandbox
 from app.sandbox.vendor import SandboxSettings

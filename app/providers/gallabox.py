@@ -17,8 +17,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from app.mapping.template import Template, TemplateButton, find_listed_kind
 from app.message.components import BUTTONS
 from app.model.delivery import Outcome
-from app.model.message import Button, Header, Location, Message
-from app.model.receipt import Receipt, ReceiptStatus, Reply
+from app.model.message import Button, Header, Location, Message, Receipt, ReceiptStatus, Reply
 from app.providers.answers import read_answer
 from app.providers.base import LIST_LIMIT_BYTES, Proof, Request, Response, WebhookContent
 from app.providers.body import (

@@ -216,7 +216,7 @@ class Lane:
         if granted == 0:
             return (), now
         claim = await self._ask_for(now, granted)
-        claimed, holds_set, limited, next_due = await self._context.outbox.write(partial(claim_due, claim=claim))
+        claimed, holds_set, limited, next_due, _ = await self._context.outbox.write(partial(claim_due, claim=claim))
         if holds_set or limited:
             report_limits(self._context.log, self._context.metrics, holds_set, limited)
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
