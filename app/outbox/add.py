@@ -102,18 +102,14 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     """
     if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
         return None
-    own = _sum_up(delivery.recipient) + _sum_up(delivery.dedup_key)
-    return hashlib.sha256(_sum_up_route(delivery.state, delivery.route) + own).digest()
+    parts = (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key)
+    return hashlib.sha256(b"".join(map(_measure, parts))).digest()
 
 
-def _sum_up(text: str) -> bytes:
+@lru_cache(maxsize=512)  # the first two are the same again and again
+def _measure(text: str) -> bytes:
     written = text.encode("utf-8", "surrogatepass")
     return len(written).to_bytes(8, "big") + written
-
-
-@lru_cache(maxsize=512)
-def _sum_up_route(mode: State, route: str) -> bytes:
-    return _sum_up(mode) + _sum_up(route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +238,16 @@ def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Ca
 
 
 _ALIKE = (
-    *("id", "route", "provider", "template", "recipient", "detail", "due_at", "deadline_at", "created_at"),
-    *("on_unknown", "config_hash", "config_line", "trace"),
+    "id",
+    "route",
+    "provider",
+    "template",
+    "recipient",
+    "detail",
+    "deadline_at",
+    "on_unknown",
+    "config_hash",
+    "trace",
 )
 _list_alike = attrgetter(*_ALIKE)
 
@@ -253,6 +257,9 @@ def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: 
     return {
         **dict(zip(_ALIKE, _list_alike(it), strict=True)),
         "event_seq": event_seq,
+        "due_at": it.due_at,
+        "created_at": it.created_at,
+        "config_line": it.config_line,
         "rank": -it.priority,
         "message": frozen.message,
         "checksum": frozen.checksum,

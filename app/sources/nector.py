@@ -163,8 +163,7 @@ def find_person(payload: Mapping[str, Any]) -> Person:
     place = NUMBER_PATHS[0]
     number, name = payload.get(place[0]), payload.get(_NAME_PATHS[0][0])  # mostly both are there, and plain
     if type(number) is not str or not is_plain(number):
-        places = (path for path in NUMBER_PATHS if path[0] in payload and look_up(payload, path) is not None)
-        place = next(places, ())
+        place = next((path for path in NUMBER_PATHS if look_up(payload, path) is not None), ())
         number = look_up(payload, place) if place else None
     if type(name) is not str or len(name) > _NAME_LIMIT or not is_plain(name):
         name = _find_text(payload, _NAME_PATHS, _read_name)
