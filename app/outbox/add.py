@@ -238,16 +238,8 @@ def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Ca
 
 
 _ALIKE = (
-    "id",
-    "route",
-    "provider",
-    "template",
-    "recipient",
-    "detail",
-    "deadline_at",
-    "on_unknown",
-    "config_hash",
-    "trace",
+    *("id", "route", "provider", "template", "recipient", "detail", "due_at", "deadline_at", "created_at"),
+    *("on_unknown", "config_hash", "config_line", "trace"),
 )
 _list_alike = attrgetter(*_ALIKE)
 
@@ -257,9 +249,6 @@ def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: 
     return {
         **dict(zip(_ALIKE, _list_alike(it), strict=True)),
         "event_seq": event_seq,
-        "due_at": it.due_at,
-        "created_at": it.created_at,
-        "config_line": it.config_line,
         "rank": -it.priority,
         "message": frozen.message,
         "checksum": frozen.checksum,
