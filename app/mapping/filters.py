@@ -100,7 +100,7 @@ def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> d
         "d": replace_absent,
         "int": store.read_int,
         "float": store.read_float,
-        **{name: _pass_absent(_on_text(work)) for name, work in texts.items()},
+        **{name: _pass_absent(work, to_text) for name, work in texts.items()},
         **{name: _pass_absent(work) for name, work in others.items()},
         "number": _remember(_pass_absent(store.write_number)),
     }
@@ -117,25 +117,17 @@ def _remember(work: Filter) -> Filter:
     return remembering
 
 
-def _pass_absent(work: Filter) -> Filter:
-    """Return the filter such that a missing value goes through it untouched."""
+def _pass_absent(work: Filter, read: Callable[[Any], Any] | None = None) -> Filter:
+    """Return the filter such that a missing value goes through it untouched; `read` makes ready any other."""
 
     @wraps(work)
     def passing(value: Any, *args: Any, **kwargs: Any) -> Any:
         if is_absent(value):
             return value if isinstance(value, Absent) else Absent()
-        result = work(value, *args, **kwargs)
+        result = work(value if read is None else read(value), *args, **kwargs)
         return result if type(result) is str and len(result) <= SHORT_TEXT else bound_value(result)
 
     return passing
-
-
-def _on_text(work: Filter) -> Filter:
-    @wraps(work)
-    def on_text(value: Any, *args: Any, **kwargs: Any) -> Any:
-        return work(to_text(value), *args, **kwargs)
-
-    return on_text
 
 
 def to_text(value: Any) -> str:

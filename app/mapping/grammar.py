@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from jinja2 import nodes
+from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
@@ -76,6 +76,7 @@ class ExpressionCompiler:
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool = False) -> None:
         """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN."""
         self.filters = make_filters(country, timezone, locale, landlines)
+        self._syntax = SandboxedEnvironment()
 
     def compile(self, source: str) -> Expression:
         """Return the compiled expression; raises ExpressionError."""
@@ -84,7 +85,7 @@ class ExpressionCompiler:
         if not source.strip():
             raise ExpressionError("the expression is empty")
         try:
-            node = _parse_source(source)
+            node = _parse_source(source, self._syntax)
             maker = _Maker(self.filters, [], [], [])
             work = maker.make(node)
         except RecursionError:
@@ -98,11 +99,11 @@ def _refuse_depth() -> NoReturn:
     raise ExpressionError("the expression is nested too deeply") from None
 
 
-def _parse_source(source: str) -> nodes.Expr:
+def _parse_source(source: str, syntax: Environment) -> nodes.Expr:
     if (bare := find_bare_pattern(source)) is not None:
         raise ExpressionError(bare)
     try:
-        parser = Parser(SandboxedEnvironment(), source, state="variable")
+        parser = Parser(syntax, source, state="variable")
         node = parser.parse_expression()
         if not parser.stream.eos:
             said = f"the expression should end before `{parser.stream.current.value}`"

@@ -128,8 +128,6 @@ def _read_id(headers: Mapping[str, str]) -> str | None:
 
 def _read_time(text: str) -> int | None:
     """Return Unix time, in seconds or ms (Nector does not say which), as ms; None if it is neither."""
-    if not text:
-        return None
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= _TIME_DIGITS else read_decimal(text)
     return None if number is None else read_epoch(float(number))
 
@@ -163,8 +161,8 @@ def find_person(payload: Mapping[str, Any]) -> Person:
     place = NUMBER_PATHS[0]
     number, name = payload.get(place[0]), payload.get(_NAME_PATHS[0][0])  # mostly both are there, and plain
     if type(number) is not str or not is_plain(number):
-        place = next((path for path in NUMBER_PATHS if look_up(payload, path) is not None), ())
-        number = look_up(payload, place) if place else None
+        there = ((found, path) for path in NUMBER_PATHS if (found := look_up(payload, path)) is not None)
+        number, place = next(there, (None, ()))
     if type(name) is not str or len(name) > _NAME_LIMIT or not is_plain(name):
         name = _find_text(payload, _NAME_PATHS, _read_name)
     id_ = "" if _ID_KEYS.isdisjoint(payload) else _find_text(payload, _ID_PATHS, _read_own_id)
