@@ -56,10 +56,9 @@ def _first_state(
         return State.SHADOW, None
     if route.live_from is not None and event.received_at < route.live_from:
         return State.SHADOW, Reason.NOT_LIVE
-    if (config.only is not None and recipient not in config.only) or (
-        route.only is not None and recipient not in route.only
-    ):
-        return State.SHADOW, Reason.NOT_CHOSEN
+    for only in (config.only, route.only):
+        if only is not None and recipient not in only:
+            return State.SHADOW, Reason.NOT_CHOSEN
     return State.PENDING, None
 
 
