@@ -73,12 +73,15 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     if isinstance(event, Refusal):
         report_refusal(shared, event.http_status, event.detail)
         return event
-    snapshot = shared.snapshot
-    planned = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
-    deliveries = _join_trace(planned, shared.tracer.read_traceparent())
-    customer, known = find_customer(event, deliveries, snapshot.config.store), (event.delivery_id, body, event.payload)
+    snapshot, id_ = shared.snapshot, event.delivery_id
+    deliveries: Sequence[Delivery] = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
+    if trace := shared.tracer.read_traceparent():  # the sends, however much later, belong to the trace of their webhook
+        deliveries = [replace(delivery, trace=trace) for delivery in deliveries]
+    person, customer = event.person, find_customer(event, deliveries, snapshot.config.store)
     # As `replace` does it, which takes ten times as long.
-    event = Event(event.id, event.source, event.topic, *known, now, event.person, customer, event.acts, event.notes)
+    event = Event(
+        event.id, event.source, event.topic, id_, body, event.payload, now, person, customer, event.acts, event.notes
+    )
     answer = await take(event, deliveries)
     _report_event(shared, event, answer, deliveries)
     return answer
@@ -102,11 +105,6 @@ def read_event(shared: Shared, headers: Mapping[str, str], body: bytes, now: int
     topic, payload = sent.topic, sent.payload
     id_, person, acts = shared.new_id(now), SOURCE.find_person(payload), SOURCE.read_acts(topic, payload)
     return Event(id_, SOURCE.name, topic, sent.source_id, body, payload, now, person, None, acts, sent.notes)
-
-
-def _join_trace(deliveries: Sequence[Delivery], trace: str) -> Sequence[Delivery]:
-    """Have the sends, however much later, belong to the trace of their webhook."""
-    return [replace(delivery, trace=trace) for delivery in deliveries] if trace else deliveries
 
 
 def _check_hmac(shared: Shared, headers: Mapping[str, str], body: bytes) -> bool:

@@ -10,6 +10,7 @@ a customer, their number, name or id, the first of them here counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pydantic import Field
 
@@ -144,6 +145,7 @@ _FAMILIES: Mapping[str, type[Properties]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def find_model(topic: str) -> type[Properties]:
     """Return what the events of a topic are expected to hold."""
     return _FAMILIES.get(topic.partition("_")[0], NectorEvent)
