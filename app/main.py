@@ -20,6 +20,7 @@ from app.api.errors import show_errors
 from app.api.guard import PATH, RECEIPT, RECEIPTS, Admission, Body, Door, Guard
 from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
+from app.files import find_quoted
 from app.mapping.problems import Problem
 from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
@@ -29,14 +30,12 @@ from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Flights, NoFlights, Store
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
-from app.relay.context import Context, Shared, Snapshot
+from app.relay.context import Context, Relay, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay, report_restored
 from app.relay.intake import Take, store_event
-from app.relay.keyring import Keyring, find_quoted, warn_short
 from app.relay.notify import Notifier
 from app.relay.recorder import Recorder
-from app.relay.relay import Relay
-from app.relay.reload import Rules, load_snapshot
+from app.relay.reload import Keyring, Rules, load_snapshot, warn_short
 from app.relay.stateless import StatelessRelay
 from app.settings import PREFIX, Settings, read_environment, read_sound_settings, unknown_names
 

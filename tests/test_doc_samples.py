@@ -15,7 +15,7 @@ from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import format_problem
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.providers import build_provider, settings_types
 from tests.providers.conftest import read_webhook
 
@@ -71,7 +71,7 @@ def parse_sample(text: str) -> Parsed:
 
 def find_sample_faults(text: str) -> list[str]:
     if re.search(r"^templates:", text, re.MULTILINE):
-        return list(parse_templates(text).problems)
+        return [format_problem("sample", problem) for problem in parse_templates(text).problems]
     parsed = parse_sample(text)
     problems = [problem for problem in parsed.problems if problem.severity == "error"]
     if parsed.config is not None:

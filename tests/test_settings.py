@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
+from app.files import find_quoted
 from app.mapping.provider import DIRECT, Way
-from app.relay.keyring import find_quoted
 from app.settings import Settings, read_environment, read_settings, read_sound_settings, unknown_names
 from tests.faults.certificates import make_certificates
 

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from app.api.errors import PROBLEMS, Refused, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
-from app.delivery.status import ConfigStatus
+from app.delivery.status import ConfigStatus, show_lane
 from app.mapping.problems import ask_similar, find_similar
 from app.mapping.rules import Config
 from app.model.delivery import Reason, State
@@ -25,7 +25,6 @@ from app.outbox.read import count_reasons, is_known, list_deliveries, read_deliv
 from app.outbox.report import find_unheard, read_ledger, sum_rows
 from app.outbox.values import DeliveryFilter, LedgerQuery
 from app.relay.context import Context
-from app.relay.status import show_lane
 from app.sources import SOURCE
 from app.values.instant import format_duration, format_instant, parse_duration
 from app.values.phone import PhoneFault, read_phone

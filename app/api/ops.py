@@ -28,9 +28,8 @@ from app.outbox.retention import list_recordings
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter, Hold
 from app.relay.context import Context
+from app.relay.ops import TestOrder, read_status, send_test, show_hold
 from app.relay.reload import Rules
-from app.relay.status import read_status, show_hold
-from app.relay.trial import TestOrder, send_test
 from app.values.instant import parse_duration
 from app.values.text import clean_text
 

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from app.authoring.examples import Recorded, judge_recorded, run_examples
 from app.cli.commands import Answer
-from app.cli.sources import Reading, read_again, read_recordings, read_yaml
+from app.cli.sources import read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import new_uuid7, read_clock
-from app.errors import ConfigError, RelayError
-from app.mapping.problems import MOST_SHOWN, Problem, cut_lines, format_problem
+from app.errors import RelayError
+from app.mapping.document import read_document
+from app.mapping.problems import MOST_SHOWN, Problem, format_problem
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config
 from app.mapping.template import Template, Templates, gather_languages
@@ -26,6 +27,7 @@ from app.mapping.template_entries import ParsedTemplates, dump_templates
 from app.providers import build_provider, open_client
 from app.providers.answers import is_success
 from app.providers.base import LIST_LIMIT_BYTES, TemplateLister
+from app.relay.reload import Reading
 from app.settings import read_environment, read_settings
 
 _COLOURS = {"error": "red", "warning": "yellow", "": "green"}
@@ -93,7 +95,8 @@ def _check(path: Path | None, *, live: bool) -> Checked:
         drift = find_drift(read.templates, answered.templates, answered.listed)
         found += [(read.sources.templates_name, problem) for problem in drift]
         for name, fault in answered.faults:
-            problem = Problem("error", *read.find_provider(name), f'provider "{name}" {fault}')
+            place = read_document(read.sources.text).find_place(("providers", name)).key
+            problem = Problem("error", *place, f'provider "{name}" {fault}')
             found.append((read.sources.name, problem))
     if answered.listed or recorded:
         read = read_again(read, environment, answered.templates, answered.listed, recorded)
@@ -186,11 +189,9 @@ def templates(
     """Write the approved templates into templates.yaml beside the YAML. Exit 1 if a provider gave no list."""
     del action  # there is one
     read = read_yaml(config)
-    if read.parsed.config is None:
-        faults = [format_problem(name, problem) for name, problem in read.list_problems()]
-        raise ConfigError(f"{read.sources.name} cannot be used:\n" + cut_lines(faults))
+    config_used = read.parsed.config or read.use()
     with show_waiting("waiting for the providers' lists of templates"):
-        live = fetch_templates(read.parsed.config.providers)
+        live = fetch_templates(config_used.providers)
     path = Path(read.sources.templates_name)
     told = [f"provider {name} {fault}" for name, fault in live.faults]
     told += [f"provider {name} lists no templates: keep its texts in {path} by hand" for name in live.cannot]

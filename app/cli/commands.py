@@ -119,7 +119,11 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = cast("dict[str, Any]", _Commands())
+        self.commands = dict.fromkeys(COMMANDS, cast("Any", None))  # for "did you mean"
+
+    def get_command(self, _ctx: Any, name: str) -> Any:
+        """Return the command of this name; None where there is none."""
+        return _load_command(name) if name in COMMANDS else None
 
     def make_context(self, *given: Any, **more: Any) -> typer.Context:
         """Read the arguments; whoever asked for help may have gone before the end."""
@@ -135,17 +139,6 @@ class LazyGroup(TyperGroup):
         """List each command with the whole first sentence about it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, read_summary(name)) for name in COMMANDS])
-
-
-class _Commands(Mapping[str, TyperCommand]):
-    def __getitem__(self, name: str) -> TyperCommand:
-        return _load_command(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
 
 
 class PlainCommand(TyperCommand):
@@ -173,7 +166,7 @@ class PlainCommand(TyperCommand):
 
 @functools.cache
 def _load_command(name: str) -> TyperCommand:
-    """Return a command with its options, as click has it; raises KeyError where there is none of this name."""
+    """Return a command with its options, as click has it."""
     function = getattr(importlib.import_module(COMMANDS[name]), name.replace("-", "_"))
     single = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=_CONTEXT

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from app.errors import ConfigError
-from app.mapping.problems import cut_lines
+from app.files import stamp_file
+from app.mapping.problems import cut_lines, format_problem
 from app.mapping.template import Template, Templates
 from app.mapping.template_entries import parse_templates
-from app.relay.keyring import stamp_file
-from app.relay.reload import list_errors, list_template_problems, read_text
+from app.relay.reload import read_text
 from app.sandbox.app import serve_sandbox
 from app.sandbox.vendor import SandboxSettings
 from app.settings import read_environment, read_settings
@@ -99,7 +99,7 @@ class FollowedTemplates(Mapping[tuple[str, str], Template]):
 def read_templates(path: Path) -> Templates:
     """Return the approved texts; raises ConfigError with every problem of the file."""
     parsed = parse_templates(read_text(path, "; name another with --templates"))
-    if errors := list_errors(str(path), list_template_problems(parsed)):
+    if errors := [format_problem(str(path), problem) for problem in parsed.problems]:
         raise ConfigError(f"{path} cannot be used:\n" + cut_lines(errors))
     return parsed.templates
 

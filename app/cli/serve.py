@@ -24,9 +24,8 @@ from pydantic import SecretStr
 from app.api.connections import Connection, Gate, Limits
 from app.errors import ConfigError, RelayError, StoreError
 from app.main import create_app
-from app.relay.keyring import Keyring
-from app.relay.relay import Relay
-from app.relay.reload import Rules
+from app.relay.context import Relay
+from app.relay.reload import Keyring, Rules
 from app.settings import EXAMPLES, Settings, read_environment
 from app.values.address import Bind, is_loopback
 

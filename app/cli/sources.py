@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.authoring.examples import Recorded, read_recorded
 from app.errors import ConfigError, Refusal, RelayError
 from app.files import read_bytes
-from app.mapping.document import read_document
-from app.mapping.parse import Parsed
-from app.mapping.problems import Problem, cut_lines, format_problem
 from app.mapping.rules import Config
 from app.mapping.template import Templates
-from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.model.event import Event
 from app.providers import PROVIDER_TYPES
-from app.relay.reload import Sources, list_template_problems, parse_text, read_sources, read_text
+from app.relay.reload import Reading, Sources, read_rules, read_sources, read_text
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.base import parse_body
@@ -31,50 +26,21 @@ _LONGEST_RECORDED = 16 * 1024 * 1024
 _LONGEST_EVENT = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The YAML and its templates as read, with the problems of each."""
-
-    sources: Sources
-    parsed: Parsed
-    templates: ParsedTemplates
-
-    def list_problems(self) -> list[tuple[str, Problem]]:
-        """Return (file, problem) of all."""
-        of_templates = [(self.sources.templates_name, problem) for problem in list_template_problems(self.templates)]
-        return of_templates + [(self.sources.name, problem) for problem in self.parsed.problems]
-
-    def find_provider(self, name: str) -> tuple[int, int]:
-        """Return (line, column) of a provider's entry."""
-        mark = read_document(self.sources.text).find_place(("providers", name)).key
-        return mark.line, mark.column
-
-
 def read_yaml(path: Path | None, environment: Mapping[str, str] | None = None) -> Reading:
     """Return the YAML of `path`, else of the settings, whatever is wrong in it; raises ConfigError if unreadable."""
     environment = read_environment() if environment is None else environment
     settings = read_settings(environment)
     if path is not None:
         settings = settings.model_copy(update={"config": path, "config_yaml": ""})
-    sources = read_sources(settings)
-    templates = parse_templates(sources.templates_text)
-    return Reading(sources, parse_text(sources, environment, PROVIDER_TYPES, templates.templates), templates)
+    return read_rules(read_sources(settings), environment, PROVIDER_TYPES)
 
 
 def read_again(
     read: Reading, environment: Mapping[str, str], live: Templates, listed: Collection[str], recorded: Recorded
 ) -> Reading:
     """Return the same YAML held against the templates that the `listed` providers have now, and recorded events."""
-    merged = merge_live(read.templates.templates, live, listed)
-    templates = replace(read.templates, templates=merged)
     seen = {topic: {path for event in events for path in list_paths(event)} for topic, events in recorded.items()}
-    parsed = parse_text(read.sources, environment, PROVIDER_TYPES, merged, listed, seen)
-    return Reading(read.sources, parsed, templates)
-
-
-def merge_live(kept: Templates, live: Templates, listed: Collection[str]) -> Templates:
-    """Return what is true now: `listed` providers' templates as they listed them, the others' as the file has them."""
-    return {**{key: template for key, template in kept.items() if key[0] not in listed}, **live}
+    return read_rules(read.sources, environment, PROVIDER_TYPES, live=live, listed=listed, recorded=seen)
 
 
 def read_recordings(sources: Sources) -> Recorded:
@@ -96,10 +62,7 @@ def find_recordings(sources: Sources) -> Path:
 def read_config(path: Path | None, environment: Mapping[str, str] | None = None) -> tuple[Config, Templates]:
     """Return a YAML file that has no error; raises ConfigError with all that it has."""
     read = read_yaml(path, environment)
-    errors = [format_problem(name, problem) for name, problem in read.list_problems() if problem.severity == "error"]
-    if read.parsed.config is None or errors:
-        raise ConfigError(f"{read.sources.name} cannot be used:\n" + cut_lines(errors))
-    return read.parsed.config, read.templates.templates
+    return read.use(), read.templates.templates
 
 
 def read_event(source: str, topic: str | None, now: int) -> Event:

@@ -31,7 +31,7 @@ from app.model.message import Message
 from app.observe.attempts import describe_outcome
 from app.providers import build_provider
 from app.providers import open_client as open_sender
-from app.relay.trial import VALID_MS, TestOrder, make_test_message
+from app.relay.ops import VALID_MS, TestOrder, make_test_message
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.nector import write_headers

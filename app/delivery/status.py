@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator
 
+from app.delivery.pace import Pace
 from app.values.instant import format_instant
 
 _MAPPING = "mend the route, then `nector-relay replay --plan --state dead`"
@@ -240,3 +241,17 @@ def _list_lane_needs(lane: LaneStatus) -> Iterator[Need]:
 def needs_person(reason: str | None) -> bool:
     """Tell whether somebody has to do something about a reason."""
     return not find_cure(reason).startswith("nothing")
+
+
+def show_lane(provider: str, pace: Pace, rate: str, now: int) -> LaneStatus:
+    """Return how a lane stands by its pace alone."""
+    recovery, paused = pace.recovery, pace.paused_until > now
+    told = {
+        "provider": provider,
+        "state": "down" if recovery.down else "paused" if paused else "up",
+        "rate": rate,
+        "paused_until": pace.paused_until if paused else None,
+        "down_since": recovery.down_since,
+        "next_probe_at": max(recovery.probe_at or 0, pace.paused_until, now) if recovery.down else None,
+    }
+    return LaneStatus.model_validate(told)

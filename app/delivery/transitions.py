@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from app.delivery.decide import Decision, probe_wait_ms
 from app.delivery.policy import Cause
 from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 
 BORN: Mapping[State, frozenset[Cause]] = {
     state: frozenset({Cause.MADE, Cause.REPLAYED})

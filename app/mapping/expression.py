@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from app.values.text import Path, is_blank, look_up, write_path
 
@@ -86,7 +86,6 @@ class Failed:
 
 
 Work = Callable[[Mapping[str, Any]], Any]
-RESULT = "result"  # the variable in which compiled code leaves what it came to
 
 
 def follow_path(path: Path) -> Work:
@@ -100,47 +99,25 @@ def follow_path(path: Path) -> Work:
     return work
 
 
-class Step(NamedTuple):
-    """A filter with its constant arguments; `own` are those that are looked up in the event, by their paths."""
-
-    run: Callable[..., Any]
-    arguments: Sequence[Any]
-    named: Mapping[str, Any]
-    own: Mapping[str, Path]
+def apply(run: Callable[..., Any], *parts: Work) -> Work:
+    """Return the work of a function of what its parts come to."""
+    return lambda payload: run(*[part(payload) for part in parts])
 
 
-def follow_steps(path: Path, steps: Sequence[Step]) -> Work:
-    """Return the work of a path with such filters behind it: the same as run_code's of it, at half the cost."""
-    read = follow_path(path)
-    if not steps:
-        return read
-    looks = [{name: follow_path(of) for name, of in step.own.items()} for step in steps]
-
-    def work(payload: Mapping[str, Any]) -> Any:
-        value = read(payload)
-        for (run, arguments, named, _), own in zip(steps, looks, strict=True):
-            looked_up = {name: look(payload) for name, look in own.items()} if own else {}
-            value = run(value, *arguments, **named, **looked_up)
-        return value
-
-    return work
+def call(run: Callable[..., Any], value: Work, named: Mapping[str, Work]) -> Work:
+    """Return the work of a filter or test, of which most have constant arguments only."""
+    if not named:
+        return lambda payload: run(value(payload))
+    return lambda payload: run(value(payload), **{name: each(payload) for name, each in named.items()})
 
 
-def run_code(slots: Mapping[Path, str], code: Callable[[Any], Iterable[str]], begin: Callable[[Any], Any]) -> Work:
-    """Return the work of compiled code: look every path up, then run the code on them, in a context that `begin` makes.
-
-    `slots`: the variable of each path.
-    """
-    read = [(name, path, Absent(write_path(path))) for path, name in slots.items()]
+def choose(test: Work, first: Work | None, other: Work | None) -> Work:
+    """Return the work of one of two, by what a test comes to; None: that itself is what comes of it."""
 
     def work(payload: Mapping[str, Any]) -> Any:
-        values: dict[str, Any] = {}
-        for name, path, absent in read:
-            value = look_up(payload, path)
-            values[name] = absent if value is None else value
-        context = begin(values)
-        list(code(context))  # it yields nothing, and leaves its result in the context
-        return context.vars[RESULT]
+        found = test(payload)
+        chosen = first if found else other
+        return found if chosen is None else chosen(payload)
 
     return work
 

@@ -288,37 +288,6 @@ class _StoreFilters:
         return Absent(why=number.detail) if isinstance(number, PhoneFault) else number
 
 
-def make_tests() -> dict[str, Filter]:
-    """Return what may follow `is`, by name. `none` is true of anything missing."""
-    compared = {name: _make_comparison(getattr(operator, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
-    aliases = {"equalto": compared["eq"], "lessthan": compared["lt"], "greaterthan": compared["gt"]}
-    tests: dict[str, Filter] = {
-        "defined": lambda value: not is_absent(value),
-        "undefined": is_absent,
-        "none": is_absent,
-        "string": lambda value: isinstance(value, str),
-        "number": is_number,
-        "integer": lambda value: is_number(value) and isinstance(value, int),
-        "float": lambda value: isinstance(value, float),
-        "boolean": lambda value: isinstance(value, bool),
-        "mapping": lambda value: isinstance(value, Mapping),
-        "sequence": lambda value: isinstance(value, list | tuple),
-        "true": lambda value: value is True,
-        "false": lambda value: value is False,
-        "in": is_in,
-    }
-    return tests | compared | aliases
-
-
-def _make_comparison(compare: Callable[[Any, Any], bool]) -> Filter:
-    """Give the built-in a signature by which the grammar can count arguments."""
-
-    def comparison(value: Any, other: Any) -> bool:
-        return compare(value, other)
-
-    return comparison
-
-
 def is_in(value: Any, container: Any) -> bool:
     """`in`: part of a text, item of a list or key of an object."""
     if isinstance(value, Absent):
@@ -330,6 +299,38 @@ def is_in(value: Any, container: Any) -> bool:
     if not isinstance(container, str | list | tuple | Mapping | Absent):
         raise UnusableError("`in` needs a text or a list on its right")
     return value in container
+
+
+def _make_comparison(compare: Callable[[Any, Any], bool]) -> Filter:
+    """Give the built-in a signature by which the grammar can count arguments."""
+
+    def comparison(value: Any, other: Any) -> bool:
+        return compare(value, other)
+
+    return comparison
+
+
+_COMPARED = {name: _make_comparison(getattr(operator, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+TESTS: Mapping[str, Filter] = {
+    "defined": lambda value: not is_absent(value),
+    "undefined": is_absent,
+    "none": is_absent,
+    "string": lambda value: isinstance(value, str),
+    "number": is_number,
+    "integer": lambda value: is_number(value) and isinstance(value, int),
+    "float": lambda value: isinstance(value, float),
+    "boolean": lambda value: isinstance(value, bool),
+    "mapping": lambda value: isinstance(value, Mapping),
+    "sequence": lambda value: isinstance(value, list | tuple),
+    "true": lambda value: value is True,
+    "false": lambda value: value is False,
+    "in": is_in,
+    "equalto": _COMPARED["eq"],
+    "lessthan": _COMPARED["lt"],
+    "greaterthan": _COMPARED["gt"],
+    **_COMPARED,
+}
+"""What may follow `is`, by name. `none` is true of anything missing."""
 
 
 def find_usual_currency(country: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from app.mapping.document import Document, read_document
+from app.mapping.fields import ReadAs
 from app.mapping.problems import Path, Problem, ask_similar, sort_problems
 from app.mapping.template import (
     BUTTON_KINDS,
@@ -27,60 +29,44 @@ from app.mapping.template import (
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Entry(BaseModel, extra="forbid", strict=True, frozen=True, hide_input_in_errors=True):
+class _Entry(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
     """Nothing is guessed: an unknown key or another type is a problem."""
 
 
-class _Header(_Entry):
-    """`{text: "…"}`, or `{image: true}` and its like; `{other: "…"}` for a kind that no route can fill."""
-
-    text: str | None = None
-    other: str | None = None
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Self:
-        if len(self.model_fields_set) != 1:
-            raise ValueError("give exactly one of text, image, video, document, location")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """The kind of header."""
-        return self.other or next(iter(self.model_fields_set))
+_TEXT: Any = (str | None, None)
+_MARKED: Any = (Literal[True] | None, None)
+_HEADER_KEYS = {"text": _TEXT, "other": _TEXT, **dict.fromkeys(HEADER_KINDS[1:], _MARKED)}
+_BUTTON_KEYS = {key: _TEXT if kind.is_text else _MARKED for key, kind in BUTTON_KINDS.items()}
+_HeaderEntry = create_model("_HeaderEntry", __base__=_Entry, **_HEADER_KEYS)
+_ButtonEntry = create_model("_ButtonEntry", __base__=_Entry, text=_TEXT, other=_TEXT, **_BUTTON_KEYS)
 
 
-class _Button(_Entry):
-    """`{url: "…", text: "…"}`, `{phone: "…", text: "…"}`, `{reply: "…"}`, or `{copy_code: true, text: "…"}`.
+def _read_header(entry: BaseModel | None, _: Any) -> tuple[str, str]:
+    """Return kind and text of `{text: "…"}`, or `{image: true}` and its like; `{other: "…"}` is of another kind."""
+    written = entry.model_dump(exclude_unset=True) if entry else {"none": ""}
+    if len(written) != 1:
+        raise ValueError("give exactly one of text, image, video, document, location")
+    ((key, value),) = written.items()
+    return (value or key) if key == "other" else key, (value or "") if key == "text" else ""
+
+
+def _read_button(entry: BaseModel, _: Any) -> TemplateButton:
+    """Return the button of `{url: "…", text: "…"}`, `{phone: "…", text: "…"}`, `{reply: "…"}`, and its like.
 
     `{other: order_details, text: "…"}` keeps the place of a kind that no route can fill.
     """
-
-    text: str | None = None
-    other: str | None = None
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Self:
-        kinds = self.model_fields_set - {"text"}
-        if len(kinds) != 1 or ("text" in self.model_fields_set) == ("reply" in kinds):
-            raise ValueError("write {url, text}, {phone, text} or {reply}; or {copy_code: true, text} and its like")
-        return self
-
-    def make(self) -> TemplateButton:
-        """Return the button."""
-        key = next(key for key in self.model_fields_set if key != "text")
-        value = getattr(self, key)
-        written = value if isinstance(value, str) else ""
-        if key == "reply":
-            return TemplateButton("reply", written)
-        if key == "other":
-            return TemplateButton(written or "other", self.text or "")
-        return TemplateButton(key, self.text or "", written)
+    written = entry.model_dump(exclude_unset=True)
+    label = written.pop("text", None) if "reply" not in written else written["reply"]
+    if len(written) != 1 or label is None:
+        raise ValueError("write {url, text}, {phone, text} or {reply}; or {copy_code: true, text} and its like")
+    ((key, value),) = written.items()
+    text = value if isinstance(value, str) and key != "reply" else ""
+    return TemplateButton(text, label) if key == "other" and text else TemplateButton(key, label, text)
 
 
-_MARKED: Any = (Literal[True] | None, None)
-_HeaderEntry = create_model("_HeaderEntry", __base__=_Header, **dict.fromkeys(HEADER_KINDS[1:], _MARKED))
-_WRITTEN: dict[str, Any] = {key: (str | None, None) if kind.is_text else _MARKED for key, kind in BUTTON_KINDS.items()}
-_ButtonEntry = create_model("_ButtonEntry", __base__=_Button, **_WRITTEN)
+def _read_names(written: Any) -> Any:
+    """Read [1, 2] as people write the variables of a template that counts."""
+    return tuple(str(name) if type(name) is int else name for name in written) if isinstance(written, list) else written
 
 
 class OfferEntry(_Entry):
@@ -98,32 +84,20 @@ class TemplateEntry(_Entry):
     language: str = "en"
     category: Literal["UTILITY", "MARKETING", "AUTHENTICATION"] = "UTILITY"
     status: str = "approved"
-    variables: tuple[str, ...] | None = None
-    header: _HeaderEntry | None = None
+    variables: Annotated[tuple[str, ...] | None, BeforeValidator(_read_names)] = None
+    header: Annotated[tuple[str, str], ReadAs(_HeaderEntry | None, _read_header)] = ("none", "")
     footer: str = ""
-    buttons: tuple[_ButtonEntry, ...] = ()
+    buttons: tuple[Annotated[TemplateButton, ReadAs(_ButtonEntry, _read_button)], ...] = ()
     limited_time_offer: OfferEntry | None = None
     others: tuple[str, ...] = ()  # parts that no route can fill, such as carousel
-
-    @field_validator("buttons", "others", mode="before")
-    @classmethod
-    def _read_lists(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("variables", mode="before")
-    @classmethod
-    def _read_variables(cls, value: Any) -> Any:
-        # [1, 2] is how people write the variables of a template that counts.
-        return tuple(str(name) if type(name) is int else name for name in value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check_variables(self) -> TemplateEntry:
         if self.variables is None:
             return self
         used = find_placeholders(self.body)
-        buttons = [button.make() for button in self.buttons]
-        texts = [self.header.text if self.header else None, *(each.url for each in buttons if each.kind == "url")]
-        elsewhere = {name for text in texts for name in find_placeholders(text or "")}
+        texts = (self.header[1], *(each.url for each in self.buttons if each.kind == "url"))
+        elsewhere = {name for text in texts for name in find_placeholders(text)}
         unlisted = [name for name in used if name not in self.variables]
         unused = [name for name in self.variables if name not in {*used, *elsewhere}]
         wrong = [f"the body uses {{{{{name}}}}}, which variables does not list" for name in unlisted]
@@ -132,8 +106,16 @@ class TemplateEntry(_Entry):
             raise ValueError("; ".join(wrong))
         return self
 
+    def make(self, provider: str, id_: str) -> Template:
+        """Return the template."""
+        kept = {key: getattr(self, key) for key in _KEPT}
+        names = find_placeholders(self.body) if self.variables is None else self.variables
+        offer = self.limited_time_offer
+        kept |= {"offer": offer.text, "offer_expires": offer.expires} if offer else {}
+        return Template(provider, id_, variables=names, header_kind=self.header[0], header_text=self.header[1], **kept)
 
-_KEPT = {"body", "footer", "language", "category", "status", "name", "others"}  # as they are written
+
+_KEPT = ("name", "language", "category", "status", "body", "footer", "buttons", "others")  # as they are
 
 
 class _File(_Entry):
@@ -143,10 +125,10 @@ class _File(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class ParsedTemplates:
-    """The sound templates of a file, its problems (`line:column: text`), and each key's place (line, column)."""
+    """The sound templates of a file, its problems, and each key's place (line, column)."""
 
     templates: Templates
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     places: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
 
@@ -158,18 +140,16 @@ def parse_templates(text: str) -> ParsedTemplates:
     if not any(line and not line.startswith("#") for line in map(str.strip, text.splitlines())):
         return ParsedTemplates({}, ())
     document = read_document(text)
-    if document.data is None:
-        return ParsedTemplates({}, _print_problems(document.problems))
     problems = list(document.problems)
-    file = _validate(_File, document.data, document, (), problems)
+    file = None if document.data is None else _validate(_File, document.data, document, (), problems)
     found: list[Template] = []
     places: dict[tuple[str, str], tuple[int, int]] = {}
     for provider, templates in (file.templates or {}).items() if file else ():
         for id_, data in (templates or {}).items():
             whole: Path = ("templates", provider, id_)
-            written = [((*whole, index), item) for index, item in enumerate(data)] if isinstance(data, list) else None
+            written = {(*whole, index): item for index, item in enumerate(data)} if isinstance(data, list) else None
             languages: set[str] = set()
-            for path, item in [(whole, data)] if written is None else written:
+            for path, item in ({whole: data} if written is None else written).items():
                 entry = _validate(TemplateEntry, item, document, path, problems)
                 if entry is None:
                     continue
@@ -177,14 +157,14 @@ def parse_templates(text: str) -> ParsedTemplates:
                 if entry.language in languages:
                     problems.append(Problem("error", *place, f'"{id_}" stands here twice in "{entry.language}"'))
                 languages.add(entry.language)
-                found.append(_make_template(provider, id_, entry))
+                found.append(entry.make(provider, id_))
                 places.setdefault((provider, id_), (place.line, place.column))
-    return ParsedTemplates(gather_languages(found), _print_problems(problems), places)
+    return ParsedTemplates(gather_languages(found), sort_problems(problems), places)
 
 
 def _validate(model: type[Model], data: Any, document: Document, path: Path, problems: list[Problem]) -> Model | None:
     try:
-        return model.model_validate(data)
+        return model.model_validate_json(json.dumps(data), strict=True)  # strict: a list is no tuple but in JSON
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             at = (*path, *detail["loc"])
@@ -212,13 +192,6 @@ def _explain(detail: ErrorDetails) -> str:
             return detail["msg"][0].lower() + detail["msg"][1:]
 
 
-def _print_problems(problems: Iterable[Problem]) -> tuple[str, ...]:
-    return tuple(
-        f"{problem.line}:{problem.column}: {problem.message}" + (f"; {problem.hint}" if problem.hint else "")
-        for problem in sort_problems(problems)
-    )
-
-
 def dump_templates(templates: Templates, kept: str = "", providers: Collection[str] = ()) -> str:
     """Return the YAML of a templates file: sorted, and readable by parse_templates.
 
@@ -240,21 +213,6 @@ def dump_templates(templates: Templates, kept: str = "", providers: Collection[s
     return stream.getvalue()
 
 
-def _make_template(provider: str, id_: str, entry: TemplateEntry) -> Template:
-    header, offer = entry.header, entry.limited_time_offer
-    return Template(
-        provider=provider,
-        id=id_,
-        variables=find_placeholders(entry.body) if entry.variables is None else entry.variables,
-        header_kind=header.kind if header else "none",
-        header_text=(header.text if header else None) or "",
-        buttons=tuple(button.make() for button in entry.buttons),
-        offer=offer.text if offer else "",
-        offer_expires=offer is not None and offer.expires,
-        **entry.model_dump(include=_KEPT),
-    )
-
-
 def _make_entries(template: Template) -> dict[str, Any] | list[dict[str, Any]]:
     entries = [_make_entry(version) for version in template.versions]
     return entries if len(entries) > 1 else entries[0]
@@ -262,14 +220,14 @@ def _make_entries(template: Template) -> dict[str, Any] | list[dict[str, Any]]:
 
 def _make_entry(template: Template) -> dict[str, Any]:
     kind = template.header_kind
-    headers: dict[str, dict[str, Any]] = {"none": {}, "text": {"text": template.header_text}}
+    header: dict[str, Any] = {kind: template.header_text or True} if kind in HEADER_KINDS else {"other": kind}
     offer = {"text": template.offer} | ({} if template.offer_expires else {"expires": False})
     entry = {
         "name": template.name,
         "language": template.language,
         "category": template.category,
         "status": template.status,
-        "header": headers.get(kind, {kind: True} if kind in HEADER_KINDS else {"other": kind}),
+        "header": header if kind != "none" else None,
         "limited_time_offer": offer if template.offer else None,
         "body": template.body,
         "footer": template.footer,
@@ -282,9 +240,8 @@ def _make_entry(template: Template) -> dict[str, Any]:
 
 
 def _make_button(button: TemplateButton) -> dict[str, str | bool]:
-    kind = BUTTON_KINDS.get(button.kind)
-    if kind is None:
-        return {"other": button.kind, "text": button.text}
-    if kind.key == "reply":
+    if button.kind == "reply":
         return {"reply": button.text}
-    return {kind.key: button.url if kind.is_text else True, "text": button.text}
+    kind = BUTTON_KINDS.get(button.kind)
+    key, value = ("other", button.kind) if kind is None else (kind.key, button.url if kind.is_text else True)
+    return {key: value, "text": button.text}

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app.model.delivery import State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.sources import SOURCE
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -13,7 +13,7 @@ from app.delivery.policy import Cause
 from app.delivery.transitions import ARRIVED, Move, rises, settles
 from app.message.components import strike_message, thaw_message
 from app.model.delivery import Reason, Scope, State
-from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
+from app.model.message import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import (

@@ -16,8 +16,7 @@ from app.errors import Mistake
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template
 from app.model.delivery import Outcome, dataclass
-from app.model.message import Message
-from app.model.receipt import Notice, Receipt, Reply
+from app.model.message import Message, Notice, Receipt, Reply
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from app.model.receipt import Receipt, Reply
+from app.model.message import Receipt, Reply
 from app.providers.base import Proof, WebhookContent
 from app.providers.body import Token, as_items, as_mapping, first_instant, first_text
 from app.providers.http import JsonApi, JsonApiSettings, mapped_secrets

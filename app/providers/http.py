@@ -22,8 +22,7 @@ from pydantic import (
 )
 
 from app.model.delivery import Outcome
-from app.model.message import Message
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Message, Receipt, ReceiptStatus
 from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
 from app.providers.base import Proof, Request, Response, WebhookContent
 from app.providers.body import Signature, Token, as_items, as_mapping, first_instant, first_text

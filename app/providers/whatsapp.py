@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from app.model.delivery import Reason, Scope
-from app.model.receipt import Notice, Receipt, ReceiptStatus, Reply, Wish
+from app.model.message import Notice, Receipt, ReceiptStatus, Reply, Wish
 from app.providers.base import WebhookContent
 from app.providers.body import as_items, as_mapping, first_instant, first_text, read_path
 from app.providers.trouble import describe_trouble, judge_trouble, read_trouble

@@ -1,13 +1,16 @@
-"""The parts that whatever moves an event shares, and the rules that are in force."""
+"""The parts that whatever moves an event shares, the rules in force, and the relay that starts and stops what moves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.clock import Clock, NewId, WatchedClock
+from app.errors import RelayError
 from app.mapping.rules import Config, RouteTable
-from app.observe.logs import LineLimit, Log
+from app.observe.logs import LineLimit, Log, count_dropped
 from app.observe.metrics import Metrics
 from app.observe.tracing import Tracer
 from app.outbox.store import Flights, NoFlights, Store
@@ -69,3 +72,95 @@ class Context(Shared):
     random: Callable[[], float]
     wake: Callable[[str], None] = _wake_nobody
     flights: Flights = field(default_factory=NoFlights)
+
+
+# The last spans may take this long, of what is left of the grace period.
+FLUSH_S = 2.0
+
+
+class Relay:
+    """Runs the watch over the YAML, and what a mode adds to it.
+
+    `watch` goes on for as long as the relay runs; `on_dead` is told when it, or another part that must live, has died.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        watch: Callable[[], Coroutine[Any, Any, None]],
+        on_dead: Callable[[BaseException], None],
+    ) -> None:
+        self.shared = shared
+        self._watch = watch
+        self._on_dead = on_dead
+        self._watching: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start everything."""
+        shared = self.shared
+        await self.start()
+        self.use(shared.snapshot)
+        self._watching = asyncio.create_task(self._watch(), name="config watch")
+        self._watching.add_done_callback(self._note_end)
+        shared.log.info("relay.started", config=shared.snapshot.config.hash, stateless=shared.settings.stateless)
+
+    async def close(self, grace_ms: int | None = None) -> None:
+        """Let open sends end inside the grace period (or what is left of it), release what is held."""
+        grace_s = (self.shared.settings.shutdown_grace if grace_ms is None else grace_ms) / 1000
+        ends_at = asyncio.get_running_loop().time() + grace_s
+        if self._watching is not None:
+            self._watching.cancel()
+        await self.stop(grace_s)
+        left_s = ends_at - asyncio.get_running_loop().time()
+        await self.shared.tracer.close(min(max(left_s, 0), FLUSH_S))
+        self.shared.log.info("relay.stopped")
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            report_death(task.get_name(), error, self.shared.log, self._on_dead)
+
+    # -- what a mode adds --------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin, before the first rules are put to work."""
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Put new rules to work."""
+        self.shared.snapshot = snapshot
+
+    def use_secrets(self, secrets: Sequence[str]) -> None:
+        """Put other secrets of the source to work."""
+        self.shared.secrets = secrets
+
+    def stop_claiming(self) -> None:
+        """Begin no new send: the process is about to end."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Let open sends end inside the grace period."""
+
+    def is_alive(self) -> bool:
+        """Tell whether every part that must move does."""
+        return True
+
+    async def can_commit(self) -> bool:
+        """Tell whether an event could be taken now."""
+        return True
+
+    def show_replicas(self) -> dict[str, Any]:
+        """Tell of the others that share an outbox."""
+        return {}
+
+    async def count(self) -> None:
+        """Bring what the metrics show of the log, and of an outbox, up to date."""
+        self.shared.metrics.log_dropped.put(count_dropped())
+
+
+def report_death(task: str, error: BaseException, log: Log, on_dead: Callable[[BaseException], None]) -> None:
+    """Say what died and where, and have the process end; of a group of errors, its first is what happened."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    try:
+        detail = str(error) if isinstance(error, RelayError) else None  # others' texts may hold a customer's values
+        log.critical("task.died", task=task, detail=detail, exc_info=error)
+    finally:  # whatever became of the line
+        on_dead(error)

@@ -24,11 +24,10 @@ from app.outbox.store import NoFlights
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.outbox.values import Replica
 from app.providers.base import OpenSender
-from app.relay.context import Context, Snapshot
+from app.relay.context import Context, Relay, Snapshot, report_death
 from app.relay.intake import topic_label
 from app.relay.lane import Lane
 from app.relay.recorder import Recorder
-from app.relay.relay import Relay, report_death
 from app.relay.shared_lane import SharedLane
 from app.values.instant import format_duration
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.mapping.rules import Config
 from app.model.delivery import Reason
-from app.model.receipt import Notice, Receipt, Reply
+from app.model.message import Notice, Receipt, Reply
 from app.observe.attempts import report_holds
 from app.observe.metrics import FORGED, UNREAD
 from app.outbox.holds import lift_hold, put_probed

@@ -1,17 +1,17 @@
-"""The YAML as it is read, checked and put in force; replaced whole when it changes, else the last good one stays."""
+"""The YAML and the file of webhook secrets are read, checked and put in force, and replaced whole when they change."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from app.clock import read_clock
+from app.clock import Clock, read_clock
 from app.delivery.status import ConfigStatus, Refused
 from app.errors import ConfigError
-from app.files import read_bytes
+from app.files import Secret, list_active, read_bytes, read_secrets, stamp_file
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.problems import Problem, cut_lines, format_problem
 from app.mapping.rules import Config, RouteTable
@@ -21,9 +21,110 @@ from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.providers.base import ProviderType
 from app.relay.context import Snapshot
-from app.relay.keyring import Keyring, stamp_file
-from app.settings import Settings
+from app.settings import EXAMPLES, SHORTEST_SECRET, Settings
 from app.values.instant import format_instant
+
+_NAME = "RELAY_NECTOR_SECRETS_FILE"
+_LONGEST_SECRETS = 65_536
+
+
+class Keyring:
+    """Holds the secrets, and tells `use` each time that others are in force.
+
+    A file that cannot be used keeps the last good ones, as long as they hold. `banned` are never taken from it.
+    Raises ConfigError where the file cannot be used at the start.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> None:
+        self.use: Callable[[Sequence[str]], None] = lambda _: None
+        self.banned: Collection[str] = ()
+        self._path = settings.nector_secrets_file
+        self._set = settings.secrets
+        self._clock, self._metrics, self._log = clock, metrics, log
+        self._reading = asyncio.Lock()
+        self._seen = self._stamp()
+        self._kept = self._read()
+        self._active = self.list_active()
+        metrics.secrets_ok.set(1)
+
+    def list_active(self) -> tuple[str, ...]:
+        """Return the secrets that hold now."""
+        return list_active([*map(Secret, self._set), *self._kept], self._clock())
+
+    async def look(self) -> None:
+        """Read the file again if it has changed, and let go of what has lapsed."""
+        if self._path is not None:
+            if self._stamp() != self._seen:
+                await self.reload()
+            before = len(self._active)
+            self._put()
+            if len(self._active) < before:
+                left = len(self._active)
+                cure = None if left else f"every webhook is refused now: put a new secret into {self._path}"
+                self._log.warning("secrets.lapsed", in_force=left, cure=cure)
+
+    async def reload(self) -> str | None:
+        """Read the file again; return what is wrong with it, None if it is in force."""
+        if self._path is None:
+            return None
+        async with self._reading:
+            self._seen = self._stamp()
+            try:
+                kept = await asyncio.to_thread(self._read)
+            except Exception as error:  # noqa: BLE001  # a file that we cannot even refuse must not end the watching
+                fault = str(error) if isinstance(error, ConfigError) else f"unexpected failure: {type(error).__name__}"
+                self._metrics.secrets_ok.set(0)
+                self._log.error("secrets.refused", detail=fault, in_force=len(self._active))
+                return fault
+            changed, self._kept = kept != self._kept, kept
+            self._metrics.secrets_ok.set(1)
+            self._log.info("secrets.reloaded", changed=changed, in_force=len(self.list_active()))
+            if changed:
+                warn_short(self._log, _NAME, (secret.text for secret in kept))
+            self._put()
+            return None
+
+    def _put(self) -> None:
+        active = self.list_active()
+        if active != self._active:
+            self._active = active
+            self.use(active)
+
+    def _read(self) -> tuple[Secret, ...]:
+        path = self._path
+        if path is None:
+            return ()
+        cure = f"; {_NAME} names a file that the relay may read, with one secret a line"
+        try:
+            if path.exists() and not path.is_file():  # a FIFO would be waited for
+                raise ConfigError(f"{path}: is no file{cure}")
+            with path.open("rb") as file:
+                given = file.read(_LONGEST_SECRETS + 1)
+            secrets = read_secrets(given.decode())
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror}){cure}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: is not UTF-8 text{cure}") from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        if len(given) > _LONGEST_SECRETS:
+            raise ConfigError(f"{path}: is longer than {_LONGEST_SECRETS // 1024} KiB{cure}")
+        if not list_active(secrets, self._clock()):
+            raise ConfigError(f"{path}: holds no secret{' that has not lapsed' if secrets else ''}{cure}")
+        if not {secret.text for secret in secrets}.isdisjoint(self.banned):
+            raise ConfigError(f"{path}: holds a secret of .env.example, which everybody knows: put your own there")
+        return secrets
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        return None if self._path is None else stamp_file(self._path)
+
+
+def warn_short(log: Log, name: str, secrets: Iterable[str]) -> None:
+    """Say so where a secret can be guessed; the examples are told of otherwise."""
+    if any(len(secret) < SHORTEST_SECRET and secret not in EXAMPLES for secret in secrets):
+        cure = f"make it {SHORTEST_SECRET} characters or more: a shorter one can be guessed"
+        log.warning("setting.short", name=name, cure=cure)
+
 
 LOOK_EVERY_S = 2.0
 _LONGEST_FILE = 262_144
@@ -64,23 +165,60 @@ def read_text(path: Path, cure: str = "", longest: int = _LONGEST_FILE) -> str:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
 
 
-def parse_text(
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The YAML and its templates as read, with the problems of each."""
+
+    sources: Sources
+    parsed: Parsed
+    templates: ParsedTemplates
+
+    def list_problems(self) -> list[tuple[str, Problem]]:
+        """Return (file, problem) of all."""
+        own = [(self.sources.name, problem) for problem in self.parsed.problems]
+        return own + [(self.sources.templates_name, problem) for problem in self.templates.problems]
+
+    def use(self, *, is_strict: bool = False, is_whole: bool = False) -> Config:
+        """Return the rules; raises ConfigError with their errors, of many the first unless `is_whole`.
+
+        `is_strict`: a `${NAME}` that nothing sets is one, too, since a request built from it fails.
+        """
+        problems = self.list_problems()
+        faults = [each for each in problems if each[1].severity == "error" or (is_strict and each[1].unset)]
+        if faults or self.parsed.config is None:
+            lines = [format_problem(name, replace(problem, severity="error")) for name, problem in faults]
+            raise ConfigError(
+                f"{self.sources.name} cannot be used:\n" + ("\n".join(lines) if is_whole else cut_lines(lines))
+            )
+        return self.parsed.config
+
+
+def read_rules(
     sources: Sources,
     environment: Mapping[str, str],
     types: ProviderTypes,
-    templates: Templates,
+    *,
+    live: Templates | None = None,
     listed: Collection[str] = (),
     recorded: Mapping[str, Collection[str]] | None = None,
-) -> Parsed:
-    """Return the parsed YAML, held against `templates`. `listed` and `recorded`: see parse_config."""
-    return parse_config(
+) -> Reading:
+    """Return the texts as read. `live`: what the `listed` providers have now; `recorded`: see parse_config."""
+    templates = parse_templates(sources.templates_text)
+    templates = replace(templates, templates=merge_live(templates.templates, live or {}, listed))
+    parsed = parse_config(
         sources.text,
         environment=environment,
         provider_types={name: provider_type.settings_type for name, provider_type in types.items()},
-        templates=templates,
+        templates=templates.templates,
         listed=listed,
         recorded=recorded,
     )
+    return Reading(sources, parsed, templates)
+
+
+def merge_live(kept: Templates, live: Templates, listed: Collection[str]) -> Templates:
+    """Return what is true now: `listed` providers' templates as they listed them, the others' as the file has them."""
+    return {**{key: template for key, template in kept.items() if key[0] not in listed}, **live}
 
 
 def load_snapshot(
@@ -90,32 +228,8 @@ def load_snapshot(
 
     Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
     """
-    config, problems = _check(read_sources(settings), environment, types, is_strict=True)
-    return build_snapshot(config, types), problems
-
-
-def _check(
-    sources: Sources, environment: Mapping[str, str], types: ProviderTypes, *, is_strict: bool
-) -> tuple[Config, list[Problem]]:
-    """Return the rules of the texts, and their warnings; raises ConfigError. `is_strict`: as for use, see above."""
-    templates = parse_templates(sources.templates_text)
-    parsed = parse_text(sources, environment, types, templates.templates)
-    problems = [replace(each, severity="error") if is_strict and each.unset else each for each in parsed.problems]
-    fatal = list_errors(sources.name, problems) + list_errors(sources.templates_name, list_template_problems(templates))
-    if fatal or parsed.config is None:
-        raise ConfigError(f"{sources.name} cannot be used:\n" + (cut_lines(fatal) if is_strict else "\n".join(fatal)))
-    return parsed.config, problems
-
-
-def list_template_problems(templates: ParsedTemplates) -> list[Problem]:
-    """Return the problems of the templates as those of the YAML are."""
-    parts = [problem.split(":", 2) for problem in templates.problems]
-    return [Problem("error", int(line), int(column), message.strip()) for line, column, message in parts]
-
-
-def list_errors(name: str, problems: Iterable[Problem]) -> list[str]:
-    """Return the errors among the problems of a file, a line each."""
-    return [format_problem(name, problem) for problem in problems if problem.severity == "error"]
+    read = read_rules(read_sources(settings), environment, types)
+    return build_snapshot(read.use(is_strict=True), types), list(read.parsed.problems)
 
 
 def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
@@ -175,7 +289,7 @@ class Rules:
         """
         own = read_sources(self._settings)
         given = Sources(name, text, "templates.yaml", own.templates_text if templates_text is None else templates_text)
-        config, _ = _check(given, self._environment, self._types, is_strict=False)
+        config = read_rules(given, self._environment, self._types).use(is_whole=True)
         return Snapshot(config, RouteTable(config.routes), {})
 
     async def reload(self) -> str | None:

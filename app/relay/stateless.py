@@ -17,9 +17,8 @@ from app.model.event import Event
 from app.observe.attempts import describe_outcome, note_outcome, open_attempt_span
 from app.outbox.values import DeliveryState
 from app.providers.base import OpenSender, Sender
-from app.relay.context import Shared
+from app.relay.context import Relay, Shared
 from app.relay.intake import Answer
-from app.relay.relay import Relay
 from app.values.phone import mask_phone
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.

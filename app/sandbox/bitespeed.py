@@ -14,8 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from app.mapping.template import Templates
-from app.model.message import Button, Header, Location, Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import Button, Header, Location, ReceiptStatus, Variable
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import (
     Filled,

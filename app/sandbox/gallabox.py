@@ -16,8 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.mapping.template import MEDIA_KINDS, Template, TemplateButton, Templates, find_button_kind
-from app.model.message import Button, Header, Location, Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import Button, Header, Location, ReceiptStatus, Variable
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import (
     Filled,

@@ -12,7 +12,7 @@ import httpx2
 
 from app.clock import Clock
 from app.mapping.template import print_message
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.providers.client import open_trust
 from app.sandbox.vendor import Order, Report, SandboxSettings, Vendor
 from app.values.instant import format_instant

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from app.mapping.template import Templates
-from app.model.message import Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus, Variable
 from app.providers.body import as_items, as_mapping, first_text, parse_json, read_path
 from app.sandbox.faults import VendorName
 from app.sandbox.vendor import Order, Refusal, Report, fill_order

@@ -21,8 +21,7 @@ from app.mapping.template import (
     find_language,
     find_placeholders,
 )
-from app.model.message import Button, Header, Location, Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import Button, Header, Location, ReceiptStatus, Variable
 from app.sandbox.faults import VendorName
 
 

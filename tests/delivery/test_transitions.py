@@ -30,7 +30,7 @@ from app.delivery.transitions import (
     was_never_sent,
 )
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from tests.faults.simulation.oracle import CAUSES, MOVES
 
 NOW = 1_790_000_000_000

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from ruamel.yaml import YAML
 
 from app.model.delivery import State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.observe.metrics import FORGED, REPLY_KINDS, UNREAD, WORKS, Metrics
 
 ROOT = Path(__file__).parents[2]

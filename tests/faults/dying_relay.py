@@ -25,8 +25,8 @@ from app.outbox.store import Job, Tx
 from app.outbox.values import Claimed, Closed
 from app.providers.base import Sent
 from app.providers.client import ProviderClient
+from app.relay import context, lane
 from app.relay import dispatcher as dispatch
-from app.relay import lane, relay
 from app.relay import reload as rules
 
 POISON = "13"
@@ -77,7 +77,7 @@ def watch_raises() -> None:
 def unwatched() -> None:
     """The known-bad control: nobody asks how a task ended."""
     put(dispatch.Dispatcher, _watch=lambda self, task: self._tasks.discard(task))
-    put(relay.Relay, _note_end=lambda _self, _task: None)
+    put(context.Relay, _note_end=lambda _self, _task: None)
 
 
 def short_limits() -> None:
@@ -89,24 +89,24 @@ def short_limits() -> None:
 
 def slow_start() -> None:
     """No fault: an outbox that takes a while to open."""
-    begin = relay.Relay.open
+    begin = context.Relay.open
 
-    async def begin_later(self: relay.Relay) -> None:
+    async def begin_later(self: context.Relay) -> None:
         await asyncio.sleep(1.5)
         await begin(self)
 
-    put(relay.Relay, open=begin_later)
+    put(context.Relay, open=begin_later)
 
 
 def deaf_start() -> None:
     """The known-bad control: nobody listens to signals yet."""
-    begin = relay.Relay.open
+    begin = context.Relay.open
 
-    async def begin_deaf(self: relay.Relay) -> None:
+    async def begin_deaf(self: context.Relay) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         await begin(self)
 
-    put(relay.Relay, open=begin_deaf)
+    put(context.Relay, open=begin_deaf)
 
 
 def claim_blocks() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State
-from app.model.receipt import Reply
+from app.model.message import Reply
 from app.outbox import claim
 
 RIYA = "+919800000001"

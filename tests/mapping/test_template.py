@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from app.mapping.problems import format_problem
 from app.mapping.template import FilledTemplate, Template, TemplateButton, fill_template, print_message
-from app.mapping.template_entries import dump_templates, parse_templates
+from app.mapping.template_entries import ParsedTemplates, dump_templates, parse_templates
 from app.model.message import Button, Header, Variable
 
 FILE = """\
@@ -51,6 +52,11 @@ COUPON = Template(
 
 def make_entry(entry: str) -> str:
     return f"version: 1\ntemplates:\n  gallabox:\n    t: {entry}\n"
+
+
+def tell(parsed: ParsedTemplates) -> tuple[str, ...]:
+    """Return the problems as `line:column: text`."""
+    return tuple(format_problem("", problem)[1:].replace(" error:", "", 1) for problem in parsed.problems)
 
 
 def fill(body: str, *variables: Variable, names: tuple[str, ...] = ()) -> str:
@@ -132,19 +138,19 @@ def test_listed_variables_keep_their_order_and_may_be_numbers() -> None:
 )
 def test_fault_is_told_with_its_place_and_its_template_left_out(text: str, problem: str) -> None:
     parsed = parse_templates(text)
-    assert parsed.problems[0].startswith(problem)
+    assert tell(parsed)[0].startswith(problem)
     assert parsed.templates == {}
 
 
 def test_one_wrong_template_leaves_the_others_usable() -> None:
     parsed = parse_templates(FILE.replace("tpl_4711: {name", "tpl_4711: {nam"))
     assert list(parsed.templates) == [("gallabox", "coins_earned")]
-    assert parsed.problems == ('14:16: templates.bitespeed.tpl_4711.nam: unknown key; did you mean "name"?',)
+    assert tell(parsed) == ('14:16: templates.bitespeed.tpl_4711.nam: unknown key; did you mean "name"?',)
 
 
 def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
     parsed = parse_templates("version: 1\ntemplates:\n  g:\n    a: {body: 1, x: 1}\n    a: {}\n    b: {}\n")
-    assert [problem.split(": ")[0] for problem in parsed.problems] == ["4:9", "4:18", "5:5", "6:5"]
+    assert [problem.split(": ")[0] for problem in tell(parsed)] == ["4:9", "4:18", "5:5", "6:5"]
 
 
 def test_variable_of_header_or_button_may_be_listed() -> None:

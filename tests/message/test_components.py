@@ -272,7 +272,7 @@ templates:
 
 def test_a_language_stands_once_for_each_template() -> None:
     parsed = parse_templates("version: 1\ntemplates: {g: {a: [{body: x}, {body: y}, {bdy: z}]}}\n")
-    assert [problem.partition(": ")[2] for problem in parsed.problems] == [
+    assert [problem.message for problem in parsed.problems] == [
         '"a" stands here twice in "en"',
         "templates.g.a.2.body: is missing",
         'templates.g.a.2.bdy: unknown key; did you mean "body"?',

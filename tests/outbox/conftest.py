@@ -16,8 +16,7 @@ from app.delivery.decide import Decision
 from app.delivery.transitions import BORN
 from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Retryable, State, Uncertain
 from app.model.event import Event
-from app.model.message import Message, Variable
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Message, Receipt, ReceiptStatus, Variable
 from app.outbox.store import Tx
 from app.outbox.values import DeliveryFilter, Enqueued
 from tests.needing import leave_out

@@ -13,7 +13,7 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.model.delivery import Attempt, Delivery, Outcome, State
 from app.model.event import Event
 from app.model.limit import NO_LIMITS
-from app.model.receipt import Receipt, Reply, Wish
+from app.model.message import Receipt, Reply, Wish
 from app.outbox import (
     add,
     claim,

@@ -20,8 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from app.delivery.decide import decide
 from app.model.delivery import Attempt, Delivery, Outcome, Reason, Scope, State
 from app.model.event import Event
-from app.model.message import Message, Variable
-from app.model.receipt import Receipt, ReceiptStatus, Reply, Wish
+from app.model.message import Message, Receipt, ReceiptStatus, Reply, Variable, Wish
 from app.outbox.replay import Plan
 from app.outbox.sweep import BEHIND_MS
 from app.outbox.values import DeliveryFilter, LaneState, SuppressionCounts

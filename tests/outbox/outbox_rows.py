@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from app.delivery.replay import PastDelivery
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import Event
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox.values import DeliveryState
 
 LAST_STATES = frozenset({State.ACCEPTED, State.EXPIRED, State.SUPPRESSED, State.SHADOW, State.DEAD})

@@ -21,7 +21,7 @@ import pytest
 
 from app.errors import StoreBroken, StoreError
 from app.model.delivery import Reason, State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox.replay import Plan
 from app.outbox.sqlite import backup
 from app.outbox.sqlite.backup import back_up

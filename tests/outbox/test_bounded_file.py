@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox import sweep as sweeping
 from tests.outbox.methods import SqliteOutbox
 

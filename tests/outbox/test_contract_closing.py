@@ -10,7 +10,7 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 
 SETTLE = 900_000
 DAY = 86_400_000

@@ -10,7 +10,7 @@ import pytest
 
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from tests.outbox.methods import Methods as Outbox
 
 SECOND, MINUTE, DAY = 1_000, 60_000, 86_400_000

@@ -9,7 +9,7 @@ import pytest
 
 from app.model.delivery import Reason, State
 from app.model.event import Act, Customer
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Receipt, ReceiptStatus
 from app.outbox.replay import EventQuery
 from app.outbox.values import Recording
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Reason, Rejected, Scope, State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox import holds as hold_changes
 from app.outbox import holds as holding
 from tests.outbox.methods import SqliteOutbox

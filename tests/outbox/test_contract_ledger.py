@@ -11,7 +11,7 @@ import pytest
 from app.delivery.decide import Decision
 from app.model.delivery import Reason, Rejected, State
 from app.model.event import TEST_SOURCE, Act, Customer
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox import report as ledger
 from app.outbox.values import LedgerQuery, LedgerRow
 from tests.outbox.methods import SqliteOutbox

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from app.model.delivery import Reason, State
-from app.model.message import Button, Header, Message, Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import Button, Header, Message, ReceiptStatus, Variable
 from app.outbox.values import DeliveryFilter
 
 KEYS = [

@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Reason, Rejected, Scope, State
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Receipt, ReceiptStatus
 from app.outbox.values import Hold, NewHold, ReceiptResult
 
 SENT, DELIVERED, READ, FAILED = ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ, ReceiptStatus.FAILED

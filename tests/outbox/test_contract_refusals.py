@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Receipt, ReceiptStatus
 from app.outbox.replay import EventQuery
 from app.outbox.values import Closed, Hold
 

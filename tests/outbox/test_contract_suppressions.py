@@ -10,7 +10,7 @@ import pytest
 from app.delivery.decide import Decision
 from app.delivery.replay import Verdict
 from app.model.delivery import Outcome, Reason, Rejected, Scope, State
-from app.model.receipt import ReceiptStatus, Reply, Wish
+from app.model.message import ReceiptStatus, Reply, Wish
 from app.outbox.replay import Plan
 from app.outbox.values import Heard, Suppression, SuppressionCounts
 

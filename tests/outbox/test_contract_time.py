@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Reason, Rejected, State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox.store import Tx
 from app.outbox.sweep import shift_waits
 from app.outbox.values import LaneState, SweepCounts

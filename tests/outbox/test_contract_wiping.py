@@ -10,7 +10,7 @@ import pytest
 from app.delivery.decide import Decision
 from app.errors import StoreError
 from app.model.delivery import Reason, Rejected, State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 
 DAY = 86_400_000
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.model.receipt import Reply
+from app.model.message import Reply
 from app.outbox import people
 from app.outbox.add import hash_dedup_key
 from app.outbox.store import Tx

@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from app.delivery import transitions
 from app.model.delivery import Accepted, Delivery, Reason, Retryable
 from app.model.event import Event
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox import add as adding
 from app.outbox import claim as claiming
 from app.outbox import close as closing

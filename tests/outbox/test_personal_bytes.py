@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from app.model.event import Customer
-from app.model.message import Message, Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import Message, ReceiptStatus, Variable
 from app.outbox import erase as erasing
 from app.outbox import find as finding
 from app.outbox import retention as wiping

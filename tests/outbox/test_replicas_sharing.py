@@ -16,7 +16,7 @@ import pytest
 from app.delivery.pace import Pace
 from app.errors import StoreBroken, StoreError
 from app.model.delivery import Reason, Retryable, State
-from app.model.receipt import ReceiptStatus
+from app.model.message import ReceiptStatus
 from app.outbox import receipts
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.delivery.policy import Group
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Receipt, ReceiptStatus
 from app.outbox import add as adding
 from app.outbox import claim as claiming
 from app.outbox import holds as holding

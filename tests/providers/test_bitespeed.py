@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.model.delivery import Accepted, Reason, Rejected, Scope, Uncertain
-from app.model.message import Message
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Message, Receipt, ReceiptStatus
 from app.providers.base import Provider, Response
 from app.providers.bitespeed import BitespeedSettings
 from tests.providers.conftest import read_webhook

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import Mistake
 from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
-from app.model.message import Message, Variable
-from app.model.receipt import Receipt, ReceiptStatus, Reply
+from app.model.message import Message, Receipt, ReceiptStatus, Reply, Variable
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Provider, Response
 from app.providers.trouble import META_CODES

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from app.mapping.template import Template, TemplateButton
 from app.model.delivery import Accepted, Reason, Rejected, Retryable, Scope, Uncertain
-from app.model.message import Header, Location, Message, Variable
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Header, Location, Message, Receipt, ReceiptStatus, Variable
 from app.providers.base import Provider, Response
 from app.providers.gallabox import Gallabox
 from tests.providers.conftest import read_webhook

@@ -11,8 +11,7 @@ from starlette.datastructures import QueryParams
 
 from app.errors import Mistake
 from app.model.delivery import Reason, Rejected
-from app.model.message import Message, Variable
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Message, Receipt, ReceiptStatus, Variable
 from app.providers.base import Provider, Response
 from app.providers.http import HttpSettings
 from tests.providers.conftest import SAMPLES, read_webhook

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.model.receipt import Reply
+from app.model.message import Reply
 from app.providers.base import Provider
 from app.providers.whatsapp import read_sender
 from tests.providers.conftest import read_webhook

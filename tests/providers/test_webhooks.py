@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.model.delivery import Reason, Scope
-from app.model.receipt import Notice, Receipt, ReceiptStatus
+from app.model.message import Notice, Receipt, ReceiptStatus
 from app.providers.base import Provider
 from app.providers.body import MAX_WEBHOOK_BYTES, parse_webhook, read_challenge
 from app.providers.trouble import META_CODES

@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.model.delivery import Accepted, Rejected
-from app.model.message import Button, Header, Message, Variable
-from app.model.receipt import ReceiptStatus
+from app.model.message import Button, Header, Message, ReceiptStatus, Variable
 from app.providers.base import Response
 from app.providers.bitespeed import Bitespeed, BitespeedSettings
 from app.providers.gallabox import Gallabox, GallaboxSettings

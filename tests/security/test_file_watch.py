@@ -19,7 +19,7 @@ import pytest
 from app.errors import StoreBroken, StoreInUse
 from app.outbox.sqlite.sidecars import ProcessLock
 from app.outbox.sqlite.store import SqliteStore, Writer
-from app.relay.relay import report_death
+from app.relay.context import report_death
 from tests.security.living import Living, make_folder, run_relay, start_again
 
 UNWATCHED = str(Path(__file__).with_name("unwatched_file.py"))

@@ -17,7 +17,7 @@ import pytest
 
 from app.errors import ConfigError
 from app.relay import reload as rules
-from app.relay.keyring import Keyring
+from app.relay.reload import Keyring
 from tests.conftest import SECRET
 from tests.relay.test_reload import read_log
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.model.receipt import Reply, Wish
+from app.model.message import Reply, Wish
 from app.values.stop_words import RESUME_WORDS, STOP_WORDS, fold_words, read_wish
 
 

@@ -5,10 +5,10 @@ from collections.abc import Collection
 import pytest
 
 from app.cli.check import find_drift
-from app.cli.sources import merge_live
 from app.mapping.problems import format_problem
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
+from app.relay.reload import merge_live
 
 KEPT = """version: 1
 templates:

@@ -19,8 +19,7 @@ from random import Random
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Retryable, State, Uncertain
 from app.model.event import Event
-from app.model.message import Message, Variable
-from app.model.receipt import Receipt, ReceiptStatus
+from app.model.message import Message, Receipt, ReceiptStatus, Variable
 from app.outbox.sqlite import file as opening
 from app.outbox.values import LaneState
 from tests.outbox.methods import SqliteOutbox

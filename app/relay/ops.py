@@ -1,15 +1,20 @@
-"""One real message built from a route's example, to a number of ours: through outbox and lane like any other."""
+"""Ops are told how the relay stands, in ms until shown, and may have a test message sent, made of a route's example."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
+from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.delivery.pace import Pace
 from app.delivery.plan import make_delivery
+from app.delivery.status import RECENT_MS, ConfigStatus, HoldStatus, LaneStatus, Status, list_needs, show_lane
 from app.errors import Refusal
 from app.mapping.rules import Config, Example, Route
 from app.message.render import render_message
@@ -17,7 +22,11 @@ from app.model.delivery import State
 from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message
 from app.outbox.add import add_event
-from app.outbox.values import DeliveryState
+from app.outbox.claim import find_oldest_due
+from app.outbox.holds import list_holds
+from app.outbox.read import count_deliveries, count_reasons, count_reported, read_last_event
+from app.outbox.store import Tx
+from app.outbox.values import DeliveryState, Hold
 from app.relay.context import Context
 from app.values.phone import PhoneFault, mask_phone, read_phone
 
@@ -112,3 +121,69 @@ def _choose_example(route: Route, number: int | None) -> Example | Refusal:
         return Refusal(422, f"example: the route has {len(route.examples)}; they are counted from 1")
     sending = (example for example in route.examples if example.hits and example.dead is None)
     return next(sending, Refusal(422, "example: the route has none that sends; add one under its `examples:`"))
+
+
+async def read_status(context: Context, paces: Mapping[str, Pace], config: ConfigStatus) -> Status:
+    """Return how the relay stands. Raises StoreError where the outbox does not answer."""
+    outbox, now, event = context.outbox, context.clock(), await context.outbox.read(read_last_event)
+    told = {
+        "version": version("nector-relay"),
+        "now": now,
+        "started_at": context.started_at,
+        "config": config,
+        "last_event": event and {"id": event.id, "topic": event.topic, "at": event.received_at},
+        "refused": [
+            {
+                "kind": kind,
+                "reason": reason,
+                "count": count,
+                "last_at": at,
+                "recent": now - at < RECENT_MS,
+                "cure": cure,
+            }
+            for (kind, reason), (count, at, cure) in sorted(context.turned_away.counts.items())
+        ],
+        "lanes": await outbox.read(partial(_read_lanes, context=context, paces=paces, now=now)),
+        "holds": [show_hold(hold) for hold in await outbox.read(list_holds)],
+        "unhandled": await outbox.read(partial(_list_unhandled, context=context, now=now)),
+        "store": _look_at_store(context, can_commit=await outbox.can_commit()),
+    }
+    status = Status.model_validate(told)
+    return status.model_copy(update={"needs": list(list_needs(status))})
+
+
+def show_hold(hold: Hold) -> HoldStatus:
+    """Return a hold as the ops API shows it."""
+    return HoldStatus.model_validate({**asdict(hold), "until": hold.ends_at})
+
+
+def _read_lanes(tx: Tx, context: Context, paces: Mapping[str, Pace], now: int) -> list[dict[str, Any]]:
+    counts, reported = count_deliveries(tx), count_reported(tx)
+    waiting = {provider: n for (provider, state), n in counts.items() if state is State.PENDING and n}
+    providers = context.snapshot.config.providers
+    lanes = [show_lane(name, paces[name], providers[name].rate, now) for name in providers if name in paces]
+    lanes += [LaneStatus(provider=name, state="gone", rate="-") for name in sorted(waiting.keys() - providers.keys())]
+    told = []
+    for lane in lanes:
+        row = reported.get(lane.provider)
+        seen = {"accepted": row.accepted, "reported": row.reported, "last_receipt_at": row.last_at} if row else {}
+        due_at = find_oldest_due(tx, lane.provider)
+        told.append({**dict(lane), "waiting": waiting.get(lane.provider, 0), "oldest_due_at": due_at, **seen})
+    return told
+
+
+def _list_unhandled(tx: Tx, context: Context, now: int) -> list[dict[str, Any]]:
+    """Return what is dead or unknown for good, of the time for which it can still be mended: payloads go after that."""
+    since, settled = now - context.settings.payload_retention, now - context.settings.settle_after
+    groups = {
+        "dead": count_reasons(tx, "dead", since=since),
+        "unknown": count_reasons(tx, "unknown", since=since, until=settled),
+    }
+    return [{"state": state, **row} for state, rows in groups.items() for row in rows]
+
+
+def _look_at_store(context: Context, *, can_commit: bool) -> dict[str, Any]:
+    settings, size, free = context.settings, None, None
+    if not settings.shares_database and (path := settings.database_path).is_file():
+        size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+    return {"place": settings.database_place, "can_commit": can_commit, "size_bytes": size, "free_bytes": free}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.relay.keyring import Secret, list_active, read_secrets
+from app.files import Secret, list_active, read_secrets
 
 DAY = 86_400_000
 NEW_YEAR_2027 = 1_798_761_600_000  # 2027-01-01T00:00:00Z
