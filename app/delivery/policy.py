@@ -154,12 +154,16 @@ StandingHolds = Mapping[str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest."""
+    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest.
+
+    `seq`: that one's number, where others of the same instant may be gone already.
+    """
 
     route: str
     template: str
     rank: int
     due_at: int
+    seq: int = 0
 
 
 def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str]:

@@ -34,10 +34,11 @@ from app.message.components import Lately, thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.limit import NO_LIMITS, Limits
 from app.model.message import Message
+from app.outbox.floors import raise_floors, read_groups_above
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.move import move, open_first
 from app.outbox.store import Row, Tx, first
-from app.outbox.values import Claimed, NewHold
+from app.outbox.values import Claimed, Floors, NewHold
 
 EXAMINE_LIMIT = 500  # rows beyond the limit that one claim may put off or expire before it lets others write
 EXAMINE_A_TURN = 16  # and one route in its turn, so that its expired ones do not use up the claim
@@ -55,17 +56,6 @@ WHERE state = 'pending' AND provider = :provider AND (route, template, rank, due
     (+CAST(:route AS TEXT), +CAST(:template AS TEXT), :rank, :beyond)
 ORDER BY route, template, rank, due_at LIMIT 1
 """
-# The same in one round trip, where there are others to write and a network in between.
-_ALL_GROUPS = """
-WITH RECURSIVE groups AS (
-    (SELECT route, template, rank, due_at FROM deliveries WHERE state = 'pending' AND provider = :provider
-    ORDER BY route, template, rank, due_at LIMIT 1)
-    UNION ALL SELECT following.* FROM groups g, LATERAL (
-        SELECT route, template, rank, due_at FROM deliveries WHERE state = 'pending' AND provider = :provider
-            AND (route, template, rank) > (g.route, g.template, g.rank)
-        ORDER BY route, template, rank, due_at LIMIT 1) AS following)
-SELECT route, template, rank, due_at FROM groups
-"""
 _BEYOND = 2**62
 _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
 _DUE = """
@@ -76,7 +66,7 @@ SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipie
        (SELECT last_at FROM recipient_turns t WHERE t.provider = d.provider AND t.recipient = d.recipient) AS last_at
 FROM deliveries d /*sqlite INDEXED BY deliveries_pending CROSS*/ JOIN events e ON e.seq = d.event_seq
 WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.template = :template
-  AND d.rank = :rank AND d.due_at <= :now
+  AND d.rank = :rank AND d.due_at <= :now /*postgres AND (d.due_at, d.seq) >= (:from_at, :from_seq)*/
 ORDER BY d.due_at, d.seq LIMIT :limit /*postgres FOR UPDATE OF d SKIP LOCKED*/
 """
 _OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
@@ -108,6 +98,7 @@ class Claim:
     gap_ms: int = RECIPIENT_GAP_MS
     after: str | None = None
     limits: Limits = NO_LIMITS
+    floors: Floors | None = None
     lately: Lately | None = None
 
 
@@ -136,10 +127,10 @@ class _Harvest:
     limited: list[str] = field(default_factory=list)
 
 
-def read_groups(tx: Tx, provider: str) -> Sequence[Group]:
+def read_groups(tx: Tx, provider: str, floors: Floors | None = None) -> Sequence[Group]:
     """Return the lane's pending groups, each with its earliest due time."""
     if tx.slot is not None:
-        return [Group(*row) for row in tx.rows(_ALL_GROUPS, provider=provider)]
+        return read_groups_above(tx, provider, floors or {})
     groups: list[Group] = []
     last: dict[str, Any] = _FIRST
     while (row := first(tx.rows(_NEXT_GROUP, provider=provider, **last))) is not None:
@@ -153,8 +144,8 @@ def find_next_due(tx: Tx, provider: str) -> int | None:
     return _find_earliest(tx, provider, read_standing(tx))
 
 
-def _find_earliest(tx: Tx, provider: str, standing: StandingHolds) -> int | None:
-    starts = [find_start(standing, provider, group) for group in read_groups(tx, provider)]
+def _find_earliest(tx: Tx, provider: str, standing: StandingHolds, floors: Floors | None = None) -> int | None:
+    starts = [find_start(standing, provider, group) for group in read_groups(tx, provider, floors)]
     return min((start for start in starts if start is not None), default=None)
 
 
@@ -166,6 +157,14 @@ def find_oldest_due(tx: Tx, provider: str) -> int | None:
 
 
 def claim_due(tx: Tx, claim: Claim) -> Claimed:
+    """Claim for a lane as `open_due` does, and note when, for the next start."""
+    claimed = open_due(tx, claim)
+    if claimed.attempts:
+        tx.send(_NOTE_CLAIM, [{"provider": claim.provider, "now": claim.now}])
+    return claimed
+
+
+def open_due(tx: Tx, claim: Claim) -> Claimed:
     """Open up to `claim.limit` attempts: probes of holds first, then the routes in turn; their state becomes `sending`.
 
     Within a route higher priority goes first, then the oldest. Puts off a recipient of this provider with an attempt
@@ -174,7 +173,9 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
     may return nothing while `find_next_due` has come: call again.
     """
     standing = read_standing(tx)
-    due = [group for group in read_groups(tx, claim.provider) if group.due_at <= claim.now]
+    groups = read_groups(tx, claim.provider, claim.floors)
+    floors = None if tx.slot is None else raise_floors(claim.floors or {}, groups, claim.now)
+    due = [group for group in groups if group.due_at <= claim.now]
     harvest = _Harvest(None if claim.limits is NO_LIMITS else Counting(claim.limits, claim.now))
     for group in due if standing else ():
         _claim_probe(tx, claim, harvest, group, standing)
@@ -188,8 +189,8 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
     is_full = len(harvest.attempts) >= claim.limit
     if standing or harvest.holds_set:  # a probe has moved, perhaps
         standing = read_standing(tx)
-    next_due = claim.now if is_full else _find_earliest(tx, claim.provider, standing)
-    return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited), next_due)
+    next_due = claim.now if is_full else _find_earliest(tx, claim.provider, standing, floors)
+    return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited), next_due, floors)
 
 
 def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:
@@ -229,6 +230,7 @@ def _next_row(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
         group = route.groups[0]
         wanted = min(EXAMINE_A_TURN, claim.limit - len(harvest.attempts))
         place = {"route": group.route, "template": group.template, "rank": group.rank}
+        place |= {"from_at": group.due_at, "from_seq": group.seq}
         route.ahead.extend(tx.rows(_DUE, provider=claim.provider, now=claim.now, limit=wanted, **place))
         if len(route.ahead) < wanted:
             route.groups.popleft()
@@ -324,7 +326,6 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
         tx.send(_OPEN_ATTEMPT, harvest.opened)
     if harvest.turns:
         tx.send(_TAKE_TURN, harvest.turns)
-        tx.send(_NOTE_CLAIM, [{"provider": claim.provider, "now": claim.now}])
     if harvest.put_off:
         tx.send(_PUT_OFF, harvest.put_off)
     if harvest.counting:

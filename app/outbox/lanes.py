@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_tat, settle_grant
 from app.model.delivery import Outcome
 from app.model.limit import NO_LIMITS
-from app.outbox.claim import Claim, claim_due
+from app.outbox.claim import Claim, open_due
 from app.outbox.store import Tx, first
 from app.outbox.values import Claimed, LaneState, Replica
 
@@ -32,7 +32,7 @@ SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now,
 FROM lanes WHERE provider = :provider FOR UPDATE SKIP LOCKED
 """
 _KEEP = """
-UPDATE lanes SET tat = :tat, served = :served, paused_until = :paused_until, failures = :failures,
+UPDATE lanes SET last_claim_at = :now, tat = :tat, served = :served, paused_until = :paused_until, failures = :failures,
     probe_at = :probe_at, resumed_at = :resumed_at, down_since = :down_since WHERE provider = :provider
 """
 
@@ -103,13 +103,13 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
     if granted:
         if asked.claim.limits is not NO_LIMITS:
             tx.lock("limits", wait=True)  # some are of all lanes: one lane's claim waits for another's
-        claimed = claim_due(tx, replace(asked.claim, now=now, limit=granted, after=row.served))
+        claimed = open_due(tx, replace(asked.claim, now=now, limit=granted, after=row.served))
         pace = settle_grant(pace, granted, len(claimed.attempts), now)
     if claimed.attempts or (pace.recovery, pace.paused_until) != (before.recovery, before.paused_until):
         ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
         served = ordinary[-1] if ordinary else row.served
         luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
-        tx.send(_KEEP, [{"provider": provider, "tat": read_tat(pace), "served": served, **luck}])
+        tx.send(_KEEP, [{"provider": provider, "now": now, "tat": read_tat(pace), "served": served, **luck}])
     return SharedClaimed(claimed, pace)
 
 

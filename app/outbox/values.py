@@ -5,7 +5,7 @@ At the end stands how SQLite seeks people, which several queries share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -105,16 +105,22 @@ class UnroutedBodies(NamedTuple):
     dropped: int
 
 
+Floors = Mapping[tuple[str, str, int], tuple[int, int]]
+"""By route, template and rank: the due time and the number below which nothing waits, see floors.py."""
+
+
 class Claimed(NamedTuple):
     """The result of a claim. `limited`: the route of each that waits for a person's limit, and did not before.
 
-    `next_due`: when to claim again; None if nothing waits, or all behind holds by hand.
+    `next_due`: when to claim again; None if nothing waits, or all behind holds by hand. `floors`: None where no look
+    was needed, or a look costs the same whatever has gone.
     """
 
     attempts: Sequence[Attempt]
     holds_set: tuple[NewHold, ...] = ()
     limited: tuple[str, ...] = ()
     next_due: int | None = None
+    floors: Floors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class Lane:
         if granted == 0:
             return (), now
         claim = await self._ask_for(now, granted)
-        claimed, holds_set, limited, next_due = await self._context.outbox.write(partial(claim_due, claim=claim))
+        claimed, holds_set, limited, next_due, _ = await self._context.outbox.write(partial(claim_due, claim=claim))
         if holds_set or limited:
             report_limits(self._context.log, self._context.metrics, holds_set, limited)
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:
@@ -229,8 +229,8 @@ class Lane:
         if self._limits is not self._context.snapshot.config.limits:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
-        served, lately = self._turns.served, self._context.lately
-        return Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, served, self._limits, lately)
+        asked = (self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        return Claim(*asked, lately=self._context.lately)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""

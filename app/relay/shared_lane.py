@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +15,9 @@ from app.errors import StoreError
 from app.model.delivery import Attempt, Outcome
 from app.observe.attempts import report_limits
 from app.outbox.batch import Apart
+from app.outbox.floors import WALK_EVERY_S
 from app.outbox.lanes import SharedClaim, SharedClaimed, Shown, add_lane, claim_shared
-from app.outbox.values import LaneState
+from app.outbox.values import Floors, LaneState
 from app.relay.lane import Lane
 
 # While a peer has the row: it has it for a few ms.
@@ -27,6 +30,8 @@ class SharedLane(Lane):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._shown: list[Shown] = []
+        self._floors: Floors = {}
+        self._walk_at = 0.0  # by the loop's time
 
     async def _recall(self) -> LaneState:
         await self._context.outbox.write(partial(add_lane, provider=self.name))
@@ -58,16 +63,21 @@ class SharedLane(Lane):
         claimed = done.claimed
         if claimed.holds_set or claimed.limited:
             report_limits(self._context.log, self._context.metrics, claimed.holds_set, claimed.limited)
-        return claimed.attempts, claimed.next_due
+        walk_at = now + int((self._walk_at - asyncio.get_running_loop().time()) * 1000)
+        return claimed.attempts, walk_at if claimed.next_due is None else min(claimed.next_due, walk_at)
 
     async def _claim_shared(self, free: int) -> SharedClaimed | None:
-        told = len(self._shown)
-        claim = await self._ask_for(self._context.clock(), free)
+        told, began = len(self._shown), asyncio.get_running_loop().time()
+        floors = self._floors if began < self._walk_at else {}
+        claim = replace(await self._ask_for(self._context.clock(), free), floors=floors)
         shown = tuple(self._shown[:told])
         asked = SharedClaim(claim, self.settings.rate_per_s, free, len(self._open), shown)
         done = await self._context.outbox.write(Apart(partial(claim_shared, asked=asked)))
         if done is not None:
             del self._shown[:told]
+            if done.claimed.floors is not None:  # committed: what was opened does not come back below them
+                self._floors = {**self._floors, **done.claimed.floors}
+                self._walk_at = began + WALK_EVERY_S if began >= self._walk_at else self._walk_at
             self._pace = done.pace
             for each in self._shown:  # of sends that ended meanwhile: the row learns of them with the next claim
                 self._pace = each.apply(self._pace, self._context.clock())

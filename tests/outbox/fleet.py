@@ -16,8 +16,10 @@ from app.model.message import Message
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
+from app.outbox.floors import WALK_EVERY_S
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
 from app.outbox.store import Job, Tx
+from app.outbox.values import Floors
 from tests.outbox.postgres_outbox import PostgresOutbox
 
 PROVIDER = "gallabox"
@@ -30,17 +32,17 @@ _FILL = """
 INSERT INTO deliveries (id, event_seq, route, provider, template, rank, recipient, message, checksum, state, detail,
     due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, steps)
 SELECT :route || '-' || n, :seq, :route, 'gallabox', 'tpl', 0, '+9198000' || lpad(CAST(n % :people AS TEXT), 5, '0') ||
-    :route, :message, :checksum, 'pending', '', :now, :now + 86400000, :now, :now, 'hold', '', 1
+    :route, :message, :checksum, 'pending', '', :now - :ago_ms, :now + 86400000, :now, :now, 'hold', '', 1
 FROM generate_series(1, CAST(:count AS BIGINT)) AS n
 """
 
 
-def fill(tx: Tx, route: str, count: int, people: int | None = None) -> None:
+def fill(tx: Tx, route: str, count: int, people: int | None = None, ago_ms: int = 0) -> None:
     """Add one event with many deliveries, each to somebody else unless there are fewer people."""
     message = encode_message(Message("+919800000001", "tpl"))
     (event,) = tx.rows(_ADD_EVENT, id=f"evt-{route}", now=tx.now, body=b"{}")
     more = {"message": message, "checksum": checksum(message), "now": tx.now}
-    tx.run(_FILL, route=route, seq=event.seq, count=count, people=people or count + 1, **more)
+    tx.run(_FILL, route=route, seq=event.seq, count=count, people=people or count + 1, ago_ms=ago_ms, **more)
 
 
 @dataclass
@@ -53,18 +55,24 @@ class Replica:
     pace: Pace = field(init=False)
     sent: list[Attempt] = field(default_factory=list)
     stopped: bool = False
+    floors: Floors = field(default_factory=dict)
+    walk_at: int = 0
 
     def __post_init__(self) -> None:
         self.pace = start_pace(self.rate_per_s, self.store.clock())
 
     async def claim(self) -> Sequence[Attempt]:
-        asked = SharedClaim(
-            Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS), self.rate_per_s, self.places, 0
-        )
+        now = self.store.clock()
+        walks, floors = (True, {}) if now >= self.walk_at else (False, self.floors)
+        claim = Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS, floors=floors)
+        asked = SharedClaim(claim, self.rate_per_s, self.places, 0)
         done = await self.store.write(Apart(partial(claim_shared, asked=asked)))
         if done is None:
             return ()
         self.pace = done.pace
+        if done.claimed.floors is not None:
+            self.floors = {**self.floors, **done.claimed.floors}
+            self.walk_at = now + int(WALK_EVERY_S * 1000) if walks else self.walk_at
         return done.claimed.attempts
 
     async def run(self) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 
-from app.delivery.pace import grant, ready_at, settle_grant
+from app.delivery.pace import grant, settle_grant
 from app.model.delivery import Attempt
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim, claim_due
-from app.outbox.lanes import add_lane
 from app.outbox.store import Tx
 from tests.outbox.fleet import LEASE_MS, PROVIDER, Replica, Sends, fill, read_sends, run_fleet
 from tests.outbox.postgres_outbox import Place, PostgresOutbox
@@ -132,35 +128,3 @@ async def test_a_hundred_thousand_reminders_change_nothing(run_three: Callable[.
     assert sends.most_in_a_second() <= rate + max(rate * 0.05, 1)
     assert sends.count_gaps() == 0
     assert sends.count("coupons") >= min(200, enough // 3 - 10)
-
-
-async def time_claims(replica: Replica, seconds: float) -> float:
-    """Return the middle of how long its claims took."""
-    took: list[float] = []
-    ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at:
-        began = time.monotonic()
-        attempts = await replica.claim()
-        if attempts:
-            took.append(time.monotonic() - began)
-        await asyncio.gather(*(replica.close(attempt) for attempt in attempts))
-        now = replica.store.clock()
-        await asyncio.sleep(max(ready_at(replica.pace, now) - now, 2) / 1000)
-    return sorted(took)[len(took) // 2]
-
-
-@pytest.mark.long
-@pytest.mark.timeout(400)
-async def test_a_snapshot_that_is_held_for_a_minute_makes_claims_at_most_twice_as_slow(postgres_place: Place) -> None:
-    store = PostgresOutbox(postgres_place.url)
-    await store.write(partial(add_lane, provider=PROVIDER))
-    await store.write(partial(fill, route="reminders", count=100_000))
-    replica = Replica(store, 500)
-    free = await time_claims(replica, 10)
-    with psycopg.connect(postgres_place.direct.partition("?")[0]) as holding:
-        holding.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        holding.execute("SELECT count(*) FROM pg_class")
-        await time_claims(replica, 50)
-        held = await time_claims(replica, 10)
-    await store.close()
-    assert held < 2 * free, (held, free)
