@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import starmap
+from operator import attrgetter
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
@@ -213,6 +214,7 @@ FROZEN_VERSION = 2
 """Of the bytes. Those without a version were frozen by a release that knew URL buttons only; they still go out."""
 
 
+_list_variable, _list_button = attrgetter("name", "value"), attrgetter("index", "value", "kind")
 _LATELY = 512
 Lately: TypeAlias = dict[bytes, Message]
 """Messages that were frozen just now, by their bytes: most go out as soon as they are stored, and need no reading."""
@@ -229,9 +231,9 @@ def encode_message(message: Message, lately: Lately | None = None) -> bytes:
         "recipient_name": message.recipient_name,
         "template": message.template,
         "language": message.language,
-        "variables": [[variable.name, variable.value] for variable in message.variables],
+        "variables": list(map(_list_variable, message.variables)),
         "header": message.header and _freeze_header(message.header),
-        "buttons": [[button.index, button.value, button.kind] for button in message.buttons],
+        "buttons": list(map(_list_button, message.buttons)),
         "offer_ends_at": message.offer_ends_at,
     }
     frozen = _write(values).encode("ascii")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from app.delivery.policy import Cause, judge_new
@@ -99,11 +102,14 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     """
     if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
         return None
-    summed = hashlib.sha256()
-    for part in (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key):
-        text = part.encode("utf-8", "surrogatepass")
-        summed.update(len(text).to_bytes(8, "big") + text)
-    return summed.digest()
+    parts = (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key)
+    return hashlib.sha256(b"".join(map(_measure, parts))).digest()
+
+
+@lru_cache(maxsize=512)  # the first two are the same again and again
+def _measure(text: str) -> bytes:
+    written = text.encode("utf-8", "surrogatepass")
+    return len(written).to_bytes(8, "big") + written
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +149,11 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
         (seq, freeze_delivery(it, tx.people_key, each.lately)) for seq, each, _ in added for it in each.deliveries
     ]
     states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
-    answers = {
-        seq: Enqueued(each.event.id, tuple(next(states) for _ in each.deliveries), duplicate=False)
-        for seq, each, _ in added
-    }
     return [
-        answers[seq] if seq is not None else _find_first(tx, each.event) for seq, each in zip(seqs, new, strict=True)
+        _find_first(tx, each.event)
+        if seq is None
+        else Enqueued(each.event.id, tuple(islice(states, len(each.deliveries))), duplicate=False)
+        for seq, each in zip(seqs, new, strict=True)
     ]
 
 
@@ -235,29 +240,24 @@ def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Ca
     return [DeliveryState(row["id"], row["route"], row["provider"], STATES[row["state"]]) for row in rows]
 
 
+_ALIKE = (
+    *("id", "route", "provider", "template", "recipient", "detail", "due_at", "deadline_at", "created_at"),
+    *("on_unknown", "config_hash", "config_line", "trace"),
+)
+_list_alike = attrgetter(*_ALIKE)
+
+
 def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:
     it = frozen.delivery
     return {
-        "id": it.id,
+        **dict(zip(_ALIKE, _list_alike(it), strict=True)),
         "event_seq": event_seq,
-        "route": it.route,
-        "provider": it.provider,
-        "template": it.template,
         "rank": -it.priority,
-        "recipient": it.recipient,
         "message": frozen.message,
         "checksum": frozen.checksum,
         "state": str(state),
-        "reason": None if reason is None else str(reason),
-        "detail": it.detail,
-        "due_at": it.due_at,
-        "deadline_at": it.deadline_at,
-        "created_at": it.created_at,
-        "on_unknown": it.on_unknown,
-        "config_hash": it.config_hash,
-        "config_line": it.config_line,
+        "reason": reason and str(reason),
         "marketing": int(it.marketing),
-        "trace": it.trace,
         "person": frozen.person,
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from app.sources.nector_events import read_acts as read_acts  # noqa: PLC0414
 from app.sources.nector_events import tellers as tellers  # noqa: PLC0414
 from app.sources.properties import Kind, find_notes, list_properties
 from app.values.instant import read_epoch
-from app.values.text import Path, Unfit, look_up, read_decimal, write_path, write_value
+from app.values.text import Path, Unfit, is_plain, look_up, read_decimal, write_path, write_value
 
 name = "nector"
 title = "Nector"
@@ -154,29 +154,34 @@ def write_headers(topic: str, id_: str, body: bytes, secret: str, now: int) -> d
 NUMBER_PATHS = list_places(Kind.MOBILE)
 _NAME_PATHS = list_places(Kind.NAME)
 _ID_PATHS = list_places(Kind.ID) + list_places(Kind.OWN_ID)  # its own keys last: other shapes leave them out
+_ID_KEYS = frozenset(path[0] for path in _ID_PATHS)
 _NAME_LIMIT = 60
 
 
 def find_person(payload: Mapping[str, Any]) -> Person:
     """Return whom an event is about: of each the first that it names."""
-    number, place = next(_find_all(payload, NUMBER_PATHS), (None, ()))
-    return Person(number, place, _find_name(payload), _find_id(payload))
+    place = NUMBER_PATHS[0]
+    number, name = payload.get(place[0]), payload.get(_NAME_PATHS[0][0])  # mostly both are there, and plain
+    if type(number) is not str or not is_plain(number):
+        there = ((found, path) for path in NUMBER_PATHS if (found := look_up(payload, path)) is not None)
+        number, place = next(there, (None, ()))
+    if type(name) is not str or len(name) > _NAME_LIMIT or not is_plain(name):
+        name = _find_text(payload, _NAME_PATHS, _read_name)
+    id_ = "" if _ID_KEYS.isdisjoint(payload) else _find_text(payload, _ID_PATHS, _read_own_id)
+    return Person(number, place, name, id_)
 
 
-def _find_all(payload: Mapping[str, Any], paths: Sequence[Path]) -> Iterator[tuple[Any, Path]]:
+def _find_text(payload: Mapping[str, Any], paths: Sequence[Path], read: Callable[[Any], str]) -> str:
     for path in paths:
-        if path[0] in payload and (found := look_up(payload, path)) is not None:
-            yield found, path
-
-
-def _find_name(payload: Mapping[str, Any]) -> str:
-    for found, _ in _find_all(payload, _NAME_PATHS):
-        text = write_value(found, _NAME_LIMIT)
-        if text and not isinstance(text, Unfit):
+        if path[0] in payload and (found := look_up(payload, path)) is not None and (text := read(found)):
             return text
     return ""
 
 
-def _find_id(payload: Mapping[str, Any]) -> str:
-    found = (it for it, _ in _find_all(payload, _ID_PATHS) if isinstance(it, str | int) and not isinstance(it, bool))
-    return str(next(found, "")).strip()
+def _read_name(found: Any) -> str:
+    text = write_value(found, _NAME_LIMIT)
+    return "" if isinstance(text, Unfit) else text
+
+
+def _read_own_id(found: Any) -> str:
+    return "" if isinstance(found, bool) or not isinstance(found, (str, int)) else str(found).strip()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import Field
@@ -148,6 +149,7 @@ _FAMILIES: Mapping[str, type[Properties]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def find_model(topic: str) -> type[Properties]:
     """Return what the events of a topic are expected to hold."""
     return _FAMILIES.get(topic.partition("_")[0], NectorEvent)
