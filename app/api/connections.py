@@ -6,6 +6,7 @@ uvicorn's protocol parses and answers; this one stops reading what is too much, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +37,6 @@ SAY_EVERY_S = 60.0
 # How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
 HEAD, BODY, WHOLE, IDLE, ENDING = range(5)
 """WHOLE is being answered; after IDLE another may follow; in ENDING the client may still read what was answered."""
-_FAULT = "Exception in ASGI application\n"  # as uvicorn says it
 _DETAILS: Mapping[int, str] = {
     400: "this is no request of HTTP/1.0 or HTTP/1.1",
     408: "the request did not come in time",
@@ -419,8 +419,8 @@ class _Whole(RequestResponseCycle):
         """Answer."""
         try:
             answer = await door.answer(self._scope, self._body)
-        except BaseException as error:  # as in uvicorn's own
-            self._connection.logger.error(_FAULT, exc_info=error)
+        except BaseException as error:  # as in uvicorn's own, whose words these are
+            self._connection.logger.log(logging.ERROR, "Exception in ASGI application\n", exc_info=error)
             self.keep_alive = False
             answer = await show_failure(None, error)
         flow = self._connection.flow
