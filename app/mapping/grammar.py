@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from jinja2 import nodes
+from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
@@ -76,6 +76,7 @@ class ExpressionCompiler:
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool = False) -> None:
         """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN."""
         self.filters = make_filters(country, timezone, locale, landlines)
+        self._syntax = SandboxedEnvironment()
 
     def compile(self, source: str) -> Expression:
         """Return the compiled expression; raises ExpressionError."""
@@ -84,25 +85,25 @@ class ExpressionCompiler:
         if not source.strip():
             raise ExpressionError("the expression is empty")
         try:
-            node = _parse_source(source)
+            node = _parse_source(source, self._syntax)
             maker = _Maker(self.filters, [], [], [])
             work = maker.make(node)
         except RecursionError:
             _refuse_depth()
         preferred = frozenset(write_path(path) for paths in maker.preferred for path in paths)
         paths = tuple(dict.fromkeys((*maker.written, *maker.others)))
-        return Expression(source, frozenset(map(write_path, maker.written)), work, preferred, paths, _read_path(node))
+        return Expression(source, frozenset(map(write_path, maker.written)), work, preferred, paths, _find_key(node))
 
 
 def _refuse_depth() -> NoReturn:
     raise ExpressionError("the expression is nested too deeply") from None
 
 
-def _parse_source(source: str) -> nodes.Expr:
+def _parse_source(source: str, syntax: Environment) -> nodes.Expr:
     if (bare := find_bare_pattern(source)) is not None:
         raise ExpressionError(bare)
     try:
-        parser = Parser(SandboxedEnvironment(), source, state="variable")
+        parser = Parser(syntax, source, state="variable")
         node = parser.parse_expression()
         if not parser.stream.eos:
             said = f"the expression should end before `{parser.stream.current.value}`"
@@ -254,6 +255,15 @@ def _show_use(node: nodes.Filter | nodes.Test, signature: inspect.Signature) -> 
         return "it takes none"
     more = f"[{', ' if required else ''}{', '.join(optional)}]" if optional else ""
     return f"write {node.name}({', '.join(required)}{more})"
+
+
+def _find_key(node: nodes.Node | None) -> str | None:
+    """Return the key of an event that is all an expression reads, with nothing behind it but constant defaults."""
+    while isinstance(node, nodes.Filter) and node.name in ("default", "d"):
+        if not all(isinstance(each, nodes.Const) for each in (*node.args, *(item.value for item in node.kwargs))):
+            return None
+        node = node.node
+    return node.name if isinstance(node, nodes.Name) else None
 
 
 def _read_path(node: nodes.Node) -> Path | None:

@@ -229,7 +229,8 @@ class Lane:
         if self._limits is not self._context.snapshot.config.limits:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
-        return Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        asked = (self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        return Claim(*asked, lately=self._context.lately)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
