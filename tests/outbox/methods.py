@@ -152,7 +152,7 @@ class Methods(Store):
         claimed = await self.write(at(now, claim.claim_due, claim=asked))
         if ordinary := [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]:
             served[provider] = ordinary[-1]
-        return claimed._replace(floors=None)
+        return claimed
 
     async def next_due_at(self, provider: str) -> int | None:
         return await self.read(partial(claim.find_next_due, provider=provider))
