@@ -20,12 +20,10 @@ from app.mapping.fields import Source
 from app.mapping.rules import (
     Broken,
     Config,
-    Explanation,
     Hit,
     Route,
     RouteTable,
     Store,
-    explain_routes,
     match_route,
 )
 from app.mapping.template import (
@@ -152,20 +150,28 @@ def describe_plan(event: Event, config: Config, new_id: Callable[[int], str]) ->
     In clear: whoever shows it to others masks `reads`, `to` and `variables`.
     """
     planned = {one.route: one for one in plan_deliveries(event, config, RouteTable(config.routes), new_id)}
-    rows = [_describe_match(explanation) for explanation in explain_routes(config.routes, event)]
+    rows = [describe_match(route, event) for route in config.routes]
     return [row | (_describe_fate(planned[row["route"]]) if row["result"] == "hit" else {}) for row in rows]
 
 
-def _describe_match(explanation: Explanation) -> dict[str, Any]:
-    match explanation.match:
-        case Hit(route=route):
+def describe_match(route: Route, event: Event) -> dict[str, Any]:
+    """Return whether an event hits a route, why, and what its condition read: by dotted path a value or None."""
+    match match_route(route, event):
+        case Hit():
             result, why = "hit", f"{route.provider} sends {route.template}"
-        case Broken(route=route, detail=why):
+        case Broken(detail=why):
             result = "broken"
         case missed:
-            route, result, why = missed.route, missed.why, missed.detail
-    told = {"route": route.name, "result": result, "why": why, "when": explanation.condition or None}
-    return {**told, "reads": dict(explanation.reads)}
+            result, why = missed.why, missed.detail
+    names = sorted(route.when.names) if route.when and result != "topic" else ()
+    reads = {name: look_up(event.payload, read_path(name)) for name in names}
+    return {
+        "route": route.name,
+        "result": result,
+        "why": why,
+        "when": route.when.source if route.when else None,
+        "reads": reads,
+    }
 
 
 def _describe_fate(delivery: Delivery) -> dict[str, Any]:

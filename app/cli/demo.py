@@ -26,6 +26,7 @@ import httpx2
 import typer
 from rich.console import Console
 
+from app.authoring.preview import preview_message
 from app.cli.client import OpsClient
 from app.cli.commands import AsJson, print_json
 from app.cli.files import STARTER
@@ -36,9 +37,7 @@ from app.cli.trial import bring_forward, choose_example, encode_body, post_once
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, OpsError, RelayError
 from app.mapping.rules import Config, Route
-from app.mapping.template import Templates, print_message, show_message
-from app.message.render import render_message
-from app.model.message import Message
+from app.mapping.template import Templates, print_message
 from app.settings import read_environment
 from app.sources import SOURCE
 from app.sources.nector import NUMBER_PATHS
@@ -156,11 +155,8 @@ def _make_event(route: Route, number: int, config: Config, templates: Templates)
     today = datetime.fromtimestamp(now / 1000, UTC).date()
     # WhatsApp takes one message per recipient every 6 s: a number of its own for each route keeps the demo short.
     payload = _give_number(bring_forward(choose_example(route), today), str(FIRST_NUMBER + number % 100))
-    message = render_message(route, make_event(route.topic, payload, now), config.store)
-    template = templates.get((route.provider, route.template))
-    text = ""
-    if isinstance(message, Message) and template is not None:
-        text = print_message(show_message(template, message))
+    shown = preview_message(route, make_event(route.topic, payload, now), config.store, templates, "demo").filled
+    text = "" if shown is None else print_message(shown)
     return DemoEvent(route.name, route.provider, route.topic, new_uuid7(now), encode_body(payload), text)
 
 

@@ -48,6 +48,9 @@ class Decision:
     hold_reason: Reason | None = None  # of `hold_scope`; transitions.end_attempt fills it in
 
 
+ACCEPTED = Decision(State.ACCEPTED)
+
+
 def probe_wait_ms(scope: str) -> int:
     """Return how long a hold stands between two probes."""
     return PROVIDER_PROBE_MS if scope.startswith("provider:") else NARROW_PROBE_MS
@@ -87,7 +90,7 @@ def decide(
     """
     match outcome:
         case Accepted():
-            return Decision(State.ACCEPTED)
+            return ACCEPTED
         case Retryable():
             return _plan_retry(outcome, attempt_number, now, deadline_at, random)
         case Rejected():

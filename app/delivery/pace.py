@@ -216,6 +216,8 @@ def settle_grant(pace: Pace, granted: int, used: int, now: int) -> Pace:
 
 def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int) -> Pace:
     """Return the pace after an attempt's end, which may pause the lane."""
+    if type(outcome) is Accepted and pace.recovery.failures == 0:  # nearly always
+        return pace
     paused_until = max(pace.paused_until, pause_until or 0)
     recovery = note_outcome(pace.recovery, outcome, now)
     if recovery is pace.recovery and paused_until == pace.paused_until:

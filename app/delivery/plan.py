@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from app.mapping.rules import Broken, Config, Hit, Route, RouteTable, match_route
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
@@ -17,28 +18,25 @@ def plan_deliveries(
     """Return one delivery for every route that the event hits; () where it hits none."""
     planned = []
     for route in table.for_topic(event.topic):
-        match match_route(route, event):
-            case Hit():
-                planned.append(_plan_route(route, event, config, new_id))
-            case Broken(detail=detail):
-                fault = Unrendered(Reason.EXPRESSION_FAILED, detail)
-                planned.append(_dead(route, event, config, new_id, fault))
-            case _:
-                pass
+        if route.when is None or isinstance(found := match_route(route, event), Hit):
+            planned.append(_plan_route(route, event, config, new_id))
+        elif isinstance(found, Broken):
+            fault = Unrendered(Reason.EXPRESSION_FAILED, found.detail)
+            planned.append(_dead(route, event, config, new_id, fault))
     return tuple(planned)
 
 
 def _plan_route(route: Route, event: Event, config: Config, new_id: Callable[[int], str]) -> Delivery:
     """Render first, then the deadline, then the key: the first fault that a person has to mend is the one shown."""
-    message = render_message(route, event, config.store)
-    if isinstance(message, Unrendered):
-        return _dead(route, event, config, new_id, message)
-    deadline_at = compute_deadline(route, event, config.store)
-    if isinstance(deadline_at, Unrendered):
-        return _dead(route, event, config, new_id, deadline_at)
-    dedup_key = compute_dedup_key(route, event)
-    if isinstance(dedup_key, Unrendered):
-        return _dead(route, event, config, new_id, dedup_key)
+    store = config.store
+    parts: Any = (
+        render_message(route, event, store),
+        compute_deadline(route, event, store),
+        compute_dedup_key(route, event),
+    )
+    if Unrendered in map(type, parts):
+        return _dead(route, event, config, new_id, next(part for part in parts if isinstance(part, Unrendered)))
+    message, deadline_at, dedup_key = parts
     state, reason = _first_state(route, event, config, deadline_at, message.recipient)
     return make_delivery(route, event, config, new_id, message, state, reason, deadline_at, dedup_key)
 
@@ -77,8 +75,9 @@ def make_delivery(
     detail: str = "",
 ) -> Delivery:
     """Return the duty to get one message of a route accepted, due at once."""
+    now = event.received_at
     return Delivery(
-        id=new_id(event.received_at),
+        id=new_id(now),
         event_id=event.id,
         route=route.name,
         provider=route.provider,
@@ -87,8 +86,8 @@ def make_delivery(
         message=message,
         state=state,
         reason=reason,
-        created_at=event.received_at,
-        due_at=event.received_at,
+        created_at=now,
+        due_at=now,
         deadline_at=deadline_at,
         detail=detail,
         dedup_key=dedup_key,

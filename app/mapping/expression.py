@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from app.values.text import Path, is_blank, look_up, write_path
+from app.values.text import VALUE_LIMIT, Path, is_blank, is_missing, is_plain, look_up, write_path
 
 
 class AbsentValueError(Exception):
@@ -90,13 +90,19 @@ Work = Callable[[Mapping[str, Any]], Any]
 
 def follow_path(path: Path) -> Work:
     """Return the work of an expression that is only a path: Jinja's machinery would cost ten times as much."""
-    absent = Absent(write_path(path))
+    absent, key = Absent(write_path(path)), path[0]
 
     def work(payload: Mapping[str, Any]) -> Any:
         value = look_up(payload, path)
         return absent if value is None else value
 
-    return work
+    def work_flat(payload: Mapping[str, Any]) -> Any:
+        value = payload.get(key)  # type: ignore[arg-type]  # a text
+        if type(value) is str and is_plain(value):  # as most are
+            return value
+        return absent if value is None or is_missing(value) else value
+
+    return work_flat if len(path) == 1 and type(key) is str else work
 
 
 def apply(run: Callable[..., Any], *parts: Work) -> Work:
@@ -126,8 +132,8 @@ def choose(test: Work, first: Work | None, other: Work | None) -> Work:
 class Expression:
     """A compiled expression. `names` are the dotted paths it reads; a constant reads none. `paths`: in their order.
 
-    `preferred` are those of them for which a `default(…)` stands in where they are missing. `path`: where the
-    expression is nothing but one.
+    `preferred` are those of them for which a `default(…)` stands in where they are missing. `key`: of an event, whose
+    value this is wherever it is a plain text; None where more is done than to look it up.
     """
 
     source: str
@@ -135,22 +141,29 @@ class Expression:
     work: Work
     preferred: frozenset[str] = frozenset()
     paths: tuple[Path, ...] = ()
-    path: Path | None = None
+    key: str | None = None
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
 
+    def glance(self, payload: Mapping[str, Any]) -> str:
+        """Return the text to be shown where a look is enough, as it mostly is; "" where `evaluate` has to tell."""
+        if self.key is None:
+            return ""
+        value = payload.get(self.key)
+        return value if type(value) is str and len(value) <= VALUE_LIMIT and is_plain(value) else ""
+
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
-        if self.path is not None:  # as most are; what is no short text is looked at once more
-            value = look_up(payload, self.path)
-            if type(value) is str and len(value) <= SHORT_TEXT:
-                return value
+        if self.key is not None and (text := self.glance(payload)):
+            return text
         _WORK.set(0)
         try:
             value = self.work(payload)
             if type(value) is not str or len(value) > SHORT_TEXT:
                 bound_value(value)
+            elif is_plain(value):  # as most are
+                return value
         except AbsentValueError as error:
             return self._miss(error.absent)
         except UnusableError as error:

@@ -49,6 +49,10 @@ class Constant(Fields):
 
     text: str = Field(min_length=1, description="The text, sent as it stands here.")
 
+    def glance(self, _: Mapping[str, Any]) -> str:
+        """Return nothing, which has its text written as it is to be shown; see Expression."""
+        return ""
+
 
 Source = Expression | Constant
 """A value comes from an expression, or is fixed."""

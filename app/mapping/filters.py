@@ -32,6 +32,7 @@ from app.values.text import (
     is_blank,
     is_missing,
     is_number,
+    is_plain,
     read_amount,
     read_decimal,
     write_scalar,
@@ -62,6 +63,8 @@ _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLO
 
 def is_absent(value: Any) -> bool:
     """Tell whether `value` stands for nothing. What an event holds was looked at before; "-" may be a default."""
+    if type(value) is str and is_plain(value):
+        return False
     return isinstance(value, Absent) or is_blank(value)
 
 
@@ -88,7 +91,6 @@ def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> d
         "first": lambda value: _pick(value, 0),
         "last": lambda value: _pick(value, -1),
         "join": join_list,
-        "number": store.write_number,
         "money": store.write_money,
         "date": store.write_date,
         "phone": store.write_phone,
@@ -98,30 +100,34 @@ def make_filters(country: str, timezone: str, locale: str, landlines: bool) -> d
         "d": replace_absent,
         "int": store.read_int,
         "float": store.read_float,
-        **{name: _pass_absent(_on_text(work)) for name, work in texts.items()},
+        **{name: _pass_absent(work, to_text) for name, work in texts.items()},
         **{name: _pass_absent(work) for name, work in others.items()},
+        "number": _remember(_pass_absent(store.write_number)),
     }
 
 
-def _pass_absent(work: Filter) -> Filter:
-    """Return the filter such that a missing value goes through it untouched."""
+def _remember(work: Filter) -> Filter:
+    """Return the filter such that it works a short text out once: the same amounts come, and Babel takes its time."""
+    again = lru_cache(maxsize=1_024)(work)
+
+    @wraps(work)
+    def remembering(value: Any) -> Any:
+        return again(value) if type(value) is str and len(value) <= _SHORT_AMOUNT else work(value)
+
+    return remembering
+
+
+def _pass_absent(work: Filter, read: Callable[[Any], Any] | None = None) -> Filter:
+    """Return the filter such that a missing value goes through it untouched; `read` makes ready any other."""
 
     @wraps(work)
     def passing(value: Any, *args: Any, **kwargs: Any) -> Any:
         if is_absent(value):
             return value if isinstance(value, Absent) else Absent()
-        result = work(value, *args, **kwargs)
+        result = work(value if read is None else read(value), *args, **kwargs)
         return result if type(result) is str and len(result) <= SHORT_TEXT else bound_value(result)
 
     return passing
-
-
-def _on_text(work: Filter) -> Filter:
-    @wraps(work)
-    def on_text(value: Any, *args: Any, **kwargs: Any) -> Any:
-        return work(to_text(value), *args, **kwargs)
-
-    return on_text
 
 
 def to_text(value: Any) -> str:
@@ -202,7 +208,6 @@ class _StoreFilters:
         self._country, self._timezone, self._landlines = country, timezone, landlines
         self._spelling, self._locale = locale, Locale.parse(locale)
         self._usual_currency = find_usual_currency(country)
-        self._write_again = lru_cache(maxsize=1_024)(self._write_decimal)
         self._whole_money = self._locale.currency_formats["standard"].pattern.replace(".00", "")
 
     def read_int(self, value: Any, default: Any = None) -> Any:
@@ -243,11 +248,6 @@ class _StoreFilters:
 
     def write_number(self, value: Any) -> Any:
         """`number`: grouped as in the locale."""
-        # The same amounts come again and again, and Babel takes 40 µs for one.
-        is_short = type(value) is str and len(value) <= _SHORT_AMOUNT
-        return self._write_again(value) if is_short else self._write_decimal(value)
-
-    def _write_decimal(self, value: Any) -> Any:
         exact = read_amount(value, self._spelling)
         return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=self._locale)
 

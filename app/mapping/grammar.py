@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from jinja2 import nodes
+from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
@@ -76,6 +76,7 @@ class ExpressionCompiler:
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool = False) -> None:
         """Take ISO 3166 alpha-2, an IANA zone and a locale such as en_IN."""
         self.filters = make_filters(country, timezone, locale, landlines)
+        self._syntax = SandboxedEnvironment()
 
     def compile(self, source: str) -> Expression:
         """Return the compiled expression; raises ExpressionError."""
@@ -84,25 +85,25 @@ class ExpressionCompiler:
         if not source.strip():
             raise ExpressionError("the expression is empty")
         try:
-            node = _parse_source(source)
-            maker = _Maker(self.filters, {})
+            node = _parse_source(source, self._syntax)
+            maker = _Maker(self.filters, [], [], [])
             work = maker.make(node)
-            preferred = frozenset(_list_preferred(node))
         except RecursionError:
             _refuse_depth()
-        names = frozenset(write_path(path) for path, is_written in maker.paths.items() if is_written)
-        return Expression(source, names, work, preferred, tuple(maker.paths), _read_path(node))
+        preferred = frozenset(write_path(path) for paths in maker.preferred for path in paths)
+        paths = tuple(dict.fromkeys((*maker.written, *maker.others)))
+        return Expression(source, frozenset(map(write_path, maker.written)), work, preferred, paths, _find_key(node))
 
 
 def _refuse_depth() -> NoReturn:
     raise ExpressionError("the expression is nested too deeply") from None
 
 
-def _parse_source(source: str) -> nodes.Expr:
+def _parse_source(source: str, syntax: Environment) -> nodes.Expr:
     if (bare := find_bare_pattern(source)) is not None:
         raise ExpressionError(bare)
     try:
-        parser = Parser(SandboxedEnvironment(), source, state="variable")
+        parser = Parser(syntax, source, state="variable")
         node = parser.parse_expression()
         if not parser.stream.eos:
             said = f"the expression should end before `{parser.stream.current.value}`"
@@ -118,13 +119,15 @@ class _Maker(NamedTuple):
     """Makes the work of one expression's nodes, and gathers what they read."""
 
     filters: Mapping[str, Filter]
-    paths: dict[Path, bool]  # True: it is written in the expression
+    written: list[Path]  # paths, as often as they are
+    others: list[Path]  # and those that are not
+    preferred: list[Sequence[Path]]  # what stands before the first `default` of each chain: if missing, that shows
 
     def make(self, node: nodes.Node, depth: int = 0) -> Work:
         """Return how a node is worked out for an event; raises ExpressionError."""
         path = _read_path(node)
         if path is not None:
-            self.paths[path] = True
+            self.written.append(path)
             return follow_path(path)
         if depth > _DEEPEST:
             _refuse_depth()
@@ -136,11 +139,14 @@ class _Maker(NamedTuple):
 
     def _make_call(self, node: nodes.Filter | nodes.Test, make: Callable[..., Work]) -> Work:
         known = self.filters if isinstance(node, nodes.Filter) else TESTS
-        arguments, value = _bind_arguments(node, known), make(node.node)
+        arguments, begin, defaults = _bind_arguments(node, known), len(self.written), len(self.preferred)
+        value = make(node.node)
+        if node.name == "default" and len(self.preferred) == defaults:
+            self.preferred.append(self.written[begin:])
         constants = {name: each.value for name, each in arguments.items() if isinstance(each, nodes.Const)}
         others = {name: make(each) for name, each in arguments.items() if name not in constants}
         if node.name == "money":
-            self.paths.setdefault(_CURRENCY_PATH, False)
+            self.others.append(_CURRENCY_PATH)
             others[OWN_ARGUMENT] = follow_path(_CURRENCY_PATH)
         return call(partial(known[node.name], **constants) if constants else known[node.name], value, others)
 
@@ -251,35 +257,29 @@ def _show_use(node: nodes.Filter | nodes.Test, signature: inspect.Signature) -> 
     return f"write {node.name}({', '.join(required)}{more})"
 
 
-def _list_preferred(node: nodes.Node) -> Iterator[str]:
-    """Yield the paths before the first `default` of each chain: if one is missing, a default is what shows."""
-    for each in (node, *node.find_all(nodes.Filter)):
-        if isinstance(each, nodes.Filter) and each.name == "default" and each.node is not None:
-            earlier = (each.node, *each.node.find_all(nodes.Filter))
-            if not any(isinstance(inner, nodes.Filter) and inner.name == "default" for inner in earlier):
-                yield from _list_paths(each.node)
-
-
-def _list_paths(node: nodes.Node) -> Iterator[str]:
-    path = _read_path(node)
-    if path is not None:
-        yield write_path(path)
-        return
-    for child in node.iter_child_nodes():
-        yield from _list_paths(child)
+def _find_key(node: nodes.Node | None) -> str | None:
+    """Return the key of an event that is all an expression reads, with nothing behind it but constant defaults."""
+    while isinstance(node, nodes.Filter) and node.name in ("default", "d"):
+        if not all(isinstance(each, nodes.Const) for each in (*node.args, *(item.value for item in node.kwargs))):
+            return None
+        node = node.node
+    return node.name if isinstance(node, nodes.Name) else None
 
 
 def _read_path(node: nodes.Node) -> Path | None:
     """Return the path where a node is a chain of constant keys on a name."""
-    if isinstance(node, nodes.Name):
-        return (node.name,)
-    if isinstance(node, nodes.Getattr):
-        inner = _read_path(node.node)
-        return None if inner is None else (*inner, node.attr)
-    if isinstance(node, nodes.Getitem) and (key := _read_key(node.arg)) is not None:
-        inner = _read_path(node.node)
-        return None if inner is None else (*inner, key)
-    return None
+    key: str | int | None
+    match node:
+        case nodes.Name(name=name):
+            return (name,)
+        case nodes.Getattr(node=of, attr=key):
+            pass
+        case nodes.Getitem(node=of, arg=arg):
+            key = _read_key(arg)
+        case _:
+            return None
+    inner = _read_path(of)
+    return None if inner is None or key is None else (*inner, key)
 
 
 def _read_key(node: nodes.Node) -> str | int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
@@ -16,7 +16,6 @@ from app.model.delivery import Mode, OnUnknown, Reason, dataclass
 from app.model.event import Event
 from app.model.limit import NO_LIMITS, Limits
 from app.sources import SOURCE
-from app.values.text import look_up, read_path
 
 
 class Store(Fields):
@@ -256,15 +255,6 @@ class Broken:
 Match = Hit | Miss | Broken
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One route's answer, for people. `reads`: what its condition read, (dotted path, value or None)."""
-
-    match: Match
-    condition: str
-    reads: tuple[tuple[str, Any], ...]
-
-
 class RouteTable:
     """Routes by topic, built once for each version of the YAML; in the order of the file."""
 
@@ -297,16 +287,3 @@ def match_route(route: Route, event: Event) -> Match:
     # Numbers may come as texts, and so may truth.
     is_true = value.strip().casefold() not in {"false", "0"} if isinstance(value, str) else bool(value)
     return Hit(route) if is_true else Miss(route, "when", f"`when: {route.when.source}` is false")
-
-
-def explain_routes(routes: Sequence[Route], event: Event) -> tuple[Explanation, ...]:
-    """Return for every route whether the event hits it, and what its condition read."""
-    return tuple(_explain_route(route, event) for route in routes)
-
-
-def _explain_route(route: Route, event: Event) -> Explanation:
-    match = match_route(route, event)
-    if route.when is None or (isinstance(match, Miss) and match.why == "topic"):
-        return Explanation(match, route.when.source if route.when else "", ())
-    reads = tuple((name, look_up(event.payload, read_path(name))) for name in sorted(route.when.names))
-    return Explanation(match, route.when.source, reads)

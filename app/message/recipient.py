@@ -11,7 +11,7 @@ from app.mapping.fields import Constant, Source
 from app.model.delivery import Delivery, Reason, dataclass
 from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
-from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone
+from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone, read_plain
 from app.values.text import Path, look_into, look_up, write_path
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
@@ -41,6 +41,7 @@ def _spell(names: Iterator[str]) -> frozenset[str]:
 _NAMES = _spell(iter((*_BARE, *_OTHERS, *(f"{owner}_{name}" for owner in _OWNERS for name in _BARE))))
 _NAMES_INSIDE = _spell(iter(_INSIDE))
 _HOLDER_NAMES = _spell(iter(_HOLDERS))
+_TELLING = _NAMES | _HOLDER_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class Named:
     place: str
     country: str | None
     is_code: bool = False  # a calling code, which several countries may share
+
+
+_ABROAD = Named("", "")  # a number with its country code needs none to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +94,37 @@ def find_recipient(
     country: Source | None = None,
 ) -> Recipient | PhoneFault:
     """Return the recipient, or why there is none. `expression` and `country` replace what the event names itself."""
-    found = _find_phone(payload, person, expression, store)
+    if expression is not None:
+        found = _find_phone(payload, expression, store)
+    elif person.number is None:
+        return PhoneFault("the event names no mobile number", Reason.RECIPIENT_MISSING)
+    elif country is None and (lone := _read_lone(payload, person.number, store)) is not None:
+        return Recipient(lone, store.country)
+    else:
+        found = RawPhone("", person.number, person.place)
     if isinstance(found, PhoneFault):
         return found
-    if is_international(found.value):
-        number, named = read_phone(found.value, None, landlines=store.landlines), Named("", "")
-    else:
-        chosen = _choose_country(payload, found.place, store, country)
-        named = Named("", "") if isinstance(chosen, PhoneFault) else chosen
-        if isinstance(chosen, PhoneFault):
-            number = chosen
-        elif chosen.country is None:
-            number = PhoneFault(f"cannot be read: `{chosen.place}` is not a country code such as IN or ind")
-        else:
-            number = read_phone(found.value, chosen.country, landlines=store.landlines)
+    named = _ABROAD if is_international(found.value) else _choose_country(payload, found.place, store, country)
+    if isinstance(named, PhoneFault):
+        return _name_fault(found, named)
+    if named.country is None:
+        return _name_fault(
+            found, PhoneFault(f"cannot be read: `{named.place}` is not a country code such as IN or ind")
+        )
+    number = read_phone(found.value, named.country or None, landlines=store.landlines)
     if isinstance(number, PhoneFault):
-        name = found.name or write_path(found.place)
-        return PhoneFault(f"the recipient (`{name}`) {number.detail}", number.reason)
-    return Recipient(number, named.country or "", named.place)
+        return _name_fault(found, number)
+    return Recipient(number, named.country, named.place)
+
+
+def _read_lone(payload: Mapping[str, Any], raw: Any, store: Store) -> str | None:
+    """Return a plain number of the store's country where the event says of no country, as most; None for any other."""
+    is_lone = type(raw) is str and raw.isdigit() and _TELLING.isdisjoint(payload)
+    return read_plain(raw, store.country) if is_lone else None
+
+
+def _name_fault(found: RawPhone, fault: PhoneFault) -> PhoneFault:
+    return PhoneFault(f"the recipient (`{found.name or write_path(found.place)}`) {fault.detail}", fault.reason)
 
 
 def _choose_country(payload: Mapping[str, Any], place: Path, store: Store, source: Source | None) -> Named | PhoneFault:
@@ -123,14 +140,8 @@ def _choose_country(payload: Mapping[str, Any], place: Path, store: Store, sourc
     return _find_country(payload, place) or Named("", store.country)
 
 
-def _find_phone(
-    payload: Mapping[str, Any], person: Person, expression: Expression | None, store: Store
-) -> RawPhone | PhoneFault:
-    """Return the phone number as it stands there; `expression` replaces the person's."""
-    if expression is None:
-        if person.number is None:
-            return PhoneFault("the event names no mobile number", Reason.RECIPIENT_MISSING)
-        return RawPhone("", person.number, person.place)
+def _find_phone(payload: Mapping[str, Any], expression: Expression, store: Store) -> RawPhone | PhoneFault:
+    """Return the phone number to which an expression comes, as it stands in the event."""
     raw = expression.evaluate(payload)
     if isinstance(raw, Failed):
         return PhoneFault(f"the recipient cannot be worked out: {raw.detail}", Reason.EXPRESSION_FAILED)

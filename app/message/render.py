@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
@@ -22,6 +23,8 @@ from app.values.phone import PhoneFault
 from app.values.text import Unfit, clean_text, write_scalar, write_value
 
 _KEY_LIMIT = 200
+_NO_VALUE = (Missing, Failed)
+_get_name = attrgetter("name")
 _write_constant = lru_cache(maxsize=1_024)(lambda write, text: write(text))  # a text of the YAML, the same each time
 
 
@@ -35,39 +38,23 @@ class Unrendered:
 
 def render_message(route: Route, event: Event, store: Store) -> Message | Unrendered:
     """Fill `route`'s template from `event`. The recipient is looked at first, then the variables, all of them."""
-    payload = event.payload
+    payload, language, header, offer = event.payload, route.language, route.header, route.limited_time_offer
     person = read_person(event)
     recipient = find_recipient(payload, person, store, route.recipient.number, route.recipient.country)
     if isinstance(recipient, PhoneFault):
         return Unrendered(Reason(recipient.reason), recipient.detail)
-    variables = _render_variables(route, payload)
-    if isinstance(variables, Unrendered):
-        return variables
-    language = _render_language(route, payload)
-    if isinstance(language, Unrendered):
-        return language
-    header = None if route.header is None else _render_header(route.header, payload)
-    if isinstance(header, Unrendered):
-        return header
-    why = Reason.VARIABLE_INVALID
-    offer = route.limited_time_offer
-    ends_at = None if offer is None else _read_instant("limited_time_offer", offer, payload, store, why)
-    if isinstance(ends_at, Unrendered):
-        return ends_at
-    buttons = _render_buttons(route, payload) if route.buttons else ()
-    if isinstance(buttons, Unrendered):
-        return buttons
-    message = Message(
-        recipient=recipient.number,
-        template=route.template,
-        recipient_name=person.name,
-        language=language,
-        variables=variables,
-        header=header,
-        buttons=buttons,
-        offer_ends_at=ends_at,
+    parts: Sequence[Any] = (
+        _render_variables(route, payload),
+        _render_language(language, route, payload) if isinstance(language, Expression) else language,
+        None if header is None else _render_header(header, payload),
+        None if offer is None else _read_instant("limited_time_offer", offer, payload, store, Reason.VARIABLE_INVALID),
+        _render_buttons(route, payload) if route.buttons else (),
     )
-    excess = find_excess(route, message)
+    if Unrendered in map(type, parts):
+        return next(part for part in parts if isinstance(part, Unrendered))
+    variables, language, header, ends_at, buttons = parts
+    message = Message(recipient.number, route.template, person.name, language, variables, header, buttons, ends_at)
+    excess = find_excess(route, message) if route.rooms else None
     return message if excess is None else Unrendered(Reason.VARIABLE_INVALID, excess)
 
 
@@ -101,86 +88,93 @@ def _find_button_excess(button: Button, room: Room) -> str | None:
 
 def _render_variables(route: Route, payload: Mapping[str, Any]) -> tuple[Variable, ...] | Unrendered:
     """Return the variables in order, or the first one's reason with what is wrong with each of them."""
-    variables, faults = list[Variable](), list[Unrendered]()
-    for number, item in enumerate(route.variables, 1):
-        text = _render_text(f"variable {item.name or number}", item.source, payload)
-        if isinstance(text, Unrendered):
-            faults.append(text)
-        else:
-            variables.append(Variable(item.name, text))
-    if faults:
-        return Unrendered(faults[0].reason, "; ".join(fault.detail for fault in faults))
-    return tuple(variables)
+    texts = [item.source.glance(payload) or _render_text(item.source, payload) for item in route.variables]
+    if Unrendered in map(type, texts):
+        return _gather_faults(route, texts)
+    return tuple(map(Variable, map(_get_name, route.variables), texts))  # type: ignore[arg-type]  # all are texts
+
+
+def _gather_faults(route: Route, texts: Sequence[str | Unrendered]) -> Unrendered:
+    faults = [
+        _name_fault(f"variable {item.name or number}", text)
+        for number, (item, text) in enumerate(zip(route.variables, texts, strict=True), 1)
+        if isinstance(text, Unrendered)
+    ]
+    return Unrendered(faults[0].reason, "; ".join(fault.detail for fault in faults))
 
 
 def _render_text(
-    what: str, source: Source, payload: Mapping[str, Any], write: Callable[[Any], str | Unfit] = write_value
+    source: Source, payload: Mapping[str, Any], write: Callable[[Any], str | Unfit] = write_value
 ) -> str | Unrendered:
-    """Return one clean text. The value is data: `{{7*7}}` in it stays as it is."""
+    """Return one clean text, or a fault without its place. The value is data: `{{7*7}}` in it stays as it is."""
     if isinstance(source, Constant):
         written, text = source.text, _write_constant(write, source.text)
     else:
         written, value = source.source, source.evaluate(payload)
-        if isinstance(value, Missing | Failed):
-            return _explain(what, value)
+        if isinstance(value, _NO_VALUE):
+            return _explain(value)
         text = write(value)
     if isinstance(text, Unfit):
-        return Unrendered(Reason.VARIABLE_INVALID, f"{what} (`{written}`) {text.detail}")
-    return text or Unrendered(Reason.VARIABLE_MISSING, f"{what} (`{written}`) is missing")
+        return Unrendered(Reason.VARIABLE_INVALID, f"(`{written}`) {text.detail}")
+    return text or Unrendered(Reason.VARIABLE_MISSING, f"(`{written}`) is missing")
 
 
-def _explain(what: str, value: Missing | Failed, reason: Reason | None = None) -> Unrendered:
+def _explain(value: Missing | Failed, reason: Reason | None = None) -> Unrendered:
     if isinstance(value, Missing):
         usual = Reason.VARIABLE_INVALID if value.unreadable else Reason.VARIABLE_MISSING
-        return Unrendered(reason or usual, f"{what} {value}")
-    return Unrendered(reason or Reason.EXPRESSION_FAILED, f"{what} cannot be worked out: {value.detail}")
+        return Unrendered(reason or usual, str(value))
+    return Unrendered(reason or Reason.EXPRESSION_FAILED, f"cannot be worked out: {value.detail}")
 
 
-def _render_language(route: Route, payload: Mapping[str, Any]) -> str | Unrendered | None:
-    if not isinstance(route.language, Expression):
-        return route.language
-    text = _render_text("the language", route.language, payload)
+def _name_fault(what: str, fault: Unrendered) -> Unrendered:
+    return Unrendered(fault.reason, f"{what} {fault.detail}")
+
+
+def _render_language(language: Expression, route: Route, payload: Mapping[str, Any]) -> str | Unrendered:
+    text = _render_text(language, payload)
     if isinstance(text, Unrendered):
-        return text
+        return _name_fault("the language", text)
     if not is_language(text):
-        return Unrendered(Reason.VARIABLE_INVALID, f"the language (`{route.language.source}`) is no code such as en")
+        return Unrendered(Reason.VARIABLE_INVALID, f"the language (`{language.source}`) is no code such as en")
     if route.rooms and text not in route.rooms:
         known = ", ".join(route.rooms)
-        detail = f"the language (`{route.language.source}`) is none of template {route.template}, which has {known}"
+        detail = f"the language (`{language.source}`) is none of template {route.template}, which has {known}"
         return Unrendered(Reason.VARIABLE_INVALID, detail)
     return text
 
 
 def _render_header(header: HeaderSource, payload: Mapping[str, Any]) -> Header | Location | Unrendered:
-    given = getattr(header, header.kind)
+    kind = header.kind
+    given = getattr(header, kind)
     if isinstance(given, LocationSource):
         return _render_location(given, payload)
-    what = f"the {header.kind} header"
-    value = _render_text(what, given, payload, write_header_text if header.kind == "text" else write_address)
-    filename = None
-    if header.filename is not None:
-        filename = _render_text("the header's file name", header.filename, payload, write_filename)
+    value = _render_text(given, payload, write_header_text if kind == "text" else write_address)
+    filename = None if header.filename is None else _render_text(header.filename, payload, write_filename)
     if isinstance(value, Unrendered):
-        return value
-    return filename if isinstance(filename, Unrendered) else Header(header.kind, value, filename)
+        return _name_fault(f"the {kind} header", value)
+    return (
+        _name_fault("the header's file name", filename)
+        if isinstance(filename, Unrendered)
+        else Header(kind, value, filename)
+    )
 
 
 def _render_location(location: LocationSource, payload: Mapping[str, Any]) -> Location | Unrendered:
-    parts = {
-        key: _render_text(f"the location's {key}", source, payload, write_degrees(key))
-        for key, source in location.list_sources()
-    }
-    fault = next((part for part in parts.values() if isinstance(part, Unrendered)), None)
-    return fault or Location(**{key: part for key, part in parts.items() if isinstance(part, str)})
+    parts = {key: _render_text(source, payload, write_degrees(key)) for key, source in location.list_sources()}
+    for key, part in parts.items():
+        if isinstance(part, Unrendered):
+            return _name_fault(f"the location's {key}", part)
+    return Location(**parts)  # type: ignore[arg-type]  # all are texts
 
 
 def _render_buttons(route: Route, payload: Mapping[str, Any]) -> tuple[Button, ...] | Unrendered:
     buttons: list[Button] = []
     for button in route.buttons:
-        text = _render_text(f"button {button.index}", button.source, payload, BUTTONS[button.kind].write)
+        kind = button.kind
+        text = _render_text(button.source, payload, BUTTONS[kind].write)
         if isinstance(text, Unrendered):
-            return text
-        buttons.append(Button(button.index, text, button.kind))
+            return _name_fault(f"button {button.index}", text)
+        buttons.append(Button(button.index, text, kind))
     return tuple(buttons)
 
 
@@ -188,8 +182,8 @@ def _read_instant(
     what: str, source: Expression, payload: Mapping[str, Any], store: Store, reason: Reason
 ) -> int | Unrendered:
     value = source.evaluate(payload)
-    if isinstance(value, Missing | Failed):
-        return _explain(what, value, reason)
+    if isinstance(value, _NO_VALUE):
+        return _name_fault(what, _explain(value, reason))
     until = parse_instant(value, store.timezone, end_of_day=True, day_ends=store.day_ends)
     return Unrendered(reason, f"{what} (`{source.source}`) is not a date") if until is None else until
 
@@ -210,9 +204,12 @@ def compute_dedup_key(route: Route, event: Event) -> str | Unrendered | None:
     """
     if route.dedup_by is None:
         return None
+    key = route.dedup_by.glance(event.payload)
+    if key and len(key) <= _KEY_LIMIT:
+        return key
     value = route.dedup_by.evaluate(event.payload)
-    if isinstance(value, Missing | Failed):
-        return _explain("dedup_by", value)
+    if isinstance(value, _NO_VALUE):
+        return _name_fault("dedup_by", _explain(value))
     key = _write_key(value)
     return key if len(key) <= _KEY_LIMIT else "sha256:" + checksum(key.encode("utf-8", "surrogatepass"))
 

@@ -18,8 +18,9 @@ from app.values.phone import mask_phone
 
 def describe_outcome(outcome: Outcome) -> tuple[str, str, str]:
     """Return (word, reason, detail) of an outcome; "" for what it does not have."""
-    word = type(outcome).__name__.lower()
-    return (word, "", "") if isinstance(outcome, Accepted) else (word, outcome.reason.value, outcome.detail)
+    if isinstance(outcome, Accepted):
+        return "accepted", "", ""
+    return type(outcome).__name__.lower(), outcome.reason.value, outcome.detail
 
 
 def report_attempt(

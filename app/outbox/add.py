@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from app.delivery.policy import Cause, judge_new
-from app.message.components import checksum, encode_message
+from app.message.components import Lately, checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State, dataclass
 from app.model.event import Customer, Event
 from app.outbox.move import STATES, begin, count_steps
@@ -70,9 +73,9 @@ class FrozenDelivery:
     former_key: bytes | None = None
 
 
-def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
-    """Encode the message and sum it up."""
-    message = None if delivery.message is None else encode_message(delivery.message)
+def freeze_delivery(delivery: Delivery, people_key: bytes, lately: Lately | None = None) -> FrozenDelivery:
+    """Encode the message and sum it up. `lately`: where it is kept for whoever claims it soon."""
+    message = None if delivery.message is None else encode_message(delivery.message, lately)
     has_former = delivery.recipient.startswith(TWO_FORMS)
     return FrozenDelivery(
         delivery=delivery,
@@ -99,19 +102,23 @@ def hash_dedup_key(delivery: Delivery) -> bytes | None:
     """
     if delivery.dedup_key is None or delivery.state not in (State.PENDING, State.SHADOW):
         return None
-    summed = hashlib.sha256()
-    for part in (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key):
-        text = part.encode("utf-8", "surrogatepass")
-        summed.update(len(text).to_bytes(8, "big") + text)
-    return summed.digest()
+    parts = (delivery.state, delivery.route, delivery.recipient, delivery.dedup_key)
+    return hashlib.sha256(b"".join(map(_measure, parts))).digest()
+
+
+@lru_cache(maxsize=512)  # the first two are the same again and again
+def _measure(text: str) -> bytes:
+    written = text.encode("utf-8", "surrogatepass")
+    return len(written).to_bytes(8, "big") + written
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event, and the deliveries that were planned for it."""
+    """An event, and the deliveries that were planned for it. `lately`: where their messages are kept for the claim."""
 
     event: Event
     deliveries: Sequence[Delivery]
+    lately: Lately | None = None
 
 
 def add_event(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
@@ -138,14 +145,15 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
         tx.send(_ADD_ACT, acts)
     if unrouted := [(seq, len(each.event.body)) for seq, each, _ in added if not each.deliveries]:
         keep_unrouted(tx, unrouted)
-    planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
+    planned = [
+        (seq, freeze_delivery(it, tx.people_key, each.lately)) for seq, each, _ in added for it in each.deliveries
+    ]
     states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
-    answers = {
-        seq: Enqueued(each.event.id, tuple(next(states) for _ in each.deliveries), duplicate=False)
-        for seq, each, _ in added
-    }
     return [
-        answers[seq] if seq is not None else _find_first(tx, each.event) for seq, each in zip(seqs, new, strict=True)
+        _find_first(tx, each.event)
+        if seq is None
+        else Enqueued(each.event.id, tuple(islice(states, len(each.deliveries))), duplicate=False)
+        for seq, each in zip(seqs, new, strict=True)
     ]
 
 
@@ -232,29 +240,24 @@ def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Ca
     return [DeliveryState(row["id"], row["route"], row["provider"], STATES[row["state"]]) for row in rows]
 
 
+_ALIKE = (
+    *("id", "route", "provider", "template", "recipient", "detail", "due_at", "deadline_at", "created_at"),
+    *("on_unknown", "config_hash", "config_line", "trace"),
+)
+_list_alike = attrgetter(*_ALIKE)
+
+
 def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: Reason | None) -> dict[str, Any]:
     it = frozen.delivery
     return {
-        "id": it.id,
+        **dict(zip(_ALIKE, _list_alike(it), strict=True)),
         "event_seq": event_seq,
-        "route": it.route,
-        "provider": it.provider,
-        "template": it.template,
         "rank": -it.priority,
-        "recipient": it.recipient,
         "message": frozen.message,
         "checksum": frozen.checksum,
         "state": str(state),
-        "reason": None if reason is None else str(reason),
-        "detail": it.detail,
-        "due_at": it.due_at,
-        "deadline_at": it.deadline_at,
-        "created_at": it.created_at,
-        "on_unknown": it.on_unknown,
-        "config_hash": it.config_hash,
-        "config_line": it.config_line,
+        "reason": reason and str(reason),
         "marketing": int(it.marketing),
-        "trace": it.trace,
         "person": frozen.person,
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.delivery.decide import Decision
+from app.delivery.decide import ACCEPTED, Decision
 from app.delivery.policy import Cause
 from app.delivery.transitions import (
     Move,
@@ -89,7 +89,7 @@ WHERE state IN ('pending', 'sending') OR (state = 'unknown' AND due_at IS NOT NU
 """  # noqa: S608  # our own words only
 # Of a kept attempt `a`: a 2xx is told at the beginning of its detail. What refused with one may have taken it all the
 # same.
-_ACCEPTED, _RECORDED = Decision(State.ACCEPTED), Closed(recorded=True)
+_RECORDED = Closed(recorded=True)
 PERHAPS_TAKEN = "(a.outcome = 'uncertain' OR (a.outcome = 'rejected' AND substr(a.detail, 1, 6) = 'HTTP 2'))"
 
 
@@ -130,7 +130,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
 def _is_plain(ending: Ending) -> bool:
     return (
         type(ending.outcome) is Accepted
-        and ending.decision == _ACCEPTED
+        and (ending.decision is ACCEPTED or ending.decision == ACCEPTED)
         and ending.tries == ending.attempt.number == 1
         and not ending.attempt.probes
     )

@@ -29,6 +29,7 @@ _FORMER = {table: seek_in_lumps(table, "(SELECT at FROM marks WHERE name = 'form
 # An event looks for them, so only the rows that a release with other forms may have written are looked through.
 
 
+@lru_cache(maxsize=512)  # an event and its deliveries ask for the same person
 def hash_person(key: bytes, number: str) -> bytes | None:
     """Return the hash of an E.164 number in its one form, None of ""."""
     return _hash(key, "number", to_one_form(number))
@@ -88,7 +89,6 @@ def show_message_id(id_: str | None) -> str | None:
     return None if id_ is None or id_.startswith(_HASHED) else id_
 
 
-@lru_cache(maxsize=512)  # an event and its deliveries ask for the same person
 def _hash(key: bytes, kind: str, text: str) -> bytes | None:
     if not text:
         return None

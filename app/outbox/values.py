@@ -6,10 +6,10 @@ At the end stands how SQLite seeks people, which several queries share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple
 
-from app.model.delivery import Attempt, State
+from app.model.delivery import Attempt, State, dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +24,7 @@ from app.observe.tracing import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response, Sent
 from app.providers.body import MAX_BYTES, parse_json
-from app.providers.transport import WRITING, SocketTransport
+from app.providers.transport import WRITING, Answer, Repeated, SocketTransport
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2
@@ -40,7 +39,7 @@ _NEVER_SENT = (
     httpx2.PoolTimeout,
     httpx2.InvalidURL,
     httpx2.UnsupportedProtocol,
-    httpx2.LocalProtocolError,  # h11 refuses to put our request into bytes
+    httpx2.LocalProtocolError,  # our request cannot be put into bytes
 )
 # The first that fits; of a cause and the system's own error behind it.
 _BREAKS: tuple[tuple[type[Exception], str], ...] = (
@@ -50,7 +49,6 @@ _BREAKS: tuple[tuple[type[Exception], str], ...] = (
     (httpx2.ConnectTimeout, "no connection in time: a firewall, or the host is down"),
     (httpx2.PoolTimeout, "no connection was free in time: raise `concurrency`"),
 )
-TURNS = 20  # of the loop: an answer is read in a few, whatever else lies there
 SHOWN_ANSWERS = 3  # of a provider: its keys tell how to describe it
 
 
@@ -104,25 +102,26 @@ class ProviderClient:
         self._name = name
         self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._timeout_s = timeout_ms / 1000
-        self._is_foreign = transport is not None  # ours writes a request's length itself
         self._traced = transport is None if traced is None else traced
         self._sleep = sleep
         self._draw = draw
         self._shown = 0
         # No client of httpx2's in between: it would cost more than the rest of a request, and it follows redirects and
         # keeps cookies, neither of which may travel with the next message.
-        self._transport = transport or SocketTransport(
-            concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy
+        self._transport = (
+            Whole(transport)
+            if transport
+            else SocketTransport(concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy)
         )
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
         half_s = self._timeout_s / 2
-        self._limits = {"connect": half_s, "pool": half_s}  # the whole is bounded by `_end`
+        self._limits = {"connect": half_s, "pool": half_s, "read": self._timeout_s}
         self._headers = {
             "accept": "application/json",
             "accept-encoding": "identity",
             "user-agent": f"nector-relay/{version('nector-relay')}",
         }
-        self._last: tuple[str, Mapping[str, str], httpx2.URL, httpx2.Headers] | None = None
+        self._first: tuple[Request | None, Any] = (None, None)  # ours and httpx2's, which stands for all like it
 
     async def send(
         self,
@@ -141,12 +140,12 @@ class ProviderClient:
         before the first one does, at each try.
         """
         loop = asyncio.get_running_loop()
-        write_before = None if write_within_ms is None else loop.time() + write_within_ms / 1000
+        began = loop.time()
+        write_before = None if write_within_ms is None else began + write_within_ms / 1000
         try:
             request = provider.build_request(message, delivery_id)
         except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
             return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
-        began = loop.time()
         if not self._traced:
             on_leaving()
         sent = await self._try_once(provider, request, _Try(write_before, on_leaving), 1)
@@ -168,8 +167,8 @@ class ProviderClient:
     async def fetch(self, request: Request, max_bytes: int = MAX_BYTES) -> Response | None:
         """Return the answer to a request that sends nothing (a list of templates), None if it broke off."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(request, _Try(None, lambda: None), max_bytes)
+            outgoing = self._prepare(request, _Try(None, lambda: None), max_bytes)
+            return _read(await self._transport.handle_async_request(outgoing), max_bytes)
         except Exception:  # noqa: BLE001 - to the caller every way of breaking off is the same
             return None
 
@@ -210,50 +209,33 @@ class ProviderClient:
         return sent
 
     async def _ask(self, provider: Provider, request: Request, trial: _Try, tries: int) -> Sent:
-        limit = asyncio.timeout(None)
-        timer = asyncio.get_running_loop().call_later(self._timeout_s, _end, limit)
         try:
-            async with limit:
-                response = await self._exchange(request, trial)
+            response = _read(await self._transport.handle_async_request(self._prepare(request, trial)))
         except _TooLateError:
             return Sent(Retryable(Reason.DEADLINE_PASSED, detail="connecting took until the deadline"), tries)
         except Exception as error:  # noqa: BLE001 - whatever breaks in a transport, the attempt comes to an outcome
             return Sent(self._judge_break(error, trial), tries)
-        finally:
-            timer.cancel()
         try:
             return Sent(provider.read_response(response), tries, response.status, self._name_keys(response))
         except Exception as error:  # noqa: BLE001 - as above; the provider may have taken it
             return Sent(Uncertain(Reason.ANSWER_UNREADABLE, _describe_bug(error)), tries, response.status)
 
-    async def _exchange(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Response:
-        url, headers = self._prepare(request.url, request.headers)
-        outgoing = httpx2.Request(
-            request.method,
-            url,
-            headers=headers,  # as `content` the body would cost ten times as much
-            stream=httpx2.ByteStream(request.body),
-            extensions={"trace": trial.watch, "timeout": self._limits, "longest": max_bytes},
-        )
-        if self._is_foreign:
-            outgoing.headers["content-length"] = str(len(request.body))
-        answer = await self._transport.handle_async_request(outgoing)
-        try:
-            return Response(answer.status_code, answer.headers, await _read_body(answer, max_bytes))
-        finally:
-            if not isinstance(answer.stream, httpx2.ByteStream):  # else it is whole, and there is nothing to close
-                await answer.aclose()
+    def _prepare(self, request: Request, trial: _Try, max_bytes: int = MAX_BYTES) -> Repeated:
+        ours, first = self._first
+        if ours is None or ours.url != request.url or ours.headers != request.headers or ours.method != request.method:
+            first = self._make_first(request)
+        extensions = {"trace": trial.watch, "timeout": self._limits, "longest": max_bytes}
+        return Repeated(first, request.body, extensions)
 
-    def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[httpx2.URL, httpx2.Headers]:
-        """Return both as httpx2 wants them: mostly the last ones, for they differ from one account to the next only."""
-        if self._last is not None and self._last[0] == url and self._last[1] == headers:
-            return self._last[2:]
-        named = {name.lower() for name in headers}
+    def _make_first(self, request: Request) -> httpx2.Request:
+        """Return a request as httpx2 wants it, without its body; all that follow mostly agree with it."""
+        named = {name.lower() for name in request.headers}
         defaults = {name: value for name, value in self._headers.items() if name not in named}
-        parsed = httpx2.URL(url)
-        host = {"host": parsed.netloc.decode("ascii")}
-        self._last = (url, headers, parsed, httpx2.Headers({**defaults, **headers, **host}))
-        return self._last[2:]
+        url = httpx2.URL(request.url)
+        headers = {**defaults, **request.headers, "host": url.netloc.decode("ascii")}
+        first = httpx2.Request(request.method, url, headers=headers, stream=httpx2.ByteStream(b""))
+        self._first = request, first
+        return first
 
     def _name_keys(self, response: Response) -> Sequence[str]:
         if self._shown >= SHOWN_ANSWERS or not is_success(response.status):
@@ -263,24 +245,11 @@ class ProviderClient:
 
     def _judge_break(self, error: Exception, trial: _Try) -> Outcome:
         # The error's own text may hold the URL or a header: only its kind is kept.
-        kind = type(error).__name__
         if isinstance(error, _NEVER_SENT) or (self._traced and not trial.written):
             return Retryable(Reason.CONNECT_FAILED, Scope.MESSAGE, detail=_describe_break(error))
         if isinstance(error, TimeoutError | httpx2.TimeoutException):
-            return Uncertain(Reason.TIMED_OUT, kind)
-        return Uncertain(Reason.CONNECTION_LOST, kind)
-
-
-def _end(limit: asyncio.Timeout, turns: int = TURNS) -> None:
-    """End what takes too long, but not before the loop has read what lies in the sockets.
-
-    A process that stood still (SIGSTOP, a VM that slept) finds its timers due first, and the answers behind them.
-    """
-    if turns:
-        asyncio.get_running_loop().call_soon(_end, limit, turns - 1)
-        return
-    with suppress(RuntimeError):  # it has come to its end meanwhile
-        limit.reschedule(0)
+            return Uncertain(Reason.TIMED_OUT, TimeoutError.__name__)
+        return Uncertain(Reason.CONNECTION_LOST, type(error).__name__)
 
 
 def _read_host(url: str) -> str:
@@ -300,15 +269,56 @@ def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-async def _read_body(answer: httpx2.Response, max_bytes: int) -> bytes:
-    """Return the body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
-    for name, value in answer.headers.raw:
-        if name.lower() == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            return b""
-    stream: Any = answer.stream
-    # Ours is whole and bounded; `aread` would look for what it has to unpack.
-    whole = b"".join(stream if isinstance(stream, httpx2.ByteStream) else [part async for part in stream])
-    return whole if len(whole) <= max_bytes else b""
+class Whole(httpx2.AsyncBaseTransport):
+    """Makes of another transport one that answers as ours does: in time, and with the whole answer as it came."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> Answer:
+        """Return the whole answer."""
+        headers = [*request.headers.raw, (b"content-length", b"%d" % len(request.read()))]
+        plain = httpx2.Request(
+            request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+        )
+        async with asyncio.timeout(request.extensions["timeout"]["read"]):
+            answer = await self._inner.handle_async_request(plain)
+            try:
+                stream: Any = answer.stream  # `aread` would unpack it
+                body = b"".join([part async for part in stream])
+            finally:
+                await answer.aclose()
+        return Answer(answer.status_code, answer.headers.raw, body)
+
+    async def aclose(self) -> None:
+        """Close the other."""
+        await self._inner.aclose()
+
+
+def _read(answer: Answer, max_bytes: int = MAX_BYTES) -> Response:
+    """Return the answer, its body as it came; nothing of one that is packed (a bomb?) or longer than `max_bytes`."""
+    body = answer.body if len(answer.body) <= max_bytes else b""
+    if b"content-encoding" in map(bytes.lower, dict(answer.lines)):
+        packings = answer.headers.get_list("content-encoding", split_commas=True)
+        if any(each.lower() not in {"", "identity"} for each in packings):
+            body = b""
+    return Response(answer.status_code, _Lines(answer), body)
+
+
+class _Lines(Mapping[str, str]):
+    """An answer's headers, read when somebody asks for one."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __getitem__(self, name: str) -> str:
+        return self._answer.headers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._answer.headers)
+
+    def __len__(self) -> int:
+        return len(self._answer.headers)
 
 
 def strike_values(outcome: Outcome, message: Message) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
 
@@ -32,7 +32,6 @@ from app.providers.body import (
 )
 from app.providers.request import (
     RemoteSettings,
-    build_request,
     check_header_secret,
     name_variables,
     secrets_of,
@@ -113,7 +112,7 @@ class GallaboxSettings(RemoteSettings):
     base_url: str = Field("https://server.gallabox.com", description="Where the API stands.")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gallabox:
     """An instance is one configured Gallabox channel."""
 
@@ -130,8 +129,7 @@ class Gallabox:
             "recipient": {"name": message.recipient_name or phone, "phone": phone},
             "whatsapp": {"type": "template", "template": _describe_template(message)},
         }
-        url = f"{self.settings.base_url}/devapi/messages/whatsapp"
-        return build_request("POST", url, self._headers(), write_json(payload))
+        return Request("POST", self._url, self._headers, write_json(payload).encode("ascii"))
 
     def read_response(self, response: Response) -> Outcome:
         """Say what the answer means: a plain acceptance is `{id, status: ACCEPTED, message}`."""
@@ -168,7 +166,7 @@ class Gallabox:
         if not self.settings.account_id:
             return None
         url = f"{self.settings.base_url}/devapi/accounts/{quote(self.settings.account_id, safe='')}/whatsappTemplates"
-        return Request("GET", url, self._headers(), b"")
+        return Request("GET", url, self._keys(), b"")
 
     def read_templates(self, provider_name: str, body: bytes) -> Sequence[Template] | None:
         """Return the templates of this channel from the answer to that, None if it is no such list."""
@@ -178,7 +176,15 @@ class Gallabox:
         own = (item for item in items if as_mapping(item).get("channelId") in (None, self.settings.channel_id))
         return [template for item in own if (template := _read_template(provider_name, item)) is not None]
 
+    @cached_property
+    def _url(self) -> str:
+        return f"{self.settings.base_url}/devapi/messages/whatsapp"
+
+    @cached_property
     def _headers(self) -> Mapping[str, str]:
+        return {"content-type": "application/json", **self._keys()}
+
+    def _keys(self) -> Mapping[str, str]:
         return {
             "apiKey": self.settings.api_key.get_secret_value(),
             "apiSecret": self.settings.api_secret.get_secret_value(),

@@ -12,7 +12,8 @@ import base64
 import socket
 import ssl
 from asyncio.staggered import staggered_race
-from functools import partial
+from collections import defaultdict, deque
+from functools import cached_property, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -25,7 +26,38 @@ _MAX_HEAD = 65_536  # bytes of an answer's header lines
 _MAX_BODY = 4 * 1024 * 1024  # where the extension `longest` asks for no other
 _PORTS = {"http": 80, "https": 443}
 _OWN_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
+_BODILESS = frozenset({"GET", "HEAD"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+TURNS = 20  # of the loop: an answer is read in a few, whatever else lies there
 _NEXT_ADDRESS_S = 0.25  # https://www.rfc-editor.org/rfc/rfc8305#section-5
+
+
+class Repeated(httpx2.Request):
+    """A request that differs from the first of its kind in the body only.
+
+    What is the same is made once: httpx2's objects, which copy and normalise what they are given, and the bytes of the
+    head. That takes a tenth of a `Request` and of writing it.
+    """
+
+    def __init__(self, first: httpx2.Request, body: bytes, extensions: dict[str, Any]) -> None:
+        self.method, self.url, self.headers = first.method, first.url, first.headers
+        self.extensions = extensions
+        self.stream = httpx2.ByteStream(body)
+        self.first, self.body = first, body
+
+
+class Answer(httpx2.Response):
+    """A whole answer. `lines` are its headers, which are httpx2's when somebody asks for them: few do."""
+
+    def __init__(self, status: int, lines: list[tuple[bytes, bytes]], body: bytes) -> None:
+        super().__init__(status, stream=httpx2.ByteStream(body))
+        del self.headers  # the property stands behind it
+        self.lines, self.body = lines, body
+
+    @cached_property
+    def headers(self) -> httpx2.Headers:  # type: ignore[override]  # there it is set at once
+        """The header lines."""
+        return httpx2.Headers(self.lines)
 
 
 class _Connection(asyncio.Protocol):
@@ -38,39 +70,30 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         # What a sloppy server has taken must not count as perhaps taken.
         self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_data_after_close=True)
-        self._waiter: asyncio.Future[None] | None = None
-        self._broken: httpx2.TransportError | None = None
 
-    async def ask(self, data: bytes, within_s: float | None, longest: int, *, has_body: bool = True) -> bytes:
-        """Write a request and return the body of its answer, of one longer than `longest` a beginning that is, too."""
-        self.headers: list[tuple[bytes, bytes]] = []
+    def ask(self, data: bytes, longest: int, *, has_body: bool = True) -> asyncio.Future[bytes]:
+        """Write a request and return what becomes the body of its answer.
+
+        Of one longer than `longest` it is a beginning that is longer, too.
+        """
+        self.lines: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
-        self._head = self._length = self.status = 0
-        self._framed = self.whole = False
-        self._has_body = has_body
+        self._come = self._length = self.status = 0
+        self.whole = False
+        self._longest, self._has_body = longest, has_body
+        self._waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.transport.write(data)
-        loop = asyncio.get_running_loop()
-        while not self.whole and self._length <= longest:
-            if self._broken is not None:
-                raise self._broken
-            self._waiter = loop.create_future()
-            timer = within_s and loop.call_later(within_s, self._break, httpx2.ReadTimeout("no answer in time"))
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer:
-                    timer.cancel()
-        return b"".join(self._parts)
+        return self._waiter
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _tell(self) -> None:
+        if not self._waiter.done():
+            self._waiter.set_result(b"".join(self._parts))
 
     def _break(self, error: httpx2.TransportError, cause: BaseException | None = None) -> None:
         error.__cause__ = cause
-        self._broken, self.reusable = error, False
-        self._wake()
+        self.reusable = False
+        if not self._waiter.done():
+            self._waiter.set_exception(error)
 
     # -- what asyncio calls ------------------------------------------------------------------------
 
@@ -82,6 +105,7 @@ class _Connection(asyncio.Protocol):
             self.reusable = False
             self.transport.abort()
             return
+        self._come += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # nothing else is spoken here
@@ -90,19 +114,18 @@ class _Connection(asyncio.Protocol):
             self.reusable = False
             if not self.whole:
                 self._break(httpx2.RemoteProtocolError(str(error)), error)
-        self._head += 0 if self.status else len(data)
-        if self._head > 2 * _MAX_HEAD:
+        if self.whole or self._length > self._longest:
+            self._tell()
+        elif not self.status and self._come > 2 * _MAX_HEAD:
             self._break(httpx2.RemoteProtocolError("the headers are too long"))
-        if self._length or self.whole:
-            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
         if self.whole:
             return
-        if exc is None and self.status and not self._framed:
+        if exc is None and self.status and _FRAMING.isdisjoint(name.lower() for name, _ in self.lines):
             self.whole = True
-            self._wake()
+            self._tell()
         else:
             lost = httpx2.RemoteProtocolError("closed before the answer was whole")
             self._break(lost if exc is None else httpx2.ReadError(str(exc)), exc)
@@ -114,16 +137,14 @@ class _Connection(asyncio.Protocol):
             raise ValueError("a second answer, to nothing that was asked")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head += len(name) + len(value)
-        if self._head > _MAX_HEAD:
-            raise ValueError("the headers are too long")
-        self.headers.append((name, value))
-        self._framed |= name.lower() in {b"content-length", b"transfer-encoding"}
+        self.lines.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._come > _MAX_HEAD and sum(len(name) + len(value) for name, value in self.lines) > _MAX_HEAD:
+            raise ValueError("the headers are too long")
         status = self._parser.get_status_code()
         if status < 200 and status != 101:  # noqa: PLR2004  # an interim answer; the one that counts is to come
-            self.headers, self._framed = [], False
+            self.lines = []
             return
         self.status = status
         if not self._has_body:
@@ -143,32 +164,55 @@ class SocketTransport(httpx2.AsyncBaseTransport):
     """Carries httpx2's requests, at most `concurrency` at a time; an idle connection is kept for `keepalive_s`.
 
     `trust`: whom TLS trusts; None is the system's. `proxy`: the URL of one that stands in between; no other is asked.
+    The timeout `read` bounds a request as a whole, from its beginning to the last byte of its answer.
     """
 
     def __init__(
         self, *, concurrency: int, keepalive_s: float, trust: ssl.SSLContext | None, proxy: str | None = None
     ) -> None:
-        self._places = asyncio.Semaphore(concurrency)
+        self._places = concurrency
+        self._waiting: deque[asyncio.Future[None]] = deque()  # for a place, which whoever leaves hands on
         self._keepalive_s = keepalive_s
         self._trust = trust
         self._proxy = None if proxy is None else httpx2.URL(proxy)
         self._open: set[_Connection] = set()
-        self._idle: dict[bytes, list[tuple[_Connection, asyncio.TimerHandle]]] = {}  # by origin, with what ends each
+        # By origin, with what ends each.
+        self._idle: defaultdict[bytes, list[tuple[_Connection, asyncio.TimerHandle]]] = defaultdict(list)
+        self._last: tuple[httpx2.Request | None, bytes, bytes] = (None, b"", b"")  # of a `Repeated`: origin and head
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> Answer:
         """Return the whole answer, see httpx2.AsyncBaseTransport; raises httpx2.TransportError."""
-        limits = request.extensions.get("timeout", {})
+        extensions, loop = request.extensions, asyncio.get_running_loop()
+        limits = extensions.get("timeout", {})
+        read_s = limits.get("read")
+        until = None if read_s is None else loop.time() + read_s
         try:
-            data = _write_request(request, self._proxy)
+            origin, data = self._write(request)
             await _pass_turns()
-            if self._places.locked():
-                await self._wait_for_place(limits.get("pool"))
+            if self._places:
+                self._places -= 1
             else:
-                await self._places.acquire()
+                await self._wait_for_place(limits.get("pool"))
             try:
-                return await self._exchange(request, data, limits.get("connect"), limits.get("read"))
+                connection = self._take_idle(origin) or await self._connect(request.url, limits.get("connect"))
+                timer = None
+                try:
+                    if (watch := extensions.get("trace")) is not None:
+                        await watch(WRITING, {})
+                    longest = extensions.get("longest", _MAX_BODY)
+                    coming = connection.ask(data, longest, has_body=request.method != "HEAD")
+                    timer = until and loop.call_at(until, _end, coming)
+                    body = await coming
+                except BaseException:
+                    self._drop(connection)
+                    raise
+                finally:
+                    if timer:
+                        timer.cancel()
+                self._give_back(connection, origin)
+                return Answer(connection.status, connection.lines, body)
             finally:
-                self._places.release()
+                self._leave_place()
         except httpx2.TransportError as error:
             error.request = request
             raise
@@ -180,31 +224,39 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         self._open.clear()
         await asyncio.sleep(0)  # the loop closes them in its next turn
 
+    def _write(self, request: httpx2.Request) -> tuple[bytes, bytes]:
+        """Return a request's origin, and the request as it travels; raises as `_write_head` does."""
+        if not isinstance(request, Repeated):
+            stream = request.stream
+            body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else request.read()
+            return _name_origin(request.url), _frame(_write_head(request, self._proxy), request.method, body)
+        if request.first is not self._last[0]:
+            self._last = request.first, _name_origin(request.url), _write_head(request, self._proxy)
+        _, origin, head = self._last
+        return origin, _frame(head, request.method, request.body)
+
     async def _wait_for_place(self, within_s: float | None) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
             async with asyncio.timeout(within_s):
-                await self._places.acquire()
-        except TimeoutError:
-            raise httpx2.PoolTimeout("no connection was free in time") from None
-
-    async def _exchange(
-        self, request: httpx2.Request, data: bytes, connect_s: float | None, read_s: float | None
-    ) -> httpx2.Response:
-        origin, extensions = request.url.raw_scheme + request.url.netloc, request.extensions
-        connection = self._take_idle(origin) or await self._connect(request.url, connect_s)
-        try:
-            if (watch := extensions.get("trace")) is not None:
-                await watch(WRITING, {})
-            longest = extensions.get("longest", _MAX_BODY)
-            body = await connection.ask(data, read_s, longest, has_body=request.method != "HEAD")
-        except BaseException:
-            self._drop(connection)
+                await place
+        except BaseException as error:
+            if not place.cancelled():  # it was handed over in this very moment
+                self._leave_place()
+            if isinstance(error, TimeoutError):
+                raise httpx2.PoolTimeout("no connection was free in time") from None
             raise
-        self._give_back(connection, origin)
-        return httpx2.Response(connection.status, headers=connection.headers, stream=httpx2.ByteStream(body))
+
+    def _leave_place(self) -> None:
+        while self._waiting:
+            if not (place := self._waiting.popleft()).done():
+                place.set_result(None)
+                return
+        self._places += 1
 
     def _take_idle(self, origin: bytes) -> _Connection | None:
-        idle = self._idle.get(origin)
+        idle = self._idle[origin]
         while idle:
             connection, end = idle.pop()
             end.cancel()
@@ -217,7 +269,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         """Keep a connection for the next request if it can carry one."""
         if connection.whole and connection.reusable and not connection.transport.get_write_buffer_size():
             end = asyncio.get_running_loop().call_later(self._keepalive_s, self._drop, connection)
-            self._idle.setdefault(origin, []).append((connection, end))
+            self._idle[origin].append((connection, end))
         else:
             self._drop(connection)
 
@@ -251,7 +303,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         proof = [] if self._proxy is None else _prove(self._proxy)
         head = b"\r\n".join([b"CONNECT %s HTTP/1.1" % at, b"host: " + at, *proof, b"", b""])
         try:
-            await connection.ask(head, None, 0, has_body=False)
+            await connection.ask(head, 0, has_body=False)
             if connection.status != 200:  # noqa: PLR2004  # the status itself is the clearest name
                 raise httpx2.ProxyError(f"the proxy answered {connection.status}")  # noqa: TRY301
             inner, name = _Connection(), url.raw_host.decode("ascii")
@@ -280,24 +332,42 @@ def _pass_turns() -> asyncio.Future[None]:
     return turned
 
 
-def _write_request(request: httpx2.Request, proxy: httpx2.URL | None) -> bytes:
-    """Return a request as it travels; raises httpx2.UnsupportedProtocol and LocalProtocolError."""
-    url, stream = request.url, request.stream
+def _end(coming: asyncio.Future[bytes], turns: int = TURNS) -> None:
+    """End what takes too long, but not before the loop has read what lies in the sockets.
+
+    A process that stood still (SIGSTOP, a VM that slept) finds its timers due first, and the answers behind them.
+    """
+    if turns:
+        asyncio.get_running_loop().call_soon(_end, coming, turns - 1)
+    elif not coming.done():  # it has come meanwhile
+        coming.set_exception(httpx2.ReadTimeout("no answer in time"))
+
+
+def _name_origin(url: httpx2.URL) -> bytes:
+    return url.raw_scheme + url.netloc
+
+
+def _write_head(request: httpx2.Request, proxy: httpx2.URL | None) -> bytes:
+    """Return a request's head but for its end; raises httpx2.UnsupportedProtocol and LocalProtocolError."""
+    url = request.url
     if url.scheme not in _PORTS or not url.host:
         raise httpx2.UnsupportedProtocol("a URL begins with http:// or https:// and a host")
-    body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else request.read()
     by_proxy = proxy is not None and url.scheme == "http"
     target = b"http://%s%s" % (url.netloc, url.raw_path) if by_proxy else url.raw_path
     lines = [b"%s %s HTTP/1.1" % (request.method.encode(), target), b"host: " + url.netloc]
     lines += [b"%s: %s" % each for each in request.headers.raw if each[0].lower() not in _OWN_HEADERS]
-    if body or request.method not in {"GET", "HEAD"}:
-        lines.append(b"content-length: %d" % len(body))
     if by_proxy and proxy is not None:
         lines += _prove(proxy)
     head = b"\r\n".join(lines)
     if head.count(b"\r") != len(lines) - 1 or head.count(b"\n") != len(lines) - 1 or b"\0" in head:
         raise httpx2.LocalProtocolError("a header would be two")
-    return b"%s\r\n\r\n%s" % (head, body)
+    return head
+
+
+def _frame(head: bytes, method: str, body: bytes) -> bytes:
+    if body or method not in _BODILESS:
+        return b"%s\r\ncontent-length: %d\r\n\r\n%s" % (head, len(body), body)
+    return head + b"\r\n\r\n"
 
 
 def _prove(proxy: httpx2.URL) -> list[bytes]:

@@ -34,6 +34,7 @@ from app.observe.attempts import (
     report_limits,
     report_outage,
 )
+from app.observe.tracing import NoTracer, Span
 from app.outbox.claim import Claim, claim_due
 from app.outbox.close import Ending, close_attempts
 from app.outbox.holds import free_waiting
@@ -52,8 +53,7 @@ TRIES = 3
 LEASE_SPARE_MS = 60_000
 # With nothing due a lane looks again this often, whatever it has been told: a lost wake-up costs seconds, not for ever.
 LONGEST_NAP_S = 5.0
-# Loading what sending needs competes with the event loop for the interpreter: whoever already waits at the port when
-# the relay starts is answered first. Without it /readyz came 12 % later (the middle of 25 interleaved starts).
+# Loading what sending needs competes with the event loop: without it /readyz came 12 % later.
 HEAD_START_S = 0.05
 RECORD_AGAIN_S = 1.0
 
@@ -148,8 +148,9 @@ class Lane:
         await self._remember(self._saved)
         claimed_at = self._context.clock()
         claimed, next_due = await self._claim()
+        send = self._send if isinstance(self._context.tracer, NoTracer) else self._send_traced
         for attempt in claimed:
-            task = sends.create_task(self._send(attempt, claimed_at))
+            task = sends.create_task(send(attempt, claimed_at))
             self._open.add(task)
             task.add_done_callback(self._close)
         return self._seconds_to(next_due)
@@ -229,7 +230,8 @@ class Lane:
         if self._limits is not self._context.snapshot.config.limits:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
-        return Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        asked = (self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        return Claim(*asked, lately=self._context.lately)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
@@ -245,20 +247,25 @@ class Lane:
             async with asyncio.timeout(seconds):
                 await self._signal.wait()
 
-    async def _send(self, attempt: Attempt, claimed_at: int) -> None:
-        """Carry one attempt to its outcome and record it."""
-        read_time = asyncio.get_running_loop().time  # whatever the clock is set to meanwhile
+    async def _send_traced(self, attempt: Attempt, claimed_at: int) -> None:
         with open_attempt_span(self._context.tracer, attempt.delivery, attempt.number) as span:
-            started_s = read_time()
-            outcome, tries = await self._ask(attempt, claimed_at)
-            now = self._context.clock()
-            decision = self._decide(attempt, outcome, now)
+            await self._send(attempt, claimed_at, span)
+
+    async def _send(self, attempt: Attempt, claimed_at: int, span: Span | None = None) -> None:
+        """Carry one attempt to its outcome and record it."""
+        started_s = asyncio.get_running_loop().time()  # whatever the clock is set to meanwhile
+        outcome, tries = await self._ask(attempt, claimed_at)
+        took_ms = int((asyncio.get_running_loop().time() - started_s) * 1000)
+        now = self._context.clock()
+        decision = self._decide(attempt, outcome, now)
+        if span is not None:
             note_outcome(span, outcome, decision.state)
-            self._note(outcome, decision, now)
-            await self._record(attempt, outcome, decision, tries, int((read_time() - started_s) * 1000))
+        self._note(outcome, decision, now)
+        decision = await self._record(attempt, outcome, decision, tries)
+        report_attempt(self._context.log, self._context.metrics, attempt, outcome, decision, now, tries, took_ms)
 
     def _decide(self, attempt: Attempt, outcome: Outcome, now: int) -> Decision:
-        delivery, context = attempt.delivery, self._context
+        delivery = attempt.delivery
         return decide(
             outcome,
             attempt_number=attempt.spent + 1,
@@ -267,40 +274,40 @@ class Lane:
             on_unknown=delivery.on_unknown,
             provider=delivery.provider,
             template=delivery.template,
-            random=context.random,
-            settle_ms=context.settings.settle_after,
+            random=self._context.random,
+            settle_ms=self._context.settings.settle_after,
             probes=attempt.probes,
         )
 
     def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
         """Let the lane's pace follow what an attempt has shown of its provider."""
-        before, self._pace = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
-        report_outage(self._context.log, self.name, before.recovery, self._pace.recovery, outcome)
-        if self._pace.paused_until != before.paused_until or self._pace.recovery != before.recovery:
+        before, after = self._pace, note_attempt(self._pace, outcome, decision.lane_pause_until, now)
+        if after is not before:
+            self._pace = after
+            report_outage(self._context.log, self.name, before.recovery, after.recovery, outcome)
             self._signal.set()  # the loop keeps it
 
     async def _ask(self, attempt: Attempt, claimed_at: int) -> tuple[Outcome, int]:
         """Return what the provider made of the message, and the requests it took."""
-        message = attempt.delivery.message
-        try:
-            await self._wait_for_turn(attempt.delivery.recipient)
-        except asyncio.CancelledError:
-            return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
-        now = self._context.clock()
-        left_ms = attempt.delivery.deadline_at - now
-        if left_ms <= 0 or message is None or self._sender is None:
+        delivery, now = attempt.delivery, self._context.clock()
+        if wait_s := self._turns.take(delivery.recipient, now):
+            try:
+                await asyncio.sleep(wait_s)
+            except asyncio.CancelledError:
+                return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
+            now = self._context.clock()
+            self._turns.leave(delivery.recipient, now)
+        left_ms = delivery.deadline_at - now
+        if left_ms <= 0 or delivery.message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
             return Retryable(Reason.DEADLINE_PASSED), 0
         if now - claimed_at >= LEASE_SPARE_MS:
             return Retryable(Reason.STALLED), 0
+        tries = 1 if self._pace.recovery.down else TRIES
+        leave = partial(self._context.flights.take_off, delivery.id, attempt.number)
         try:
             sent = await self._sender.send(
-                self._provider,
-                message,
-                attempt.delivery.id,
-                write_within_ms=left_ms,
-                tries=1 if self._pace.recovery.down else TRIES,
-                on_leaving=partial(self._context.flights.take_off, attempt.delivery.id, attempt.number),
+                self._provider, delivery.message, delivery.id, write_within_ms=left_ms, tries=tries, on_leaving=leave
             )
         except asyncio.CancelledError:
             return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
@@ -308,15 +315,8 @@ class Lane:
             self._context.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
         return sent.outcome, sent.tries
 
-    async def _wait_for_turn(self, recipient: str) -> None:
-        wait_s = self._turns.take(recipient, self._context.clock())
-        if wait_s:  # else nothing comes between the look and the send, as a stall might
-            await asyncio.sleep(wait_s)
-            self._turns.leave(recipient, self._context.clock())
-
-    async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, tries: int, took_ms: int) -> None:
-        """Commit the outcome, again and again while the store cannot: it must not be lost to a full disk."""
-        now = self._context.clock()
+    async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, tries: int) -> Decision:
+        """Commit the outcome, again and again while the store cannot; return what was decided in the end."""
         while True:
             try:
                 job = Job(close_attempts, Ending(attempt, outcome, decision, tries))
@@ -333,4 +333,4 @@ class Lane:
         if decision.state is State.PENDING or closed.holds_released:
             self._signal.set()  # the next attempt may come before the lane means to look
         report_holds(self._context.log, closed.holds_set, closed.holds_released)
-        report_attempt(self._context.log, self._context.metrics, attempt, outcome, decision, now, tries, took_ms)
+        return decision

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from app.errors import Mistake, Refusal
-from app.model.event import Act, Person
+from app.model.event import Person
 from app.sources.base import RAW, Envelope, Verified, find_secret_mistake, list_signed, match_hmac, parse_body
-from app.sources.nector_events import find_model as find_model  # noqa: PLC0414  # a Source has it
+from app.sources.nector_events import aims as aims  # noqa: PLC0414  # a Source has these four
+from app.sources.nector_events import find_model as find_model  # noqa: PLC0414
 from app.sources.nector_events import list_places
+from app.sources.nector_events import read_acts as read_acts  # noqa: PLC0414
+from app.sources.nector_events import tellers as tellers  # noqa: PLC0414
 from app.sources.properties import Kind, find_notes, list_properties
 from app.values.instant import read_epoch
-from app.values.text import Path, Unfit, look_up, read_decimal, write_path, write_value
+from app.values.text import Path, Unfit, is_plain, look_up, read_decimal, write_path, write_value
 
 name = "nector"
 title = "Nector"
@@ -152,90 +154,34 @@ def write_headers(topic: str, id_: str, body: bytes, secret: str, now: int) -> d
 NUMBER_PATHS = list_places(Kind.MOBILE)
 _NAME_PATHS = list_places(Kind.NAME)
 _ID_PATHS = list_places(Kind.ID) + list_places(Kind.OWN_ID)  # its own keys last: other shapes leave them out
+_ID_KEYS = frozenset(path[0] for path in _ID_PATHS)
 _NAME_LIMIT = 60
 
 
 def find_person(payload: Mapping[str, Any]) -> Person:
     """Return whom an event is about: of each the first that it names."""
-    number, place = next(_find_all(payload, NUMBER_PATHS), (None, ()))
-    return Person(number, place, _find_name(payload), _find_id(payload))
+    place = NUMBER_PATHS[0]
+    number, name = payload.get(place[0]), payload.get(_NAME_PATHS[0][0])  # mostly both are there, and plain
+    if type(number) is not str or not is_plain(number):
+        there = ((found, path) for path in NUMBER_PATHS if (found := look_up(payload, path)) is not None)
+        number, place = next(there, (None, ()))
+    if type(name) is not str or len(name) > _NAME_LIMIT or not is_plain(name):
+        name = _find_text(payload, _NAME_PATHS, _read_name)
+    id_ = "" if _ID_KEYS.isdisjoint(payload) else _find_text(payload, _ID_PATHS, _read_own_id)
+    return Person(number, place, name, id_)
 
 
-def _find_all(payload: Mapping[str, Any], paths: Sequence[Path]) -> Iterator[tuple[Any, Path]]:
+def _find_text(payload: Mapping[str, Any], paths: Sequence[Path], read: Callable[[Any], str]) -> str:
     for path in paths:
-        if path[0] in payload and (found := look_up(payload, path)) is not None:
-            yield found, path
-
-
-def _find_name(payload: Mapping[str, Any]) -> str:
-    for found, _ in _find_all(payload, _NAME_PATHS):
-        text = write_value(found, _NAME_LIMIT)
-        if text and not isinstance(text, Unfit):
+        if path[0] in payload and (found := look_up(payload, path)) is not None and (text := read(found)):
             return text
     return ""
 
 
-def _find_id(payload: Mapping[str, Any]) -> str:
-    found = (it for it, _ in _find_all(payload, _ID_PATHS) if isinstance(it, str | int) and not isinstance(it, bool))
-    return str(next(found, "")).strip()
+def _read_name(found: Any) -> str:
+    text = write_value(found, _NAME_LIMIT)
+    return "" if isinstance(text, Unfit) else text
 
 
-# -- what the customer did ------------------------------------------------------------------------
-
-aims: Mapping[str, Act] = {
-    "walletreward_create": Act.COINS_SPENT,
-    "coinexpirynotify_create": Act.COINS_SPENT,
-    "unusedwalletcoinrequest_create": Act.COINS_SPENT,
-    "coupon_create": Act.COUPON_USED,
-    "unusedcouponrequest_create": Act.COUPON_USED,
-    "reviewrequest_create": Act.REVIEW_WRITTEN,
-    "incompletereferralrequest_create": Act.REFERRAL_DONE,
-}
-
-tellers: Mapping[Act, str] = {
-    Act.COUPON_USED: "coupon_update",
-    Act.COINS_SPENT: "wallettrasaction_update",
-    Act.ORDER_PLACED: "order_create",
-    Act.REVIEW_WRITTEN: "review_create",
-    Act.REFERRAL_DONE: "referrernotify_create",
-}
-# An order is counted when it is made. `order_update` comes for the same order when it is paid, packed, sent or
-# cancelled, so it would count orders of before the message as if that had brought them about. So with a review's.
-_TOLD_BY_TOPIC: Mapping[str, Act] = {
-    "order_create": Act.ORDER_PLACED,
-    "review_create": Act.REVIEW_WRITTEN,
-    "referrernotify_create": Act.REFERRAL_DONE,
-}
-_OF_COUPON, _OF_TRANSACTION = ("coupon", "data"), ("wallettransaction", "wallettrasaction", "transaction", "data")
-_USED = frozenset({"used", "redeemed", "applied"})
-_DEBIT = frozenset({"dr", "debit"})
-# Coins that ran out, or were taken back with a returned order, leave the wallet by a debit, too: nobody spent them.
-_NOT_SPENT = re.compile(r"expir|laps|revers|revert|revok|refund|returned|cancel|fail", re.IGNORECASE)
-
-
-def read_acts(topic: str, payload: Mapping[str, Any]) -> tuple[Act, ...]:
-    """Return what an event tells that its customer did. See Source."""
-    told = _TOLD_BY_TOPIC.get(topic)
-    if told is not None:
-        return (told,)
-    if topic == "coupon_update" and not _USED.isdisjoint(_read_words(payload, _OF_COUPON, "status", "coupon_status")):
-        return (Act.COUPON_USED,)
-    if topic == "wallettrasaction_update" and _spends(payload):
-        return (Act.COINS_SPENT,)
-    return ()
-
-
-def _spends(payload: Mapping[str, Any]) -> bool:
-    if _DEBIT.isdisjoint(_read_words(payload, _OF_TRANSACTION, "operation")):
-        return False
-    texts = _read_words(payload, _OF_TRANSACTION, "title", "description", "type", "status")
-    return not any(_NOT_SPENT.search(text) for text in texts)
-
-
-def _read_words(payload: Mapping[str, Any], parents: Sequence[str], *names: str) -> Iterator[str]:
-    """Yield the texts under these names, in small letters: of the payload, or of the object it keeps them in."""
-    for path in ((), *((parent,) for parent in parents)):
-        for name in names:
-            value = look_up(payload, (*path, name))
-            if isinstance(value, str):
-                yield value.strip().casefold()
+def _read_own_id(found: Any) -> str:
+    return "" if isinstance(found, bool) or not isinstance(found, (str, int)) else str(found).strip()

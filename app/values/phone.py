@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from phonenumbers import (
@@ -81,10 +81,10 @@ def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str
     `country` (ISO 3166 alpha-2) reads a number without a country code; None where it is not known. A number
     that can be read in two ways is refused, as is one that is certainly no mobile, and one with a note behind it.
     """
-    if isinstance(raw, bool) or not isinstance(raw, str | int):
+    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
         return PhoneFault("is not written as a phone number")
     text = str(raw)
-    if (plain := _read_plain(text, country)) is not None:
+    if (plain := read_plain(text, country)) is not None:
         return plain
     if not (text.isascii() and text.removeprefix("+").isdigit()):  # as most numbers are
         text = clean_text(text)
@@ -102,7 +102,7 @@ def read_phone(raw: Any, country: str | None, *, landlines: bool = False) -> str
     return PhoneFault("has something behind it that may not belong to it; write the number alone")
 
 
-def _read_plain(text: str, country: str | None) -> str | None:
+def read_plain(text: str, country: str | None) -> str | None:
     """Return a number that is beyond doubt a mobile's of a country with a calling code of its own; None for any other.
 
     Most numbers are such, and the library takes 50 µs for one.
@@ -246,6 +246,7 @@ def _is_never_part(text: str, last: re.Match[str]) -> bool:
     return before >= _FEWEST_BEFORE and (len(digits) == 1 or is_bracketed or is_fraction)
 
 
+@lru_cache(maxsize=512)  # an event and its attempts show the same
 def mask_phone(number: str) -> str:
     """Return an E.164 number with its country code and last four digits ("+91******0001"); else only stars."""
     if not number:

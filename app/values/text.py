@@ -27,10 +27,13 @@ _INVISIBLE = re.compile(
 )
 # What programs make of nothing: a name joined of two of which one is not there, an object, a dash.
 _NEVER_A_NAME = frozenset({"null", "undefined", "NaN", "N/A", "n/a", "[object"})  # None and Null are people's names
-_NO_WORDS = _MISSING | _NEVER_A_NAME
 _NO_NAMES = frozenset({"null", "undefined", "nan", "none", "na", "n/a"})
 _MOST_NAMES = 4
 _LONGEST_NO_NAME = 100  # what is longer is a text that says something
+# One word, or some of which none begins as those of nothing do; a comma parts words as a blank does.
+_FIRST = "[0-9A-MO-TV-Za-mo-tv-z]"
+is_plain = re.compile(rf"{_FIRST}(?:[!-~]*+|[!-+\--~]*+(?: {_FIRST}[!-+\--~]*+)++)").fullmatch
+"""Tells of most texts, in one call, that they stand for something and are shown as they are; of the others, nothing."""
 _CUT = "…"
 _JOINERS = "\u200c\u200d"
 # Blanks that Unicode takes for letters and signs, and what only changes the sign before it.
@@ -64,9 +67,8 @@ def is_blank(value: Any) -> bool:
 
 def is_missing(value: Any) -> bool:
     """Tell whether a value of an event stands for nothing: blank, or "Riya null", "[object Object]", "N/A", "-"."""
-    if type(value) is str and value.isascii() and value.isprintable() and " " not in value:
-        # Most values are one word or number, and done with here.
-        return value in _NO_WORDS or (len(value) <= _LONGEST_NO_NAME and not value.strip(_POINTS))
+    if type(value) is str and is_plain(value):
+        return False
     if is_blank(value):
         return True
     # A longer text says something.
@@ -101,8 +103,8 @@ def is_link(text: str) -> bool:
 
 def write_value(value: Any, limit: int = VALUE_LIMIT) -> str | Unfit:
     """Return a JSON value as a message shows it; numbers as sent. Empty where nothing is left to show."""
-    if type(value) is str and len(value) <= limit and value.isascii() and value.isprintable() and "  " not in value:
-        return value.strip()  # what the rest comes to for nearly every value, in one call for four
+    if type(value) is str and len(value) <= limit and is_plain(value):
+        return value
     text = write_scalar(value)
     if text is None:
         return Unfit("is a list or an object, not a single value")
@@ -288,11 +290,8 @@ def look_up(payload: Mapping[str, Any], path: Path) -> Any | None:
     """Return what stands at `path`; None where nothing does, or a null, a blank, "null", "undefined" or NaN."""
     value: Any = payload
     for key in path:
-        if type(value) is not dict or type(key) is not str:
-            value = look_into(value, key)
-        elif key not in value or is_missing(value := value[key]):  # most of what is looked for is in no event
-            return None
-        if value is None:
+        value = value.get(key) if type(value) is dict and type(key) is str else look_into(value, key)
+        if value is None or is_missing(value):  # most of what is looked for is in no event
             return None
     return value
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from app.authoring.preview import Preview, describe_plan, draw_page, draw_text, preview_message, print_preview
+from app.authoring.preview import (
+    Preview,
+    describe_match,
+    describe_plan,
+    draw_page,
+    draw_text,
+    preview_message,
+    print_preview,
+)
 from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config
 from app.mapping.template import Templates
@@ -285,3 +293,33 @@ def test_a_plan_says_of_each_route_what_becomes_of_an_event(
     row = next(row for row in rows if row["route"] == "coins")
     assert tuple(row.get(name) for name in ("route", "result", "state", "to", "variables")) == told
     assert row["when"] == "amount | float > 0"
+
+
+def test_it_is_shown_what_a_condition_read() -> None:
+    whens = {
+        "hit": "when: customer.tier == 'gold' and fiat_value | float > 0",
+        "plain": "",
+        "other": "when: secret",
+        "missing": "when: nobody[0] == 1",
+    }
+    account = "{type: bitespeed, base_url: https://a.example, channel_id: c, user_id: u}"
+    text = f"version: 1\nproviders:\n  sms: {account}\nroutes:\n"
+    for name, when in whens.items():
+        topic = "lead_create" if name == "other" else "coupon_create"
+        text += f"  {name}:\n    event: {topic}\n    provider: sms\n    template: {name}\n    {when}\n"
+    parsed = parse_config(text, environment={}, provider_types=settings_types(), templates={})
+    assert parsed.config is not None, parsed.problems
+    payload = {"customer": {"tier": "gold"}, "fiat_value": "5", "secret": "x"}
+    event = Event("e", SOURCE.name, "coupon_create", None, b"", payload, 1_790_000_000_000)
+    rows = [describe_match(route, event) for route in parsed.config.routes]
+    assert [(row["route"], row["result"], row["when"], row["reads"]) for row in rows] == [
+        (
+            "hit",
+            "hit",
+            "customer.tier == 'gold' and fiat_value | float > 0",
+            {"customer.tier": "gold", "fiat_value": "5"},
+        ),
+        ("plain", "hit", None, {}),
+        ("other", "topic", "secret", {}),
+        ("missing", "when", "nobody[0] == 1", {"nobody.0": None}),
+    ]

@@ -173,7 +173,7 @@ async def test_control_whoever_follows_redirects_is_caught() -> None:
             async with open_fault(answering(moved.encode())) as server:
                 sender = ProviderClient(timeout_ms=PATIENT_MS, concurrency=1)
                 if following:
-                    sender._transport = Following(sender._transport)
+                    sender._transport = client.Whole(Following(sender._transport))
                 sent = await sender.send(build_account("gallabox", f"http://127.0.0.1:{server.port}"), MESSAGE, "d-1")
                 await sender.close()
                 assert len(server.requests) == 1
@@ -185,7 +185,7 @@ async def test_control_a_timeout_for_each_read_alone_is_seen_to_be_late(
     server: FaultProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[Any] = []
-    monkeypatch.setattr(client, "_end", ended.append)
+    monkeypatch.setattr(transport, "_end", ended.append)
     # Twenty bytes, each well within the timeout, and a second altogether.
     report = await send_row(Row("short body drip", TIMED_OUT, short_ms=600), server, 1)
     assert len(ended) == 1
@@ -198,8 +198,8 @@ async def test_control_whoever_reads_an_answer_to_its_end_is_seen_in_memory(
 ) -> None:
     ask = transport._Connection.ask
 
-    def ask_for_all(self: Any, data: bytes, within_s: float | None, _longest: int, **more: bool) -> Any:
-        return ask(self, data, within_s, 10**9, **more)
+    def ask_for_all(self: Any, data: bytes, _longest: int, **more: bool) -> Any:
+        return ask(self, data, 10**9, **more)
 
     monkeypatch.setattr(transport._Connection, "ask", ask_for_all)
     memory = Memory()

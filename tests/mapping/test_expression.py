@@ -22,7 +22,7 @@ from app.mapping.expression import (
 from app.mapping.filters import TESTS
 from app.mapping.grammar import ExpressionCompiler, ExpressionError
 from app.sources.base import parse_body
-from app.values.text import is_number, look_into, look_up
+from app.values.text import is_number, look_into, look_up, write_value
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 BODY = b"""{
@@ -431,6 +431,31 @@ JINJAS_TOO = [
 @given(st.sampled_from(JINJAS_TOO) | PATHS, PAYLOADS)
 def test_an_expression_comes_to_what_jinja_makes_of_it(source: str, payload: dict[str, Any]) -> None:
     assert show_kind(COMPILER.compile(source).evaluate(payload)) == show_kind(JINJA.make(source).evaluate(payload))
+
+
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300) | st.sampled_from(["null", "Riya"])
+
+
+@pytest.mark.untraced
+@given(
+    st.sampled_from(
+        ["a", "a | default('x')", "a | d('x', true) | default('y')", "a | upper", "a.b", "items[0]", "a ~ b"]
+    ),
+    st.dictionaries(st.sampled_from(["a", "b", "items"]), VALUES | TEXTS),
+)
+def test_look_shows_what_working_it_out_shows(source: str, payload: dict[str, Any]) -> None:
+    expression = COMPILER.compile(source)
+    if text := expression.glance(payload):
+        whole = Expression(source, expression.names, expression.work).evaluate(payload)
+        assert write_value(whole) == text == expression.evaluate(payload)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [("a", "Riya"), ("a | default('x')", "Riya"), ("a | upper", ""), ("a | default(b)", ""), ("b", ""), ("a.b", "")],
+)
+def test_look_is_enough_for_a_plain_text_of_the_event(source: str, text: str) -> None:
+    assert COMPILER.compile(source).glance({"a": "Riya", "b": "null"}) == text
 
 
 def test_a_wrong_way_would_be_noticed_beside_jinjas() -> None:

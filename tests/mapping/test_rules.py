@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, explain_routes, match_route
+from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, match_route
 from app.model.event import Event
 from app.sources import SOURCE
 
@@ -110,25 +110,3 @@ def test_condition_that_cannot_be_worked_out_is_broken_and_names_no_value() -> N
     assert isinstance(match, Broken)
     assert match.detail.startswith("`when` cannot be worked out: `fiat_value > 0`")
     assert "ACME" not in match.detail
-
-
-def test_explanation_shows_what_the_condition_read() -> None:
-    routes = [
-        make_route("hit", when="customer.tier == 'gold' and fiat_value | float > 0"),
-        make_route("plain"),
-        make_route("other", "lead_create", "secret"),
-        make_route("missing", when="nobody[0] == 1"),
-    ]
-    event = make_event({"customer": {"tier": "gold"}, "fiat_value": "5", "secret": "x"})
-    found = explain_routes(routes, event)
-    assert [(item.match.route.name, type(item.match), item.condition, item.reads) for item in found] == [
-        (
-            "hit",
-            Hit,
-            "customer.tier == 'gold' and fiat_value | float > 0",
-            (("customer.tier", "gold"), ("fiat_value", "5")),
-        ),
-        ("plain", Hit, "", ()),
-        ("other", Miss, "secret", ()),
-        ("missing", Miss, "nobody[0] == 1", (("nobody.0", None),)),
-    ]

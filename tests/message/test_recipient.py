@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.mapping.expression import Expression
 from app.mapping.fields import Constant, Source
@@ -11,7 +13,7 @@ from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Store
 from app.message.recipient import Recipient, find_customer, find_recipient
 from app.model.delivery import Delivery, Reason, State
-from app.model.event import Customer, Event
+from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
 from app.values.phone import PhoneFault
 
@@ -233,6 +235,15 @@ def test_recipient_tells_by_which_country_it_was_read() -> None:
     assert tell({"mobile": "9800000001"}) == Recipient("+919800000001", "IN", "")
     assert tell({"mobile": "9175550143", "lead": {"country": "US"}}) == Recipient("+19175550143", "US", "lead.country")
     assert tell({"mobile": "+919800000001", "country": "US"}) == Recipient("+919800000001", "", "")
+
+
+@pytest.mark.parametrize("country", ["IN", "US", "MX", "AR", "AE"])
+@given(number=st.integers(0, 10**16) | st.integers(6 * 10**9, 10**10) | st.integers(910_000_000_000, 919_999_999_999))
+def test_quick_way_for_a_lone_number_does_the_same(country: str, number: int) -> None:
+    def tell(raw: Any) -> Any:
+        return find_recipient({"mobile": raw}, Person(raw, ("mobile",), "", ""), Store(country=country))
+
+    assert tell(str(number)) == tell(number)  # for a number that is no text there is no quick way
 
 
 # -- the customer ---------------------------------------------------------------------------------

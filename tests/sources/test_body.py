@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from app.errors import Mistake, Refusal
 from app.sources.base import (
+    _DECODER,
     RAW,
+    _read_text,
     find_secret_mistake,
     list_schemes,
     list_signed,
@@ -119,6 +122,19 @@ def test_a_fault_holds_no_value() -> None:
         fault = parse_body(body)
         assert isinstance(fault, Refusal)
         assert "98000" not in fault.detail
+
+
+@pytest.mark.parametrize(
+    "body", [" {} ", "{}\n", "\t[1]", "{}x", "{} {}", "", " ", "{", '{"a":}', "1", "\u00a0{}", "{}\u2003"]
+)
+def test_quick_reading_does_what_the_decoder_does(body: str) -> None:
+    try:
+        expected = _DECODER.decode(body)
+    except json.JSONDecodeError as error:
+        with pytest.raises(json.JSONDecodeError, match=re.escape(str(error))):
+            _read_text(body)
+    else:
+        assert _read_text(body) == expected
 
 
 @given(st.binary(max_size=400) | st.text(alphabet='{}[]":,\\u d8e-+.019"', max_size=200).map(str.encode))

@@ -315,8 +315,8 @@ def test_the_short_way_of_a_plain_number_is_the_librarys(country: str, monkeypat
         for beginning in range(10**digits)
         for form in ("", f"+{code}")
     ]
-    short = {raw: number for raw in raws if (number := phone._read_plain(raw, country)) is not None}
-    monkeypatch.setattr(phone, "_read_plain", lambda *_: None)
+    short = {raw: number for raw in raws if (number := phone.read_plain(raw, country)) is not None}
+    monkeypatch.setattr(phone, "read_plain", lambda *_: None)
     assert {raw: read_phone(raw, country) for raw in short} == short
     if country == "IN":
         assert len(short) > 6_000, "most mobiles go the short way"

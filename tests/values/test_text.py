@@ -21,6 +21,7 @@ from app.values.text import (
     is_link,
     is_missing,
     is_number,
+    is_plain,
     look_up,
     read_amount,
     read_decimal,
@@ -132,6 +133,25 @@ PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.sampled_
 def test_quick_way_for_one_word_does_the_same(text: str, limit: int) -> None:
     assert is_missing(text) == is_missing(Word(text))
     assert write_value(text, limit) == write_value(Word(text), limit)
+
+
+WORDS = st.sampled_from(
+    ["Riya", "null", "undefined", "NaN", "None", "N/A", "na", "[object", "a,null", "-", "", "A-1", "x"]
+)
+
+
+@given(PLAIN | HOSTILE | st.lists(WORDS, max_size=4).map(" ".join))
+def test_plain_text_is_neither_missing_nor_shown_in_another_way(text: str) -> None:
+    if is_plain(text):
+        assert not is_missing(Word(text))
+        assert not is_blank(text)
+        assert clean_text(text + "\u200b") == text
+        assert write_whole(text) == text
+
+
+@pytest.mark.parametrize("text", ["Riya", "Riya Sharma", "9800000001", "1,250", "A-0001", "https://acme.example/a?b=c"])
+def test_most_texts_are_plain(text: str) -> None:
+    assert is_plain(text)
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300))

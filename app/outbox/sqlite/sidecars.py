@@ -35,7 +35,9 @@ class MappedFlights:
         self._map = mapped
         self._boot_id = boot_id
         self._left = left
-        self._free = deque(range(SLOTS))  # the one that landed first is taken first: the last ones tell most
+        self._free = deque(
+            range(_HEAD.size, _SIZE, _SLOT_BYTES)
+        )  # the one that landed first is taken first: the last ones tell most
         self._taken: dict[tuple[str, int], int] = {}
 
     def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
@@ -60,24 +62,24 @@ class MappedFlights:
 
     def take_off(self, delivery_id: str, attempt: int) -> None:
         """See Flights."""
-        if (delivery_id, attempt) in self._taken:
+        key = (delivery_id, attempt)
+        if key in self._taken:
             return
         if not self._free:  # what this run leaves behind tells nothing any more
             self._map[: _HEAD.size] = _HEAD.pack(_MAGIC, self._boot_id, _NO_RUN)
             return
-        place = self._taken[delivery_id, attempt] = self._free.popleft()
-        self._put(place, delivery_id, attempt, _FLYING)
+        at = self._taken[key] = self._free.popleft()
+        self._put(at, delivery_id, attempt, _FLYING)
 
     def land(self, delivery_id: str, attempt: int) -> None:
         """See Flights."""
-        place = self._taken.pop((delivery_id, attempt), None)
-        if place is not None:
-            self._put(place, delivery_id, attempt, _LANDED)
-            self._free.append(place)
+        at = self._taken.pop((delivery_id, attempt), None)
+        if at is not None:
+            self._put(at, delivery_id, attempt, _LANDED)
+            self._free.append(at)
 
-    def _put(self, place: int, delivery_id: str, attempt: int, standing: int) -> None:
+    def _put(self, at: int, delivery_id: str, attempt: int, standing: int) -> None:
         slot = _SLOT.pack(delivery_id.encode(), attempt, standing)
-        at = _HEAD.size + place * _SLOT_BYTES
         self._map[at : at + _SLOT_BYTES] = slot + _SUM.pack(crc32(slot))
 
 

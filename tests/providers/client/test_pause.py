@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import httpx2
 import pytest
 import uvloop
 
 from app.model.delivery import Accepted, Reason, Uncertain
 from app.model.message import Message
-from app.providers import client as clients
 from app.providers.base import Request
 from app.providers.client import ProviderClient
+from app.providers.transport import SocketTransport
 
 TIMEOUT_MS = 3_000
 COUNT = 20
@@ -126,5 +127,11 @@ def test_what_was_never_answered_is_a_time_out_all_the_same(server: Server) -> N
 
 @pytest.mark.parametrize("loop", [JumpingLoop, pytest.param(uvloop.new_event_loop, marks=pytest.mark.long)])
 def test_control_judged_at_once_answers_are_lost(loop: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "_end", lambda limit: limit._on_timeout())  # as asyncio's own timer does
+    carry = SocketTransport.handle_async_request
+
+    async def carry_in_time(self: SocketTransport, request: httpx2.Request) -> Any:
+        async with asyncio.timeout(TIMEOUT_MS / 1000):
+            return await carry(self, request)
+
+    monkeypatch.setattr(SocketTransport, "handle_async_request", carry_in_time)
     assert Uncertain(Reason.TIMED_OUT, "TimeoutError") in run(loop, server)
