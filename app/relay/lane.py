@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from app.delivery.decide import Decision, decide
@@ -184,8 +183,8 @@ class Lane:
         """Keep what must outlast the process, if it changed; before the next claim, so that no limit is forgotten."""
         pace, recovery = self._pace, self._pace.recovery
         failures = recovery.failures if recovery.down else 0  # a few are everyday noise, and not worth a write
-        state = replace(
-            saved,
+        state = LaneState(
+            saved.last_claim_at,
             paused_until=pace.paused_until,
             failures=failures,
             probe_at=recovery.probe_at,
