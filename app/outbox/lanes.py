@@ -94,3 +94,16 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> tuple[Claimed, Pace] | None:
         luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
         tx.send(_KEEP, [{"provider": provider, "now": now, "tat": read_tat(pace), "served": served, **luck}])
     return claimed, pace
+
+
+# -- what of several replicas one tells the shop -----------------------------------------------------
+
+NOTICE_MS = 86_400_000  # all see a change within seconds
+_TAKE_NOTICE = "INSERT INTO marks VALUES (:name, :now) ON CONFLICT DO NOTHING"
+_FORGET_NOTICES = "DELETE FROM marks WHERE name > 'told ' AND name < 'told!' AND at < :before"
+
+
+def take_notice(tx: Tx, what: str) -> bool:
+    """Tell whether this replica is the first to tell of something, and so the one to do it."""
+    tx.send(_FORGET_NOTICES, [{"before": tx.now - NOTICE_MS}])
+    return bool(tx.run(_TAKE_NOTICE, name=f"told {what}", now=tx.now))

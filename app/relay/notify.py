@@ -18,8 +18,8 @@ from app.delivery.pace import Pace
 from app.errors import StoreError
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds
+from app.outbox.lanes import take_notice
 from app.outbox.read import read_last_event
-from app.outbox.replicas import take_notice
 from app.providers.base import Request, Response
 from app.relay.context import Context
 from app.sources import SOURCE

@@ -15,8 +15,8 @@ from app.errors import StoreError
 from app.model.delivery import Attempt, Outcome
 from app.observe.attempts import report_limits
 from app.outbox.batch import Apart
+from app.outbox.floors import WALK_EVERY_S
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
-from app.outbox.postgres.floors import WALK_EVERY_S
 from app.outbox.values import Claimed, Floors, LaneState
 from app.relay.lane import Lane
 

@@ -16,8 +16,8 @@ from app.model.message import Message
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
+from app.outbox.floors import WALK_EVERY_S
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
-from app.outbox.postgres.floors import WALK_EVERY_S
 from app.outbox.store import Job, Tx
 from app.outbox.values import Floors
 from tests.outbox.postgres_outbox import PostgresOutbox

@@ -18,10 +18,10 @@ from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Reason, Retryable, State, Uncertain
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim, open_due
+from app.outbox.floors import SLACK_MS, read_groups_above
 from app.outbox.holds import free_waiting, put_hold, release_hold
 from app.outbox.lanes import add_lane, claim_shared
 from app.outbox.postgres import tx
-from app.outbox.postgres.floors import SLACK_MS, read_groups_above
 from app.outbox.store import Tx
 from app.outbox.sweep import resend_unknown
 from app.outbox.values import Floors

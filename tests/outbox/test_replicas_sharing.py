@@ -24,10 +24,10 @@ from app.outbox.holds import put_hold, release_hold
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
 from app.outbox.postgres import greeting, link, schema
 from app.outbox.read import count_deliveries, count_reached
-from app.outbox.replicas import list_differences
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
 from app.outbox.values import Replica as Seen
+from app.outbox.values import list_differences
 from app.relay import notify
 from tests.outbox.fleet import PROVIDER, Replica, fill, run_fleet
 from tests.outbox.methods import at

@@ -17,9 +17,9 @@ from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.postgres.greeting import check_server, join, list_doubts
 from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, Link, ReadNow
+from app.outbox.postgres.replicas import leave_replicas, note_replica, see_replica
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.postgres.writer import PostgresWriter
-from app.outbox.replicas import leave_replicas, note_replica, see_replica
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
 from app.values.address import read_postgres

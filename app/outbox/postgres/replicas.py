@@ -13,9 +13,6 @@ _NOTE = """
 UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name
 """
 _LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since AND release <> '' ORDER BY name"
-NOTICE_MS = 86_400_000  # all see a change within seconds
-_TAKE_NOTICE = "INSERT INTO marks VALUES (:name, :now) ON CONFLICT DO NOTHING"
-_FORGET_NOTICES = "DELETE FROM marks WHERE name > 'told ' AND name < 'told!' AND at < :before"
 
 
 def see_replica(tx: Tx) -> None:
@@ -32,14 +29,3 @@ def note_replica(tx: Tx, name: str, release: str, config: str) -> Sequence[Repli
 def leave_replicas(tx: Tx) -> None:
     """Note that this replica stops: another may count on in its slot at once."""
     tx.run("UPDATE replicas SET last_seen = 0 WHERE slot = :slot", slot=tx.slot)
-
-
-def take_notice(tx: Tx, what: str) -> bool:
-    """Tell whether this replica is the first to tell of something, and so the one to do it."""
-    tx.send(_FORGET_NOTICES, [{"before": tx.now - NOTICE_MS}])
-    return bool(tx.run(_TAKE_NOTICE, name=f"told {what}", now=tx.now))
-
-
-def list_differences(replicas: Sequence[Replica]) -> Sequence[str]:
-    """Return in what the replicas that are there differ: `release`, `config`."""
-    return [what for what in ("release", "config") if len({getattr(each, what) for each in replicas}) > 1]
