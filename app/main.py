@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import cache, partial
@@ -11,14 +11,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from app.api import health, webhooks
-from app.api.errors import show_errors, show_failure
-from app.api.guard import PATH, RECEIPT, RECEIPTS, Admission, Guard
+from app.api.errors import show_errors
+from app.api.guard import PATH, RECEIPT, RECEIPTS, Admission, Body, Door, Guard
 from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
 from app.files import find_quoted
@@ -40,6 +39,7 @@ from app.relay.reload import Keyring, Rules, load_snapshot, warn_short
 from app.relay.stateless import StatelessRelay
 from app.settings import PREFIX, Settings, read_environment, read_sound_settings, unknown_names
 
+TakeReceipts = Callable[[Scope, Body], Awaitable[Response]]
 OnDead = Callable[[BaseException], None]
 
 
@@ -52,7 +52,7 @@ class Wired:
 
     relay: Relay
     take: Take
-    build_receipts: Callable[[Callable[..., Response]], webhooks.ReceiptEndpoint] | None
+    build_receipts: Callable[[Callable[..., Response]], tuple[APIRouter, TakeReceipts]] | None
     build_ops: Callable[[], Iterable[APIRouter]]
 
 
@@ -187,7 +187,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     return Wired(
         OutboxRelay(context, dispatcher, recorder, rules.watch, on_dead),
         partial(store_event, context, recorder.note),
-        partial(webhooks.ReceiptEndpoint, context),
+        partial(webhooks.build_router, context),
         build_ops,
     )
 
@@ -223,14 +223,14 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
     app.add_middleware(Guard, admission)
     endpoint = webhooks.WebhookEndpoint(shared, wired.take)
     app.router.routes.append(Route(PATH, endpoint, methods=["POST"]))
-    app.doors[PATH] = ServerErrorMiddleware(Guard(endpoint, admission), show_failure)
+    app.doors[PATH] = Door(admission, endpoint.answer)
     app.include_router(
         health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
     )
     if wired.build_receipts is not None:
-        reports = wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
-        app.include_router(webhooks.build_router(reports))
-        app.doors[RECEIPTS] = ServerErrorMiddleware(Guard(reports, admission), show_failure)
+        router, take = wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
+        app.include_router(router)
+        app.doors[RECEIPTS] = Door(admission, take)
     app.mount("", answer_late)
     return app
 
@@ -262,13 +262,15 @@ class RelayApp(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.doors: dict[str, ASGIApp] = {}  # by path; RECEIPTS: of what is below
+        self.doors: dict[str, Door] = {}  # by path; RECEIPTS: of what is below
+
+    def find_door(self, path: str) -> Door | None:
+        """Return who answers what is posted to a path, if it has a door."""
+        return None if path.endswith("/") else self.doors.get(path if path == PATH else path[: len(RECEIPTS)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        door, path = None, scope.get("path", "")
-        if scope["type"] == "http" and scope["method"] == "POST" and not path.endswith("/"):
-            door = self.doors.get(path if path == PATH else path[: len(RECEIPTS)])
+        door = self.find_door(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         await (door or super().__call__)(scope, receive, send)
 
 

@@ -14,6 +14,7 @@ from tests.path import trace_event
 
 ROOT = Path(__file__).parent.parent
 LONGEST_CHAIN = 11
+MOST_FILES, MOST_IN_A_FOLDER = 150, 20
 MOST_RUN = 50
 MOST_READ, MOST_LINES = 11, 1_900
 
@@ -60,6 +61,17 @@ def find_chain(imports: Mapping[str, Iterable[str]]) -> list[str]:
 def test_no_chain_of_imports_is_long() -> None:
     chain = find_chain(read_imports(ROOT / "app"))
     assert len(chain) <= LONGEST_CHAIN, " > ".join(chain)
+
+
+def test_the_files_are_few() -> None:
+    """A file is one idea; app/sandbox/, which only the commands start, aside."""
+    files = [path for path in (ROOT / "app").rglob("*.py") if "sandbox" not in path.parts]
+    assert len(files) <= MOST_FILES
+
+
+def test_no_folder_holds_more_than_twenty_files() -> None:
+    folders = {path.parent for path in (ROOT / "app").rglob("*.py")}
+    assert [str(folder) for folder in folders if len(list(folder.glob("*.py"))) > MOST_IN_A_FOLDER] == []
 
 
 def test_control_a_long_chain_and_a_circle_are_found(tmp_path: Path) -> None:

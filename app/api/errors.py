@@ -80,8 +80,8 @@ async def _show_store_error(_request: Request, error: Exception) -> Response:
     return unavailable(str(error))
 
 
-async def show_failure(_request: Request, error: Exception) -> Response:
+async def show_failure(_request: Request | None, error: BaseException) -> Response:
     """Return the answer to a request that met a fault of ours."""
-    if is_passing(error):
+    if isinstance(error, Exception) and is_passing(error):
         return unavailable("too many files are open, or too little memory is left; try again")
     return problem(500, "an unexpected failure; the log has its place")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, NoReturn
+from itertools import chain
+from typing import NamedTuple, TypeAlias
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import PRIVATE, RETRY_AFTER_S, Refused, problem, unauthorised, unavailable
+from app.api.errors import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
@@ -249,41 +250,52 @@ class Budget:
 
 
 class CountedBody:
-    """A request's `receive` that raises Refused once the body, or all open ones together, grow too long."""
+    """Counts the body of a request: no more is taken once it, or all open ones together, have grown too long."""
 
-    def __init__(self, receive: Receive, declared: str | None, longest: int, budget: Budget, most: int) -> None:
-        self._receive = receive
-        self._longest = longest
+    __slots__ = ("_allowed", "_budget", "_length", "refused")
+
+    def __init__(self, allowed: Pass, budget: Budget) -> None:
+        self._allowed = allowed
         self._budget = budget
-        self._most = most  # of the budget, which this request may bring it to
         self._length = 0
         self.refused = ""
-        digits = declared if declared and declared.isascii() and declared.isdigit() else "0"
-        self._is_too_long = int(digits[:12]) > longest
 
-    async def __call__(self) -> Message:
-        """Return what comes next."""
-        if self._is_too_long:
-            self._refuse_length()
-        message = await self._receive()
-        if body := message.get("body"):
-            self._length += len(body)
-            self._budget.held += len(body)
-            if self._length > self._longest:
-                self._refuse_length()
-            if self._budget.held > self._most:
-                self.refused = "busy"
-                raise Refused(unavailable("too much is being read at once; send it again", headers=CLOSE))
-        return message
+    def take(self, part: bytes) -> Response | None:
+        """Count a part; return the answer to one that is too much."""
+        self._length += len(part)
+        self._budget.held += len(part)
+        if self._length > self._allowed.longest:
+            return self._refuse_length()
+        if self._budget.held > self._allowed.most:
+            self.refused = "busy"
+            return unavailable("too much is being read at once; send it again", headers=CLOSE)
+        return None
+
+    def count(self, receive: Receive, scope: Scope) -> Receive:
+        """Return a `receive` that raises Refused where a part is too much, or is said to become it."""
+        read = scope.get("relay.headers") or scope.get("relay.proof", (None,))[0]
+        declared = (find_header(scope, b"content-length") if read is None else read.get("content-length")) or "0"
+        digits = declared if declared.isascii() and declared.isdigit() else "0"
+        is_too_long = int(digits[:12]) > self._allowed.longest
+
+        async def receive_counted() -> Message:
+            if is_too_long:
+                raise Refused(self._refuse_length())
+            message = await receive()
+            if (part := message.get("body")) and (refused := self.take(part)) is not None:
+                raise Refused(refused)
+            return message
+
+        return receive_counted
 
     def release(self) -> None:
         """Give back what was held: the request has ended."""
         self._budget.held -= self._length
         self._length = 0
 
-    def _refuse_length(self) -> NoReturn:
+    def _refuse_length(self) -> Response:
         self.refused = "too_long"
-        raise Refused(problem(413, f"the body is longer than {self._longest // 1024} KiB", CLOSE))
+        return problem(413, f"the body is longer than {self._allowed.longest // 1024} KiB", CLOSE)
 
 
 class Guard:
@@ -292,7 +304,6 @@ class Guard:
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
-        self._budget = admission.budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -303,11 +314,9 @@ class Guard:
         # A dashboard's field may add a slash, and nothing is redirected.
         if path.endswith("/") and path.startswith(RECEIPTS):
             scope = {**scope, "path": path[:-1]}
-        admitted = self._admission.check(scope)
-        if isinstance(admitted, Response):
-            admitted.headers.update(CLOSE)
-            admitted.headers.update(PRIVATE)
-            await admitted(scope, receive, send)
+        allowed = self._admission.check(scope)
+        if isinstance(allowed, Response):
+            await _close(allowed)(scope, receive, send)
             return
 
         async def send_private(message: Message) -> None:
@@ -315,18 +324,75 @@ class Guard:
                 message["headers"] = [*message["headers"], *PRIVATE_HEADERS]
             await send(message)
 
-        kind, longest, most = admitted
-        read = scope.get("relay.headers") or scope.get("relay.proof", (None,))[0]
-        length = find_header(scope, b"content-length") if read is None else read.get("content-length")
-        body = CountedBody(receive, length, longest, self._budget, most)
+        body = CountedBody(allowed, self._admission.budget)
         try:
-            # Whatever is posted to a webhook is answered in private.
-            is_private = kind != OPS and scope["method"] == "POST"
-            await self._app(scope, body, send if is_private else send_private)
+            await self._app(scope, body.count(receive, scope), send_private)
         finally:
             body.release()
             if body.refused:
-                self._admission.note(scope, kind, Stray(body.refused))
+                self._admission.note(scope, allowed.kind, Stray(body.refused))
+
+
+Body: TypeAlias = bytes | Response | Receive
+"""The whole body of a request, the answer to one that is too much, or what brings it."""
+
+
+class Door:
+    """The guard of a path that answers with one Response, and all of the layers between the server and that path.
+
+    `endpoint`: answers, and every answer of its is private.
+    """
+
+    def __init__(self, admission: Admission, endpoint: Callable[[Scope, Body], Awaitable[Response]]) -> None:
+        self._admission = admission
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application does."""
+        try:
+            response = await self.answer(scope, receive)
+        except Exception as error:
+            await (await show_failure(None, error))(scope, receive, send)
+            raise  # for the server, which logs it
+        await response(scope, receive, send)
+
+    async def answer(self, scope: Scope, body: bytes | Receive) -> Response:
+        """Return the answer to a request; `body`: the whole of it, or what brings it."""
+        allowed = self._admission.check(scope)
+        if isinstance(allowed, Response):
+            return _close(allowed)
+        counted = CountedBody(allowed, self._admission.budget)
+        try:
+            given = counted.take(body) or body if isinstance(body, bytes) else counted.count(body, scope)
+            return await self._endpoint(scope, given)
+        finally:
+            counted.release()
+            if counted.refused:
+                self._admission.note(scope, allowed.kind, Stray(counted.refused))
+
+
+async def read_body(body: Body) -> bytes | Response:
+    """Return the body, or the answer to one that is too long or broke off."""
+    if isinstance(body, bytes | Response):
+        return body
+    parts, more = [], True
+    try:
+        while more:
+            message = await body()
+            if message["type"] == "http.disconnect":
+                return problem(400, "the request ended before its body did")
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+    except Refused as error:
+        return error.answer
+    return b"".join(parts)
+
+
+def _close(refused: Response) -> Response:
+    """Have the answer to a request whose body is not read end its connection."""
+    refused.headers.update(CLOSE)
+    refused.headers.update(PRIVATE)
+    return refused
 
 
 def _find_media_fault(headers: Mapping[str, str]) -> str | None:
@@ -346,7 +412,9 @@ def _mask_path(path: str) -> str:
 def read_headers(scope: Scope) -> dict[str, str]:
     """Return the headers by their names in lower case; of one that comes twice the first."""
     # Starlette's own mapping searches its list for every key: the square of what a stranger sends.
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+    headers = scope["headers"]
+    texts = b"\n".join(chain.from_iterable(reversed(headers))).decode("latin-1").split("\n")  # which no header holds
+    return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
 def list_header(scope: Scope, name: bytes) -> list[str]:

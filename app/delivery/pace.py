@@ -34,16 +34,18 @@ class Bucket:
 
     def give_back(self, unused: int) -> Bucket:
         """Return the bucket with tokens that were granted and not used."""
-        return replace(self, tokens=min(self.tokens + unused, self.burst))
+        return Bucket(self.rate_per_s, self.burst, min(self.tokens + unused, self.burst), self.updated_at)
 
-    def at_rate(self, rate_per_s: float, now: int) -> Bucket:
+    def at_rate(self, rate_per_s: float, now: int, burst: float | None = None) -> Bucket:
         """Return the bucket with another rate from `now` on; what was earned at the old one stays."""
-        return Bucket(rate_per_s, self.burst, _count_tokens(self, now), now)
+        return Bucket(rate_per_s, burst or self.burst, _count_tokens(self, now), now)
 
 
 def take(bucket: Bucket, now: int, wanted: int) -> tuple[Bucket, int]:
     """Return the bucket after taking up to `wanted` whole tokens, and how many it granted."""
     tokens = _count_tokens(bucket, now)
+    if tokens + ROUNDING < 1 and now >= bucket.updated_at:
+        return bucket, 0
     granted = max(min(wanted, math.floor(tokens + ROUNDING)), 0)
     return Bucket(bucket.rate_per_s, bucket.burst, tokens - granted, now), granted
 
@@ -203,15 +205,14 @@ def grant(pace: Pace, free: int, busy: int, now: int) -> tuple[Pace, int]:
     """Return the pace after up to `free` messages were let go beside the `busy` ones, and how many were."""
     places = count_places(pace.recovery, free, busy, now) if now >= pace.paused_until else 0
     rate = allowed_rate(pace.recovery, pace.full_per_s, now)
-    bucket = replace(pace.bucket.at_rate(rate, now), burst=_burst(rate))
-    bucket, granted = take(bucket, now, places)
-    return replace(pace, bucket=bucket), granted
+    bucket, granted = take(pace.bucket.at_rate(rate, now, _burst(rate)), now, places)
+    return Pace(pace.full_per_s, bucket, pace.recovery, pace.paused_until), granted
 
 
 def settle_grant(pace: Pace, granted: int, used: int, now: int) -> Pace:
     """Return the pace once it is known how many of the granted messages there were."""
     recovery = note_probe(pace.recovery, now) if used else pace.recovery
-    return replace(pace, bucket=pace.bucket.give_back(granted - used), recovery=recovery)
+    return Pace(pace.full_per_s, pace.bucket.give_back(granted - used), recovery, pace.paused_until)
 
 
 def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int) -> Pace:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import starmap
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from app.mapping.template import LIMITS, MEDIA_KINDS
@@ -216,11 +216,15 @@ FROZEN_VERSION = 2
 
 _list_variable, _list_button = attrgetter("name", "value"), attrgetter("index", "value", "kind")
 _LATELY = 512
-_lately: dict[bytes, Message] = {}  # most go out as soon as they are stored: those need not be read again
+Lately: TypeAlias = dict[bytes, Message]
+"""Messages that were frozen just now, by their bytes: most go out as soon as they are stored, and need no reading."""
 
 
-def encode_message(message: Message) -> bytes:
-    """Return `message` as compact JSON, in ASCII: no store or encoding on the way can change it."""
+def encode_message(message: Message, lately: Lately | None = None) -> bytes:
+    """Return `message` as compact JSON, in ASCII: no store or encoding on the way can change it.
+
+    It is kept in `lately`, so that whoever thaws it soon need not read it.
+    """
     values = {
         "version": FROZEN_VERSION,
         "recipient": message.recipient,
@@ -233,9 +237,10 @@ def encode_message(message: Message) -> bytes:
         "offer_ends_at": message.offer_ends_at,
     }
     frozen = _write(values).encode("ascii")
-    if len(_lately) >= _LATELY:
-        _lately.clear()
-    _lately[frozen] = message
+    if lately is not None:
+        if len(lately) >= _LATELY:
+            lately.clear()
+        lately[frozen] = message
     return frozen
 
 
@@ -278,11 +283,11 @@ def checksum(frozen: bytes) -> str:
     return hashlib.sha256(frozen).hexdigest()
 
 
-def thaw_message(data: bytes | None, expected: str | None) -> Message | None:
-    """Return the frozen message; None if it is not the one that was frozen."""
+def thaw_message(data: bytes | None, expected: str | None, lately: Lately | None = None) -> Message | None:
+    """Return the frozen message; None if it is not the one that was frozen. `lately`: see encode_message."""
     if data is None or checksum(data) != expected:
         return None
     try:
-        return _lately.pop(data, None) or decode_message(data)
+        return (lately.pop(data, None) if lately else None) or decode_message(data)
     except ValueError:  # sound bytes of a shape that this release cannot read
         return None

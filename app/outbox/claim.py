@@ -30,7 +30,7 @@ from app.delivery.policy import (
     order_turns,
 )
 from app.delivery.transitions import Move
-from app.message.components import thaw_message
+from app.message.components import Lately, thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.limit import NO_LIMITS, Limits
 from app.model.message import Message
@@ -86,7 +86,10 @@ UPDATE deliveries SET due_at = :due_at, reason = coalesce(CAST(:reason AS TEXT),
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim is what a lane asks for. `after`: the route that was served last, so that turns go on from there."""
+    """A claim is what a lane asks for. `after`: the route that was served last, so that turns go on from there.
+
+    `lately`: the messages that need not be read, see message/components.py.
+    """
 
     provider: str
     now: int
@@ -96,6 +99,7 @@ class Claim:
     after: str | None = None
     limits: Limits = NO_LIMITS
     floors: Floors | None = None
+    lately: Lately | None = None
 
 
 @dataclass(slots=True)
@@ -240,7 +244,7 @@ def _examine(tx: Tx, claim: Claim, harvest: _Harvest, row: Row, probes: tuple[st
         free_at = find_free(row.last_at, claim.gap_ms, claim.now)
     accounts = harvest.counting.list_accounts(tx, row) if harvest.counting else ()
     verdict = judge_candidate(Candidate(row.deadline_at, bool(row.is_unwanted), free_at, accounts), claim.now)
-    message = thaw_message(row.message, row.checksum) if isinstance(verdict, Go) else None
+    message = thaw_message(row.message, row.checksum, claim.lately) if isinstance(verdict, Go) else None
     match verdict:
         case Wait(until=until, reason=reason):
             # All of theirs to one instant: equal due times go oldest first.

@@ -23,41 +23,35 @@ SLACK_MS = 2_000
 # was unknown, or which is the first of a template. To walk 30,000 dead entries takes some 30 ms.
 WALK_EVERY_S = 5.0
 
-# Loose index scans in one round trip, where there is a network in between. All: from each group's first one to the next
-# group. Above: a seek for each known group, and one between two neighbouring routes for one that nobody knew.
-_ALL = """
-WITH RECURSIVE groups AS (
-    (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
-    ORDER BY route, template, rank, due_at, seq LIMIT 1)
-    UNION ALL SELECT following.* FROM groups g, LATERAL (
-        SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
-            AND (route, template, rank) > (g.route, g.template, g.rank)
-        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS following)
-SELECT route, template, rank, due_at, seq FROM groups
-"""
-_ABOVE = """
-WITH known AS (SELECT * FROM json_to_recordset(CAST(:known AS JSON)) AS k(
+# A loose index scan in one round trip, where there is a network in between: a seek for each group that is known, and
+# between two known routes one from each group's first to the next group.
+_READ = """
+WITH RECURSIVE known AS (SELECT * FROM json_to_recordset(CAST(:known AS JSON)) AS k(
     route TEXT COLLATE "C", template TEXT COLLATE "C", rank BIGINT, due_at BIGINT, seq BIGINT)),
-routes AS (SELECT route, lead(route, 1, '~') OVER (ORDER BY route) AS following
-    FROM (SELECT '' AS route UNION SELECT route FROM known) AS r)
-SELECT f.* FROM known k, LATERAL (
+gaps AS (SELECT route, lead(route, 1, '~') OVER (ORDER BY route) AS following
+    FROM (SELECT '' AS route UNION SELECT route FROM known) AS r),
+others AS (
+    SELECT f.*, following FROM gaps g, LATERAL (
+        SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+            AND route > g.route AND route < following
+        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS f
+    UNION ALL SELECT f.*, following FROM others o, LATERAL (
+        SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+            AND (route, template, rank) > (o.route, o.template, o.rank) AND route < following
+        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS f)
+SELECT route, template, rank, due_at, seq FROM others
+UNION ALL SELECT f.* FROM known k, LATERAL (
     SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
         AND route = k.route AND template = k.template AND rank = k.rank AND (due_at, seq) >= (k.due_at, k.seq)
     ORDER BY due_at, seq LIMIT 1) AS f
-UNION ALL SELECT f.* FROM routes r, LATERAL (
-    SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
-        AND route > r.route AND route < r.following
-    ORDER BY route, template, rank, due_at, seq LIMIT 1) AS f
 """
 _COLUMNS = ("route", "template", "rank", "due_at", "seq")
 
 
 def read_groups_above(tx: Tx, provider: str, floors: Floors) -> Sequence[Group]:
     """Return the lane's pending groups, each with its first one above its floor; all where no floor is known."""
-    if not floors:
-        return [Group(*row) for row in tx.rows(_ALL, provider=provider)]
     known = json.dumps([dict(zip(_COLUMNS, (*group, *place), strict=True)) for group, place in floors.items()])
-    return [Group(*row) for row in tx.rows(_ABOVE, provider=provider, known=known)]
+    return [Group(*row) for row in tx.rows(_READ, provider=provider, known=known)]
 
 
 def raise_floors(floors: Floors, groups: Sequence[Group], now: int) -> Floors:

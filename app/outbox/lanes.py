@@ -14,7 +14,7 @@ from app.model.delivery import Outcome
 from app.model.limit import NO_LIMITS
 from app.outbox.claim import Claim, open_due
 from app.outbox.store import Tx, first
-from app.outbox.values import Claimed, LaneState, Replica
+from app.outbox.values import Claimed, LaneState
 
 _READ = """
 SELECT last_claim_at, paused_until, failures, probe_at, resumed_at, down_since FROM lanes WHERE provider = :provider
@@ -38,34 +38,17 @@ UPDATE lanes SET last_claim_at = :now, tat = :tat, served = :served, paused_unti
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An attempt has shown this of its provider, which may pause the lane."""
-
-    outcome: Outcome
-    pause_until: int | None
-
-    def apply(self, pace: Pace, now: int) -> Pace:
-        """Return the pace that follows."""
-        return note_attempt(pace, self.outcome, self.pause_until, now)
-
-
-@dataclass(frozen=True, slots=True)
 class SharedClaim:
-    """A replica asks for what its `free` places can take, beside the `busy` ones, and tells what its sends showed."""
+    """A replica asks for what its `free` places can take, beside the `busy` ones.
+
+    `shown`: what its sends have shown of the provider, and until when each would pause the lane.
+    """
 
     claim: Claim
     full_per_s: float
     free: int
     busy: int
-    shown: Sequence[Shown] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SharedClaimed:
-    """A claim gave this; `pace` is how fast the lane may go now, for all replicas together."""
-
-    claimed: Claimed
-    pace: Pace
+    shown: Sequence[tuple[Outcome, int | None]] = ()
 
 
 def read_lane(tx: Tx, provider: str) -> LaneState:
@@ -84,8 +67,8 @@ def add_lane(tx: Tx, provider: str) -> None:
     tx.run(_ADD, provider=provider)
 
 
-def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
-    """Claim for a lane, at the pace of its row; None while another replica has it.
+def claim_shared(tx: Tx, asked: SharedClaim) -> tuple[Claimed, Pace] | None:
+    """Claim for a lane at the pace of its row, and return that, too; None while another replica has it.
 
     The time is the database's, read with the lock: no replica's own clock grants anything.
     """
@@ -96,8 +79,8 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
     now = row.now
     recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
     pace = before = at_tat(asked.full_per_s, recovery, row.paused_until, row.tat, now)
-    for each in asked.shown:
-        pace = each.apply(pace, now)
+    for outcome, pause_until in asked.shown:
+        pace = note_attempt(pace, outcome, pause_until, now)
     pace, granted = grant(pace, asked.free, asked.busy, now)
     claimed = Claimed((), next_due=now)
     if granted:
@@ -110,44 +93,17 @@ def claim_shared(tx: Tx, asked: SharedClaim) -> SharedClaimed | None:
         served = ordinary[-1] if ordinary else row.served
         luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
         tx.send(_KEEP, [{"provider": provider, "now": now, "tat": read_tat(pace), "served": served, **luck}])
-    return SharedClaimed(claimed, pace)
+    return claimed, pace
 
 
-# -- the replicas that are there: each writes its own row --------------------------------------------
+# -- what of several replicas one tells the shop -----------------------------------------------------
 
-SEEN_MS = 30_000  # each tells every 5 s that it is there
-_SEE = "UPDATE replicas SET last_seen = :now WHERE slot = :slot"
-_NOTE = """
-UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name
-"""
-_LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since AND release <> '' ORDER BY name"
 NOTICE_MS = 86_400_000  # all see a change within seconds
 _TAKE_NOTICE = "INSERT INTO marks VALUES (:name, :now) ON CONFLICT DO NOTHING"
 _FORGET_NOTICES = "DELETE FROM marks WHERE name > 'told ' AND name < 'told!' AND at < :before"
-
-
-def see_replica(tx: Tx) -> None:
-    """Note that this replica is there."""
-    tx.run(_SEE, now=tx.now, slot=tx.slot)
-
-
-def note_replica(tx: Tx, name: str, release: str, config: str) -> Sequence[Replica]:
-    """Note what this replica runs; return all that were there lately."""
-    tx.run(_NOTE, now=tx.now, slot=tx.slot, name=name, release=release, config=config)
-    return [Replica(*row) for row in tx.rows(_LIST, since=tx.now - SEEN_MS)]
-
-
-def leave_replicas(tx: Tx) -> None:
-    """Note that this replica stops: another may count on in its slot at once."""
-    tx.run("UPDATE replicas SET last_seen = 0 WHERE slot = :slot", slot=tx.slot)
 
 
 def take_notice(tx: Tx, what: str) -> bool:
     """Tell whether this replica is the first to tell of something, and so the one to do it."""
     tx.send(_FORGET_NOTICES, [{"before": tx.now - NOTICE_MS}])
     return bool(tx.run(_TAKE_NOTICE, name=f"told {what}", now=tx.now))
-
-
-def list_differences(replicas: Sequence[Replica]) -> Sequence[str]:
-    """Return in what the replicas that are there differ: `release`, `config`."""
-    return [what for what in ("release", "config") if len({getattr(each, what) for each in replicas}) > 1]

@@ -189,6 +189,11 @@ class Replica:
     last_seen: int
 
 
+def list_differences(replicas: Sequence[Replica]) -> Sequence[str]:
+    """Return in what the replicas that are there differ: `release`, `config`."""
+    return [what for what in ("release", "config") if len({getattr(each, what) for each in replicas}) > 1]
+
+
 @dataclass(frozen=True, slots=True)
 class Erased:
     """The result of erasing a person. `open`: deliveries that are being sent and were left: call again in a minute.

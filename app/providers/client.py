@@ -67,7 +67,7 @@ class _Try:
     on_leaving: Callable[[], None]
     written: bool = False
 
-    async def watch(self, event: str, _info: Mapping[str, Any]) -> None:
+    def watch(self, event: str, _info: Mapping[str, Any]) -> None:
         """Take httpcore's trace: the last look at the deadline is here, after connecting and before writing."""
         if event == WRITING:
             if self.write_before is not None and asyncio.get_running_loop().time() >= self.write_before:
@@ -277,9 +277,14 @@ class Whole(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> Answer:
         """Return the whole answer."""
+
+        async def watch(event: str, info: Mapping[str, Any]) -> None:
+            request.extensions["trace"](event, info)
+
         headers = [*request.headers.raw, (b"content-length", b"%d" % len(request.read()))]
+        extensions = {**request.extensions, "trace": watch}
         plain = httpx2.Request(
-            request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+            request.method, request.url, headers=headers, stream=request.stream, extensions=extensions
         )
         async with asyncio.timeout(request.extensions["timeout"]["read"]):
             answer = await self._inner.handle_async_request(plain)

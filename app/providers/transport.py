@@ -197,8 +197,8 @@ class SocketTransport(httpx2.AsyncBaseTransport):
                 connection = self._take_idle(origin) or await self._connect(request.url, limits.get("connect"))
                 timer = None
                 try:
-                    if (watch := extensions.get("trace")) is not None:
-                        await watch(WRITING, {})
+                    if (watch := extensions.get("trace")) and (watched := watch(WRITING, {})):
+                        await watched
                     longest = extensions.get("longest", _MAX_BODY)
                     coming = connection.ask(data, longest, has_body=request.method != "HEAD")
                     timer = until and loop.call_at(until, _end, coming)

@@ -10,6 +10,7 @@ from typing import Any
 from app.clock import Clock, NewId, WatchedClock
 from app.errors import RelayError
 from app.mapping.rules import Config, RouteTable
+from app.message.components import Lately
 from app.observe.logs import LineLimit, Log, count_dropped
 from app.observe.metrics import Metrics
 from app.observe.tracing import Tracer
@@ -72,6 +73,7 @@ class Context(Shared):
     random: Callable[[], float]
     wake: Callable[[str], None] = _wake_nobody
     flights: Flights = field(default_factory=NoFlights)
+    lately: Lately = field(default_factory=dict)
 
 
 # The last spans may take this long, of what is left of the grace period.

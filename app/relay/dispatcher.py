@@ -16,13 +16,12 @@ from app.observe.logs import Log
 from app.outbox.claim import find_oldest_due
 from app.outbox.close import recover_open_attempts, settle_restored
 from app.outbox.holds import list_holds
-from app.outbox.lanes import list_differences
 from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import count_unrouted, forget_records, wipe_payloads
 from app.outbox.store import NoFlights
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
-from app.outbox.values import Replica
+from app.outbox.values import Replica, list_differences
 from app.providers.base import OpenSender
 from app.relay.context import Context, Relay, Snapshot, report_death
 from app.relay.intake import topic_label

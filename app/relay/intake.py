@@ -54,7 +54,7 @@ async def store_event(
     for lane in () if shares else lanes:
         context.wake(lane)
     with context.tracer.open_span("outbox.commit", {"relay.deliveries": len(deliveries)}):
-        enqueued = await context.outbox.write(Job(add_events, NewEvent(event, deliveries)))
+        enqueued = await context.outbox.write(Job(add_events, NewEvent(event, deliveries, context.lately)))
     if enqueued.duplicate:
         return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
     for lane in lanes if shares else ():
@@ -73,14 +73,22 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     if isinstance(event, Refusal):
         report_refusal(shared, event.http_status, event.detail)
         return event
-    snapshot, id_ = shared.snapshot, event.delivery_id
+    snapshot = shared.snapshot
     deliveries: Sequence[Delivery] = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
     if trace := shared.tracer.read_traceparent():  # the sends, however much later, belong to the trace of their webhook
         deliveries = [replace(delivery, trace=trace) for delivery in deliveries]
-    person, customer = event.person, find_customer(event, deliveries, snapshot.config.store)
-    # As `replace` does it, which takes ten times as long.
-    event = Event(
-        event.id, event.source, event.topic, id_, body, event.payload, now, person, customer, event.acts, event.notes
+    event = Event(  # as `replace` does it, which takes ten times as long
+        id=event.id,
+        source=event.source,
+        topic=event.topic,
+        delivery_id=event.delivery_id,
+        body=body,
+        payload=event.payload,
+        received_at=now,
+        person=event.person,
+        customer=find_customer(event, deliveries, snapshot.config.store),
+        acts=event.acts,
+        notes=event.notes,
     )
     answer = await take(event, deliveries)
     _report_event(shared, event, answer, deliveries)
@@ -102,9 +110,18 @@ def read_event(shared: Shared, headers: Mapping[str, str], body: bytes, now: int
     sent = SOURCE.read(headers, body)
     if isinstance(sent, Refusal):
         return sent
-    topic, payload = sent.topic, sent.payload
-    id_, person, acts = shared.new_id(now), SOURCE.find_person(payload), SOURCE.read_acts(topic, payload)
-    return Event(id_, SOURCE.name, topic, sent.source_id, body, payload, now, person, None, acts, sent.notes)
+    return Event(
+        id=shared.new_id(now),
+        source=SOURCE.name,
+        topic=sent.topic,
+        delivery_id=sent.source_id,
+        body=body,
+        payload=sent.payload,
+        received_at=now,
+        person=SOURCE.find_person(sent.payload),
+        acts=SOURCE.read_acts(sent.topic, sent.payload),
+        notes=sent.notes,
+    )
 
 
 def _check_hmac(shared: Shared, headers: Mapping[str, str], body: bytes) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from app.delivery.decide import Decision, decide
@@ -184,8 +183,8 @@ class Lane:
         """Keep what must outlast the process, if it changed; before the next claim, so that no limit is forgotten."""
         pace, recovery = self._pace, self._pace.recovery
         failures = recovery.failures if recovery.down else 0  # a few are everyday noise, and not worth a write
-        state = replace(
-            saved,
+        state = LaneState(
+            saved.last_claim_at,
             paused_until=pace.paused_until,
             failures=failures,
             probe_at=recovery.probe_at,
@@ -230,7 +229,8 @@ class Lane:
         if self._limits is not self._context.snapshot.config.limits:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
-        return Claim(self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        asked = (self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
+        return Claim(*asked, lately=self._context.lately)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""

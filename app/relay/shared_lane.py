@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any
 
 from app.delivery.decide import Decision
-from app.delivery.pace import ready_at
+from app.delivery.pace import note_attempt, ready_at
 from app.errors import StoreError
 from app.model.delivery import Attempt, Outcome
 from app.observe.attempts import report_limits
 from app.outbox.batch import Apart
 from app.outbox.floors import WALK_EVERY_S
-from app.outbox.lanes import SharedClaim, SharedClaimed, Shown, add_lane, claim_shared
-from app.outbox.values import Floors, LaneState
+from app.outbox.lanes import SharedClaim, add_lane, claim_shared
+from app.outbox.values import Claimed, Floors, LaneState
 from app.relay.lane import Lane
 
 # While a peer has the row: it has it for a few ms.
@@ -29,7 +29,7 @@ class SharedLane(Lane):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self._shown: list[Shown] = []
+        self._shown: list[tuple[Outcome, int | None]] = []
         self._floors: Floors = {}
         self._walk_at = 0.0  # by the loop's time
 
@@ -48,7 +48,7 @@ class SharedLane(Lane):
             self._tell_failed(error)
 
     def _note(self, outcome: Outcome, decision: Decision, now: int) -> None:
-        self._shown.append(Shown(outcome, decision.lane_pause_until))
+        self._shown.append((outcome, decision.lane_pause_until))
         super()._note(outcome, decision, now)
 
     async def _claim(self) -> tuple[Sequence[Attempt], int | None]:
@@ -57,28 +57,28 @@ class SharedLane(Lane):
         is_too_early = ready_at(self._pace, now) > now and not self._pace.recovery.down
         if not self._shown and (free <= 0 or is_too_early):
             return (), now
-        done = await self._claim_shared(free)
-        if done is None:
+        claimed = await self._claim_shared(free)
+        if claimed is None:
             return (), now + random.randint(*AGAIN_MS)  # noqa: S311  # jitter
-        claimed = done.claimed
         if claimed.holds_set or claimed.limited:
             report_limits(self._context.log, self._context.metrics, claimed.holds_set, claimed.limited)
         walk_at = now + int((self._walk_at - asyncio.get_running_loop().time()) * 1000)
         return claimed.attempts, walk_at if claimed.next_due is None else min(claimed.next_due, walk_at)
 
-    async def _claim_shared(self, free: int) -> SharedClaimed | None:
+    async def _claim_shared(self, free: int) -> Claimed | None:
         told, began = len(self._shown), asyncio.get_running_loop().time()
         floors = self._floors if began < self._walk_at else {}
         claim = replace(await self._ask_for(self._context.clock(), free), floors=floors)
         shown = tuple(self._shown[:told])
         asked = SharedClaim(claim, self.settings.rate_per_s, free, len(self._open), shown)
         done = await self._context.outbox.write(Apart(partial(claim_shared, asked=asked)))
-        if done is not None:
-            del self._shown[:told]
-            if done.claimed.floors is not None:  # committed: what was opened does not come back below them
-                self._floors = {**self._floors, **done.claimed.floors}
-                self._walk_at = began + WALK_EVERY_S if began >= self._walk_at else self._walk_at
-            self._pace = done.pace
-            for each in self._shown:  # of sends that ended meanwhile: the row learns of them with the next claim
-                self._pace = each.apply(self._pace, self._context.clock())
-        return done
+        if done is None:
+            return None
+        claimed, self._pace = done
+        del self._shown[:told]
+        if claimed.floors is not None:  # committed: what was opened does not come back below them
+            self._floors = {**self._floors, **claimed.floors}
+            self._walk_at = began + WALK_EVERY_S if began >= self._walk_at else self._walk_at
+        for outcome, pause_until in self._shown:  # of sends that ended meanwhile: the row learns of them next time
+            self._pace = note_attempt(self._pace, outcome, pause_until, self._context.clock())
+        return claimed

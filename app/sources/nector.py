@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from app.errors import Mistake, Refusal
-from app.model.event import Act, Person
+from app.model.event import Person
 from app.sources.base import RAW, Envelope, Verified, find_secret_mistake, list_signed, match_hmac, parse_body
-from app.sources.nector_events import find_model as find_model  # noqa: PLC0414  # a Source has it
+from app.sources.nector_events import aims as aims  # noqa: PLC0414  # a Source has these four
+from app.sources.nector_events import find_model as find_model  # noqa: PLC0414
 from app.sources.nector_events import list_places
+from app.sources.nector_events import read_acts as read_acts  # noqa: PLC0414
+from app.sources.nector_events import tellers as tellers  # noqa: PLC0414
 from app.sources.properties import Kind, find_notes, list_properties
 from app.values.instant import read_epoch
 from app.values.text import Path, Unfit, is_plain, look_up, read_decimal, write_path, write_value
@@ -183,64 +185,3 @@ def _read_name(found: Any) -> str:
 
 def _read_own_id(found: Any) -> str:
     return "" if isinstance(found, bool) or not isinstance(found, (str, int)) else str(found).strip()
-
-
-# -- what the customer did ------------------------------------------------------------------------
-
-aims: Mapping[str, Act] = {
-    "walletreward_create": Act.COINS_SPENT,
-    "coinexpirynotify_create": Act.COINS_SPENT,
-    "unusedwalletcoinrequest_create": Act.COINS_SPENT,
-    "coupon_create": Act.COUPON_USED,
-    "unusedcouponrequest_create": Act.COUPON_USED,
-    "reviewrequest_create": Act.REVIEW_WRITTEN,
-    "incompletereferralrequest_create": Act.REFERRAL_DONE,
-}
-
-tellers: Mapping[Act, str] = {
-    Act.COUPON_USED: "coupon_update",
-    Act.COINS_SPENT: "wallettrasaction_update",
-    Act.ORDER_PLACED: "order_create",
-    Act.REVIEW_WRITTEN: "review_create",
-    Act.REFERRAL_DONE: "referrernotify_create",
-}
-# An order is counted when it is made. `order_update` comes for the same order when it is paid, packed, sent or
-# cancelled, so it would count orders of before the message as if that had brought them about. So with a review's.
-_TOLD_BY_TOPIC: Mapping[str, Act] = {
-    "order_create": Act.ORDER_PLACED,
-    "review_create": Act.REVIEW_WRITTEN,
-    "referrernotify_create": Act.REFERRAL_DONE,
-}
-_OF_COUPON, _OF_TRANSACTION = ("coupon", "data"), ("wallettransaction", "wallettrasaction", "transaction", "data")
-_USED = frozenset({"used", "redeemed", "applied"})
-_DEBIT = frozenset({"dr", "debit"})
-# Coins that ran out, or were taken back with a returned order, leave the wallet by a debit, too: nobody spent them.
-_NOT_SPENT = re.compile(r"expir|laps|revers|revert|revok|refund|returned|cancel|fail", re.IGNORECASE)
-
-
-def read_acts(topic: str, payload: Mapping[str, Any]) -> tuple[Act, ...]:
-    """Return what an event tells that its customer did. See Source."""
-    told = _TOLD_BY_TOPIC.get(topic)
-    if told is not None:
-        return (told,)
-    if topic == "coupon_update" and not _USED.isdisjoint(_read_words(payload, _OF_COUPON, "status", "coupon_status")):
-        return (Act.COUPON_USED,)
-    if topic == "wallettrasaction_update" and _spends(payload):
-        return (Act.COINS_SPENT,)
-    return ()
-
-
-def _spends(payload: Mapping[str, Any]) -> bool:
-    if _DEBIT.isdisjoint(_read_words(payload, _OF_TRANSACTION, "operation")):
-        return False
-    texts = _read_words(payload, _OF_TRANSACTION, "title", "description", "type", "status")
-    return not any(_NOT_SPENT.search(text) for text in texts)
-
-
-def _read_words(payload: Mapping[str, Any], parents: Sequence[str], *names: str) -> Iterator[str]:
-    """Yield the texts under these names, in small letters: of the payload, or of the object it keeps them in."""
-    for path in ((), *((parent,) for parent in parents)):
-        for name in names:
-            value = look_up(payload, (*path, name))
-            if isinstance(value, str):
-                yield value.strip().casefold()

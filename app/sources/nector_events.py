@@ -1,4 +1,4 @@
-"""Nector's events hold these properties: a model a family of topics.
+"""Nector's events hold these properties, a model a family of topics, and tell of these acts of their customers.
 
 Properties of the user and the business are documented, and all of them are texts:
 https://help.nector.io/en/article/event-details-sent-to-external-integrations-frcz1t
@@ -9,11 +9,14 @@ a customer, their number, name or id, the first of them here counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from pydantic import Field
 
+from app.model.event import Act
 from app.sources.properties import (
     Anything,
     Country,
@@ -28,6 +31,7 @@ from app.sources.properties import (
     Text,
     list_properties,
 )
+from app.values.text import look_up
 
 
 class Wallet(Properties):
@@ -149,3 +153,64 @@ _FAMILIES: Mapping[str, type[Properties]] = {
 def find_model(topic: str) -> type[Properties]:
     """Return what the events of a topic are expected to hold."""
     return _FAMILIES.get(topic.partition("_")[0], NectorEvent)
+
+
+# -- what the customer did ------------------------------------------------------------------------
+
+aims: Mapping[str, Act] = {
+    "walletreward_create": Act.COINS_SPENT,
+    "coinexpirynotify_create": Act.COINS_SPENT,
+    "unusedwalletcoinrequest_create": Act.COINS_SPENT,
+    "coupon_create": Act.COUPON_USED,
+    "unusedcouponrequest_create": Act.COUPON_USED,
+    "reviewrequest_create": Act.REVIEW_WRITTEN,
+    "incompletereferralrequest_create": Act.REFERRAL_DONE,
+}
+
+tellers: Mapping[Act, str] = {
+    Act.COUPON_USED: "coupon_update",
+    Act.COINS_SPENT: "wallettrasaction_update",
+    Act.ORDER_PLACED: "order_create",
+    Act.REVIEW_WRITTEN: "review_create",
+    Act.REFERRAL_DONE: "referrernotify_create",
+}
+# An order is counted when it is made. `order_update` comes for the same order when it is paid, packed, sent or
+# cancelled, so it would count orders of before the message as if that had brought them about. So with a review's.
+_TOLD_BY_TOPIC: Mapping[str, Act] = {
+    "order_create": Act.ORDER_PLACED,
+    "review_create": Act.REVIEW_WRITTEN,
+    "referrernotify_create": Act.REFERRAL_DONE,
+}
+_OF_COUPON, _OF_TRANSACTION = ("coupon", "data"), ("wallettransaction", "wallettrasaction", "transaction", "data")
+_USED = frozenset({"used", "redeemed", "applied"})
+_DEBIT = frozenset({"dr", "debit"})
+# Coins that ran out, or were taken back with a returned order, leave the wallet by a debit, too: nobody spent them.
+_NOT_SPENT = re.compile(r"expir|laps|revers|revert|revok|refund|returned|cancel|fail", re.IGNORECASE)
+
+
+def read_acts(topic: str, payload: Mapping[str, Any]) -> tuple[Act, ...]:
+    """Return what an event tells that its customer did. See Source."""
+    told = _TOLD_BY_TOPIC.get(topic)
+    if told is not None:
+        return (told,)
+    if topic == "coupon_update" and not _USED.isdisjoint(_read_words(payload, _OF_COUPON, "status", "coupon_status")):
+        return (Act.COUPON_USED,)
+    if topic == "wallettrasaction_update" and _spends(payload):
+        return (Act.COINS_SPENT,)
+    return ()
+
+
+def _spends(payload: Mapping[str, Any]) -> bool:
+    if _DEBIT.isdisjoint(_read_words(payload, _OF_TRANSACTION, "operation")):
+        return False
+    texts = _read_words(payload, _OF_TRANSACTION, "title", "description", "type", "status")
+    return not any(_NOT_SPENT.search(text) for text in texts)
+
+
+def _read_words(payload: Mapping[str, Any], parents: Sequence[str], *names: str) -> Iterator[str]:
+    """Yield the texts under these names, in small letters: of the payload, or of the object it keeps them in."""
+    for path in ((), *((parent,) for parent in parents)):
+        for name in names:
+            value = look_up(payload, (*path, name))
+            if isinstance(value, str):
+                yield value.strip().casefold()

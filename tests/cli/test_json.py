@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.cli.commands import COMMANDS
-from tests.cli.mapping.test_templates import live
 from tests.cli.test_backup import outbox
+from tests.cli.test_templates import live
 
 __all__ = ["live", "outbox"]  # fixtures
 

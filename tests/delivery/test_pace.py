@@ -31,7 +31,7 @@ from app.delivery.pace import (
     start_pace,
     take,
 )
-from app.model.delivery import Accepted, Outcome, Reason, Retryable, Scope, Uncertain
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 
 NOW = 1_790_000_000_000
 HOUR = 3_600_000
@@ -348,3 +348,8 @@ def test_a_fleets_bucket_that_is_full_only_later_grants_nothing_yet() -> None:
     assert grant(pace, 5, 0, 5_000)[1] == 0
     assert pace.paused_until == 7
     assert ready_at(pace, 5_000) == 9_000
+
+
+def test_an_answer_that_says_nothing_of_the_provider_changes_no_pace() -> None:
+    pace = start_pace(16.0, 0)
+    assert note_attempt(pace, Rejected(Reason.PARAMETERS_REFUSED), None, 1) is pace

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.delivery.pace import Pace, Recovery, start_pace
 from app.delivery.status import (
     LEAST_FREE,
     ConfigStatus,
@@ -17,7 +19,9 @@ from app.delivery.status import (
     StoreStatus,
     Unhandled,
     list_needs,
+    show_lane,
 )
+from app.values.instant import format_instant
 
 AT = "2026-11-26T09:00:00.000Z"
 CONFIG = ConfigStatus(path="relay.yaml", hash="abc", since=AT, mode="live", refused=None)
@@ -102,3 +106,27 @@ def test_what_needs_a_person_is_told_with_what_mends_it(status: Status, what: st
 )
 def test_what_ends_by_itself_or_was_meant_needs_nobody(status: Status) -> None:
     assert list(list_needs(status)) == []
+
+
+NOW = 1_790_000_000_000
+UP = start_pace(16.0, NOW)
+DEAD = Recovery(failures=9, probe_at=NOW + 5_000, down_since=NOW - 60_000)
+
+
+@pytest.mark.parametrize(
+    ("pace", "state", "paused_until", "next_probe_at"),
+    [
+        (UP, "up", None, None),
+        (replace(UP, paused_until=NOW), "up", None, None),
+        (replace(UP, paused_until=NOW + 1), "paused", NOW + 1, None),
+        (replace(UP, recovery=DEAD), "down", None, NOW + 5_000),
+        (replace(UP, recovery=DEAD, paused_until=NOW + 9_000), "down", NOW + 9_000, NOW + 9_000),
+        (replace(UP, recovery=replace(DEAD, probe_at=NOW - 1)), "down", None, NOW),
+    ],
+)
+def test_a_lane_stands_as_its_pace_says(
+    pace: Pace, state: str, paused_until: int | None, next_probe_at: int | None
+) -> None:
+    lane = show_lane("gallabox", pace, "16/s", NOW)
+    told = (lane.state, lane.paused_until, lane.next_probe_at)
+    assert told == (state, *(instant and format_instant(instant) for instant in (paused_until, next_probe_at)))

@@ -17,7 +17,15 @@ from app.mapping.parse import Parsed
 from app.mapping.rules import Config, Route
 from app.mapping.template import BUTTON_KINDS, Templates, show_message
 from app.mapping.template_entries import dump_templates, parse_templates
-from app.message.components import BUTTONS, checksum, decode_message, encode_message, list_components, thaw_message
+from app.message.components import (
+    BUTTONS,
+    Lately,
+    checksum,
+    decode_message,
+    encode_message,
+    list_components,
+    thaw_message,
+)
 from app.message.render import Unrendered, render_message
 from app.model.delivery import Reason
 from app.model.event import Event
@@ -409,9 +417,12 @@ def test_frozen_message_thaws_to_the_same(message: Message) -> None:
 def test_a_message_thaws_to_the_same_however_many_were_frozen_since_and_however_often() -> None:
     """The last 512 are kept as they were: those, those before, and a second look at one are not told apart."""
     messages = [replace(MESSAGE, recipient_name=str(number)) for number in range(1_100)]
-    frozen = [encode_message(message) for message in messages]
+    lately: Lately = {}
+    frozen = [encode_message(message, lately) for message in messages]
+    assert 0 < len(lately) <= 512
     for _ in range(2):
-        assert [thaw_message(data, checksum(data)) for data in frozen] == messages
+        assert [thaw_message(data, checksum(data), lately) for data in frozen] == messages
+    assert lately == {}
 
 
 def test_frozen_message_is_compact_ascii() -> None:

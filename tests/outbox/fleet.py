@@ -69,11 +69,11 @@ class Replica:
         done = await self.store.write(Apart(partial(claim_shared, asked=asked)))
         if done is None:
             return ()
-        self.pace = done.pace
-        if done.claimed.floors is not None:
-            self.floors = {**self.floors, **done.claimed.floors}
+        claimed, self.pace = done
+        if claimed.floors is not None:
+            self.floors = {**self.floors, **claimed.floors}
             self.walk_at = now + int(WALK_EVERY_S * 1000) if walks else self.walk_at
-        return done.claimed.attempts
+        return claimed.attempts
 
     async def run(self) -> None:
         await self.store.write(partial(add_lane, provider=PROVIDER))

@@ -42,6 +42,7 @@ ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
 class OutboxModel:
     """What a store must hold after the calls so far. Methods are the contract's, with its answers."""
 
+    looks_again: bool = False  # for receipts that came early, with each sweep
     events: list[Kept] = field(default_factory=list)
     holds: dict[str, Standing] = field(default_factory=dict)
     keys: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)  # → when, and whose event
@@ -207,7 +208,16 @@ class OutboxModel:
 
     # -- what time and people change ---------------------------------------------------------------
 
+    def apply_overlooked(self, now: int) -> None:
+        """Apply what came early for an id that was learned later: replicas look again, one process need not."""
+        for row in sorted(self.rows, key=lambda row: row.given.id):
+            ids = {(provider, its_id) for provider, its_id, _, _ in self.early if its_id}
+            if row.state is not State.SENDING and (row.given.provider, row.message_id) in ids:
+                self._apply_early(row, row.message_id, now)
+
     def sweep(self, now: int, settle_ms: int) -> SweepCounts:
+        if self.looks_again:
+            self.apply_overlooked(now)
         self.early = {key: kept for key, kept in self.early.items() if kept[0] > now - KEEP_EARLY_MS}
         self.keys = {key: seen for key, seen in self.keys.items() if seen[0] > now - DEDUP_MS}
         self.plans = {id_: plan for id_, plan in self.plans.items() if plan.created_at > now - KEEP_PLAN_MS}

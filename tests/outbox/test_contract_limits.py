@@ -61,7 +61,7 @@ async def test_a_persons_limit_counts_over_routes_and_providers_and_says_once_wh
     assert (await claim(shop)).limited == ()
     other = await shop.add(**WHO, route="tier")
     claimed = await claim(shop, 1)
-    assert claimed == ([], (), ("tier",), NOW + DAY)
+    assert claimed[:4] == ([], (), ("tier",), NOW + DAY)
     assert await shop.show(other) == ("pending", "limit_person", None)
     assert (await shop.show(late))[0] == "sending"
 
@@ -104,7 +104,7 @@ async def test_over_the_limit_of_all_the_provider_is_held_and_the_next_one_too_o
     assert len(claimed.attempts) == 3
     assert claimed.holds_set == (NewHold("provider:gallabox", "limit_reached"),)
     claimed = await claim(shop, provider="bitespeed")
-    assert claimed == ([], (NewHold("provider:bitespeed", "limit_reached"),), (), None)
+    assert claimed[:4] == ([], (NewHold("provider:bitespeed", "limit_reached"),), (), None)
 
 
 @pytest.mark.parametrize(

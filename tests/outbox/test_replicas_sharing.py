@@ -21,12 +21,13 @@ from app.outbox import receipts
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
 from app.outbox.holds import put_hold, release_hold
-from app.outbox.lanes import SharedClaim, Shown, add_lane, claim_shared, list_differences
-from app.outbox.postgres import greeting, schema
+from app.outbox.lanes import SharedClaim, add_lane, claim_shared
+from app.outbox.postgres import greeting, link, schema
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
 from app.outbox.values import Replica as Seen
+from app.outbox.values import list_differences
 from app.relay import notify
 from tests.outbox.fleet import PROVIDER, Replica, fill, run_fleet
 from tests.outbox.methods import at
@@ -213,15 +214,15 @@ async def test_an_outage_that_one_has_seen_holds_for_all(open_replica: Callable[
     one, other = open_replica(), open_replica()
     await one.write(partial(add_lane, provider=PROVIDER))
     await one.write(partial(fill, route="coupons", count=50))
-    shown = [Shown(Retryable(Reason.UNAVAILABLE), None)] * 5
+    shown = [(Retryable(Reason.UNAVAILABLE), None)] * 5
     asked = SharedClaim(Claim(PROVIDER, 0, 0, 1_000), 100.0, 0, 0, shown)
     told = await one.write(partial(claim_shared, asked=asked))
     assert told is not None
-    assert told.pace.recovery.down
+    assert told[1].recovery.down
     replica = Replica(other, 100)
     assert await replica.claim() == ()
     seen: Pace = replica.pace
-    assert seen.recovery == told.pace.recovery
+    assert seen.recovery == told[1].recovery
 
 
 # -- what only one writer could be sure of ---------------------------------------------------------
@@ -306,3 +307,55 @@ async def test_a_release_rolls_out_while_the_one_before_works(
             await before.write(lambda _tx: None)
         for store in (before, *after):
             await store.close()
+
+
+# -- a pooler that passes itself off as the server -------------------------------------------------
+
+
+@pytest.mark.parametrize("is_found_out", [True, False])
+async def test_statements_that_another_process_of_the_server_does_not_know_are_asked_again_unprepared(
+    open_replica: Callable[..., PostgresOutbox],
+    wrap: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    is_found_out: bool,
+) -> None:
+    """The control: nobody looks for such a failure."""
+    monkeypatch.setattr(link, "UNKNOWN_THERE", link.UNKNOWN_THERE if is_found_out else ())
+    store = open_replica()
+    shop = wrap(store)
+    for _ in range(8):
+        await shop.add(state=State.SHADOW)
+    assert await store.write(_count_prepared) > 0
+    db: Any = store._writer._link._db
+    db.pgconn.exec_(b"DEALLOCATE ALL")  # as if the next process had taken over
+    if not is_found_out:
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            await shop.add(state=State.SHADOW)
+        return
+    for _ in range(8):
+        await shop.add(state=State.SHADOW)
+    assert await store.write(_count_prepared) == 0
+    assert (await store.read(count_deliveries))["gallabox", State.SHADOW] == 16
+
+
+async def test_no_two_connections_call_statements_alike(
+    open_replica: Callable[..., PostgresOutbox], wrap: Callable[..., Any]
+) -> None:
+    """Else behind such a pooler one would run the other's."""
+    names: list[set[str]] = []
+    for _ in range(2):
+        store = open_replica()
+        for _ in range(8):
+            await wrap(store).add(state=State.SHADOW)
+        names.append(await store.write(_list_prepared))
+    assert names[0]
+    assert names[1]
+    assert not names[0] & names[1]
+
+
+def _list_prepared(tx: Tx) -> set[str]:
+    return {row.name for row in tx.rows("SELECT name FROM pg_prepared_statements")}
+
+
+def _count_prepared(tx: Tx) -> int:
+    return len(_list_prepared(tx))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,8 +24,10 @@ ReadNow: TypeAlias = Callable[[], int]
 CONNECT_TIMEOUT_S = 3
 LONGEST_WAIT_S = 4.0
 # To plan a statement anew takes the server five times as long as to run it. What is prepared only its own process
-# knows, which behind a pooler of transactions is another one each time.
+# knows, which behind a pooler of transactions is another one each time. A pooler shows itself by its keys; should one
+# pass on the server's, the first statement that is not known there tells, before anything is done.
 PREPARE_AFTER = 5
+UNKNOWN_THERE = (psycopg.errors.InvalidSqlStatementName,)
 # A peer that stopped in the middle of a transaction must not keep a lane from the others, nor a lock a webhook.
 _LOCK_TIMEOUT_MS, _IDLE_TIMEOUT_MS = 5_000, 10_000
 # Through a pooler of transactions a session's settings are nobody's, so each transaction brings its own, in the
@@ -89,6 +92,7 @@ class Link:
         self._greet = greet
         self._db: Connection | None = None
         self._is_answered = False  # of the transaction under way
+        self._is_pooled = False
         self._failures = 0
         self._not_before = 0.0
 
@@ -101,10 +105,13 @@ class Link:
         is_new = self._db is None
         try:
             return self._run(self._open(), work, reading=reading)
+        except UNKNOWN_THERE:
+            self._is_pooled = True
+            self.drop()
         except Exception as error:
             if is_new or self._is_answered or not is_away(error):
-                raise
-        return self._run(self._open(), work, reading=reading)  # it broke while nobody used it
+                raise  # else it broke while nobody used it
+        return self._run(self._open(), work, reading=reading)
 
     def _run(self, db: Connection, work: Callable[[Connection, ReadNow], T], *, reading: bool) -> T:
         asked_at, self._is_answered = self._clock.read_uptime(), False
@@ -159,7 +166,8 @@ class Link:
             db = connect(self.address)
             try:
                 self._greet(db)
-                db.prepare_threshold = PREPARE_AFTER if is_direct(db) else None
+                if not self._is_pooled and is_direct(db):
+                    prepare_from_now(db)
             except BaseException:
                 db.close()
                 raise
@@ -180,6 +188,12 @@ def connect(address: PostgresAddress) -> Connection:
     db = psycopg.connect(address.url, autocommit=True, prepare_threshold=None, **options)
     db.adapters.register_dumper(str, CleanText)
     return db
+
+
+def prepare_from_now(db: Connection) -> None:
+    """Let the server keep the plans of what is asked often, under names that no other connection's are."""
+    db.prepare_threshold = PREPARE_AFTER
+    db._prepared._prepared_idx = secrets.randbits(60)  # noqa: SLF001  # the driver counts from 0 on each
 
 
 def is_direct(db: Connection) -> bool:

@@ -15,11 +15,11 @@ from typing import TypeVar
 from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
-from app.outbox.lanes import leave_replicas, note_replica, see_replica
 from app.outbox.postgres.greeting import check_server, join, list_doubts
 from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, Link, ReadNow
+from app.outbox.postgres.replicas import leave_replicas, note_replica, see_replica
 from app.outbox.postgres.tx import PostgresTx
-from app.outbox.postgres.writer import PostgresReader, PostgresWriter
+from app.outbox.postgres.writer import PostgresWriter
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
 from app.values.address import read_postgres
@@ -64,7 +64,8 @@ class PostgresStore:
         # What takes locks waits for nobody, and nobody for it: one at a time, beside what shares commits.
         self._claimer = PostgresWriter(Link(self.address, self.clock, check_server), self._begin, queue_limit, 1)
         self._reader, self._late_reader = (
-            PostgresReader(Link(self.address, self.clock, lambda _db: None), self._begin) for _ in range(2)
+            PostgresWriter(Link(self.address, self.clock, lambda _db: None), self._begin, queue_limit, 1, reading=True)
+            for _ in range(2)
         )
 
     @property

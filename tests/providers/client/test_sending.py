@@ -225,3 +225,17 @@ async def test_the_keys_of_the_first_few_answers_are_kept_and_none_of_their_valu
     shown = [list((await client.send(build_account("http"), message, "d-1")).keys) for _ in range(5)]
     await client.close()
     assert shown == [["data", "data.ref", "id"]] * 3 + [[]] * 2
+
+
+async def test_a_provider_can_read_every_header_of_an_answer(open_client: OpenClient, message: Message) -> None:
+    seen: list[Any] = []
+
+    def read(response: Any) -> Accepted:
+        seen.append((dict(response.headers), len(response.headers)))
+        return ACCEPTED
+
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(202, headers={"X-Id": "1"}))
+    asking = Request("POST", "http://127.0.0.1/", {}, b"{}")
+    provider: Any = SimpleNamespace(build_request=lambda *_: asking, read_response=read)
+    await open_client(transport=transport).send(provider, message, "d-1")
+    assert seen == [({"x-id": "1"}, 1)]

@@ -443,6 +443,37 @@ async def test_waiting_too_long_for_a_place_is_a_timeout_before_sending() -> Non
         assert len(far.heads) == 1
 
 
+@pytest.mark.parametrize("handed_over", [False, True], ids=["still waiting", "just handed over"])
+async def test_a_place_that_nobody_waits_for_any_more_is_the_next_ones(*, handed_over: bool) -> None:
+    transport = SocketTransport(concurrency=0, keepalive_s=1, trust=None)
+    waiting = asyncio.create_task(transport._wait_for_place(None))
+    await asyncio.sleep(0)
+    steps: list[Callable[[], Any]] = [transport._leave_place, waiting.cancel]
+    for step in steps if handed_over else reversed(steps):
+        step()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert transport._places == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 200_000, id="a head without an end"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nZ\r\n", id="too long, and broken"
+        ),
+    ],
+)
+async def test_an_answer_that_is_two_kinds_of_wrong_ends_once(raw: bytes) -> None:
+    transport = SocketTransport(concurrency=1, keepalive_s=1, trust=None)
+    async with serving(raw) as far:
+        request = httpx2.Request("POST", far.url, content=b"{}", extensions={"longest": 2})
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await transport.handle_async_request(request)
+        await transport.aclose()
+
+
 async def test_an_answer_left_half_read_costs_its_connection_and_one_read_to_the_end_does_not() -> None:
     long = b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 9_000_000
     for raw, connections in ((OK, 1), (long, 2)):

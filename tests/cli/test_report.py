@@ -17,7 +17,7 @@ from app.api.deliveries import NOTE
 from app.cli import report as command
 from app.cli.report import print_report
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 COUNTS = dict.fromkeys(
     (
         "received", "accepted", "delivered", "read", "clicked", "acted", "ordered", "failed", "waiting", "dead",

@@ -14,7 +14,7 @@ from app.mapping.rules import Route
 from app.mapping.template_entries import parse_templates
 from app.providers import settings_types
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SCHEMA = build_schema(settings_types())
 TEXT = """
 version: 1
