@@ -136,6 +136,17 @@ def test_what_whatsapp_would_refuse_for_its_length_is_dead_at_intake(
     assert control.state is State.PENDING, "control: without the template's text nobody can know"
 
 
+def test_a_template_in_another_language_than_the_routes_is_sent_unmeasured() -> None:
+    """Whether WhatsApp knows it there, the check of the mapping says; nobody knows how long its text is."""
+    config = read_config(("a", f"language: hi\n    {PARTS}"), templates=LONG.replace("FIXED", "x" * 1012))
+    (row,) = plan(config, {**COINS, "tier": "Gold", "code": "A1"})
+    assert (row.state, row.message and row.message.language) == (State.PENDING, "hi")
+    (control,) = plan(
+        read_config(("a", PARTS), templates=LONG.replace("FIXED", "x" * 1012)), {**COINS, "tier": "Gold", "code": "A1"}
+    )
+    assert control.state is State.DEAD, "control: in its own language it is too long"
+
+
 def test_an_event_that_hits_nothing_leads_to_nothing() -> None:
     assert plan(read_config(("a", "when: amount | float > 500")), COINS) == ()
 
