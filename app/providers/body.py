@@ -154,10 +154,7 @@ def read_embedded(text: str) -> Any:
 
 def first_instant(value: Any, paths: tuple[str, ...]) -> int | None:
     """Return the first of `paths` that holds an instant, as `read_instant` reads it."""
-    for found in find_values(value, paths):
-        if (at := read_instant(found)) is not None:
-            return at
-    return None
+    return next((at for found in find_values(value, paths) if (at := read_instant(found)) is not None), None)
 
 
 def read_instant(value: Any) -> int | None:
