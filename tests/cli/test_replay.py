@@ -15,6 +15,8 @@ COINS = {"user_name": "Riya", "amount": "100"}
 @pytest.fixture
 def refused(shop: Any) -> dict[str, Any]:
     """A delivery that the provider refused; it would take it now."""
+    # What others have had refused must not add up to a hold.
+    shop.wait_for(shop.post({**COINS, "user_mobile": shop.new_number()}), "accepted")
     # Not "times": 1, which what an earlier test retried might meet first.
     shop.set_fault(gallabox={"fault": "status", "status": 422})
     delivery_id: str = shop.post({**COINS, "user_mobile": shop.new_number()})

@@ -164,8 +164,8 @@ def record_fails() -> None:
 def send_again_unrecorded() -> None:
     """The known-bad control: what could not be recorded goes back into the queue."""
 
-    async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> None:
-        outcome, decision, tries, _took_ms = given
+    async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> Any:
+        outcome, decision, tries = given
 
         def put_back(tx: Tx) -> None:
             tx.run("DELETE FROM recipient_turns")
@@ -178,6 +178,7 @@ def send_again_unrecorded() -> None:
             await self._context.outbox.write(put_back)
             self._turns._left.clear()
             self.wake()
+        return decision
 
     put(lane.Lane, _record=record)
 
