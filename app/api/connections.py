@@ -415,7 +415,7 @@ class _Whole(RequestResponseCycle):
     def __init__(self, connection: Connection, scope: Any, body: bytes) -> None:
         self._scope, self._connection, self._body = scope, connection, body
 
-    async def run_asgi(self, door: Door) -> None:  # type: ignore[override]
+    async def run_asgi(self, door: Door) -> None:  # type: ignore[override]  # uvicorn's own wants an ASGI application
         """Answer."""
         try:
             answer = await door.answer(self._scope, self._body)

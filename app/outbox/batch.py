@@ -2,9 +2,8 @@
 
 A commit costs a flush of the disk; shared by all that wait, durability is nearly free. So that whoever had a part in
 one and at once wants the next (a lane, say) shares that, too, it begins when they have had their turn. A job is a
-function
-of the transaction. It must be safe to run again: if one job of a batch raises, the batch is rolled back
-and each job is run in a transaction of its own, so that a bad one hurts nobody else.
+function of the transaction. It must be safe to run again: if one job of a batch raises, the batch is rolled back and
+each job is run in a transaction of its own, so that a bad one hurts nobody else.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _run_alike(tx: Tx, jobs: Sequence[Any], alike: dict[Callable[..., Any], list
 
 
 class Mark(Enum):
-    """What the thread is told beside the jobs."""
+    """The thread is told this beside the jobs."""
 
     TURN_OVER = "whoever was answered has had a turn"
     CLOSED = "there will be no more"
