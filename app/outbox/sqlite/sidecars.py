@@ -153,9 +153,17 @@ class ProcessLock:
         if (fault := self._find_fault()) is not None:
             raise StoreBroken(fault)
 
-    def read_start(self, count: int) -> bytes:
-        """Return the first bytes of the database."""
-        return os.pread(self._descriptors[-1], count, 0)
+    def read(self, count: int, at: int = 0) -> bytes:
+        """Return some bytes of the database, the first ones if nothing else is said."""
+        return os.pread(self._descriptors[-1], count, at)
+
+    def write(self, data: bytes, at: int) -> None:
+        """Write some bytes of the database past SQLite: only where it never reads."""
+        os.pwrite(self._descriptors[-1], data, at)
+
+    def flush(self) -> None:
+        """Flush the database to the disk."""
+        os.fsync(self._descriptors[-1])
 
     def watch(self) -> None:
         """Raise StoreBroken unless the name still leads to the database that is held, and no other name does."""
