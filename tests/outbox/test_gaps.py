@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from app.errors import StoreError
-from app.outbox.sqlite import gaps
+from app.outbox.sqlite import sidecars
 from app.outbox.sqlite.file import open_writing
-from app.outbox.sqlite.gaps import clear_gaps, find_gaps
-from app.outbox.sqlite.sidecars import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock, clear_gaps, find_gaps
 
 SIZE = 512
 
@@ -62,7 +61,7 @@ def leave_bytes(lock: ProcessLock) -> Callable[[], bool]:
 
 def test_the_file_is_gone_through_step_by_step(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     db, lock, log = opened
-    monkeypatch.setattr(gaps, "PAGES", 16)
+    monkeypatch.setattr(sidecars, "PAGES", 16)
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     assert clear_gaps(db, lock, log, 0) == 1
     is_left = leave_bytes(lock)
@@ -81,12 +80,12 @@ def test_while_the_log_holds_pages_or_is_read_the_file_is_left_alone(
     is_left = leave_bytes(lock)
     db.execute("INSERT INTO tallies VALUES ('more', 1)")
     with monkeypatch.context() as patch:  # as if another program had written meanwhile
-        patch.setattr(gaps, "_empty_log", lambda _: True)
+        patch.setattr(sidecars, "_empty_log", lambda _: True)
         assert clear_gaps(db, lock, log, 1) is None
     with closing(sqlite3.connect(f"file:{log.with_name('relay.db')}?mode=ro", uri=True)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM tallies").fetchall()
-        monkeypatch.setattr(gaps, "LOG_WAIT_MS", 1)
+        monkeypatch.setattr(sidecars, "LOG_WAIT_MS", 1)
         assert clear_gaps(db, lock, log, 1) is None
     assert is_left()
     assert clear_gaps(db, lock, log, 1) == 0

@@ -136,7 +136,7 @@ async def touch_all(shop: Any, database: Path) -> None:
 async def test_rows_that_sqlite_has_moved_from_page_to_page_leave_nothing_behind(
     shop: Any, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.outbox.sqlite.gaps.PAGES", 16)
+    monkeypatch.setattr("app.outbox.sqlite.sidecars.PAGES", 16)
     await live_unevenly(shop, range(4_000, 5_000))
     await wipe_all(shop)
     assert find_people(database.parent) == {}
@@ -178,7 +178,7 @@ def keep_ids(_tx: Any, row: Any) -> dict[str, str | None]:
 async def test_control_pages_that_are_left_or_remembered_hold_copies_of_rows(
     shop: Any, database: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: Any
 ) -> None:
-    monkeypatch.setattr(f"app.outbox.sqlite.gaps.{name}", fault)
+    monkeypatch.setattr(f"app.outbox.sqlite.sidecars.{name}", fault)
     await live_unevenly(shop, range(4_000, 5_000))
     await wipe_all(shop)
     await touch_all(shop, database)

@@ -27,8 +27,7 @@ from app.outbox.sqlite.file import (
     read_key,
     wait_for_lock,
 )
-from app.outbox.sqlite.gaps import clear_gaps
-from app.outbox.sqlite.sidecars import ProcessLock, Reserve
+from app.outbox.sqlite.sidecars import ProcessLock, Reserve, clear_gaps
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import Tx
 
