@@ -17,15 +17,7 @@ from app.authoring.examples import describe_reading, remark_on_day, remark_on_mo
 from app.delivery.plan import plan_deliveries
 from app.mapping.expression import Expression
 from app.mapping.fields import Source
-from app.mapping.rules import (
-    Broken,
-    Config,
-    Hit,
-    Route,
-    RouteTable,
-    Store,
-    match_route,
-)
+from app.mapping.rules import Broken, Config, Hit, Route, RouteTable, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,
     FilledTemplate,

@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ from app.relay.reload import read_text
 from app.sandbox.app import serve_sandbox
 from app.sandbox.vendor import SandboxSettings
 from app.settings import read_environment, read_settings
+
+print_flushed = partial(print, flush=True)
 
 
 def sandbox(
@@ -43,15 +46,14 @@ def sandbox(
     path = templates or read_settings(environment).config.parent / "templates.yaml"
     texts = FollowedTemplates(path, print_flushed)
     settings = make_settings(environment, relay_url=relay_url or None, faults=",".join(fault or []))
-    print(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}", flush=True)
+    print_flushed(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}")
 
     def show_port(bound: int) -> None:
-        print(f"sandbox listening on http://{host}:{bound}", flush=True)
+        print_flushed(f"sandbox listening on http://{host}:{bound}")
 
+    serving = serve_sandbox(settings, texts, host, port, show=print_flushed, on_bound=show_port)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(
-            _serve_until_told(serve_sandbox(settings, texts, host, port, show=print_flushed, on_bound=show_port))
-        )
+        asyncio.run(_serve_until_told(serving))
     return 0
 
 
@@ -62,11 +64,6 @@ async def _serve_until_told(serving: Coroutine[Any, Any, None]) -> None:
     for told in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(told, task.cancel)
     await task
-
-
-def print_flushed(text: str) -> None:
-    """Print a line at once, whoever reads it."""
-    print(text, flush=True)
 
 
 class FollowedTemplates(Mapping[tuple[str, str], Template]):
