@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from app.authoring.examples import Recorded, judge_recorded, run_examples
-from app.cli.commands import Answer
+from app.cli import Answer
 from app.cli.sources import read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import new_uuid7, read_clock

@@ -15,7 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from app.authoring.examples import write_yaml
 from app.authoring.schema import build_schema
-from app.cli.commands import Answer, print_json
+from app.cli import Answer, print_json
 from app.cli.sources import read_config, read_yaml
 from app.cli.tables import count_nouns, show_progress
 from app.clock import read_clock

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import httpx2
 import typer
 
+from app.cli import Answer
 from app.cli.client import OpsClient, open_client
-from app.cli.commands import Answer
 from app.cli.deliveries import print_story
 from app.cli.sources import read_config, read_event
 from app.cli.tables import show_waiting
