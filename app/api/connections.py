@@ -21,7 +21,7 @@ from starlette.responses import Response
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api.errors import problem, show_failure, unavailable
+from app.api import problem, show_failure, unavailable
 from app.api.guard import Door
 from app.observe.logs import Log
 from app.values.address import Network

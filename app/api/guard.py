@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
+from app.api import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit

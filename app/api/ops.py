@@ -13,13 +13,13 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api import PROBLEMS, problem
 from app.api.deliveries import find_all_ids, find_id
-from app.api.errors import PROBLEMS, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import explain_no_retry
 from app.delivery.status import Status
 from app.errors import Refusal
-from app.mapping.problems import ask_similar
+from app.mapping import ask_similar
 from app.mapping.rules import Config
 from app.model.delivery import Reason
 from app.outbox.holds import list_holds, put_hold, release_hold

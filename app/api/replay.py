@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api import PROBLEMS, problem, unavailable
 from app.api.deliveries import find_all_ids, find_id, read_time
-from app.api.errors import PROBLEMS, problem, unavailable
 from app.authoring.preview import describe_plan
 from app.delivery.replay import mask_shape
 from app.errors import ConfigError, Refusal, StoreError

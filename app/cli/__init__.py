@@ -24,7 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUse, find_place
-from app.mapping.problems import ask_similar
+from app.mapping import ask_similar
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {

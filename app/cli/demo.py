@@ -37,7 +37,7 @@ from app.cli.tables import open_console, print_table
 from app.cli.trial import bring_forward, choose_example, encode_body, post_once
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, OpsError, RelayError
-from app.mapping.problems import cut_lines, format_problem
+from app.mapping import cut_lines, format_problem
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message
 from app.mapping.template_entries import parse_templates

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from app.mapping import Path
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.problems import Path
 from app.mapping.template import LIMITS
 from app.values.instant import parse_instant
 from app.values.text import LINK_LIMIT, VALUE_LIMIT, clean_text, is_link, write_scalar

@@ -14,7 +14,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.api.errors import problem
+from app.api import problem
 from app.api.guard import BURST, CURES, MOST_ADDRESSES, Admission, FailureLimit
 from app.errors import ConfigError
 from app.observe.logs import LINE_MS, LineLimit
