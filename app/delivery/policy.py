@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.model.delivery import Delivery, Reason, State
-from app.model.limit import Account, Limit
+from app.model.message import Account, Limit
 
 
 class Cause(StrEnum):

@@ -18,7 +18,7 @@ from app.mapping.grammar import ExpressionCompiler
 from app.mapping.provider import ProviderSettings, is_secret_key
 from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
-from app.model.limit import NO_LIMITS, Limits
+from app.model.message import NO_LIMITS, Limits
 from app.sources import SOURCE
 
 REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")

@@ -24,7 +24,7 @@ from app.delivery.pace import (
 from app.errors import StoreBroken, StoreError, is_passing
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
-from app.model.limit import Limits
+from app.model.message import Limits
 from app.observe import NoTracer, Span
 from app.observe.attempts import (
     note_outcome,
