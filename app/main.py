@@ -178,7 +178,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
 
         yield deliveries.build_router(context, rules.show, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
-        yield replay.build_router(context, rules)
+        yield replay.build_router(context, dispatcher.wake_all, rules)
         yield deliveries.build_report_router(context)
         yield people.build_router(context)
         yield ops.build_trials_router(context)
