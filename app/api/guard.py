@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
+from app.api import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised
+from app.api.bounds import BUDGET, CLOSE, Budget, CountedBody, FailureLimit, Pass, find_header, list_header
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
@@ -28,14 +27,8 @@ WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
 PATH = f"/webhooks/{SOURCE.name}"
 RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
-# More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
 TOO_MANY = 429
-BURST = 300
-REFILL_MS = 1_000
-MOST_ADDRESSES = 4_096
-BUDGET = 32 * 1024 * 1024
 PRIVATE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in PRIVATE.items()]
-CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
 
 
 class Stray(StrEnum):
@@ -75,36 +68,12 @@ _PROBES = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 
 
-class Pass(NamedTuple):
-    """A body of this kind is read up to `longest` bytes, and may bring all that are open up to `most`."""
-
-    kind: str
-    longest: int
-    most: int = BUDGET
-
-
 _PASSES = {
     WEBHOOK: Pass(WEBHOOK, 64 * 1024),
     OPS: Pass(OPS, 1024 * 1024),
     # Signed over the body: a stranger can have it read, and must leave room for those who showed a secret.
     RECEIPT: Pass(RECEIPT, 4 * 1024 * 1024, BUDGET // 2),
 }
-
-
-class FailureLimit:
-    """Each address may fail `BURST` times at once, and then once a second. The oldest of too many is forgotten."""
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, int]] = OrderedDict()  # how many are left, and when they were
-
-    def count(self, address: str, now: int) -> bool:
-        """Count one failure; tell whether it was one too many."""
-        left, at = self._left.pop(address, (BURST, now))
-        left = min(left + max(now - at, 0) / REFILL_MS, BURST)
-        if len(self._left) >= MOST_ADDRESSES:
-            self._left.popitem(last=False)
-        self._left[address] = (left - 1 if left >= 1 else left, now)
-        return left < 1
 
 
 class Admission:
@@ -242,62 +211,6 @@ class Admission:
         return self.refuse(scope, OPS, Mistake.OTHER if given else Mistake.MISSING)
 
 
-@dataclass(slots=True)
-class Budget:
-    """The budget counts the bytes of bodies that all open requests hold."""
-
-    held: int = 0
-
-
-class CountedBody:
-    """Counts the body of a request: no more is taken once it, or all open ones together, have grown too long."""
-
-    __slots__ = ("_allowed", "_budget", "_length", "refused")
-
-    def __init__(self, allowed: Pass, budget: Budget) -> None:
-        self._allowed = allowed
-        self._budget = budget
-        self._length = 0
-        self.refused = ""
-
-    def take(self, part: bytes) -> Response | None:
-        """Count a part; return the answer to one that is too much."""
-        self._length += len(part)
-        self._budget.held += len(part)
-        if self._length > self._allowed.longest:
-            return self._refuse_length()
-        if self._budget.held > self._allowed.most:
-            self.refused = "busy"
-            return unavailable("too much is being read at once; send it again", headers=CLOSE)
-        return None
-
-    def count(self, receive: Receive, scope: Scope) -> Receive:
-        """Return a `receive` that raises Refused where a part is too much, or is said to become it."""
-        read = scope.get("relay.headers") or scope.get("relay.proof", (None,))[0]
-        declared = (find_header(scope, b"content-length") if read is None else read.get("content-length")) or "0"
-        digits = declared if declared.isascii() and declared.isdigit() else "0"
-        is_too_long = int(digits[:12]) > self._allowed.longest
-
-        async def receive_counted() -> Message:
-            if is_too_long:
-                raise Refused(self._refuse_length())
-            message = await receive()
-            if (part := message.get("body")) and (refused := self.take(part)) is not None:
-                raise Refused(refused)
-            return message
-
-        return receive_counted
-
-    def release(self) -> None:
-        """Give back what was held: the request has ended."""
-        self._budget.held -= self._length
-        self._length = 0
-
-    def _refuse_length(self) -> Response:
-        self.refused = "too_long"
-        return problem(413, f"the body is longer than {self._allowed.longest // 1024} KiB", CLOSE)
-
-
 class Guard:
     """The ASGI middleware: refuses before a body is read, and counts the bytes of those that are."""
 
@@ -415,13 +328,3 @@ def read_headers(scope: Scope) -> dict[str, str]:
     headers = scope["headers"]
     texts = b"\n".join(chain.from_iterable(reversed(headers))).decode("latin-1").split("\n")  # which no header holds
     return dict(zip(texts[::2], texts[1::2], strict=False))
-
-
-def list_header(scope: Scope, name: bytes) -> list[str]:
-    """Return every value of one header, in their order."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-
-
-def find_header(scope: Scope, name: bytes) -> str | None:
-    """Return the first value of one header."""
-    return next(iter(list_header(scope, name)), None)
