@@ -16,7 +16,8 @@ from starlette.routing import Match, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from app.api import health, show_errors, webhooks
-from app.api.guard import PATH, RECEIPT, RECEIPTS, Admission, Body, Door, Guard
+from app.api.guard import Admission, Body, Door, Guard
+from app.api.strangers import PATH, RECEIPT, RECEIPTS
 from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
 from app.files import find_quoted

@@ -18,8 +18,8 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api import show_failure
-from app.api.bounds import BODY, ENDING, HEAD, IDLE, WHOLE, Gate, render_answer, render_refusal
 from app.api.guard import Door
+from app.api.strangers import BODY, ENDING, HEAD, IDLE, WHOLE, Gate, render_answer, render_refusal
 
 MOST_HEADERS = 100
 LONGEST_HEADERS = 16_384

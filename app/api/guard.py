@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from enum import StrEnum
+from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
@@ -13,8 +13,23 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised
-from app.api.bounds import BUDGET, CLOSE, Budget, CountedBody, FailureLimit, Pass, find_header, list_header
+from app.api import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
+from app.api.strangers import (
+    CLOSE,
+    CURES,
+    OPS,
+    PASSES,
+    PATH,
+    RECEIPT,
+    RECEIPTS,
+    WEBHOOK,
+    FailureLimit,
+    Pass,
+    Stray,
+    find_header,
+    list_header,
+    mask_path,
+)
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
@@ -23,57 +38,11 @@ from app.relay.context import Shared
 from app.sources import SOURCE
 from app.values.address import Address, find_client, name_customer
 
-WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
-PATH = f"/webhooks/{SOURCE.name}"
-RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
 TOO_MANY = 429
 PRIVATE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in PRIVATE.items()]
-
-
-class Stray(StrEnum):
-    """A request to a webhook, or to what looks like one, reaches nobody for one of these reasons."""
-
-    PATH = "path"
-    METHOD = "method"
-    MEDIA_TYPE = "media_type"
-    CHALLENGE = "challenge"
-    TOO_LONG = "too_long"
-    BUSY = "busy"
-    ADDRESS = "address"
-
-
-CURES: Mapping[tuple[str, Mistake | Stray], str] = {
-    **{(WEBHOOK, mistake): cure for mistake, cure in SOURCE.cures.items()},
-    (OPS, Mistake.MISSING): "send Authorization: Bearer and the value of RELAY_ADMIN_TOKEN",
-    (OPS, Mistake.OTHER): "the token is not the RELAY_ADMIN_TOKEN that the relay was started with",
-    (RECEIPT, Mistake.MISSING): "no signature or token: set it up at the provider, let proxies pass it on",
-    (RECEIPT, Mistake.MALFORMED): "the signature is not written as the YAML says (webhook_signature)",
-    (RECEIPT, Mistake.OTHER): "another secret or token: compare the YAML's with the provider's dashboard",
-    (RECEIPT, Mistake.UNSET): "the YAML has no webhook_secret or webhook_token for it, so nothing can be believed",
-    (WEBHOOK, Stray.PATH): f"the path is {PATH}, all small: mend the URL in {SOURCE.title}'s dashboard",
-    (RECEIPT, Stray.PATH): "the path is /webhooks/NAME, with a name under providers: in the YAML",
-    (WEBHOOK, Stray.METHOD): "an event comes by POST",
-    (WEBHOOK, Stray.ADDRESS): "not in RELAY_NECTOR_ADDRESSES: add it there, or its proxy to RELAY_TRUSTED_PROXIES",
-    (RECEIPT, Stray.METHOD): "a receipt comes by POST",
-    (RECEIPT, Stray.CHALLENGE): "hub.verify_token is not the account's verify_token in the YAML, or none is there",
-    (WEBHOOK, Stray.MEDIA_TYPE): "an event is sent as content-type application/json, uncompressed",
-    (WEBHOOK, Stray.TOO_LONG): "an event has at most 64 KiB: look what sends so much",
-    (RECEIPT, Stray.TOO_LONG): "a receipt has at most 4 MiB: let the provider send fewer at once",
-    **dict.fromkeys(((kind, Stray.BUSY) for kind in (WEBHOOK, RECEIPT)), "much came at once; the sender tries again"),
-}
-"""What can be wrong on which kind of path, and what helps."""
-_OUR_WORDS = frozenset({"webhook", "webhooks", SOURCE.name})
 _PROBES = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
-
-
-_PASSES = {
-    WEBHOOK: Pass(WEBHOOK, 64 * 1024),
-    OPS: Pass(OPS, 1024 * 1024),
-    # Signed over the body: a stranger can have it read, and must leave room for those who showed a secret.
-    RECEIPT: Pass(RECEIPT, 4 * 1024 * 1024, BUDGET // 2),
-}
 
 
 class Admission:
@@ -108,7 +77,7 @@ class Admission:
         if path == PATH:
             return self._check_webhook(scope)
         if path in PUBLIC:
-            return _PASSES[OPS]
+            return PASSES[OPS]
         return self._check_receipt(scope, path) if path.startswith(RECEIPTS) else self._check_ops(scope)
 
     def note(self, scope: Scope, kind: str, reason: Mistake | Stray, **of: str) -> str | None:
@@ -120,7 +89,7 @@ class Admission:
         self._shared.turned_away.note(kind, reason.value, cure or "", self._shared.clock())
         if cure and (untold := self._lines.count((kind, reason, *of.values()), self._clock())) is not None:
             said = {**of, "kind": kind, "reason": reason.value, "cure": cure, "address": address, "untold": untold}
-            path = {"path": _mask_path(scope["path"])} if reason is Stray.PATH else {}
+            path = {"path": mask_path(scope["path"])} if reason is Stray.PATH else {}
             self._shared.log.warning("request.refused", **said, **path)
         return address
 
@@ -174,7 +143,7 @@ class Admission:
             self.metrics.events.inc(OTHER, "refused")
             self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
             return problem(415, fault)
-        return _PASSES[WEBHOOK]
+        return PASSES[WEBHOOK]
 
     def _check_receipt(self, scope: Scope, path: str) -> Pass | Response:
         name = path.removeprefix(RECEIPTS)
@@ -183,7 +152,7 @@ class Admission:
             return self._refuse_path(scope, "no provider of this name is configured")
         query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
         if scope["method"] == "GET" and "hub.mode" in query:
-            return _PASSES[RECEIPT]
+            return PASSES[RECEIPT]
         if scope["method"] != "POST":
             return self._answer_other(scope, RECEIPT)
         headers, _ = scope["relay.proof"] = read_headers(scope), query  # for the endpoint, too
@@ -191,7 +160,7 @@ class Admission:
         if mistake is not None:
             self.metrics.receipts.inc(name, FORGED)
             return self.refuse(scope, RECEIPT, mistake, provider=name)
-        return _PASSES[RECEIPT]
+        return PASSES[RECEIPT]
 
     def _refuse_path(self, scope: Scope, detail: str) -> Response:
         """Return the answer to a path that is none; a webhook's that is misspelt is told of."""
@@ -205,10 +174,66 @@ class Admission:
         scheme, _, given = (find_header(scope, b"authorization") or "").partition(" ")
         is_same = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
         if is_same and scheme.lower() == "bearer" and self._token:
-            return _PASSES[OPS]
+            return PASSES[OPS]
         if not self._token or not self._is_ops(scope):
             return self._refuse_path(scope, "not found")
         return self.refuse(scope, OPS, Mistake.OTHER if given else Mistake.MISSING)
+
+
+@dataclass(slots=True)
+class Budget:
+    """The budget counts the bytes of bodies that all open requests hold."""
+
+    held: int = 0
+
+
+class CountedBody:
+    """Counts the body of a request: no more is taken once it, or all open ones together, have grown too long."""
+
+    __slots__ = ("_allowed", "_budget", "_length", "refused")
+
+    def __init__(self, allowed: Pass, budget: Budget) -> None:
+        self._allowed = allowed
+        self._budget = budget
+        self._length = 0
+        self.refused = ""
+
+    def take(self, part: bytes) -> Response | None:
+        """Count a part; return the answer to one that is too much."""
+        self._length += len(part)
+        self._budget.held += len(part)
+        if self._length > self._allowed.longest:
+            return self._refuse_length()
+        if self._budget.held > self._allowed.most:
+            self.refused = "busy"
+            return unavailable("too much is being read at once; send it again", headers=CLOSE)
+        return None
+
+    def count(self, receive: Receive, scope: Scope) -> Receive:
+        """Return a `receive` that raises Refused where a part is too much, or is said to become it."""
+        read = scope.get("relay.headers") or scope.get("relay.proof", (None,))[0]
+        declared = (find_header(scope, b"content-length") if read is None else read.get("content-length")) or "0"
+        digits = declared if declared.isascii() and declared.isdigit() else "0"
+        is_too_long = int(digits[:12]) > self._allowed.longest
+
+        async def receive_counted() -> Message:
+            if is_too_long:
+                raise Refused(self._refuse_length())
+            message = await receive()
+            if (part := message.get("body")) and (refused := self.take(part)) is not None:
+                raise Refused(refused)
+            return message
+
+        return receive_counted
+
+    def release(self) -> None:
+        """Give back what was held: the request has ended."""
+        self._budget.held -= self._length
+        self._length = 0
+
+    def _refuse_length(self) -> Response:
+        self.refused = "too_long"
+        return problem(413, f"the body is longer than {self._allowed.longest // 1024} KiB", CLOSE)
 
 
 class Guard:
@@ -314,12 +339,6 @@ def _find_media_fault(headers: Mapping[str, str]) -> str | None:
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         return "content-type: send application/json"
     return None
-
-
-def _mask_path(path: str) -> str:
-    """Return a path of which only our own words are told: a stranger may put anything into it, a name or a token."""
-    parts = (part if part.lower() in _OUR_WORDS else "*" * len(part) for part in path[:60].split("/"))
-    return "/".join(parts)
 
 
 def read_headers(scope: Scope) -> dict[str, str]:

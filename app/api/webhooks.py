@@ -15,7 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api import problem, unauthorised, unavailable
-from app.api.guard import PATH, PRIVATE_HEADERS, RECEIPTS, Body, Stray, read_body, read_headers
+from app.api.guard import PRIVATE_HEADERS, Body, read_body, read_headers
+from app.api.strangers import PATH, RECEIPTS, Stray
 from app.errors import Refusal, StoreError
 from app.observe import NoTracer, Span
 from app.observe.metrics import OTHER

@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.bounds import Gate
+from app.api.strangers import Gate
 from app.cli import serve
 
 

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api import problem
-from app.api.bounds import BURST, MOST_ADDRESSES, FailureLimit
-from app.api.guard import CURES, Admission
+from app.api.guard import Admission
+from app.api.strangers import BURST, CURES, MOST_ADDRESSES, FailureLimit
 from app.errors import ConfigError
 from app.observe.logs import LINE_MS, LineLimit
 from app.settings import read_settings

@@ -1,25 +1,31 @@
-"""Bounds on what a stranger may take of the relay: connections and their time, bytes of bodies, and failures."""
+"""Strangers may take so many connections, send so much and fail so often; why one is refused, and what helps."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from app.api import Refused, problem, unavailable
+from app.api import problem, unavailable
+from app.errors import Mistake
 from app.observe.logs import Log
+from app.sources import SOURCE
 from app.values.address import Network
 
 if TYPE_CHECKING:
     from app.api.connections import Connection
 
+WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
+PATH = f"/webhooks/{SOURCE.name}"
+RECEIPTS = "/webhooks/"
 SAY_EVERY_S = 60.0
 # How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
 HEAD, BODY, WHOLE, IDLE, ENDING = range(5)
@@ -29,6 +35,7 @@ BURST = 300
 REFILL_MS = 1_000
 MOST_ADDRESSES = 4_096
 BUDGET = 32 * 1024 * 1024
+_OUR_WORDS = frozenset({"webhook", "webhooks", SOURCE.name})
 CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
 _DETAILS: Mapping[int, str] = {
     400: "this is no request of HTTP/1.0 or HTTP/1.1",
@@ -36,6 +43,40 @@ _DETAILS: Mapping[int, str] = {
     414: "the URL is longer than 8 KiB",
     431: "more than 100 headers, or more than 16 KiB of them",
 }
+
+
+class Stray(StrEnum):
+    """A request to a webhook, or to what looks like one, reaches nobody for one of these reasons."""
+
+    PATH = "path"
+    METHOD = "method"
+    MEDIA_TYPE = "media_type"
+    CHALLENGE = "challenge"
+    TOO_LONG = "too_long"
+    BUSY = "busy"
+    ADDRESS = "address"
+
+
+CURES: Mapping[tuple[str, Mistake | Stray], str] = {
+    **{(WEBHOOK, mistake): cure for mistake, cure in SOURCE.cures.items()},
+    (OPS, Mistake.MISSING): "send Authorization: Bearer and the value of RELAY_ADMIN_TOKEN",
+    (OPS, Mistake.OTHER): "the token is not the RELAY_ADMIN_TOKEN that the relay was started with",
+    (RECEIPT, Mistake.MISSING): "no signature or token: set it up at the provider, let proxies pass it on",
+    (RECEIPT, Mistake.MALFORMED): "the signature is not written as the YAML says (webhook_signature)",
+    (RECEIPT, Mistake.OTHER): "another secret or token: compare the YAML's with the provider's dashboard",
+    (RECEIPT, Mistake.UNSET): "the YAML has no webhook_secret or webhook_token for it, so nothing can be believed",
+    (WEBHOOK, Stray.PATH): f"the path is {PATH}, all small: mend the URL in {SOURCE.title}'s dashboard",
+    (RECEIPT, Stray.PATH): "the path is /webhooks/NAME, with a name under providers: in the YAML",
+    (WEBHOOK, Stray.METHOD): "an event comes by POST",
+    (WEBHOOK, Stray.ADDRESS): "not in RELAY_NECTOR_ADDRESSES: add it there, or its proxy to RELAY_TRUSTED_PROXIES",
+    (RECEIPT, Stray.METHOD): "a receipt comes by POST",
+    (RECEIPT, Stray.CHALLENGE): "hub.verify_token is not the account's verify_token in the YAML, or none is there",
+    (WEBHOOK, Stray.MEDIA_TYPE): "an event is sent as content-type application/json, uncompressed",
+    (WEBHOOK, Stray.TOO_LONG): "an event has at most 64 KiB: look what sends so much",
+    (RECEIPT, Stray.TOO_LONG): "a receipt has at most 4 MiB: let the provider send fewer at once",
+    **dict.fromkeys(((kind, Stray.BUSY) for kind in (WEBHOOK, RECEIPT)), "much came at once; the sender tries again"),
+}
+"""What can be wrong on which kind of path, and what helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +169,22 @@ class Gate:
         connection.abort()
 
 
+class Pass(NamedTuple):
+    """A body of this kind is read up to `longest` bytes, and may bring all that are open up to `most`."""
+
+    kind: str
+    longest: int
+    most: int = BUDGET
+
+
+PASSES = {
+    WEBHOOK: Pass(WEBHOOK, 64 * 1024),
+    OPS: Pass(OPS, 1024 * 1024),
+    # Signed over the body: a stranger can have it read, and must leave room for those who showed a secret.
+    RECEIPT: Pass(RECEIPT, 4 * 1024 * 1024, BUDGET // 2),
+}
+
+
 class FailureLimit:
     """Each address may fail `BURST` times at once, and then once a second. The oldest of too many is forgotten."""
 
@@ -142,70 +199,6 @@ class FailureLimit:
             self._left.popitem(last=False)
         self._left[address] = (left - 1 if left >= 1 else left, now)
         return left < 1
-
-
-class Pass(NamedTuple):
-    """A body of this kind is read up to `longest` bytes, and may bring all that are open up to `most`."""
-
-    kind: str
-    longest: int
-    most: int = BUDGET
-
-
-@dataclass(slots=True)
-class Budget:
-    """The budget counts the bytes of bodies that all open requests hold."""
-
-    held: int = 0
-
-
-class CountedBody:
-    """Counts the body of a request: no more is taken once it, or all open ones together, have grown too long."""
-
-    __slots__ = ("_allowed", "_budget", "_length", "refused")
-
-    def __init__(self, allowed: Pass, budget: Budget) -> None:
-        self._allowed = allowed
-        self._budget = budget
-        self._length = 0
-        self.refused = ""
-
-    def take(self, part: bytes) -> Response | None:
-        """Count a part; return the answer to one that is too much."""
-        self._length += len(part)
-        self._budget.held += len(part)
-        if self._length > self._allowed.longest:
-            return self._refuse_length()
-        if self._budget.held > self._allowed.most:
-            self.refused = "busy"
-            return unavailable("too much is being read at once; send it again", headers=CLOSE)
-        return None
-
-    def count(self, receive: Receive, scope: Scope) -> Receive:
-        """Return a `receive` that raises Refused where a part is too much, or is said to become it."""
-        read = scope.get("relay.headers") or scope.get("relay.proof", (None,))[0]
-        declared = (find_header(scope, b"content-length") if read is None else read.get("content-length")) or "0"
-        digits = declared if declared.isascii() and declared.isdigit() else "0"
-        is_too_long = int(digits[:12]) > self._allowed.longest
-
-        async def receive_counted() -> Message:
-            if is_too_long:
-                raise Refused(self._refuse_length())
-            message = await receive()
-            if (part := message.get("body")) and (refused := self.take(part)) is not None:
-                raise Refused(refused)
-            return message
-
-        return receive_counted
-
-    def release(self) -> None:
-        """Give back what was held: the request has ended."""
-        self._budget.held -= self._length
-        self._length = 0
-
-    def _refuse_length(self) -> Response:
-        self.refused = "too_long"
-        return problem(413, f"the body is longer than {self._allowed.longest // 1024} KiB", CLOSE)
 
 
 def render_answer(answer: Response, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -230,3 +223,9 @@ def list_header(scope: Scope, name: bytes) -> list[str]:
 def find_header(scope: Scope, name: bytes) -> str | None:
     """Return the first value of one header."""
     return next(iter(list_header(scope, name)), None)
+
+
+def mask_path(path: str) -> str:
+    """Return a path of which only our own words are told: a stranger may put anything into it, a name or a token."""
+    parts = (part if part.lower() in _OUR_WORDS else "*" * len(part) for part in path[:60].split("/"))
+    return "/".join(parts)
