@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse, Response
 from app.api import PROBLEMS, problem
 from app.authoring.preview import TEST_VALID_MS, TestOrder, make_test_message
 from app.delivery.pace import Pace
-from app.delivery.plan import make_delivery
 from app.delivery.status import RECENT_MS, ConfigStatus, HoldStatus, LaneStatus, Status, list_needs, show_lane
 from app.errors import Refusal
 from app.mapping import ask_similar
 from app.mapping.rules import Config
+from app.message.render import make_delivery
 from app.model.delivery import Reason, State
 from app.outbox.add import add_event
 from app.outbox.claim import find_oldest_due

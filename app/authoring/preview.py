@@ -16,7 +16,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, Field
 
 from app.authoring.examples import describe_reading, remark_on_day, remark_on_money
-from app.delivery.plan import plan_deliveries
 from app.errors import Refusal
 from app.mapping.expression import Expression
 from app.mapping.fields import Source
@@ -39,7 +38,7 @@ from app.mapping.template import (
     print_message,
     show_message,
 )
-from app.message.render import Unrendered, compute_deadline, render_message
+from app.message.render import Unrendered, compute_deadline, plan_deliveries, render_message
 from app.model.delivery import Delivery
 from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message, Variable
