@@ -31,8 +31,8 @@ from app.mapping.expression import (
     choose,
     follow_path,
 )
-from app.mapping.filters import TESTS, Filter, find_pattern_fault, is_in, join_texts, make_filters
-from app.mapping.mistakes import explain_syntax, find_bare_pattern, find_hyphen
+from app.mapping.filters import TESTS, Filter, is_in, join_texts, make_filters
+from app.mapping.mistakes import explain_syntax, find_bare_pattern, find_hyphen, find_pattern_fault
 from app.values.instant import find_input_fault
 from app.values.text import Path, is_number, look_into, write_path
 
