@@ -9,7 +9,9 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -98,6 +100,50 @@ async def test_after_the_retention_no_canary_is_in_the_file(shop: Any, database:
     assert find_people(database.parent) == {}
 
 
+async def live_unevenly(shop: Any, people: range) -> None:
+    """Names of every length, answers in no order: rows grow within pages that are full, and go to others."""
+    draw = Random(3)  # noqa: S311  # no secret
+    for start in range(people.start, people.stop, 50):
+        for_whom = [
+            (number_of(n), f"Canaria{n:05}" * draw.randint(1, 20), f"c-canary-{n:05}") for n in range(start, start + 50)
+        ]
+        await asyncio.gather(*[add_named(shop, *who) for who in for_whom])
+        attempts = list(await shop.claim(100))
+        draw.shuffle(attempts)
+        ids = [make_message_id(int(each.delivery.recipient[-5:])) for each in attempts]
+        await asyncio.gather(*[shop.accept(*pair) for pair in zip(attempts, ids, strict=True)])
+
+
+async def add_named(shop: Any, number: str, name: str, customer: str) -> None:
+    event = shop.event(customer=Customer(number, customer))
+    message = Message(number, "coupon_ready", name, variables=(Variable("1", name),))
+    await shop.store.add_event(event, [shop.delivery(event, recipient=number, message=message)])
+
+
+async def wipe_all(shop: Any) -> None:
+    await shop.store.sweep(shop.now + 2 * DAY, 0)
+    await shop.store.wipe_payloads(shop.now + 3 * DAY)
+
+
+async def touch_all(shop: Any, database: Path) -> None:
+    """Let every row be written once more, after it was wiped."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        ids = [row[0] for row in db.execute("SELECT id FROM deliveries")]
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    await asyncio.gather(*[shop.receive(ReceiptStatus.READ, id_) for id_ in ids])
+
+
+async def test_rows_that_sqlite_has_moved_from_page_to_page_leave_nothing_behind(
+    shop: Any, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.outbox.sqlite.sidecars.PAGES", 16)
+    await live_unevenly(shop, range(4_000, 5_000))
+    await wipe_all(shop)
+    assert find_people(database.parent) == {}
+    await touch_all(shop, database)
+    assert find_people(database.parent) == {}
+
+
 ONE = 4_242
 
 
@@ -124,6 +170,19 @@ async def forget_secure_delete(store: Any) -> None:
 
 def keep_ids(_tx: Any, row: Any) -> dict[str, str | None]:
     return {"message_id": row.provider_message_id, "wamid": row.wamid}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("find_gaps", lambda *_: iter(())), ("FORGET_PAGES", "PRAGMA user_version")]
+)
+async def test_control_pages_that_are_left_or_remembered_hold_copies_of_rows(
+    shop: Any, database: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: Any
+) -> None:
+    monkeypatch.setattr(f"app.outbox.sqlite.sidecars.{name}", fault)
+    await live_unevenly(shop, range(4_000, 5_000))
+    await wipe_all(shop)
+    await touch_all(shop, database)
+    assert find_people(database.parent)
 
 
 @pytest.mark.parametrize("how", ["erase", "wipe"])

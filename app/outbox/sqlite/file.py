@@ -193,7 +193,7 @@ def check_file(path: Path, lock: ProcessLock) -> None:
     """Read the whole database for damage, through a connection that cannot change it. Raises StoreBroken."""
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreBroken("cannot be read and written; check its owner and mode")
-    _refuse_foreign(path, lock.read_start(HEADER_BYTES))
+    _refuse_foreign(path, lock.read(HEADER_BYTES))
     with closing(_connect(path, "ro")) as db:
         version = read_version(db)
         check_damage(db)

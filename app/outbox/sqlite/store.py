@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from app.outbox.sqlite.file import (
     read_key,
     wait_for_lock,
 )
-from app.outbox.sqlite.sidecars import ProcessLock, Reserve
+from app.outbox.sqlite.sidecars import ProcessLock, Reserve, clear_gaps
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import Tx
 
@@ -37,7 +38,7 @@ _COUNT_COMMIT = "UPDATE commits SET n = n + 1"
 # While another program keeps the file locked: once the first batch has waited in vain, the others only look.
 IMPATIENT_MS = 100
 # A backup or a report reads the log now and then: it is waited for, and not by the thread that writes.
-LOG_TRIES, LOG_WAIT_MS, LOG_AGAIN_S = 25, 100, 0.2
+LOG_TRIES, LOG_AGAIN_S = 25, 0.2
 
 
 class Reader:
@@ -275,11 +276,17 @@ class SqliteStore:
         return True
 
     async def empty_log(self) -> bool:
-        """See Store. Write the log back and truncate it: what was erased must not stay readable there."""
-        for _ in range(LOG_TRIES):
-            if await self._writer.run_alone(_empty_log_soon):
+        """See Store. Write the log back and truncate it, and overwrite what SQLite has left in the file's pages."""
+        page, tries = 0, 0
+        while tries < LOG_TRIES:
+            after = await self._writer.run_alone(partial(self._clear_gaps, first=page))
+            if after == 0:
                 return True
-            await asyncio.sleep(LOG_AGAIN_S)
+            if after is None:
+                tries += 1
+                await asyncio.sleep(LOG_AGAIN_S)
+            else:
+                page, tries = after, 0
         return False
 
     async def close(self) -> None:
@@ -292,15 +299,8 @@ class SqliteStore:
     def _set_aside(self, version: int) -> None:
         self.migration = set_aside(self.path, version, self._clock())
 
+    def _clear_gaps(self, db: sqlite3.Connection, first: int) -> int | None:
+        return clear_gaps(db, self._lock, self.path.with_name(f"{self.path.name}-wal"), first)
+
     def _begin(self, db: sqlite3.Connection) -> SqliteTx:
         return SqliteTx(db, self._clock(), self._people_key)
-
-
-def _empty_log_soon(db: sqlite3.Connection) -> bool:
-    (usual_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    wait_for_lock(db, LOG_WAIT_MS)
-    try:
-        (is_busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        wait_for_lock(db, usual_ms)
-    return not is_busy
