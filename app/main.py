@@ -248,7 +248,7 @@ def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
         from app.api.description import describe_answers  # noqa: PLC0415  # nobody asks twice
 
         described = get_openapi(title=app.title, version=app.version, routes=[*app.routes, *late.routes])
-        return JSONResponse(describe_answers(webhooks.add_description(described)))
+        return JSONResponse(describe_answers(described))
 
     return late
 

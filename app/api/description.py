@@ -14,12 +14,13 @@ from app.api.strangers import PATH, RECEIPTS
 from app.delivery.status import Status
 from app.model.delivery import State
 from app.outbox.values import LedgerRow
+from app.sources import SOURCE
 from app.sources.nector import SECRET_HEADER
 
 _REFERENCE = "#/components/schemas/{model}"
-_REFUSALS = {
-    "400": "No JSON", "401": "Another secret", "413": "Over 64 KiB", "415": "Another media type",
-    "422": "No topic, or no object", "503": "Could not be committed: send it again",
+_TAKEN = {
+    "202": "Taken", "200": "Known already", "400": "No JSON", "401": "Another secret", "413": "Over 64 KiB",
+    "415": "Another media type", "422": "No topic, or no object", "503": "Could not be committed: send it again",
 }  # fmt: skip
 SCHEMES: Mapping[str, Mapping[str, str]] = {
     "adminToken": {"type": "http", "scheme": "bearer", "description": "RELAY_ADMIN_TOKEN"},
@@ -138,14 +139,21 @@ ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
 
 
 def describe_answers(described: dict[str, Any]) -> dict[str, Any]:
-    """Return what FastAPI and the webhook say of their paths, with who may call each and what it answers."""
+    """Return what FastAPI says of its paths, and the webhook's, with who may call each and what it answers."""
     described["info"]["version"] = version("nector-relay")
-    models: dict[type[BaseModel], None] = {model: None for model in (Problem, *ANSWERS.values()) if model is not None}
-    references, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=_REFERENCE)
-    named = {model: references[model, "serialization"] for model in models}
-    taken = described["paths"][PATH]["post"]["responses"]
-    taken["200"] = {"description": "Known already"}
-    taken.update({status: {"description": text} for status, text in _REFUSALS.items()})
+    events: list[Any] = [(model, "validation") for model in dict.fromkeys(map(SOURCE.find_model, SOURCE.topics))]
+    answers: list[Any] = [
+        (model, "serialization") for model in dict.fromkeys((Problem, *filter(None, ANSWERS.values())))
+    ]
+    references, schemas = models_json_schema([*events, *answers], ref_template=_REFERENCE)
+    named = {model: references[model, mode] for model, mode in answers}
+    body = {"application/json": {"schema": {"anyOf": [references[each] for each in events]}}}
+    post = {
+        "summary": f"Take one {SOURCE.title} webhook",
+        "requestBody": {"required": True, "content": body},
+        "responses": {status: {"description": text} for status, text in _TAKEN.items()},
+    }
+    described["paths"] = {PATH: {"post": post}, **described["paths"]}
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             operation["security"] = _find_security(path, method)

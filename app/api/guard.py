@@ -67,7 +67,8 @@ class Admission:
         self._failures = FailureLimit()
         self.budget = Budget()  # of every way in
         self._lines = LineLimit()
-        metrics.expect_refusals([*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY)])
+        for kind, reason in (*CURES, (OPS, Stray.TOO_LONG), (OPS, Stray.BUSY)):
+            metrics.requests_refused.expect([kind], [reason])
 
     def check(self, scope: Scope) -> Pass | Response:
         """Return what a request may do, or the answer to one that is refused."""
@@ -84,7 +85,7 @@ class Admission:
         """Count a request that is refused, and tell of the first of a minute. Return its client's name."""
         client = self._find_client(scope)
         address = name_customer(client) if client else None
-        self.metrics.requests_refused.labels(kind, reason).inc()
+        self.metrics.requests_refused.inc(kind, reason)
         cure = CURES.get((kind, reason))
         self._shared.turned_away.note(kind, reason.value, cure or "", self._shared.clock())
         if cure and (untold := self._lines.count((kind, reason, *of.values()), self._clock())) is not None:

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any
 
 from fastapi import APIRouter
-from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -24,27 +22,6 @@ from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE
-
-
-def add_description(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what FastAPI says of its paths with that of the source's: a body is one of the source's models."""
-    models = list(dict.fromkeys(SOURCE.find_model(topic) for topic in SOURCE.topics))
-    references, schemas = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
-    body = {"application/json": {"schema": {"anyOf": [*references.values()]}}}
-    post = {
-        "summary": f"Take one {SOURCE.title} webhook",
-        "requestBody": {"required": True, "content": body},
-        "responses": {"202": {"description": "Taken"}},
-    }
-    components = described.get("components", {})
-    return {
-        **described,
-        "paths": {PATH: {"post": post}, **described["paths"]},
-        "components": {**components, "schemas": {**components.get("schemas", {}), **schemas["$defs"]}},
-    }
-
 
 _HEADERS = [(b"content-type", b"application/json"), *PRIVATE_HEADERS]
 

@@ -189,11 +189,9 @@ def _mark_words(expected: str, got: str) -> str:
     before, after = re.split(r"(\s+)", expected), re.split(r"(\s+)", got)
     parts = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if kind == "equal":
-            parts.append("".join(before[a:b]))
-        else:
-            parts.append("".join(f"[-{text}-]" for text in ("".join(before[a:b]),) if text))
-            parts.append("".join(f"{{+{text}+}}" for text in ("".join(after[c:d]),) if text))
+        gone, come = "".join(before[a:b]), "".join(after[c:d])
+        marked = (f"[-{gone}-]" if gone else "") + (f"{{+{come}+}}" if come else "")
+        parts.append(gone if kind == "equal" else marked)
     return "".join(parts).replace("\n", "\\n")
 
 

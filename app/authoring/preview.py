@@ -19,16 +19,7 @@ from app.authoring.examples import describe_reading, remark_on_day, remark_on_mo
 from app.errors import Refusal
 from app.mapping.expression import Expression
 from app.mapping.fields import Source
-from app.mapping.rules import (
-    Broken,
-    Config,
-    Example,
-    Hit,
-    Route,
-    RouteTable,
-    Store,
-    match_route,
-)
+from app.mapping.rules import Broken, Config, Example, Hit, Route, RouteTable, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,
     FilledTemplate,

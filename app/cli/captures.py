@@ -203,10 +203,10 @@ def examples(
 
 
 def _list(recorded: Sequence[dict[str, Any]]) -> Answer:
-    told = [
-        {"topic": name, "events": len(events), "newest": events[0]["at"], "properties": _list_paths(events)}
-        for name, events in _group(recorded).items()
-    ]
+    told = []
+    for name, events in _group(recorded).items():
+        properties = sorted({path for row in events for path in list_paths(row["event"])})
+        told.append({"topic": name, "events": len(events), "newest": events[0]["at"], "properties": properties})
     return Answer({"topics": told}, lambda: _show_topics(told))
 
 
@@ -223,10 +223,6 @@ def _show_topics(topics: Sequence[Mapping[str, Any]]) -> None:
         return
     rows = [[row["topic"], str(row["events"]), row["newest"], ", ".join(row["properties"])] for row in topics]
     print_table(open_console(), ("topic", "events", "newest", "properties"), rows)
-
-
-def _list_paths(events: Sequence[dict[str, Any]]) -> list[str]:
-    return sorted({path for row in events for path in list_paths(row["event"])})
 
 
 def _capture(topic: str, recorded: Sequence[dict[str, Any]], name: str | None, nth: int, path: Path | None) -> Answer:

@@ -198,21 +198,14 @@ def templates(
     if not live.listed:
         print("\n".join(told), file=sys.stderr)
         raise RelayError(f"no provider gave a list; {path} is as it was")
-    taken = _take(live.templates, everything=everything)
+    versions = (version for template in live.templates.values() for version in template.versions)
+    taken = gather_languages(each for each in versions if each.body and (everything or each.status == "approved"))
     _write_file(path, dump_templates(taken, read.sources.templates_text, live.listed))
     pulled = [_compare(name, read.templates.templates, taken, live.templates) for name in live.listed]
     without = [{"provider": name, "why": why} for name, why in live.faults]
     answer = {"file": str(path), "pulled": pulled, "faults": without, "cannot": live.cannot}
     told += [f"{path}: {_sum_up_pulled(each)}" for each in pulled]
     return Answer(answer, lambda: print("\n".join(told)), 1 if live.faults else 0)
-
-
-def _take(live: Templates, *, everything: bool) -> Templates:
-    """Return what the file can hold: texts, in each of their languages."""
-    versions = (version for template in live.values() for version in template.versions)
-    return gather_languages(
-        version for version in versions if version.body and (everything or version.status == "approved")
-    )
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -269,7 +262,11 @@ def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:
         for name, settings in providers.items()
         if isinstance(lister := build_provider(settings), TemplateLister)
     }
-    answers = asyncio.run(_fetch_all({name: (providers[name], lister) for name, lister in listers.items()}))
+
+    async def fetch_all() -> list[list[Template] | str]:
+        return await asyncio.gather(*(_fetch_one(name, providers[name], lister) for name, lister in listers.items()))
+
+    answers = dict(zip(listers, asyncio.run(fetch_all()), strict=True))
     found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
     return LiveTemplates(
         templates=gather_languages(template for templates in found.values() for template in templates),
@@ -277,13 +274,6 @@ def fetch_templates(providers: Mapping[str, ProviderSettings]) -> LiveTemplates:
         faults=tuple((name, answer) for name, answer in answers.items() if isinstance(answer, str)),
         cannot=tuple(name for name in providers if name not in listers),
     )
-
-
-async def _fetch_all(
-    listers: Mapping[str, tuple[ProviderSettings, TemplateLister]],
-) -> dict[str, list[Template] | str]:
-    answers = await asyncio.gather(*(_fetch_one(name, *lister) for name, lister in listers.items()))
-    return dict(zip(listers, answers, strict=True))
 
 
 async def _fetch_one(name: str, settings: ProviderSettings, lister: TemplateLister) -> list[Template] | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -211,7 +211,7 @@ def print_story(delivery: Mapping[str, Any]) -> None:
     for step in steps:
         after = f"+{round_duration(max(step.at - steps[0].at, 0))}"
         _print_line(console, f"{format_instant(step.at)} {after:>{_SINCE_WIDTH}}  ", step.text, step.mark)
-    for name, text in zip(("now: ", "do:  "), advise(delivery, find_cure), strict=True):
+    for name, text in zip(("now: ", "do:  "), advise(delivery), strict=True):
         _print_line(console, name, text, state)
 
 
@@ -222,19 +222,16 @@ def _print_line(console: Console, head: str, text: str, mark: str = "") -> None:
     print_behind(console, Text(head), painted)
 
 
-FindCure = Callable[[str | None], str]
-"""From a reason to what to do about it, "" where that is not known; ID and SCOPE stand for what they name."""
-
 _LOOK_FIRST = "the provider may have taken it: look at its dashboard; only if it is not there: `nector-relay retry ID`"
 _EXPLAIN = "`nector-relay explain ID`"  # whoever reads this has just done so
 
 
-def advise(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
+def advise(delivery: Told) -> tuple[str, str]:
     """Return how a delivery stands, and what to do."""
     state, next_at = delivery["state"], delivery["next_attempt_at"]
     match state:
         case "held":
-            return _advise_held(delivery, find_cure)
+            return _advise_held(delivery)
         case State.PENDING:
             text = f"pending; waits {_explain_now(delivery)}; its deadline is {delivery['deadline_at']}"
             is_down = (delivery.get("lane") or {}).get("state") == "down"
@@ -265,11 +262,15 @@ def was_perhaps_taken(attempt: Told) -> bool:
     return outcome == "uncertain" or (outcome == "rejected" and detail.startswith("HTTP 2"))
 
 
-def _advise_held(delivery: Told, find_cure: FindCure) -> tuple[str, str]:
+def _advise_held(delivery: Told) -> tuple[str, str]:
     standing = [hold for hold in list_met_holds(delivery["hold_changes"]) if hold.released_at is None]
-    scopes = " and ".join(f"{hold.scope} ({', '.join(_describe_hold(hold))})" for hold in standing)
+    told = [
+        (hold.scope, hold.reason, hold.by and f"by {hold.by}", hold.until and f"until {hold.until}")
+        for hold in standing
+    ]
+    scopes = " and ".join(f"{scope} ({', '.join(filter(None, facts))})" for scope, *facts in told)
     text = f"held behind {scopes or 'a hold'}; its deadline is {delivery['deadline_at']}"
-    return text, "; ".join(dict.fromkeys(_list_releases(standing, find_cure))) or "`nector-relay holds` says why"
+    return text, "; ".join(dict.fromkeys(_list_releases(standing))) or "`nector-relay holds` says why"
 
 
 def _advise_replayed(delivery: Told) -> tuple[str, str]:
@@ -280,13 +281,7 @@ def _advise_replayed(delivery: Told) -> tuple[str, str]:
     return text, "nothing" if settled else f"`nector-relay explain {successor['id']}`"
 
 
-def _describe_hold(hold: MetHold) -> Iterator[str]:
-    yield hold.reason
-    yield from [f"by {hold.by}"] if hold.by else []
-    yield from [f"until {hold.until}"] if hold.until else []
-
-
-def _list_releases(standing: list[MetHold], find_cure: FindCure) -> Iterator[str]:
+def _list_releases(standing: list[MetHold]) -> Iterator[str]:
     for hold in standing:
         cure = find_cure(Reason.BY_HAND) if hold.by_hand else find_cure(hold.reason)
         cure = f"nothing; it ends by itself. Sooner: {cure}" if hold.until else cure

@@ -34,7 +34,7 @@ from app.cli.files import STARTER
 from app.cli.report import print_report
 from app.cli.sources import make_event, read_config, read_yaml
 from app.cli.tables import open_console, print_table
-from app.cli.trial import bring_forward, choose_example, encode_body, post_once
+from app.cli.trial import bring_forward, choose_example, encode_body, post_once, watch_delivery
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, OpsError, RelayError
 from app.mapping import cut_lines, format_problem
@@ -109,7 +109,7 @@ def demo(
         environment = make_environment(Path(folder), config)
         rules, templates = read_config(config, environment)
         refuse_real_providers(rules, environment["GALLABOX_BASE_URL"])
-        events = make_events(rules, templates)
+        events = [_make_event(route, number, rules, templates) for number, route in enumerate(rules.routes)]
         beside = read_yaml(config, environment).sources.templates_name
         with _run_both(Path(folder), environment, beside) as relay:
             at = f"sandbox on {environment['GALLABOX_BASE_URL']} · relay on {relay.url}"
@@ -185,12 +185,8 @@ class DemoEvent:
     expected_text: str
 
 
-def make_events(config: Config, templates: Templates) -> list[DemoEvent]:
-    """Return one event for every route; raises ConfigError for a route without an example that sends."""
-    return [_make_event(route, number, config, templates) for number, route in enumerate(config.routes)]
-
-
 def _make_event(route: Route, number: int, config: Config, templates: Templates) -> DemoEvent:
+    """Return the event for a route; raises ConfigError for one without an example that sends."""
     now = read_clock()
     today = datetime.fromtimestamp(now / 1000, UTC).date()
     # WhatsApp takes one message per recipient every 6 s: a number of its own for each route keeps the demo short.
@@ -275,7 +271,8 @@ def _show(
     if answer.status != httpx2.codes.ACCEPTED:
         raise RelayError(f"{event.route}: the relay answered {answer.status}: {answer.answer}")
     ids = [row["id"] for row in json.loads(answer.answer)["deliveries"] if row["route"] == event.route]
-    delivery = _follow(relay, ids[0], max(ends_at, time.monotonic() + SHORTEST_S)) if ids else {}
+    until = max(ends_at, time.monotonic() + SHORTEST_S)
+    delivery = watch_delivery(relay, ids[0], until, _has_ended, LOOK_EVERY_S) if ids else {}
     reached: dict[str, int] = {}
     for step in delivery.get("timeline", ()):
         ms = round((datetime.fromisoformat(step["at"]).timestamp() - posted_at) * 1000)
@@ -303,14 +300,9 @@ def _show(
     return told
 
 
-def _follow(relay: OpsClient, delivery_id: str, ends_at: float) -> dict[str, Any]:
-    """Return a delivery once the handset has it, nothing more comes of it, or the time is over."""
-    while True:
-        delivery = relay.get(f"/deliveries/{delivery_id}")
-        ended = delivery["receipt"] in {"read", "failed"} or delivery["state"] in ENDED
-        if ended or time.monotonic() > ends_at:
-            return delivery
-        time.sleep(LOOK_EVERY_S)
+def _has_ended(delivery: Mapping[str, Any]) -> bool:
+    """Tell whether the handset has it, or nothing more comes of it."""
+    return delivery["receipt"] in {"read", "failed"} or delivery["state"] in ENDED
 
 
 def _read_text(sandbox_url: str, delivery: Mapping[str, Any]) -> str:

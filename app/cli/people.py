@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from app.cli import Answer, AsJson, print_json
+from app.cli import Answer
 from app.cli.client import OpsClient, open_client
 from app.cli.tables import count_nouns, open_console, print_table, show_progress
 from app.errors import OpsError, RelayError
@@ -25,20 +25,19 @@ Phone = Annotated[str, typer.Option(metavar="NUMBER", help="Whose: with country 
 
 
 def erase(
-    phone: Phone,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first; for scripts.")] = False,
-    as_json: AsJson = False,
-) -> int:
+    phone: Phone, yes: Annotated[bool, typer.Option("--yes", help="Do not ask first; for scripts.")] = False
+) -> Answer:
     """Erase what the running relay keeps of a person. It cannot be undone, and does not reach backups.
 
     What is kept on purpose: see docs/privacy.md. Exit 1 if something had to be left for a second call.
     """
-    if not yes and not _is_confirmed():
-        print("nothing was erased", file=sys.stderr if as_json else sys.stdout)
-        return 1
+    if not yes and not sys.stdin.isatty():
+        raise OpsError("erasing cannot be undone: add --yes to say that you mean it")
+    if not yes and not typer.confirm("Erase everything that is kept of this person? It cannot be undone"):
+        return Answer({"erased": False}, lambda: print("nothing was erased"), 1)
     answer = open_client().send("POST", "/erase", {"phone": phone}, TIMEOUT_S)
-    print_json(answer) if as_json else print("\n".join(_list_results(answer)))
-    return 1 if answer["open"] or not answer["log_emptied"] else 0
+    is_left = answer["open"] or not answer["log_emptied"]
+    return Answer(answer, lambda: print("\n".join(_list_results(answer))), 1 if is_left else 0)
 
 
 def export(
@@ -63,12 +62,6 @@ def export(
     counted = f"{count_nouns(len(record['events']), 'event')}, {count_nouns(deliveries, 'delivery', 'deliveries')}"
     print(f"{output}: {counted}; unmasked, and readable by you alone")
     return 0
-
-
-def _is_confirmed() -> bool:
-    if not sys.stdin.isatty():
-        raise OpsError("erasing cannot be undone: add --yes to say that you mean it")
-    return typer.confirm("Erase everything that is kept of this person? It cannot be undone", default=False)
 
 
 def _list_results(answer: Mapping[str, Any]) -> list[str]:

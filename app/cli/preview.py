@@ -46,14 +46,15 @@ def preview(
         raise RelayError("--update writes the files of --golden DIR: name the folder")
     if as_json and (golden or html):
         raise RelayError("--json prints the messages: leave --golden and --html out")
-    if (path := _read_path(route)) is not None:
-        route, config = None, path
+    if route is not None and route.endswith((".yaml", ".yml")):
+        config, route = Path(route), None
     rules, templates = read_config(config)
     topic, payload = (None, None) if event is None else read_webhook(event)
     chosen = choose_routes(rules, route, topic)
     now = read_clock()
     if payload is None:
-        shown = {one.name: preview_examples(one, rules, templates, now) for one in chosen}
+        silent = golden is not None or html is not None
+        shown = {one.name: preview_examples(one, rules, templates, now, silent=silent) for one in chosen}
     else:
         shown = {
             one.name: [
@@ -70,14 +71,8 @@ def preview(
     if html is not None:
         print(f"wrote {html}")
         return 0
-    if payload is None and golden is None:
-        shown = {one.name: _leave_out_silent(one, shown[one.name]) for one in chosen}
     _print_routes(chosen, shown, as_json=as_json)
     return 0 if all(previews and all(each.is_sent for each in previews) for previews in shown.values()) else 1
-
-
-def _read_path(name: str | None) -> Path | None:
-    return Path(name) if name is not None and name.endswith((".yaml", ".yml")) else None
 
 
 def choose_routes(config: Config, name: str | None, topic: str | None) -> list[Route]:
@@ -96,26 +91,13 @@ def choose_routes(config: Config, name: str | None, topic: str | None) -> list[R
     return routes
 
 
-def preview_examples(route: Route, config: Config, templates: Templates, now: int) -> list[Preview]:
-    """Return a preview of every example of a route, those that send nothing included."""
+def preview_examples(route: Route, config: Config, templates: Templates, now: int, *, silent: bool) -> list[Preview]:
+    """Return a preview of every example of a route. `silent`: also of those that are not meant to send."""
     return [
         preview_message(route, make_event(route.topic, one.event, now), config.store, templates, f"example {number}")
         for number, one in enumerate(route.examples, 1)
+        if silent or (one.hits and one.dead is None)
     ]
-
-
-def _leave_out_silent(route: Route, previews: list[Preview]) -> list[Preview]:
-    """Return the previews of those examples that are meant to send."""
-    meant = [one.hits and one.dead is None for one in route.examples]
-    return [preview for preview, sends in zip(previews, meant, strict=True) if sends]
-
-
-def _print_routes(routes: list[Route], shown: Mapping[str, list[Preview]], *, as_json: bool) -> None:
-    if as_json:
-        print_json({"routes": [_describe_route(one, shown[one.name]) for one in routes]})
-        return
-    for one in routes:
-        _print_route(one, shown[one.name])
 
 
 def _describe_route(route: Route, previews: list[Preview]) -> dict[str, Any]:
@@ -135,12 +117,16 @@ def _describe_route(route: Route, previews: list[Preview]) -> dict[str, Any]:
     return {"route": route.name, "provider": route.provider, "template": route.template, "messages": messages}
 
 
-def _print_route(route: Route, previews: list[Preview]) -> None:
-    print(f"── {route.name}: {route.provider} · {route.template}")
-    for preview in previews:
-        print(print_preview(preview), end="\n\n")
-    if not previews:
-        print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
+def _print_routes(routes: list[Route], shown: Mapping[str, list[Preview]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"routes": [_describe_route(one, shown[one.name]) for one in routes]})
+        return
+    for one in routes:
+        print(f"── {one.name}: {one.provider} · {one.template}")
+        for preview in shown[one.name]:
+            print(print_preview(preview), end="\n\n")
+        if not shown[one.name]:
+            print("no example that sends: add one under its `examples:`, or give --event FILE", end="\n\n")
 
 
 # -- kept as files beside the YAML, one a route: a change of a message is then a diff that somebody reviews --------
@@ -193,13 +179,9 @@ def _settle_file(path: Path, text: str, *, update: bool) -> bool:
     if kept is None:
         print(f"{path}: is not there")
         return False
-    print("".join(_compare_lines(path, kept, text)), end="")
+    lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), str(path), "now", lineterm="")
+    print("\n".join(lines))
     return False
-
-
-def _compare_lines(path: Path, kept: str, text: str) -> list[str]:
-    lines = difflib.unified_diff(kept.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "now")
-    return [line if line.endswith("\n") else f"{line}\n" for line in lines]
 
 
 def _settle_stale(path: Path, *, update: bool) -> bool:

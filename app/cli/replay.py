@@ -48,16 +48,13 @@ def replay(
     if plan == bool(apply):
         raise OpsError(_CHOICE)
     if apply and wanted:
-        raise OpsError("--apply goes alone: the plan says which events; leave out " + ", ".join(map(_option, wanted)))
+        options = ", ".join(f"--{name}".replace("events", "event") for name in wanted)
+        raise OpsError(f"--apply goes alone: the plan says which events; leave out {options}")
     if plan and not wanted:
         raise OpsError("say which events: --event, --topic, --state, --route, --since or --until")
     answer = open_client().send("POST", "/replay", {"apply": apply} if apply else wanted, TIMEOUT_S)
     show = _show_applied if apply else _show_plan
     return Answer(answer, lambda: show(answer), 0 if answer["counts"].get("send", 0) else 1)
-
-
-def _option(name: str) -> str:
-    return "--event" if name == "events" else f"--{name}"
 
 
 def _show_plan(answer: Mapping[str, Any]) -> None:

@@ -124,7 +124,7 @@ async def _run(
     gate = Gate(
         derive_limits(raise_file_limit(), settings.keep_alive / 1000),
         log,
-        relay.shared.metrics.note_ended_connection,
+        relay.shared.metrics.connections_ended.inc,
         settings.trusted_proxies,
     )
     server = RelayServer(build_server_config(app, settings, gate), relay, gate)

@@ -103,7 +103,8 @@ def print_table(
         whole = title == titles[0] or any(map(_is_whole, columns[title]))
         table.add_column(title, overflow="fold", no_wrap=whole, min_width=width if whole else None)
     for place in range(len(rows)):
-        table.add_row(*(paint_state(columns[title][place]) for title in widths))
+        cells = [columns[title][place] for title in widths]
+        table.add_row(*(Text(cell, STATE_COLOURS.get(cell, "")) for cell in cells))  # text is never read as markup
     console.print(table)
 
 
@@ -119,11 +120,6 @@ def print_behind(console: Console, head: Text, text: Text) -> None:
         line.rstrip()
         console.print(Text.assemble(head, line), soft_wrap=True)
         head = Text(" " * len(head))
-
-
-def paint_state(word: str) -> Text:
-    """Return a cell; user text is never read as markup."""
-    return Text(word, style=STATE_COLOURS.get(word, ""))
 
 
 def count_nouns(number: int, one: str, many: str = "") -> str:

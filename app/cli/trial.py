@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -100,12 +100,10 @@ def _read_event(event: str, topic: str | None, config: Path | None) -> tuple[str
     if event == "-" or event.endswith(".json") or Path(event).is_file():
         read = read_event(event, topic, read_clock())
         return read.topic, encode_body(read.payload)
-    rules, _ = read_config(config)
-    route = next((one for one in rules.routes if one.name == event), None)
-    if route is None:
-        raise RelayError(
-            f"there is no route {event}, nor a file; routes: {', '.join(one.name for one in rules.routes)}"
-        )
+    routes = {route.name: route for route in read_config(config)[0].routes}
+    if event not in routes:
+        raise RelayError(f"there is no route {event}, nor a file; routes: {', '.join(routes)}")
+    route = routes[event]
     return topic or route.topic, encode_body(bring_forward(choose_example(route), datetime.now(UTC).date()))
 
 
@@ -211,19 +209,24 @@ def _send_through_relay(order: TestOrder, wait_s: float) -> Mapping[str, Any]:
     client = open_client()
     queued = client.send("POST", "/send-test", order.model_dump(exclude_none=True))
     with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
-        return _watch(client, str(queued["id"]), time.monotonic() + wait_s)
+        return watch_delivery(client, str(queued["id"]), time.monotonic() + wait_s, _has_ended, _POLL_S)
 
 
-def _watch(client: OpsClient, id_: str, until: float) -> Mapping[str, Any]:
-    """Return the delivery once its receipt is there, or it came to another end, or the time is over."""
+def _has_ended(delivery: Mapping[str, Any]) -> bool:
+    """Tell whether a delivery has its receipt, or came to another end."""
+    may_have_arrived = delivery["state"] in {"accepted", "unknown"}
+    return delivery["receipt"] in _ARRIVED if may_have_arrived else delivery["state"] not in _OPEN
+
+
+def watch_delivery(
+    client: OpsClient, id_: str, until: float, has_ended: Callable[[Mapping[str, Any]], bool], every_s: float
+) -> dict[str, Any]:
+    """Return the delivery once it has ended, or the time is over."""
     while True:
         delivery = client.get(f"/deliveries/{id_}")
-        under_way = delivery["state"] in _OPEN or (
-            delivery["state"] in {"accepted", "unknown"} and delivery["receipt"] not in _ARRIVED
-        )
-        if not under_way or time.monotonic() >= until:
+        if has_ended(delivery) or time.monotonic() >= until:
             return delivery
-        time.sleep(_POLL_S)
+        time.sleep(every_s)
 
 
 def _sum_up(delivery: Mapping[str, Any], wait: str) -> str:

@@ -214,17 +214,6 @@ class Move:
         return not self.is_usual and (self.state is not self.was or self.cause is Cause.RESTORED)
 
 
-def draw_diagram() -> str:
-    """Return the table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {state}" for state in BORN]
-    for state, nexts in ALLOWED.items():
-        for following, causes in nexts.items():
-            lines.append(f"    {state} --> {following}: {', '.join(sorted(causes))}")
-    lines += [f"    {state} --> [*]" for state, nexts in ALLOWED.items() if set(nexts) <= {State.ACCEPTED}]
-    return "\n".join(lines)
-
-
 # -- what a person wants sent again ------------------------------------------------------------------
 
 

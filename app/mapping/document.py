@@ -322,7 +322,7 @@ def _explain_split(error: MarkedYAMLError, text: str) -> Problem | None:
 def _explain_colon(text: str, line: int, column: int) -> Problem | None:
     """A colon where none can be: mostly the line above is to blame. None if this one has two. Marks are 0-based."""
     lines = text.split("\n")
-    above = next((number for number in range(line - 1, -1, -1) if _has_content(lines[number])), None)
+    above = next((at for at in range(line - 1, -1, -1) if lines[at].lstrip()[:1] not in {"", "#"}), None)
     if above is None or ": " in lines[line][:column]:
         return None
     indent, indent_above = _measure_indent(lines[line]), _measure_indent(lines[above])
@@ -333,10 +333,6 @@ def _explain_colon(text: str, line: int, column: int) -> Problem | None:
         return Problem("error", above + 1, indent_above + 1, 'this line has no ": "', hint)
     message = f"this line is indented otherwise than line {above + 1}"
     return Problem("error", line + 1, indent + 1, message, "let both begin in the same column")
-
-
-def _has_content(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith("#")
 
 
 def _measure_indent(line: str) -> int:

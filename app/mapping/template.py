@@ -208,11 +208,8 @@ def print_message(filled: FilledTemplate, *, width: int = 48) -> str:
 
 def _name_values(names: Sequence[str], variables: Sequence[Variable]) -> dict[str, str]:
     numbered = {str(number): variable.value for number, variable in enumerate(variables, start=1)}
-    positional = {
-        names[index]: variable.value
-        for index, variable in enumerate(variables)
-        if variable.name is None and index < len(names)
-    }
+    placed = zip(names, variables, strict=False)
+    positional = {name: variable.value for name, variable in placed if variable.name is None}
     named = {variable.name: variable.value for variable in variables if variable.name is not None}
     return numbered | positional | named
 

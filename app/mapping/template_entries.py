@@ -206,16 +206,12 @@ def dump_templates(templates: Templates, kept: str = "", providers: Collection[s
     by_provider = data.get("templates") or CommentedMap()
     for provider in sorted({*providers, *(provider for provider, _ in templates)}):
         own = sorted((id_, template) for (name, id_), template in templates.items() if name == provider)
-        by_provider[provider] = {id_: _make_entries(template) for id_, template in own}
+        entries = {id_: [_make_entry(version) for version in template.versions] for id_, template in own}
+        by_provider[provider] = {id_: each if len(each) > 1 else each[0] for id_, each in entries.items()}
     data["templates"] = by_provider
     stream = StringIO()
     yaml.dump(data, stream)
     return stream.getvalue()
-
-
-def _make_entries(template: Template) -> dict[str, Any] | list[dict[str, Any]]:
-    entries = [_make_entry(version) for version in template.versions]
-    return entries if len(entries) > 1 else entries[0]
 
 
 def _make_entry(template: Template) -> dict[str, Any]:

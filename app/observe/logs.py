@@ -101,12 +101,11 @@ def configure_logs(
     """
     shared: list[structlog.typing.Processor] = [
         *([_name_trace(read_traceparent)] if read_traceparent else ()),
-        _cut_library_words,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         _name_exception,
-        redact,
         _put_first,
+        redact,
     ]
     colours = sys.stdout is not None and sys.stdout.isatty()
     renderer: structlog.typing.Processor = (
@@ -229,13 +228,6 @@ def _may_hold_number(text: str) -> bool:
     return b"0000000000" in shape or b"00000 00000" in shape or _AFTER_PLUS.search(shape) is not None
 
 
-def _cut_library_words(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Keep the first line of what a library says: asyncio goes on with the text of the exception that it met."""
-    if "_record" in line:
-        line["event"] = str(line["event"]).partition("\n")[0].strip()
-    return line
-
-
 def _name_trace(read_traceparent: Callable[[], str]) -> structlog.typing.Processor:
     def name(_logger: object, _method: str, line: EventDict) -> EventDict:
         # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
@@ -246,8 +238,13 @@ def _name_trace(read_traceparent: Callable[[], str]) -> structlog.typing.Process
 
 
 def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Begin with what people read first: when, how bad, what."""
+    """Begin with what people read first: when, how bad, what. Of what a library says the first line is kept.
+
+    asyncio goes on with the text of the exception that it met.
+    """
     head = {key: line.pop(key) for key in ("at", "level", "event") if key in line}
+    if "_record" in line:
+        head["event"] = str(head["event"]).partition("\n")[0].strip()
     return {**head, **line}
 
 

@@ -34,28 +34,17 @@ def build_provider(settings: ProviderSettings) -> Provider:
     return PROVIDER_TYPES[settings.type](settings)
 
 
-class _Webhook(ProviderSettings):
-    """A URL of the shop's own, reached as providers are."""
-
-    url: str
-
-    @property
-    def address(self) -> str:
-        """Return where it is."""
-        return self.url
-
-
 async def open_plain_client(url: str, *, way: Way = DIRECT) -> ProviderClient:
     """Return a client for a URL that is no provider's; one request at a time."""
-    return await open_client(_Webhook(type="webhook", url=url, concurrency=1), way=way)
+    return await asyncio.to_thread(_load_client, ProviderSettings(type="webhook", concurrency=1), url, None, way)
 
 
 async def open_client(settings: ProviderSettings, *, tracer: Tracer | None = None, way: Way = DIRECT) -> ProviderClient:
     """Return a client for an account; what it needs is loaded on a thread of its own."""
-    return await asyncio.to_thread(_load_client, settings, tracer, way)
+    return await asyncio.to_thread(_load_client, settings, settings.address, tracer, way)
 
 
-def _load_client(settings: ProviderSettings, tracer: Tracer | None, way: Way) -> ProviderClient:
+def _load_client(settings: ProviderSettings, url: str, tracer: Tracer | None, way: Way) -> ProviderClient:
     # Sending needs more code than taking an event does, and the system's certificate authorities: a fifth of the
     # time to start. Loaded here, it keeps neither the start nor the first event waiting.
     from app.providers.client import ProviderClient, open_trust  # noqa: PLC0415
@@ -63,7 +52,7 @@ def _load_client(settings: ProviderSettings, tracer: Tracer | None, way: Way) ->
     return ProviderClient(
         timeout_ms=settings.timeout_ms,
         concurrency=settings.concurrency,
-        trust=open_trust(settings.address, way.ca_file),
+        trust=open_trust(url, way.ca_file),
         proxy=way.proxy,
         name=settings.type,
         tracer=tracer,

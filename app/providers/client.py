@@ -81,9 +81,8 @@ class ProviderClient:
     """Sends messages of one provider; one for each lane.
 
     `trust`: from `open_trust`; None is the system's. `proxy`: the URL of one that stands in between. `transport`
-    replaces the usual one (a test's); `traced` says that it reports httpcore's trace events, without which every
-    broken-off request counts as perhaps sent. `sleep` waits between quick tries and takes seconds; `draw` draws from
-    [0, 1). `name`: how spans call it.
+    replaces the usual one (a test's). `sleep` waits between quick tries and takes seconds; `draw` draws from [0, 1).
+    `name`: how spans call it.
     """
 
     def __init__(
@@ -93,8 +92,7 @@ class ProviderClient:
         concurrency: int,
         trust: ssl.SSLContext | None = None,
         proxy: str | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
-        traced: bool | None = None,
+        transport: Any = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
         name: str = "provider",
@@ -103,16 +101,13 @@ class ProviderClient:
         self._name = name
         self._tracer = None if isinstance(tracer, NoTracer) else tracer
         self._timeout_s = timeout_ms / 1000
-        self._traced = transport is None if traced is None else traced
         self._sleep = sleep
         self._draw = draw
         self._shown = 0
         # No client of httpx2's in between: it would cost more than the rest of a request, and it follows redirects and
         # keeps cookies, neither of which may travel with the next message.
-        self._transport = (
-            Whole(transport)
-            if transport
-            else SocketTransport(concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy)
+        self._transport = transport or SocketTransport(
+            concurrency=concurrency, keepalive_s=KEEPALIVE_S, trust=trust, proxy=proxy
         )
         # Connecting gets half the time, so that an answer that is slow to come is not cut off by it.
         half_s = self._timeout_s / 2
@@ -147,8 +142,6 @@ class ProviderClient:
             request = provider.build_request(message, delivery_id)
         except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
             return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
-        if not self._traced:
-            on_leaving()
         sent = await self._try_once(provider, request, _Try(write_before, on_leaving), 1)
         if isinstance(sent.outcome, Accepted):
             return sent
@@ -246,7 +239,7 @@ class ProviderClient:
 
     def _judge_break(self, error: Exception, trial: _Try) -> Outcome:
         # The error's own text may hold the URL or a header: only its kind is kept.
-        if isinstance(error, _NEVER_SENT) or (self._traced and not trial.written):
+        if isinstance(error, _NEVER_SENT) or not trial.written:
             return Retryable(Reason.CONNECT_FAILED, Scope.MESSAGE, detail=_describe_break(error))
         if isinstance(error, TimeoutError | httpx2.TimeoutException):
             return Uncertain(Reason.TIMED_OUT, TimeoutError.__name__)
@@ -268,37 +261,6 @@ def open_trust(url: str, ca_file: Path | None = None) -> ssl.SSLContext:
             trust.load_verify_locations(ca_file)
         return trust
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-class Whole(httpx2.AsyncBaseTransport):
-    """Makes of another transport one that answers as ours does: in time, and with the whole answer as it came."""
-
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
-        self._inner = inner
-
-    async def handle_async_request(self, request: httpx2.Request) -> Answer:
-        """Return the whole answer."""
-
-        async def watch(event: str, info: Mapping[str, Any]) -> None:
-            request.extensions["trace"](event, info)
-
-        headers = [*request.headers.raw, (b"content-length", b"%d" % len(request.read()))]
-        extensions = {**request.extensions, "trace": watch}
-        plain = httpx2.Request(
-            request.method, request.url, headers=headers, stream=request.stream, extensions=extensions
-        )
-        async with asyncio.timeout(request.extensions["timeout"]["read"]):
-            answer = await self._inner.handle_async_request(plain)
-            try:
-                stream: Any = answer.stream  # `aread` would unpack it
-                body = b"".join([part async for part in stream])
-            finally:
-                await answer.aclose()
-        return Answer(answer.status_code, answer.headers.raw, body)
-
-    async def aclose(self) -> None:
-        """Close the other."""
-        await self._inner.aclose()
 
 
 def _read(answer: Answer, max_bytes: int = MAX_BYTES) -> Response:

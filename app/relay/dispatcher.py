@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -98,7 +98,7 @@ class Dispatcher:
             return
         before = list_differences(self.replicas)
         self.replicas = await fleet.note(version("nector-relay"), context.snapshot.config.hash)
-        context.metrics.set_replicas((each.release, each.config) for each in self.replicas)
+        context.metrics.replicas.replace(Counter((each.release, each.config) for each in self.replicas))
         if (differ := list_differences(self.replicas)) != before:
             if differ:
                 context.log.warning("replicas.differ", by=differ, seen=len(self.replicas))
@@ -314,10 +314,10 @@ class OutboxRelay(Relay):
             return
         # Without a pause in between, so that of two scrapes at once none sees the half of another.
         now = self.context.clock()
-        metrics.set_outbox(standing)
+        metrics.outbox.replace(standing)
         metrics.set_reached(reached)
         metrics.suppressions.set(people.suppressed)
         metrics.set_unrouted(*unrouted)
         metrics.set_holds({hold.scope: hold.deliveries for hold in holds})
-        waits = {name: 0 if due_at is None else max(now - due_at, 0) for name, due_at in oldest.items()}
-        metrics.set_oldest_due(waits)
+        waits = {(name,): 0 if due_at is None else max(now - due_at, 0) / 1000 for name, due_at in oldest.items()}
+        metrics.oldest_due.replace(waits)

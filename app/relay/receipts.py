@@ -90,7 +90,7 @@ async def _take_reply(context: Context, provider_name: str, reply: Reply) -> Non
     wish = reply.wish or read_wish(said, store.stop_words, start_lifts=store.start_lifts)
     heard = await context.outbox.write(partial(apply_reply, provider=provider_name, reply=reply, wish=wish))
     kind = wish or ("clicked" if heard.clicked else "other")
-    context.metrics.replies.labels(provider_name, kind).inc()
+    context.metrics.replies.inc(provider_name, kind)
     context.log.info(
         "reply.received",
         provider=provider_name,

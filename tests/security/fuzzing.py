@@ -337,7 +337,7 @@ def show(packets: Sequence[bytes]) -> str:
 def build_harness(relay: Any, app: Any) -> Harness:
     """Return what puts requests through a running relay's application; its outbox commits no event."""
     shared = relay.relay.shared
-    gate = Gate(GENEROUS, shared.log, shared.metrics.note_ended_connection)
+    gate = Gate(GENEROUS, shared.log, shared.metrics.connections_ended.inc)
     config = build_server_config(app, shared.settings, gate)
     config.load()
     (route,) = [route for route in app.router.routes if getattr(route, "path", "") == WEBHOOK.decode()]

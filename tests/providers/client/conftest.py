@@ -13,6 +13,7 @@ from app.model.delivery import Accepted, Outcome, Rejected, Retryable, Uncertain
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
 from tests.faults.fault_server import ANSWERS, Server, find_closed_port, open_fault
+from tests.providers.client.whole import Whole
 
 PATIENT_MS = 10_000  # where a test expects an answer: a busy machine must not make it a fault
 
@@ -36,7 +37,9 @@ async def open_client() -> AsyncIterator[Callable[..., ProviderClient]]:
     async def no_sleep(_seconds: float) -> None:
         return
 
-    def open_one(**changes: Any) -> ProviderClient:
+    def open_one(transport: Any = None, *, traced: bool = False, **changes: Any) -> ProviderClient:
+        if transport is not None:
+            changes["transport"] = Whole(transport, traced=traced)
         arguments = {"timeout_ms": PATIENT_MS, "concurrency": 4, "sleep": no_sleep, "draw": lambda: 0.0, **changes}
         if arguments["timeout_ms"] < PATIENT_MS:
             gc.collect()  # a full collection in the midst of a short timeout would look like a fault

@@ -16,6 +16,7 @@ from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, U
 from app.model.message import Message
 from app.providers.base import Provider, Request
 from app.providers.client import ProviderClient
+from tests.providers.client.whole import Whole
 
 
 class Server(Protocol):
@@ -221,7 +222,7 @@ async def test_the_keys_of_the_first_few_answers_are_kept_and_none_of_their_valu
 ) -> None:
     body = b'{"data": {"ref": "Riya", "98000": 1}, "id": "m-1"}'
     transport = httpx2.MockTransport(lambda _request: httpx2.Response(202, content=body))
-    client = ProviderClient(timeout_ms=10_000, concurrency=1, transport=transport)
+    client = ProviderClient(timeout_ms=10_000, concurrency=1, transport=Whole(transport))
     shown = [list((await client.send(build_account("http"), message, "d-1")).keys) for _ in range(5)]
     await client.close()
     assert shown == [["data", "data.ref", "id"]] * 3 + [[]] * 2
