@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from app.providers.transport import WRITING, Answer
+from app.providers.exchange import Answer
 
 
 class Whole(httpx2.AsyncBaseTransport):
