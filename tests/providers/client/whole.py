@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from app.providers.exchange import Answer
+from app.providers.transport import WRITING
 
 
 class Whole(httpx2.AsyncBaseTransport):
