@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from app.mapping.rules import Broken, Config, Hit, Route, RouteTable, match_route
+from app.mapping.rules import Broken, Config, Hit, Route, match_route
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import Event
 from app.model.message import Message
 
 
-def plan_deliveries(
-    event: Event, config: Config, table: RouteTable, new_id: Callable[[int], str]
-) -> tuple[Delivery, ...]:
+def plan_deliveries(event: Event, config: Config, new_id: Callable[[int], str]) -> tuple[Delivery, ...]:
     """Return one delivery for every route that the event hits; () where it hits none."""
     planned = []
-    for route in table.for_topic(event.topic):
+    for route in config.find_routes(event.topic):
         if route.when is None or isinstance(found := match_route(route, event), Hit):
             planned.append(_plan_route(route, event, config, new_id))
         elif isinstance(found, Broken):
