@@ -15,16 +15,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from app.api import health, webhooks
-from app.api.errors import show_errors
-from app.api.guard import PATH, RECEIPT, RECEIPTS, Admission, Body, Door, Guard
+from app.api import health, show_errors, webhooks
+from app.api.guard import Admission, Body, Door, Guard
+from app.api.strangers import PATH, RECEIPT, RECEIPTS
 from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
 from app.files import find_quoted
-from app.mapping.problems import Problem
+from app.mapping import Problem
+from app.observe import NoTracer, Tracer, wants_tracing
 from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
-from app.observe.tracing import NoTracer, Tracer, wants_tracing
 from app.outbox.sqlite.sidecars import open_flights
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Flights, NoFlights, Store
@@ -179,7 +179,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
 
         yield deliveries.build_router(context, rules.show, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
-        yield replay.build_router(context, rules)
+        yield replay.build_router(context, dispatcher.wake_all, rules)
         yield deliveries.build_report_router(context)
         yield people.build_router(context)
         yield ops.build_trials_router(context)
@@ -284,7 +284,7 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> RelayApp:
         docs_url=None,
         redoc_url=None,
         # FastAPI's own puts query strings (BiteSpeed's token) into spans and exceptions' texts into logs, and one
-        # variable of the environment would switch it on. Ours: app/observe/tracing.py.
+        # variable of the environment would switch it on. Ours: app/observe/__init__.py.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     show_errors(app)

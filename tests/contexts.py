@@ -8,8 +8,8 @@ import structlog
 
 from app.clock import WatchedClock, new_uuid7
 from app.mapping.rules import Config, Store
+from app.observe import NoTracer
 from app.observe.metrics import Metrics
-from app.observe.tracing import NoTracer
 from app.relay.context import Context, Snapshot
 from app.settings import Settings
 

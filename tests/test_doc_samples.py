@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 
 from app.authoring.examples import run_examples
+from app.mapping import format_problem
 from app.mapping.document import read_document
 from app.mapping.parse import Parsed, parse_config
-from app.mapping.problems import format_problem
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
 from app.model.message import ReceiptStatus

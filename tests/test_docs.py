@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from app.cli.commands import COMMANDS, LazyGroup, build_commands
+from app.cli import COMMANDS, LazyGroup, build_commands
 from app.delivery.replay import Verdict
 from app.mapping.expression import Failed, Missing
 from app.mapping.grammar import ExpressionCompiler

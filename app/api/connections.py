@@ -1,4 +1,4 @@
-"""Connections and their limits: what a client may send before it has said anything that the relay believes.
+"""A connection: what a client may send before it has said anything that the relay believes.
 
 uvicorn's protocol parses and answers; this one stops reading what is too much, too slow or too old.
 """
@@ -8,23 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, cast
 
 import httptools
 from starlette.responses import Response
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.errors import problem, show_failure, unavailable
+from app.api import show_failure
 from app.api.guard import Door
-from app.observe.logs import Log
-from app.values.address import Network
+from app.api.strangers import BODY, ENDING, HEAD, IDLE, WHOLE, Gate, render_answer, render_refusal
 
 MOST_HEADERS = 100
 LONGEST_HEADERS = 16_384
@@ -33,106 +28,6 @@ HEAD_SPARE = 64  # what stands around the headers in a head: the method, the ver
 FRAMING_SHARE = 8  # how many bytes of chunk sizes and extensions may come for each byte of a body
 SMALL_PART = 4_096  # of a body: not worth to wake anybody for, before the body ends
 LONGEST_DROPPED = 1_048_576  # of a body that nobody wants: a client may read its answer only when all is sent
-SAY_EVERY_S = 60.0
-# How far the request of a connection has come. Plain numbers: an Enum costs microseconds an event.
-HEAD, BODY, WHOLE, IDLE, ENDING = range(5)
-"""WHOLE is being answered; after IDLE another may follow; in ENDING the client may still read what was answered."""
-_DETAILS: Mapping[int, str] = {
-    400: "this is no request of HTTP/1.0 or HTTP/1.1",
-    408: "the request did not come in time",
-    414: "the URL is longer than 8 KiB",
-    431: "more than 100 headers, or more than 16 KiB of them",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """These limits bound how many connections there are, and how long each may take."""
-
-    connections: int
-    unfinished_per_address: int
-    head_s: float = 5.0
-    body_s: float = 10.0
-    blocked_s: float = 30.0  # within which a client must read some of its answer
-    ending_s: float = 2.0
-    idle_s: float = 80.0  # uvicorn closes it sooner
-
-
-class Gate:
-    """Every open connection, and those among them, oldest first, that have no whole request to be answered.
-
-    `note` is told why a connection was ended. Nothing is limited per address for peers in the `trusted` networks.
-    """
-
-    def __init__(self, limits: Limits, log: Log, note: Callable[[str], None], trusted: Iterable[Network] = ()) -> None:
-        self.stopping = False
-        self._limits, self._log, self._note, self._trusted = limits, log, note, tuple(trusted)
-        self._within_s = (limits.head_s, limits.body_s, limits.blocked_s, limits.idle_s, limits.ending_s)  # by phase
-        self._open: set[Connection] = set()
-        self._unfinished: dict[str, dict[Connection, None]] = {"": {}}  # all of them, and those of each address
-        self._ended: Counter[str] = Counter()
-        self._say_at = 0.0
-
-    def admit(self, connection: Connection, host: str) -> None:
-        """Take a new connection in; the oldest unfinished one goes if there are too many, in all or of its address."""
-        if host and not any(ip_address(host) in network for network in self._trusted):
-            connection.queues = ("", host)
-        self._open.add(connection)
-        self.put_last(connection)
-        if len(self._open) > self._limits.connections:
-            self._shed("", "full")
-        if len(self._unfinished.get(host, ())) > self._limits.unfinished_per_address and connection.queues[1:]:
-            self._shed(host, "address")
-
-    def is_crowded(self) -> bool:
-        """Tell whether more than a quarter of the places are taken."""
-        return len(self._open) * 4 > self._limits.connections
-
-    def put_last(self, connection: Connection) -> None:
-        """Note that a connection begins to wait for a request."""
-        for queue in connection.queues:
-            waiting = self._unfinished.setdefault(queue, {})
-            waiting.pop(connection, None)
-            waiting[connection] = None
-
-    def finish(self, connection: Connection) -> None:
-        """Note that its request is whole: until it has been answered, nobody ends it."""
-        if connection in self._unfinished[""]:
-            for queue in connection.queues:
-                del self._unfinished[queue][connection]
-                if queue and not self._unfinished[queue]:
-                    del self._unfinished[queue]
-
-    def leave(self, connection: Connection) -> None:
-        """Forget a connection. May be called again."""
-        self._open.discard(connection)
-        self.finish(connection)
-
-    def count(self, reason: str) -> None:
-        """Count a connection that is ended before its time."""
-        self._ended[reason] += 1
-        self._note(reason)
-
-    def sweep(self, now: float) -> None:
-        """End what has taken too long; say, now and then, what was ended. Called once a second."""
-        for connection in [one for one in self._unfinished[""] if now - one.since > self._within_s[one.waits_in()]]:
-            connection.expire()
-        if self._ended and now >= self._say_at:
-            self._log.warning("connections.ended", **self._ended)
-            self._ended.clear()
-            self._say_at = now + SAY_EVERY_S
-
-    def stop(self) -> None:
-        """Answer each request that has not come whole: the process is about to end."""
-        self.stopping = True
-        for connection in [one for one in self._unfinished[""] if one.phase == BODY]:
-            connection.refuse(503, "late")
-
-    def _shed(self, queue: str, reason: str) -> None:
-        self.count(reason)
-        connection = next(iter(self._unfinished[queue]))
-        self.leave(connection)
-        connection.abort()
 
 
 class _Refused(Exception):
@@ -149,7 +44,7 @@ class Connection(HttpToolsProtocol):
         self._unread = sys.maxsize  # bytes of an answer when it was last looked at
         self._keep_alive = False  # after the answer, if the request is whole by then
         self._early: bytes | None = None  # what has come of a body while nobody has been asked to answer its request
-        self._find_door: Callable[[str], Door | None] = getattr(self.app, "find_door", _find_none)
+        self._find_door: Callable[[str], Door | None] = getattr(self.app, "find_door", lambda _path: None)
         self._answering: RequestResponseCycle | None = None
         self._head: bytes | None = None  # of its answer, until what follows it; None before
         self._deaf = False  # nothing is parsed any more
@@ -323,7 +218,7 @@ class Connection(HttpToolsProtocol):
                 return  # until it expires
             cycle.disconnected = True
             cycle.message_event.set()
-        self._real.write(_render_refusal(status))
+        self._real.write(render_refusal(status))
         self.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -436,24 +331,8 @@ class _Whole(RequestResponseCycle):
             self.keep_alive = False
         elif not self.keep_alive:
             headers.append((b"connection", b"close"))
-        connection.write(_render(answer, headers))
+        connection.write(render_answer(answer, headers))
         self.response_started = self.response_complete = True
         if not self.keep_alive:
             connection.close()
         connection.on_response_complete()
-
-
-def _render(answer: Response, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    lines = b"".join([b"%s: %s\r\n" % header for header in headers])
-    return b"%s%s\r\n%s" % (STATUS_LINE[answer.status_code], lines, answer.body)
-
-
-@lru_cache
-def _render_refusal(status: int) -> bytes:
-    passing = "the relay is stopping, or has too little memory; send it again"
-    answer = problem(status, _DETAILS[status]) if status in _DETAILS else unavailable(passing)
-    return _render(answer, [*answer.raw_headers, (b"connection", b"close")])
-
-
-def _find_none(_path: str) -> None:
-    """Have no door."""

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.errors import PROBLEMS, Refused, problem
+from app.api import PROBLEMS, Refused, problem
 from app.delivery.pace import Pace
 from app.delivery.replay import read_bound
 from app.delivery.status import ConfigStatus, show_lane
-from app.mapping.problems import ask_similar, find_similar
+from app.mapping import ask_similar, find_similar
 from app.mapping.rules import Config
 from app.model.delivery import Reason, State
 from app.model.event import Act

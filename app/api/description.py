@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, create_model
 from pydantic.json_schema import models_json_schema
 
-from app.api.guard import PATH, PUBLIC, RECEIPTS
+from app.api.guard import PUBLIC
+from app.api.strangers import PATH, RECEIPTS
 from app.delivery.status import Status
 from app.model.delivery import State
 from app.outbox.values import LedgerRow

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
+from app.api import PRIVATE, RETRY_AFTER_S, Refused, problem, show_failure, unauthorised, unavailable
+from app.api.strangers import (
+    CLOSE,
+    CURES,
+    OPS,
+    PASSES,
+    PATH,
+    RECEIPT,
+    RECEIPTS,
+    WEBHOOK,
+    FailureLimit,
+    Pass,
+    Stray,
+    find_header,
+    list_header,
+    mask_path,
+)
 from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
@@ -24,87 +38,11 @@ from app.relay.context import Shared
 from app.sources import SOURCE
 from app.values.address import Address, find_client, name_customer
 
-WEBHOOK, RECEIPT, OPS = "webhook", "receipt", "ops"
-PATH = f"/webhooks/{SOURCE.name}"
-RECEIPTS = "/webhooks/"
 PUBLIC = frozenset({"/healthz", "/readyz"})
-# More than a person with a wrong secret in a dashboard needs, and nothing to somebody who guesses.
 TOO_MANY = 429
-BURST = 300
-REFILL_MS = 1_000
-MOST_ADDRESSES = 4_096
-BUDGET = 32 * 1024 * 1024
 PRIVATE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in PRIVATE.items()]
-CLOSE = {"Connection": "close"}  # what follows of the body is nobody's
-
-
-class Stray(StrEnum):
-    """A request to a webhook, or to what looks like one, reaches nobody for one of these reasons."""
-
-    PATH = "path"
-    METHOD = "method"
-    MEDIA_TYPE = "media_type"
-    CHALLENGE = "challenge"
-    TOO_LONG = "too_long"
-    BUSY = "busy"
-    ADDRESS = "address"
-
-
-CURES: Mapping[tuple[str, Mistake | Stray], str] = {
-    **{(WEBHOOK, mistake): cure for mistake, cure in SOURCE.cures.items()},
-    (OPS, Mistake.MISSING): "send Authorization: Bearer and the value of RELAY_ADMIN_TOKEN",
-    (OPS, Mistake.OTHER): "the token is not the RELAY_ADMIN_TOKEN that the relay was started with",
-    (RECEIPT, Mistake.MISSING): "no signature or token: set it up at the provider, let proxies pass it on",
-    (RECEIPT, Mistake.MALFORMED): "the signature is not written as the YAML says (webhook_signature)",
-    (RECEIPT, Mistake.OTHER): "another secret or token: compare the YAML's with the provider's dashboard",
-    (RECEIPT, Mistake.UNSET): "the YAML has no webhook_secret or webhook_token for it, so nothing can be believed",
-    (WEBHOOK, Stray.PATH): f"the path is {PATH}, all small: mend the URL in {SOURCE.title}'s dashboard",
-    (RECEIPT, Stray.PATH): "the path is /webhooks/NAME, with a name under providers: in the YAML",
-    (WEBHOOK, Stray.METHOD): "an event comes by POST",
-    (WEBHOOK, Stray.ADDRESS): "not in RELAY_NECTOR_ADDRESSES: add it there, or its proxy to RELAY_TRUSTED_PROXIES",
-    (RECEIPT, Stray.METHOD): "a receipt comes by POST",
-    (RECEIPT, Stray.CHALLENGE): "hub.verify_token is not the account's verify_token in the YAML, or none is there",
-    (WEBHOOK, Stray.MEDIA_TYPE): "an event is sent as content-type application/json, uncompressed",
-    (WEBHOOK, Stray.TOO_LONG): "an event has at most 64 KiB: look what sends so much",
-    (RECEIPT, Stray.TOO_LONG): "a receipt has at most 4 MiB: let the provider send fewer at once",
-    **dict.fromkeys(((kind, Stray.BUSY) for kind in (WEBHOOK, RECEIPT)), "much came at once; the sender tries again"),
-}
-"""What can be wrong on which kind of path, and what helps."""
-_OUR_WORDS = frozenset({"webhook", "webhooks", SOURCE.name})
 _PROBES = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
-
-
-class Pass(NamedTuple):
-    """A body of this kind is read up to `longest` bytes, and may bring all that are open up to `most`."""
-
-    kind: str
-    longest: int
-    most: int = BUDGET
-
-
-_PASSES = {
-    WEBHOOK: Pass(WEBHOOK, 64 * 1024),
-    OPS: Pass(OPS, 1024 * 1024),
-    # Signed over the body: a stranger can have it read, and must leave room for those who showed a secret.
-    RECEIPT: Pass(RECEIPT, 4 * 1024 * 1024, BUDGET // 2),
-}
-
-
-class FailureLimit:
-    """Each address may fail `BURST` times at once, and then once a second. The oldest of too many is forgotten."""
-
-    def __init__(self) -> None:
-        self._left: OrderedDict[str, tuple[float, int]] = OrderedDict()  # how many are left, and when they were
-
-    def count(self, address: str, now: int) -> bool:
-        """Count one failure; tell whether it was one too many."""
-        left, at = self._left.pop(address, (BURST, now))
-        left = min(left + max(now - at, 0) / REFILL_MS, BURST)
-        if len(self._left) >= MOST_ADDRESSES:
-            self._left.popitem(last=False)
-        self._left[address] = (left - 1 if left >= 1 else left, now)
-        return left < 1
 
 
 class Admission:
@@ -140,7 +78,7 @@ class Admission:
         if path == PATH:
             return self._check_webhook(scope)
         if path in PUBLIC:
-            return _PASSES[OPS]
+            return PASSES[OPS]
         return self._check_receipt(scope, path) if path.startswith(RECEIPTS) else self._check_ops(scope)
 
     def note(self, scope: Scope, kind: str, reason: Mistake | Stray, **of: str) -> str | None:
@@ -152,7 +90,7 @@ class Admission:
         self._shared.turned_away.note(kind, reason.value, cure or "", self._shared.clock())
         if cure and (untold := self._lines.count((kind, reason, *of.values()), self._clock())) is not None:
             said = {**of, "kind": kind, "reason": reason.value, "cure": cure, "address": address, "untold": untold}
-            path = {"path": _mask_path(scope["path"])} if reason is Stray.PATH else {}
+            path = {"path": mask_path(scope["path"])} if reason is Stray.PATH else {}
             self._shared.log.warning("request.refused", **said, **path)
         return address
 
@@ -206,7 +144,7 @@ class Admission:
             self.metrics.events.inc(OTHER, "refused")
             self.note(scope, WEBHOOK, Stray.MEDIA_TYPE)
             return problem(415, fault)
-        return _PASSES[WEBHOOK]
+        return PASSES[WEBHOOK]
 
     def _check_receipt(self, scope: Scope, path: str) -> Pass | Response:
         name = path.removeprefix(RECEIPTS)
@@ -215,7 +153,7 @@ class Admission:
             return self._refuse_path(scope, "no provider of this name is configured")
         query = QueryParams(scope["query_string"]) if scope["query_string"] else {}
         if scope["method"] == "GET" and "hub.mode" in query:
-            return _PASSES[RECEIPT]
+            return PASSES[RECEIPT]
         if scope["method"] != "POST":
             return self._answer_other(scope, RECEIPT)
         headers, _ = scope["relay.proof"] = read_headers(scope), query  # for the endpoint, too
@@ -223,7 +161,7 @@ class Admission:
         if mistake is not None:
             self.metrics.receipts.inc(name, FORGED)
             return self.refuse(scope, RECEIPT, mistake, provider=name)
-        return _PASSES[RECEIPT]
+        return PASSES[RECEIPT]
 
     def _refuse_path(self, scope: Scope, detail: str) -> Response:
         """Return the answer to a path that is none; a webhook's that is misspelt is told of."""
@@ -237,7 +175,7 @@ class Admission:
         scheme, _, given = (find_header(scope, b"authorization") or "").partition(" ")
         is_same = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
         if is_same and scheme.lower() == "bearer" and self._token:
-            return _PASSES[OPS]
+            return PASSES[OPS]
         if not self._token or not self._is_ops(scope):
             return self._refuse_path(scope, "not found")
         return self.refuse(scope, OPS, Mistake.OTHER if given else Mistake.MISSING)
@@ -404,25 +342,9 @@ def _find_media_fault(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _mask_path(path: str) -> str:
-    """Return a path of which only our own words are told: a stranger may put anything into it, a name or a token."""
-    parts = (part if part.lower() in _OUR_WORDS else "*" * len(part) for part in path[:60].split("/"))
-    return "/".join(parts)
-
-
 def read_headers(scope: Scope) -> dict[str, str]:
     """Return the headers by their names in lower case; of one that comes twice the first."""
     # Starlette's own mapping searches its list for every key: the square of what a stranger sends.
     headers = scope["headers"]
     texts = b"\n".join(chain.from_iterable(reversed(headers))).decode("latin-1").split("\n")  # which no header holds
     return dict(zip(texts[::2], texts[1::2], strict=False))
-
-
-def list_header(scope: Scope, name: bytes) -> list[str]:
-    """Return every value of one header, in their order."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-
-
-def find_header(scope: Scope, name: bytes) -> str | None:
-    """Return the first value of one header."""
-    return next(iter(list_header(scope, name)), None)

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.api.errors import unavailable
+from app.api import unavailable
 from app.clock import Clock
 from app.observe.metrics import Metrics
 

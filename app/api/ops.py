@@ -1,48 +1,42 @@
-"""The ops API: what operators and the `nector-relay` commands read and change. Every path asks for the token."""
+"""The ops API: how the relay stands, its holds and YAML, and test messages. Every path asks for the token."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, Literal
+from importlib.metadata import version
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from app.api.deliveries import find_all_ids, find_id
-from app.api.errors import PROBLEMS, problem
+from app.api import PROBLEMS, problem
+from app.authoring.preview import TEST_VALID_MS, TestOrder, make_test_message
 from app.delivery.pace import Pace
-from app.delivery.replay import explain_no_retry
-from app.delivery.status import Status
+from app.delivery.status import RECENT_MS, ConfigStatus, HoldStatus, LaneStatus, Status, list_needs, show_lane
 from app.errors import Refusal
-from app.mapping.problems import ask_similar
+from app.mapping import ask_similar
 from app.mapping.rules import Config
-from app.model.delivery import Reason
+from app.message.render import make_delivery
+from app.model.delivery import Reason, State
+from app.outbox.add import add_event
+from app.outbox.claim import find_oldest_due
 from app.outbox.holds import list_holds, put_hold, release_hold
-from app.outbox.read import list_deliveries, show_instant
+from app.outbox.read import count_deliveries, count_reasons, count_reported, read_last_event, show_instant
 from app.outbox.retention import list_recordings
-from app.outbox.sweep import explain_retry, retry_deliveries
-from app.outbox.values import DeliveryFilter, Hold
+from app.outbox.store import Tx
+from app.outbox.values import DeliveryState, Hold
 from app.relay.context import Context
-from app.relay.ops import TestOrder, read_status, send_test, show_hold
 from app.relay.reload import Rules
 from app.values.instant import parse_duration
+from app.values.phone import mask_phone
 from app.values.text import clean_text
 
-_PAGE = 500
 _LONGEST_HOLD_MS = 90 * 86_400_000
-
-
-class RetryOrder(BaseModel, extra="forbid"):
-    """Which deliveries to send again as they are: these ids, or all in a state (of a route)."""
-
-    ids: list[str] = Field(default=[], max_length=1000)
-    state: Literal["dead", "unknown", "expired"] | None = None
-    route: str | None = None
 
 
 class HoldOrder(BaseModel, extra="forbid"):
@@ -56,9 +50,8 @@ class HoldOrder(BaseModel, extra="forbid"):
 def build_router(
     context: Context, wake_all: Callable[[], None], show_paces: Callable[[], Mapping[str, Pace]], rules: Rules
 ) -> APIRouter:
-    """Return the paths about how it is, retries, holds and the YAML. `wake_all`: something may be due."""
+    """Return the paths about how it is, holds and the YAML. `wake_all`: something may be due."""
     router = APIRouter(responses=PROBLEMS)
-    _add_retries(router, context, wake_all)
     _add_holds(router, context, wake_all)
 
     @router.get("/status", summary="How it is now, and what needs a person", response_model=Status)
@@ -73,56 +66,6 @@ def build_router(
         return JSONResponse({"hash": rules.read_hash()})
 
     return router
-
-
-def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
-    async def retry(ids: Sequence[str], *, careful: bool = False) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Return the deliveries that will be sent again, and why the others will not.
-
-        Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.
-        """
-        retried = await context.outbox.write(partial(retry_deliveries, ids=ids, careful=careful))
-        skipped = await context.outbox.read(partial(explain_retry, ids=set(ids).difference(retried)))
-        context.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
-        wake_all()
-        return retried, skipped
-
-    @router.post("/deliveries/retry", summary="Send deliveries again as they are")
-    async def retry_some(order: RetryOrder) -> Response:
-        if bool(order.ids) == bool(order.state):
-            return problem(422, "give either ids or a state")
-        order.ids = await find_all_ids(context, "deliveries", order.ids)
-        retried: list[str] = []
-        skipped: dict[str, str] = {}
-        async for ids in _list_pages(context, order):
-            done, left = await retry(ids, careful=not order.ids)
-            retried += done
-            skipped |= left
-        # Of a whole state it would be a long list: there the counts say enough, but for what a person has to look at.
-        why = {id_: why for id_, why in skipped.items() if order.ids or why == "perhaps_taken"}
-        return JSONResponse({"retried": retried, "skipped": Counter(skipped.values()), "why": why})
-
-    @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
-    async def retry_delivery(delivery_id: str) -> Response:
-        found = await find_id(context, "deliveries", delivery_id)
-        retried, skipped = await retry([found])
-        if not retried:
-            return problem(409, f"not retried: {explain_no_retry(skipped.get(found, 'changed'))}")
-        return JSONResponse({"retried": [found]})
-
-
-async def _list_pages(context: Context, order: RetryOrder) -> AsyncIterator[Sequence[str]]:
-    """Yield the ids to retry: those given, or those of a state, page by page so that intake never waits long."""
-    if order.ids:
-        yield order.ids
-        return
-    cursor: str | None = None
-    while True:
-        wanted = DeliveryFilter(state=order.state, route=order.route, limit=_PAGE, cursor=cursor)
-        rows, cursor = await context.outbox.read(partial(list_deliveries, wanted=wanted))
-        yield [row["id"] for row in rows]
-        if cursor is None:
-            return
 
 
 def _add_holds(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
@@ -181,6 +124,33 @@ def build_trials_router(context: Context) -> APIRouter:
     return router
 
 
+async def send_test(context: Context, order: TestOrder) -> DeliveryState | Refusal:
+    """Queue the message of a route's example for one number, and nobody else.
+
+    The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
+    """
+    config, now = context.snapshot.config, context.clock()
+    test = make_test_message(config, order, context.settings.test_numbers, context.new_id(now), now)
+    if isinstance(test, Refusal):
+        return test
+    delivery = make_delivery(
+        test.route,
+        test.event,
+        config,
+        context.new_id,
+        message=test.message,
+        state=State.PENDING,
+        reason=None,
+        deadline_at=now + TEST_VALID_MS,
+    )
+    enqueued = await context.outbox.write(partial(add_event, event=test.event, deliveries=[delivery]))
+    (queued,) = enqueued.deliveries
+    recipient = mask_phone(test.message.recipient)
+    context.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
+    context.wake(test.route.provider)
+    return queued
+
+
 def _read_length(text: str) -> int:
     """Return how long a hold is to stand; raises ValueError with the cure."""
     length_ms = parse_duration(text)
@@ -205,4 +175,69 @@ def _find_fault(scope: str, config: Config) -> str | None:
 
 
 def _show_hold(hold: Hold) -> dict[str, Any]:
-    return show_hold(hold).model_dump(exclude={"by_hand"})
+    return _read_hold(hold).model_dump(exclude={"by_hand"})
+
+
+async def read_status(context: Context, paces: Mapping[str, Pace], config: ConfigStatus) -> Status:
+    """Return how the relay stands. Raises StoreError where the outbox does not answer."""
+    outbox, now, event = context.outbox, context.clock(), await context.outbox.read(read_last_event)
+    told = {
+        "version": version("nector-relay"),
+        "now": now,
+        "started_at": context.started_at,
+        "config": config,
+        "last_event": event and {"id": event.id, "topic": event.topic, "at": event.received_at},
+        "refused": [
+            {
+                "kind": kind,
+                "reason": reason,
+                "count": count,
+                "last_at": at,
+                "recent": now - at < RECENT_MS,
+                "cure": cure,
+            }
+            for (kind, reason), (count, at, cure) in sorted(context.turned_away.counts.items())
+        ],
+        "lanes": await outbox.read(partial(_read_lanes, context=context, paces=paces, now=now)),
+        "holds": [_read_hold(hold) for hold in await outbox.read(list_holds)],
+        "unhandled": await outbox.read(partial(_list_unhandled, context=context, now=now)),
+        "store": _look_at_store(context, can_commit=await outbox.can_commit()),
+    }
+    status = Status.model_validate(told)
+    return status.model_copy(update={"needs": list(list_needs(status))})
+
+
+def _read_hold(hold: Hold) -> HoldStatus:
+    return HoldStatus.model_validate({**asdict(hold), "until": hold.ends_at})
+
+
+def _read_lanes(tx: Tx, context: Context, paces: Mapping[str, Pace], now: int) -> list[dict[str, Any]]:
+    counts, reported = count_deliveries(tx), count_reported(tx)
+    waiting = {provider: n for (provider, state), n in counts.items() if state is State.PENDING and n}
+    providers = context.snapshot.config.providers
+    lanes = [show_lane(name, paces[name], providers[name].rate, now) for name in providers if name in paces]
+    lanes += [LaneStatus(provider=name, state="gone", rate="-") for name in sorted(waiting.keys() - providers.keys())]
+    told = []
+    for lane in lanes:
+        row = reported.get(lane.provider)
+        seen = {"accepted": row.accepted, "reported": row.reported, "last_receipt_at": row.last_at} if row else {}
+        due_at = find_oldest_due(tx, lane.provider)
+        told.append({**dict(lane), "waiting": waiting.get(lane.provider, 0), "oldest_due_at": due_at, **seen})
+    return told
+
+
+def _list_unhandled(tx: Tx, context: Context, now: int) -> list[dict[str, Any]]:
+    """Return what is dead or unknown for good, of the time for which it can still be mended: payloads go after that."""
+    since, settled = now - context.settings.payload_retention, now - context.settings.settle_after
+    groups = {
+        "dead": count_reasons(tx, "dead", since=since),
+        "unknown": count_reasons(tx, "unknown", since=since, until=settled),
+    }
+    return [{"state": state, **row} for state, rows in groups.items() for row in rows]
+
+
+def _look_at_store(context: Context, *, can_commit: bool) -> dict[str, Any]:
+    settings, size, free = context.settings, None, None
+    if not settings.shares_database and (path := settings.database_path).is_file():
+        size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+    return {"place": settings.database_place, "can_commit": can_commit, "size_bytes": size, "free_bytes": free}

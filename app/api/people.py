@@ -14,8 +14,8 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api import PROBLEMS, problem
 from app.api.deliveries import read_number
-from app.api.errors import PROBLEMS, problem
 from app.outbox.erase import erase_person, export_person
 from app.outbox.people import count_suppressions, lift_suppressions, list_suppressions, suppress_people
 from app.relay.context import Context

@@ -1,9 +1,10 @@
-"""Stored events by the YAML in force: which routes one hits; a plan of what a replay would send, then that plan."""
+"""Sending again: deliveries as they are, or stored events by the YAML in force, of which first a plan is made."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -11,13 +12,16 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from app.api import PROBLEMS, problem, unavailable
 from app.api.deliveries import find_all_ids, find_id, read_time
-from app.api.errors import PROBLEMS, problem, unavailable
 from app.authoring.preview import describe_plan
-from app.delivery.replay import mask_shape
+from app.delivery.replay import explain_no_retry, mask_shape
 from app.errors import ConfigError, Refusal, StoreError
 from app.model.event import Event
+from app.outbox.read import list_deliveries
 from app.outbox.replay import EventQuery, find_events
+from app.outbox.sweep import explain_retry, retry_deliveries
+from app.outbox.values import DeliveryFilter
 from app.relay.context import Context
 from app.relay.reload import Rules
 from app.relay.replay import apply_plan, compare_rules, make_plan, restore_event
@@ -26,9 +30,18 @@ from app.sources.properties import find_notes
 from app.values.phone import mask_phone
 
 _LONGEST_YAML = 262_144
+_PAGE = 500
 _VALUES = {"reads", "variables"}
 _WIPED = "what it held was wiped since"
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
+
+
+class RetryOrder(BaseModel, extra="forbid"):
+    """Which deliveries to send again as they are: these ids, or all in a state (of a route)."""
+
+    ids: list[str] = Field(default=[], max_length=1000)
+    state: Literal["dead", "unknown", "expired"] | None = None
+    route: str | None = None
 
 
 class ReplayOrder(BaseModel, extra="forbid"):
@@ -60,9 +73,10 @@ class DiffOrder(BaseModel, extra="forbid"):
     after: int = Field(0, ge=0, lt=2**63)
 
 
-def build_router(context: Context, rules: Rules) -> APIRouter:
-    """Return the paths that evaluate stored events again."""
+def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -> APIRouter:
+    """Return the paths that send again, or tell what would be sent. `wake_all`: something may be due."""
     router = APIRouter(responses=PROBLEMS)
+    _add_retries(router, context, wake_all)
 
     @router.post("/replay", summary="Plan a replay of stored events, or apply a plan")
     async def replay(order: ReplayOrder) -> Response:
@@ -102,6 +116,56 @@ def build_router(context: Context, rules: Rules) -> APIRouter:
         return JSONResponse({"hash": proposed.config.hash, "in_force": rules.read_hash(), **compared})
 
     return router
+
+
+def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
+    async def retry(ids: Sequence[str], *, careful: bool = False) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Return the deliveries that will be sent again, and why the others will not.
+
+        Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.
+        """
+        retried = await context.outbox.write(partial(retry_deliveries, ids=ids, careful=careful))
+        skipped = await context.outbox.read(partial(explain_retry, ids=set(ids).difference(retried)))
+        context.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
+        wake_all()
+        return retried, skipped
+
+    @router.post("/deliveries/retry", summary="Send deliveries again as they are")
+    async def retry_some(order: RetryOrder) -> Response:
+        if bool(order.ids) == bool(order.state):
+            return problem(422, "give either ids or a state")
+        order.ids = await find_all_ids(context, "deliveries", order.ids)
+        retried: list[str] = []
+        skipped: dict[str, str] = {}
+        async for ids in _list_pages(context, order):
+            done, left = await retry(ids, careful=not order.ids)
+            retried += done
+            skipped |= left
+        # Of a whole state it would be a long list: there the counts say enough, but for what a person has to look at.
+        why = {id_: why for id_, why in skipped.items() if order.ids or why == "perhaps_taken"}
+        return JSONResponse({"retried": retried, "skipped": Counter(skipped.values()), "why": why})
+
+    @router.post("/deliveries/{delivery_id}/retry", summary="Send one delivery again as it is")
+    async def retry_delivery(delivery_id: str) -> Response:
+        found = await find_id(context, "deliveries", delivery_id)
+        retried, skipped = await retry([found])
+        if not retried:
+            return problem(409, f"not retried: {explain_no_retry(skipped.get(found, 'changed'))}")
+        return JSONResponse({"retried": [found]})
+
+
+async def _list_pages(context: Context, order: RetryOrder) -> AsyncIterator[Sequence[str]]:
+    """Yield the ids to retry: those given, or those of a state, page by page so that intake never waits long."""
+    if order.ids:
+        yield order.ids
+        return
+    cursor: str | None = None
+    while True:
+        wanted = DeliveryFilter(state=order.state, route=order.route, limit=_PAGE, cursor=cursor)
+        rows, cursor = await context.outbox.read(partial(list_deliveries, wanted=wanted))
+        yield [row["id"] for row in rows]
+        if cursor is None:
+            return
 
 
 def _mask_row(row: Mapping[str, Any]) -> dict[str, Any]:

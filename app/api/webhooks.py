@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import problem, unauthorised, unavailable
-from app.api.guard import PATH, PRIVATE_HEADERS, RECEIPTS, Body, Stray, read_body, read_headers
+from app.api import problem, unauthorised, unavailable
+from app.api.guard import PRIVATE_HEADERS, Body, read_body, read_headers
+from app.api.strangers import PATH, RECEIPTS, Stray
 from app.errors import Refusal, StoreError
+from app.observe import NoTracer, Span
 from app.observe.metrics import OTHER
-from app.observe.tracing import NoTracer, Span
 from app.relay.context import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge

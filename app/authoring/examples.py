@@ -17,9 +17,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from app.mapping import Problem
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.filters import find_usual_currency
-from app.mapping.problems import Problem
 from app.mapping.rules import Broken, Config, Example, Miss, Route, Store, match_route
 from app.mapping.template import Templates, show_message
 from app.message.recipient import Recipient, find_recipient, read_person

@@ -1,23 +1,25 @@
-"""Previews show who writes a route what it would send for an event, and what was done to values; as text or a page."""
+"""Previews show who writes a route what it would send for an event; a test message is one to a number of theirs."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, Field
 
 from app.authoring.examples import describe_reading, remark_on_day, remark_on_money
-from app.delivery.plan import plan_deliveries
+from app.errors import Refusal
 from app.mapping.expression import Expression
 from app.mapping.fields import Source
-from app.mapping.rules import Broken, Config, Hit, Route, Store, match_route
+from app.mapping.rules import Broken, Config, Example, Hit, Route, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,
     FilledTemplate,
@@ -27,10 +29,11 @@ from app.mapping.template import (
     print_message,
     show_message,
 )
-from app.message.render import Unrendered, compute_deadline, render_message
+from app.message.render import Unrendered, compute_deadline, plan_deliveries, render_message
 from app.model.delivery import Delivery
-from app.model.event import Event
+from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message, Variable
+from app.values.phone import PhoneFault, read_phone
 from app.values.text import clean_text, is_missing, look_up, read_path, write_scalar
 
 
@@ -230,3 +233,72 @@ def _list_facts(preview: Preview) -> str:
     route, template = preview.route, preview.template
     known = [template.language, template.category.lower()] if template else []
     return " · ".join([route.topic, route.provider, route.template, *known])
+
+
+# -- a test message: what an example comes to, to a number of ours -------------------------------------
+
+
+TEST_VALID_MS = 10 * 60_000  # whoever waits for it is at the screen now
+
+
+class TestOrder(BaseModel, extra="forbid"):
+    """Which route's example goes to which number. `example`: which of them, from 1; else the first that sends."""
+
+    route: str = Field(max_length=200)
+    to: str = Field(max_length=40)
+    example: int | None = Field(None, ge=1, le=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class TestMessage:
+    """A route's example as a message to one of our own numbers."""
+
+    route: Route
+    event: Event
+    message: Message
+
+
+def make_test_message(
+    config: Config, order: TestOrder, numbers: Sequence[str], event_id: str, now: int
+) -> TestMessage | Refusal:
+    """Return the message that is asked for, if its number may get it. `numbers`: those of RELAY_TEST_NUMBERS."""
+    route = next((route for route in config.routes if route.name == order.route), None)
+    if route is None:
+        names = ", ".join(sorted(route.name for route in config.routes))
+        return Refusal(422, f"route: the YAML has no route of this name; it has {names}")
+    recipient = _read_recipient(order.to, numbers, config, route)
+    if isinstance(recipient, Refusal):
+        return recipient
+    example = _choose_example(route, order.example)
+    if isinstance(example, Refusal):
+        return example
+    body = json.dumps(example.event, default=str).encode()
+    event = Event(event_id, TEST_SOURCE, route.topic, None, body, example.event, now)
+    message = render_message(route, event, config.store)
+    if not isinstance(message, Message):
+        return Refusal(422, f"example: no message comes of it: {message.reason.value} ({message.detail})")
+    return TestMessage(route, event, replace(message, recipient=recipient))
+
+
+def _read_recipient(to: str, numbers: Sequence[str], config: Config, route: Route) -> str | Refusal:
+    """Return the number if it is one of those allowed; a customer must never get a test."""
+    read = partial(read_phone, country=config.store.country, landlines=config.store.landlines)
+    recipient = read(to)
+    if isinstance(recipient, PhoneFault):
+        return Refusal(422, f"to: the number {recipient.detail}")
+    allowed = {read(number) for number in numbers} | (config.only or set()) | (route.only or set())
+    if not allowed:
+        cure = "write yours into RELAY_TEST_NUMBERS (a running relay: and restart it), or under `only:` of the YAML"
+        return Refusal(403, f"to: no number may get tests; {cure}")
+    if recipient not in allowed:
+        return Refusal(403, "to: this number is not among those of RELAY_TEST_NUMBERS, which alone may get tests")
+    return recipient
+
+
+def _choose_example(route: Route, number: int | None) -> Example | Refusal:
+    if number is not None:
+        if 1 <= number <= len(route.examples):
+            return route.examples[number - 1]
+        return Refusal(422, f"example: the route has {len(route.examples)}; they are counted from 1")
+    sending = (example for example in route.examples if example.hits and example.dead is None)
+    return next(sending, Refusal(422, "example: the route has none that sends; add one under its `examples:`"))

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 from app.authoring.examples import write_example, write_recorded
+from app.cli import Answer, write_file
 from app.cli.client import open_client
-from app.cli.commands import Answer, write_file
 from app.cli.preview import choose_routes
 from app.cli.sources import find_recordings, read_config, read_yaml
 from app.cli.tables import count_nouns, open_console, print_table

@@ -13,13 +13,13 @@ import typer
 from rich.text import Text
 
 from app.authoring.examples import Recorded, judge_recorded, run_examples
-from app.cli.commands import Answer
+from app.cli import Answer
 from app.cli.sources import read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
 from app.clock import new_uuid7, read_clock
 from app.errors import RelayError
+from app.mapping import MOST_SHOWN, Problem, format_problem
 from app.mapping.document import read_document
-from app.mapping.problems import MOST_SHOWN, Problem, format_problem
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config
 from app.mapping.template import Template, Templates, gather_languages

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from app.cli import Answer, AsJson, print_json
 from app.cli.client import OpsClient, open_client
-from app.cli.commands import Answer, AsJson, print_json
 from app.cli.tables import STATE_COLOURS, open_console, print_behind, print_table
 from app.clock import read_clock
 from app.delivery.status import find_cure

@@ -1,7 +1,7 @@
-"""`nector-relay demo`: one signed example event for every route, through the real relay, to the sandbox.
+"""`nector-relay sandbox`: the fake providers; `demo`: one signed example event for every route, to the sandbox.
 
-Nothing is faked but the two vendors: relay and sandbox are processes of their own, with the outbox on disk; events and
-receipts come over HTTP, signed.
+In a demo nothing is faked but the two vendors: relay and sandbox are processes of their own, with the outbox on disk;
+events and receipts come over HTTP, signed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,8 @@ import typer
 from rich.console import Console
 
 from app.authoring.preview import preview_message
+from app.cli import AsJson, print_json
 from app.cli.client import OpsClient
-from app.cli.commands import AsJson, print_json
 from app.cli.files import STARTER
 from app.cli.report import print_report
 from app.cli.sources import make_event, read_config, read_yaml
@@ -36,9 +37,14 @@ from app.cli.tables import open_console, print_table
 from app.cli.trial import bring_forward, choose_example, encode_body, post_once, watch_delivery
 from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, OpsError, RelayError
+from app.mapping import cut_lines, format_problem
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message
-from app.settings import read_environment
+from app.mapping.template_entries import parse_templates
+from app.relay.reload import read_text
+from app.sandbox.app import FollowedTemplates, run_sandbox
+from app.sandbox.vendor import SandboxSettings
+from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.nector import NUMBER_PATHS
 
@@ -52,6 +58,40 @@ _INVENTED = (
     "GALLABOX_ACCOUNT_ID", "GALLABOX_WEBHOOK_SECRET", "BITESPEED_CHANNEL_ID", "BITESPEED_USER_ID",
     "BITESPEED_WEBHOOK_TOKEN",
 )  # fmt: skip
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9100,
+    relay_url: Annotated[str, typer.Option(help="Where receipts go; empty: none are sent.")] = "http://127.0.0.1:8000",
+    templates: Annotated[
+        Path | None, typer.Option(help="The approved texts (else templates.yaml beside the YAML).")
+    ] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="A fault from the start, e.g. gallabox=500 or bitespeed=hang.")
+    ] = None,
+) -> int:
+    """Run a fake Gallabox and BiteSpeed that check every field and print each message as the customer would see it.
+
+    Point the relay at it with GALLABOX_BASE_URL=http://127.0.0.1:9100 and BITESPEED_BASE_URL=http://127.0.0.1:9100/bitespeed.
+    GET /sandbox/messages lists what arrived, PUT /sandbox/faults changes the faults.
+    """
+    environment = read_environment()
+    path = templates or read_settings(environment).config.parent / "templates.yaml"
+    show = partial(print, flush=True)  # whoever reads it
+    texts = FollowedTemplates(path, read_templates, show)
+    settings = SandboxSettings.expect(environment, relay_url=relay_url or None, faults=",".join(fault or []))
+    show(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}")
+    run_sandbox(settings, texts, host, port, show, lambda bound: show(f"sandbox listening on http://{host}:{bound}"))
+    return 0
+
+
+def read_templates(path: Path) -> Templates:
+    """Return the approved texts; raises ConfigError with every problem of the file."""
+    parsed = parse_templates(read_text(path, "; name another with --templates"))
+    if errors := [format_problem(str(path), problem) for problem in parsed.problems]:
+        raise ConfigError(f"{path} cannot be used:\n" + cut_lines(errors))
+    return parsed.templates
 
 
 def demo(

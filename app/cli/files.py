@@ -15,14 +15,14 @@ from ruamel.yaml.comments import CommentedMap
 
 from app.authoring.examples import write_yaml
 from app.authoring.schema import build_schema
-from app.cli.commands import Answer, print_json
+from app.cli import Answer, print_json
 from app.cli.sources import read_config, read_yaml
 from app.cli.tables import count_nouns, show_progress
 from app.clock import read_clock
 from app.errors import RelayError, StoreError
+from app.mapping import list_leaves
 from app.mapping.document import read_document
 from app.mapping.parse import REFERENCE
-from app.mapping.problems import list_leaves
 from app.mapping.provider import is_secret_key
 from app.outbox.sqlite.backup import back_up
 from app.providers import settings_types

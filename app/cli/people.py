@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from app.cli import Answer
 from app.cli.client import OpsClient, open_client
-from app.cli.commands import Answer
 from app.cli.tables import count_nouns, open_console, print_table, show_progress
 from app.errors import OpsError, RelayError
 from app.files import read_bytes

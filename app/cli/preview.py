@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from app.authoring.preview import Preview, describe_plan, draw_page, preview_message, print_preview
+from app.cli import Answer, AsJson, print_json, write_file
 from app.cli.client import open_client, quote_part
-from app.cli.commands import Answer, AsJson, print_json, write_file
 from app.cli.sources import make_event, read_config, read_event, read_webhook
 from app.clock import new_uuid7, read_clock
 from app.errors import NoRelayError, RelayError
-from app.mapping.problems import ask_similar
+from app.mapping import ask_similar
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message
 from app.model.delivery import State

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from app.cli import Answer
 from app.cli.client import open_client
-from app.cli.commands import Answer
 from app.cli.tables import count_nouns, open_console, print_table, show_waiting
 from app.delivery.replay import explain_no_retry
 from app.errors import OpsError

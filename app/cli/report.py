@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.authoring.preview import fill_page
+from app.cli import AsJson, print_json, write_file
 from app.cli.client import open_client
-from app.cli.commands import AsJson, print_json, write_file
 from app.cli.tables import STATE_COLOURS, open_console
 from app.delivery.story import read_at
 from app.errors import OpsError

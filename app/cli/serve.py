@@ -21,7 +21,8 @@ import uvloop
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from app.api.connections import Connection, Gate, Limits
+from app.api.connections import Connection
+from app.api.strangers import Gate, Limits
 from app.errors import ConfigError, RelayError, StoreError
 from app.main import create_app
 from app.relay.context import Relay

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from app.cli import Answer, AsJson
 from app.cli.client import OpsClient, open_client, quote_part
-from app.cli.commands import Answer, AsJson
 from app.cli.tables import count_nouns, open_console, print_behind, print_table
 from app.delivery.status import LaneStatus, Status
 from app.delivery.story import read_at

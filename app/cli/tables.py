@@ -64,7 +64,7 @@ def show_progress(text: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class PlainConsole(Console):
-    """Rich's own exits with 1 where its reader has gone; app/cli/commands.py knows better."""
+    """Rich's own exits with 1 where its reader has gone; app/cli/__init__.py knows better."""
 
     def on_broken_pipe(self) -> None:
         """Let the failure go on: this is called where it is caught."""

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 import httpx2
 import typer
 
+from app.authoring.preview import TEST_VALID_MS, TestOrder, make_test_message
+from app.cli import Answer
 from app.cli.client import OpsClient, open_client
-from app.cli.commands import Answer
 from app.cli.deliveries import print_story
 from app.cli.sources import read_config, read_event
 from app.cli.tables import show_waiting
@@ -31,7 +32,6 @@ from app.model.message import Message
 from app.observe.attempts import describe_outcome
 from app.providers import build_provider
 from app.providers import open_client as open_sender
-from app.relay.ops import VALID_MS, TestOrder, make_test_message
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
 from app.sources.nector import write_headers
@@ -262,7 +262,7 @@ def _send_straight(order: TestOrder, path: Path | None, why: NoRelayError) -> An
 async def _ask(settings: ProviderSettings, message: Message, delivery_id: str) -> Outcome:
     sender = await open_sender(settings, way=read_settings(read_environment()).way)
     try:
-        sent = await sender.send(build_provider(settings), message, delivery_id, write_within_ms=VALID_MS, tries=1)
+        sent = await sender.send(build_provider(settings), message, delivery_id, write_within_ms=TEST_VALID_MS, tries=1)
         return sent.outcome
     finally:
         await sender.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from app.model.delivery import Delivery, Reason, State
-from app.model.limit import Account, Limit
+
+if TYPE_CHECKING:
+    from app.model.message import Account, Limit
 
 
 class Cause(StrEnum):

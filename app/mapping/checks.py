@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from app.mapping import Path, ask_similar, find_similar, quote_all
 from app.mapping.expression import Expression
 from app.mapping.fields import Constant, Source
 from app.mapping.findings import Findings
 from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_name_fault, find_text_comparison
-from app.mapping.problems import Path, ask_similar, find_similar, quote_all
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders

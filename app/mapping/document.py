@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
 
-from app.mapping.problems import Path, Problem
+from app.mapping import Path, Problem
 from app.values.text import SentFloat
 
 MAX_BYTES = 256 * 1024

@@ -23,9 +23,9 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from app.mapping import ask_similar
 from app.mapping.expression import Expression
-from app.mapping.problems import ask_similar
-from app.model.limit import Limit
+from app.model.message import Limit
 from app.values.instant import format_duration, parse_duration, parse_limit, parse_live_from
 from app.values.phone import read_country, to_country, to_one_form
 from app.values.stop_words import LONGEST_STOP_WORD, fold_words

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import html
 import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache, wraps
 from typing import Any
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_date, parse_pattern, tokenize_pattern
+from babel.dates import format_date, parse_pattern
 from babel.numbers import format_currency, format_decimal, get_territory_currencies, is_currency
 from jinja2.filters import do_title
 
@@ -39,24 +36,7 @@ from app.values.text import (
 )
 
 Filter = Callable[..., Any]
-_LENGTHS = ("short", "medium", "long", "full")
-# What means something else in other tools (moment.js, PHP, .NET, Excel), looked for in this order, outside of quotes.
-# https://babel.pocoo.org/en/latest/dates.html#date-fields
-_MISTAKEN = (
-    ("[dD]o", "`o` means nothing here, and no day is written 1st; write `d`"),
-    ("D", "`D` is the day of the year; write `d`"),
-    ("Y", "`Y` is the year of the week; write `y`"),
-    ("ddd", "the name of the day is `EEE` or `EEEE`"),
-    ("[jS]", "a date is not written as in PHP; write for example d MMM y"),
-    ("A|tt", "AM or PM is `a`: h:mm a"),
-    ("[dy][-/. ]*m|m[-/.]+[dy]", "`m` is the minute; the month is `M`: dd/MM/y"),
-    ("[hHkK][^A-Za-z]*M(?!.*[mdE])|[hHkK]+:M", "`M` is the month; the minute is `m`: HH:mm"),
-    ("^[^hHkK]*m[^hHkK]*$", "`m` is the minute; the month is `M`: dd/MM/y"),
-    ("^[^aA]*[hK][^aA]*$", "`h` alone is morning or evening; write `H`, or add `a`: h:mm a"),
-    ("T", "a letter that is to be shown stands in single quotes: y-MM-dd'T'HH:mm"),
-)
-_QUOTED = re.compile("'[^']*'")
-_SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
+DATE_LENGTHS = ("short", "medium", "long", "full")
 _SHORT_AMOUNT = 24  # characters: no amount of a loyalty scheme has more
 _ROUNDINGS = {"common": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 
@@ -272,7 +252,7 @@ class _StoreFilters:
         moment = read_moment(value, zone) if from_ is None else read_by_pattern(to_text(value), from_, zone)
         if moment is None:
             return Absent(why="is not a date")
-        if format in _LENGTHS:
+        if format in DATE_LENGTHS:
             return format_date(moment, format, locale=self._locale)
         try:
             return parse_pattern(format).apply(moment, self._locale)
@@ -336,27 +316,3 @@ TESTS: Mapping[str, Filter] = {
 def find_usual_currency(country: str) -> str:
     """Return the ISO 4217 code of a country's money."""
     return next(iter(get_territory_currencies(country)), "")
-
-
-def find_pattern_fault(pattern: Any) -> str | None:
-    """Return what is wrong with a pattern for `date`, None if nothing is."""
-    if pattern in _LENGTHS:
-        return None
-    if not isinstance(pattern, str) or "%" in pattern:
-        return 'a date is written with a pattern such as "d MMM y", or "short", "medium", "long", "full"'
-    bare = _QUOTED.sub("", pattern)
-    for mistaken, cure in _MISTAKEN:
-        if re.search(mistaken, bare):
-            return cure
-    parts = tokenize_pattern(bare)
-    texts = "".join(str(part) for kind, part in parts if kind == "chars")
-    stray = {sign for sign in texts if sign.isascii() and sign.isalpha()}
-    try:
-        parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
-    except (ValueError, KeyError, AttributeError):
-        stray.add("")
-    if stray:
-        named = f"`{max(stray)}`, which is no field" if max(stray) else "an unknown letter"
-        return f"the date pattern holds {named}; write for example \"d MMM y\", and words in single quotes: d 'of' MMM"
-    has_field = any(kind == "field" for kind, _ in parts)
-    return None if has_field else 'the date pattern holds no field; write for example "d MMM y"'

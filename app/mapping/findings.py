@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from app.mapping import Path, Problem, ask_similar, find_similar, list_leaves
 from app.mapping.document import Document
 from app.mapping.fields import ReadAs
-from app.mapping.problems import Path, Problem, ask_similar, find_similar, list_leaves
 from app.model.delivery import INTAKE_REASONS
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -18,6 +18,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
 
+from app.mapping import ask_similar
 from app.mapping.expression import (
     Absent,
     AbsentValueError,
@@ -30,9 +31,8 @@ from app.mapping.expression import (
     choose,
     follow_path,
 )
-from app.mapping.filters import TESTS, Filter, find_pattern_fault, is_in, join_texts, make_filters
-from app.mapping.mistakes import explain_syntax, find_bare_pattern, find_hyphen
-from app.mapping.problems import ask_similar
+from app.mapping.filters import TESTS, Filter, is_in, join_texts, make_filters
+from app.mapping.mistakes import explain_syntax, find_bare_pattern, find_hyphen, find_pattern_fault
 from app.values.instant import find_input_fault
 from app.values.text import Path, is_number, look_into, write_path
 

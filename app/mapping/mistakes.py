@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from babel import Locale
+from babel.dates import parse_pattern, tokenize_pattern
+
+from app.mapping import Path
 from app.mapping.expression import Expression, Failed, Missing
-from app.mapping.problems import Path
+from app.mapping.filters import DATE_LENGTHS
 from app.mapping.template import LIMITS
 from app.values.instant import parse_instant
 from app.values.text import LINK_LIMIT, VALUE_LIMIT, clean_text, is_link, write_scalar
@@ -34,8 +41,23 @@ _FOREIGN = (
     (r"\b(?:AND|OR|NOT|IN|IS)\b", "`and`, `or`, `not`, `in` and `is` are written in small letters", ""),
     (r"\bcontains\b", "`contains` is not known here", 'write "VIP" in user_tags'),
 )
-
-
+# What means something else in other tools (moment.js, PHP, .NET, Excel), looked for in this order, outside of quotes.
+# https://babel.pocoo.org/en/latest/dates.html#date-fields
+_PATTERNS = (
+    ("[dD]o", "`o` means nothing here, and no day is written 1st; write `d`"),
+    ("D", "`D` is the day of the year; write `d`"),
+    ("Y", "`Y` is the year of the week; write `y`"),
+    ("ddd", "the name of the day is `EEE` or `EEEE`"),
+    ("[jS]", "a date is not written as in PHP; write for example d MMM y"),
+    ("A|tt", "AM or PM is `a`: h:mm a"),
+    ("[dy][-/. ]*m|m[-/.]+[dy]", "`m` is the minute; the month is `M`: dd/MM/y"),
+    ("[hHkK][^A-Za-z]*M(?!.*[mdE])|[hHkK]+:M", "`M` is the month; the minute is `m`: HH:mm"),
+    ("^[^hHkK]*m[^hHkK]*$", "`m` is the minute; the month is `M`: dd/MM/y"),
+    ("^[^aA]*[hK][^aA]*$", "`h` alone is morning or evening; write `H`, or add `a`: h:mm a"),
+    ("T", "a letter that is to be shown stands in single quotes: y-MM-dd'T'HH:mm"),
+)
+_QUOTED = re.compile("'[^']*'")
+_SAMPLE = datetime(2026, 12, 31, 18, 29, 59, tzinfo=ZoneInfo("UTC"))
 _INSTANTS = frozenset({"valid_until", "limited_time_offer"})
 _DATE = re.compile(r"(?<![\w./-])(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[-/]\d{1,2}[-/]\d{2,4})(?![\w./-])")
 _PLACE = re.compile(r"[^\W\d][\w.]*(?:/[\w.]+)+")
@@ -154,3 +176,27 @@ def find_name_fault(source: Expression, known: Collection[str]) -> Fault | None:
         message = f'"{found[1]}" is read as a property of the event, and may be missing, too'
         return message, f'a fixed text stands in quotes: default("{found[1]}")'
     return None
+
+
+def find_pattern_fault(pattern: Any) -> str | None:
+    """Return what is wrong with a pattern for `date`, None if nothing is."""
+    if pattern in DATE_LENGTHS:
+        return None
+    if not isinstance(pattern, str) or "%" in pattern:
+        return 'a date is written with a pattern such as "d MMM y", or "short", "medium", "long", "full"'
+    bare = _QUOTED.sub("", pattern)
+    for mistaken, cure in _PATTERNS:
+        if re.search(mistaken, bare):
+            return cure
+    parts = tokenize_pattern(bare)
+    texts = "".join(str(part) for kind, part in parts if kind == "chars")
+    stray = {sign for sign in texts if sign.isascii() and sign.isalpha()}
+    try:
+        parse_pattern(pattern).apply(_SAMPLE, Locale("en"))
+    except (ValueError, KeyError, AttributeError):
+        stray.add("")
+    if stray:
+        named = f"`{max(stray)}`, which is no field" if max(stray) else "an unknown letter"
+        return f"the date pattern holds {named}; write for example \"d MMM y\", and words in single quotes: d 'of' MMM"
+    has_field = any(kind == "field" for kind, _ in parts)
+    return None if has_field else 'the date pattern holds no field; write for example "d MMM y"'

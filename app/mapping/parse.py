@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from app.mapping import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
 from app.mapping.checks import check_providers, check_routes
 from app.mapping.document import read_document
 from app.mapping.fields import ButtonSource, Fields, VariableSource
 from app.mapping.findings import Findings, check_name, report_empty
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.problems import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
 from app.mapping.provider import ProviderSettings, is_secret_key
 from app.mapping.rules import Config, DefaultsFields, Example, FileFields, Route, RouteFields, Store
 from app.mapping.template import Template, Templates, measure_room
-from app.model.limit import NO_LIMITS, Limits
+from app.model.message import NO_LIMITS, Limits
 from app.sources import SOURCE
 
 REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")

@@ -15,7 +15,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
 from app.model.delivery import Mode, OnUnknown, Reason, dataclass
 from app.model.event import Event
-from app.model.limit import NO_LIMITS, Limits
+from app.model.message import NO_LIMITS, Limits
 from app.sources import SOURCE
 
 

@@ -13,9 +13,9 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from app.mapping import Path, Problem, ask_similar, sort_problems
 from app.mapping.document import Document, read_document
 from app.mapping.fields import ReadAs
-from app.mapping.problems import Path, Problem, ask_similar, sort_problems
 from app.mapping.template import (
     BUTTON_KINDS,
     HEADER_KINDS,

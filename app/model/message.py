@@ -1,7 +1,8 @@
-"""A message for one recipient, and what comes back of it: receipts, notices and replies. Instants are ms, UTC."""
+"""A message for one recipient, what comes back of it, and limits on how many go. Instants are ms, UTC."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 from typing import ClassVar, Literal
@@ -133,3 +134,54 @@ class Reply:
     at: int | None = None
     wish: Wish | None = None
     payload: str = field(default="", repr=False)
+
+
+# -- limits ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `count` messages go in any `window_ms`."""
+
+    count: int
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account counts messages under its scope. `holds`: what is stopped once it is full; "": the message waits."""
+
+    scope: str
+    limit: Limit
+    holds: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a YAML file. `routes`: by name, those (person, route) that stand at a route or in `defaults`."""
+
+    person: Limit | None = None
+    route: Limit | None = None
+    all: Limit | None = None
+    routes: Mapping[str, tuple[Limit | None, Limit | None]] = field(default_factory=dict)
+
+    def list_accounts(self, provider: str, route: str, person: bytes | None) -> Sequence[Account]:
+        """Return the accounts that one message counts in. `person`: the hash of its recipient."""
+        own_person, own_route = self.routes.get(route, (None, None))
+        whom = name_person(person or b"")
+        found = (
+            (whom, self.person, ""),
+            (f"{whom}/{route}", own_person, ""),
+            (f"route:{route}", own_route or self.route, f"route:{route}"),
+            (ALL, self.all, f"provider:{provider}"),
+        )
+        return [Account(scope, limit, holds) for scope, limit, holds in found if limit is not None]
+
+
+ALL = "all"
+NO_LIMITS = Limits()
+
+
+def name_person(person: bytes) -> str:
+    """Return the scope in which one person's messages are counted."""
+    return f"person:{person.hex()}"

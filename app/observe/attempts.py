@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from app.delivery.decide import Decision
 from app.delivery.pace import Recovery
 from app.model.delivery import Accepted, Attempt, Delivery, Outcome, State
+from app.observe import Span, Tracer
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.observe.tracing import Span, Tracer
 from app.outbox.values import NewHold
 from app.values.phone import mask_phone
 

@@ -28,8 +28,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from app.observe import ENDPOINTS, Attributes, NoTracer, Span, SpanKind, Tracer
 from app.observe.logs import LineLimit, Log
-from app.observe.tracing import ENDPOINTS, Attributes, NoTracer, Span, SpanKind, Tracer
 
 SERVICE = "nector-relay"
 # A collector that is down for a day is one line every five minutes, and not one for each batch.

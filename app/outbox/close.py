@@ -20,8 +20,7 @@ from app.delivery.transitions import (
     was_never_sent,
 )
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
-from app.model.limit import NO_LIMITS, Limits
-from app.model.message import ReceiptStatus
+from app.model.message import NO_LIMITS, Limits, ReceiptStatus
 from app.outbox.holds import count_refusals, give_back, list_counted, put_new, release_probed
 from app.outbox.move import accept, make_move, move
 from app.outbox.people import hash_message_id, note_refusal

@@ -1,6 +1,6 @@
 """Holds stop a provider, a route or a template; limits count what went lately by scope, also after a restart.
 
-Where no limit is written, nothing of those is asked and nothing is counted; see app/model/limit.py.
+Where no limit is written, nothing of those is asked and nothing is counted; see app/model/message.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 from app.delivery.decide import END_REACHED, REINSTATED, probe_wait_ms
 from app.delivery.policy import StandingHolds, count_streaks, find_room, name_bucket, name_scopes
 from app.model.delivery import Reason
-from app.model.limit import ALL, Account, Limits, name_person
+from app.model.message import ALL, Account, Limits, name_person
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import IN_LUMPS, Hold, NewHold
 

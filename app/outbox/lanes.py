@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_tat, settle_grant
 from app.model.delivery import Outcome
-from app.model.limit import NO_LIMITS
+from app.model.message import NO_LIMITS
 from app.outbox.claim import Claim, open_due
 from app.outbox.store import Tx, first
 from app.outbox.values import Claimed, LaneState

@@ -117,6 +117,7 @@ def _name_result(row: Row, holds_set: tuple[NewHold, ...] = ()) -> ReceiptResult
 def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> ReceiptResult:
     """Record a receipt; one that matches no delivery yet is kept 24 h and applied when one appears.
 
+    So is one that spoke of a delivery by an id of the provider's that only this receipt tells.
     Never moves a receipt back. Any receipt settles an `unknown` delivery as `accepted`; one that says it
     arrived also a tried one that is `pending`, `dead`, `expired` or `suppressed`. While `sending` the attempt's end
     decides. A failed one that is new sets the hold that its scope asks for, suppresses whom it says has opted out
@@ -126,8 +127,11 @@ def apply_receipt(tx: Tx, provider: str, receipt: Receipt) -> ReceiptResult:
     if known is None:
         _keep_early(tx, provider, receipt)
         return ReceiptResult()
-    _learn_ids(tx, known, receipt.provider_message_id, receipt.wamid)
-    return _name_result(known, _take_receipt(tx, provider, known, receipt))
+    learned = _learn_ids(tx, known, receipt.provider_message_id, receipt.wamid)
+    holds_set = [*_take_receipt(tx, provider, known, receipt)]
+    for id_ in learned:
+        holds_set += apply_early(tx, provider, known.id, id_)
+    return _name_result(known, tuple(holds_set))
 
 
 def apply_reply(tx: Tx, provider: str, reply: Reply, wish: Wish | None) -> Heard:
@@ -194,7 +198,9 @@ def apply_early(tx: Tx, provider: str, delivery_id: str, message_id: str) -> tup
     holds_set: list[NewHold] = []
     for row in tx.rows(_FIND_EARLY, provider=provider, delivery_id=delivery_id, message_id=message_id):
         its_id, why = row.provider_message_id, None if row.reason is None else Reason(row.reason)
-        tx.run(_DROP_EARLY, provider=provider, message_id=its_id, delivery_id=row.delivery_id, status=row.status)
+        key = {"message_id": its_id, "delivery_id": row.delivery_id, "status": row.status}
+        if not tx.run(_DROP_EARLY, provider=provider, **key):
+            continue  # one before it taught the id by which it was found already
         status, scope = ReceiptStatus(row.status), Scope(row.scope)
         receipt = Receipt(status, delivery_id, its_id or None, row.at, why, row.detail, scope, row.wamid)
         holds_set += apply_receipt(tx, provider, receipt).holds_set
@@ -266,11 +272,14 @@ def find_known(tx: Tx, provider: str, delivery_id: str | None, message_ids: Iter
     return None
 
 
-def _learn_ids(tx: Tx, known: Row, message_id: str | None, wamid: str | None) -> None:
-    """Keep the ids by which later webhooks may speak of a delivery; one that is known stays."""
+def _learn_ids(tx: Tx, known: Row, message_id: str | None, wamid: str | None) -> Sequence[str]:
+    """Keep the ids by which others may speak of a delivery, and return them; one that is known stays."""
+    learned = []
     for statement, kept, id_ in (
         (_LEARN_MESSAGE_ID, known.provider_message_id, message_id),
         (_LEARN_WAMID, known.wamid, wamid),
     ):
         if kept is None and id_:
             tx.run(statement, id=id_ if known.recipient else hash_message_id(tx.people_key, id_), seq=known.seq)
+            learned.append(id_)
+    return learned

@@ -13,7 +13,7 @@ from app.providers.gallabox import Gallabox
 from app.providers.http import Http
 
 if TYPE_CHECKING:
-    from app.observe.tracing import Tracer
+    from app.observe import Tracer
     from app.providers.client import ProviderClient
 
 PROVIDER_TYPES: Mapping[str, ProviderType] = {

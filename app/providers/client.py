@@ -20,11 +20,12 @@ from app.errors import find_place
 from app.message.components import strike_message
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
-from app.observe.tracing import Attributes, NoTracer, Tracer
+from app.observe import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response, Sent
 from app.providers.body import MAX_BYTES, parse_json
-from app.providers.transport import WRITING, Answer, Repeated, SocketTransport
+from app.providers.exchange import Answer
+from app.providers.transport import WRITING, Repeated, SocketTransport
 
 MAX_TRIES = 3
 BASE_WAIT_S = 0.2

@@ -8,26 +8,21 @@ difference between *never left* and *perhaps arrived*: the `trace` extension is 
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
 import ssl
 from asyncio.staggered import staggered_race
 from collections import defaultdict, deque
-from functools import cached_property, partial
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-import httptools
 import httpx2
+
+from app.providers.exchange import PORTS, Answer, Connection, frame, prove, write_head
 
 WRITING = "http11.send_request_headers.started"
 """httpcore's name for "the first byte leaves now"; what the extension raises then ends the request before it does."""
-_MAX_HEAD = 65_536  # bytes of an answer's header lines
 _MAX_BODY = 4 * 1024 * 1024  # where the extension `longest` asks for no other
-_PORTS = {"http": 80, "https": 443}
-_OWN_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
-_BODILESS = frozenset({"GET", "HEAD"})
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 TURNS = 20  # of the loop: an answer is read in a few, whatever else lies there
 _NEXT_ADDRESS_S = 0.25  # https://www.rfc-editor.org/rfc/rfc8305#section-5
 
@@ -46,120 +41,6 @@ class Repeated(httpx2.Request):
         self.first, self.body = first, body
 
 
-class Answer(httpx2.Response):
-    """A whole answer. `lines` are its headers, which are httpx2's when somebody asks for them: few do."""
-
-    def __init__(self, status: int, lines: list[tuple[bytes, bytes]], body: bytes) -> None:
-        super().__init__(status, stream=httpx2.ByteStream(body))
-        del self.headers  # the property stands behind it
-        self.lines, self.body = lines, body
-
-    @cached_property
-    def headers(self) -> httpx2.Headers:  # type: ignore[override]  # there it is set at once
-        """The header lines."""
-        return httpx2.Headers(self.lines)
-
-
-class _Connection(asyncio.Protocol):
-    """One connection: it writes a request and reads what is answered, one exchange at a time."""
-
-    transport: Any  # asyncio.Transport, but for what start_tls is said to return
-
-    def __init__(self) -> None:
-        self.reusable = self.whole = True  # what comes when an answer is whole was not asked for
-        self._parser = httptools.HttpResponseParser(self)
-        # What a sloppy server has taken must not count as perhaps taken.
-        self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_data_after_close=True)
-
-    def ask(self, data: bytes, longest: int, *, has_body: bool = True) -> asyncio.Future[bytes]:
-        """Write a request and return what becomes the body of its answer.
-
-        Of one longer than `longest` it is a beginning that is longer, too.
-        """
-        self.lines: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []
-        self._come = self._length = self.status = 0
-        self.whole = False
-        self._longest, self._has_body = longest, has_body
-        self._waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.transport.write(data)
-        return self._waiter
-
-    def _tell(self) -> None:
-        if not self._waiter.done():
-            self._waiter.set_result(b"".join(self._parts))
-
-    def _break(self, error: httpx2.TransportError, cause: BaseException | None = None) -> None:
-        error.__cause__ = cause
-        self.reusable = False
-        if not self._waiter.done():
-            self._waiter.set_exception(error)
-
-    # -- what asyncio calls ------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if self.whole:
-            self.reusable = False
-            self.transport.abort()
-            return
-        self._come += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # nothing else is spoken here
-            self.reusable = False
-        except httptools.HttpParserError as error:
-            self.reusable = False
-            if not self.whole:
-                self._break(httpx2.RemoteProtocolError(str(error)), error)
-        if self.whole or self._length > self._longest:
-            self._tell()
-        elif not self.status and self._come > 2 * _MAX_HEAD:
-            self._break(httpx2.RemoteProtocolError("the headers are too long"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.reusable = False
-        if self.whole:
-            return
-        if exc is None and self.status and _FRAMING.isdisjoint(name.lower() for name, _ in self.lines):
-            self.whole = True
-            self._tell()
-        else:
-            lost = httpx2.RemoteProtocolError("closed before the answer was whole")
-            self._break(lost if exc is None else httpx2.ReadError(str(exc)), exc)
-
-    # -- what the parser calls ---------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self.whole:
-            raise ValueError("a second answer, to nothing that was asked")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self._come > _MAX_HEAD and sum(len(name) + len(value) for name, value in self.lines) > _MAX_HEAD:
-            raise ValueError("the headers are too long")
-        status = self._parser.get_status_code()
-        if status < 200 and status != 101:  # noqa: PLR2004  # an interim answer; the one that counts is to come
-            self.lines = []
-            return
-        self.status = status
-        if not self._has_body:
-            self.whole, self.reusable = True, False  # the parser would wait for one
-
-    def on_body(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._length += len(part)
-
-    def on_message_complete(self) -> None:
-        if self.status:
-            self.whole = True
-            self.reusable &= self._parser.should_keep_alive()
-
-
 class SocketTransport(httpx2.AsyncBaseTransport):
     """Carries httpx2's requests, at most `concurrency` at a time; an idle connection is kept for `keepalive_s`.
 
@@ -175,9 +56,9 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         self._keepalive_s = keepalive_s
         self._trust = trust
         self._proxy = None if proxy is None else httpx2.URL(proxy)
-        self._open: set[_Connection] = set()
+        self._open: set[Connection] = set()
         # By origin, with what ends each.
-        self._idle: defaultdict[bytes, list[tuple[_Connection, asyncio.TimerHandle]]] = defaultdict(list)
+        self._idle: defaultdict[bytes, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
         self._last: tuple[httpx2.Request | None, bytes, bytes] = (None, b"", b"")  # of a `Repeated`: origin and head
 
     async def handle_async_request(self, request: httpx2.Request) -> Answer:
@@ -225,15 +106,15 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         await asyncio.sleep(0)  # the loop closes them in its next turn
 
     def _write(self, request: httpx2.Request) -> tuple[bytes, bytes]:
-        """Return a request's origin, and the request as it travels; raises as `_write_head` does."""
+        """Return a request's origin, and the request as it travels; raises as `write_head` does."""
         if not isinstance(request, Repeated):
             stream = request.stream
             body = b"".join(stream) if isinstance(stream, httpx2.ByteStream) else request.read()
-            return _name_origin(request.url), _frame(_write_head(request, self._proxy), request.method, body)
+            return _name_origin(request.url), frame(write_head(request, self._proxy), request.method, body)
         if request.first is not self._last[0]:
-            self._last = request.first, _name_origin(request.url), _write_head(request, self._proxy)
+            self._last = request.first, _name_origin(request.url), write_head(request, self._proxy)
         _, origin, head = self._last
-        return origin, _frame(head, request.method, request.body)
+        return origin, frame(head, request.method, request.body)
 
     async def _wait_for_place(self, within_s: float | None) -> None:
         place = asyncio.get_running_loop().create_future()
@@ -255,7 +136,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
                 return
         self._places += 1
 
-    def _take_idle(self, origin: bytes) -> _Connection | None:
+    def _take_idle(self, origin: bytes) -> Connection | None:
         idle = self._idle[origin]
         while idle:
             connection, end = idle.pop()
@@ -265,7 +146,7 @@ class SocketTransport(httpx2.AsyncBaseTransport):
             self._drop(connection)
         return None
 
-    def _give_back(self, connection: _Connection, origin: bytes) -> None:
+    def _give_back(self, connection: Connection, origin: bytes) -> None:
         """Keep a connection for the next request if it can carry one."""
         if connection.whole and connection.reusable and not connection.transport.get_write_buffer_size():
             end = asyncio.get_running_loop().call_later(self._keepalive_s, self._drop, connection)
@@ -273,12 +154,12 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         else:
             self._drop(connection)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)
         connection.reusable = False
         connection.transport.abort()
 
-    async def _connect(self, url: httpx2.URL, within_s: float | None) -> _Connection:
+    async def _connect(self, url: httpx2.URL, within_s: float | None) -> Connection:
         try:
             async with asyncio.timeout(within_s):
                 connection = await self._dial(url)
@@ -289,24 +170,24 @@ class SocketTransport(httpx2.AsyncBaseTransport):
         self._open.add(connection)
         return connection
 
-    async def _dial(self, url: httpx2.URL) -> _Connection:
+    async def _dial(self, url: httpx2.URL) -> Connection:
         near, loop = self._proxy or url, asyncio.get_running_loop()
         host, trust = near.raw_host.decode("ascii"), self._find_trust() if near.scheme == "https" else None
-        opened = await _open_socket(host, near.port or _PORTS[near.scheme])
+        opened = await _open_socket(host, near.port or PORTS[near.scheme])
         name = host if trust else None
-        _, connection = await loop.create_connection(_Connection, sock=opened, ssl=trust, server_hostname=name)
+        _, connection = await loop.create_connection(Connection, sock=opened, ssl=trust, server_hostname=name)
         return connection if self._proxy is None or url.scheme == "http" else await self._dig(connection, url)
 
-    async def _dig(self, connection: _Connection, url: httpx2.URL) -> _Connection:
+    async def _dig(self, connection: Connection, url: httpx2.URL) -> Connection:
         """Return a connection through the proxy at the end of this one."""
         at = url.netloc if url.port else url.netloc + b":443"
-        proof = [] if self._proxy is None else _prove(self._proxy)
+        proof = [] if self._proxy is None else prove(self._proxy)
         head = b"\r\n".join([b"CONNECT %s HTTP/1.1" % at, b"host: " + at, *proof, b"", b""])
         try:
             await connection.ask(head, 0, has_body=False)
             if connection.status != 200:  # noqa: PLR2004  # the status itself is the clearest name
                 raise httpx2.ProxyError(f"the proxy answered {connection.status}")  # noqa: TRY301
-            inner, name = _Connection(), url.raw_host.decode("ascii")
+            inner, name = Connection(), url.raw_host.decode("ascii")
             start = asyncio.get_running_loop().start_tls
             inner.transport = await start(connection.transport, inner, self._find_trust(), server_hostname=name)
         except BaseException:
@@ -345,34 +226,6 @@ def _end(coming: asyncio.Future[bytes], turns: int = TURNS) -> None:
 
 def _name_origin(url: httpx2.URL) -> bytes:
     return url.raw_scheme + url.netloc
-
-
-def _write_head(request: httpx2.Request, proxy: httpx2.URL | None) -> bytes:
-    """Return a request's head but for its end; raises httpx2.UnsupportedProtocol and LocalProtocolError."""
-    url = request.url
-    if url.scheme not in _PORTS or not url.host:
-        raise httpx2.UnsupportedProtocol("a URL begins with http:// or https:// and a host")
-    by_proxy = proxy is not None and url.scheme == "http"
-    target = b"http://%s%s" % (url.netloc, url.raw_path) if by_proxy else url.raw_path
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode(), target), b"host: " + url.netloc]
-    lines += [b"%s: %s" % each for each in request.headers.raw if each[0].lower() not in _OWN_HEADERS]
-    if by_proxy and proxy is not None:
-        lines += _prove(proxy)
-    head = b"\r\n".join(lines)
-    if head.count(b"\r") != len(lines) - 1 or head.count(b"\n") != len(lines) - 1 or b"\0" in head:
-        raise httpx2.LocalProtocolError("a header would be two")
-    return head
-
-
-def _frame(head: bytes, method: str, body: bytes) -> bytes:
-    if body or method not in _BODILESS:
-        return b"%s\r\ncontent-length: %d\r\n\r\n%s" % (head, len(body), body)
-    return head + b"\r\n\r\n"
-
-
-def _prove(proxy: httpx2.URL) -> list[bytes]:
-    given = f"{proxy.username}:{proxy.password}".encode()
-    return [b"proxy-authorization: Basic " + base64.b64encode(given)] if proxy.username else []
 
 
 async def _open_socket(host: str, port: int) -> socket.socket:

@@ -11,9 +11,9 @@ from app.clock import Clock, NewId, WatchedClock
 from app.errors import RelayError
 from app.mapping.rules import Config
 from app.message.components import Lately
+from app.observe import Tracer
 from app.observe.logs import LineLimit, Log, count_dropped
 from app.observe.metrics import Metrics
-from app.observe.tracing import Tracer
 from app.outbox.store import Flights, NoFlights, Store
 from app.providers.base import Provider
 from app.settings import Settings

@@ -8,9 +8,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeAlias
 
-from app.delivery.plan import plan_deliveries
 from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
+from app.message.render import plan_deliveries
 from app.model.delivery import Delivery, State, dataclass
 from app.model.event import Event
 from app.observe.metrics import OTHER

@@ -24,7 +24,8 @@ from app.delivery.pace import (
 from app.errors import StoreBroken, StoreError, is_passing
 from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Outcome, Reason, Retryable, Scope, State, Uncertain
-from app.model.limit import Limits
+from app.model.message import Limits
+from app.observe import NoTracer, Span
 from app.observe.attempts import (
     note_outcome,
     open_attempt_span,
@@ -33,7 +34,6 @@ from app.observe.attempts import (
     report_limits,
     report_outage,
 )
-from app.observe.tracing import NoTracer, Span
 from app.outbox.claim import Claim, claim_due
 from app.outbox.close import Ending, close_attempts
 from app.outbox.holds import free_waiting

@@ -12,8 +12,8 @@ from app.clock import Clock, read_clock
 from app.delivery.status import ConfigStatus, Refused
 from app.errors import ConfigError
 from app.files import Secret, list_active, read_bytes, read_secrets, stamp_file
+from app.mapping import Problem, cut_lines, format_problem
 from app.mapping.parse import Parsed, parse_config
-from app.mapping.problems import Problem, cut_lines, format_problem
 from app.mapping.rules import Config
 from app.mapping.template import Templates
 from app.mapping.template_entries import ParsedTemplates, parse_templates

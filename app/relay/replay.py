@@ -13,7 +13,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from app.delivery.plan import plan_deliveries
 from app.delivery.replay import (
     KEEP_PLAN_MS,
     Draft,
@@ -26,6 +25,7 @@ from app.delivery.replay import (
     write_entries,
 )
 from app.errors import Refusal
+from app.message.render import plan_deliveries
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import TEST_SOURCE, Event
 from app.outbox import replay as stored

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -17,8 +20,9 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.clock import Clock, NewId, new_uuid7, read_clock
-from app.errors import RelayError
-from app.mapping.template import Templates, print_message
+from app.errors import ConfigError, RelayError
+from app.files import stamp_file
+from app.mapping.template import Template, Templates, print_message
 from app.sandbox.bitespeed import FakeBiteSpeed
 from app.sandbox.faults import FAULTS, Drip, Fault, FaultSwitch, HalfAnswer, Hang, OpenProtocol, Reset, parse_faults
 from app.sandbox.gallabox import FakeGallabox
@@ -206,6 +210,26 @@ def _add_inspection(app: FastAPI, ledger: Ledger) -> None:
         return JSONResponse({"status": "ok"})
 
 
+def run_sandbox(
+    settings: SandboxSettings,
+    templates: Templates,
+    host: str,
+    port: int,
+    show: Callable[[str], None],
+    on_bound: Callable[[int], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM."""
+
+    async def serve() -> None:
+        task = asyncio.ensure_future(serve_sandbox(settings, templates, host, port, show=show, on_bound=on_bound))
+        for told in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(told, task.cancel)
+        await task
+
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(serve())
+
+
 async def serve_sandbox(
     settings: SandboxSettings,
     templates: Templates,
@@ -267,3 +291,30 @@ def _listen(host: str, port: int) -> socket.socket:
             f"the sandbox cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
         ) from None
     return listener
+
+
+class FollowedTemplates(Mapping[tuple[str, str], Template]):
+    """The approved texts of a file, read again when it has changed; one that cannot be used changes nothing."""
+
+    def __init__(self, path: Path, read: Callable[[Path], Templates], show: Callable[[str], None]) -> None:
+        self._path, self._read_file, self._show = path, read, show
+        self._texts, self._seen = read(path), stamp_file(path)
+
+    def _read(self) -> Templates:
+        if (stamp := stamp_file(self._path)) != self._seen:
+            self._seen = stamp
+            try:
+                self._texts = self._read_file(self._path)
+                self._show(f"read {self._path} again: {len(self._texts)} templates")
+            except ConfigError as error:
+                self._show(f"{error}\nthe texts of before stay in use")
+        return self._texts
+
+    def __getitem__(self, key: tuple[str, str]) -> Template:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())

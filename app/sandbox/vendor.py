@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -49,6 +49,13 @@ class SandboxSettings:
     bitespeed_channel_id: str = ""
     bitespeed_user_id: str = ""
     bitespeed_webhook_token: str = field(default="", repr=False)
+
+    @classmethod
+    def expect(cls, environment: Mapping[str, str], *, relay_url: str | None, faults: str = "") -> Self:
+        """Return settings that expect the very credentials which the relay in this environment sends."""
+        names = [one.name for one in fields(cls) if one.name.startswith(("gallabox_", "bitespeed_"))]
+        given: Any = {name: environment[name.upper()] for name in names if name.upper() in environment}
+        return cls(relay_url=relay_url, faults=faults, **given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ async def test_fifty_parallel_events_of_one_dedup_by_are_one_message(relay: Any,
 
 async def test_without_its_key_a_coupon_would_be_sent_fifty_times(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The known-bad control of the test above."""
-    monkeypatch.setattr("app.delivery.plan.compute_dedup_key", lambda *_: None)
+    monkeypatch.setattr("app.message.render.compute_dedup_key", lambda *_: None)
     answers = await asyncio.gather(*[relay.post(COUPON, "coupon_create") for _ in range(COPIES)])
     states = Counter(row["state"] for answer in answers for row in answer.json()["deliveries"])
     assert states == {"pending": COPIES}

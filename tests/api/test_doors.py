@@ -12,8 +12,9 @@ import httpx2
 import pytest
 from uvicorn.server import ServerState
 
-from app.api.connections import Connection, Gate
+from app.api.connections import Connection
 from app.api.guard import Door
+from app.api.strangers import Gate
 from app.cli.serve import build_server_config
 from tests.api.test_webhooks import headers
 from tests.security.edge import GENEROUS

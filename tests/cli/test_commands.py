@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import run_command
-from app.cli.commands import COMMANDS
+from app.cli import COMMANDS, run_command
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from app.cli import COMMANDS
 from app.cli import deliveries as command
 from app.cli.client import OpsClient
-from app.cli.commands import COMMANDS
 from app.delivery.status import CURES, find_cure
 from app.model.delivery import Reason
 

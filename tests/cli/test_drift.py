@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pytest
 
 from app.cli.check import find_drift
-from app.mapping.problems import format_problem
+from app.mapping import format_problem
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
 from app.relay.reload import merge_live

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.commands import COMMANDS
+from app.cli import COMMANDS
 from tests.cli.test_backup import outbox
 from tests.cli.test_templates import live
 

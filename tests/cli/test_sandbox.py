@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.cli.sandbox import FollowedTemplates
+from app.cli.demo import read_templates
+from app.sandbox.app import FollowedTemplates
 
 MESSAGE = {
     "channelId": "sandbox-channel",
@@ -101,7 +102,7 @@ def test_templates_that_cannot_be_used_are_1(
 
 def test_templates_that_change_are_read_again_and_what_cannot_be_used_changes_nothing(folder: Path) -> None:
     path, told = folder / "config/templates.yaml", list[str]()
-    texts = FollowedTemplates(path, told.append)
+    texts = FollowedTemplates(path, read_templates, told.append)
     assert len(texts) == 11
     assert ("gallabox", "new_one") not in texts
     written = path.read_text()

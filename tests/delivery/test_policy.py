@@ -31,7 +31,7 @@ from app.delivery.policy import (
 )
 from app.delivery.transitions import Retry, judge_retry
 from app.model.delivery import Delivery, Reason, State
-from app.model.limit import Account, Limit, Limits
+from app.model.message import Account, Limit, Limits
 
 NOW = 1_790_000_000_000
 GAP = 6_000

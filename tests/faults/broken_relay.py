@@ -18,7 +18,7 @@ from app.cli.serve import RelayServer
 from app.errors import StoreError
 from app.model.delivery import Delivery, State
 from app.model.event import Event
-from app.model.limit import NO_LIMITS, Limits
+from app.model.message import NO_LIMITS, Limits
 from app.observe import logs
 from app.outbox import read as reading
 from app.outbox.claim import Claim

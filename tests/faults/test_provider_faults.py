@@ -19,7 +19,7 @@ import uvloop
 
 from app.model.delivery import Outcome, Retryable, Uncertain
 from app.model.message import Message
-from app.providers import client, transport
+from app.providers import client, exchange, transport
 from app.providers.base import Provider, Request, Response, Sent
 from app.providers.client import ProviderClient
 from tests.faults.fault_sending import (
@@ -197,12 +197,12 @@ async def test_control_a_timeout_for_each_read_alone_is_seen_to_be_late(
 async def test_control_whoever_reads_an_answer_to_its_end_is_seen_in_memory(
     server: FaultProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = transport._Connection.ask
+    ask = exchange.Connection.ask
 
     def ask_for_all(self: Any, data: bytes, _longest: int, **more: bool) -> Any:
         return ask(self, data, 10**9, **more)
 
-    monkeypatch.setattr(transport._Connection, "ask", ask_for_all)
+    monkeypatch.setattr(exchange.Connection, "ask", ask_for_all)
     memory = Memory()
     async with memory.watched():
         await send_row(Row("10 MB, 200", UNREADABLE), server, 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from app.model.limit import NO_LIMITS, Limit, Limits
+from app.model.message import NO_LIMITS, Limit, Limits
 from app.relay.context import Snapshot
 
 HOUR = 3_600_000

@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from pydantic import Field, SecretStr, model_validator
 
+from app.mapping import Problem, format_problem
 from app.mapping.expression import Expression
 from app.mapping.fields import Constant
 from app.mapping.parse import Parsed, parse_config
-from app.mapping.problems import Problem, format_problem
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config, Store
 from app.mapping.template import Templates

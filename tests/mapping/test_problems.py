@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.mapping.problems import MOST_SHOWN, cut_lines
+from app.mapping import MOST_SHOWN, cut_lines
 
 
 @pytest.mark.parametrize(

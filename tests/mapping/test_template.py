@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.mapping.problems import format_problem
+from app.mapping import format_problem
 from app.mapping.template import FilledTemplate, Template, TemplateButton, fill_template, print_message
 from app.mapping.template_entries import ParsedTemplates, dump_templates, parse_templates
 from app.model.message import Button, Header, Variable

@@ -12,8 +12,7 @@ from app.delivery.decide import Decision
 from app.delivery.pace import RECIPIENT_GAP_MS
 from app.model.delivery import Attempt, Delivery, Outcome, State
 from app.model.event import Event
-from app.model.limit import NO_LIMITS
-from app.model.message import Receipt, Reply, Wish
+from app.model.message import NO_LIMITS, Receipt, Reply, Wish
 from app.outbox import (
     add,
     claim,

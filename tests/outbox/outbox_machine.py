@@ -73,7 +73,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="outbox-model-", dir=MEMORY if MEMORY.is_dir() else None))
         self.generation = 0
         self.store = self.open_first()
-        self.model = OutboxModel(looks_again=self.store.fleet is not None)
+        self.model = OutboxModel()
         self.now = START
         self.made = 0
         self.attempts: list[Attempt] = []

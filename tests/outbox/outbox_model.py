@@ -42,7 +42,6 @@ ARRIVED = (ReceiptStatus.DELIVERED, ReceiptStatus.READ)
 class OutboxModel:
     """What a store must hold after the calls so far. Methods are the contract's, with its answers."""
 
-    looks_again: bool = False  # for receipts that came early, with each sweep
     events: list[Kept] = field(default_factory=list)
     holds: dict[str, Standing] = field(default_factory=dict)
     keys: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)  # → when, and whose event
@@ -208,16 +207,7 @@ class OutboxModel:
 
     # -- what time and people change ---------------------------------------------------------------
 
-    def apply_overlooked(self, now: int) -> None:
-        """Apply what came early for an id that was learned later: replicas look again, one process need not."""
-        for row in sorted(self.rows, key=lambda row: row.given.id):
-            ids = {(provider, its_id) for provider, its_id, _, _ in self.early if its_id}
-            if row.state is not State.SENDING and (row.given.provider, row.message_id) in ids:
-                self._apply_early(row, row.message_id, now)
-
     def sweep(self, now: int, settle_ms: int) -> SweepCounts:
-        if self.looks_again:
-            self.apply_overlooked(now)
         self.early = {key: kept for key, kept in self.early.items() if kept[0] > now - KEEP_EARLY_MS}
         self.keys = {key: seen for key, seen in self.keys.items() if seen[0] > now - DEDUP_MS}
         self.plans = {id_: plan for id_, plan in self.plans.items() if plan.created_at > now - KEEP_PLAN_MS}
@@ -309,9 +299,11 @@ class OutboxModel:
             if key[1] or key[2]:
                 self.early.setdefault(key, (now, receipt))
             return ReceiptResult()
-        row.message_id = row.message_id or receipt.provider_message_id
-        row.wamid = row.wamid or receipt.wamid
+        told = ((row.message_id, receipt.provider_message_id), (row.wamid, receipt.wamid))
+        row.message_id, row.wamid = (kept or its_id for kept, its_id in told)
         holds = self._take_receipt(row, receipt, now)
+        for its_id in (its_id for kept, its_id in told if its_id and not kept):
+            holds = (*holds, *self._apply_early(row, its_id, now))
         it = row.given
         return ReceiptResult(it.id, it.event_id, it.route, row.recipient, it.created_at, holds)
 
@@ -349,7 +341,9 @@ class OutboxModel:
         for key in sorted(self.early, key=lambda key: (key[1] != message_id, *key)):
             provider, its_id, our_id, status = key
             if provider == it.provider and ((its_id and its_id == message_id) or our_id == it.id):
-                _, early = self.early.pop(key)
+                _, early = self.early.pop(key, (0, None))
+                if early is None:  # one before it taught the id by which it was found already
+                    continue
                 receipt = Receipt(
                     status, it.id, its_id or None, early.at, early.reason, "", early.scope, early.wamid
                 )  # fmt: skip

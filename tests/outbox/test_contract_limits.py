@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, State, Uncertain
-from app.model.limit import Limit, Limits
+from app.model.message import Limit, Limits
 from app.outbox.holds import free_waiting
 from app.outbox.store import Tx
 from app.outbox.values import NewHold

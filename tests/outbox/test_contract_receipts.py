@@ -295,6 +295,37 @@ async def test_an_early_receipt_teaches_whatsapps_id_too(shop: Any) -> None:
     assert (await shop.show(delivery_id))[2] == "read"
 
 
+@pytest.mark.parametrize("first", [("g-1", None), (None, "wamid.1"), ("g-1", "wamid.other")])
+async def test_what_came_early_is_applied_once_another_receipt_tells_whose_id_it_had(shop: Any, first: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    its_id, wamid = first
+    assert not await shop.receive(READ, None, its_id, wamid=wamid)
+    assert await shop.receive(SENT, delivery_id, "g-1", wamid="wamid.1")
+    assert (await shop.show(delivery_id))[2] == "read"
+    assert {row["status"] for row in (await shop.read(delivery_id))["receipts"]} == {"sent", "read"}
+
+
+async def test_an_early_failure_holds_once_another_receipt_tells_whose_it_was(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    for its_id in ("g-1", "wamid.1"):
+        assert not await shop.receive(FAILED, None, its_id, reason=Reason.TEMPLATE_PAUSED, scope=Scope.TEMPLATE)
+    receipt = Receipt(SENT, delivery_id, "g-1", wamid="wamid.1")
+    (result,) = await shop.store.apply_receipts("gallabox", [receipt], shop.now)
+    assert [hold.scope for hold in result.holds_set] == ["template:gallabox/coupon_ready"]
+    assert (await shop.show(delivery_id))[1:] == ("template_paused", "failed")
+
+
+async def test_a_chain_of_early_receipts_is_applied_to_its_end(shop: Any) -> None:
+    delivery_id = await shop.add()
+    await shop.accept(await shop.claim_one())
+    assert not await shop.receive(READ, None, None, wamid="wamid.1")
+    assert not await shop.receive(DELIVERED, None, "g-1", wamid="wamid.1")
+    assert await shop.receive(SENT, delivery_id, "g-1")
+    assert {row["status"] for row in (await shop.read(delivery_id))["receipts"]} == {"sent", "delivered", "read"}
+
+
 ECHO = "could not reach Riya with ACME-7Q2P: number gone"
 
 

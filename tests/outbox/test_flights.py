@@ -14,8 +14,7 @@ import pytest
 
 from app.delivery.transitions import DEATHS_LIMIT
 from app.model.delivery import Attempt
-from app.model.limit import NO_LIMITS, Limit, Limits
-from app.model.message import ReceiptStatus
+from app.model.message import NO_LIMITS, Limit, Limits, ReceiptStatus
 from app.outbox import close
 from app.outbox.sqlite.sidecars import SLOTS, open_flights
 from app.outbox.store import Flights, NoFlights

@@ -24,7 +24,8 @@ import uvicorn
 from dotenv import dotenv_values
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.connections import Connection, Gate, Limits
+from app.api.connections import Connection
+from app.api.strangers import Gate, Limits
 from app.cli.serve import open_listener
 
 ROOT = Path(__file__).parents[2]

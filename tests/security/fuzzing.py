@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.api.connections import Connection, Gate
+from app.api.connections import Connection
+from app.api.strangers import Gate
 from app.cli.serve import build_server_config
 from app.errors import StoreFull
 from app.outbox.values import DeliveryState

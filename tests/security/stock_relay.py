@@ -6,11 +6,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api import connections
+from app.api.strangers import Gate
 from app.cli import serve
 
 
-def open_stock(_gate: connections.Gate, **given: Any) -> HttpToolsProtocol:
+def open_stock(_gate: Gate, **given: Any) -> HttpToolsProtocol:
     return HttpToolsProtocol(**given)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api.guard import BURST
+from app.api.strangers import BURST
 from app.cli.client import open_client
 from app.errors import OpsError
 from tests.conftest import TOKEN, sign

@@ -14,8 +14,9 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.api.errors import problem
-from app.api.guard import BURST, CURES, MOST_ADDRESSES, Admission, FailureLimit
+from app.api import problem
+from app.api.guard import Admission
+from app.api.strangers import BURST, CURES, MOST_ADDRESSES, FailureLimit
 from app.errors import ConfigError
 from app.observe.logs import LINE_MS, LineLimit
 from app.settings import read_settings

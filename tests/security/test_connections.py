@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.api.connections import LONGEST_HEADERS, LONGEST_URL, Limits
+from app.api.connections import LONGEST_HEADERS, LONGEST_URL
+from app.api.strangers import Limits
 from app.cli.serve import derive_limits
 from tests.faults.fault_server import find_closed_port
 from tests.security.edge import EVENT, HONEST, POST, make_headers, open_edge, post_event, run_relay, talk

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.api.connections import Connection, Gate
+from app.api.connections import Connection
+from app.api.strangers import Gate
 from tests.security.fuzzing import BrokenRule, Fuzzer, Harness, build_harness, run_fuzz
 from tests.security.strangers import find_app
 

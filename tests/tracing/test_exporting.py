@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from app.observe import wants_tracing
 from app.observe.logs import configure_logs
 from app.observe.otel import SAY_AGAIN_MS, OtelTracer, RareHandler
-from app.observe.tracing import wants_tracing
 
 COINS = {"user_name": "Riya", "user_mobile": "9800000001", "amount": "100"}
 SMALL = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}

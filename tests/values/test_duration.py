@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.model.limit import Limit
+from app.model.message import Limit
 from app.values.instant import (
     format_duration,
     parse_duration,

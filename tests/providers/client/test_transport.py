@@ -24,7 +24,8 @@ from app.model.delivery import Outcome, Reason, Retryable, Uncertain
 from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
-from app.providers.transport import WRITING, SocketTransport, _Connection
+from app.providers.exchange import Connection
+from app.providers.transport import WRITING, SocketTransport
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TIMED_OUT = Uncertain(Reason.TIMED_OUT)
@@ -232,7 +233,7 @@ async def test_what_follows_an_answer_is_taken_neither_for_it_nor_for_the_next(m
 
 
 async def test_control_whoever_reads_on_takes_the_second_answer_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(_Connection, "on_message_begin")
+    monkeypatch.delattr(Connection, "on_message_begin")
     async with serving(OK + OTHER) as far, calling() as client:
         assert (await post(client, far.url)).status_code == 500
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx2
 
-from app.providers.transport import WRITING, Answer
+from app.providers.exchange import Answer
+from app.providers.transport import WRITING
 
 
 class Whole(httpx2.AsyncBaseTransport):

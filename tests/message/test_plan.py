@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.delivery.plan import plan_deliveries
 from app.mapping.parse import parse_config
 from app.mapping.rules import Config
 from app.mapping.template_entries import parse_templates
+from app.message.render import plan_deliveries
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import Event
 from app.providers import settings_types
