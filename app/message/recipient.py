@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import Constant, Source
-from app.mapping.rules import Store
 from app.model.delivery import Delivery, Reason, dataclass
 from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
@@ -73,6 +72,18 @@ class RawPhone:
     name: str
     value: Any
     place: Path = ("",)
+
+
+class Store(Protocol):
+    """The merchant, as the YAML's `store` says: how numbers without a country code are read."""
+
+    @property
+    def country(self) -> str:
+        """The ISO 3166 code of the country that such a number is of."""
+
+    @property
+    def landlines(self) -> bool:
+        """Tell whether a landline gets messages, too."""
 
 
 def find_recipient(
