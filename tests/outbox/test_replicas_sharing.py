@@ -287,7 +287,7 @@ async def test_a_release_rolls_out_while_the_one_before_works(
                 monkeypatch.setattr(greeting, "STEPS", (*schema.STEPS, NEXT))
                 after.append(PostgresOutbox(place.url))
                 monkeypatch.setattr(greeting, "STEPS", schema.STEPS)
-                before._writer._link.drop()  # and connects again to the newer tables
+                before._writer.drop()  # and connects again to the newer tables
             return len(old.sent) >= 150
 
         await run_fleet([old], roll_out)
@@ -302,7 +302,7 @@ async def test_a_release_rolls_out_while_the_one_before_works(
         monkeypatch.setattr(greeting, "STEPS", schema.STEPS)
         with pytest.raises(StoreBroken, match="brought forward by a newer nector-relay"):
             PostgresOutbox(place.url)
-        before._writer._link.drop()
+        before._writer.drop()
         with pytest.raises(StoreError, match="brought forward by a newer"):
             await before.write(lambda _tx: None)
         for store in (before, *after):
