@@ -82,6 +82,7 @@ class FakeProvider:
 
     port: int
     tls_port: int = 0  # 0: none
+    pid: int = 0
 
     @property
     def url(self) -> str:
@@ -121,4 +122,4 @@ def run_provider(
     command += ["--delay-ms", str(delay_ms), "--mode", mode, *(["--tls-port", str(tls_port)] if tls else [])]
     environment = {"PYTHONPATH": str(BENCH.parent)}
     with run_process(command, port, cores.peers, folder, environment, health="/count") as started:
-        yield FakeProvider(started.port, tls_port if tls else 0)
+        yield FakeProvider(started.port, tls_port if tls else 0, started.process.pid)

@@ -36,13 +36,14 @@ INSERT INTO deliveries (
 )
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
-_UPSERT_KEY = """
-INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (:hash, :now, :event_seq) ON CONFLICT (hash) DO UPDATE
-SET seen_at = excluded.seen_at, event_seq = excluded.event_seq WHERE dedup_keys.seen_at <= excluded.seen_at - :window_ms
-"""
+_UPSERT_KEY = f"""
+INSERT INTO dedup_keys (hash, seen_at, event_seq) VALUES (:hash, :now, :event_seq) /*postgres FROM MANY*/
+ON CONFLICT (hash) DO UPDATE SET seen_at = excluded.seen_at, event_seq = excluded.event_seq
+WHERE dedup_keys.seen_at <= excluded.seen_at - {DEDUP_WINDOW_MS}
+"""  # noqa: S608  # our own words only
 # A replay of the event whose key it is: the message goes out now, so the window begins anew.
-_SEE_KEY_AGAIN = f"{_UPSERT_KEY} OR dedup_keys.event_seq = excluded.event_seq RETURNING 1 AS seen"
-_SEE_KEY = f"{_UPSERT_KEY} RETURNING 1 AS seen"
+_SEE_KEY_AGAIN = f"{_UPSERT_KEY} OR dedup_keys.event_seq = excluded.event_seq RETURNING hash"
+_SEE_KEY = f"{_UPSERT_KEY} RETURNING hash"
 # The key as an earlier release wrote it becomes the one of today, unless that is known already.
 _ADOPT_KEY = """
 UPDATE dedup_keys SET hash = :hash WHERE hash = :former AND NOT EXISTS (SELECT 1 FROM dedup_keys WHERE hash = :hash)
@@ -183,7 +184,9 @@ def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> 
         for event_seq, frozen in planned
         if frozen.key_hash is not None and frozen.delivery.id not in unwanted
     ]
-    seen = {key["id"]: not rows for key, rows in zip(keys, tx.rows_many(_SEE_KEY, keys) if keys else (), strict=True)}
+    firsts = {key["hash"]: key for key in reversed(keys)}
+    added = tx.rows_many(_SEE_KEY, [*firsts.values()]) if keys else ()
+    seen = {key["id"] for key in keys} - {firsts[row.hash]["id"] for rows in added for row in rows}
     return [
         _list_columns(
             event_seq,
@@ -191,7 +194,7 @@ def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> 
             *judge_new(
                 frozen.delivery,
                 is_unwanted=frozen.delivery.id in unwanted,
-                is_repeat=seen.get(frozen.delivery.id, False),
+                is_repeat=frozen.delivery.id in seen,
             ),
         )
         for event_seq, frozen in planned
@@ -200,8 +203,7 @@ def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> 
 
 def _list_key(event_seq: int, frozen: FrozenDelivery) -> dict[str, Any]:
     it = frozen.delivery
-    key = {"hash": frozen.key_hash, "now": it.created_at, "event_seq": event_seq}
-    return {**key, "window_ms": DEDUP_WINDOW_MS, "id": it.id}
+    return {"hash": frozen.key_hash, "now": it.created_at, "event_seq": event_seq, "id": it.id}
 
 
 def see_key_again(tx: Tx, event_seq: int, frozen: FrozenDelivery) -> bool:

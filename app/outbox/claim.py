@@ -70,7 +70,7 @@ ORDER BY d.due_at, d.seq LIMIT :limit /*postgres FOR UPDATE OF d SKIP LOCKED*/
 """
 _OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
 _TAKE_TURN = """
-INSERT INTO recipient_turns VALUES (:provider, :recipient, :now)
+INSERT INTO recipient_turns VALUES (:provider, :recipient, :now) /*postgres FROM MANY*/
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
 """
 # So that a restart grants no extra message.
@@ -119,7 +119,7 @@ class _Harvest:
     free_at: dict[str, int] = field(default_factory=dict)
     usual: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
-    turns: list[dict[str, Any]] = field(default_factory=list)
+    turns: dict[str, dict[str, Any]] = field(default_factory=dict)
     moves: list[Move] = field(default_factory=list)
     put_off: list[dict[str, Any]] = field(default_factory=list)
     holds_set: list[NewHold] = field(default_factory=list)
@@ -276,7 +276,7 @@ def _open(
         "provider": claim.provider,
         "recipient": row.recipient,
     }
-    harvest.turns.append(opened)
+    harvest.turns[row.recipient] = opened
     if row.is_usual:
         harvest.usual.append(opened)
     else:
@@ -324,9 +324,9 @@ def _write(tx: Tx, claim: Claim, harvest: _Harvest) -> None:
     if harvest.opened:
         tx.send(_OPEN_ATTEMPT, harvest.opened)
     if harvest.turns:
-        tx.send(_TAKE_TURN, harvest.turns)
+        tx.send(_TAKE_TURN, [*harvest.turns.values()])
     if harvest.put_off:
         tx.send(_PUT_OFF, harvest.put_off)
     if harvest.counting:
         harvest.counting.write(tx)
-    harvest.usual, harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], [], [], []
+    harvest.usual, harvest.opened, harvest.turns, harvest.moves, harvest.put_off = [], [], {}, [], []

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 
 from app.delivery.policy import Group
 from app.outbox.store import Tx
@@ -23,35 +24,42 @@ SLACK_MS = 2_000
 # was unknown, or which is the first of a template. To walk 30,000 dead entries takes some 30 ms.
 WALK_EVERY_S = 5.0
 
-# A loose index scan in one round trip, where there is a network in between: a seek for each group that is known, and
-# between two known routes one from each group's first to the next group.
-_READ = """
-WITH RECURSIVE known AS (SELECT * FROM json_to_recordset(CAST(:known AS JSON)) AS k(
-    route TEXT COLLATE "C", template TEXT COLLATE "C", rank BIGINT, due_at BIGINT, seq BIGINT)),
-gaps AS (SELECT route, lead(route, 1, '~') OVER (ORDER BY route) AS following
-    FROM (SELECT '' AS route UNION SELECT route FROM known) AS r),
-others AS (
-    SELECT f.*, following FROM gaps g, LATERAL (
+# A loose index scan in one round trip, where there is a network in between.
+_WALK = """
+WITH RECURSIVE found AS (
+    (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+        ORDER BY route, template, rank, due_at, seq LIMIT 1)
+    UNION ALL SELECT n.* FROM found AS f, LATERAL (
         SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
-            AND route > g.route AND route < following
-        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS f
-    UNION ALL SELECT f.*, following FROM others o, LATERAL (
-        SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
-            AND (route, template, rank) > (o.route, o.template, o.rank) AND route < following
-        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS f)
-SELECT route, template, rank, due_at, seq FROM others
-UNION ALL SELECT f.* FROM known k, LATERAL (
-    SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
-        AND route = k.route AND template = k.template AND rank = k.rank AND (due_at, seq) >= (k.due_at, k.seq)
-    ORDER BY due_at, seq LIMIT 1) AS f
+            AND (route, template, rank) > (f.route, f.template, f.rank)
+        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS n)
+SELECT route, template, rank, due_at, seq FROM found
 """
-_COLUMNS = ("route", "template", "rank", "due_at", "seq")
+# A seek in each group that is known, from its floor on, and one behind its route up to the next that is known.
+_READ = """
+SELECT f.* FROM json_to_recordset(CAST(:known AS JSON)) AS k(route TEXT COLLATE "C", template TEXT COLLATE "C",
+    rank BIGINT, due_at BIGINT, seq BIGINT, until TEXT COLLATE "C"), LATERAL (
+    (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+        AND route = k.route AND template = k.template AND rank = k.rank AND (due_at, seq) >= (k.due_at, k.seq)
+    ORDER BY due_at, seq LIMIT 1)
+    UNION ALL (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending'
+        AND provider = :provider AND route > k.route AND route < k.until
+    ORDER BY route, template, rank, due_at, seq LIMIT 1)) AS f
+"""
+_COLUMNS = ("route", "template", "rank", "due_at", "seq", "until")
+_BEFORE, _BEHIND = (("", "", 0), (0, 0)), (("~", "", 0), (0, 0))  # every route's name lies between
 
 
 def read_groups_above(tx: Tx, provider: str, floors: Floors) -> Sequence[Group]:
-    """Return the lane's pending groups, each with its first one above its floor; all where no floor is known."""
-    known = json.dumps([dict(zip(_COLUMNS, (*group, *place), strict=True)) for group, place in floors.items()])
-    return [Group(*row) for row in tx.rows(_READ, provider=provider, known=known)]
+    """Return the lane's pending groups, each with its first one above its floor; all where no floor is known.
+
+    Of the routes between two that are known it returns the first.
+    """
+    if not floors:
+        return [Group(*row) for row in tx.rows(_WALK, provider=provider)]
+    places = [_BEFORE, *sorted(floors.items()), _BEHIND]
+    known = [dict(zip(_COLUMNS, (*group, *at, until[0]), strict=True)) for (group, at), (until, _) in pairwise(places)]
+    return [Group(*row) for row in tx.rows(_READ, provider=provider, known=json.dumps(known))]
 
 
 def raise_floors(floors: Floors, groups: Sequence[Group], now: int) -> Floors:

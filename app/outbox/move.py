@@ -30,13 +30,13 @@ WHERE seq = :seq AND state = :was
 # The same for what goes on as most do; `{where}` is what else must hold of it.
 _OPEN_FIRST = """
 UPDATE deliveries SET state = 'sending', reason = NULL, lease_until = :lease_until, attempts = 1, updated_at = :now,
-    steps = 2, last_attempt_at = :now
+    steps = 2, last_attempt_at = :now /*postgres FROM MANY*/
 WHERE seq = :seq AND state = 'pending' AND steps = 1
 """
 _ACCEPT = """
 UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL,
     spent = spent + 1, updated_at = :now, steps = 3, accepted_at = :now,
-    provider_message_id = coalesce(nullif(CAST(:message_id AS TEXT), ''), provider_message_id)
+    provider_message_id = coalesce(nullif(CAST(:message_id AS TEXT), ''), provider_message_id) /*postgres FROM MANY*/
 WHERE id = :delivery_id AND state = 'sending' AND steps = 2 AND attempts = :attempt AND {where}
 """
 _WAS_ACCEPTED = """

@@ -22,7 +22,7 @@ from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
 from app.outbox.holds import put_hold, release_hold
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
-from app.outbox.postgres import greeting, link, schema
+from app.outbox.postgres import greeting, schema
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
@@ -309,53 +309,15 @@ async def test_a_release_rolls_out_while_the_one_before_works(
             await store.close()
 
 
-# -- a pooler that passes itself off as the server -------------------------------------------------
+# -- nothing is prepared ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_found_out", [True, False])
-async def test_statements_that_another_process_of_the_server_does_not_know_are_asked_again_unprepared(
-    open_replica: Callable[..., PostgresOutbox],
-    wrap: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    is_found_out: bool,
-) -> None:
-    """The control: nobody looks for such a failure."""
-    monkeypatch.setattr(link, "UNKNOWN_THERE", link.UNKNOWN_THERE if is_found_out else ())
-    store = open_replica()
-    shop = wrap(store)
-    for _ in range(8):
-        await shop.add(state=State.SHADOW)
-    assert await store.write(_count_prepared) > 0
-    db: Any = store._writer._link._db
-    db.pgconn.exec_(b"DEALLOCATE ALL")  # as if the next process had taken over
-    if not is_found_out:
-        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
-            await shop.add(state=State.SHADOW)
-        return
-    for _ in range(8):
-        await shop.add(state=State.SHADOW)
-    assert await store.write(_count_prepared) == 0
-    assert (await store.read(count_deliveries))["gallabox", State.SHADOW] == 16
-
-
-async def test_no_two_connections_call_statements_alike(
+async def test_no_connection_prepares_a_statement(
     open_replica: Callable[..., PostgresOutbox], wrap: Callable[..., Any]
 ) -> None:
-    """Else behind such a pooler one would run the other's."""
-    names: list[set[str]] = []
-    for _ in range(2):
-        store = open_replica()
-        for _ in range(8):
-            await wrap(store).add(state=State.SHADOW)
-        names.append(await store.write(_list_prepared))
-    assert names[0]
-    assert names[1]
-    assert not names[0] & names[1]
-
-
-def _list_prepared(tx: Tx) -> set[str]:
-    return {row.name for row in tx.rows("SELECT name FROM pg_prepared_statements")}
-
-
-def _count_prepared(tx: Tx) -> int:
-    return len(_list_prepared(tx))
+    """A pooler would give the next one another process of the server, which does not know it."""
+    store = open_replica()
+    for _ in range(8):
+        await wrap(store).add(state=State.SHADOW)
+    names = "SELECT name FROM pg_prepared_statements"
+    assert await store.write(lambda tx: tx.rows(names)) == await store.read(lambda tx: tx.rows(names)) == []

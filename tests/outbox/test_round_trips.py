@@ -105,6 +105,12 @@ async def test_control_each_statement_for_itself_takes_many_more(
     def run(self: Any, sql: str, rows: Any) -> int:
         return sum(run_many(self, sql, [row]) for row in rows)
 
+    add_many = tx.PostgresTx.add_many
+
+    def add_each(self: Any, table: str, sql: str, rows: Any) -> list[Any]:
+        return [add_many(self, table, sql, [row])[0] for row in rows]
+
+    monkeypatch.setattr(tx.PostgresTx, "add_many", add_each)
     monkeypatch.setattr(tx.PostgresTx, "run_many", run)
     monkeypatch.setattr(tx.PostgresTx, "send", send)
     monkeypatch.setattr(tx.PostgresTx, "rows_many", ask)

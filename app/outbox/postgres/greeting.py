@@ -9,13 +9,12 @@ from app.errors import StoreBroken
 from app.outbox.close import BACKUP_MARK, settle_restored
 from app.outbox.move import write_counts
 from app.outbox.postgres.link import Connection, begin
-from app.outbox.postgres.schema import STEPS, write_step
+from app.outbox.postgres.schema import AS_BYTES, STEPS
 from app.outbox.postgres.tx import PostgresTx, hash_lock
 
 OLDEST_SERVER = 140_000
 _ALIVE_MS = 60_000  # a replica that was not seen for so long has left its slot to others
-_PROMISES = ("fsync", "full_page_writes", "synchronous_commit")
-_CURES = {
+_PROMISES = {
     "synchronous_commit": "set it to on, for this user, too (ALTER ROLE … SET synchronous_commit = on)",
     "fsync": "set it to on in postgresql.conf and restart the server",
     "full_page_writes": "set it to on in postgresql.conf and reload the server",
@@ -42,12 +41,10 @@ def check_server(db: Connection) -> None:
     """Raise StoreBroken where the server may lose what it has acknowledged: then no 2xx would be true."""
     if db.info.server_version < OLDEST_SERVER:
         raise StoreBroken(f"the server is PostgreSQL {db.info.server_version // 10_000}; this needs 14 or newer")
-    for name in _PROMISES:
+    for name, cure in _PROMISES.items():
         (value,) = db.execute(f"SHOW {name}").fetchone() or ("",)
         if value == "off":
-            raise StoreBroken(
-                f"the server's {name} is off, so that it may lose what it has acknowledged; {_CURES[name]}"
-            )
+            raise StoreBroken(f"the server's {name} is off, so that it may lose what it has acknowledged; {cure}")
 
 
 def list_doubts(db: Connection) -> Sequence[str]:
@@ -113,5 +110,5 @@ def _prepare_tables(db: Connection, schema: str, now: int) -> None:
             f"{len(STEPS)}), which this one cannot work beside; start that release"
         )
     for number, step in enumerate(STEPS[version:], start=version + 1):
-        db.execute(write_step(step))
+        db.execute(step.script.replace(*AS_BYTES))
         db.execute("INSERT INTO migrations VALUES (%s, %s, %s)", (number, step.oldest, now))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,29 +12,27 @@ import psycopg
 
 from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.outbox.postgres.tx import CleanText
+from app.outbox.batch import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
+from app.outbox.move import write_counts
+from app.outbox.postgres.tx import CleanText, PostgresTx
 from app.values.address import PostgresAddress
 
 T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[Any]
 Cursor: TypeAlias = psycopg.Cursor[Any]
 ReadNow: TypeAlias = Callable[[], int]
+OpenTx: TypeAlias = Callable[[Connection, ReadNow], PostgresTx]
+
+TRIES = 5  # of a transaction that meets another one
+LONGEST_PAUSE_S = 0.05
 
 CONNECT_TIMEOUT_S = 3
 LONGEST_WAIT_S = 4.0
-# To plan a statement anew takes the server five times as long as to run it. What is prepared only its own process
-# knows, which behind a pooler of transactions is another one each time. A pooler shows itself by its keys; should one
-# pass on the server's, the first statement that is not known there tells, before anything is done.
-PREPARE_AFTER = 5
-UNKNOWN_THERE = (psycopg.errors.InvalidSqlStatementName,)
-# A peer that stopped in the middle of a transaction must not keep a lane from the others, nor a lock a webhook.
-_LOCK_TIMEOUT_MS, _IDLE_TIMEOUT_MS = 5_000, 10_000
 # Through a pooler of transactions a session's settings are nobody's, so each transaction brings its own, in the
-# round trip of its first statement. What is written is found by an index, however few rows the server thinks there are:
-# a plan that is kept must do for a hundred thousand, too.
-_SETTINGS = """SELECT set_config('search_path', '{schema}', true),
-set_config('lock_timeout', '{lock}', true), set_config('idle_in_transaction_session_timeout', '{idle}', true),
-set_config('enable_seqscan', '{scans}', true), set_config('jit', 'off', true),
+# round trip of its first statement. A peer that stopped in the middle of one must not keep a lane from the others, nor
+# a lock a webhook.
+_SETTINGS = """SELECT set_config('search_path', %s, true), set_config('jit', 'off', true),
+set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '10s', true),
 CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"""
 _READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
@@ -92,7 +89,6 @@ class Link:
         self._greet = greet
         self._db: Connection | None = None
         self._is_answered = False  # of the transaction under way
-        self._is_pooled = False
         self._failures = 0
         self._not_before = 0.0
 
@@ -105,9 +101,6 @@ class Link:
         is_new = self._db is None
         try:
             return self._run(self._open(), work, reading=reading)
-        except UNKNOWN_THERE:
-            self._is_pooled = True
-            self.drop()
         except Exception as error:
             if is_new or self._is_answered or not is_away(error):
                 raise  # else it broke while nobody used it
@@ -166,8 +159,6 @@ class Link:
             db = connect(self.address)
             try:
                 self._greet(db)
-                if not self._is_pooled and is_direct(db):
-                    prepare_from_now(db)
             except BaseException:
                 db.close()
                 raise
@@ -182,6 +173,61 @@ class Link:
         return db
 
 
+class PostgresWriter(BatchWriter):
+    """Owns a connection. Whoever waits longer than they can is not waited for: their job is not begun.
+
+    `reading`: each job is on one snapshot, and changes nothing.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        open_tx: OpenTx,
+        queue_limit: int = QUEUE_LIMIT,
+        batch_limit: int = BATCH_LIMIT,
+        *,
+        reading: bool = False,
+    ) -> None:
+        super().__init__(queue_limit, batch_limit)
+        self._link = link
+        self._open_tx = open_tx
+        self._reading = reading
+        self.start()
+
+    def _settle_together(self, batch: Sequence[Waiting]) -> None:
+        if wanted := [waiting for waiting in batch if not waiting.future.cancelled()]:
+            self._settle(wanted, TRIES)
+
+    def _settle(self, batch: Sequence[Waiting], tries: int) -> None:
+        try:
+            results = self._transact(batch)
+        except Exception as error:  # noqa: BLE001 - whatever a job raised belongs to its caller, not to this thread
+            failure = explain_failure(error)
+            if is_conflict(error) and tries > 1:
+                time.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # jitter
+                self._settle(batch, tries - 1)
+            elif len(batch) == 1 or is_away(error) or (failure is not None and failure is not error):
+                fail(batch, failure or error)
+            else:
+                for waiting in batch:
+                    self._settle([waiting], TRIES)
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                waiting.result = result
+
+    def _transact(self, batch: Sequence[Waiting]) -> list[Any]:
+        def work(db: Connection, read_now: ReadNow) -> list[Any]:
+            tx = self._open_tx(db, read_now)
+            results = run_together(tx, [waiting.job for waiting in batch])
+            write_counts(tx)
+            return results
+
+        return self._link.run(work, reading=self._reading)
+
+    def _release(self) -> None:
+        self._link.drop()
+
+
 def connect(address: PostgresAddress) -> Connection:
     """Return a new connection. Nothing is prepared on it: a pooler would give the next statement another one."""
     options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, **_OPTIONS}
@@ -190,22 +236,10 @@ def connect(address: PostgresAddress) -> Connection:
     return db
 
 
-def prepare_from_now(db: Connection) -> None:
-    """Let the server keep the plans of what is asked often, under names that no other connection's are."""
-    db.prepare_threshold = PREPARE_AFTER
-    db._prepared._prepared_idx = secrets.randbits(60)  # noqa: SLF001  # the driver counts from 0 on each
-
-
-def is_direct(db: Connection) -> bool:
-    """Tell whether the server's process at the other end is the one that answered first, and no pooler's pick."""
-    return db.execute("SELECT pg_backend_pid()").fetchall() == [(db.info.backend_pid,)]
-
-
 def begin(db: Connection, schema: str, *, reading: bool = False) -> Cursor:
     """Begin a transaction in a schema; the last column of the answer is the database's time."""
     db.execute(_READ_ONLY if reading else _WRITING)
-    scans = "on" if reading else "off"
-    return db.execute(_SETTINGS.format(schema=schema, lock=_LOCK_TIMEOUT_MS, idle=_IDLE_TIMEOUT_MS, scans=scans))
+    return db.execute(_SETTINGS, (f'"{schema}"',))
 
 
 def is_away(error: Exception) -> bool:

@@ -4,13 +4,10 @@ Two releases run side by side while replicas are replaced one after the other. S
 version of this list the oldest release knows that may go on beside it; what nobody reads any more goes in a later one.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A step brings the tables to the next version; releases that know at least `oldest` may work on them then."""
 
     script: str
@@ -132,9 +129,8 @@ CREATE TABLE replicas (
 """  # noqa: S608  # our own words only
 
 STEPS: tuple[Step, ...] = (Step(_VERSION_1, oldest=1),)
-"""Each brings the tables from version n to n + 1. Never change one that was released: add the next."""
+"""Each brings the tables from version n to n + 1. Never change one that was released: add the next.
 
-
-def write_step(step: Step) -> str:
-    """Return a step's script. Texts compare by their bytes, as SQLite's do, whatever language the database is in."""
-    return step.script.replace(" TEXT", ' TEXT COLLATE "C"')
+Texts compare by their bytes, as SQLite's do, whatever language the database is in: see AS_BYTES.
+"""
+AS_BYTES = (" TEXT", ' TEXT COLLATE "C"')

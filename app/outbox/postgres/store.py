@@ -9,17 +9,14 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TypeVar
 
 from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.postgres.greeting import check_server, join, list_doubts
-from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, Link, ReadNow
-from app.outbox.postgres.replicas import leave_replicas, note_replica, see_replica
+from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, Link, PostgresWriter, ReadNow
 from app.outbox.postgres.tx import PostgresTx
-from app.outbox.postgres.writer import PostgresWriter
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
 from app.values.address import read_postgres
@@ -30,6 +27,12 @@ COMMIT_TIMEOUT_S = 2.0
 # Nector gives up after 10 s. What records an outcome waits on, and so does a person who asked for much at once.
 WRITE_TIMEOUT_S = 6.0
 START_TIMEOUT_S = 60.0  # whoever starts all at once starts the database, too
+SEEN_MS = 30_000  # each replica tells every 5 s that it is there
+_SEE = "UPDATE replicas SET last_seen = :now WHERE slot = :slot"
+_NOTE = """
+UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name
+"""
+_LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since AND release <> '' ORDER BY name"
 
 
 class PostgresStore:
@@ -93,7 +96,7 @@ class PostgresStore:
         """See Store."""
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                await self._writer.run(see_replica)
+                await self._writer.run(lambda tx: tx.run(_SEE, now=tx.now))
         except (StoreError, TimeoutError):
             return False
         return True
@@ -104,7 +107,12 @@ class PostgresStore:
 
     async def note(self, release: str, config: str) -> Sequence[Replica]:
         """See Fleet."""
-        return await self.write(partial(note_replica, name=self.name, release=release, config=config))
+
+        def note(tx: Tx) -> Sequence[Replica]:
+            tx.run(_NOTE, now=tx.now, name=self.name, release=release, config=config)
+            return [Replica(*row) for row in tx.rows(_LIST, since=tx.now - SEEN_MS)]
+
+        return await self.write(note)
 
     async def close(self) -> None:
         """See Store. Leaves the slot to whoever comes next."""
@@ -113,7 +121,7 @@ class PostgresStore:
         await self._claimer.close()
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                await self._writer.run(leave_replicas)
+                await self._writer.run(lambda tx: tx.run(_SEE, now=0))
         await self._writer.close()
 
     def _begin(self, db: Connection, read_now: ReadNow) -> PostgresTx:

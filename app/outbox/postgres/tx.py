@@ -18,6 +18,12 @@ from app.outbox.store import Counts, Row
 _ONLY_HERE = re.compile(r"/\*postgres (.*?)\*/", re.DOTALL)
 _ELSEWHERE = re.compile(r"/\*sqlite .*?\*/", re.DOTALL)
 _NAME = re.compile(r"(?<![\w:]):([a-z_]+)")
+# To read and plan a statement takes the server longer than to run it, so one stands for many rows: an INSERT of plain
+# values, and what changes rows and says by FROM MANY that it is given each of them once.
+_VALUES = re.compile(r"\sVALUES (\((?:\s*%\(\w+\)s,?)+\s*\))[^%]*$")
+_MANY = "FROM MANY"
+_GIVEN = re.compile(r"%\((\w+)\)s")
+_MOST_ROWS = 500  # in one statement, which has 65,535 values at most
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS taken"
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
@@ -54,16 +60,18 @@ class PostgresTx:
 
     def send(self, sql: str, rows: Iterable[dict[str, Any]], /) -> None:
         """See Tx."""
-        text, given = self._translate(sql, rows)
-        self._db.cursor().executemany(text, given)
+        for text, given in self._translate(sql, rows):
+            self._db.cursor().executemany(text, given)
 
     def add_many(self, _table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
         """See Tx."""
-        return [found[0].seq if found else None for found in self.rows_many(f"{sql} RETURNING seq", rows)]
+        answers = self._ask(f"{sql} RETURNING id, seq", rows)
+        added = {row.id: row.seq for cursor in answers for row in cursor.fetchall()}
+        return [added.pop(row["id"], None) for row in rows]
 
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
-        text, (given,) = self._translate(sql, (values,))
+        ((text, (given,)),) = self._translate(sql, (values,))
         return self._db.cursor(row_factory=namedtuple_row).execute(text, given).fetchall()
 
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
@@ -76,18 +84,37 @@ class PostgresTx:
         return wait or bool(answer[0])
 
     def _ask(self, sql: str, rows: Iterable[dict[str, Any]]) -> Iterator[psycopg.Cursor[Any]]:
-        """Yield a cursor that stands at the answer for each row in turn."""
-        text, given = self._translate(sql, rows)
-        cursor = self._db.cursor(row_factory=namedtuple_row)
-        if given:
+        """Yield a cursor that stands at each answer in turn."""
+        for text, given in self._translate(sql, rows):
+            cursor = self._db.cursor(row_factory=namedtuple_row)
             cursor.executemany(text, given, returning=True)
             yield cursor
             while cursor.nextset():
                 yield cursor
 
-    def _translate(self, sql: str, rows: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-        text, has_slot = translate(sql)
-        return text, [{**row, "slot": self.slot} for row in rows] if has_slot else list(rows)
+    def _translate(self, sql: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Yield statements for the driver, each with what to run it with: once for all rows, where that can be."""
+        text = translate(sql)
+        given = [{**row, "slot": self.slot} for row in rows]
+        if len(given) > 1 and (_MANY in text or ("DO UPDATE" not in text and _VALUES.search(text))):
+            for start in range(0, len(given), _MOST_ROWS):
+                yield spread(text, given[start : start + _MOST_ROWS])
+        elif given:
+            yield text.replace(_MANY, ""), given
+
+
+def spread(text: str, rows: Sequence[dict[str, Any]]) -> tuple[str, Sequence[Sequence[Any]]]:
+    """Return a statement that does for many rows at once what `text` does for one, and the values for it."""
+    if (found := _VALUES.search(text)) is not None:
+        names, its = _GIVEN.findall(found[1]), _GIVEN.sub("%s", found[1])
+        text = text[: found.start(1)] + ", ".join([its] * len(rows)) + text[found.end(1) :].replace(_MANY, "")
+    else:
+        names = [*dict.fromkeys(_GIVEN.findall(text))]
+        its = ", ".join('%s COLLATE "C"' if isinstance(rows[0][name], str) else "%s" for name in names)
+        columns = ", ".join(f"its_{name}" for name in names)
+        many = f"FROM (VALUES {', '.join([f'({its})'] * len(rows))}) AS many ({columns})"
+        text = _GIVEN.sub(r"its_\1", text).replace(_MANY, many)
+    return text, [[row[name] for row in rows for name in names]]
 
 
 class CleanText(StrDumperUnknown):
@@ -99,10 +126,10 @@ class CleanText(StrDumperUnknown):
 
 
 @lru_cache(maxsize=1_000)
-def translate(sql: str) -> tuple[str, bool]:
-    """Return a statement as the driver wants it, with what stands in it for PostgreSQL alone; True if it has a slot."""
+def translate(sql: str) -> str:
+    """Return a statement as the driver wants it, with what stands in it for PostgreSQL alone."""
     text = _ONLY_HERE.sub(r"\1", _ELSEWHERE.sub("", sql)).replace("%", "%%")
-    return _NAME.sub(r"%(\1)s", text), ":slot" in text
+    return _NAME.sub(r"%(\1)s", text)
 
 
 def hash_lock(place: str, name: str) -> int:
