@@ -82,7 +82,7 @@ def find_wild_sql(source: str) -> Iterator[int]:
 def test_sql_is_put_together_from_our_own_words() -> None:
     found = {str(path.relative_to(ROOT)): list(find_wild_sql(path.read_text())) for path in APP}
     explained = {
-        "app/outbox/postgres/greeting.py",  # a schema, whose name is small letters and digits
+        "app/outbox/postgres/schema.py",  # a schema, whose name is small letters and digits
         "app/outbox/sqlite/backup.py", "app/outbox/sqlite/file.py", "app/outbox/sqlite/migrations.py",
         "app/outbox/sqlite/store.py",
     }  # fmt: skip
