@@ -14,8 +14,8 @@ from typing import TypeVar
 from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
-from app.outbox.postgres.greeting import check_server, join, list_doubts
 from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, PostgresWriter, ReadNow
+from app.outbox.postgres.schema import check_server, join, list_doubts
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
