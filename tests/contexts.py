@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from app.clock import WatchedClock, new_uuid7
-from app.mapping.rules import Config, RouteTable, Store
+from app.mapping.rules import Config, Store
 from app.observe import NoTracer
 from app.observe.metrics import Metrics
 from app.relay.context import Context, Snapshot
@@ -19,7 +19,7 @@ def build_context(outbox: Any, clock: Any, *, log: Any = None, **parts: Any) -> 
     standard: dict[str, Any] = {
         "settings": Settings(),
         "secrets": (),
-        "snapshot": Snapshot(Config("live", Store(), {}, (), ""), RouteTable(()), {}),
+        "snapshot": Snapshot(Config("live", Store(), {}, (), ""), {}),
         "new_id": new_uuid7,
         "metrics": Metrics(),
         "log": structlog.wrap_logger(None, processors=[_drop]) if log is None else log,

@@ -16,12 +16,12 @@ from starlette.responses import JSONResponse, Response
 
 from app.api import PROBLEMS, problem
 from app.api.deliveries import read_number
+from app.model.message import OptOut
 from app.outbox.erase import erase_person, export_person
 from app.outbox.people import count_suppressions, lift_suppressions, list_suppressions, suppress_people
 from app.relay.context import Context
 from app.values.instant import format_instant
 from app.values.phone import PhoneFault, mask_phone, read_phone
-from app.values.stop_words import OptOut
 
 LONGEST = 1_000
 CURE = "write a mobile number with + and its country code, such as +919800000001"

@@ -19,7 +19,7 @@ from app.authoring.examples import describe_reading, remark_on_day, remark_on_mo
 from app.errors import Refusal
 from app.mapping.expression import Expression
 from app.mapping.fields import Source
-from app.mapping.rules import Broken, Config, Example, Hit, Route, RouteTable, Store, match_route
+from app.mapping.rules import Broken, Config, Example, Hit, Route, Store, match_route
 from app.mapping.template import (
     BODY_LIMIT,
     FilledTemplate,
@@ -144,7 +144,7 @@ def describe_plan(event: Event, config: Config, new_id: Callable[[int], str]) ->
 
     In clear: whoever shows it to others masks `reads`, `to` and `variables`.
     """
-    planned = {one.route: one for one in plan_deliveries(event, config, RouteTable(config.routes), new_id)}
+    planned = {one.route: one for one in plan_deliveries(event, config, new_id)}
     rows = [describe_match(route, event) for route in config.routes]
     return [row | (_describe_fate(planned[row["route"]]) if row["result"] == "hit" else {}) for row in rows]
 

@@ -179,8 +179,8 @@ def _settle_file(path: Path, text: str, *, update: bool) -> bool:
     if kept is None:
         print(f"{path}: is not there")
         return False
-    lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), str(path), "now", lineterm="")
-    print("\n".join(lines))
+    lines = difflib.unified_diff(kept.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "now")
+    print("".join(line if line.endswith("\n") else f"{line}\n" for line in lines), end="")  # one may lack its end
     return False
 
 

@@ -25,10 +25,9 @@ from pydantic_core import core_schema
 
 from app.mapping import ask_similar
 from app.mapping.expression import Expression
-from app.model.message import Limit
+from app.model.message import LONGEST_STOP_WORD, Limit, fold_words
 from app.values.instant import format_duration, parse_duration, parse_limit, parse_live_from
 from app.values.phone import read_country, to_country, to_one_form
-from app.values.stop_words import LONGEST_STOP_WORD, fold_words
 
 EXPRESSION, LIST, MAP = "~expression", "~list", "~map"
 """Names of the branches of a union; pydantic puts them into an error's path."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
@@ -215,7 +216,7 @@ class FileFields(Fields):
     routes: dict[str, RouteFields] = Field(description="Which event sends which template, by a name of yours.")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """A checked YAML file. `hash` names its version; `only`: the numbers (E.164) that get messages, None: all."""
 
@@ -226,6 +227,17 @@ class Config:
     hash: str
     only: frozenset[str] | None = None
     limits: Limits = NO_LIMITS
+
+    def find_routes(self, topic: str) -> tuple[Route, ...]:
+        """Return the routes that wait for a topic, under whichever of its names; in the order of the file."""
+        return self._by_topic.get(SOURCE.canonical_topic(topic), ())
+
+    @cached_property
+    def _by_topic(self) -> Mapping[str, tuple[Route, ...]]:
+        by_topic: dict[str, tuple[Route, ...]] = {}
+        for route in self.routes:
+            by_topic[route.event] = (*by_topic.get(route.event, ()), route)
+        return by_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,22 +265,6 @@ class Broken:
 
 
 Match = Hit | Miss | Broken
-
-
-class RouteTable:
-    """Routes by topic, built once for each version of the YAML; in the order of the file."""
-
-    __slots__ = ("_by_topic",)
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        by_topic: dict[str, tuple[Route, ...]] = {}
-        for route in routes:
-            by_topic[route.event] = (*by_topic.get(route.event, ()), route)
-        self._by_topic = by_topic
-
-    def for_topic(self, topic: str) -> tuple[Route, ...]:
-        """Return the routes that wait for a topic, under whichever of its names."""
-        return self._by_topic.get(SOURCE.canonical_topic(topic), ())
 
 
 def match_route(route: Route, event: Event) -> Match:

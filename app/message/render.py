@@ -11,7 +11,7 @@ from typing import Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import Constant, HeaderSource, LocationSource, Source, is_language
-from app.mapping.rules import Broken, Config, Hit, Route, RouteTable, Store, match_route
+from app.mapping.rules import Broken, Config, Hit, Route, Store, match_route
 from app.mapping.template import URL_LIMIT, Room
 from app.message.components import BUTTONS, checksum, write_address, write_degrees, write_filename, write_header_text
 from app.message.recipient import find_recipient, read_person
@@ -36,12 +36,10 @@ class Unrendered:
     detail: str
 
 
-def plan_deliveries(
-    event: Event, config: Config, table: RouteTable, new_id: Callable[[int], str]
-) -> tuple[Delivery, ...]:
+def plan_deliveries(event: Event, config: Config, new_id: Callable[[int], str]) -> tuple[Delivery, ...]:
     """Return one delivery for every route that the event hits; () where it hits none."""
     planned = []
-    for route in table.for_topic(event.topic):
+    for route in config.find_routes(event.topic):
         if route.when is None or isinstance(found := match_route(route, event), Hit):
             planned.append(_plan_route(route, event, config, new_id))
         elif isinstance(found, Broken):

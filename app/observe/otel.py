@@ -43,7 +43,7 @@ _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _HEADER = "traceparent"
 
 
-class OtelTracer:
+class OtelTracer(Tracer):
     """A `Tracer` with a provider of its own: none is made the process's, so no library adds spans to ours."""
 
     def __init__(
@@ -88,10 +88,8 @@ class OtelTracer:
             self._log.warning("tracing.cut", cure=_CURE)
 
 
-class _Step:
+class _Step(Span):
     """A span, as the block that it lasts for."""
-
-    __slots__ = ("_span", "_token")
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span

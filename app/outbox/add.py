@@ -185,7 +185,8 @@ def _judge_deliveries(tx: Tx, planned: Sequence[tuple[int, FrozenDelivery]]) -> 
         if frozen.key_hash is not None and frozen.delivery.id not in unwanted
     ]
     firsts = {key["hash"]: key for key in reversed(keys)}
-    added = tx.rows_many(_SEE_KEY, [*firsts.values()]) if keys else ()
+    # In one order for all replicas, so that none waits for another that waits for it.
+    added = tx.rows_many(_SEE_KEY, [firsts[each] for each in sorted(firsts)]) if keys else ()
     seen = {key["id"] for key in keys} - {firsts[row.hash]["id"] for rows in added for row in rows}
     return [
         _list_columns(

@@ -17,10 +17,10 @@ from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
+from app.model.message import OptOut
 from app.outbox.store import Tx
 from app.outbox.values import IN_LUMPS, Suppression, SuppressionCounts, seek_in_lumps
 from app.values.phone import find_other_form, to_one_form
-from app.values.stop_words import OptOut
 
 HASH_BYTES = 16
 _HASHED = "hash:"

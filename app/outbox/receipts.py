@@ -15,7 +15,7 @@ from app.delivery.policy import Cause
 from app.delivery.transitions import ARRIVED, Move, rises, settles
 from app.message.components import strike_message, thaw_message
 from app.model.delivery import Reason, Scope, State, dataclass
-from app.model.message import Receipt, ReceiptStatus, Reply, Wish
+from app.model.message import OptOut, Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import (
@@ -29,7 +29,6 @@ from app.outbox.people import (
 )
 from app.outbox.store import Row, Tx
 from app.outbox.values import Heard, NewHold, ReceiptResult
-from app.values.stop_words import OptOut
 
 KEEP_EARLY_MS = 24 * 3_600_000
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.clock import Clock, NewId, WatchedClock
 from app.errors import RelayError
-from app.mapping.rules import Config, RouteTable
+from app.mapping.rules import Config
 from app.message.components import Lately
 from app.observe import Tracer
 from app.observe.logs import LineLimit, Log, count_dropped
@@ -21,10 +21,9 @@ from app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One checked version of the YAML, its routes by topic, its providers by name: swapped whole, never changed."""
+    """One checked version of the YAML, its providers by name: swapped whole, never changed."""
 
     config: Config
-    table: RouteTable
     providers: Mapping[str, Provider]
 
 

@@ -74,7 +74,7 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
         report_refusal(shared, event.http_status, event.detail)
         return event
     snapshot = shared.snapshot
-    deliveries: Sequence[Delivery] = plan_deliveries(event, snapshot.config, snapshot.table, shared.new_id)
+    deliveries: Sequence[Delivery] = plan_deliveries(event, snapshot.config, shared.new_id)
     if trace := shared.tracer.read_traceparent():  # the sends, however much later, belong to the trace of their webhook
         deliveries = [replace(delivery, trace=trace) for delivery in deliveries]
     event = Event(  # as `replace` does it, which takes ten times as long

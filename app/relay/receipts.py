@@ -11,7 +11,7 @@ from typing import Any
 
 from app.mapping.rules import Config
 from app.model.delivery import Reason
-from app.model.message import Notice, Receipt, Reply
+from app.model.message import Notice, Receipt, Reply, read_wish
 from app.observe.attempts import report_holds
 from app.observe.metrics import FORGED, UNREAD
 from app.outbox.holds import lift_hold, put_probed
@@ -21,7 +21,6 @@ from app.outbox.values import ReceiptResult
 from app.providers.body import as_items, as_mapping, parse_webhook, read_challenge
 from app.relay.context import Context
 from app.values.phone import mask_phone
-from app.values.stop_words import read_wish
 
 AT_ONCE = 100  # in one transaction
 _PATHS_SHOWN = 40

@@ -14,7 +14,7 @@ from app.errors import ConfigError
 from app.files import Secret, list_active, read_bytes, read_secrets, stamp_file
 from app.mapping import Problem, cut_lines, format_problem
 from app.mapping.parse import Parsed, parse_config
-from app.mapping.rules import Config, RouteTable
+from app.mapping.rules import Config
 from app.mapping.template import Templates
 from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.observe.logs import Log
@@ -235,7 +235,7 @@ def load_snapshot(
 def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
     """Return what a checked config is used through."""
     providers = {name: types[settings.type](settings) for name, settings in config.providers.items()}
-    return Snapshot(config, RouteTable(config.routes), providers)
+    return Snapshot(config, providers)
 
 
 class Rules:
@@ -290,7 +290,7 @@ class Rules:
         own = read_sources(self._settings)
         given = Sources(name, text, "templates.yaml", own.templates_text if templates_text is None else templates_text)
         config = read_rules(given, self._environment, self._types).use(is_whole=True)
-        return Snapshot(config, RouteTable(config.routes), {})
+        return Snapshot(config, {})
 
     async def reload(self) -> str | None:
         """Load the YAML and the file of secrets again; return what is wrong, None if both are in force now."""

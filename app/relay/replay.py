@@ -180,9 +180,7 @@ async def _judge_events(
 def _evaluate(context: Context, snapshot: Snapshot, event: StoredEvent) -> Sequence[Delivery] | Entry:
     """Return what today's YAML makes of an event as it came, or why nothing can be made of it."""
     again = restore_event(event)
-    return (
-        again if isinstance(again, Entry) else plan_deliveries(again, snapshot.config, snapshot.table, context.new_id)
-    )
+    return again if isinstance(again, Entry) else plan_deliveries(again, snapshot.config, context.new_id)
 
 
 def restore_event(event: StoredEvent) -> Event | Entry:

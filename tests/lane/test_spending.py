@@ -15,7 +15,7 @@ def put_limits(bench: Any, limits: Limits) -> None:
     """Put a YAML with these limits into force, as a reload does."""
     context = bench.lane._context
     config = replace(context.snapshot.config, limits=limits)
-    context.snapshot = Snapshot(config, context.snapshot.table, {})
+    context.snapshot = Snapshot(config, {})
     bench.lane.wake()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.mapping.grammar import ExpressionCompiler
-from app.mapping.rules import Broken, Hit, Miss, Route, RouteTable, match_route
+from app.mapping.rules import Broken, Config, Hit, Miss, Route, Store, match_route
 from app.model.event import Event
 from app.sources import SOURCE
 
@@ -25,11 +25,11 @@ def make_event(payload: dict[str, Any], topic: str = "coupon_create") -> Event:
 
 def test_table_finds_routes_by_topic_in_the_order_of_the_file() -> None:
     first, second, third = make_route("a"), make_route("b", "wallettransaction_update"), make_route("c")
-    table = RouteTable([first, second, third])
-    assert table.for_topic("coupon_create") == (first, third)
-    assert table.for_topic("Coupon Is Created") == (first, third)
-    assert table.for_topic("wallettrasaction_update") == (second,)
-    assert table.for_topic("lead_create") == ()
+    config = Config("live", Store(), {}, (first, second, third), "")
+    assert config.find_routes("coupon_create") == (first, third)
+    assert config.find_routes("Coupon Is Created") == (first, third)
+    assert config.find_routes("wallettrasaction_update") == (second,)
+    assert config.find_routes("lead_create") == ()
 
 
 @pytest.mark.parametrize(

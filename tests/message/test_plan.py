@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.mapping.parse import parse_config
-from app.mapping.rules import Config, RouteTable
+from app.mapping.rules import Config
 from app.mapping.template_entries import parse_templates
 from app.message.render import plan_deliveries
 from app.model.delivery import Delivery, Reason, State
@@ -50,7 +50,7 @@ def read_config(*routes: tuple[str, str], mode: str = "live", templates: str = "
 def plan(config: Config, payload: dict[str, Any], received_at: int = NOW) -> tuple[Delivery, ...]:
     event = Event("e-1", "nector", "walletreward_create", "d-1", b"", payload, received_at)
     ids = itertools.count(1)
-    return plan_deliveries(event, config, RouteTable(config.routes), lambda _: f"id-{next(ids)}")
+    return plan_deliveries(event, config, lambda _: f"id-{next(ids)}")
 
 
 def test_every_route_that_an_event_hits_gets_a_delivery_of_its_own() -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.errors import StoreBroken, StoreError
-from app.outbox.postgres import greeting
+from app.outbox.postgres import schema
 from app.outbox.postgres import store as stores
 from app.outbox.postgres.link import DatabaseAway
 from app.outbox.read import read_last_event
@@ -131,7 +131,7 @@ def test_a_server_that_may_lose_its_files_is_refused_with_the_cure(
         def execute(self, sql: Any, *given: Any) -> Any:
             return self._db.execute("SELECT 'off'") if sql == f"SHOW {name}" else self._db.execute(sql, *given)
 
-    whole = greeting.check_server
+    whole = schema.check_server
     monkeypatch.setattr(stores, "check_server", lambda db: whole(Asked(db)))  # type: ignore[arg-type]
     with pytest.raises(StoreBroken, match=f"{name} is off.*set it to on"):
         PostgresOutbox(postgres_place.url)
@@ -179,6 +179,6 @@ async def test_a_standby_that_is_not_synchronous_is_warned_of() -> None:
         def fetchone(self) -> tuple[str, int]:
             return self._row
 
-    assert [bool(greeting.list_doubts(Replicated(*given))) for given in [("", 0), ("", 1), ("a", 1)]] == [  # type: ignore[arg-type]
+    assert [bool(schema.list_doubts(Replicated(*given))) for given in [("", 0), ("", 1), ("a", 1)]] == [  # type: ignore[arg-type]
         False, True, False,
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
 from app.outbox.holds import put_hold, release_hold
 from app.outbox.lanes import SharedClaim, add_lane, claim_shared
-from app.outbox.postgres import greeting, schema
+from app.outbox.postgres import schema
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
@@ -268,6 +268,7 @@ async def test_a_text_that_no_text_of_postgres_can_be_is_kept_without_its_nul(
 
 # -- two releases side by side ---------------------------------------------------------------------
 
+STEPS = schema.STEPS
 NEXT = schema.Step("ALTER TABLE deliveries ADD COLUMN note TEXT;", oldest=1)
 CONTRACT = schema.Step("ALTER TABLE deliveries DROP COLUMN IF EXISTS note;", oldest=3)
 
@@ -284,10 +285,10 @@ async def test_a_release_rolls_out_while_the_one_before_works(
 
         def roll_out() -> bool:
             if not after:
-                monkeypatch.setattr(greeting, "STEPS", (*schema.STEPS, NEXT))
+                monkeypatch.setattr(schema, "STEPS", (*STEPS, NEXT))
                 after.append(PostgresOutbox(place.url))
-                monkeypatch.setattr(greeting, "STEPS", schema.STEPS)
-                before._writer._link.drop()  # and connects again to the newer tables
+                monkeypatch.setattr(schema, "STEPS", STEPS)
+                before._writer.drop()  # and connects again to the newer tables
             return len(old.sent) >= 150
 
         await run_fleet([old], roll_out)
@@ -297,12 +298,12 @@ async def test_a_release_rolls_out_while_the_one_before_works(
         assert await wrap(before).add()
         assert (await after[0].read(lambda tx: tx.rows("SELECT note FROM deliveries LIMIT 1")))[0].note is None
         # Control: once what the older one needs is taken away, it does not go on as if nothing were.
-        monkeypatch.setattr(greeting, "STEPS", (*schema.STEPS, NEXT, CONTRACT))
+        monkeypatch.setattr(schema, "STEPS", (*STEPS, NEXT, CONTRACT))
         await PostgresOutbox(place.url).close()
-        monkeypatch.setattr(greeting, "STEPS", schema.STEPS)
+        monkeypatch.setattr(schema, "STEPS", STEPS)
         with pytest.raises(StoreBroken, match="brought forward by a newer nector-relay"):
             PostgresOutbox(place.url)
-        before._writer._link.drop()
+        before._writer.drop()
         with pytest.raises(StoreError, match="brought forward by a newer"):
             await before.write(lambda _tx: None)
         for store in (before, *after):

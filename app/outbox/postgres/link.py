@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import psycopg
 
@@ -17,11 +17,9 @@ from app.outbox.move import write_counts
 from app.outbox.postgres.tx import CleanText, PostgresTx
 from app.values.address import PostgresAddress
 
-T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[Any]
 Cursor: TypeAlias = psycopg.Cursor[Any]
 ReadNow: TypeAlias = Callable[[], int]
-OpenTx: TypeAlias = Callable[[Connection, ReadNow], PostgresTx]
 
 TRIES = 5  # of a transaction that meets another one
 LONGEST_PAUSE_S = 0.05
@@ -80,33 +78,49 @@ class DatabaseClock:
         self._ahead = most if self._ahead is None else min(max(self._ahead, least), most)
 
 
-class Link:
-    """One connection to `address`. `greet` is given each new one before anybody uses it, outside a transaction."""
+class PostgresWriter(BatchWriter):
+    """Owns a connection. Whoever waits longer than they can is not waited for: their job is not begun.
 
-    def __init__(self, address: PostgresAddress, clock: DatabaseClock, greet: Callable[[Connection], None]) -> None:
+    `greet` is given each new connection before anybody uses it, outside a transaction. `reading`: each job is on one
+    snapshot, and changes nothing.
+    """
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        clock: DatabaseClock,
+        greet: Callable[[Connection], None],
+        open_tx: Callable[[Connection, ReadNow], PostgresTx],
+        queue_limit: int = QUEUE_LIMIT,
+        batch_limit: int = BATCH_LIMIT,
+        *,
+        reading: bool = False,
+    ) -> None:
+        super().__init__(queue_limit, batch_limit)
         self.address = address
         self._clock = clock
         self._greet = greet
+        self._open_tx = open_tx
+        self._reading = reading
         self._db: Connection | None = None
         self._is_answered = False  # of the transaction under way
         self._failures = 0
         self._not_before = 0.0
 
-    def run(self, work: Callable[[Connection, ReadNow], T], *, reading: bool = False) -> T:
-        """Return what `work` makes of a transaction, once that is committed. Raises StoreError, psycopg.Error.
+    def transact(self, jobs: Sequence[Callable[[PostgresTx], Any]]) -> list[Any]:
+        """Return what jobs make of one transaction, once that is committed. Raises StoreError, psycopg.Error.
 
-        `work` is given the connection, and what tells the database's time. All goes through a pipeline: what nobody
-        waits for leaves with whatever is asked next.
+        All goes through a pipeline: what nobody waits for leaves with whatever is asked next.
         """
         is_new = self._db is None
         try:
-            return self._run(self._open(), work, reading=reading)
+            return self._transact_once(self._open(), jobs)
         except Exception as error:
             if is_new or self._is_answered or not is_away(error):
                 raise  # else it broke while nobody used it
-        return self._run(self._open(), work, reading=reading)
+        return self._transact_once(self._open(), jobs)
 
-    def _run(self, db: Connection, work: Callable[[Connection, ReadNow], T], *, reading: bool) -> T:
+    def _transact_once(self, db: Connection, jobs: Sequence[Callable[[PostgresTx], Any]]) -> list[Any]:
         asked_at, self._is_answered = self._clock.read_uptime(), False
         failure: BaseException | None = None
 
@@ -119,8 +133,10 @@ class Link:
         try:
             with db.pipeline():
                 try:
-                    begun = begin(db, self.address.schema, reading=reading)
-                    result = work(db, read_now)
+                    begun = begin(db, self.address.schema, reading=self._reading)
+                    tx = self._open_tx(db, read_now)
+                    results = run_together(tx, jobs)
+                    write_counts(tx)
                     db.execute("COMMIT")
                 except BaseException as error:  # noqa: BLE001  # raised below: the pipeline's end would log a second one
                     failure = error
@@ -129,7 +145,7 @@ class Link:
         if failure is None:
             if not self._is_answered:
                 read_now()
-            return result
+            return results
         if isinstance(failure, Exception) and is_away(failure):
             self.drop()
         else:
@@ -172,35 +188,13 @@ class Link:
         self._failures, self._db = 0, db
         return db
 
-
-class PostgresWriter(BatchWriter):
-    """Owns a connection. Whoever waits longer than they can is not waited for: their job is not begun.
-
-    `reading`: each job is on one snapshot, and changes nothing.
-    """
-
-    def __init__(
-        self,
-        link: Link,
-        open_tx: OpenTx,
-        queue_limit: int = QUEUE_LIMIT,
-        batch_limit: int = BATCH_LIMIT,
-        *,
-        reading: bool = False,
-    ) -> None:
-        super().__init__(queue_limit, batch_limit)
-        self._link = link
-        self._open_tx = open_tx
-        self._reading = reading
-        self.start()
-
     def _settle_together(self, batch: Sequence[Waiting]) -> None:
         if wanted := [waiting for waiting in batch if not waiting.future.cancelled()]:
             self._settle(wanted, TRIES)
 
     def _settle(self, batch: Sequence[Waiting], tries: int) -> None:
         try:
-            results = self._transact(batch)
+            results = self.transact([waiting.job for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whatever a job raised belongs to its caller, not to this thread
             failure = explain_failure(error)
             if is_conflict(error) and tries > 1:
@@ -215,17 +209,8 @@ class PostgresWriter(BatchWriter):
             for waiting, result in zip(batch, results, strict=True):
                 waiting.result = result
 
-    def _transact(self, batch: Sequence[Waiting]) -> list[Any]:
-        def work(db: Connection, read_now: ReadNow) -> list[Any]:
-            tx = self._open_tx(db, read_now)
-            results = run_together(tx, [waiting.job for waiting in batch])
-            write_counts(tx)
-            return results
-
-        return self._link.run(work, reading=self._reading)
-
     def _release(self) -> None:
-        self._link.drop()
+        self.drop()
 
 
 def connect(address: PostgresAddress) -> Connection:

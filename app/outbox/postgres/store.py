@@ -14,8 +14,8 @@ from typing import TypeVar
 from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
-from app.outbox.postgres.greeting import check_server, join, list_doubts
-from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, Link, PostgresWriter, ReadNow
+from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, PostgresWriter, ReadNow
+from app.outbox.postgres.schema import check_server, join, list_doubts
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
@@ -61,15 +61,16 @@ class PostgresStore:
         self.doubts: Sequence[str] = ()
         self.slot = 0
         self._people_key = b""
-        link = Link(self.address, self.clock, self._greet)
-        self._open_patiently(link, patience_s)
-        self._writer = PostgresWriter(link, self._begin, queue_limit)
+        self._writer = PostgresWriter(self.address, self.clock, self._greet, self._begin, queue_limit)
+        self._open_patiently(patience_s)
         # What takes locks waits for nobody, and nobody for it: one at a time, beside what shares commits.
-        self._claimer = PostgresWriter(Link(self.address, self.clock, check_server), self._begin, queue_limit, 1)
+        self._claimer = PostgresWriter(self.address, self.clock, check_server, self._begin, queue_limit, 1)
         self._reader, self._late_reader = (
-            PostgresWriter(Link(self.address, self.clock, lambda _db: None), self._begin, queue_limit, 1, reading=True)
+            PostgresWriter(self.address, self.clock, lambda _db: None, self._begin, queue_limit, 1, reading=True)
             for _ in range(2)
         )
+        for each in (self._writer, self._claimer, self._reader, self._late_reader):
+            each.start()
 
     @property
     def fleet(self) -> PostgresStore:
@@ -135,11 +136,11 @@ class PostgresStore:
         if restored is not None:
             self._on_restored(restored)
 
-    def _open_patiently(self, link: Link, patience_s: float) -> None:
+    def _open_patiently(self, patience_s: float) -> None:
         until = time.monotonic() + patience_s
         while True:
             try:
-                link.run(lambda _db, read_now: read_now())
+                self._writer.transact(())
             except DatabaseAway as error:
                 if time.monotonic() >= until:
                     cure = "start it, or check RELAY_DATABASE_URL and the user's password"

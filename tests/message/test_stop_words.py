@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.model.message import Reply, Wish
-from app.values.stop_words import RESUME_WORDS, STOP_WORDS, fold_words, read_wish
+from app.model.message import RESUME_WORDS, STOP_WORDS, Reply, Wish, fold_words, read_wish
 
 
 def reply(text: str, payload: str = "") -> tuple[str, str]:
