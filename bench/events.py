@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 SECRET, RECEIPT_SECRET = "bench-secret", "bench-receipt-secret"
 # The relay leaves 6 s between two messages to one recipient, so every event needs one of its own, and the hundred
@@ -46,22 +46,32 @@ def phone_of(number: int) -> str:
     return f"91{FIRST_PHONE + number}"
 
 
-def build_event(number: int) -> bytes:
+def name_in_order(number: int) -> str:
+    """Return an event's id that stands behind those of the events before it."""
+    return f"bench-{number:09}"
+
+
+def name_at_random(number: int) -> str:
+    """Return an event's id that may stand anywhere among those of the events before it, as a UUID does."""
+    return hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest()
+
+
+def build_event(number: int, name_id: Callable[[int], str] = name_in_order) -> bytes:
     """Return event `number` as one HTTP/1.1 request, with the headers that Nector documents."""
     body = _BODY.replace(_PHONE_MARK, str(FIRST_PHONE + number)).encode()
     signature = hmac.digest(SECRET.encode(), body, "sha256").hex()
     return (
         "POST /webhooks/nector HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: nector\r\naccept: */*\r\n"
         "content-type: application/json\r\nx-nector-topic: walletreward_create\r\n"
-        f"x-nector-delivery-id: bench-{number}\r\nx-nector-timestamp: {int(time.time())}\r\n"
+        f"x-nector-delivery-id: {name_id(number)}\r\nx-nector-timestamp: {int(time.time())}\r\n"
         f"x-nector-webhook-secret: {_SECRET_HASH}\r\nx-nector-webhook-hmac: {signature}\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 
-def build_events(first: int, count: int) -> Iterator[bytes]:
+def build_events(first: int, count: int, name_id: Callable[[int], str] = name_in_order) -> Iterator[bytes]:
     """Return the events from `first` on, one after another: 100,000 at once would be 100 MB."""
-    return (build_event(number) for number in range(first, first + count))
+    return (build_event(number, name_id) for number in range(first, first + count))
 
 
 def build_receipts(ids: Sequence[str]) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from bench.events import build_events, build_message, build_receipts, phone_of
+from bench.events import build_events, build_message, build_receipts, name_in_order, phone_of
 from bench.figures import percentile
 from bench.load import Load, send_closed, send_open
 from bench.processes import BenchError, Cores, Memory, Started, Written, read_cpu_s, read_memory, read_written
@@ -37,6 +37,7 @@ class Bench:
     seconds: int
     queued: int
     tls: bool = False  # to the provider
+    name_id: Callable[[int], str] = name_in_order  # of an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def measure_throughput(bench: Bench, subject: Subject) -> Throughput:
         _warm_up(provider, started)
         pid = started.process.pid
         cpu_before, before = read_cpu_s(pid), read_written(pid)
-        load = uvloop.run(send_closed(started.port, build_events(WARM_UP, bench.events)))
+        load = uvloop.run(send_closed(started.port, build_events(WARM_UP, bench.events, bench.name_id)))
         figures = _wait_delivered(provider, WARM_UP + load.accepted)
         cpu_s = read_cpu_s(pid) - cpu_before
         return Throughput(

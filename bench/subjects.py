@@ -22,11 +22,12 @@ BIN = Path(sys.executable).parent  # .venv/bin
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A relay under test; `command` gets the port."""
+    """A relay under test; `command` gets the port. `prepare` lays into its folder what is there at its start."""
 
     name: str
     command: Callable[[int], Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[Path], object] = lambda _folder: None
 
 
 RELAY = Subject("relay", lambda port: [str(BIN / "nector-relay"), "serve", "--host", "127.0.0.1", "--port", str(port)])
@@ -40,6 +41,7 @@ def run_subject(
 ) -> Iterator[Started]:
     """Run a relay in `folder`, where its outbox is."""
     port = free_port()
+    subject.prepare(folder)
     environment = {**_build_environment(provider_url, folder, tls=tls), **subject.environment}
     with run_process(subject.command(port), port, cores.subject, folder, environment) as started:
         yield started

@@ -163,6 +163,11 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
     return claimed
 
 
+def claim_each(tx: Tx, claims: Sequence[Claim]) -> Sequence[Claimed]:
+    """Claim for several lanes."""
+    return [claim_due(tx, claim) for claim in claims]
+
+
 def open_due(tx: Tx, claim: Claim) -> Claimed:
     """Open up to `claim.limit` attempts: probes of holds first, then the routes in turn; their state becomes `sending`.
 

@@ -146,11 +146,14 @@ class NoFlights:
 class Job(Generic[Item, T]):
     """One of many alike: those that wait together become one call of `many`, with one value of its answer each.
 
-    Like any job it must be safe to run again: if one of them raises, each is run alone.
+    It is short, for SQLite runs it on the event loop. Like any job it must be safe to run again: if one of them
+    raises, each is run alone.
     """
 
     many: Callable[[Tx, Sequence[Item]], Sequence[T]]
     item: Item
+    is_last: bool = False
+    """Whether it goes behind the other kinds that wait with it: it finds what they have made."""
 
     def __call__(self, tx: Tx) -> T:
         """Run alone."""

@@ -47,7 +47,8 @@ async def store_event(
 
     `note` is given each event that is new, after the commit.
     """
-    lanes = {delivery.provider for delivery in deliveries if delivery.state is State.PENDING}
+    # In their order, not a set's: the lane that is woken first claims first.
+    lanes = dict.fromkeys(delivery.provider for delivery in deliveries if delivery.state is State.PENDING)
     # Where one thread writes all, whoever is woken now claims behind the event and in its very commit; of those that
     # share a database each claims by a connection of its own, which sees only what is committed.
     shares = context.outbox.fleet is not None

@@ -34,7 +34,7 @@ from app.observe.attempts import (
     report_limits,
     report_outage,
 )
-from app.outbox.claim import Claim, claim_due
+from app.outbox.claim import Claim, claim_each
 from app.outbox.close import Ending, close_attempts
 from app.outbox.holds import free_waiting
 from app.outbox.lanes import read_lane, save_lane
@@ -216,7 +216,9 @@ class Lane:
         if granted == 0:
             return (), now
         claim = await self._ask_for(now, granted)
-        claimed, holds_set, limited, next_due, _ = await self._context.outbox.write(partial(claim_due, claim=claim))
+        claimed, holds_set, limited, next_due, _ = await self._context.outbox.write(
+            Job(claim_each, claim, is_last=True)
+        )
         if holds_set or limited:
             report_limits(self._context.log, self._context.metrics, holds_set, limited)
         if ordinary := [attempt.delivery.route for attempt in claimed if not attempt.probes]:

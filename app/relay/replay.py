@@ -86,7 +86,7 @@ async def apply_plan(context: Context, plan_id: str) -> dict[str, Any] | Refusal
     if applied is None:
         return Refusal(409, "this plan was applied by another request meanwhile: plan again to see what is left")
     changed += [Entry(made[id_].event_id, "", made[id_].route, why) for id_, why in applied.left_out.items()]
-    for provider in {row.provider for row in applied.deliveries if row.state is State.PENDING}:
+    for provider in dict.fromkeys(row.provider for row in applied.deliveries if row.state is State.PENDING):
         context.wake(provider)
     context.log.info("replay.applied", plan_id=plan_id, sent=len(applied.deliveries), left_out=len(changed), by="ops")
     sent = {"send": len(applied.deliveries)} if applied.deliveries else {}

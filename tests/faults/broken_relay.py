@@ -63,12 +63,12 @@ def resend_open() -> None:
 
 def commit_after_send() -> None:
     """Send first and write the attempt down when it has ended: the request leaves with nothing to show for it."""
-    claim_due, close = lane.claim_due, lane.close_attempts  # type: ignore[attr-defined]  # the very name that is called
+    claim_each, close = lane.claim_each, lane.close_attempts  # type: ignore[attr-defined]  # the very name that is called
     begun: set[str] = set()
 
     def claim_unseen(tx: Tx, claim: Claim) -> Claimed:
         tx.db.execute("SAVEPOINT unseen")  # type: ignore[attr-defined]  # of SQLite
-        claimed = claim_due(tx, claim)
+        (claimed,) = claim_each(tx, [claim])
         tx.db.execute("ROLLBACK TO unseen")  # type: ignore[attr-defined]  # of SQLite
         fresh = [attempt for attempt in claimed.attempts if attempt.delivery.id not in begun]
         begun.update(attempt.delivery.id for attempt in fresh)
@@ -83,7 +83,7 @@ def commit_after_send() -> None:
                    "SELECT seq, :number, 0 FROM deliveries WHERE id = :id", **row)  # fmt: skip
         return close(tx, endings)
 
-    lane.claim_due = claim_unseen  # type: ignore[attr-defined]  # the very name that is called
+    lane.claim_each = lambda tx, claims: [claim_unseen(tx, claim) for claim in claims]  # type: ignore[attr-defined]  # the very name that is called
     lane.close_attempts = close_late  # type: ignore[attr-defined]  # the very name that is called
 
 

@@ -19,7 +19,7 @@ from app.model.delivery import Attempt
 from app.model.message import Message
 from app.outbox import close as closing
 from app.outbox import sweep as sweeping
-from app.outbox.claim import Claim, claim_due
+from app.outbox.claim import Claim, claim_each
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Job, Tx
 from app.outbox.values import Claimed, Closed
@@ -40,19 +40,19 @@ def put(owner: Any, **parts: Any) -> None:
 
 
 def claim_raises() -> None:
-    def claim_due(_tx: Tx, claim: Claim) -> Claimed:
-        del claim
+    def claim_each(_tx: Tx, claims: Sequence[Claim]) -> Sequence[Claimed]:
+        del claims
         raise LookupError(SECRET_TEXT)
 
-    put(lane, claim_due=claim_due)
+    put(lane, claim_each=claim_each)
 
 
 def store_breaks() -> None:
-    def claim_due(_tx: Tx, claim: Claim) -> Claimed:
-        del claim
+    def claim_each(_tx: Tx, claims: Sequence[Claim]) -> Sequence[Claimed]:
+        del claims
         raise StoreBroken("the disk under the outbox fails")
 
-    put(lane, claim_due=claim_due)
+    put(lane, claim_each=claim_each)
 
 
 def sweep_raises() -> None:
@@ -113,7 +113,7 @@ def claim_blocks() -> None:
     write = SqliteStore.write
 
     async def write_but_no_claim(self: SqliteStore, job: Any, **how: Any) -> Any:
-        if getattr(job, "func", job) is claim_due:
+        if getattr(job, "many", job) is claim_each:
             await asyncio.Event().wait()
         return await write(self, job, **how)
 

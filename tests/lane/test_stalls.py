@@ -21,7 +21,7 @@ class SlowClaims(Stand):
 
     async def write(self, job: Callable[..., Any], **how: Any) -> Any:
         done = await self.store.write(job, **how)
-        if name_job(job) == "claim_due" and done:
+        if name_job(job) == "claim_each" and done:
             self._bench.now += self._stall_ms
             self._stall_ms = 0
         return done

@@ -196,7 +196,7 @@ async def test_many_scrapes_at_once_see_the_same(relay: Any) -> None:
 async def test_a_store_that_cannot_commit_is_counted_by_what_it_was_wanted_for(
     relay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_store(monkeypatch, relay.outbox, fail, "add_events", "claim_due")
+    break_store(monkeypatch, relay.outbox, fail, "add_events", "claim_each")
     assert (await relay.post(COINS)).status_code == 503
     relay.relay.dispatcher.wake_all()
     async with asyncio.timeout(40):

@@ -20,6 +20,7 @@ from app.errors import StoreBroken, StoreError
 from app.message.components import decode_message, encode_message
 from app.model.message import Message, Variable
 from app.outbox import claim as claiming
+from app.outbox.sqlite.file import PAGE_BYTES
 from app.outbox.values import DeliveryFilter
 from tests.outbox.methods import SqliteOutbox
 
@@ -65,8 +66,10 @@ def damage(data: bytes, draw: random.Random) -> tuple[str, bytes]:
         case "cut":
             return f"cut at {at}", data[:at]
         case "repeat":  # a page written to the wrong place
-            page, other = at // 4096 * 4096, draw.randrange(len(data)) // 4096 * 4096
-            return f"page {page} over {other}", data[:other] + data[page : page + 4096] + data[other + 4096 :]
+            page, other = (place - place % PAGE_BYTES for place in (at, draw.randrange(len(data))))
+            return f"page {page} over {other}", data[:other] + data[page : page + PAGE_BYTES] + data[
+                other + PAGE_BYTES :
+            ]
         case "empty":
             return "empty", b""
         case _:

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import StoreError
 from app.outbox.sqlite import sidecars
-from app.outbox.sqlite.file import open_writing
+from app.outbox.sqlite.file import PAGE_BYTES, open_writing
 from app.outbox.sqlite.sidecars import ProcessLock, clear_gaps, find_gaps
 
 SIZE = 512
@@ -54,7 +54,7 @@ def opened(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, ProcessLock, Pa
 
 def leave_bytes(lock: ProcessLock) -> Callable[[], bool]:
     """Leave some in a page without a row; return who tells whether they are there."""
-    at = 4_096 + 100  # its cells, if any, are at its end
+    at = PAGE_BYTES + 100  # its cells, if any, are at its end
     lock.write(b"CANARY", at)
     return lambda: lock.read(6, at) == b"CANARY"
 

@@ -63,7 +63,15 @@ async def test_the_settings_that_durability_hangs_on_are_set(database: Path) -> 
     db = opening.open_writing(database, lock)
     found = {
         name: db.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("journal_mode", "synchronous", "busy_timeout", "secure_delete", "mmap_size", "user_version")
+        for name in (
+            "journal_mode",
+            "synchronous",
+            "busy_timeout",
+            "secure_delete",
+            "mmap_size",
+            "page_size",
+            "user_version",
+        )
     }
     db.close()
     lock.close()
@@ -73,6 +81,7 @@ async def test_the_settings_that_durability_hangs_on_are_set(database: Path) -> 
         "busy_timeout": 3_000,
         "secure_delete": 1,
         "mmap_size": 0,
+        "page_size": 2_048,
         "user_version": len(migrations.MIGRATIONS),
     }
 

@@ -102,10 +102,10 @@ async def test_after_the_retention_no_canary_is_in_the_file(shop: Any, database:
 
 async def live_unevenly(shop: Any, people: range) -> None:
     """Names of every length, answers in no order: rows grow within pages that are full, and go to others."""
-    draw = Random(3)  # noqa: S311  # no secret
+    draw = Random(2)  # noqa: S311  # no secret
     for start in range(people.start, people.stop, 50):
         for_whom = [
-            (number_of(n), f"Canaria{n:05}" * draw.randint(1, 20), f"c-canary-{n:05}") for n in range(start, start + 50)
+            (number_of(n), f"Canaria{n:05}" * draw.randint(1, 8), f"c-canary-{n:05}") for n in range(start, start + 50)
         ]
         await asyncio.gather(*[add_named(shop, *who) for who in for_whom])
         attempts = list(await shop.claim(100))
@@ -208,8 +208,9 @@ async def test_a_store_that_leaves_bytes_is_noticed(
     else:
         await shop.store.sweep(shop.now + 2 * DAY, 0)
         await shop.store.wipe_payloads(shop.now + 3 * DAY)
+    gone = range(4_200, 4_250) if how == "erase" else range(4_000, 4_500)
     found = set().union(*find_people(database.parent).values())
-    assert found & {f"{n:05}".encode() for n in range(4_200, 4_250)}
+    assert found & {f"{n:05}".encode() for n in gone}
 
 
 # -- kill -9 in the middle ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
+from app.outbox.sqlite import store as writing
 from app.outbox.sqlite.file import explain_failure, open_writing, prepare_place
 from app.outbox.sqlite.sidecars import ProcessLock, Reserve
 from app.outbox.sqlite.store import Writer
@@ -30,11 +31,13 @@ class Commits(sqlite3.Connection):
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         self.count = 0
+        self.committed_by: set[int] = set()
         self.fail_with: Exception | None = None
 
     def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
         if sql == "COMMIT":
             self.count += 1
+            self.committed_by.add(threading.get_ident())
             if self.fail_with is not None:
                 raise self.fail_with
         return super().execute(sql, *given)
@@ -216,10 +219,10 @@ def test_an_error_of_one_job_says_nothing_about_the_store() -> None:
 
 
 async def test_a_writer_elsewhere_makes_the_store_busy_and_not_broken(
-    open_sqlite: Callable[..., SqliteOutbox], database: Path
+    open_sqlite: Callable[..., SqliteOutbox], database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_sqlite()
-    await store._writer.run_alone(lambda db: db.execute("PRAGMA busy_timeout = 10").fetchall())
+    monkeypatch.setattr(writing, "BUSY_TIMEOUT_MS", 10)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert not await store.can_commit()
@@ -298,6 +301,69 @@ async def test_jobs_of_a_kind_do_not_overtake_one_of_none(db: Commits, reserve: 
         await asyncio.sleep(0)
     _, first, _, second = await asyncio.gather(*jobs)
     assert (first, second) == ({"a"}, {"a", "b"})
+    await writer.close()
+
+
+async def test_a_kind_that_goes_last_finds_what_those_behind_it_have_made(db: Commits, reserve: Reserve) -> None:
+    writer, kind, other = Writer(db, reserve, begin), Kind(), Kind()
+
+    def list_each(tx: Tx, items: Sequence[int]) -> Sequence[set[str]]:
+        return [list_names(tx) for _ in items]
+
+    jobs: list[Job[Any, Any]] = [Job(list_each, 0, is_last=True), Job(kind.add_all, "a")]
+    jobs += [Job(list_each, 0, is_last=True), Job(other.add_all, "b")]
+    found = await asyncio.gather(*[writer.run(job) for job in jobs])
+    assert found == [{"a", "b"}, "a is in", {"a", "b"}, "b is in"]
+    jobs = [Job(list_each, 0), Job(kind.add_all, "c")]
+    assert (await asyncio.gather(*[writer.run(job) for job in jobs]))[0] == {"a", "b"}, "one that need not, does not"
+    await writer.close()
+
+
+class Threads:
+    """Jobs that say in which thread they run."""
+
+    def name_all(self, tx: Tx, items: Sequence[int]) -> Sequence[int]:
+        del tx
+        return [threading.get_ident() for _ in items]
+
+    def name_one(self, tx: Tx) -> int:
+        return self.name_all(tx, [0])[0]
+
+
+async def test_short_jobs_run_on_the_loop_and_only_their_commit_and_long_jobs_in_the_thread(
+    db: Commits, reserve: Reserve
+) -> None:
+    writer, threads, here = Writer(db, reserve, begin), Threads(), threading.get_ident()
+    assert await asyncio.gather(*[writer.run(Job(threads.name_all, n)) for n in range(3)]) == [here] * 3
+    long = await asyncio.gather(writer.run(threads.name_one), writer.run(Job(threads.name_all, 0)))
+    assert here not in long, "what waits beside a long one goes with it"
+    assert db.count == 2
+    assert here not in db.committed_by
+    await writer.close()
+
+
+async def test_the_loop_does_not_wait_for_a_file_that_another_program_holds_locked(
+    db: Commits, reserve: Reserve, database: Path
+) -> None:
+    writer, threads = Writer(db, reserve, begin), Threads()
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        job = asyncio.create_task(writer.run(Job(threads.name_all, 0)))
+        await asyncio.sleep(0.05)  # the thread waits, and the loop comes here meanwhile
+        other.execute("ROLLBACK")
+    assert await job != threading.get_ident()
+    assert await writer.run(Job(threads.name_all, 0)) == threading.get_ident(), "the next one is on the loop again"
+    await writer.close()
+
+
+async def test_what_a_failed_commit_took_back_is_not_there_and_can_be_done_again(db: Commits, reserve: Reserve) -> None:
+    writer, kind = Writer(db, reserve, begin), Kind()
+    db.fail_with = failure(sqlite3.SQLITE_BUSY)
+    with pytest.raises(StoreBusy):
+        await writer.run(Job(kind.add_all, "a"))
+    db.fail_with = None
+    assert not db.in_transaction
+    assert await writer.run(Job(kind.add_all, "a")) == "a is in"
     await writer.close()
 
 

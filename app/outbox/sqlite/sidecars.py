@@ -1,4 +1,4 @@
-"""What is done about the outbox's file past SQLite: the lock of its process, and bytes of no row overwritten.
+"""The outbox's file past SQLite: the lock of its process, and bytes of no row overwritten.
 
 And the files beside it: room kept for a full disk, and the flights of requests.
 """

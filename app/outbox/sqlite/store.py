@@ -29,7 +29,7 @@ from app.outbox.sqlite.file import (
 )
 from app.outbox.sqlite.sidecars import ProcessLock, Reserve, clear_gaps
 from app.outbox.sqlite.tx import SqliteTx
-from app.outbox.store import Tx
+from app.outbox.store import Job, Tx
 
 T = TypeVar("T")
 
@@ -127,6 +127,8 @@ class Writer(BatchWriter):
         self._watch = watch
         self._reserve = reserve
         self._impatient = False
+        self._begun: list[Any] | Exception | None = None  # what a batch gave on the loop, still to be committed
+        wait_for_lock(db, 0)  # so long waits the loop
         self.start()
 
     def _release(self) -> None:
@@ -134,6 +136,27 @@ class Writer(BatchWriter):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         with suppress(sqlite3.Error):
             self._db.close()
+
+    def _prepare(self, batch: Sequence[Waiting]) -> None:
+        """Run a batch of short jobs here, and leave the commit to the thread.
+
+        With a second core free, a thread that runs statements would fight with the loop for the interpreter at each.
+        While the file is locked, or the disk full, the thread does it all.
+        """
+        if not (batch and self._reserve.whole and all(isinstance(waiting.job, Job) for waiting in batch)):
+            return
+        if self._impatient or self.broken is not None:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            return
+        try:
+            self._begun = self._run(batch)
+        except Exception as error:  # noqa: BLE001 - the thread goes on as if it had run them
+            self._begun = error
+            with suppress(sqlite3.Error):
+                self._roll_back()
 
     def _settle_together(self, batch: Sequence[Waiting]) -> None:
         """Settle a batch; while the reserve is gone, what space is left belongs to outcomes."""
@@ -178,39 +201,51 @@ class Writer(BatchWriter):
     def _transact(self, batch: Sequence[Waiting]) -> None:
         if self.broken is not None:
             raise StoreBroken(str(self.broken))
-        db = self._db
-        self._begin()
+        begun, self._begun = self._begun, None
+        if isinstance(begun, Exception):
+            raise begun
         try:
-            tx = self._open_tx(db)
-            results = run_together(tx, [waiting.job for waiting in batch])
-            write_counts(tx)
-            db.execute("COMMIT")
+            if begun is None:
+                self._take_lock()
+                begun = self._run(batch)
+            self._db.execute("COMMIT")
         except BaseException:
-            if db.in_transaction:  # SQLite has rolled back by itself after some errors
-                db.execute("ROLLBACK")
+            self._roll_back()
             raise
         self._watch()  # after the commit: what went into a file that is gone is not acknowledged
-        for waiting, result in zip(batch, results, strict=True):
+        for waiting, result in zip(batch, begun, strict=True):
             waiting.result = result
 
-    def _begin(self) -> None:
+    def _run(self, batch: Sequence[Waiting]) -> list[Any]:
+        tx = self._open_tx(self._db)
+        results = run_together(tx, [waiting.job for waiting in batch])
+        write_counts(tx)
+        return results
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
+            self._db.execute("ROLLBACK")
+
+    def _take_lock(self) -> None:
         """Take the file's lock. Raises SQLITE_BUSY, after BUSY_TIMEOUT_MS the first time and IMPATIENT_MS then."""
+        wait_for_lock(self._db, IMPATIENT_MS if self._impatient else BUSY_TIMEOUT_MS)
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            if isinstance(explain_failure(error), StoreBusy) and not self._impatient:
-                self._impatient = True
-                wait_for_lock(self._db, IMPATIENT_MS)
+            self._impatient = isinstance(explain_failure(error), StoreBusy)
             raise
-        if self._impatient:
-            self._impatient = False
-            wait_for_lock(self._db, BUSY_TIMEOUT_MS)
+        finally:
+            wait_for_lock(self._db, 0)
+        self._impatient = False
 
     def _run_alone(self, waiting: Waiting) -> None:
+        wait_for_lock(self._db, BUSY_TIMEOUT_MS)
         try:
             waiting.result = waiting.job(self._db)
         except Exception as error:  # noqa: BLE001 - as in _settle
             waiting.error = self._explain(error) or error
+        finally:
+            wait_for_lock(self._db, 0)
 
     def _explain(self, error: Exception) -> StoreError | None:
         failure = explain_failure(error)

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -110,6 +111,44 @@ int open64(const char *path, int flags, ...) {
     MODE(flags, mode)
     REAL(int, "open64", const char *, int, ...);
     return open_recorded(real, path, flags, mode);
+}
+
+/* A copy of a descriptor is an opening of the same file. */
+static int copy_recorded(int (*real)(int, int, ...), int fd, int command, void *argument) {
+    if ((command != F_DUPFD && command != F_DUPFD_CLOEXEC) || !is_watched(fd))
+        return real(fd, command, argument);
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    const char *name = length < 0 ? NULL : (path[length] = '\0', name_inside(path));
+    pthread_mutex_lock(&order);
+    int copy = real(fd, command, argument);
+    if (copy >= MOST_FDS || !name)
+        _exit(99);
+    if (copy >= 0) {
+        watched[copy] = 1;
+        record('O', copy, 0, name, strlen(name));
+    }
+    pthread_mutex_unlock(&order);
+    return copy;
+}
+
+#define ARGUMENT(command)                               \
+    va_list rest;                                       \
+    va_start(rest, command);                            \
+    void *argument = va_arg(rest, void *);              \
+    va_end(rest);
+
+int fcntl(int fd, int command, ...) {
+    ARGUMENT(command)
+    REAL(int, "fcntl", int, int, ...);
+    return copy_recorded(real, fd, command, argument);
+}
+
+int fcntl64(int fd, int command, ...) {
+    ARGUMENT(command)
+    REAL(int, "fcntl64", int, int, ...);
+    return copy_recorded(real, fd, command, argument);
 }
 
 int close(int fd) {

@@ -102,7 +102,7 @@ class LateOutbox(MemoryOutbox):
 
     async def write(self, job: Any, *, essential: bool = False) -> Any:
         """Return what would be claimed."""
-        if name_job(job) != "claim_due":
+        if name_job(job) != "claim_each":
             return await super().write(job, essential=essential)
         await asyncio.sleep(0)
         return self.inline.try_out(job)

@@ -18,6 +18,7 @@ import pytest
 from app.errors import StoreBusy
 from app.model.delivery import State
 from app.outbox.sqlite import store as writer
+from app.outbox.sqlite.file import wait_for_lock
 from tests.outbox.methods import SqliteOutbox
 
 REFUSED = 51
@@ -167,16 +168,17 @@ def lock_here(tmp_path: Path) -> Callable[[], sqlite3.Connection]:
 
 async def list_waits(path: Path, lock: Callable[[], sqlite3.Connection], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how long, in ms, each of 20 writes that a writer takes one by one may wait for the lock."""
-    store, waits, begin = SqliteOutbox(path), [], writer.Writer._begin
+    store, waits = SqliteOutbox(path), list[int]()
 
-    def note(self: writer.Writer) -> None:
-        waits.extend(self._db.execute("PRAGMA busy_timeout").fetchone())
-        begin(self)
+    def note(db: sqlite3.Connection, timeout_ms: int) -> None:
+        if timeout_ms:
+            waits.append(timeout_ms)
+        wait_for_lock(db, timeout_ms)
 
     store._writer._batch_limit = 1
     holder = lock()
     with monkeypatch.context() as patch:
-        patch.setattr(writer.Writer, "_begin", note)
+        patch.setattr(writer, "wait_for_lock", note)
         found = await asyncio.gather(*(store.release_hold("route:a", 0) for _ in range(20)), return_exceptions=True)
     assert {type(each) for each in found} == {StoreBusy}
     holder.close()
@@ -208,5 +210,5 @@ async def test_were_every_batch_to_wait_it_would_be_noticed(
     tmp_path: Path, lock_here: Callable[[], sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The known-bad control."""
-    monkeypatch.setattr(writer, "wait_for_lock", lambda *_: None)
+    monkeypatch.setattr(writer, "IMPATIENT_MS", 120)
     assert await list_waits(tmp_path / "relay.db", lock_here, monkeypatch) == [120] * 20

@@ -38,10 +38,10 @@ async def fill_queue(relay: Any, writer: Any, depth: int) -> list[asyncio.Task[A
     """Post webhooks that wait, until the queue is so deep (the lanes and the sweeper wait in it, too)."""
     waiting: list[asyncio.Task[Any]] = []
     async with asyncio.timeout(20):
-        while (missing := depth - writer._queue.qsize()) > 0:
-            before = writer._queue.qsize()
+        while (missing := depth - len(writer._waiting)) > 0:
+            before = len(writer._waiting)
             waiting += [asyncio.create_task(relay.post(EVENT)) for _ in range((missing + 1) // 2)]
-            while writer._queue.qsize() < before + (missing + 1) // 2:
+            while len(writer._waiting) < before + (missing + 1) // 2:
                 await asyncio.sleep(0.005)
     return waiting
 
@@ -59,7 +59,7 @@ async def test_past_the_limit_a_webhook_is_refused_at_once_and_none_before_it_is
                 took.append(time.monotonic() - began)
                 assert answer.status_code == 503
                 assert int(answer.headers["retry-after"]) >= 1
-                deepest = max(deepest, writer._queue.qsize())
+                deepest = max(deepest, len(writer._waiting))
             assert (await relay.client.get("/healthz")).status_code == 200
         answers = [(await each).status_code for each in waiting]
         assert answers == [202] * len(answers)
