@@ -129,7 +129,7 @@ async def test_a_claim_goes_through_no_more_late_in_a_held_snapshot(
 async def test_nor_with_a_hundred_thousand_waiting_and_a_minute_at_full_rate(
     one: Any, postgres_place: Place, pages: Pages
 ) -> None:
-    """The control is the one above: here each claim's own reading outweighs the walk."""
+    """The control is the one above: what another test has left makes a walk of all dear from the start."""
     await one.store.write(partial(fill, route="reminders", count=100_000, ago_ms=LATE))
     replica = Replica(one.store, 500)
     pass_time = partial(send_some, replica, 30_000)
