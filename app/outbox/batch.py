@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
-TURNS = 4  # of a loop with nothing to do they are over at once; of a busy one, 40 jobs share a commit and not 27
+TURNS = 8  # of a loop with nothing to do they are over at once; of a busy one, 50 jobs share a commit and not 25
 
 
 @dataclass(frozen=True, slots=True)

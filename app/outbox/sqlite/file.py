@@ -104,7 +104,7 @@ BUSY_TIMEOUT_MS = 3_000
 # Most commits change a row in each of twenty trees, and write the whole page of each, twice: 62 KB an event at 100/s,
 # with SQLite's 4 KiB 105. With 1 KiB 40, but half as many write calls more. An older file keeps what it has.
 PAGE_BYTES = 2_048
-CHECKPOINT_PAGES = 2_000  # 4 MB, of an older file 8: small enough that a checkpoint is not felt
+CHECKPOINT_BYTES = 8_000_000  # of the log: few enough that a checkpoint is not felt
 JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
 CACHE_KIB = 16 * 1024
 _MAGIC = b"SQLite format 3\0"
@@ -121,7 +121,6 @@ _SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",
     "PRAGMA mmap_size = 0",
-    f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}",
     f"PRAGMA cache_size = -{CACHE_KIB}",
     "PRAGMA temp_store = MEMORY",
@@ -259,7 +258,7 @@ def _create_file(path: Path) -> None:
 def _open_checked(path: Path, set_aside: Callable[[int], None]) -> sqlite3.Connection:
     db = _connect(path, "rw")
     try:
-        for setting in _SETTINGS:
+        for setting in (*_SETTINGS, f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // _pragma(db, 'page_size')}"):
             db.execute(setting).fetchall()
         _enter_wal(db)
         if (version := find_outdated(db)) is not None:
