@@ -53,6 +53,7 @@ def test_control_a_row_more_for_every_change_is_dearer(bounds: Any) -> None:
     assert "rows written" in dearer
     assert "statements" in dearer
     assert "bytes to the file" in dearer
+    assert "write calls" in dearer
 
 
 def test_control_a_call_more_and_a_line_more_are_dearer_from_a_tenth_on(bounds: Any) -> None:
