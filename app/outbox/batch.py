@@ -136,8 +136,10 @@ class BatchWriter:
             if not batch:
                 self._rest()
                 return
-        self._prepare([waiting for waiting in batch if not waiting.alone])
-        self._queue.put((loop, batch))
+        try:
+            self._prepare([waiting for waiting in batch if not waiting.alone])
+        finally:  # whatever became of it: else they would wait for ever
+            self._queue.put((loop, batch))
 
     def _rest(self) -> None:
         self._busy = False

@@ -65,7 +65,7 @@ PLACES = {
     "the customer is found": "app.relay.intake.find_customer",
     "the rows are written": "app.outbox.sqlite.store.run_together",
     "the commit is made": "app.outbox.sqlite.store.write_counts",
-    "the transaction begins": "app.outbox.sqlite.store.Writer._begin",
+    "the transaction begins": "app.outbox.sqlite.store.Writer._open_transaction",
 }
 
 

@@ -148,8 +148,8 @@ class Writer(BatchWriter):
         if self._impatient or self.broken is not None:
             return
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error:
+            self._open_transaction()
+        except (sqlite3.Error, MemoryError):
             return
         try:
             self._begun = self._run(batch)
@@ -230,13 +230,16 @@ class Writer(BatchWriter):
         """Take the file's lock. Raises SQLITE_BUSY, after BUSY_TIMEOUT_MS the first time and IMPATIENT_MS then."""
         wait_for_lock(self._db, IMPATIENT_MS if self._impatient else BUSY_TIMEOUT_MS)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._open_transaction()
         except sqlite3.Error as error:
             self._impatient = isinstance(explain_failure(error), StoreBusy)
             raise
         finally:
             wait_for_lock(self._db, 0)
         self._impatient = False
+
+    def _open_transaction(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
 
     def _run_alone(self, waiting: Waiting) -> None:
         wait_for_lock(self._db, BUSY_TIMEOUT_MS)

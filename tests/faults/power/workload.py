@@ -183,11 +183,12 @@ class Workload:
 
 def weaken(synchronous: str, checkpoint: int) -> None:
     """Open the store with other settings than its own."""
-    changed = {"PRAGMA synchronous": synchronous, "PRAGMA wal_autocheckpoint": str(checkpoint)}
     settings = dict(setting.split(" = ") for setting in opening._SETTINGS)
     assert settings["PRAGMA synchronous"] == "FULL"
-    assert {*changed} <= {*settings}
-    opening._SETTINGS = tuple(f"{name} = {value}" for name, value in {**settings, **changed}.items())  # type: ignore[assignment]  # as many as there are
+    settings["PRAGMA synchronous"] = synchronous
+    opening._SETTINGS = tuple(f"{name} = {value}" for name, value in settings.items())  # type: ignore[assignment]  # as many as there are
+    assert checkpoint * opening.PAGE_BYTES < opening.CHECKPOINT_BYTES
+    opening.CHECKPOINT_BYTES = checkpoint * opening.PAGE_BYTES
 
 
 async def main(folder: Path, seed: int, first: int, events: int, mode: str) -> None:
