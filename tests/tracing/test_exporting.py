@@ -213,7 +213,7 @@ PROGRAM = """
 import sys
 from app.main import create_app
 create_app()
-print([name for name in {heavy} if name in sys.modules])
+sys.stdout.write(str([name for name in {heavy} if name in sys.modules]) + "\\n")
 """
 
 
@@ -229,7 +229,7 @@ def test_without_a_collector_nothing_of_it_is_imported(
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == expected
+    assert expected in done.stdout.splitlines()  # before or behind a line of the log, which a thread writes
 
 
 # -- what the SDK says ----------------------------------------------------------------------------
