@@ -104,8 +104,8 @@ BUSY_TIMEOUT_MS = 3_000
 # Most commits change a row in each of twenty trees, and write the whole page of each, twice: 62 KB an event at 100/s,
 # with SQLite's 4 KiB 105. With 1 KiB 40, but half as many write calls more. An older file keeps what it has.
 PAGE_BYTES = 2_048
-CHECKPOINT_BYTES = 8_000_000  # of the log: few enough that a checkpoint is not felt
-JOURNAL_LIMIT_BYTES = 8 * 1024 * 1024
+CHECKPOINT_BYTES = 16_000_000  # of the log; after 8 MB each, 0.5 write calls an event more
+JOURNAL_LIMIT_BYTES = 24 * 1024 * 1024
 CACHE_KIB = 16 * 1024
 _MAGIC = b"SQLite format 3\0"
 _BESIDE = ("-wal", "-shm", ".reserve")
