@@ -85,11 +85,15 @@ _CURE = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with ?schema=NAME 
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """A database for the driver, the schema in it that is this relay's, and both as anybody may read them."""
+    """A database for the driver, the schema in it that is this relay's, and both as anybody may read them.
+
+    `prepares`: no pooler lies between, so that the server may keep the plans of statements.
+    """
 
     url: str = field(repr=False)
     schema: str
     place: str
+    prepares: bool = False
 
 
 def read_postgres(url: str) -> PostgresAddress:
@@ -104,7 +108,9 @@ def read_postgres(url: str) -> PostgresAddress:
         raise ValueError("?schema= is a name of small letters, digits and underscores, and not one of PostgreSQL's own")
     if not parts.netloc and not asked:
         raise ValueError(_CURE)
-    others = urlencode([(name, value) for name, value in asked if name != "schema"])
+    if (prepare := dict(asked).get("prepare", "no")) not in {"yes", "no"}:
+        raise ValueError("?prepare= is yes, where no pooler of transactions lies before the database, or no")
+    others = urlencode([(name, value) for name, value in asked if name not in {"schema", "prepare"}])
     bare = f"postgresql://{parts.netloc}{parts.path}"
     place = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}?schema={schema}"
-    return PostgresAddress(f"{bare}?{others}" if others else bare, schema, place)
+    return PostgresAddress(f"{bare}?{others}" if others else bare, schema, place, prepare == "yes")

@@ -21,6 +21,7 @@ Connection: TypeAlias = psycopg.Connection[Any]
 Cursor: TypeAlias = psycopg.Cursor[Any]
 ReadNow: TypeAlias = Callable[[], int]
 
+PREPARE_FROM, MOST_PREPARED = 2, 300  # of a batch each number of rows is a statement of its own
 TRIES = 5  # of a transaction that meets another one
 LONGEST_PAUSE_S = 0.05
 
@@ -214,9 +215,15 @@ class PostgresWriter(BatchWriter):
 
 
 def connect(address: PostgresAddress) -> Connection:
-    """Return a new connection. Nothing is prepared on it: a pooler would give the next statement another one."""
+    """Return a new connection. Unasked nothing is prepared on it: a pooler would give the next statement another one.
+
+    https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
+    """
     options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, **_OPTIONS}
     db = psycopg.connect(address.url, autocommit=True, prepare_threshold=None, **options)
+    if address.prepares:
+        db.prepare_threshold, db.prepared_max = PREPARE_FROM, MOST_PREPARED
+        db.execute("SET enable_seqscan = off")  # so that a plan that was kept for an empty table does for a full one
     db.adapters.register_dumper(str, CleanText)
     return db
 
