@@ -115,7 +115,8 @@ def hold_back(pid: int) -> Iterator[None]:
 
 def measure_shared(bench: Bench, server: Server, replicas: int, way: Way) -> Shared:
     """Post to so many replicas as fast as 50 connections each are answered."""
-    free, schema = replace(bench, cores=Cores(None, None)), name_subject(f"shared, {PREPARE}", "").environment["RELAY_DATABASE_URL"]
+    free = replace(bench, cores=Cores(None, None))
+    schema = name_subject(f"shared, {PREPARE}", "").environment["RELAY_DATABASE_URL"]
     with contextlib.ExitStack() as opened:
         provider: FakeProvider = opened.enter_context(run_provider(bench.folder, free.cores))
         started: list[Started] = []
