@@ -25,7 +25,7 @@ from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
 from app.providers.exchange import Connection
-from app.providers.transport import WRITING, SocketTransport
+from app.providers.transport import TURNS, WRITING, SocketTransport, _end
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TIMED_OUT = Uncertain(Reason.TIMED_OUT)
@@ -326,6 +326,21 @@ async def test_a_socket_that_is_won_just_as_its_wait_is_given_up_is_closed(
             with pytest.raises(asyncio.CancelledError):
                 await post(client, f"http://127.0.0.1:{listener.getsockname()[1]}/")
     assert [each.fileno() for each in made] == [-1]
+
+
+@pytest.mark.parametrize("has_come", [True, False])
+async def test_when_the_time_runs_out_an_answer_that_lies_in_the_socket_counts(*, has_come: bool) -> None:
+    loop = asyncio.get_running_loop()
+    coming: asyncio.Future[bytes] = loop.create_future()
+    _end(coming)
+    if has_come:
+        loop.call_soon(coming.set_result, OK)  # what reads it is behind the timer
+    else:
+        with pytest.raises(httpx2.ReadTimeout):
+            await coming
+    for _ in range(TURNS + 1):
+        await asyncio.sleep(0)
+    assert not has_come or coming.result() == OK
 
 
 async def test_a_reset_is_a_read_error() -> None:
