@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.delivery.pace import RECIPIENT_GAP_MS
@@ -164,8 +164,8 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
 
 
 def claim_each(tx: Tx, claims: Sequence[Claim]) -> Sequence[Claimed]:
-    """Claim for several lanes."""
-    return [claim_due(tx, claim) for claim in claims]
+    """Claim for several lanes, as of when the transaction began: what it sees may be younger than the asking."""
+    return [claim_due(tx, claim if claim.now >= tx.now else replace(claim, now=tx.now)) for claim in claims]
 
 
 def open_due(tx: Tx, claim: Claim) -> Claimed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import unittest.mock
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
+from app.outbox.claim import Claim, claim_each
 from app.outbox.sqlite import store as writing
 from app.outbox.sqlite.file import explain_failure, open_writing, prepare_place
 from app.outbox.sqlite.sidecars import ProcessLock, Reserve
@@ -374,3 +376,11 @@ def list_names(tx: Tx) -> set[str]:
 def test_a_statement_that_answers_is_not_counted() -> None:
     with pytest.raises(ValueError, match="answers"):
         begin(sqlite3.connect(":memory:")).run("DELETE FROM holds RETURNING scope")
+
+
+@pytest.mark.parametrize(("asked_at", "begun_at", "now"), [(3, 5, 5), (5, 5, 5), (7, 5, 7)])
+def test_a_claim_is_as_of_its_transaction_which_may_be_younger_than_the_asking(
+    asked_at: int, begun_at: int, now: int, db: Commits
+) -> None:
+    with unittest.mock.patch("app.outbox.claim.claim_due", lambda _tx, claim: claim.now):
+        assert claim_each(SqliteTx(db, begun_at, b""), [Claim("a", asked_at, 1, 1_000)]) == [now]
