@@ -383,4 +383,5 @@ def test_a_claim_is_as_of_its_transaction_which_may_be_younger_than_the_asking(
     asked_at: int, begun_at: int, now: int, db: Commits
 ) -> None:
     with unittest.mock.patch("app.outbox.claim.claim_due", lambda _tx, claim: claim.now):
-        assert claim_each(SqliteTx(db, begun_at, b""), [Claim("a", asked_at, 1, 1_000)]) == [now]
+        found: Any = claim_each(SqliteTx(db, begun_at, b""), [Claim("a", asked_at, 1, 1_000)])
+    assert found == [now]
