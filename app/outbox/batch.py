@@ -24,7 +24,6 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
-TURNS = 8  # of a loop with nothing to do they are over at once; of a busy one, 50 jobs share a commit and not 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,12 @@ class Waiting:
 
 
 class BatchWriter:
-    """Hands one batch at a time to its thread, from `start` to `close`. A database says how it settles them."""
+    """Hands one batch at a time to its thread, from `start` to `close`. A database says how it settles them.
+
+    `turns`: so many of the loop pass after an answer before the next batch begins.
+    """
+
+    turns = 1
 
     def __init__(self, queue_limit: int = QUEUE_LIMIT, batch_limit: int = BATCH_LIMIT) -> None:
         self._queue_limit = queue_limit
@@ -166,7 +170,7 @@ class BatchWriter:
 
     def _go_on(self, loop: asyncio.AbstractEventLoop, batch: Sequence[Waiting]) -> None:
         _resolve(batch)
-        self._collect(loop, TURNS)
+        self._collect(loop, self.turns)
 
     def _collect(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
         """Begin the next batch behind all that go on now, and some turns later: what they want next shares it."""
