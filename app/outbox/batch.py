@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError
 from app.outbox.store import Job, Tx
@@ -76,6 +76,10 @@ class Waiting:
     error: Exception | None = None
 
 
+_Given: TypeAlias = tuple[asyncio.AbstractEventLoop, list[Waiting], list[Waiting]]
+"""Whoever begins a batch, the batch, and those of it that share a transaction."""
+
+
 class BatchWriter:
     """Hands one batch at a time to its thread, from `start` to `close`. A database says how it settles them.
 
@@ -91,7 +95,7 @@ class BatchWriter:
         self._busy = False  # a batch is begun, or is about to be
         self._closed = False
         self._turn = threading.Lock()  # over the three, for whom several loops wait
-        self._queue: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, list[Waiting]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         self.broken: StoreBroken | None = None
         self._thread = threading.Thread(target=self._work, name="outbox-writer", daemon=True)
 
@@ -140,10 +144,11 @@ class BatchWriter:
             if not batch:
                 self._rest()
                 return
+        together = [waiting for waiting in batch if not waiting.alone]
         try:
-            self._prepare([waiting for waiting in batch if not waiting.alone])
+            self._prepare(together)
         finally:  # whatever became of it: else they would wait for ever
-            self._queue.put((loop, batch))
+            self._queue.put((loop, batch, together))
 
     def _rest(self) -> None:
         self._busy = False
@@ -152,8 +157,7 @@ class BatchWriter:
 
     def _work(self) -> None:
         while (given := self._queue.get()) is not None:
-            began, batch = given
-            together = [waiting for waiting in batch if not waiting.alone]
+            began, batch, together = given
             if together:
                 self._settle_together(together)
             for waiting in batch:
