@@ -13,7 +13,7 @@ from urllib.parse import quote
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreInUse
 from app.outbox.people import hash_message_id, hash_person
 from app.outbox.sqlite import migrations
-from app.outbox.sqlite.sidecars import ProcessLock
+from app.outbox.sqlite.sidecars import ProcessLock, wait_for_lock
 
 APPLICATION_ID = 0x4E524C59  # "NRLY", so that a foreign database is told apart
 KEYS_SINCE = 3  # the version
@@ -273,11 +273,6 @@ def _open_checked(path: Path, set_aside: Callable[[int], None]) -> sqlite3.Conne
 def _enter_wal(db: sqlite3.Connection) -> None:
     if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreBroken("cannot be put into WAL mode; a network file system will not do")
-
-
-def wait_for_lock(db: sqlite3.Connection, timeout_ms: int) -> None:
-    """Let this connection wait so long for another's lock."""
-    db.execute(f"PRAGMA busy_timeout = {timeout_ms}").fetchall()
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -255,6 +255,7 @@ _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}  # of the four kinds of pages with cells
 _MOST_PAGES = 2 << 24
 FORGET_PAGES = "PRAGMA shrink_memory"  # else the connection would write what it remembers of them, the next time
 _MAY_STAY = "what was wiped may stay readable in the outbox's file"
+_OTHER_SHAPE = "it is not built as the relay builds it; stop the relay, and run PRAGMA auto_vacuum = NONE; VACUUM on it"
 _SHAPE = ("page_size", "page_count", "auto_vacuum")
 
 
@@ -279,7 +280,7 @@ def clear_gaps(db: sqlite3.Connection, lock: ProcessLock, log: Path, first: int)
     size, count, moves_pages = (db.execute(f"PRAGMA {each}").fetchone()[0] for each in _SHAPE)
     after = min(first + PAGES, count)
     if moves_pages or count > _MOST_PAGES:
-        raise StoreError(f"{_MAY_STAY}: it is not built as the relay builds it")
+        raise StoreError(f"{_MAY_STAY}: {_OTHER_SHAPE}")
     try:
         if any(find_gaps(lock.read(size * (after - first), size * first), size)) and not (
             _empty_log(db) and _overwrite(db, lock, log, (first, after), size)
@@ -288,7 +289,7 @@ def clear_gaps(db: sqlite3.Connection, lock: ProcessLock, log: Path, first: int)
         if after == count:
             lock.flush()
     except OSError as error:
-        raise StoreError(f"{_MAY_STAY}: {error.strerror}") from error
+        raise StoreError(f"{_MAY_STAY}: {error.strerror}; check its disk, the next wipe tries again") from error
     return after if after < count else 0
 
 
@@ -309,9 +310,14 @@ def _overwrite(db: sqlite3.Connection, lock: ProcessLock, log: Path, span: tuple
 
 def _empty_log(db: sqlite3.Connection) -> bool:
     (usual_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    db.execute(f"PRAGMA busy_timeout = {LOG_WAIT_MS}").fetchall()
+    wait_for_lock(db, LOG_WAIT_MS)
     try:
         (is_busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
-        db.execute(f"PRAGMA busy_timeout = {usual_ms}").fetchall()
+        wait_for_lock(db, usual_ms)
     return not is_busy
+
+
+def wait_for_lock(db: sqlite3.Connection, timeout_ms: int) -> None:
+    """Let this connection wait so long for another's lock."""
+    db.execute(f"PRAGMA busy_timeout = {timeout_ms}").fetchall()

@@ -25,9 +25,8 @@ from app.outbox.sqlite.file import (
     open_writing,
     prepare_place,
     read_key,
-    wait_for_lock,
 )
-from app.outbox.sqlite.sidecars import ProcessLock, Reserve, clear_gaps
+from app.outbox.sqlite.sidecars import ProcessLock, Reserve, clear_gaps, wait_for_lock
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.store import Job, Tx
 

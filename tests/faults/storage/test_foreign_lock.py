@@ -18,7 +18,7 @@ import pytest
 from app.errors import StoreBusy
 from app.model.delivery import State
 from app.outbox.sqlite import store as writer
-from app.outbox.sqlite.file import wait_for_lock
+from app.outbox.sqlite.sidecars import wait_for_lock
 from tests.outbox.methods import SqliteOutbox
 
 REFUSED = 51
