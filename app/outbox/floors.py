@@ -36,7 +36,7 @@ WITH RECURSIVE found AS (
 SELECT route, template, rank, due_at, seq FROM found
 """
 # A seek in each group that is known, from its floor on, and one behind its route up to the next that is known.
-_READ = """
+READ = """
 SELECT f.* FROM json_to_recordset(CAST(:known AS JSON)) AS k(route TEXT COLLATE "C", template TEXT COLLATE "C",
     rank BIGINT, due_at BIGINT, seq BIGINT, until TEXT COLLATE "C"), LATERAL (
     (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
@@ -59,7 +59,7 @@ def read_groups_above(tx: Tx, provider: str, floors: Floors) -> Sequence[Group]:
         return [Group(*row) for row in tx.rows(_WALK, provider=provider)]
     places = [_BEFORE, *sorted(floors.items()), _BEHIND]
     known = [dict(zip(_COLUMNS, (*group, *at, until[0]), strict=True)) for (group, at), (until, _) in pairwise(places)]
-    return [Group(*row) for row in tx.rows(_READ, provider=provider, known=json.dumps(known))]
+    return [Group(*row) for row in tx.rows(READ, provider=provider, known=json.dumps(known))]
 
 
 def raise_floors(floors: Floors, groups: Sequence[Group], now: int) -> Floors:

@@ -14,7 +14,7 @@ from app.errors import StoreBroken
 from app.outbox.close import BACKUP_MARK, settle_restored
 from app.outbox.move import write_counts
 from app.outbox.postgres.link import Connection, begin
-from app.outbox.postgres.tx import PostgresTx, hash_lock
+from app.outbox.postgres.tx import KEPT, PostgresTx, hash_lock, keep_plan
 
 
 class Step(NamedTuple):
@@ -205,6 +205,8 @@ def join(db: Connection, schema: str, name: str) -> tuple[bytes, int, int | None
         found = db.execute(_FREE_SLOT, (now - _ALIVE_MS, name, name)).fetchone()
         found = found or db.execute("SELECT coalesce(max(slot), 0) + 1 FROM replicas").fetchone() or (1,)
         db.execute(_TAKE_SLOT, (found[0], name, now))
+        for each in KEPT:
+            keep_plan(db, each)
         tx = PostgresTx(db, lambda: now, bytes(key), int(found[0]), schema)
         restored = _settle_moved(tx)
         db.execute("COMMIT")

@@ -13,6 +13,10 @@ import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg.types.string import StrDumperUnknown
 
+from app.outbox.claim import DUE
+from app.outbox.close import IS_PLAIN_AMONG
+from app.outbox.floors import READ
+from app.outbox.move import ACCEPT
 from app.outbox.store import Counts, Row
 
 _ONLY_HERE = re.compile(r"/\*postgres (.*?)\*/", re.DOTALL)
@@ -24,6 +28,12 @@ _VALUES = re.compile(r"\sVALUES (\((?:\s*%\(\w+\)s,?)+\s*\))[^%]*$")
 _MANY = "FROM MANY"
 _GIVEN = re.compile(r"%\((\w+)\)s")
 _MOST_ROWS = 500  # in one statement, which has 65,535 values at most
+# To plan these takes ten times as long as to run them. Of a function each of the server's own sessions keeps the plan,
+# whatever pooler lies before it; one that was made for an empty table does for a full one.
+KEPT = (READ, DUE, ACCEPT.format(where=IS_PLAIN_AMONG))
+_FUNCTION = """CREATE FUNCTION {name}({given}) RETURNS TABLE ({columns}) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$ #variable_conflict use_column
+BEGIN RETURN QUERY {text}; END $$"""
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS taken"
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
@@ -100,7 +110,7 @@ class PostgresTx:
             for start in range(0, len(given), _MOST_ROWS):
                 yield spread(text, given[start : start + _MOST_ROWS])
         elif given:
-            yield text.replace(_MANY, ""), given
+            yield call_kept(sql) if sql in KEPT else text.replace(_MANY, ""), given
 
 
 def spread(text: str, rows: Sequence[dict[str, Any]]) -> tuple[str, Sequence[Sequence[Any]]]:
@@ -130,6 +140,31 @@ def translate(sql: str) -> str:
     """Return a statement as the driver wants it, with what stands in it for PostgreSQL alone."""
     text = _ONLY_HERE.sub(r"\1", _ELSEWHERE.sub("", sql)).replace("%", "%%")
     return _NAME.sub(r"%(\1)s", text)
+
+
+def keep_plan(db: psycopg.Connection[Any], sql: str) -> None:
+    """Make the function of a statement where there is none, with the types that the server finds in it."""
+    name, names, text = _name_kept(sql)
+    if db.execute("SELECT to_regproc(%s)", (name,)).fetchone() == (None,):
+        db.pgconn.prepare(b"", text.encode())
+        told, types = db.pgconn.describe_prepared(b""), db.adapters.types
+        given = [types[told.param_type(n)].name for n in range(len(names))]
+        columns = [f"{(told.fname(n) or b'').decode()} {types[told.ftype(n)].name}" for n in range(told.nfields)]
+        db.execute(_FUNCTION.format(name=name, given=", ".join(given), columns=", ".join(columns), text=text))
+
+
+@lru_cache
+def call_kept(sql: str) -> str:
+    """Return what runs the function of a statement; it has a row for each that one changes."""
+    name, names, _ = _name_kept(sql)
+    return f"SELECT * FROM {name}({', '.join(f'%({each})s' for each in names)})"  # noqa: S608  # our own words only
+
+
+def _name_kept(sql: str) -> tuple[str, Sequence[str], str]:
+    text = translate(sql).replace(_MANY, "") + (" RETURNING 1 AS n" if sql.lstrip().startswith("UPDATE") else "")
+    names = [*dict.fromkeys(_GIVEN.findall(text))]
+    text = _GIVEN.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+    return f"kept_{hashlib.sha256(text.encode()).hexdigest()[:16]}", names, text
 
 
 def hash_lock(place: str, name: str) -> int:
