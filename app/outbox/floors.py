@@ -1,11 +1,10 @@
 """A floor is a place in a group of what waits, below which one replica has seen nothing.
 
-While somebody holds a snapshot (`pg_dump`, a transaction left open), PostgreSQL may clean up nothing that could be seen
-in it, so every message that has gone leaves its entry in the index of what waits. A look for a group's first one would
-walk them all, and be slower with each. So each replica remembers floors, and its looks begin there.
+While somebody holds a snapshot (`pg_dump`, a transaction left open), each message that has gone leaves its entry in the
+index of what waits. To walk them all would be slower with each, so a replica's looks begin at floors that it remembers.
 
-Others write meanwhile, and what they write may lie below. So a floor never passes what is still to go, stays SLACK_MS
-behind the clock, and counts for WALK_EVERY_S: then all is walked again, which is the truth.
+What others write meanwhile may lie below. So a floor never passes what is still to go, stays SLACK_MS behind the clock,
+and counts for WALK_EVERY_S: then all is walked again, which is the truth.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ CREATE TABLE replicas (slot INT PRIMARY KEY, name TEXT! UNIQUE, release TEXT! DE
 STEPS: tuple[Step, ...] = (Step(_VERSION_1, oldest=1),)
 """Each brings the tables from version n to n + 1. Never change one that was released: add the next.
 
-Steps are written short: `INT` is a BIGINT, `!` is NOT NULL, and each TEXT compares by its bytes, as SQLite's do, whatever
+They are written short: `INT` is BIGINT, `!` is NOT NULL, and each TEXT compares by its bytes, as SQLite's do, whatever
 language the database is in.
 """
 

@@ -81,11 +81,9 @@ class PostgresStore:
         """See Store. Raises StoreBusy, StoreFull, or what the job raised."""
         if isinstance(job, Apart):
             return await self._claimer.run(job, essential=essential)
-        if essential or not isinstance(job, Job):
-            return await self._writer.run(job, essential=essential)
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return await self._writer.run(job)
+            async with asyncio.timeout(WRITE_TIMEOUT_S if isinstance(job, Job) and not essential else None):
+                return await self._writer.run(job, essential=essential)
         except TimeoutError:
             raise StoreError("the database did not answer in time") from None
 
@@ -117,9 +115,8 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See Store. Leaves the slot to whoever comes next."""
-        await self._reader.close()
-        await self._late_reader.close()
-        await self._claimer.close()
+        for each in (self._reader, self._late_reader, self._claimer):
+            await each.close()
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._writer.run(lambda tx: tx.run(_SEE, now=0))

@@ -144,27 +144,27 @@ def translate(sql: str) -> str:
 
 def keep_plan(db: psycopg.Connection[Any], sql: str) -> None:
     """Make the function of a statement where there is none, with the types that the server finds in it."""
-    name, names, text = _name_kept(sql)
+    name, text, names = _name_kept(sql)
     if db.execute("SELECT to_regproc(%s)", (name,)).fetchone() == (None,):
         db.pgconn.prepare(b"", text.encode())
         told, types = db.pgconn.describe_prepared(b""), db.adapters.types
-        given = [types[told.param_type(n)].name for n in range(len(names))]
+        given = ", ".join(types[told.param_type(n)].name for n in range(len(names)))
         columns = [f"{(told.fname(n) or b'').decode()} {types[told.ftype(n)].name}" for n in range(told.nfields)]
-        db.execute(_FUNCTION.format(name=name, given=", ".join(given), columns=", ".join(columns), text=text))
+        db.execute(_FUNCTION.format(name=name, given=given, columns=", ".join(columns), text=text))
 
 
 @lru_cache
 def call_kept(sql: str) -> str:
     """Return what runs the function of a statement; it has a row for each that one changes."""
-    name, names, _ = _name_kept(sql)
+    name, _, names = _name_kept(sql)
     return f"SELECT * FROM {name}({', '.join(f'%({each})s' for each in names)})"  # noqa: S608  # our own words only
 
 
-def _name_kept(sql: str) -> tuple[str, Sequence[str], str]:
+def _name_kept(sql: str) -> tuple[str, str, Sequence[str]]:
     text = translate(sql).replace(_MANY, "") + (" RETURNING 1 AS n" if sql.lstrip().startswith("UPDATE") else "")
     names = [*dict.fromkeys(_GIVEN.findall(text))]
     text = _GIVEN.sub(lambda found: f"${names.index(found[1]) + 1}", text)
-    return f"kept_{hashlib.sha256(text.encode()).hexdigest()[:16]}", names, text
+    return f"kept_{hashlib.sha256(text.encode()).hexdigest()[:16]}", text, names
 
 
 def hash_lock(place: str, name: str) -> int:
