@@ -23,7 +23,6 @@ from app.outbox.claim import Claim
 from app.outbox.holds import put_hold, release_hold
 from app.outbox.lanes import add_lane, claim_shared
 from app.outbox.postgres import schema
-from app.outbox.postgres.tx import KEPT
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
 from app.outbox.sweep import shift_waits
@@ -349,7 +348,7 @@ async def test_the_plans_of_what_is_dear_to_plan_are_kept_in_functions_that_each
     one = open_replica()
     await wrap(one).add()
     made = await one.read(lambda tx: tx.rows(FUNCTIONS))
-    assert len(made) == len(KEPT)
+    assert len(made) == len(schema.KEPT)
     await one.write(lambda tx: [tx.run(f"DROP FUNCTION {row.name}") for row in made])
     with pytest.raises(StoreError, match="a function is gone from the database; restart"):
         await wrap(one).claim()

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.errors import StoreBroken
-from app.outbox.close import BACKUP_MARK, settle_restored
-from app.outbox.move import write_counts
+from app.outbox.claim import DUE
+from app.outbox.close import BACKUP_MARK, IS_PLAIN_AMONG, settle_restored
+from app.outbox.floors import READ
+from app.outbox.move import ACCEPT, write_counts
 from app.outbox.postgres.link import Connection, begin
-from app.outbox.postgres.tx import KEPT, PostgresTx, hash_lock, keep_plan
+from app.outbox.postgres.tx import PostgresTx, hash_lock, keep_plan
 
 
 class Step(NamedTuple):
@@ -124,6 +126,10 @@ STEPS: tuple[Step, ...] = (Step(_VERSION_1, oldest=1),)
 They are written short: `INT` is BIGINT, `!` is NOT NULL, and each TEXT compares by its bytes, as SQLite's do, whatever
 language the database is in.
 """
+
+# To plan these takes ten times as long as to run them. Of a function each of the server's own sessions keeps the plan,
+# whatever pooler lies before it; one that was made for an empty table does for a full one.
+KEPT = (READ, DUE, ACCEPT.format(where=IS_PLAIN_AMONG))
 
 # -- a new connection: its server keeps what it acknowledges, its tables are ours --------------------
 

@@ -15,7 +15,7 @@ from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, PostgresWriter, ReadNow
-from app.outbox.postgres.schema import check_server, join, list_doubts
+from app.outbox.postgres.schema import KEPT, check_server, join, list_doubts
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
@@ -123,7 +123,9 @@ class PostgresStore:
         await self._writer.close()
 
     def _begin(self, db: Connection, read_now: ReadNow) -> PostgresTx:
-        return PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
+        tx = PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
+        tx.kept = KEPT
+        return tx
 
     def _greet(self, db: Connection) -> None:
         """Each connection may be to another server than the one before: after a failover, or a restore."""

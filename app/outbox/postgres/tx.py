@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -13,10 +13,6 @@ import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg.types.string import StrDumperUnknown
 
-from app.outbox.claim import DUE
-from app.outbox.close import IS_PLAIN_AMONG
-from app.outbox.floors import READ
-from app.outbox.move import ACCEPT
 from app.outbox.store import Counts, Row
 
 _ONLY_HERE = re.compile(r"/\*postgres (.*?)\*/", re.DOTALL)
@@ -28,9 +24,6 @@ _VALUES = re.compile(r"\sVALUES (\((?:\s*%\(\w+\)s,?)+\s*\))[^%]*$")
 _MANY = "FROM MANY"
 _GIVEN = re.compile(r"%\((\w+)\)s")
 _MOST_ROWS = 500  # in one statement, which has 65,535 values at most
-# To plan these takes ten times as long as to run them. Of a function each of the server's own sessions keeps the plan,
-# whatever pooler lies before it; one that was made for an empty table does for a full one.
-KEPT = (READ, DUE, ACCEPT.format(where=IS_PLAIN_AMONG))
 _FUNCTION = """CREATE FUNCTION {name}({given}) RETURNS TABLE ({columns}) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$ #variable_conflict use_column
 BEGIN RETURN QUERY {text}; END $$"""
@@ -40,6 +33,9 @@ _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
 class PostgresTx:
     """A `Tx`. Only what a transaction holds by itself is used, so it may go through a pooler of transactions."""
+
+    kept: Collection[str] = ()
+    """The statements whose plans the server keeps, see `keep_plan`."""
 
     def __init__(
         self, db: psycopg.Connection[Any], read_now: Callable[[], int], people_key: bytes, slot: int, place: str
@@ -110,7 +106,7 @@ class PostgresTx:
             for start in range(0, len(given), _MOST_ROWS):
                 yield spread(text, given[start : start + _MOST_ROWS])
         elif given:
-            yield call_kept(sql) if sql in KEPT else text.replace(_MANY, ""), given
+            yield call_kept(sql) if sql in self.kept else text.replace(_MANY, ""), given
 
 
 def spread(text: str, rows: Sequence[dict[str, Any]]) -> tuple[str, Sequence[Sequence[Any]]]:
