@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import Constant, Source
-from app.mapping.rules import Store
 from app.model.delivery import Delivery, Reason, dataclass
 from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
 from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone, read_plain
 from app.values.text import Path, look_into, look_up, write_path
+
+if TYPE_CHECKING:
+    from app.mapping.rules import Store
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
 _NOT_DIGITS = re.compile(r"[^0-9]")
