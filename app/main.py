@@ -90,7 +90,7 @@ def create_app(
         tracer=tracers[0],
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
-    wired = wire(shared, rules, on_dead or _do_nothing)
+    wired = wire(shared, rules, on_dead or (lambda _error: None))  # whoever runs the application ends the process
     rules.use, keyring.use = wired.relay.use, wired.relay.use_secrets
     app = _build_app(wired, rules)
     app.state.keyring = keyring
@@ -326,7 +326,3 @@ def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:
         log.warning("tracing.off", detail="a collector is set, and OpenTelemetry's SDK is not installed", cure=cure)
         return NoTracer()
     return open_tracer(environment, log)
-
-
-def _do_nothing(_error: BaseException) -> None:
-    """Leave the end of the process to whoever runs the application."""
