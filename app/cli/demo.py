@@ -81,10 +81,7 @@ def read_templates(path: Path) -> Templates:
     return parsed.templates
 
 
-def demo(
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> int:
+def demo(config: ConfigFile = None, as_json: AsJson = False) -> int:
     """Post one signed example event for every route and show each WhatsApp message as its customer would see it.
 
     Exit 0 only if every one was accepted and delivered.

@@ -52,16 +52,13 @@ def preview(
     topic, payload = (None, None) if event is None else read_webhook(event)
     chosen = choose_routes(rules, route, topic)
     now = read_clock()
-    if payload is None:
-        silent = golden is not None or html is not None
-        shown = {one.name: preview_examples(one, rules, templates, now, silent=silent) for one in chosen}
-    else:
-        shown = {
-            one.name: [
-                preview_message(one, make_event(topic or one.topic, payload, now), rules.store, templates, "event")
-            ]
-            for one in chosen
-        }
+    silent = golden is not None or html is not None
+    shown = {
+        one.name: preview_examples(one, rules, templates, now, silent=silent)
+        if payload is None
+        else [preview_message(one, make_event(topic or one.topic, payload, now), rules.store, templates, "event")]
+        for one in chosen
+    }
     if html is not None:
         previews = [each for previews in shown.values() for each in previews]
         write_file(html, draw_page(previews, "What customers see"))
@@ -157,7 +154,11 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
         wanted = {folder / f"{name}{_SUFFIX}": text for name, text in texts.items()}
         stale = sorted(set(folder.glob(f"*{_SUFFIX}")).difference(wanted)) if whole else []
         results = [_settle_file(path, text, update=update) for path, text in wanted.items()]
-        results += [_settle_stale(path, update=update) for path in stale]
+        for path in stale:
+            if update:
+                path.unlink()
+            print(f"{'removed ' if update else ''}{path}: no route has its name")
+        results += [update] * len(stale)
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # of what is printed
             raise
@@ -182,13 +183,6 @@ def _settle_file(path: Path, text: str, *, update: bool) -> bool:
     lines = difflib.unified_diff(kept.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "now")
     print("".join(line if line.endswith("\n") else f"{line}\n" for line in lines), end="")  # one may lack its end
     return False
-
-
-def _settle_stale(path: Path, *, update: bool) -> bool:
-    if update:
-        path.unlink()
-    print(f"{'removed ' if update else ''}{path}: no route has its name")
-    return update
 
 
 # -- route: which routes an event hits, why not the others, and what would become of it --------------

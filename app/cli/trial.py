@@ -188,7 +188,10 @@ def send_test(
         raise RelayError(f"--wait {error}") from None
     order = TestOrder.model_construct(route=route, to=to, example=example)  # the relay says what is wrong with it
     try:
-        delivery = _send_through_relay(order, wait_s)
+        client = open_client()
+        queued = client.send("POST", "/send-test", order.model_dump(exclude_none=True))
+        with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
+            delivery = watch_delivery(client, queued["id"], time.monotonic() + wait_s, _has_ended, _POLL_S)
     except NoRelayError as error:
         return _send_straight(order, config, error)
 
@@ -197,13 +200,6 @@ def send_test(
         print(_sum_up(delivery, wait))
 
     return Answer(delivery, show, 0 if delivery["state"] == "accepted" and delivery["receipt"] != "failed" else 1)
-
-
-def _send_through_relay(order: TestOrder, wait_s: float) -> Mapping[str, Any]:
-    client = open_client()
-    queued = client.send("POST", "/send-test", order.model_dump(exclude_none=True))
-    with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
-        return watch_delivery(client, str(queued["id"]), time.monotonic() + wait_s, _has_ended, _POLL_S)
 
 
 def _has_ended(delivery: Mapping[str, Any]) -> bool:
