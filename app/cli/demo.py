@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
-import typer
 from rich.console import Console
+from typer import Option
 
 from app.authoring.preview import preview_message
-from app.cli import AsJson, print_json
+from app.cli import AsJson, ConfigFile, print_json
 from app.cli.client import OpsClient
 from app.cli.files import STARTER
 from app.cli.report import print_report
@@ -50,14 +50,12 @@ ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more come
 
 
 def sandbox(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9100,
-    relay_url: Annotated[str, typer.Option(help="Where receipts go; empty: none are sent.")] = "http://127.0.0.1:8000",
-    templates: Annotated[
-        Path | None, typer.Option(help="The approved texts (else templates.yaml beside the YAML).")
-    ] = None,
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on.", min=0, max=65535)] = 9100,
+    relay_url: Annotated[str, Option(help="Where receipts go; empty: none are sent.")] = "http://127.0.0.1:8000",
+    templates: Annotated[Path | None, Option(help="The approved texts (else templates.yaml beside the YAML).")] = None,
     fault: Annotated[
-        list[str] | None, typer.Option(help="A fault from the start, e.g. gallabox=500 or bitespeed=hang.")
+        list[str] | None, Option(help="A fault from the start, e.g. gallabox=500 or bitespeed=hang.")
     ] = None,
 ) -> int:
     """Run a fake Gallabox and BiteSpeed that check every field and print each message as the customer would see it.
@@ -83,10 +81,7 @@ def read_templates(path: Path) -> Templates:
     return parsed.templates
 
 
-def demo(
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: AsJson = False,
-) -> int:
+def demo(config: ConfigFile = None, as_json: AsJson = False) -> int:
     """Post one signed example event for every route and show each WhatsApp message as its customer would see it.
 
     Exit 0 only if every one was accepted and delivered.
