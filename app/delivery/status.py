@@ -200,9 +200,9 @@ def list_needs(status: Status) -> Iterator[Need]:
             what = f"{hold.scope} is on hold: {hold.reason}, {hold.deliveries} waiting"
             yield Need(what=what, do=cure or f"`nector-relay release {hold.scope}`")
     for group in status.unhandled:
-        if needs_person(group.reason):
+        if not (cure := find_cure(group.reason)).startswith("nothing"):
             what = f"{group.count} {group.state}: {group.reason or 'no reason'}, route {group.route}"
-            yield Need(what=what, do=find_cure(group.reason).replace(" ID`", f" {group.newest_id}`"))
+            yield Need(what=what, do=cure.replace(" ID`", f" {group.newest_id}`"))
 
 
 def _list_store_needs(store: StoreStatus) -> Iterator[Need]:
@@ -226,11 +226,6 @@ def _list_lane_needs(lane: LaneStatus) -> Iterator[Need]:
     if lane.state == "gone":
         what = f"{lane.waiting} waiting for {lane.provider}, which the YAML does not have"
         yield Need(what=what, do="put it back under providers:, or let them expire")
-
-
-def needs_person(reason: str | None) -> bool:
-    """Tell whether somebody has to do something about a reason."""
-    return not find_cure(reason).startswith("nothing")
 
 
 def show_lane(provider: str, pace: Pace, rate: str, now: int) -> LaneStatus:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from app.mapping import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
@@ -56,7 +56,8 @@ def parse_config(
     # A name that is right elsewhere in the file is not the one that was meant here.
     used = {found[1] for found in REFERENCE.finditer(text)}
     spare = [name for name, value in environment.items() if value and name not in used]
-    data = _fill_value(document.data, (), environment, spare, findings)
+    fill = partial(_fill_reference, environment=environment, spare=spare, findings=findings)
+    data = _fill_value(document.data, (), fill)
     report_empty(data, findings)
     # Sections come one by one below: here only their being there and their kind are checked.
     head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
@@ -78,20 +79,18 @@ def parse_config(
     return Parsed(Config(file.mode, store, providers, routes, version, file.only, limits), problems)
 
 
-def _fill_value(
-    value: Any, path: Path, environment: Mapping[str, str], spare: Sequence[str], findings: Findings
-) -> Any:
+def _fill_value(value: Any, path: Path, fill: Callable[[re.Match[str], Path], str]) -> Any:
     """Return `value` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
 
     Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
     """
     match value:
         case dict():
-            return {key: _fill_value(item, (*path, key), environment, spare, findings) for key, item in value.items()}
+            return {key: _fill_value(item, (*path, key), fill) for key, item in value.items()}
         case list():
-            return [_fill_value(item, (*path, index), environment, spare, findings) for index, item in enumerate(value)]
+            return [_fill_value(item, (*path, index), fill) for index, item in enumerate(value)]
         case str() if "${" in value:
-            return REFERENCE.sub(lambda found: _fill_reference(found, path, environment, spare, findings), value)
+            return REFERENCE.sub(lambda found: fill(found, path), value)
         case _:
             return value
 
@@ -103,8 +102,7 @@ def _fill_reference(
     if found[0] == "$${":
         return "${"
     if name is None:
-        hint = "write ${NAME}, ${NAME:-default}, or $${ for the text ${"
-        findings.error(path, "this ${…} cannot be read", hint)
+        findings.error(path, "this ${…} cannot be read", "write ${NAME}, ${NAME:-default}, or $${ for the text ${")
         return found[0]
     # As in a shell, `:-` also stands in for a variable that is set and empty.
     value = environment.get(name, "") or default
