@@ -33,8 +33,8 @@ from app.delivery.transitions import Move
 from app.message.components import Lately, thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import NO_LIMITS, Limits, Message
-from app.outbox.floors import raise_floors, read_groups_above
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
+from app.outbox.lanes import raise_floors, read_groups_above
 from app.outbox.move import move, open_first
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, Floors, NewHold

@@ -1,22 +1,21 @@
-"""One row a lane, where several replicas serve it: its lock, its rate for all of them, its pause, its luck, its turn.
+"""A lane has a row. Where several replicas serve it, that is its lock, its rate for all, its pause, luck and turn.
 
-Whoever has the row claims for the lane; a peer that finds it taken comes again in a few ms. To lock it is a statement
-of its own: what the next one sees is then newer than the lock.
+What they share beside it stands here, too: what each remembers of the lane, and who of them tells the shop.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
 
-from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_tat, settle_grant
-from app.model.delivery import Outcome
-from app.model.message import NO_LIMITS
-from app.outbox.claim import Claim, open_due
-from app.outbox.store import Tx, first
-from app.outbox.values import Claimed, LaneState
+from app.delivery.policy import Group
+from app.outbox.store import Row, Tx, first
+from app.outbox.values import Floors, LaneState
 
-_READ = """
+_RECALL = """
 SELECT last_claim_at, paused_until, failures, probe_at, resumed_at, down_since FROM lanes WHERE provider = :provider
 """
 _SAVE = """
@@ -26,6 +25,7 @@ ON CONFLICT (provider) DO UPDATE SET paused_until = excluded.paused_until, failu
     probe_at = excluded.probe_at, resumed_at = excluded.resumed_at, down_since = excluded.down_since
 """
 _ADD = "INSERT INTO lanes (provider) VALUES (:provider) ON CONFLICT DO NOTHING"
+# A statement of its own: what the next one sees is then newer than the lock.
 _LOCK = """
 SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS now,
     tat, served, paused_until, failures, probe_at, resumed_at, down_since
@@ -39,7 +39,7 @@ UPDATE lanes SET last_claim_at = :now, tat = :tat, served = :served, paused_unti
 
 def read_lane(tx: Tx, provider: str) -> LaneState:
     """Return what a lane must still know after a restart; the default if nothing is remembered."""
-    rows = tx.rows(_READ, provider=provider)
+    rows = tx.rows(_RECALL, provider=provider)
     return LaneState(*rows[0]) if rows else LaneState()
 
 
@@ -53,35 +53,72 @@ def add_lane(tx: Tx, provider: str) -> None:
     tx.run(_ADD, provider=provider)
 
 
-def claim_shared(
-    tx: Tx, claim: Claim, full_per_s: float, busy: int, shown: Sequence[tuple[Outcome, int | None]]
-) -> tuple[Claimed, Pace] | None:
-    """Claim for a lane at the pace of its row, and return that, too; None while another replica has it.
+def lock_lane(tx: Tx, provider: str) -> Row | None:
+    """Take a lane's row, and read it with the database's time; None while another replica has it."""
+    return first(tx.rows(_LOCK, provider=provider))
 
-    The time is the database's, read with the lock: no replica's own clock grants anything. `claim.limit`: the places
-    that are free beside the `busy` ones. `shown`: what the replica's sends have shown of the provider, and until when
-    each would pause the lane.
+
+def keep_lane(tx: Tx, provider: str, **row: Any) -> None:
+    """Write the row of a lane in which something was claimed, or its provider has shown something."""
+    tx.send(_KEEP, [{"provider": provider, **row}])
+
+
+# -- floors, below which one replica has seen nothing ------------------------------------------------
+
+# While somebody holds a snapshot (`pg_dump`, a transaction left open), each message that has gone leaves its entry in
+# the index of what waits. To walk them all would be slower with each, so a replica's looks begin at floors, which it
+# remembers of each group. What others write meanwhile may lie below: so a floor never passes what is still to go, stays
+# SLACK_MS behind the clock, and counts for WALK_EVERY_S. Then all is walked again, which is the truth.
+
+# A message is due from when its event came, and is there once that is committed, behind some that came later.
+SLACK_MS = 2_000
+# So long a message may wait because nobody looks where it is: one whose commit took longer than SLACK_MS, whose attempt
+# was unknown, or which is the first of a template. To walk 30,000 dead entries takes some 30 ms.
+WALK_EVERY_S = 5.0
+
+# A loose index scan in one round trip, where there is a network in between.
+_WALK = """
+WITH RECURSIVE found AS (
+    (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+        ORDER BY route, template, rank, due_at, seq LIMIT 1)
+    UNION ALL SELECT n.* FROM found AS f, LATERAL (
+        SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+            AND (route, template, rank) > (f.route, f.template, f.rank)
+        ORDER BY route, template, rank, due_at, seq LIMIT 1) AS n)
+SELECT route, template, rank, due_at, seq FROM found
+"""
+# A seek in each group that is known, from its floor on, and one behind its route up to the next that is known.
+READ = """
+SELECT f.* FROM json_to_recordset(CAST(:known AS JSON)) AS k(route TEXT COLLATE "C", template TEXT COLLATE "C",
+    rank BIGINT, due_at BIGINT, seq BIGINT, until TEXT COLLATE "C"), LATERAL (
+    (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
+        AND route = k.route AND template = k.template AND rank = k.rank AND (due_at, seq) >= (k.due_at, k.seq)
+    ORDER BY due_at, seq LIMIT 1)
+    UNION ALL (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending'
+        AND provider = :provider AND route > k.route AND route < k.until
+    ORDER BY route, template, rank, due_at, seq LIMIT 1)) AS f
+"""
+_COLUMNS = ("route", "template", "rank", "due_at", "seq", "until")
+_BEFORE, _BEHIND = (("", "", 0), (0, 0)), (("~", "", 0), (0, 0))  # every route's name lies between
+
+
+def read_groups_above(tx: Tx, provider: str, floors: Floors) -> Sequence[Group]:
+    """Return the lane's pending groups, each with its first one above its floor; all where no floor is known.
+
+    Of the routes between two that are known it returns the first.
     """
-    row = first(tx.rows(_LOCK, provider=claim.provider))
-    if row is None:
-        return None
-    now = row.now
-    recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
-    pace = before = at_tat(full_per_s, recovery, row.paused_until, row.tat, now)
-    for outcome, pause_until in shown:
-        pace = note_attempt(pace, outcome, pause_until, now)
-    pace, granted = grant(pace, claim.limit, busy, now)
-    claimed = Claimed((), next_due=now)
-    if granted:
-        if claim.limits is not NO_LIMITS:
-            tx.lock("limits", wait=True)  # some are of all lanes: one lane's claim waits for another's
-        claimed = open_due(tx, replace(claim, now=now, limit=granted, after=row.served))
-        pace = settle_grant(pace, granted, len(claimed.attempts), now)
-    if claimed.attempts or (pace.recovery, pace.paused_until) != (before.recovery, before.paused_until):
-        ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
-        row_after = {"tat": read_tat(pace), "served": ordinary[-1] if ordinary else row.served, **asdict(pace.recovery)}
-        tx.send(_KEEP, [{"provider": claim.provider, "now": now, "paused_until": pace.paused_until, **row_after}])
-    return claimed, pace
+    if not floors:
+        return [Group(*row) for row in tx.rows(_WALK, provider=provider)]
+    places = [_BEFORE, *sorted(floors.items()), _BEHIND]
+    known = [dict(zip(_COLUMNS, (*group, *at, until[0]), strict=True)) for (group, at), (until, _) in pairwise(places)]
+    return [Group(*row) for row in tx.rows(READ, provider=provider, known=json.dumps(known))]
+
+
+def raise_floors(floors: Floors, groups: Sequence[Group], now: int) -> Floors:
+    """Return the floors after a look at `now` that found these groups above `floors`."""
+    highest = (now - SLACK_MS, 0)
+    found = {(each.route, each.template, each.rank): min((each.due_at, each.seq), highest) for each in groups}
+    return dict.fromkeys(floors, highest) | found
 
 
 # -- what of several replicas one tells the shop -----------------------------------------------------

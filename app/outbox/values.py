@@ -106,7 +106,7 @@ class UnroutedBodies(NamedTuple):
 
 
 Floors = Mapping[tuple[str, str, int], tuple[int, int]]
-"""By route, template and rank: the due time and the number below which nothing waits, see floors.py."""
+"""By route, template and rank: the due time and the number below which nothing waits, see lanes.py."""
 
 
 class Claimed(NamedTuple):

@@ -1,22 +1,27 @@
-"""A lane that several replicas serve: its pace, its pause, its luck and its turn stand in its row, not in a process."""
+"""A lane that several replicas serve: its pace, its pause, its luck and its turn stand in its row, not in a process.
+
+Whoever has the row claims for the lane; a peer that finds it taken comes again in a few ms.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from app.delivery.decide import Decision
-from app.delivery.pace import note_attempt, ready_at
+from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_tat, ready_at, settle_grant
 from app.errors import StoreError
 from app.model.delivery import Attempt, Outcome
+from app.model.message import NO_LIMITS
 from app.observe.attempts import report_limits
 from app.outbox.batch import Apart
-from app.outbox.floors import WALK_EVERY_S
-from app.outbox.lanes import add_lane, claim_shared
+from app.outbox.claim import Claim, open_due
+from app.outbox.lanes import WALK_EVERY_S, add_lane, keep_lane, lock_lane
+from app.outbox.store import Tx
 from app.outbox.values import Claimed, Floors, LaneState
 from app.relay.lane import Lane
 
@@ -81,3 +86,35 @@ class SharedLane(Lane):
         for outcome, pause_until in self._shown:  # of sends that ended meanwhile: the row learns of them next time
             self._pace = note_attempt(self._pace, outcome, pause_until, self._context.clock())
         return claimed
+
+
+def claim_shared(
+    tx: Tx, claim: Claim, full_per_s: float, busy: int, shown: Sequence[tuple[Outcome, int | None]]
+) -> tuple[Claimed, Pace] | None:
+    """Claim for a lane at the pace of its row, and return that, too; None while another replica has it.
+
+    The time is the database's, read with the lock: no replica's own clock grants anything. `claim.limit`: the places
+    that are free beside the `busy` ones. `shown`: what the replica's sends have shown of the provider, and until when
+    each would pause the lane.
+    """
+    row = lock_lane(tx, claim.provider)
+    if row is None:
+        return None
+    now = row.now
+    recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
+    pace = before = at_tat(full_per_s, recovery, row.paused_until, row.tat, now)
+    for outcome, pause_until in shown:
+        pace = note_attempt(pace, outcome, pause_until, now)
+    pace, granted = grant(pace, claim.limit, busy, now)
+    claimed = Claimed((), next_due=now)
+    if granted:
+        if claim.limits is not NO_LIMITS:
+            tx.lock("limits", wait=True)  # some are of all lanes: one lane's claim waits for another's
+        claimed = open_due(tx, replace(claim, now=now, limit=granted, after=row.served))
+        pace = settle_grant(pace, granted, len(claimed.attempts), now)
+    if claimed.attempts or (pace.recovery, pace.paused_until) != (before.recovery, before.paused_until):
+        ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
+        served = ordinary[-1] if ordinary else row.served
+        luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
+        keep_lane(tx, claim.provider, now=now, tat=read_tat(pace), served=served, **luck)
+    return claimed, pace

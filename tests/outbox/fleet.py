@@ -16,10 +16,10 @@ from app.model.message import Message
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
-from app.outbox.floors import WALK_EVERY_S
-from app.outbox.lanes import add_lane, claim_shared
+from app.outbox.lanes import WALK_EVERY_S, add_lane
 from app.outbox.store import Job, Tx
 from app.outbox.values import Floors
+from app.relay.shared_lane import claim_shared
 from tests.outbox.postgres_outbox import PostgresOutbox
 
 PROVIDER = "gallabox"

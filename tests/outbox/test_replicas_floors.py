@@ -18,9 +18,8 @@ from app.mapping.provider import ProviderSettings
 from app.model.delivery import Attempt, Reason, Retryable, State, Uncertain
 from app.outbox.batch import Apart
 from app.outbox.claim import Claim, open_due
-from app.outbox.floors import SLACK_MS, read_groups_above
 from app.outbox.holds import free_waiting, put_hold, release_hold
-from app.outbox.lanes import add_lane, claim_shared
+from app.outbox.lanes import SLACK_MS, add_lane, read_groups_above
 from app.outbox.postgres import tx
 from app.outbox.store import Tx
 from app.outbox.sweep import resend_unknown
@@ -290,7 +289,7 @@ async def test_a_lane_walks_all_after_a_while(
 async def test_a_claim_that_did_not_commit_moves_no_floor(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lane = await open_lane(one)
     await add(one, LATE)
-    whole = claim_shared
+    whole = shared_lane.claim_shared
 
     def break_off(*asked: Any) -> Any:
         assert whole(*asked) is not None

@@ -21,7 +21,7 @@ from app.outbox import receipts
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
 from app.outbox.holds import put_hold, release_hold
-from app.outbox.lanes import add_lane, claim_shared
+from app.outbox.lanes import add_lane
 from app.outbox.postgres import schema
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
@@ -29,6 +29,7 @@ from app.outbox.sweep import shift_waits
 from app.outbox.values import Replica as Seen
 from app.outbox.values import list_differences
 from app.relay import notify
+from app.relay.shared_lane import claim_shared
 from tests.outbox.fleet import PROVIDER, Replica, fill, run_fleet
 from tests.outbox.methods import at
 from tests.outbox.postgres_outbox import Place, PostgresOutbox, make_place

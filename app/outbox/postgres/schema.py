@@ -14,7 +14,7 @@ from typing import NamedTuple
 from app.errors import StoreBroken
 from app.outbox.claim import DUE
 from app.outbox.close import BACKUP_MARK, IS_PLAIN_AMONG, settle_restored
-from app.outbox.floors import READ
+from app.outbox.lanes import READ
 from app.outbox.move import ACCEPT, write_counts
 from app.outbox.postgres.link import Connection, begin
 from app.outbox.postgres.tx import PostgresTx, hash_lock, keep_plan
