@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -12,20 +12,18 @@ import psycopg
 
 from app.clock import Clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.outbox.batch import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
+from app.outbox.batch import BatchWriter, Waiting, fail, run_together
 from app.outbox.move import write_counts
 from app.outbox.postgres.tx import CleanText, PostgresTx
 from app.values.address import PostgresAddress
 
 Connection: TypeAlias = psycopg.Connection[Any]
-Cursor: TypeAlias = psycopg.Cursor[Any]
 ReadNow: TypeAlias = Callable[[], int]
 
 PREPARE_FROM, MOST_PREPARED = 2, 300  # of a batch each number of rows is a statement of its own
 TRIES = 5  # of a transaction that meets another one
 LONGEST_PAUSE_S = 0.05
 
-CONNECT_TIMEOUT_S = 3
 LONGEST_WAIT_S = 4.0
 # Through a pooler of transactions a session's settings are nobody's, so each transaction brings its own, in the
 # round trip of its first statement. A peer that stopped in the middle of one must not keep a lane from the others, nor
@@ -36,7 +34,8 @@ CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"""
 _READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 # A network that swallows everything is noticed within some 15 s.
-_OPTIONS = {
+_OPTIONS: Mapping[str, Any] = {
+    "connect_timeout": 3,
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
@@ -84,7 +83,7 @@ class PostgresWriter(BatchWriter):
     """Owns a connection. Whoever waits longer than they can is not waited for: their job is not begun.
 
     `greet` is given each new connection before anybody uses it, outside a transaction. `reading`: each job is on one
-    snapshot, and changes nothing.
+    snapshot, and changes nothing. `limits`: of its queue and its batches, see BatchWriter.
     """
 
     def __init__(
@@ -93,12 +92,10 @@ class PostgresWriter(BatchWriter):
         clock: DatabaseClock,
         greet: Callable[[Connection], None],
         open_tx: Callable[[Connection, ReadNow], PostgresTx],
-        queue_limit: int = QUEUE_LIMIT,
-        batch_limit: int = BATCH_LIMIT,
-        *,
+        *limits: int,
         reading: bool = False,
     ) -> None:
-        super().__init__(queue_limit, batch_limit)
+        super().__init__(*limits)
         self.address = address
         self._clock = clock
         self._greet = greet
@@ -217,8 +214,7 @@ def connect(address: PostgresAddress) -> Connection:
 
     https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
     """
-    options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, **_OPTIONS}
-    db = psycopg.connect(address.url, autocommit=True, prepare_threshold=None, **options)
+    db = psycopg.connect(address.url, autocommit=True, prepare_threshold=None, **_OPTIONS)
     if address.prepares:
         db.prepare_threshold, db.prepared_max = PREPARE_FROM, MOST_PREPARED
         db.execute("SET enable_seqscan = off")  # so that a plan that was kept for an empty table does for a full one
@@ -226,7 +222,7 @@ def connect(address: PostgresAddress) -> Connection:
     return db
 
 
-def begin(db: Connection, schema: str, *, reading: bool = False) -> Cursor:
+def begin(db: Connection, schema: str, *, reading: bool = False) -> psycopg.Cursor[Any]:
     """Begin a transaction in a schema; the last column of the answer is the database's time."""
     db.execute(_READ_ONLY if reading else _WRITING)
     return db.execute(_SETTINGS, (f'"{schema}"',))

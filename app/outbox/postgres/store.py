@@ -123,9 +123,7 @@ class PostgresStore:
         await self._writer.close()
 
     def _begin(self, db: Connection, read_now: ReadNow) -> PostgresTx:
-        tx = PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
-        tx.kept = KEPT
-        return tx
+        return PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema, KEPT)
 
     def _greet(self, db: Connection) -> None:
         """Each connection may be to another server than the one before: after a failover, or a restore."""

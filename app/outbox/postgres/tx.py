@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -31,28 +32,27 @@ _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS taken"
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
 
+@dataclass(eq=False)
 class PostgresTx:
-    """A `Tx`. Only what a transaction holds by itself is used, so it may go through a pooler of transactions."""
+    """A `Tx`, in a pipeline. Only what a transaction holds by itself is used: it may go through a pooler of them.
 
+    `place`: the schema, by which locks are told from other relays'. `kept`: the statements whose plans the server
+    keeps, see `keep_plan`.
+    """
+
+    db: psycopg.Connection[Any]
+    read_now: Callable[[], int]
+    people_key: bytes
+    slot: int | None
+    place: str
     kept: Collection[str] = ()
-    """The statements whose plans the server keeps, see `keep_plan`."""
-
-    def __init__(
-        self, db: psycopg.Connection[Any], read_now: Callable[[], int], people_key: bytes, slot: int, place: str
-    ) -> None:
-        """Speak through `db`, in a pipeline. `place`: the schema, by which locks are told from other relays'."""
-        self._db = db
-        self._read_now = read_now
-        self._place = place
-        self.people_key = people_key
-        self.slot: int | None = slot
-        self.tally: Counts = defaultdict(int)
-        self.left: Counts = defaultdict(int)
+    tally: Counts = field(default_factory=lambda: defaultdict(int))
+    left: Counts = field(default_factory=lambda: defaultdict(int))
 
     @cached_property
     def now(self) -> int:
         """See Tx."""
-        return self._read_now()
+        return self.read_now()
 
     def run(self, sql: str, /, **values: Any) -> int:
         """See Tx."""
@@ -67,7 +67,7 @@ class PostgresTx:
     def send(self, sql: str, rows: Iterable[dict[str, Any]], /) -> None:
         """See Tx."""
         for text, given in self._translate(sql, rows):
-            self._db.cursor().executemany(text, given)
+            self.db.cursor().executemany(text, given)
 
     def add_many(self, _table: str, sql: str, rows: Sequence[dict[str, Any]], /) -> Sequence[int | None]:
         """See Tx."""
@@ -78,7 +78,7 @@ class PostgresTx:
     def rows(self, sql: str, /, **values: Any) -> Sequence[Row]:
         """See Tx."""
         ((text, (given,)),) = self._translate(sql, (values,))
-        return self._db.cursor(row_factory=namedtuple_row).execute(text, given).fetchall()
+        return self.db.cursor(row_factory=namedtuple_row).execute(text, given).fetchall()
 
     def rows_many(self, sql: str, rows: Iterable[dict[str, Any]], /) -> Sequence[Sequence[Row]]:
         """See Tx."""
@@ -86,13 +86,13 @@ class PostgresTx:
 
     def lock(self, name: str, *, wait: bool = False) -> bool:
         """See Tx."""
-        (answer,) = self._db.execute(_LOCK if wait else _TRY_LOCK, (hash_lock(self._place, name),)).fetchall()
+        (answer,) = self.db.execute(_LOCK if wait else _TRY_LOCK, (hash_lock(self.place, name),)).fetchall()
         return wait or bool(answer[0])
 
     def _ask(self, sql: str, rows: Iterable[dict[str, Any]]) -> Iterator[psycopg.Cursor[Any]]:
         """Yield a cursor that stands at each answer in turn."""
         for text, given in self._translate(sql, rows):
-            cursor = self._db.cursor(row_factory=namedtuple_row)
+            cursor = self.db.cursor(row_factory=namedtuple_row)
             cursor.executemany(text, given, returning=True)
             yield cursor
             while cursor.nextset():
