@@ -10,7 +10,7 @@ from app.clock import WatchedClock, new_uuid7
 from app.mapping.rules import Config, Store
 from app.observe import NoTracer
 from app.observe.metrics import Metrics
-from app.relay.context import Context, Snapshot
+from app.relay import Context, Snapshot
 from app.settings import Settings
 
 

@@ -24,7 +24,7 @@ from app.outbox.find import find_ids
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
 from app.outbox.report import find_unheard, read_ledger, sum_rows
 from app.outbox.values import DeliveryFilter, LedgerQuery
-from app.relay.context import Context
+from app.relay import Context
 from app.sources import SOURCE
 from app.values.instant import format_duration, format_instant, parse_duration
 from app.values.phone import PhoneFault, read_phone

@@ -30,7 +30,7 @@ from app.outbox.read import count_deliveries, count_reasons, count_reported, rea
 from app.outbox.retention import list_recordings
 from app.outbox.store import Tx
 from app.outbox.values import DeliveryState, Hold
-from app.relay.context import Context
+from app.relay import Context
 from app.relay.reload import Rules
 from app.values.instant import parse_duration
 from app.values.phone import mask_phone

@@ -19,7 +19,7 @@ from app.api.deliveries import read_number
 from app.model.message import OptOut
 from app.outbox.erase import erase_person, export_person
 from app.outbox.people import count_suppressions, lift_suppressions, list_suppressions, suppress_people
-from app.relay.context import Context
+from app.relay import Context
 from app.values.instant import format_instant
 from app.values.phone import PhoneFault, mask_phone, read_phone
 

@@ -22,7 +22,7 @@ from app.outbox.read import list_deliveries
 from app.outbox.replay import EventQuery, find_events
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter
-from app.relay.context import Context
+from app.relay import Context
 from app.relay.reload import Rules
 from app.relay.replay import apply_plan, compare_rules, make_plan, restore_event
 from app.sources import SOURCE

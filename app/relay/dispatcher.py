@@ -19,11 +19,10 @@ from app.outbox.holds import list_holds
 from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import count_unrouted, forget_records, wipe_payloads
-from app.outbox.store import NoFlights
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.outbox.values import Replica, list_differences
 from app.providers.base import OpenSender
-from app.relay.context import Context, Relay, Snapshot, report_death
+from app.relay import Context, Relay, Snapshot, report_death
 from app.relay.intake import topic_label
 from app.relay.lane import Lane
 from app.relay.recorder import Recorder
@@ -166,13 +165,9 @@ class Dispatcher:
     def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._watch)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(report_death, log=self._context.log, on_dead=self._on_dead))
         return task
-
-    def _watch(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            report_death(task.get_name(), error, self._context.log, self._on_dead)
 
     def _forget(self, lane: Lane, _task: asyncio.Task[None]) -> None:
         self._running.pop(lane, None)
@@ -254,13 +249,8 @@ class OutboxRelay(Relay):
         metrics.set_last_events((topic_label(topic), at) for topic, at in last_events.items())
         metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again
         self.dispatcher.start()
-        knows_flights = not isinstance(flights, NoFlights)
-        log.info(
-            "outbox.opened",
-            sqlite=sqlite3.sqlite_version,
-            unknown_after_restart=unknown,
-            flight_recorder="on" if knows_flights else "off",
-        )
+        recorder, sqlite = "on" if flights.run else "off", sqlite3.sqlite_version
+        log.info("outbox.opened", sqlite=sqlite, unknown_after_restart=unknown, flight_recorder=recorder)
         # Whoever answers for people's data should not have to work out how long things are kept.
         payloads, records = map(format_duration, (settings.payload_retention, settings.record_retention))
         log.info("relay.retention", preset=settings.retention, payloads=payloads, records=records)

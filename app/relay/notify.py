@@ -21,7 +21,7 @@ from app.outbox.holds import list_holds
 from app.outbox.lanes import take_notice
 from app.outbox.read import read_last_event
 from app.providers.base import Request, Response
-from app.relay.context import Context
+from app.relay import Context
 from app.sources import SOURCE
 from app.values.instant import format_instant
 

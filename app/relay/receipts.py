@@ -19,7 +19,7 @@ from app.outbox.receipts import Report, apply_reply, apply_reports
 from app.outbox.store import Job
 from app.outbox.values import ReceiptResult
 from app.providers.body import as_items, as_mapping, parse_webhook, read_challenge
-from app.relay.context import Context
+from app.relay import Context
 from app.values.phone import mask_phone
 
 AT_ONCE = 100  # in one transaction

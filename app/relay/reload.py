@@ -20,7 +20,7 @@ from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.providers.base import ProviderType
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 from app.settings import EXAMPLES, SHORTEST_SECRET, Settings
 from app.values.instant import format_instant
 

@@ -32,7 +32,7 @@ from app.outbox import replay as stored
 from app.outbox.people import find_suppressed
 from app.outbox.replay import EventQuery, Plan, StoredEvent
 from app.outbox.store import Store
-from app.relay.context import Context, Snapshot
+from app.relay import Context, Snapshot
 from app.sources import SOURCE
 from app.sources.base import parse_body
 from app.values.instant import format_instant

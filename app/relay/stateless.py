@@ -17,7 +17,7 @@ from app.model.event import Event
 from app.observe.attempts import describe_outcome, note_outcome, open_attempt_span
 from app.outbox.values import DeliveryState
 from app.providers.base import OpenSender, Sender
-from app.relay.context import Relay, Shared
+from app.relay import Relay, Shared
 from app.relay.intake import Answer
 from app.values.phone import mask_phone
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from zlib import crc32
 
 from app.errors import StoreBroken, StoreError, StoreInUse
-from app.outbox.store import Flights, NoFlights
+from app.outbox.store import Flights
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SLOTS = 1_024  # more sends than any relay has open: the sum of `concurrency`
@@ -32,7 +32,7 @@ _FLYING, _LANDED = 1, 2
 _NO_RUN = 0
 
 
-class MappedFlights:
+class MappedFlights(Flights):
     """A `Flights` in a mapped file. `left`: the bytes that the process before has left there."""
 
     def __init__(self, mapped: mmap.mmap, boot_id: bytes, left: bytes) -> None:
@@ -95,7 +95,7 @@ def open_flights(outbox: Path, boot_id: Path = BOOT_ID) -> Flights:
         booted = boot_id.read_bytes().strip()
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError:
-        return NoFlights()
+        return Flights()
     try:
         left = os.read(descriptor, _SIZE + 1)
         os.ftruncate(descriptor, _SIZE)
@@ -104,7 +104,7 @@ def open_flights(outbox: Path, boot_id: Path = BOOT_ID) -> Flights:
     except OSError:
         with suppress(OSError):
             place.unlink()
-        return NoFlights()
+        return Flights()
     finally:
         os.close(descriptor)
 
