@@ -328,11 +328,6 @@ def forget_person(tx: Tx, person: bytes) -> None:
     tx.run("DELETE FROM sends WHERE scope >= :scope AND scope < :beyond", scope=scope, beyond=f"{scope}0")
 
 
-def forget_sends(tx: Tx, now: int) -> None:
-    """Drop what no window holds any more."""
-    tx.run("DELETE FROM sends WHERE at <= :before", before=now - LONGEST_MS)
-
-
 def shift_sends(tx: Tx) -> None:
     """The clock was set back: what it counted ahead of now counts as of now."""
     tx.run(_SHIFT, now=tx.now)

@@ -108,7 +108,6 @@ _NOTE_LIFTED = """
 INSERT INTO lifted_suppressions VALUES (:person, :at) ON CONFLICT (person) DO UPDATE SET at = excluded.at
 WHERE lifted_suppressions.at < excluded.at
 """
-_IS_SUPPRESSED = "SELECT 1 AS found FROM suppressions WHERE person = :person"
 _SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
 _WHO_IS_SUPPRESSED = f"SELECT person FROM suppressions WHERE person IN (:{', :'.join(_SLOTS)})"  # noqa: S608 - ours
 _LIST = "SELECT person, reason, since FROM suppressions WHERE person > :after ORDER BY person LIMIT :limit"
@@ -153,11 +152,6 @@ def lift_suppressions(tx: Tx, numbers: Collection[str]) -> int:
     """Let these numbers have marketing again; return how many were suppressed."""
     adopt_people(tx, numbers)
     return sum(tx.run(_LIFT_BY_HAND, person=person) for person in hash_people(tx.people_key, numbers))
-
-
-def is_suppressed(tx: Tx, person: bytes | None) -> bool:
-    """Tell whether a person gets no marketing."""
-    return person is not None and bool(tx.rows(_IS_SUPPRESSED, person=person))
 
 
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:

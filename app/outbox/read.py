@@ -111,6 +111,12 @@ _BY_STATE = {
     "shadow": _UNUSUAL,
     "dead": _UNMENDED,
 }
+# What the list shows as it is, and what one delivery shows beyond that.
+_LISTED = (
+    *("id", "event_id", "topic", "route", "provider", "template", "recipient", "state", "reason", "receipt"),
+    *("attempts", "created_at", "updated_at"),
+)
+_TOLD = ("detail", "deadline_at", "last_attempt_at", "provider_message_id", "on_unknown", "config_hash", "config_line")
 _NEWEST_FIRST = " ORDER BY d.seq DESC LIMIT :limit"
 _LIST_LIMIT = 1_000
 _AFTER_ALL = 2**62  # beyond any row
@@ -161,20 +167,16 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     timeline = read_timeline(tx, row.seq)
     changes = _list_met(tx, name_scopes(row.provider, row.route, row.template), row.created_at, timeline)
     siblings = tx.rows(_SIBLINGS, event_seq=row.event_seq, seq=row.seq)
+    shown = name_columns(row)
     return {
         **_show_row(row),
-        "detail": row.detail,
-        "deadline_at": show_instant(row.deadline_at),
-        "last_attempt_at": show_instant(row.last_attempt_at),
+        **{name: shown[name] for name in _TOLD},
         "provider_message_id": show_message_id(row.provider_message_id),
-        "on_unknown": row.on_unknown,
-        "config_hash": row.config_hash,
-        "config_line": row.config_line,
         "event": {
             "id": row.event_id,
             "source": row.source,
             "topic": row.topic,
-            "received_at": show_instant(row.received_at),
+            "received_at": shown["received_at"],
             "delivery_id": row.source_delivery_id,
         },
         "message": _show_message(row.message, row.checksum),
@@ -281,23 +283,11 @@ def _show_change(change: Row) -> dict[str, Any]:
 
 
 def _show_row(row: Row) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "event_id": row.event_id,
-        "topic": row.topic,
-        "route": row.route,
-        "provider": row.provider,
-        "template": row.template,
-        "recipient": mask_phone(row.recipient) if row.recipient else "",
-        "state": row.state,
-        "reason": row.reason,
-        "receipt": row.receipt,
-        "attempts": row.attempts,
-        "created_at": show_instant(row.created_at),
-        "updated_at": show_instant(row.updated_at),
-        # A held one waits for its hold, whatever its due time says.
-        "next_attempt_at": show_instant(row.due_at) if row.state in (State.PENDING, State.UNKNOWN) else None,
-    }
+    shown = name_columns(row)
+    # A held one waits for its hold, whatever its due time says.
+    due_at = shown["due_at"] if row.state in (State.PENDING, State.UNKNOWN) else None
+    recipient = mask_phone(row.recipient) if row.recipient else ""
+    return {**{name: shown[name] for name in _LISTED}, "recipient": recipient, "next_attempt_at": due_at}
 
 
 def _show_message(data: bytes | None, total: str | None) -> dict[str, Any] | None:
