@@ -83,10 +83,7 @@ class Relay:
     """
 
     def __init__(
-        self,
-        shared: Shared,
-        watch: Callable[[], Coroutine[Any, Any, None]],
-        on_dead: Callable[[BaseException], None],
+        self, shared: Shared, watch: Callable[[], Coroutine[Any, Any, None]], on_dead: Callable[[BaseException], None]
     ) -> None:
         self.shared = shared
         self._watch = watch

@@ -56,12 +56,13 @@ async def make_plan(context: Context, wanted: EventQuery) -> dict[str, Any] | Re
             break
     plan = Plan(context.new_id(now), now, snapshot.config.hash, write_entries(draft))
     await context.outbox.write(partial(stored.save_plan, plan=plan))
-    context.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
+    counts = {verdict.value: count for verdict, count in draft.counts.items()}
+    context.log.info("replay.planned", plan_id=plan.id, counts=counts, by="ops")
     return {
         "plan_id": plan.id,
         "config_hash": plan.config_hash,
         "created_at": format_instant(plan.created_at),
-        "counts": _count(draft),
+        "counts": counts,
         "complete": draft.complete,
         "unlisted": draft.unlisted,
         "entries": _show_entries(draft.entries),
@@ -200,10 +201,6 @@ def _write_entry(event: StoredEvent, delivery: Delivery, judgement: Judgement) -
     return Entry(
         event.id, event.topic, delivery.route, judgement.verdict, judgement.reason, judgement.delivery_id, detail
     )
-
-
-def _count(draft: Draft) -> dict[str, int]:
-    return {verdict.value: count for verdict, count in draft.counts.items()}
 
 
 # -- applying --------------------------------------------------------------------------------------
