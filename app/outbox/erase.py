@@ -169,11 +169,8 @@ _UNREACHABLE = "SELECT since FROM unreachable WHERE person = :person"
 async def export_person(store: Store, number: str) -> Mapping[str, Any]:
     """Return everything that is kept of a person (E.164), unmasked: exactly what `erase_person` would find.
 
-    `phone`, `marketing` {suppressed, reason, since}, `unreachable_since`, and `events`, oldest first: `id`,
-    `source`, `source_delivery_id`, `topic`, `received_at`, `body` (JSON; None: wiped), `acts`, and `deliveries` as
-    by `read_delivery`, with the whole `message`, `marketing` and `clicked_at`. Events are theirs that are about
-    them (by number, or by a customer id that an event of that number has), that led to a message to them, or that
-    name their number anywhere.
+    Events, oldest first, are theirs that are about them (by number, or by a customer id that an event of that number
+    has), that led to a message to them, or that name their number anywhere. A `body` is None once it was wiped.
     """
     person = await seek_person(store, number)
     seqs = sorted(chain(*await find_person(store, person)))

@@ -229,10 +229,7 @@ def note_change(
 
 
 def list_changes(tx: Tx, scopes: Sequence[str], since: int, until: int) -> Sequence[Row]:
-    """Return what stood on these scopes at `since` or changed until `until`, in the order in which it happened.
-
-    Both bounds included.
-    """
+    """Return what stood on these scopes at `since` or changed until `until`, both included, in the order of time."""
     rows = [row for scope in scopes for row in tx.rows(_LIST_CHANGES, scope=scope, since=since, until=until)]
     return sorted(rows, key=lambda row: int(row.n))
 

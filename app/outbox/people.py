@@ -139,11 +139,7 @@ def lift(tx: Tx, person: bytes | None, said_at: int | None) -> bool:
 
 
 def suppress_people(tx: Tx, numbers: Collection[str], reason: str) -> int:
-    """Send no marketing to these E.164 numbers, whatever they wished before; return how many that is new for.
-
-    From then on `add_event` stores their marketing deliveries as `suppressed`, reason `recipient_opted_out`, and
-    `claim_due` makes those that wait so. Only hashes of the numbers are kept.
-    """
+    """Send no marketing to these E.164 numbers, whatever they wished before; return how many that is new for."""
     adopt_people(tx, numbers)
     return sum(suppress(tx, person, reason, None) for person in hash_people(tx.people_key, numbers))
 

@@ -123,10 +123,7 @@ _AFTER_ALL = 2**62  # beyond any row
 
 
 def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    """Return a page, newest first (recipients masked), and the next one's cursor, None on the last.
-
-    Raises ValueError for a cursor that is not one of ours.
-    """
+    """Return a page, newest first, and the next one's cursor, None on the last; raises ValueError on a bad cursor."""
     limit = max(1, min(wanted.limit, _LIST_LIMIT))
     where = ["d.seq < :before"]
     if wanted.state is not None:
@@ -150,15 +147,11 @@ def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[st
 
 
 def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
-    """Return one delivery as listed, and more; None if unknown.
+    """Return one delivery as listed, and more; each list is oldest first. None if unknown.
 
-    Adds `detail`, `deadline_at`, `provider_message_id`, `on_unknown`, `config_hash`, `config_line` (None: not
-    known), `event` {id, source, topic, received_at, delivery_id (the source's)}, `message` {template, language,
-    header, variables [{name, value (masked)}], buttons (how many)} or None, and, each oldest first,
-    `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand, by, until}] (what
-    stood on its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
-    template, state, created_at}] (the event's other deliveries: of other routes, and of replays). `gap_until`: so long
-    the gap to this person's last message lasts, None where it is over.
+    `hold_changes`: what stood on its scopes when it came, and what changed until its last state. `siblings`: the
+    event's other deliveries, of other routes and of replays. `gap_until`: so long the gap to this person's last message
+    lasts. `message` is None once it was wiped; `config_line`, where it is not known.
     """
     query = _VIEW.format(held=_HELD, reason=_REASON, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
     row = first(tx.rows(query, id=delivery_id, now=tx.now))

@@ -104,8 +104,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
 async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> SweepCounts:
     """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
 
-    Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
-    whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
+    Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`.
     """
     lost, ended = await store.write(Apart(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms)))
     expired = resent = 0
@@ -140,10 +139,7 @@ def resend_unknown(tx: Tx, now: int) -> int:
 
 
 def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str, ...]]:
-    """Drop what has served its time; make attempts whose lease ran out unknown.
-
-    Return how many of those there were, and the holds that have ended.
-    """
+    """Drop what has served its time; return how many attempts became unknown by lease, and which holds ended."""
     if not tx.lock("sweep"):
         return 0, ()
     apply_overlooked(tx)

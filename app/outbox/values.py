@@ -69,10 +69,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class SweepCounts:
-    """A sweep expired so many deliveries, will send so many unknown ones again, and found so many leases run out.
-
-    `ended`: the holds whose end had come.
-    """
+    """A sweep expired so many deliveries, resends so many unknown ones, and found so many leases and holds run out."""
 
     expired: int
     resent: int

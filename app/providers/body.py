@@ -239,10 +239,8 @@ class Signature:
 
 
 def read_challenge(expected: str, query: Mapping[str, str]) -> str | None:
-    """Return what Meta wants to hear back when a webhook is set up, None where it does not name our token.
-
-    https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests
-    """
+    """Return what Meta wants to hear back when a webhook is set up, None where it does not name our token."""
+    # https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests
     challenge, token = query.get("hub.challenge", ""), Token(expected, query.get("hub.verify_token", ""))
     fits = query.get("hub.mode") == "subscribe" and token.find_mistake() is None
     return challenge if fits and re.fullmatch(r"[\w.~-]{1,200}", challenge, re.ASCII) else None

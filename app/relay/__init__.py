@@ -77,17 +77,12 @@ FLUSH_S = 2.0
 
 
 class Relay:
-    """Runs the watch over the YAML, and what a mode adds to it.
-
-    `watch` goes on for as long as the relay runs; `on_dead` is told when it, or another part that must live, has died.
-    """
+    """Runs the watch over the YAML, and what a mode adds; `on_dead` is told when a part that must live has died."""
 
     def __init__(
         self, shared: Shared, watch: Callable[[], Coroutine[Any, Any, None]], on_dead: Callable[[BaseException], None]
     ) -> None:
-        self.shared = shared
-        self._watch = watch
-        self._on_dead = on_dead
+        self.shared, self._watch, self._on_dead = shared, watch, on_dead
         self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:

@@ -40,16 +40,10 @@ LONGEST_COUNT_S = 3.0
 
 
 class Dispatcher:
-    """Runs the lanes of the rules in force.
-
-    `on_dead` is told when a task dies, for the process must then end: a relay that takes events and sends
-    none is worse than one that is down.
-    """
+    """Runs the lanes of the rules in force; `on_dead` is told when a task dies, for the process must end."""
 
     def __init__(self, context: Context, open_sender: OpenSender, on_dead: Callable[[BaseException], None]) -> None:
-        self._context = context
-        self._open_sender = open_sender
-        self._on_dead = on_dead
+        self._context, self._open_sender, self._on_dead = context, open_sender, on_dead
         self._lanes: dict[str, Lane] = {}
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
@@ -226,9 +220,7 @@ class OutboxRelay(Relay):
         on_dead: Callable[[BaseException], None],
     ) -> None:
         super().__init__(context, watch, on_dead)
-        self.context = context
-        self.dispatcher = dispatcher
-        self._recorder = recorder
+        self.context, self.dispatcher, self._recorder = context, dispatcher, recorder
 
     async def start(self) -> None:
         """Settle what the last process left open, then start the sweeper."""

@@ -53,10 +53,8 @@ class Client(Protocol):
 
 
 def sign(secret: str, id_: str, at_s: int, body: bytes) -> str:
-    """Return `v1,` and the signature of a message.
-
-    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
-    """
+    """Return `v1,` and the signature of a message."""
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
     key = base64.b64decode(secret.removeprefix("whsec_"))
     return "v1," + base64.b64encode(hmac.digest(key, f"{id_}.{at_s}.".encode() + body, "sha256")).decode()
 
@@ -84,9 +82,7 @@ class Notifier:
         self._context = context
         self._url = context.settings.notify_url.get_secret_value()
         self._secret = context.settings.notify_secret.get_secret_value()
-        self._show_paces = show_paces
-        self._open_client = open_client
-        self._sleep = sleep
+        self._show_paces, self._open_client, self._sleep = show_paces, open_client, sleep
         self._told: Standing | None = None
         self._calm_until: dict[str, int] = {}
         # Id and body of each: the id stays, however often it is tried. The oldest goes: the newest says how it is.

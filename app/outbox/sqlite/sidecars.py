@@ -40,9 +40,8 @@ class MappedFlights(Flights):
         self._map = mapped
         self._boot_id = boot_id
         self._left = left
-        self._free = deque(
-            range(_HEAD.size, _SIZE, _SLOT_BYTES)
-        )  # the one that landed first is taken first: the last ones tell most
+        # The one that landed first is taken first: the last ones tell most.
+        self._free = deque(range(_HEAD.size, _SIZE, _SLOT_BYTES))
         self._taken: dict[tuple[str, int], int] = {}
 
     def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
@@ -118,10 +117,7 @@ class ProcessLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Lock the name; the file for it stays for ever, since removing it would let two in.
-
-        Raises StoreInUse, naming the holder's pid; StoreBroken.
-        """
+        """Lock the name, whose file stays for ever: removing it would let two in. Raises StoreInUse, StoreBroken."""
         named = path.with_name(f"{path.name}.lock")
         try:
             descriptor = os.open(named, os.O_RDWR | os.O_CREAT, 0o600)
