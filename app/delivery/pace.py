@@ -80,15 +80,8 @@ PROBE_EVERY_MS = 30_000
 # What a provider that is down, or that has enough of us, answers. What it says of one message or one recipient
 # shows that it is up.
 _TROUBLE = frozenset(
-    {
-        Reason.CONNECT_FAILED,
-        Reason.UNAVAILABLE,
-        Reason.RATE_LIMITED,
-        Reason.SERVER_ERROR,
-        Reason.TIMED_OUT,
-        Reason.CONNECTION_LOST,
-        Reason.GATEWAY_FAILED,
-    }
+    {Reason.CONNECT_FAILED, Reason.UNAVAILABLE, Reason.RATE_LIMITED, Reason.SERVER_ERROR}
+    | {Reason.TIMED_OUT, Reason.CONNECTION_LOST, Reason.GATEWAY_FAILED}
 )
 
 

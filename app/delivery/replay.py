@@ -86,10 +86,8 @@ def find_obstacle(delivery: Delivery, past: Sequence[PastDelivery]) -> Judgement
         for each in same:
             if each.state in states:
                 return Judgement(verdict, each.reason, each.id)
-    for each in same:
-        if each.ambiguous:
-            return Judgement(Verdict.UNKNOWN, each.reason, each.id)
-    return None
+    doubtful = next((each for each in same if each.ambiguous), None)
+    return None if doubtful is None else Judgement(Verdict.UNKNOWN, doubtful.reason, doubtful.id)
 
 
 def judge_delivery(
@@ -122,9 +120,7 @@ def _judge_sendable(delivery: Delivery, same: Sequence[PastDelivery], shadow_wan
     shadows = [each for each in same if each.state is State.SHADOW]
     if shadows and not shadow_wanted:
         return Judgement(Verdict.SHADOW, shadows[-1].reason, shadows[-1].id)
-    if not same:
-        return Judgement(Verdict.SEND)
-    return Judgement(Verdict.SEND, same[-1].reason, same[-1].id)
+    return Judgement(Verdict.SEND, same[-1].reason, same[-1].id) if same else Judgement(Verdict.SEND)
 
 
 def _is_same(delivery: Delivery, past: PastDelivery) -> bool:

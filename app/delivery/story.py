@@ -14,10 +14,7 @@ from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
 from app.values.instant import format_instant, parse_instant, round_duration
 
-_ENDINGS = {
-    State.SHADOW: "shadow: only recorded, nothing is sent",
-    State.SUPPRESSED: "suppressed, so not sent",
-}
+_ENDINGS = {State.SHADOW: "shadow: only recorded, nothing is sent", State.SUPPRESSED: "suppressed, so not sent"}
 
 Told = Mapping[str, Any]
 """A JSON object of the ops API: a delivery, or a part of one. Its values are masked already."""

@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.delivery.pace import Pace
 from app.errors import StoreError
@@ -20,10 +20,13 @@ from app.model.delivery import Reason
 from app.outbox.holds import list_holds
 from app.outbox.lanes import take_notice
 from app.outbox.read import read_last_event
-from app.providers.base import Request, Response
+from app.providers.base import Request
 from app.relay import Context
 from app.sources import SOURCE
 from app.values.instant import format_instant
+
+if TYPE_CHECKING:
+    from app.providers.client import ProviderClient
 
 LOOK_EVERY_S = 5.0
 CALM_MS = 60_000
@@ -40,16 +43,6 @@ _TYPES = {
 _REASONS = frozenset(Reason)
 Standing = Mapping[str, Mapping[str, str | None]]
 """All that is not as it should be, by kind and name (`hold provider:gallabox`): what is told of it."""
-
-
-class Client(Protocol):
-    """The client that providers are reached by: bounded in time, follows no redirect, and knows the way out."""
-
-    async def fetch(self, request: Request) -> Response | None:
-        """Return the answer, None if the request broke off."""
-
-    async def close(self) -> None:
-        """Release its connections."""
 
 
 def sign(secret: str, id_: str, at_s: int, body: bytes) -> str:
@@ -76,7 +69,7 @@ class Notifier:
         self,
         context: Context,
         show_paces: Callable[[], Mapping[str, Pace]],
-        open_client: Callable[[str], Awaitable[Client]],
+        open_client: Callable[[str], Awaitable[ProviderClient]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._context = context
@@ -154,7 +147,7 @@ class Notifier:
         finally:
             await client.close()
 
-    async def _post(self, client: Client, id_: str, body: bytes) -> None:
+    async def _post(self, client: ProviderClient, id_: str, body: bytes) -> None:
         """Post a message until it is taken, or given up."""
         status: int | None = None
         for wait_s in (0, *WAITS_S):
