@@ -73,7 +73,8 @@ class StatelessRelay(Relay):
         repeated = task is not None
         if task is None:
             task = self._sends[key] = asyncio.create_task(self._send(delivery))
-            self._forget_oldest()
+            while len(self._sends) > REMEMBERED and next(iter(self._sends.values())).done():
+                self._sends.popitem(last=False)
         # Shielded: a source that hangs up must not turn a send into an unknown one.
         outcome = await asyncio.shield(task)
         return self._judge(key, delivery, outcome, repeated=repeated)
@@ -145,7 +146,3 @@ class StatelessRelay(Relay):
             settings = self.shared.snapshot.config.providers[name]
             self._clients[name] = asyncio.ensure_future(self._open_sender(settings))
         return self._clients[name]
-
-    def _forget_oldest(self) -> None:
-        while len(self._sends) > REMEMBERED and next(iter(self._sends.values())).done():
-            self._sends.popitem(last=False)
