@@ -173,10 +173,7 @@ SELECT count(*) AS bodies, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes,
 
 
 def keep_unrouted(tx: Tx, added: Sequence[tuple[int, int]]) -> None:
-    """Note events that have no delivery, (seq, bytes of the body) of each, and drop the oldest bodies of too many.
-
-    The events stay: one that comes again is still known.
-    """
+    """Note (seq, bytes) of events without a delivery, and drop the oldest bodies of too many; the events stay known."""
     tx.lock("unrouted", wait=True)  # each goes on from what the one before has counted
     last = first(tx.rows(_LAST_BODY))
     n, total = (last.n, last.total) if last is not None else (0, 0)

@@ -63,10 +63,7 @@ class Dispatcher:
         return {name: lane.pace for name, lane in self._lanes.items()}
 
     async def follow_clock(self) -> None:
-        """If the clock was set back, move what waits with it: in the outbox, and in what lanes remember.
-
-        Each sweep begins with it, and so does the start, before anything else reckons from now. Raises StoreError.
-        """
+        """If the clock was set back, move what waits with it, in the outbox and in the lanes. Raises StoreError."""
         context, now, newest = self._context, self._context.clock(), self._context.clock.newest
         is_behind = newest - now > BEHIND_MS
         if is_behind:
@@ -185,7 +182,7 @@ class Dispatcher:
 
     async def _sweep_once(self, *, wipe: bool) -> None:
         outbox = self._context.outbox
-        await self.follow_clock()
+        await self.follow_clock()  # before anything else reckons from now
         await self.note_replica()
         now = self._context.clock()
         swept = await sweep(outbox, now, self._context.settings.settle_after)

@@ -224,10 +224,7 @@ def merge_live(kept: Templates, live: Templates, listed: Collection[str]) -> Tem
 def load_snapshot(
     settings: Settings, environment: Mapping[str, str], types: ProviderTypes
 ) -> tuple[Snapshot, list[Problem]]:
-    """Return the rules in force and their warnings; raises ConfigError with every problem at once.
-
-    Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
-    """
+    """Return the rules in force and their warnings; raises ConfigError with every problem, a `${NAME}` unset, too."""
     read = read_rules(read_sources(settings), environment, types)
     return build_snapshot(read.use(is_strict=True), types), list(read.parsed.problems)
 

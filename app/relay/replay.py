@@ -70,10 +70,7 @@ async def make_plan(context: Context, wanted: EventQuery) -> dict[str, Any] | Re
 
 
 async def apply_plan(context: Context, plan_id: str) -> dict[str, Any] | Refusal:
-    """Send what a plan says, once: all its deliveries are committed together with its being applied.
-
-    Return them with their event's id, and what changed meanwhile.
-    """
+    """Send what a plan says, once and all of it in one commit; return that, and what changed meanwhile."""
     snapshot, now = context.snapshot, context.clock()
     plan = await context.outbox.read(partial(stored.read_plan, plan_id=plan_id))
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
