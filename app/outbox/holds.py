@@ -65,17 +65,9 @@ def put_hold(
     end_overdue(tx)
     stood = first(tx.rows(_STOOD, scope=scope))
     by_hand = by_hand or reason == Reason.BY_HAND
-    put = tx.run(
-        _PUT,
-        scope=scope,
-        reason=reason,
-        now=tx.now,
-        probe_at=None if by_hand else probe_at,
-        every_ms=probe_wait_ms(scope),
-        by_hand=int(by_hand),
-        author=author,
-        ends_at=ends_at,
-    )
+    probe_at, every_ms = None if by_hand else probe_at, probe_wait_ms(scope)
+    set_by = {"by_hand": int(by_hand), "author": author, "ends_at": ends_at}
+    put = tx.run(_PUT, scope=scope, reason=reason, now=tx.now, probe_at=probe_at, every_ms=every_ms, **set_by)
     if put and stood != (reason, by_hand, author, ends_at):
         note_change(tx, scope, "set", reason, by_hand=by_hand, author=author, ends_at=ends_at)
     return stood is None

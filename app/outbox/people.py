@@ -50,17 +50,14 @@ def adopt_person(tx: Tx, person: bytes | None, former: bytes | None) -> None:
     """Make what is kept under one hash that of another."""
     if person is None or former is None:
         return
+    ids = {"person": person, "former": former}
     for table in ("suppressions", "lifted_suppressions", "unreachable"):
         known = f"EXISTS (SELECT 1 FROM {table} WHERE person = :person)"  # noqa: S608 - ours
-        tx.run(
-            f"UPDATE {table} SET person = :person WHERE person = :former AND NOT {known}",  # noqa: S608 - ours
-            person=person,
-            former=former,
-        )
+        tx.run(f"UPDATE {table} SET person = :person WHERE person = :former AND NOT {known}", **ids)  # noqa: S608 - ours
         tx.run(f"DELETE FROM {table} WHERE person = :former", former=former)  # noqa: S608 - ours
     for table in ("events", "deliveries", "acts"):
         where = f"{_FORMER.get(table, '')} person = :former"
-        tx.run(f"UPDATE {table} SET person = :person WHERE {where}", person=person, former=former)  # noqa: S608 - ours
+        tx.run(f"UPDATE {table} SET person = :person WHERE {where}", **ids)  # noqa: S608 - ours
 
 
 def hash_people(key: bytes, numbers: Iterable[str]) -> Sequence[bytes]:
