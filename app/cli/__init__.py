@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from typer import Option
 from typer.core import TyperCommand, TyperGroup
 
 from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUse, find_place
@@ -123,13 +124,8 @@ def _explain(error: Exception) -> str:
             named = f"{error.filename}: " if isinstance(error.filename, str) else ""
             return f"{named}{strerror}"
         case _:
-            return f"unexpected failure: {describe_place(error)}. This is a fault of ours: please report it"
-
-
-def describe_place(error: BaseException) -> str:
-    """Return an exception's type and place, and none of its text."""
-    place = find_place(error)
-    return f"{type(error).__name__} at {place}" if place else type(error).__name__
+            told = " at ".join(filter(None, (type(error).__name__, find_place(error))))  # and none of its text
+            return f"unexpected failure: {told}. This is a fault of ours: please report it"
 
 
 # -- how typer is told of them -------------------------------------------------------------------------
@@ -144,7 +140,6 @@ def build_commands(arguments: Sequence[str]) -> typer.Typer:
         add_completion=next(iter(arguments), "") not in COMMANDS,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # frames wrap a message at 80 columns, in a log, too
-        help="The webhook relay that turns a Nector loyalty event into one right WhatsApp message.",
     )
     commands.callback()(_take_options)
     return commands
@@ -159,7 +154,7 @@ def _show_version(wanted: bool) -> None:
 def _take_options(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+        bool, Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The webhook relay that turns a Nector loyalty event into one right WhatsApp message."""
@@ -174,7 +169,8 @@ class Answer:
     code: int = 0
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+ConfigFile = Annotated[Path | None, Option(help="The YAML file (else RELAY_CONFIG).")]
 
 
 def print_json(told: Any) -> None:

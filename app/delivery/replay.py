@@ -291,7 +291,7 @@ def _compare_sent(old: Delivery, was: Message, new: Delivery, now: Message) -> I
     parts, others = dict(_list_parts(was)), dict(_list_parts(now))
     changed = [name for name in {**parts, **others} if parts.get(name) != others.get(name)]
     if changed:
-        shown = (", ".join(f"{name}: {each.get(name, 'none')}" for name in changed) for each in _mask(parts, others))
+        shown = [", ".join(f"{name}: {_mask(name, each.get(name))}" for name in changed) for each in (parts, others)]
         yield Difference(Change.CONTENT, new.route, ", ".join(changed), *shown)
 
 
@@ -314,9 +314,8 @@ def _list_parts(message: Message) -> Iterator[tuple[str, str]]:
         yield "end of the offer", format_instant(message.offer_ends_at)
 
 
-def _mask(*given: dict[str, str]) -> Iterator[dict[str, str]]:
-    for parts in given:
-        yield {name: value if name == "language" else mask_shape(value) for name, value in parts.items()}
+def _mask(name: str, value: str | None) -> str:
+    return "none" if value is None else value if name == "language" else mask_shape(value)
 
 
 def mask_shape(value: str) -> str:
