@@ -92,9 +92,8 @@ def build_router(context: Context, show_config: Callable[[], ConfigStatus], show
         row = await context.outbox.read(partial(read_delivery, delivery_id=found))
         if row is None:  # forgotten meanwhile
             return problem(404, "no delivery has this id")
-        return JSONResponse(
-            {**row, "config": _place(show_config(), row), "lane": _show_lane(context, show_paces(), row)}
-        )
+        beside = {"config": _place(show_config(), row), "lane": _show_lane(context, show_paces(), row)}
+        return JSONResponse({**row, **beside})
 
     @router.get("/events/{event_id}", summary="One event with its deliveries; `last` is the newest")
     async def show_event(event_id: str) -> Response:
@@ -152,7 +151,10 @@ def read_number(context: Context, phone: str) -> str:
 
 
 async def _list_found(context: Context, order: FindOrder) -> Response:
-    wanted = _read_filter(context, order)
+    number = None if order.phone is None else read_number(context, order.phone)
+    given = {"since": order.since, "until": order.until}
+    times: Any = {name: read_time(context, name, text) for name, text in given.items() if text is not None}
+    wanted = DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **times, phone=number)
     if order.event_id:
         wanted = replace(wanted, event_id=(await find_all_ids(context, "events", [order.event_id]))[0])
     try:
@@ -162,13 +164,6 @@ async def _list_found(context: Context, order: FindOrder) -> Response:
     if not rows and (fault := await _find_wrong_name(context, order)) is not None:
         return problem(422, fault)
     return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
-
-
-def _read_filter(context: Context, order: FindOrder) -> DeliveryFilter:
-    number = None if order.phone is None else read_number(context, order.phone)
-    given = {"since": order.since, "until": order.until}
-    times: Any = {name: read_time(context, name, text) for name, text in given.items() if text is not None}
-    return DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **times, phone=number)
 
 
 async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:

@@ -158,8 +158,10 @@ def _choose_name(text: str, key: bytes) -> str:
 
 def _fake_letters(text: str, key: bytes) -> str:
     """Return a text of the same pattern: letters for letters, digits for digits, the rest as it is."""
-    drawn = _stretch(text, key, len(text))
-    return "".join(_swap(sign, byte) for sign, byte in zip(text, drawn, strict=True))
+    drawn = _draw(text, key)
+    while len(drawn) < len(text):
+        drawn += hmac.digest(key, drawn, hashlib.sha256)
+    return "".join(map(_swap, text, drawn))
 
 
 def _swap(sign: str, byte: int) -> str:
@@ -172,10 +174,3 @@ def _swap(sign: str, byte: int) -> str:
 
 def _draw(text: str, key: bytes) -> bytes:
     return hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
-
-
-def _stretch(text: str, key: bytes, length: int) -> bytes:
-    drawn = _draw(text, key)
-    while len(drawn) < length:
-        drawn += hmac.digest(key, drawn, hashlib.sha256)
-    return drawn[:length]
