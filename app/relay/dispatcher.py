@@ -44,7 +44,7 @@ class Dispatcher:
 
     def __init__(self, context: Context, open_sender: OpenSender, on_dead: Callable[[BaseException], None]) -> None:
         self._context, self._open_sender, self._on_dead = context, open_sender, on_dead
-        self._lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, Lane] = {}  # those at work, by provider name
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
@@ -53,14 +53,9 @@ class Dispatcher:
         self.replicas: Sequence[Replica] = ()  # those that were there lately; none where this one is alone
         self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
-    @property
-    def lanes(self) -> Mapping[str, Lane]:
-        """The lanes at work, by provider name."""
-        return self._lanes
-
     def show_paces(self) -> Mapping[str, Pace]:
         """Return how fast each lane may go now, by provider name."""
-        return {name: lane.pace for name, lane in self._lanes.items()}
+        return {name: lane.pace for name, lane in self.lanes.items()}
 
     async def follow_clock(self) -> None:
         """If the clock was set back, move what waits with it, in the outbox and in the lanes. Raises StoreError."""
@@ -109,38 +104,38 @@ class Dispatcher:
 
     def use(self, snapshot: Snapshot) -> None:
         """Take over new rules: a lane whose account changed is replaced, what it has open still ends there."""
-        for name, lane in list(self._lanes.items()):
+        for name, lane in list(self.lanes.items()):
             if snapshot.config.providers.get(name) != lane.settings:
-                del self._lanes[name]
+                del self.lanes[name]
                 lane.stop()
         for name, settings in snapshot.config.providers.items():
-            if name not in self._lanes:
+            if name not in self.lanes:
                 lane = self._kind(
                     name, settings, snapshot.providers[name], self._context, self._open_sender, self._turns[name]
                 )
-                self._lanes[name] = lane
+                self.lanes[name] = lane
                 self._running[lane] = None
                 self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
 
     def wake(self, provider: str) -> None:
         """Tell a lane that something may have become due."""
-        lane = self._lanes.get(provider)
+        lane = self.lanes.get(provider)
         if lane is not None:
             lane.wake()
 
     def wake_all(self) -> None:
         """Tell every lane: a hold ended, or deliveries were made pending by hand."""
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.wake()
 
     def stop_claiming(self) -> None:
         """Begin no new send; what is open goes on."""
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.stop()
 
     async def drain(self, grace_s: float) -> None:
         """Stop claiming, let open sends finish inside the grace period, then give up those that are left."""
-        lanes = list(self._lanes.values())
+        lanes = list(self.lanes.values())
         self.stop_claiming()
         sending = {task for task in self._tasks if task.get_name().startswith("lane ")}
         for task in self._tasks - sending:
