@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
 from app.model.message import OptOut
 from app.outbox.store import Tx
-from app.outbox.values import IN_LUMPS, Suppression, SuppressionCounts, seek_in_lumps
+from app.outbox.values import IN_LUMPS, SuppressionCounts, seek_in_lumps
+from app.values.instant import format_instant
 from app.values.phone import find_other_form, to_one_form
 
 HASH_BYTES = 16
@@ -177,11 +178,11 @@ def clear_unreachable(tx: Tx, person: bytes | None) -> None:
     tx.run(_CLEAR, person=person)
 
 
-def list_suppressions(tx: Tx, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
-    """Return a page in the order of the hashes, and the next one's cursor; raises ValueError on a bad cursor."""
+def list_suppressions(tx: Tx, limit: int, cursor: str | None) -> tuple[Sequence[Mapping[str, str]], str | None]:
+    """Return a page as it is shown, in the order of the hashes, and the next cursor; raises ValueError on a bad one."""
     rows = tx.rows(_LIST, after=_read_cursor(cursor), limit=limit + 1)
-    page = [Suppression(row.person.hex(), row.reason, row.since) for row in rows[:limit]]
-    return page, page[-1].id if len(rows) > limit else None
+    page = [{"id": each.person.hex(), "reason": each.reason, "since": format_instant(each.since)} for each in rows]
+    return page[:limit], page[limit - 1]["id"] if len(rows) > limit else None
 
 
 def count_suppressions(tx: Tx) -> SuppressionCounts:
