@@ -90,7 +90,7 @@ def create_app(
         tracer=tracers[0],
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
-    wired = wire(shared, rules, on_dead or _do_nothing)
+    wired = wire(shared, rules, on_dead or (lambda _error: None))  # whoever runs the application ends the process
     rules.use, keyring.use = wired.relay.use, wired.relay.use_secrets
     app = _build_app(wired, rules)
     app.state.keyring = keyring
@@ -102,18 +102,14 @@ def _read_all(
 ) -> tuple[Settings, Snapshot, Sequence[Problem]]:
     """Return the settings, and the rules with their warnings; raises ConfigError with the faults of all at once."""
     settings, fault = read_sound_settings(environment) if settings is None else (settings, "")
-    faults, loaded = [fault] if fault else [], None
+    faults = [each for each in (fault, explain_unguarded(settings)) if each]
     try:
-        refuse_unguarded(settings)
+        snapshot, warnings = load_snapshot(settings, environment, PROVIDER_TYPES)
     except ConfigError as error:
-        faults.append(str(error))
-    try:
-        loaded = load_snapshot(settings, environment, PROVIDER_TYPES)
-    except ConfigError as error:
-        faults.append(str(error))
-    if faults or loaded is None:
+        raise ConfigError("\n".join([*faults, str(error)])) from None
+    if faults:
         raise ConfigError("\n".join(faults))
-    return settings, *loaded
+    return settings, snapshot, warnings
 
 
 def _wire_stateless(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
@@ -170,12 +166,7 @@ def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
     recorder = Recorder(store, shared.secrets)
 
     def build_ops() -> Iterable[APIRouter]:
-        from app.api import (  # noqa: PLC0415  # see _build_app
-            deliveries,
-            ops,
-            people,
-            replay,
-        )  # fmt: skip
+        from app.api import deliveries, ops, people, replay  # noqa: PLC0415  # see _build_app
 
         yield deliveries.build_router(context, rules.show, dispatcher.show_paces)
         yield ops.build_router(context, dispatcher.wake_all, dispatcher.show_paces, rules)
@@ -291,13 +282,14 @@ def _build_bare(lifespan: Lifespan[FastAPI] | None = None) -> RelayApp:
     return app
 
 
-def refuse_unguarded(settings: Settings) -> None:
-    """Raise ConfigError where anybody could post events: a relay spends its merchant's money."""
-    if not settings.secrets and settings.nector_secrets_file is None and not settings.insecure_no_auth:
-        raise ConfigError(
-            "RELAY_NECTOR_SECRETS is not set, so anybody could post events. Set it to the webhook secret from Nector's "
-            "dashboard (or, for a trial on your own machine only, RELAY_INSECURE_NO_AUTH=true)"
-        )
+def explain_unguarded(settings: Settings) -> str:
+    """Return what to do where anybody could post events, else "": a relay spends its merchant's money."""
+    if settings.secrets or settings.nector_secrets_file is not None or settings.insecure_no_auth:
+        return ""
+    return (
+        "RELAY_NECTOR_SECRETS is not set, so anybody could post events. Set it to the webhook secret from Nector's "
+        "dashboard (or, for a trial on your own machine only, RELAY_INSECURE_NO_AUTH=true)"
+    )
 
 
 def _warn(
@@ -326,7 +318,3 @@ def _open_tracer(environment: Mapping[str, str], log: Log) -> Tracer:
         log.warning("tracing.off", detail="a collector is set, and OpenTelemetry's SDK is not installed", cure=cure)
         return NoTracer()
     return open_tracer(environment, log)
-
-
-def _do_nothing(_error: BaseException) -> None:
-    """Leave the end of the process to whoever runs the application."""

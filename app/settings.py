@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Field,
     SecretStr,
@@ -26,7 +27,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigError
 from app.mapping.provider import Way
@@ -98,7 +98,6 @@ Duration = Annotated[int, _by(parse_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
 Networks = Annotated[
     tuple[Network, ...],
-    NoDecode,
     _by(lambda text: read_networks(map(str.strip, text.split(","))) if text.strip() else text),
 ]
 """Networks in CIDR notation, with commas between them."""
@@ -118,66 +117,36 @@ RETENTIONS: Mapping[str, tuple[int, int]] = {
 """What RELAY_RETENTION stands for, in ms: how long payloads and then records are kept. See docs/privacy.md."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True):
     """The settings say how this process runs. Names in the environment: `RELAY_` and the field in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
-
-    config: Path = Field(Path("config/relay.yaml"), description="the YAML file of routes")
-    config_yaml: str = Field("", description="the whole YAML inline; wins over the file")
-    database_url: str = Field(
-        "sqlite:///data/relay.db",
-        repr=False,  # a password may stand in it
-        description="where the outbox is: sqlite:///PATH, or postgresql://… for several replicas; `none`: stateless",
-    )
-    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, _by(_split_list)] = Field(
-        (), description="Nector's webhook secrets, comma-separated, all active"
-    )
-    nector_secrets_file: Path | None = Field(None, description="a file of more of them, read again when it changes")
-    nector_hmac: Annotated[Literal["off", "log", "enforce"], AnyCase] = Field(
-        "log", description="what to do with x-nector-webhook-hmac"
-    )
-    nector_hmac_scheme: str = Field(
-        "", description="the one recipe of it, as `verify-capture` names it; else all likely"
-    )
-    insecure_no_auth: bool = Field(default=False, description="accept webhooks from anybody; never in production")
-    nector_addresses: Networks = Field(
-        (), description="the only addresses that Nector's webhooks come from, as CIDRs, comma-separated; empty: any"
-    )
-    admin_token: SecretStr | None = Field(None, description="opens the ops API; unset: it answers 404")
-    ops_bind: Annotated[Bind | None, _by(read_bind)] = Field(
-        None, description="HOST:PORT: the ops API has an address of its own"
-    )
-    trusted_proxies: Networks = Field(
-        (), description="proxies whose X-Forwarded-For is believed, as CIDRs, comma-separated"
-    )
-    test_numbers: Annotated[tuple[str, ...], NoDecode, _by(_split_list)] = Field(
-        (), description="the only numbers that `send-test` sends to, comma-separated"
-    )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
-        "info", description="the least level that is shown"
-    )
-    log_format: Annotated[Literal["json", "console"], AnyCase] = Field(
-        "json", description="one JSON object a line, or text for people"
-    )
-    settle_after: Duration = Field(900_000, description="how long an unknown delivery waits for its receipt")
-    retention: Annotated[Literal["", "minimal", "dpdp_1y"], AnyCase] = Field(
-        "", description="a choice of the two below"
-    )
-    payload_retention: Duration = Field(
-        RETENTIONS[""][0], description="how long a payload is kept after its last state"
-    )
-    record_retention: Duration = Field(
-        RETENTIONS[""][1], validate_default=True, description="how long an event is known after its last state"
-    )
-    ca_file: Path | None = Field(None, description="certificates (PEM) that TLS trusts beside the system's")
-    proxy: Proxy = Field(SecretStr(""), description="the proxy that requests to providers go through")
-    notify_url: Url = Field(SecretStr(""), description="where to post that a hold, a lane or a silence changed")
-    notify_secret: SecretStr = Field(
-        SecretStr(""), validate_default=True, description="signs what is posted there: whsec_ and base64"
-    )
-    keep_alive: Duration = Field(75_000, description="how long a connection may wait for its next request")
-    shutdown_grace: Duration = Field(20_000, description="how long SIGTERM lets open sends finish")
+    config: Path = Path("config/relay.yaml")  # the YAML file of routes
+    config_yaml: str = ""  # the whole YAML inline; wins over the file
+    # Where the outbox is: sqlite:///PATH, or postgresql://… for several replicas, whose password may stand in it; or
+    # `none`: stateless.
+    database_url: str = Field("sqlite:///data/relay.db", repr=False)
+    nector_secrets: Annotated[tuple[SecretStr, ...], _by(_split_list)] = ()  # comma-separated, all active
+    nector_secrets_file: Path | None = None  # a file of more of them, read again when it changes
+    nector_hmac: Annotated[Literal["off", "log", "enforce"], AnyCase] = "log"  # what to do with x-nector-webhook-hmac
+    nector_hmac_scheme: str = ""  # the one recipe of it, as `verify-capture` names it; else all likely
+    insecure_no_auth: bool = False  # accept webhooks from anybody; never in production
+    nector_addresses: Networks = ()  # the only ones that Nector's webhooks come from; empty: any
+    admin_token: SecretStr | None = None  # opens the ops API; unset: it answers 404
+    ops_bind: Annotated[Bind | None, _by(read_bind)] = None  # HOST:PORT: the ops API has an address of its own
+    trusted_proxies: Networks = ()  # whose X-Forwarded-For is believed
+    test_numbers: Annotated[tuple[str, ...], _by(_split_list)] = ()  # the only ones that `send-test` sends to
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"  # the least that is shown
+    log_format: Annotated[Literal["json", "console"], AnyCase] = "json"  # one JSON object a line, or text for people
+    settle_after: Duration = 900_000  # how long an unknown delivery waits for its receipt
+    retention: Annotated[Literal["", "minimal", "dpdp_1y"], AnyCase] = ""  # a choice of the two below
+    payload_retention: Duration = RETENTIONS[""][0]  # how long a payload is kept after its last state
+    record_retention: Duration = RETENTIONS[""][1]  # how long an event is known after its last state
+    ca_file: Path | None = None  # certificates (PEM) that TLS trusts beside the system's
+    proxy: Proxy = SecretStr("")  # the proxy that requests to providers go through
+    notify_url: Url = SecretStr("")  # where to post that a hold, a lane or a silence changed
+    notify_secret: SecretStr = SecretStr("")  # signs what is posted there: whsec_ and base64
+    keep_alive: Duration = 75_000  # how long a connection may wait for its next request
+    shutdown_grace: Duration = 20_000  # how long SIGTERM lets open sends finish
 
     @field_validator("admin_token", mode="before")
     @classmethod
@@ -249,19 +218,6 @@ class Settings(BaseSettings):
             "postgresql://USER:PASSWORD@HOST/DATABASE for several replicas, or none"
         )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read only what `read_settings` passes in, so that settings and the YAML see one environment."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
-
     @property
     def stateless(self) -> bool:
         """Tell whether there is no outbox."""
@@ -316,7 +272,7 @@ def read_sound_settings(environment: Mapping[str, str]) -> tuple[Settings, str]:
     lines: list[str] = []
     while True:
         try:
-            settings = Settings(**fields)  # type: ignore[arg-type]  # text; pydantic makes each field's type of it
+            settings = Settings.model_validate(fields)
         except ValidationError as error:
             faults = {str(fault["loc"][0]): _describe(fault["msg"]) for fault in error.errors()}
             lines += [f"{PREFIX}{name.upper()}: {told}" for name, told in faults.items()]

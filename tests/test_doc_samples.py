@@ -75,7 +75,7 @@ def find_sample_faults(text: str) -> list[str]:
     parsed = parse_sample(text)
     problems = [problem for problem in parsed.problems if problem.severity == "error"]
     if parsed.config is not None:
-        results = run_examples(parsed.config, TEMPLATES, 1_793_000_000_000, lambda at: f"id-{at}")
+        results = run_examples(parsed.config, TEMPLATES, 1_793_000_000_000)
         problems += [problem for result in results for problem in result.problems]
     return [format_problem("sample", problem) for problem in problems]
 

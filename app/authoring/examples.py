@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -24,8 +24,7 @@ from app.mapping.rules import Broken, Config, Example, Miss, Route, Store, match
 from app.mapping.template import Templates, show_message
 from app.message.recipient import Recipient, find_recipient, read_person
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
-from app.model.delivery import Reason
-from app.model.event import Event
+from app.model.delivery import Event, Reason
 from app.model.message import Message
 from app.sources import SOURCE
 from app.values.instant import format_instant, is_whole_day
@@ -49,12 +48,10 @@ class ExampleResult:
     reading: str = ""  # by which country its number was read
 
 
-def run_examples(
-    config: Config, templates: Templates, now: int, new_id: Callable[[int], str]
-) -> tuple[ExampleResult, ...]:
+def run_examples(config: Config, templates: Templates, now: int) -> tuple[ExampleResult, ...]:
     """Run every example as an event of `now`; a deadline that has passed is no failure: dates in them grow old."""
     return tuple(
-        _run_example(route, number, example, config, templates, now, new_id)
+        _run_example(route, number, example, config, templates, now)
         for route in config.routes
         for number, example in enumerate(route.examples, start=1)
     )
@@ -66,8 +63,7 @@ def judge_recorded(config: Config, recorded: Mapping[str, Sequence[Mapping[str, 
         seen: Counter[str] = Counter()
         events = recorded.get(route.topic, ())
         for payload in events:
-            event = Event("recorded", SOURCE.name, route.topic, None, b"", payload, now)
-            match _render_example(route, event, config):
+            match _render_example(route, _make_event(route, payload, now), config):
                 case Unrendered(reason=reason, detail=detail):
                     seen[f"be dead with {reason}: {detail}"] += 1
                 case Broken(detail=detail):
@@ -79,17 +75,15 @@ def judge_recorded(config: Config, recorded: Mapping[str, Sequence[Mapping[str, 
             yield Problem("warning", route.line, route.column, message)
 
 
+def _make_event(route: Route, payload: Mapping[str, Any], now: int) -> Event:
+    """Return an event that never came: neither its id nor its bytes are looked at."""
+    return Event("example", SOURCE.name, route.topic, None, b"", payload, now)
+
+
 def _run_example(
-    route: Route,
-    number: int,
-    example: Example,
-    config: Config,
-    templates: Templates,
-    now: int,
-    new_id: Callable[[int], str],
+    route: Route, number: int, example: Example, config: Config, templates: Templates, now: int
 ) -> ExampleResult:
-    body = json.dumps(example.event, default=str).encode()
-    event = Event(new_id(now), SOURCE.name, route.topic, None, body, example.event, now)
+    event = _make_event(route, example.event, now)
     came_to = _render_example(route, event, config)
     which = f'example {number} of route "{route.name}"'
     texts = [f"{which}: {text}" for text in _compare(route, example, came_to, templates)]
@@ -107,12 +101,8 @@ def _render_example(route: Route, event: Event, config: Config) -> Message | Unr
     if isinstance(match, Miss | Broken):
         return match
     message = render_message(route, event, config.store)
-    if isinstance(message, Unrendered):
-        return message
-    for computed in (compute_deadline(route, event, config.store), compute_dedup_key(route, event)):
-        if isinstance(computed, Unrendered):
-            return computed
-    return message
+    others = (compute_deadline(route, event, config.store), compute_dedup_key(route, event))
+    return next((each for each in (message, *others) if isinstance(each, Unrendered)), message)
 
 
 def _compare(
@@ -250,8 +240,7 @@ def write_recorded(recorded: Recorded) -> str:
 
 
 def _expect(route: Route, payload: Mapping[str, Any], config: Config, now: int) -> dict[str, Any]:
-    event = Event("example", SOURCE.name, route.topic, None, b"", payload, now)
-    match _render_example(route, event, config):
+    match _render_example(route, _make_event(route, payload, now), config):
         case Message(recipient=recipient, variables=variables):
             return {"sends": {"to": recipient, "variables": [variable.value for variable in variables]}}
         case Unrendered(reason=reason):

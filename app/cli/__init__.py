@@ -13,14 +13,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from typer import Option
 from typer.core import TyperCommand, TyperGroup
 
 from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUse, find_place
@@ -69,12 +69,17 @@ def run_command(arguments: Sequence[str]) -> int:
         commands = build_commands(arguments)
         gc.freeze()
         gc.enable()  # __main__ switched it off while the command's code was loaded
-        commands(list(arguments), prog_name="nector-relay")
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-        if code == ENDED_BY_PIPE:  # else Python flushes what nobody reads once more at the exit, and exits with 120
+        try:
+            commands(list(arguments), prog_name="nector-relay")
+        finally:
+            if sys.stdout is not None:  # it was closed before the start
+                sys.stdout.flush()
+    except (SystemExit, BrokenPipeError) as end:
+        if isinstance(end, BrokenPipeError) or isinstance(end.__context__, BrokenPipeError):  # typer makes a 1 of it
+            # Else Python flushes what nobody reads once more at the exit, and exits with 120.
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the end
-        return code
+            return ENDED_BY_PIPE
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # a traceback helps no user, and its values may be a customer's
@@ -123,13 +128,8 @@ def _explain(error: Exception) -> str:
             named = f"{error.filename}: " if isinstance(error.filename, str) else ""
             return f"{named}{strerror}"
         case _:
-            return f"unexpected failure: {describe_place(error)}. This is a fault of ours: please report it"
-
-
-def describe_place(error: BaseException) -> str:
-    """Return an exception's type and place, and none of its text."""
-    place = find_place(error)
-    return f"{type(error).__name__} at {place}" if place else type(error).__name__
+            told = " at ".join(filter(None, (type(error).__name__, find_place(error))))  # and none of its text
+            return f"unexpected failure: {told}. This is a fault of ours: please report it"
 
 
 # -- how typer is told of them -------------------------------------------------------------------------
@@ -144,7 +144,6 @@ def build_commands(arguments: Sequence[str]) -> typer.Typer:
         add_completion=next(iter(arguments), "") not in COMMANDS,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # frames wrap a message at 80 columns, in a log, too
-        help="The webhook relay that turns a Nector loyalty event into one right WhatsApp message.",
     )
     commands.callback()(_take_options)
     return commands
@@ -159,7 +158,7 @@ def _show_version(wanted: bool) -> None:
 def _take_options(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+        bool, Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The webhook relay that turns a Nector loyalty event into one right WhatsApp message."""
@@ -174,7 +173,8 @@ class Answer:
     code: int = 0
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+ConfigFile = Annotated[Path | None, Option(help="The YAML file (else RELAY_CONFIG).")]
 
 
 def print_json(told: Any) -> None:
@@ -200,16 +200,6 @@ class LazyGroup(TyperGroup):
     def get_command(self, _ctx: Any, name: str) -> Any:
         """Return the command of this name; None where there is none."""
         return _load_command(name) if name in COMMANDS else None
-
-    def make_context(self, *given: Any, **more: Any) -> typer.Context:
-        """Read the arguments; whoever asked for help may have gone before the end."""
-        with _end_with_reader():
-            return cast("typer.Context", super().make_context(*given, **more))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        with _end_with_reader():
-            return super().invoke(ctx)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """List each command with the whole first sentence about it."""
@@ -276,17 +266,6 @@ def read_summary(name: str) -> str:
     ]
     about = " ".join((ast.get_docstring(functions[0]) or "").split())
     return re.split(r"(?<=\.) ", about, maxsplit=1)[0]
-
-
-@contextmanager
-def _end_with_reader() -> Iterator[None]:
-    """Let a command whose reader goes away (`| head -1`) end without a word, as SIGPIPE would end it."""
-    try:
-        yield
-        if sys.stdout is not None:  # it was closed before the start
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise typer.Exit(ENDED_BY_PIPE) from None
 
 
 def _exit_with_result(function: Callable[..., int | Answer]) -> Callable[..., None]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import typer
+from typer import Argument, Option
 
 from app.authoring.examples import write_example, write_recorded
-from app.cli import Answer, write_file
+from app.cli import Answer, ConfigFile, write_file
 from app.cli.client import open_client
 from app.cli.preview import choose_routes
 from app.cli.sources import find_recordings, read_config, read_yaml
@@ -29,9 +29,9 @@ from app.values.text import list_paths
 
 
 def verify_capture(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The request: raw HTTP, or JSON with headers and body.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="The request: raw HTTP, or JSON with headers and body.")],
     secret_env: Annotated[
-        str, typer.Option("--secret-env", help="The environment variable that holds Nector's webhook secret.")
+        str, Option("--secret-env", help="The environment variable that holds Nector's webhook secret.")
     ] = "RELAY_NECTOR_SECRETS",  # noqa: S107 - a variable's name
 ) -> Answer:
     """Try every likely recipe on one captured request of Nector's. Exit 0 if its HMAC is explained, else 1."""
@@ -177,16 +177,14 @@ def _read_headers(given: Any) -> dict[str, str]:
 def examples(
     action: Annotated[
         Literal["list", "capture", "pull"],
-        typer.Argument(help="list: the topics. capture TOPIC: an entry for examples:. pull: all, for `check`."),
+        Argument(help="list: the topics. capture TOPIC: an entry for examples:. pull: all, for `check`."),
     ],
-    topic: Annotated[str | None, typer.Argument(help="With capture: Nector's topic.")] = None,
-    route: Annotated[
-        str | None, typer.Option(help="With capture: for this route; else for every one of the topic.")
-    ] = None,
+    topic: Annotated[str | None, Argument(help="With capture: Nector's topic.")] = None,
+    route: Annotated[str | None, Option(help="With capture: for this route; else for every one of the topic.")] = None,
     nth: Annotated[
-        int, typer.Option(min=1, help="With capture: which of the recorded ones; 1 is the newest, 2 the one before.")
+        int, Option(min=1, help="With capture: which of the recorded ones; 1 is the newest, 2 the one before.")
     ] = 1,
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    config: ConfigFile = None,
 ) -> Answer:
     """Show the events that the relay has recorded, with invented names, numbers and codes."""
     if action == "capture" and topic is None:

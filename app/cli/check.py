@@ -9,14 +9,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from app.authoring.examples import Recorded, judge_recorded, run_examples
-from app.cli import Answer
+from app.cli import Answer, ConfigFile
 from app.cli.sources import read_again, read_recordings, read_yaml
 from app.cli.tables import count_nouns, open_console, show_waiting
-from app.clock import new_uuid7, read_clock
+from app.clock import read_clock
 from app.errors import RelayError
 from app.mapping import MOST_SHOWN, Problem, format_problem
 from app.mapping.document import read_document
@@ -34,13 +34,13 @@ _COLOURS = {"error": "red", "warning": "yellow", "": "green"}
 
 
 def check(
-    path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Compare with the providers' approved templates.")] = False,
+    path: Annotated[Path | None, Argument(help="The YAML file (else RELAY_CONFIG).")] = None,
+    live: Annotated[bool, Option("--live", help="Compare with the providers' approved templates.")] = False,
     style: Annotated[
-        Literal["text", "github"], typer.Option("--format", help="github: annotations on the lines of a pull request.")
+        Literal["text", "github"], Option("--format", help="github: annotations on the lines of a pull request.")
     ] = "text",
-    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail, too.")] = False,
-    config: Annotated[Path | None, typer.Option(help="The YAML file, as the other commands take it.")] = None,
+    strict: Annotated[bool, Option("--strict", help="Let warnings fail, too.")] = False,
+    config: Annotated[Path | None, Option(help="The YAML file, as the other commands take it.")] = None,
 ) -> Answer:
     """Lint the YAML and run its examples. Exit 0 without an error, else 1."""
     with show_waiting("waiting for the providers' templates" if live else "running the examples"):
@@ -111,7 +111,7 @@ def _run(
     read: Reading, config: Config, found: list[tuple[str, Problem]], listed: tuple[str, ...], recorded: Recorded
 ) -> Checked:
     name, now = read.sources.name, read_clock()
-    results = run_examples(config, read.templates.templates, now, new_uuid7)
+    results = run_examples(config, read.templates.templates, now)
     failed = sum(bool(result.problems) for result in results)
     found += [(name, problem) for result in results for problem in (*result.problems, *result.warnings)]
     readings = dict.fromkeys(result.reading for result in results if result.reading)
@@ -180,10 +180,10 @@ def _as_json(checked: Checked, shown: Sequence[tuple[str, Problem]], more: int) 
 
 
 def templates(
-    action: Annotated[Literal["pull"], typer.Argument(help="pull: write what the providers have.")],
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    action: Annotated[Literal["pull"], Argument(help="pull: write what the providers have.")],
+    config: ConfigFile = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also those that are not approved (pending, paused, rejected).")
+        bool, Option("--all", help="Also those that are not approved (pending, paused, rejected).")
     ] = False,
 ) -> Answer:
     """Write the approved templates into templates.yaml beside the YAML. Exit 1 if a provider gave no list."""

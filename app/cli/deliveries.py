@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer import Argument, Option
 
 from app.cli import Answer, AsJson, print_json
 from app.cli.client import OpsClient, open_client
@@ -33,20 +34,20 @@ _NEVER_GROUPED = ("accepted", "sending")  # too many, too short; and nobody has 
 
 
 def deliveries(
-    state: Annotated[StateName | None, typer.Option(help="Only those in this state.", case_sensitive=False)] = None,
-    route: Annotated[str | None, typer.Option(help="Only this route's.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only this provider's.")] = None,
-    template: Annotated[str | None, typer.Option(help="Only of this template.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only of events of this topic.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only those that stand so for this reason.")] = None,
-    event: Annotated[str | None, typer.Option(help="Only of this event: its id, or its source's of it.")] = None,
-    phone: Annotated[str | None, typer.Option(metavar="NUMBER", help="Only those of this person.")] = None,
-    since: Annotated[str | None, typer.Option(help="Made since: 2h (ago), a date, an instant.")] = None,
-    until: Annotated[str | None, typer.Option(help="Made until: 1h (ago), a date, an instant.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=500)] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
-    by_reason: Annotated[bool, typer.Option("--by-reason", help="With --state: only how many, and why.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes and changes, until Ctrl-C.")] = False,
+    state: Annotated[StateName | None, Option(help="Only those in this state.", case_sensitive=False)] = None,
+    route: Annotated[str | None, Option(help="Only this route's.")] = None,
+    provider: Annotated[str | None, Option(help="Only this provider's.")] = None,
+    template: Annotated[str | None, Option(help="Only of this template.")] = None,
+    topic: Annotated[str | None, Option(help="Only of events of this topic.")] = None,
+    reason: Annotated[str | None, Option(help="Only those that stand so for this reason.")] = None,
+    event: Annotated[str | None, Option(help="Only of this event: its id, or its source's of it.")] = None,
+    phone: Annotated[str | None, Option(metavar="NUMBER", help="Only those of this person.")] = None,
+    since: Annotated[str | None, Option(help="Made since: 2h (ago), a date, an instant.")] = None,
+    until: Annotated[str | None, Option(help="Made until: 1h (ago), a date, an instant.")] = None,
+    limit: Annotated[int, Option(help="How many at most.", min=1, max=500)] = 50,
+    cursor: Annotated[str | None, Option(help="Where the last page ended.")] = None,
+    by_reason: Annotated[bool, Option("--by-reason", help="With --state: only how many, and why.")] = False,
+    follow: Annotated[bool, Option("--follow", help="Go on with what comes and changes, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """List deliveries, newest first; those that need a person (dead, unknown, expired) are counted by reason before."""
@@ -145,11 +146,9 @@ _SINCE_WIDTH = 8  # +120 min
 def explain(
     id_: Annotated[
         str | None,
-        typer.Argument(
-            metavar="ID", help="A delivery's, an event's, Nector's delivery id, the provider's; or its end."
-        ),
+        Argument(metavar="ID", help="A delivery's, an event's, Nector's delivery id, the provider's; or its end."),
     ] = None,
-    last: Annotated[bool, typer.Option("--last", help="The newest event.")] = False,
+    last: Annotated[bool, Option("--last", help="The newest event.")] = False,
 ) -> Answer:
     """Tell one delivery's story, from the webhook to the receipt: times in UTC, values masked."""
     if (id_ is not None) == last:

@@ -1,22 +1,17 @@
 """`nector-relay sandbox`: the fake providers; `demo`: one signed example event for every route, to the sandbox.
 
-In a demo nothing is faked but the two vendors: relay and sandbox are processes of their own, with the outbox on disk;
-events and receipts come over HTTP, signed.
+Relay and sandbox of a demo are processes of their own, the outbox is on disk; events and receipts come over HTTP,
+signed.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import secrets
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +19,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
-import typer
 from rich.console import Console
+from typer import Option
 
 from app.authoring.preview import preview_message
-from app.cli import AsJson, print_json
+from app.cli import AsJson, ConfigFile, print_json
 from app.cli.client import OpsClient
 from app.cli.files import STARTER
 from app.cli.report import print_report
@@ -36,39 +31,31 @@ from app.cli.sources import make_event, read_config, read_yaml
 from app.cli.tables import open_console, print_table
 from app.cli.trial import bring_forward, choose_example, encode_body, post_once, watch_delivery
 from app.clock import new_uuid7, read_clock
-from app.errors import ConfigError, OpsError, RelayError
+from app.errors import ConfigError, RelayError
 from app.mapping import cut_lines, format_problem
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message
 from app.mapping.template_entries import parse_templates
 from app.relay.reload import read_text
-from app.sandbox.app import FollowedTemplates, run_sandbox
+from app.sandbox.app import FollowedTemplates, run_until_told, serve_sandbox
+from app.sandbox.demo import LOOK_EVERY_S, give_number, make_environment, read_shown, refuse_real_providers, run_both
 from app.sandbox.vendor import SandboxSettings
 from app.settings import read_environment, read_settings
 from app.sources import SOURCE
-from app.sources.nector import NUMBER_PATHS
 
-START_S, STOP_S, LOOK_EVERY_S = 60.0, 10.0, 0.02
 LONGEST_S, SHORTEST_S = 20.0, 0.5  # for all events together; and for each, however late it is
 EX_TERMINATED = 143
 FIRST_NUMBER = 9_800_000_000  # 98000 00000 to 99: example numbers
 ENDED = {"dead", "expired", "suppressed", "shadow", "held"}  # nothing more comes of these in the time of a demo
-_INVENTED = (
-    "RELAY_NECTOR_SECRETS", "RELAY_ADMIN_TOKEN", "GALLABOX_API_KEY", "GALLABOX_API_SECRET", "GALLABOX_CHANNEL_ID",
-    "GALLABOX_ACCOUNT_ID", "GALLABOX_WEBHOOK_SECRET", "BITESPEED_CHANNEL_ID", "BITESPEED_USER_ID",
-    "BITESPEED_WEBHOOK_TOKEN",
-)  # fmt: skip
 
 
 def sandbox(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9100,
-    relay_url: Annotated[str, typer.Option(help="Where receipts go; empty: none are sent.")] = "http://127.0.0.1:8000",
-    templates: Annotated[
-        Path | None, typer.Option(help="The approved texts (else templates.yaml beside the YAML).")
-    ] = None,
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on.", min=0, max=65535)] = 9100,
+    relay_url: Annotated[str, Option(help="Where receipts go; empty: none are sent.")] = "http://127.0.0.1:8000",
+    templates: Annotated[Path | None, Option(help="The approved texts (else templates.yaml beside the YAML).")] = None,
     fault: Annotated[
-        list[str] | None, typer.Option(help="A fault from the start, e.g. gallabox=500 or bitespeed=hang.")
+        list[str] | None, Option(help="A fault from the start, e.g. gallabox=500 or bitespeed=hang.")
     ] = None,
 ) -> int:
     """Run a fake Gallabox and BiteSpeed that check every field and print each message as the customer would see it.
@@ -82,7 +69,11 @@ def sandbox(
     texts = FollowedTemplates(path, read_templates, show)
     settings = SandboxSettings.expect(environment, relay_url=relay_url or None, faults=",".join(fault or []))
     show(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}")
-    run_sandbox(settings, texts, host, port, show, lambda bound: show(f"sandbox listening on http://{host}:{bound}"))
+
+    def tell(bound: int) -> None:
+        show(f"sandbox listening on http://{host}:{bound}")
+
+    run_until_told(serve_sandbox(settings, texts, host, port, show=show, on_bound=tell))
     return 0
 
 
@@ -94,10 +85,7 @@ def read_templates(path: Path) -> Templates:
     return parsed.templates
 
 
-def demo(
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    as_json: AsJson = False,
-) -> int:
+def demo(config: ConfigFile = None, as_json: AsJson = False) -> int:
     """Post one signed example event for every route and show each WhatsApp message as its customer would see it.
 
     Exit 0 only if every one was accepted and delivered.
@@ -106,12 +94,13 @@ def demo(
     console = open_console()
     console.quiet = as_json
     with tempfile.TemporaryDirectory(prefix="nector-relay-demo-") as folder:
-        environment = make_environment(Path(folder), config)
+        environment = make_environment(read_environment(), Path(folder), config, find_example())
         rules, templates = read_config(config, environment)
         refuse_real_providers(rules, environment["GALLABOX_BASE_URL"])
         events = [_make_event(route, number, rules, templates) for number, route in enumerate(rules.routes)]
         beside = read_yaml(config, environment).sources.templates_name
-        with _run_both(Path(folder), environment, beside) as relay:
+        relay = OpsClient(environment["RELAY_URL"], environment["RELAY_ADMIN_TOKEN"])
+        with run_both(Path(folder), environment, beside):
             at = f"sandbox on {environment['GALLABOX_BASE_URL']} · relay on {relay.url}"
             console.print(f"{at} · outbox in {folder}\n")
             ends_at = time.monotonic() + LONGEST_S
@@ -131,46 +120,10 @@ def _end(_number: int, _frame: object) -> None:
     raise SystemExit(EX_TERMINATED)
 
 
-def refuse_real_providers(rules: Config, sandbox_url: str) -> None:
-    """Raise ConfigError where a provider would not be the sandbox: a demo must reach no customer."""
-    for name, settings in rules.providers.items():
-        if not str(getattr(settings, "base_url", "")).startswith(sandbox_url):
-            raise ConfigError(
-                f"provider {name} would not send to the sandbox: give it a base_url from ${{GALLABOX_BASE_URL}} "
-                "or ${BITESPEED_BASE_URL}, which the demo points there"
-            )
-
-
-def make_environment(folder: Path, config: Path | None) -> dict[str, str]:
-    """Return the environment of both programs: free ports, invented credentials, and what the YAML reads beside."""
-    given = read_environment()
-    relay_url, sandbox_url = (f"http://127.0.0.1:{port}" for port in _find_free_ports(2))
-    return {
-        **given,
-        **{name: "" for name in given if name.startswith("RELAY_")},  # else a program reads them in .env again
-        **{name: secrets.token_hex(16) for name in _INVENTED},
-        "RELAY_CONFIG": str(config or given.get("RELAY_CONFIG") or find_example()),
-        "RELAY_CONFIG_YAML": "" if config else given.get("RELAY_CONFIG_YAML", ""),
-        "RELAY_DATABASE_URL": f"sqlite:///{folder}/relay.db",
-        "RELAY_URL": relay_url,
-        "GALLABOX_BASE_URL": sandbox_url,
-        "BITESPEED_BASE_URL": f"{sandbox_url}/bitespeed",
-    }
-
-
 def find_example() -> Path:
     """Return the YAML of this folder, or, where it has none, the one that the package brings."""
     usual = Path("config/relay.yaml")
     return usual if usual.is_file() else STARTER / "relay.yaml"
-
-
-def _find_free_ports(count: int) -> list[int]:
-    """Return free loopback ports, all held open while the next is found so that they differ."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,76 +143,10 @@ def _make_event(route: Route, number: int, config: Config, templates: Templates)
     now = read_clock()
     today = datetime.fromtimestamp(now / 1000, UTC).date()
     # WhatsApp takes one message per recipient every 6 s: a number of its own for each route keeps the demo short.
-    payload = _give_number(bring_forward(choose_example(route), today), str(FIRST_NUMBER + number % 100))
+    payload = give_number(bring_forward(choose_example(route), today), str(FIRST_NUMBER + number % 100))
     shown = preview_message(route, make_event(route.topic, payload, now), config.store, templates, "demo").filled
     text = "" if shown is None else print_message(shown)
     return DemoEvent(route.name, route.provider, route.topic, new_uuid7(now), encode_body(payload), text)
-
-
-def _give_number(payload: dict[str, Any], number: str) -> dict[str, Any]:
-    """Return the payload with this mobile wherever it has one."""
-    changed = copy.deepcopy(payload)
-    for *parents, last in NUMBER_PATHS:
-        place: Any = changed
-        for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        if isinstance(place, dict) and last in place:
-            place[last] = number
-    return changed
-
-
-@contextmanager
-def _run_both(folder: Path, environment: Mapping[str, str], templates: str) -> Iterator[OpsClient]:
-    """Run sandbox and relay until the block ends; raises RelayError with the last words of one that fails."""
-    relay_url, sandbox_url = environment["RELAY_URL"], environment["GALLABOX_BASE_URL"]
-    commands = {
-        f"{sandbox_url}/sandbox/messages": ("sandbox", "--relay-url", relay_url, "--templates", templates),
-        f"{relay_url}/readyz": ("serve", "--host", "127.0.0.1"),
-    }
-    programs: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for url, (name, *options) in commands.items():
-            port = url.split(":")[2].split("/")[0]
-            with (folder / f"{name}.log").open("wb") as log:
-                programs[url] = subprocess.Popen(  # noqa: S603  # our own program
-                    [sys.executable, "-m", "app", name, "--port", port, *options],
-                    env=environment, stdout=log, stderr=log,
-                )  # fmt: skip
-        for url, program in programs.items():
-            _wait_until_ready(url, program, folder / f"{commands[url][0]}.log")
-        yield OpsClient(relay_url, environment["RELAY_ADMIN_TOKEN"])
-    except (OpsError, httpx2.TransportError) as error:
-        kind, words = type(error).__name__, _read_last_words(folder / "serve.log")
-        raise RelayError(f"the relay stopped answering ({kind}):\n{words}") from None
-    finally:
-        _stop(list(programs.values()))
-
-
-def _wait_until_ready(url: str, program: subprocess.Popen[bytes], log: Path) -> None:
-    began = time.monotonic()
-    while time.monotonic() - began < START_S and program.poll() is None:
-        try:
-            if httpx2.get(url, trust_env=False).is_success:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(LOOK_EVERY_S)
-    raise RelayError(f"{log.stem} did not start:\n{_read_last_words(log)}")
-
-
-def _read_last_words(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-
-
-def _stop(programs: Sequence[subprocess.Popen[bytes]]) -> None:
-    for program in programs:
-        program.terminate()
-    for program in programs:
-        try:
-            program.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            program.wait()
 
 
 def _show(
@@ -277,7 +164,7 @@ def _show(
     for step in delivery.get("timeline", ()):
         ms = round((datetime.fromisoformat(step["at"]).timestamp() - posted_at) * 1000)
         reached.setdefault(step["value"], max(ms, 0))
-    text = _read_text(environment["GALLABOX_BASE_URL"], delivery)
+    text = read_shown(environment["GALLABOX_BASE_URL"], delivery)
     state, receipt = delivery.get("state", "unrouted"), delivery.get("receipt")
     told = {
         "route": event.route,
@@ -303,14 +190,6 @@ def _show(
 def _has_ended(delivery: Mapping[str, Any]) -> bool:
     """Tell whether the handset has it, or nothing more comes of it."""
     return delivery["receipt"] in {"read", "failed"} or delivery["state"] in ENDED
-
-
-def _read_text(sandbox_url: str, delivery: Mapping[str, Any]) -> str:
-    """Return the message as the sandbox says its customer sees it, "" if it never arrived."""
-    page = httpx2.get(f"{sandbox_url}/sandbox/messages", trust_env=False).json()
-    # BiteSpeed is not told our id (nobody knows a field for it): there the id it answered with leads back.
-    keys = {delivery.get("id"), delivery.get("provider_message_id")} - {None}
-    return next((str(one["text"]) for one in page["messages"] if keys & {one["delivery_id"], one["id"]}), "")
 
 
 def _print_summary(console: Console, shown: Sequence[Mapping[str, Any]], events: Sequence[DemoEvent]) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from ruamel.yaml.comments import CommentedMap
+from typer import Argument, Option
 
 from app.authoring.examples import write_yaml
 from app.authoring.schema import build_schema
@@ -47,8 +47,8 @@ BITESPEED_BASE_URL, which name the sandbox."""
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is made if it is not there.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there, .env and its secrets, too.")] = False,
+    folder: Annotated[Path, Argument(metavar="DIR", help="Where to; it is made if it is not there.")] = Path(),
+    force: Annotated[bool, Option("--force", help="Overwrite what is there, .env and its secrets, too.")] = False,
 ) -> Answer:
     """Write relay.yaml, templates.yaml, .env and compose.yaml to start from, with secrets made at random.
 
@@ -91,7 +91,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def echo(path: Annotated[Path | None, typer.Argument(help="The YAML file (else RELAY_CONFIG).")] = None) -> int:
+def echo(path: Annotated[Path | None, Argument(help="The YAML file (else RELAY_CONFIG).")] = None) -> int:
     """Print what reading the YAML gives: defaults and environment filled in, a secret as its variable's name alone."""
     environment = read_environment()
     read_config(path, environment)
@@ -166,7 +166,7 @@ def _fill(value: Any, environment: Mapping[str, str], secret: Collection[str]) -
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; nothing is overwritten.", show_default=False)],
+    file: Annotated[Path, Argument(metavar="FILE", help="Where to; nothing is overwritten.", show_default=False)],
 ) -> Answer:
     """Copy the outbox of RELAY_DATABASE_URL to FILE, also while the relay runs. It holds personal data.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from app.cli import Answer
 from app.cli.client import OpsClient, open_client
@@ -21,12 +22,10 @@ from app.files import read_bytes
 TIMEOUT_S = 600.0  # every body that is kept is read through
 NOTHING = "nothing is kept of this number"
 
-Phone = Annotated[str, typer.Option(metavar="NUMBER", help="Whose: with country code, or as in store.country.")]
+Phone = Annotated[str, Option(metavar="NUMBER", help="Whose: with country code, or as in store.country.")]
 
 
-def erase(
-    phone: Phone, yes: Annotated[bool, typer.Option("--yes", help="Do not ask first; for scripts.")] = False
-) -> Answer:
+def erase(phone: Phone, yes: Annotated[bool, Option("--yes", help="Do not ask first; for scripts.")] = False) -> Answer:
     """Erase what the running relay keeps of a person. It cannot be undone, and does not reach backups.
 
     What is kept on purpose: see docs/privacy.md. Exit 1 if something had to be left for a second call.
@@ -43,7 +42,7 @@ def erase(
 def export(
     phone: Phone,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to; nothing is overwritten. Else: printed.")
+        Path | None, Option(metavar="FILE", help="Where to; nothing is overwritten. Else: printed.")
     ] = None,
 ) -> int:
     """Write everything that the running relay keeps of a person as one JSON document, unmasked."""
@@ -118,13 +117,13 @@ Placed = tuple[str, str]
 def suppressions(
     action: Annotated[
         Action,
-        typer.Argument(
+        Argument(
             help="add or remove NUMBER…; list; import FILE: a number a line, or a CSV with a column mobile, phone or "
             "number."
         ),
     ],
-    given: Annotated[list[str] | None, typer.Argument(metavar="NUMBER|FILE", help="Whom, or a file of them.")] = None,
-    reason: Annotated[str, typer.Option(help="With add and import: why, in a word.")] = "by_hand",
+    given: Annotated[list[str] | None, Argument(metavar="NUMBER|FILE", help="Whom, or a file of them.")] = None,
+    reason: Annotated[str, Option(help="With add and import: why, in a word.")] = "by_hand",
 ) -> Answer:
     """Show and change who gets no marketing messages; utility messages still go out to them.
 

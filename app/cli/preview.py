@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from app.authoring.preview import Preview, describe_plan, draw_page, preview_message, print_preview
-from app.cli import Answer, AsJson, print_json, write_file
+from app.cli import Answer, AsJson, ConfigFile, print_json, write_file
 from app.cli.client import open_client, quote_part
 from app.cli.sources import make_event, read_config, read_event, read_webhook
 from app.clock import new_uuid7, read_clock
@@ -29,16 +29,16 @@ from app.sources import SOURCE
 
 def preview(
     route: Annotated[
-        str | None, typer.Argument(help="A route of the YAML, or the YAML file, as `check` takes it; else all routes.")
+        str | None, Argument(help="A route of the YAML, or the YAML file, as `check` takes it; else all routes.")
     ] = None,
-    event: Annotated[str | None, typer.Option(help="A JSON file with an event, or - for stdin.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    event: Annotated[str | None, Option(help="A JSON file with an event, or - for stdin.")] = None,
+    config: ConfigFile = None,
     golden: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Compare with the files of this folder, one a route; write those not there."),
+        Option(metavar="DIR", help="Compare with the files of this folder, one a route; write those not there."),
     ] = None,
-    update: Annotated[bool, typer.Option("--update", help="With --golden: write every file anew.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that looks like WhatsApp.")] = None,
+    update: Annotated[bool, Option("--update", help="With --golden: write every file anew.")] = False,
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write a page that looks like WhatsApp.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Show each message as the customer sees it: from the routes' examples, or from one event. Exit 1 if one fails."""
@@ -52,16 +52,13 @@ def preview(
     topic, payload = (None, None) if event is None else read_webhook(event)
     chosen = choose_routes(rules, route, topic)
     now = read_clock()
-    if payload is None:
-        silent = golden is not None or html is not None
-        shown = {one.name: preview_examples(one, rules, templates, now, silent=silent) for one in chosen}
-    else:
-        shown = {
-            one.name: [
-                preview_message(one, make_event(topic or one.topic, payload, now), rules.store, templates, "event")
-            ]
-            for one in chosen
-        }
+    silent = golden is not None or html is not None
+    shown = {
+        one.name: preview_examples(one, rules, templates, now, silent=silent)
+        if payload is None
+        else [preview_message(one, make_event(topic or one.topic, payload, now), rules.store, templates, "event")]
+        for one in chosen
+    }
     if html is not None:
         previews = [each for previews in shown.values() for each in previews]
         write_file(html, draw_page(previews, "What customers see"))
@@ -157,7 +154,11 @@ def compare_golden(folder: Path, texts: Mapping[str, str], *, update: bool, whol
         wanted = {folder / f"{name}{_SUFFIX}": text for name, text in texts.items()}
         stale = sorted(set(folder.glob(f"*{_SUFFIX}")).difference(wanted)) if whole else []
         results = [_settle_file(path, text, update=update) for path, text in wanted.items()]
-        results += [_settle_stale(path, update=update) for path in stale]
+        for path in stale:
+            if update:
+                path.unlink()
+            print(f"{'removed ' if update else ''}{path}: no route has its name")
+        results += [update] * len(stale)
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # of what is printed
             raise
@@ -184,23 +185,16 @@ def _settle_file(path: Path, text: str, *, update: bool) -> bool:
     return False
 
 
-def _settle_stale(path: Path, *, update: bool) -> bool:
-    if update:
-        path.unlink()
-    print(f"{'removed ' if update else ''}{path}: no route has its name")
-    return update
-
-
 # -- route: which routes an event hits, why not the others, and what would become of it --------------
 
 
 def route(
     event: Annotated[
         str,
-        typer.Argument(metavar="EVENT.json|ID", help="A webhook's body, - for stdin, or the id of a stored event."),
+        Argument(metavar="EVENT.json|ID", help="A webhook's body, - for stdin, or the id of a stored event."),
     ],
-    topic: Annotated[str | None, typer.Option(help="Its x-nector-topic.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    topic: Annotated[str | None, Option(help="Its x-nector-topic.")] = None,
+    config: ConfigFile = None,
 ) -> Answer:
     """Say for every route whether the event hits it, why, and what would be sent. Exit 0 if something would, else 1.
 

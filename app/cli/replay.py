@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from app.cli import Answer
 from app.cli.client import open_client
@@ -19,7 +19,6 @@ from app.relay.reload import read_text
 
 TIMEOUT_S = 300.0  # 10,000 messages are made anew
 SHOWN = 50  # entries that are passed over; --json has them all
-RetryState = Literal["dead", "unknown", "expired"]
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 _CHOICE = (
     "say what to do: --plan shows what would be sent and sends nothing (`nector-relay replay --plan --state dead`), "
@@ -28,16 +27,14 @@ _CHOICE = (
 
 
 def replay(
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be sent; sends nothing.")] = False,
-    apply: Annotated[str | None, typer.Option(metavar="PLAN_ID", help="Send what a plan says.")] = None,
-    event: Annotated[list[str] | None, typer.Option(metavar="ID", help="This event; may be repeated.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only events of this topic.")] = None,
-    state: Annotated[
-        PastState | None, typer.Option(help="Only events with such a delivery; unrouted: with none.")
-    ] = None,
-    route: Annotated[str | None, typer.Option(help="Only this route.")] = None,
-    since: Annotated[str | None, typer.Option(help="Received since: 7d (ago), a date, an instant.")] = None,
-    until: Annotated[str | None, typer.Option(help="Received until: 12h (ago), a date, an instant.")] = None,
+    plan: Annotated[bool, Option("--plan", help="Show what would be sent; sends nothing.")] = False,
+    apply: Annotated[str | None, Option(metavar="PLAN_ID", help="Send what a plan says.")] = None,
+    event: Annotated[list[str] | None, Option(metavar="ID", help="This event; may be repeated.")] = None,
+    topic: Annotated[str | None, Option(help="Only events of this topic.")] = None,
+    state: Annotated[PastState | None, Option(help="Only events with such a delivery; unrouted: with none.")] = None,
+    route: Annotated[str | None, Option(help="Only this route.")] = None,
+    since: Annotated[str | None, Option(help="Received since: 7d (ago), a date, an instant.")] = None,
+    until: Annotated[str | None, Option(help="Received until: 12h (ago), a date, an instant.")] = None,
 ) -> Answer:
     """Evaluate stored events again with today's YAML: first a plan that sends nothing, then that plan, once.
 
@@ -100,9 +97,9 @@ def _row(entry: Mapping[str, Any]) -> list[str]:
 
 
 def retry(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Deliveries to send again.")] = None,
-    state: Annotated[RetryState | None, typer.Option(help="All that are in this state.")] = None,
-    route: Annotated[str | None, typer.Option(help="With --state: only this route's.")] = None,
+    ids: Annotated[list[str] | None, Argument(metavar="ID", help="Deliveries to send again.")] = None,
+    state: Annotated[Literal["dead", "unknown", "expired"] | None, Option(help="All that are in this state.")] = None,
+    route: Annotated[str | None, Option(help="With --state: only this route's.")] = None,
 ) -> Answer:
     """Send deliveries again as they are. An unknown one may then arrive twice: that is why nobody but you does it.
 
@@ -137,8 +134,8 @@ _WORDS = {
 
 
 def diff(
-    new: Annotated[Path, typer.Argument(metavar="NEW.yaml", help="The YAML to compare with the one in force.")],
-    since: Annotated[str, typer.Option(help="Events received since: 7d (ago), a date, an instant.")] = "7d",
+    new: Annotated[Path, Argument(metavar="NEW.yaml", help="The YAML to compare with the one in force.")],
+    since: Annotated[str, Option(help="Events received since: 7d (ago), a date, an instant.")] = "7d",
 ) -> Answer:
     """Say which of the running relay's stored events a new YAML would send otherwise, with a masked example each.
 

@@ -9,10 +9,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer import Option
 
 from app.authoring.preview import fill_page
 from app.cli import AsJson, print_json, write_file
@@ -42,12 +42,12 @@ Row = Mapping[str, Any]
 
 
 def report(
-    since: Annotated[str, typer.Option(help="Made since: 7d (ago), a date, an instant.")] = "7d",
-    until: Annotated[str | None, typer.Option(help="Made until: 12h (ago), a date, an instant.")] = None,
-    by: Annotated[Literal["route", "topic", "day"], typer.Option(help="What each row is.")] = "route",
-    window: Annotated[str, typer.Option(help="How long after a message what its customer does counts.")] = "7d",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one static page with small plots.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV, for a spreadsheet.")] = False,
+    since: Annotated[str, Option(help="Made since: 7d (ago), a date, an instant.")] = "7d",
+    until: Annotated[str | None, Option(help="Made until: 12h (ago), a date, an instant.")] = None,
+    by: Annotated[Literal["route", "topic", "day"], Option(help="What each row is.")] = "route",
+    window: Annotated[str, Option(help="How long after a message what its customer does counts.")] = "7d",
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write one static page with small plots.")] = None,
+    as_csv: Annotated[bool, Option("--csv", help="Print the rows as CSV, for a spreadsheet.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Show how far messages came, and what their customers did after: docs/reporting.md says what each number means."""

@@ -12,17 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
-import typer
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from pydantic import SecretStr
+from typer import Option
 
 from app.api.connections import Connection
 from app.api.strangers import Gate, Limits
+from app.cli import ConfigFile
 from app.errors import ConfigError, RelayError, StoreError
 from app.main import create_app
 from app.relay.context import Relay
@@ -86,10 +86,10 @@ class RelayServer(uvicorn.Server):
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  # a container's port is published by its owner
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
-    published_on: Annotated[str, typer.Option(help="Address that a container's port is published on.")] = "",
+    host: Annotated[str, Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104  # a container's port is published by its owner
+    port: Annotated[int, Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    config: ConfigFile = None,
+    published_on: Annotated[str, Option(help="Address that a container's port is published on.")] = "",
 ) -> int:
     """Run the relay: take webhooks, send messages. Stops on SIGTERM, reads the YAML again on SIGHUP."""
     # A reload that is asked for while we start must not end the process: what we read is new anyway.

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from app.cli import Answer, AsJson
 from app.cli.client import OpsClient, open_client, quote_part
@@ -27,7 +27,7 @@ _UNITS = (("GB", 1024**3), ("MB", 1024**2), ("kB", 1024))
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 s, until Ctrl-C.")] = False,
+    watch: Annotated[bool, Option("--watch", help="Show it again every 2 s, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Show how the relay is now. Exit 0, 1 if something needs a person, 69 if no relay answers."""
@@ -117,7 +117,7 @@ def _tell_bytes(count: int | None) -> str:
 
 # -- holds: stopping a scope and letting it go on ----------------------------------------------------
 
-Scope = Annotated[str, typer.Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME")]
+Scope = Annotated[str, Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME")]
 _USER_NAMES = ("SUDO_USER", "USER", "LOGNAME", "USERNAME")
 
 
@@ -154,13 +154,13 @@ def _tell_hold(hold: Mapping[str, Any]) -> list[str]:
 
 def hold(
     scope: Annotated[
-        str | None, typer.Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME; left out: list them.")
+        str | None, Argument(help="provider:NAME, route:NAME or template:PROVIDER/NAME; left out: list them.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="For those who find it stopped.")] = None,
+    reason: Annotated[str | None, Option(help="For those who find it stopped.")] = None,
     lasts: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="It ends by itself after 2h, 30m, 1d.")
+        str | None, Option("--for", metavar="DURATION", help="It ends by itself after 2h, 30m, 1d.")
     ] = None,
-    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who stops it (else the user of this shell).")] = None,
+    by: Annotated[str | None, Option(metavar="NAME", help="Who stops it (else the user of this shell).")] = None,
 ) -> Answer:
     """Stop a provider, a route or a template: its deliveries wait, nothing is lost. Without a scope: list holds."""
     if scope is None:
@@ -182,9 +182,7 @@ def _name_user(given: str | None) -> str | None:
 
 def release(
     scope: Scope,
-    by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who lets it go (else the user of this shell).")
-    ] = None,
+    by: Annotated[str | None, Option(metavar="NAME", help="Who lets it go (else the user of this shell).")] = None,
 ) -> Answer:
     """Let a held scope go on. One that had reached a limit may send as many again."""
     open_client().send("DELETE", f"/holds/{quote_part(scope)}", query={"by": _name_user(by)})

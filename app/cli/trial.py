@@ -15,10 +15,10 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import httpx2
-import typer
+from typer import Argument, Option
 
 from app.authoring.preview import TEST_VALID_MS, TestOrder, make_test_message
-from app.cli import Answer
+from app.cli import Answer, ConfigFile
 from app.cli.client import OpsClient, open_client
 from app.cli.deliveries import print_story
 from app.cli.sources import read_config, read_event
@@ -59,17 +59,13 @@ class Tried:
 def post(
     event: Annotated[
         str,
-        typer.Argument(
-            metavar="ROUTE|EVENT.json", help="A route, of which the first example is posted; or a file, or -."
-        ),
+        Argument(metavar="ROUTE|EVENT.json", help="A route, of which the first example is posted; or a file, or -."),
     ],
-    url: Annotated[
-        str | None, typer.Option(help="Which relay, or the whole URL of its webhook (else RELAY_URL).")
-    ] = None,
-    topic: Annotated[str | None, typer.Option(help="The x-nector-topic of a file that holds a body alone.")] = None,
-    delivery_id: Annotated[str | None, typer.Option("--id", help="The x-nector-delivery-id; else a new one.")] = None,
-    retries: Annotated[int, typer.Option(help="How often to try again.", min=0, max=RETRIES)] = RETRIES,
-    config: Annotated[Path | None, typer.Option(help="The YAML file (else RELAY_CONFIG).")] = None,
+    url: Annotated[str | None, Option(help="Which relay, or the whole URL of its webhook (else RELAY_URL).")] = None,
+    topic: Annotated[str | None, Option(help="The x-nector-topic of a file that holds a body alone.")] = None,
+    delivery_id: Annotated[str | None, Option("--id", help="The x-nector-delivery-id; else a new one.")] = None,
+    retries: Annotated[int, Option(help="How often to try again.", min=0, max=RETRIES)] = RETRIES,
+    config: ConfigFile = None,
 ) -> Answer:
     """Post an example event as Nector would: signed with the first of RELAY_NECTOR_SECRETS, and tried again.
 
@@ -176,13 +172,11 @@ _ARRIVED = frozenset({"delivered", "read", "failed"})
 
 
 def send_test(
-    route: Annotated[str, typer.Argument(help="A route of the YAML.")],
-    to: Annotated[str, typer.Option(metavar="NUMBER", help="One of RELAY_TEST_NUMBERS; nobody else gets it.")],
-    example: Annotated[
-        int | None, typer.Option(help="Which of the route's examples; else the first that sends.")
-    ] = None,
-    wait: Annotated[str, typer.Option(help="How long to wait for the receipt: 30s, 2m.")] = "30s",
-    config: Annotated[Path | None, typer.Option(help="The YAML file, where no relay runs (else RELAY_CONFIG).")] = None,
+    route: Annotated[str, Argument(help="A route of the YAML.")],
+    to: Annotated[str, Option(metavar="NUMBER", help="One of RELAY_TEST_NUMBERS; nobody else gets it.")],
+    example: Annotated[int | None, Option(help="Which of the route's examples; else the first that sends.")] = None,
+    wait: Annotated[str, Option(help="How long to wait for the receipt: 30s, 2m.")] = "30s",
+    config: Annotated[Path | None, Option(help="The YAML file, where no relay runs (else RELAY_CONFIG).")] = None,
 ) -> Answer:
     """Send one test message through the running relay, or straight to the provider where none runs.
 
@@ -194,7 +188,10 @@ def send_test(
         raise RelayError(f"--wait {error}") from None
     order = TestOrder.model_construct(route=route, to=to, example=example)  # the relay says what is wrong with it
     try:
-        delivery = _send_through_relay(order, wait_s)
+        client = open_client()
+        queued = client.send("POST", "/send-test", order.model_dump(exclude_none=True))
+        with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
+            delivery = watch_delivery(client, queued["id"], time.monotonic() + wait_s, _has_ended, _POLL_S)
     except NoRelayError as error:
         return _send_straight(order, config, error)
 
@@ -203,13 +200,6 @@ def send_test(
         print(_sum_up(delivery, wait))
 
     return Answer(delivery, show, 0 if delivery["state"] == "accepted" and delivery["receipt"] != "failed" else 1)
-
-
-def _send_through_relay(order: TestOrder, wait_s: float) -> Mapping[str, Any]:
-    client = open_client()
-    queued = client.send("POST", "/send-test", order.model_dump(exclude_none=True))
-    with show_waiting(f"{queued['id']} is queued: waiting for its receipt"):
-        return watch_delivery(client, str(queued["id"]), time.monotonic() + wait_s, _has_ended, _POLL_S)
 
 
 def _has_ended(delivery: Mapping[str, Any]) -> bool:

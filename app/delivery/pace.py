@@ -80,15 +80,8 @@ PROBE_EVERY_MS = 30_000
 # What a provider that is down, or that has enough of us, answers. What it says of one message or one recipient
 # shows that it is up.
 _TROUBLE = frozenset(
-    {
-        Reason.CONNECT_FAILED,
-        Reason.UNAVAILABLE,
-        Reason.RATE_LIMITED,
-        Reason.SERVER_ERROR,
-        Reason.TIMED_OUT,
-        Reason.CONNECTION_LOST,
-        Reason.GATEWAY_FAILED,
-    }
+    {Reason.CONNECT_FAILED, Reason.UNAVAILABLE, Reason.RATE_LIMITED, Reason.SERVER_ERROR}
+    | {Reason.TIMED_OUT, Reason.CONNECTION_LOST, Reason.GATEWAY_FAILED}
 )
 
 
@@ -118,7 +111,10 @@ def note_outcome(recovery: Recovery, outcome: Outcome, now: int) -> Recovery:
                 return recovery
             return Recovery(resumed_at=now) if recovery.down else replace(recovery, failures=0)
         case Retryable(reason=reason) | Uncertain(reason=reason) if reason in _TROUBLE:
-            return _note_failure(recovery, now)
+            failures = recovery.failures + 1
+            if failures != OUTAGE_FAILURES:  # those that were open when the provider went down put no probe off
+                return replace(recovery, failures=failures)
+            return replace(recovery, failures=failures, probe_at=now + PROBE_EVERY_MS, down_since=now)
         case _:
             return recovery
 
@@ -129,10 +125,7 @@ def note_probe(recovery: Recovery, now: int) -> Recovery:
 
 
 def count_places(recovery: Recovery, free: int, busy: int, now: int) -> int:
-    """Return how many of the `free` places may be used beside the `busy` ones.
-
-    While the provider is down: one, every 30 s, and nothing beside it.
-    """
+    """Return how many of the `free` places may be used; while the provider is down: one in 30 s, and none beside it."""
     if not recovery.down:
         return max(free, 0)
     return int(free > 0 and busy == 0 and now >= (recovery.probe_at or 0))
@@ -156,14 +149,6 @@ def allowed_rate(recovery: Recovery, full_per_s: float, now: int) -> float:
     if recovery.down:
         return min(RAMP_START_PER_S, full_per_s)
     return ramped_rate(full_per_s, recovery.resumed_at, now)
-
-
-def _note_failure(recovery: Recovery, now: int) -> Recovery:
-    failures = recovery.failures + 1
-    if failures == OUTAGE_FAILURES:
-        return replace(recovery, failures=failures, probe_at=now + PROBE_EVERY_MS, down_since=now)
-    # Those that were open when the provider went down fail after it: they put no probe off.
-    return replace(recovery, failures=failures)
 
 
 # What a lane may catch up at once after it looked away for a moment; at 16/s that is less than one message. Of the
@@ -227,10 +212,8 @@ def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int
 
 
 def at_tat(full_per_s: float, recovery: Recovery, paused_until: int, tat: float, now: int) -> Pace:
-    """Return the pace of a lane whose bucket is full again at `tat`: one number is the bucket, whoever takes from it.
-
-    https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
-    """
+    """Return the pace of a lane whose bucket is full again at `tat`: one number is the bucket, whoever takes."""
+    # https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
     rate = allowed_rate(recovery, full_per_s, now)
     tokens = _burst(rate) - max(tat - now, 0) * rate / 1000
     return Pace(full_per_s, Bucket(rate, _burst(rate), tokens, now), recovery, paused_until)

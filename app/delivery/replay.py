@@ -122,9 +122,7 @@ def _judge_sendable(delivery: Delivery, same: Sequence[PastDelivery], shadow_wan
     shadows = [each for each in same if each.state is State.SHADOW]
     if shadows and not shadow_wanted:
         return Judgement(Verdict.SHADOW, shadows[-1].reason, shadows[-1].id)
-    if not same:
-        return Judgement(Verdict.SEND)
-    return Judgement(Verdict.SEND, same[-1].reason, same[-1].id)
+    return Judgement(Verdict.SEND, same[-1].reason, same[-1].id) if same else Judgement(Verdict.SEND)
 
 
 def _is_same(delivery: Delivery, past: PastDelivery) -> bool:
@@ -253,10 +251,7 @@ class Difference:
 
 
 def compare_deliveries(before: Sequence[Delivery], after: Sequence[Delivery]) -> Iterator[Difference]:
-    """Yield what differs between the deliveries that two versions make of one event.
-
-    A route that is only renamed is known by its template and recipient: the customer sees no difference.
-    """
+    """Yield what differs between two versions' deliveries of one event; a route that is renamed differs in nothing."""
     named = {delivery.route: delivery for delivery in after}
     left = [delivery for delivery in after if delivery.route not in {old.route for old in before}]
     for old in before:
@@ -295,7 +290,7 @@ def _compare_sent(old: Delivery, was: Message, new: Delivery, now: Message) -> I
     parts, others = dict(_list_parts(was)), dict(_list_parts(now))
     changed = [name for name in {**parts, **others} if parts.get(name) != others.get(name)]
     if changed:
-        shown = (", ".join(f"{name}: {each.get(name, 'none')}" for name in changed) for each in _mask(parts, others))
+        shown = [", ".join(f"{name}: {_mask(name, each.get(name))}" for name in changed) for each in (parts, others)]
         yield Difference(Change.CONTENT, new.route, ", ".join(changed), *shown)
 
 
@@ -318,9 +313,8 @@ def _list_parts(message: Message) -> Iterator[tuple[str, str]]:
         yield "end of the offer", format_instant(message.offer_ends_at)
 
 
-def _mask(*given: dict[str, str]) -> Iterator[dict[str, str]]:
-    for parts in given:
-        yield {name: value if name == "language" else mask_shape(value) for name, value in parts.items()}
+def _mask(name: str, value: str | None) -> str:
+    return "none" if value is None else value if name == "language" else mask_shape(value)
 
 
 def mask_shape(value: str) -> str:

@@ -10,14 +10,10 @@ from typing import Any
 
 from app.delivery.decide import END_REACHED, REINSTATED
 from app.delivery.policy import Cause
-from app.model.delivery import Reason, State
-from app.model.event import TEST_SOURCE
+from app.model.delivery import TEST_SOURCE, Reason, State
 from app.values.instant import format_instant, parse_instant, round_duration
 
-_ENDINGS = {
-    State.SHADOW: "shadow: only recorded, nothing is sent",
-    State.SUPPRESSED: "suppressed, so not sent",
-}
+_ENDINGS = {State.SHADOW: "shadow: only recorded, nothing is sent", State.SUPPRESSED: "suppressed, so not sent"}
 
 Told = Mapping[str, Any]
 """A JSON object of the ops API: a delivery, or a part of one. Its values are masked already."""
@@ -95,13 +91,9 @@ def _describe_message(delivery: Told) -> str | None:
         gone = "its values were wiped since, or cannot be read"
         return None if first["value"] == State.DEAD else f"message of template {delivery['template']}; {gone}"
     parts = [f"message to {delivery['recipient']}: template {message['template']}"]
-    if message["language"]:
-        parts.append(f"language {message['language']}")
+    parts += [f"language {message['language']}"] if message["language"] else []
     parts += [f"{one['name'] or number}: {one['value']}" for number, one in enumerate(message["variables"], 1)]
-    if message["header"]:
-        parts.append(f"header: {message['header']}")
-    if message["buttons"]:
-        parts.append(f"buttons: {message['buttons']}")
+    parts += [f"{name}: {message[name]}" for name in ("header", "buttons") if message[name]]
     return ", ".join(parts)
 
 
@@ -135,10 +127,7 @@ SENTENCES: Mapping[Cause, str] = {
 
 
 def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
-    """Yield the timeline's steps but for its first row, which is how the delivery was made.
-
-    The rows of an attempt's start and end are one step.
-    """
+    """Yield the steps of the timeline after its first row; the rows of an attempt's start and end are one step."""
     rows = delivery["timeline"]
     # A clock that was set back turns no order round.
     instants = list(accumulate((read_at(row["at"]) for row in rows), max))
@@ -193,18 +182,22 @@ def _tell_attempt(attempt: Told | None, end: Told | None, at: int, holds: Sequen
 
 def _describe_length(attempt: Told) -> str:
     length = round_duration(max(read_at(attempt["ended_at"]) - read_at(attempt["started_at"]), 0))
-    match attempt["tries"]:
-        case None:  # whoever made it did not live to tell
-            return f"when it was found open {length} later"
-        case 0:
-            return f"after {length}, without a request"
-        case 1:
-            return f"in {length}"
-        case tries:
-            return f"in {length} and {tries} tries"
+    tries = attempt["tries"]
+    if tries is None:  # whoever made it did not live to tell
+        return f"when it was found open {length} later"
+    if tries == 0:
+        return f"after {length}, without a request"
+    return f"in {length}" if tries == 1 else f"in {length} and {tries} tries"
 
 
 # -- waits ------------------------------------------------------------------------------------------
+
+_WAITS: Mapping[str | None, str] = {
+    None: "for its turn: the rate, an outage, a limit, or 6 s between two messages to one person",
+    Reason.LIMIT_PERSON: "for a limit: as many went to this person as `limits` allows",
+    Reason.RECIPIENT_CAPPED: "for WhatsApp's cap on marketing to one person to pass",
+    **dict.fromkeys((Reason.RATE_LIMITED, Reason.UNAVAILABLE), "while its lane paused or backed off"),
+}
 
 
 def _tell_wait(pending: Told, since: int, until: int, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
@@ -216,22 +209,9 @@ def _tell_wait(pending: Told, since: int, until: int, holds: Sequence[MetHold]) 
 
 
 def explain_wait(pending: Told, reason: str | None = None) -> str:
-    """Return why a delivery that nothing holds waits, by the timeline's row that made it pending.
-
-    What makes it wait since then, it says itself: `reason`.
-    """
+    """Return why a delivery that nothing holds waits: for `reason`, else by the row that made it pending."""
     reason = reason or (pending["reason"] if pending["cause"] in _ENDS else None)
-    match reason:
-        case None:
-            return "for its turn: the rate, an outage, a limit, or 6 s between two messages to one person"
-        case Reason.LIMIT_PERSON:
-            return "for a limit: as many went to this person as `limits` allows"
-        case Reason.RECIPIENT_CAPPED:
-            return "for WhatsApp's cap on marketing to one person to pass"
-        case Reason.RATE_LIMITED | Reason.UNAVAILABLE:
-            return "while its lane paused or backed off"
-        case _:
-            return "backing off"
+    return _WAITS.get(reason, "backing off")
 
 
 # -- what no attempt explains -----------------------------------------------------------------------
@@ -281,10 +261,7 @@ class MetHold:
 
 
 def list_met_holds(changes: Sequence[Told]) -> list[MetHold]:
-    """Return the holds that `hold_changes` tell of, in the order in which they were set.
-
-    One that was renewed for another reason is one hold, with its last reason.
-    """
+    """Return the holds that `hold_changes` tell of, as they were set; one that was renewed has its last reason."""
     holds: dict[str, MetHold] = {}
     ended: list[MetHold] = []
     for change in changes:

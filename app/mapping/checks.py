@@ -13,7 +13,7 @@ from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_n
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
-from app.model.event import Event
+from app.model.delivery import Event
 from app.sources import SOURCE
 from app.values.text import list_paths
 
@@ -32,57 +32,36 @@ def check_routes(
     recorded: Mapping[str, Collection[str]] | None = None,
 ) -> None:
     """Report what is wrong with routes that are each well written. `listed` and `recorded`: see parse_config."""
-    seen: dict[tuple[Any, ...], Route] = {}
     for route in routes:
-        known = {*SOURCE.properties.get(route.topic, ()), *(recorded or {}).get(route.topic, ())}
-        shown = {key for example in route.examples for key in list_paths(example.event)}
-        _check_slips(_list_sources(route, findings), known | shown | _ANYWHERE, store.timezone, findings)
         _check_topic(route, findings)
         _check_reachable(route, findings)
         _check_constants(route, findings)
-        _check_comparisons(route, known | _ANYWHERE, findings)
-        _check_properties(route, known, shown, findings, is_recorded=bool((recorded or {}).get(route.topic)))
+        _check_sources(route, store.timezone, (recorded or {}).get(route.topic, ()), findings)
         check_template(route, templates, findings, listed)
-        key = (_text(route.when), *_describe_duty(route))
-        if key in seen:
-            first = seen[key]
-            message = f'route "{route.name}" repeats route "{first.name}" of line {first.line}: both would send'
-            findings.error(("routes", route.name), message, "remove one, or give them a `when`", at="key")
-        seen.setdefault(key, route)
     _check_doubles(routes, findings)
 
 
-def _check_slips(
-    sources: Iterable[tuple[Path, Source]], known: Collection[str], timezone: str, findings: Findings
-) -> None:
-    """Report every slip once, and silence its place. `known`: the names that events may well hold."""
-    for path, source in sources:
-        if isinstance(source, Constant):
-            fault = find_constant_fault(str(path[4 if path[2] == "buttons" else 3]), source.text)
-        elif source.names:
-            fault = find_name_fault(source, known)
-        else:
-            fault = find_literal_fault(path, source, timezone)
-        if fault is not None:
-            findings.error(path, *fault)
-            findings.silence(path)
-
-
 def _check_doubles(routes: Sequence[Route], findings: Findings) -> None:
-    """Every route that hits sends: one with a condition repeats one of the same template without."""
+    """Every route that hits sends: none may repeat another, nor one of the same template without a condition."""
+    seen: dict[tuple[Any, ...], Route] = {}
     always = {_describe_duty(route): route for route in routes if route.when is None}
     for route in routes:
-        other = always.get(_describe_duty(route))
-        if route.when is not None and other is not None:
-            message = (
-                f'whenever route "{route.name}" hits, route "{other.name}" of line {other.line} sends the same, too'
-            )
+        first = seen.setdefault((_text(route.when), *_describe_duty(route)), route)
+        if first is not route:
+            message = f'route "{route.name}" repeats route "{first.name}" of line {first.line}: both would send'
+            findings.error(("routes", route.name), message, "remove one, or give them a `when`", at="key")
+        if route.when is not None and (other := always.get(_describe_duty(route))) is not None:
+            message = f'whenever route "{route.name}" hits, route "{other.name}" of line {other.line} sends the same'
             hint = "give that one the opposite `when`, or remove one"
-            findings.warn(("routes", route.name, "when"), message, hint, at="key")
+            findings.warn(("routes", route.name, "when"), f"{message}, too", hint, at="key")
 
 
 def _describe_duty(route: Route) -> tuple[Any, ...]:
     return (route.topic, route.provider, route.template, _text(route.recipient.number))
+
+
+def _text(expression: Expression | None) -> str | None:
+    return expression.source if expression else None
 
 
 def check_providers(providers: Mapping[str, ProviderSettings], used: Iterable[str], findings: Findings) -> None:
@@ -92,10 +71,6 @@ def check_providers(providers: Mapping[str, ProviderSettings], used: Iterable[st
             findings.warn(("providers", name), f'provider "{name}" {message}', hint, at="key")
     for name in set(providers) - set(used):
         findings.warn(("providers", name), f'no route uses provider "{name}"', at="key")
-
-
-def _text(expression: Expression | None) -> str | None:
-    return expression.source if expression else None
 
 
 def _check_topic(route: Route, findings: Findings) -> None:
@@ -127,51 +102,59 @@ def _check_constants(route: Route, findings: Findings) -> None:
         findings.warn(("routes", route.name, "dedup_by"), message, hint)
 
 
-def _check_comparisons(route: Route, known: Collection[str], findings: Findings) -> None:
-    """Report a property that is compared with a number: what a source documents as a text fails or is never equal."""
-    for path, expression in _list_sources(route, findings):
-        if isinstance(expression, Expression) and (name := find_text_comparison(expression.source, known)) is not None:
+def _check_sources(route: Route, timezone: str, recorded: Collection[str], findings: Findings) -> None:
+    """Report what a route's values would not come to. `recorded`: what real events of its topic held."""
+    known = {*SOURCE.properties.get(route.topic, ()), *recorded}
+    shown = {key for example in route.examples for key in list_paths(example.event)}
+    for path, source in _list_sources(route, findings):
+        if isinstance(source, Constant):
+            fault = find_constant_fault(str(path[4 if path[2] == "buttons" else 3]), source.text)
+        elif source.names:
+            fault = find_name_fault(source, known | shown | _ANYWHERE)
+        else:
+            fault = find_literal_fault(path, source, timezone)
+        if fault is not None:
+            findings.error(path, *fault)
+            findings.silence(path)
+        if isinstance(source, Constant):
+            continue
+        if (name := find_text_comparison(source.source, known | _ANYWHERE)) is not None:
+            # What a source documents as a text fails beside a number, or is never equal.
             message = f"`{name}` may come from {SOURCE.title} as a text, and here it is compared with a number"
             findings.warn(path, message, f"write {name} | float")
+        for name in () if findings.is_silenced(path) else sorted(source.names.difference(shown, known)):
+            _check_name(name, source, path, route.topic if recorded else "", known, findings)
 
 
-def _check_properties(
-    route: Route, known: Collection[str], shown: Collection[str], findings: Findings, *, is_recorded: bool
+def _check_name(
+    name: str, expression: Expression, path: Path, recorded: str, known: Collection[str], findings: Findings
 ) -> None:
-    """Report names that no event of the topic is likely to hold; `shown`: those that an example holds."""
-    for path, expression in _list_sources(route, findings):
-        if not isinstance(expression, Expression) or findings.is_silenced(path):
-            continue
-        for name in sorted(expression.names.difference(shown, known)):
-            if name[0].isupper() and name.isidentifier():
-                is_whole = expression.source.strip() == name
-                cure = f"is written {{text: {name}}}" if is_whole else f'stands in quotes: "{name}"'
-                findings.warn(path, f'"{name}" is read as a property of the event', f"a fixed text {cure}")
-                continue
-            unknown = f'"{name}" is not a property known from {SOURCE.title}'
-            similar = find_similar(name, known, cutoff=0.85)
-            if similar is None and name not in _ANYWHERE:  # of the topic little may be known
-                similar = find_similar(name, _ANYWHERE, cutoff=0.85)
-            hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
-            if is_recorded:
-                findings.warn(path, f'"{name}" is in none of the recorded events of {route.topic}', hint)
-            elif similar is not None:
-                findings.warn(path, unknown, hint)
-            elif known and path[-1] in {"valid_until", "dedup_by"} and name not in expression.preferred:
-                # Anything else may be missing and is seen at once; this would make every single message dead.
-                findings.warn(path, f"{unknown}: without it nothing is sent", hint)
+    """Report a name that no event is likely to hold. `recorded`: the topic, where real events of it are."""
+    if name[0].isupper() and name.isidentifier():
+        is_whole = expression.source.strip() == name
+        cure = f"is written {{text: {name}}}" if is_whole else f'stands in quotes: "{name}"'
+        findings.warn(path, f'"{name}" is read as a property of the event', f"a fixed text {cure}")
+        return
+    unknown = f'"{name}" is not a property known from {SOURCE.title}'
+    similar = find_similar(name, known, cutoff=0.85)
+    if similar is None and name not in _ANYWHERE:  # of the topic little may be known
+        similar = find_similar(name, _ANYWHERE, cutoff=0.85)
+    hint = f'did you mean "{similar}"?' if similar else "if it is right, show it in an example"
+    if recorded:
+        findings.warn(path, f'"{name}" is in none of the recorded events of {recorded}', hint)
+    elif similar is not None:
+        findings.warn(path, unknown, hint)
+    elif known and path[-1] in {"valid_until", "dedup_by"} and name not in expression.preferred:
+        # Anything else may be missing and is seen at once; this would make every single message dead.
+        findings.warn(path, f"{unknown}: without it nothing is sent", hint)
 
 
 def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Source]]:
     path: Path = ("routes", route.name)
-    own = {"when": route.when, "recipient": route.recipient.number, "language": route.language}
-    own |= {
-        "limited_time_offer": route.limited_time_offer,
-        "valid_until": route.valid_until,
-        "dedup_by": route.dedup_by,
-    }
-    for key, expression in own.items():
-        if isinstance(expression, Expression):
+    if route.recipient.number is not None:
+        yield (*path, "recipient"), route.recipient.number
+    for key in ("when", "language", "limited_time_offer", "valid_until", "dedup_by"):
+        if isinstance(expression := getattr(route, key), Expression):
             yield (*path, key), expression
     is_mapping = (*path, "variables", 0) not in findings.document.places
     for place, variable in enumerate(route.variables):

@@ -78,8 +78,7 @@ def read_document(text: str) -> Document:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return Document(None, problems=(Problem("error", 1, 1, f"the file is larger than {MAX_BYTES // 1024} KiB"),))
     if found := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        column = found.start() - (text.rfind("\n", 0, found.start()) + 1) + 1
+        line, column = text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
         problem = Problem("error", line, column, f"the character U+{ord(found.group()):04X} is not allowed in YAML")
         return Document(None, problems=(problem,))
     walk = _Walk(text)
@@ -113,18 +112,16 @@ class _Walk:
 
     def _read_stream(self) -> dict[str, Any] | None:
         data: Any = None
-        documents = 0
+        has_begun = False
         while not isinstance(event := self._next(), events.StreamEndEvent):
-            if isinstance(event, events.StreamStartEvent | events.DocumentEndEvent):
-                continue
             if isinstance(event, events.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
+                if has_begun:
                     self._report(_mark(event), "a second document starts here", "keep one document a file")
                     raise _Unreadable
-                continue
-            data = self._read_node(event, (), None)
-        if documents == 0 or data is None:
+                has_begun = True
+            elif not isinstance(event, events.StreamStartEvent | events.DocumentEndEvent):
+                data = self._read_node(event, (), None)
+        if data is None:
             self._report(Mark(1, 1), "the file is empty", "start from config/relay.yaml of the release")
             return None
         if not isinstance(data, dict):
@@ -138,7 +135,7 @@ class _Walk:
         return self._last
 
     def _report(self, mark: Mark, message: str, hint: str = "") -> None:
-        self.problems.append(Problem("error", mark.line, mark.column, message, hint))
+        self.problems.append(Problem("error", *mark, message, hint))
 
     def _refuse_depth(self, mark: Mark) -> NoReturn:
         self._report(mark, f"nested deeper than {MAX_DEPTH} levels")
@@ -227,15 +224,14 @@ class _Walk:
 
     def _pass_over(self, event: events.Event | None = None) -> None:
         """Read a value for its end only: what stands in it is part of a fault that is already told."""
-        open_collections = 0
+        depth = 0
         event = event or self._next()
-        while True:
-            open_collections += isinstance(event, events.CollectionStartEvent) - isinstance(
-                event, events.CollectionEndEvent
-            )
-            if not open_collections:
-                return
-            if open_collections > MAX_DEPTH:
+        while (
+            depth := depth
+            + isinstance(event, events.CollectionStartEvent)
+            - isinstance(event, events.CollectionEndEvent)
+        ):
+            if depth > MAX_DEPTH:
                 self._refuse_depth(_mark(event))
             event = self._next()
 

@@ -169,6 +169,9 @@ class ButtonSource(_OneOf, json_schema_extra={"minProperties": 2, "maxProperties
         return source
 
 
+_UNKNOWN_COUNTRY = "unknown country; write its ISO 3166 code of two letters, such as IN"
+
+
 class RecipientFields(Fields):
     """The recipient in two parts; what is left out is looked for in the usual places."""
 
@@ -180,12 +183,8 @@ class RecipientFields(Fields):
     @model_validator(mode="after")
     def _check_fixed(self) -> RecipientFields:
         if isinstance(self.country, Constant) and read_country(self.country.text) is None:
-            raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
+            raise ValueError(_UNKNOWN_COUNTRY)
         return self
-
-
-def _read_recipient(given: Any, _: ValidationInfo) -> RecipientFields:
-    return given if isinstance(given, RecipientFields) else RecipientFields.model_construct(number=given)
 
 
 Recipient = Annotated[
@@ -195,7 +194,7 @@ Recipient = Annotated[
             Annotated[ExpressionText, Tag(EXPRESSION)] | Annotated[RecipientFields, Tag(MAP)],
             choose_branch("source", "must be an expression, or {number: …, country: …}"),
         ],
-        _read_recipient,
+        lambda given, _: given if isinstance(given, RecipientFields) else RecipientFields.model_construct(number=given),
     ),
 ]
 
@@ -243,13 +242,6 @@ def _read_valid_for(text: str, _: ValidationInfo) -> int:
     return duration_ms
 
 
-def _check_country(code: str) -> str:
-    country = to_country(code)
-    if country is None:
-        raise ValueError("unknown country; write its ISO 3166 code of two letters, such as IN")
-    return country
-
-
 def _check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -259,30 +251,22 @@ def _check_timezone(name: str) -> str:
     return name
 
 
-def _check_locale(name: str) -> str:
+def _is_locale(name: str) -> bool:
     try:
-        Locale.parse(name)
+        return bool(Locale.parse(name))
     except (UnknownLocaleError, ValueError):
-        raise ValueError("unknown locale; write language and country, such as en_IN") from None
-    return name
+        return False
 
 
-def _check_day_ends(text: str) -> str:
-    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00", text) or text == "00:00":
-        raise ValueError('must be a time of day in quotes, such as "22:00"; "24:00" is the end of the day')
-    return text
+def _must(holds: Callable[[str], object], told: str) -> AfterValidator:
+    """Return what refuses a text that does not hold, with the cure."""
 
+    def check(text: str) -> str:
+        if not holds(text):
+            raise ValueError(told)
+        return text
 
-def _check_number(text: str) -> str:
-    if not re.fullmatch(r"\+[1-9][0-9]{7,14}", text):
-        raise ValueError('must be a number with its country code, in quotes: "+919800000001"')
-    return text
-
-
-def _check_stop_word(text: str) -> str:
-    if not fold_words(text) or len(text) > LONGEST_STOP_WORD:
-        raise ValueError(f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as bas karo")
-    return text
+    return AfterValidator(check)
 
 
 def _read_variables(given: Any, _: ValidationInfo) -> tuple[VariableSource, ...]:
@@ -291,18 +275,33 @@ def _read_variables(given: Any, _: ValidationInfo) -> tuple[VariableSource, ...]
 
 
 ProviderName = Annotated[str, Field(min_length=1), AfterValidator(_check_provider)]
-Country = Annotated[str, AfterValidator(_check_country)]
+Country = Annotated[str, _must(to_country, _UNKNOWN_COUNTRY), AfterValidator(to_country)]
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
-LocaleName = Annotated[str, AfterValidator(_check_locale)]
-DayEnds = Annotated[str, AfterValidator(_check_day_ends)]
-StopWord = Annotated[str, AfterValidator(_check_stop_word)]
+LocaleName = Annotated[str, _must(_is_locale, "unknown locale; write language and country, such as en_IN")]
+DayEnds = Annotated[
+    str,
+    _must(
+        re.compile(r"(?!00:00)([01][0-9]|2[0-3]):[0-5][0-9]|24:00").fullmatch,
+        'must be a time of day in quotes, such as "22:00"; "24:00" is the end of the day',
+    ),
+]
+StopWord = Annotated[
+    str,
+    _must(
+        lambda text: fold_words(text) and len(text) <= LONGEST_STOP_WORD,
+        f"must be a word or a few, at most {LONGEST_STOP_WORD} characters, such as bas karo",
+    ),
+]
 ValidFor = Annotated[int, ReadAs(str, _read_valid_for)]
 LiveFrom = Annotated[int | None, ReadAs(str, lambda text, _: parse_live_from(text))]
 LimitText = Annotated[Limit, ReadAs(str, lambda text, _: Limit(*parse_limit(text)))]
+_NUMBER = _must(
+    re.compile(r"\+[1-9][0-9]{7,14}").fullmatch, 'must be a number with its country code, in quotes: "+919800000001"'
+)
 Only = Annotated[
     frozenset[str],
     ReadAs(
-        Annotated[list[Annotated[str, AfterValidator(_check_number)]], Field(min_length=1)],
+        Annotated[list[Annotated[str, _NUMBER]], Field(min_length=1)],
         lambda numbers, _: frozenset(map(to_one_form, numbers)),
     ),
     Field(

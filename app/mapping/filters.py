@@ -7,7 +7,6 @@ only what it can really work on, and hands a missing value on so that a `default
 from __future__ import annotations
 
 import html
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache, wraps
@@ -166,9 +165,7 @@ def join_list(value: Any, separator: Any = "") -> str:
 
 
 def _to_sized(value: Any) -> Any:
-    if isinstance(value, list | tuple | Mapping):
-        return value
-    return to_text(value)
+    return value if isinstance(value, list | tuple | Mapping) else to_text(value)
 
 
 def _pick(value: Any, index: int) -> Any:
@@ -179,10 +176,7 @@ def _pick(value: Any, index: int) -> Any:
 
 
 class _StoreFilters:
-    """The filters that depend on the store's country, timezone and locale.
-
-    Their arguments are called as a YAML author reads of them in an error.
-    """
+    """The filters that depend on the store. Their arguments are called as a YAML author reads of them in an error."""
 
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool) -> None:
         self._country, self._timezone, self._landlines = country, timezone, landlines
@@ -281,16 +275,14 @@ def is_in(value: Any, container: Any) -> bool:
     return value in container
 
 
-def _make_comparison(compare: Callable[[Any, Any], bool]) -> Filter:
-    """Give the built-in a signature by which the grammar can count arguments."""
-
-    def comparison(value: Any, other: Any) -> bool:
-        return compare(value, other)
-
-    return comparison
-
-
-_COMPARED = {name: _make_comparison(getattr(operator, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+_COMPARED: Mapping[str, Filter] = {
+    "eq": lambda value, other: value == other,
+    "ne": lambda value, other: value != other,
+    "lt": lambda value, other: value < other,
+    "le": lambda value, other: value <= other,
+    "gt": lambda value, other: value > other,
+    "ge": lambda value, other: value >= other,
+}
 TESTS: Mapping[str, Filter] = {
     "defined": lambda value: not is_absent(value),
     "undefined": is_absent,

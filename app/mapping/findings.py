@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -28,11 +29,14 @@ class Findings:
 
     def error(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
         """Report a fault at a path."""
-        self._add("error", path, message, hint, at)
+        place = self.document.find_place(path)
+        mark = place.key if at == "key" or path not in self.document.places else place.value
+        self.problems.append(Problem("error", *mark, message, hint))
 
     def warn(self, path: Path, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
         """Report a doubt at a path."""
-        self._add("warning", path, message, hint, at)
+        self.error(path, message, hint, at=at)
+        self.problems[-1] = replace(self.problems[-1], severity="warning")
 
     def silence(self, path: Path) -> None:
         """Report nothing more under `path`."""
@@ -74,13 +78,6 @@ class Findings:
             return _validate(model, sound, context)
         except ValidationError:
             return None
-
-    def _add(
-        self, severity: Literal["error", "warning"], path: Path, message: str, hint: str, at: Literal["key", "value"]
-    ) -> None:
-        place = self.document.find_place(path)
-        mark = place.key if at == "key" or path not in self.document.places else place.value
-        self.problems.append(Problem(severity, mark.line, mark.column, message, hint))
 
 
 def _validate(model: type[Model], data: Mapping[str, Any], context: Mapping[str, Any] | None) -> Model:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from app.mapping import Path, Problem, ask_similar, list_leaves, quote_all, sort_problems
@@ -56,7 +56,8 @@ def parse_config(
     # A name that is right elsewhere in the file is not the one that was meant here.
     used = {found[1] for found in REFERENCE.finditer(text)}
     spare = [name for name, value in environment.items() if value and name not in used]
-    data = _fill_value(document.data, (), environment, spare, findings)
+    fill = partial(_fill_reference, environment=environment, spare=spare, findings=findings)
+    data = _fill_value(document.data, (), fill)
     report_empty(data, findings)
     # Sections come one by one below: here only their being there and their kind are checked.
     head = {key: {} if key in _SECTIONS and isinstance(value, dict) else value for key, value in data.items()}
@@ -78,20 +79,18 @@ def parse_config(
     return Parsed(Config(file.mode, store, providers, routes, version, file.only, limits), problems)
 
 
-def _fill_value(
-    value: Any, path: Path, environment: Mapping[str, str], spare: Sequence[str], findings: Findings
-) -> Any:
+def _fill_value(value: Any, path: Path, fill: Callable[[re.Match[str], Path], str]) -> Any:
     """Return `value` with `${NAME}` and `${NAME:-default}` filled; `$${` stays `${`, and what is not set `${NAME}`.
 
     Filling parsed values and not the file's text means that nothing in a variable can add a key or a route.
     """
     match value:
         case dict():
-            return {key: _fill_value(item, (*path, key), environment, spare, findings) for key, item in value.items()}
+            return {key: _fill_value(item, (*path, key), fill) for key, item in value.items()}
         case list():
-            return [_fill_value(item, (*path, index), environment, spare, findings) for index, item in enumerate(value)]
+            return [_fill_value(item, (*path, index), fill) for index, item in enumerate(value)]
         case str() if "${" in value:
-            return REFERENCE.sub(lambda found: _fill_reference(found, path, environment, spare, findings), value)
+            return REFERENCE.sub(lambda found: fill(found, path), value)
         case _:
             return value
 
@@ -103,8 +102,7 @@ def _fill_reference(
     if found[0] == "$${":
         return "${"
     if name is None:
-        hint = "write ${NAME}, ${NAME:-default}, or $${ for the text ${"
-        findings.error(path, "this ${…} cannot be read", hint)
+        findings.error(path, "this ${…} cannot be read", "write ${NAME}, ${NAME:-default}, or $${ for the text ${")
         return found[0]
     # As in a shell, `:-` also stands in for a variable that is set and empty.
     value = environment.get(name, "") or default
@@ -149,29 +147,38 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _read_providers(
     data: Mapping[str, Any], provider_types: Mapping[str, type[ProviderSettings]], findings: Findings
 ) -> dict[str, ProviderSettings]:
-    entries = _section(data, "providers")
-    if not entries and isinstance(data.get("providers"), dict) and ("providers",) not in findings.document.incomplete:
-        findings.error(("providers",), "there are no providers", f"types: {quote_all(provider_types)}", at="key")
     providers = {}
-    for name, entry in entries.items():
-        path: Path = ("providers", name)
-        check_name(name, path, findings)
-        if name == SOURCE.name:
-            cure = f"/webhooks/{name} is {SOURCE.title}'s own"
-            findings.error(path, f'a provider cannot be named "{name}"', cure, at="key")
+    for path, entry in _list_entries(data, "providers", f"types: {quote_all(provider_types)}", findings):
         settings = _read_provider(entry, path, provider_types, findings)
         if settings is not None:
-            providers[name] = settings
+            providers[str(path[-1])] = settings
     return providers
 
 
+def _list_entries(
+    data: Mapping[str, Any], section: str, none: str, findings: Findings
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the entries of a section that are mappings, with their paths. `none`: what is told where there are none."""
+    entries = _section(data, section)
+    if not entries and isinstance(data.get(section), dict) and (section,) not in findings.document.incomplete:
+        findings.error((section,), f"there are no {section}", none, at="key")
+    for name, entry in entries.items():
+        path: Path = (section, name)
+        check_name(name, path, findings)
+        if path == ("providers", SOURCE.name):
+            cure = f"/webhooks/{name} is {SOURCE.title}'s own"
+            findings.error(path, f'a provider cannot be named "{name}"', cure, at="key")
+        if isinstance(entry, dict):
+            yield path, entry
+        elif not findings.is_silenced(path):
+            first = "type" if section == "providers" else "event"
+            message = f'{section.removesuffix("s")} "{name}" must be a mapping'
+            findings.error(path, message, f"write `{first}: …` and its keys below it")
+
+
 def _read_provider(
-    entry: Any, path: Path, provider_types: Mapping[str, type[ProviderSettings]], findings: Findings
+    entry: dict[str, Any], path: Path, provider_types: Mapping[str, type[ProviderSettings]], findings: Findings
 ) -> ProviderSettings | None:
-    if not isinstance(entry, dict):
-        if not findings.is_silenced(path):
-            findings.error(path, f'provider "{path[-1]}" must be a mapping', "write `type: …` and its keys below it")
-        return None
     if not isinstance(entry.get("type"), str):
         findings.validate(ProviderSettings, {key: entry[key] for key in entry if key == "type"}, path)
         return None
@@ -198,33 +205,24 @@ def _read_routes(
     templates: Templates,
     findings: Findings,
 ) -> Iterator[Route]:
-    entries = _section(data, "routes")
-    if not entries and isinstance(data.get("routes"), dict) and ("routes",) not in findings.document.incomplete:
-        findings.error(("routes",), "there are no routes", "nothing would be sent", at="key")
     compiler = ExpressionCompiler(store.country, store.timezone, store.locale, store.landlines)
     # Each expression is compiled once, to be checked and used.
     context: dict[str, Any] = {"compile": cache(compiler.compile), "providers": tuple(_section(data, "providers"))}
     defaults = findings.validate(DefaultsFields, _section(data, "defaults"), ("defaults",), context)
-    for name, entry in entries.items():
-        path: Path = ("routes", name)
-        check_name(name, path, findings)
-        if not isinstance(entry, dict):
-            if not findings.is_silenced(path):
-                findings.error(path, f'route "{name}" must be a mapping', "write `event: …` and its keys below it")
-            continue
+    for path, entry in _list_entries(data, "routes", "nothing would be sent", findings):
         fields = findings.validate(RouteFields, entry, path, context)
         given = _list_given(defaults) | _list_given(fields)
         provider = given.get("provider")
         if fields and not provider and "provider" not in entry and not findings.is_silenced(("defaults", "provider")):
-            message = f'"provider" is missing in route "{name}"'
+            message = f'"provider" is missing in route "{path[-1]}"'
             findings.error(path, message, "write it here or in defaults:", at="key")
         if fields and provider:
             _check_buttons(fields.buttons, path, findings)
             template = templates.get((provider, fields.template))
             is_named = provider in providers and providers[provider].named_variables
             place = findings.document.find_place(path).key
-            own = {"name": name, "line": place.line, "column": place.column}
-            own |= {"examples": tuple(_read_examples(fields, entry, path, findings))}
+            examples = tuple(_read_examples(fields, entry, path, findings))
+            own = {"name": path[-1], "line": place.line, "column": place.column, "examples": examples}
             yield Route.model_construct(**given | own | _fit_template(fields.variables, template, is_named=is_named))
 
 

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -241,10 +242,6 @@ def _name_file(header: Header | Location) -> str:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    lines = text.splitlines()
-    return [
-        part
-        for line in lines
-        # A link or a coupon code must stay in one piece to be copied.
-        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-    ]
+    # A link or a coupon code must stay in one piece to be copied.
+    wrap = partial(textwrap.wrap, width=width, break_long_words=False, break_on_hyphens=False)
+    return [part for line in text.splitlines() for part in wrap(line) or [""]]

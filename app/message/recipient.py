@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import Constant, Source
-from app.model.delivery import Delivery, Reason, dataclass
-from app.model.event import Customer, Event, Person
+from app.model.delivery import Customer, Delivery, Event, Person, Reason, dataclass
 from app.sources import SOURCE
 from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone, read_plain
 from app.values.text import Path, look_into, look_up, write_path
+
+if TYPE_CHECKING:
+    from app.mapping.rules import Store
 
 _SHORTEST_NUMBER = 8  # fewer digits are the end of many numbers
 _NOT_DIGITS = re.compile(r"[^0-9]")
@@ -30,7 +32,7 @@ _HOLDERS = (
 )
 
 
-def _spell(names: Iterator[str]) -> frozenset[str]:
+def _spell(names: Iterable[str]) -> frozenset[str]:
     spellings: set[str] = set()
     for name in names:
         first, *rest = name.split("_")
@@ -38,9 +40,9 @@ def _spell(names: Iterator[str]) -> frozenset[str]:
     return frozenset(spellings)
 
 
-_NAMES = _spell(iter((*_BARE, *_OTHERS, *(f"{owner}_{name}" for owner in _OWNERS for name in _BARE))))
-_NAMES_INSIDE = _spell(iter(_INSIDE))
-_HOLDER_NAMES = _spell(iter(_HOLDERS))
+_NAMES = _spell((*_BARE, *_OTHERS, *(f"{owner}_{name}" for owner in _OWNERS for name in _BARE)))
+_NAMES_INSIDE = _spell(_INSIDE)
+_HOLDER_NAMES = _spell(_HOLDERS)
 _TELLING = _NAMES | _HOLDER_NAMES
 
 
@@ -72,18 +74,6 @@ class RawPhone:
     name: str
     value: Any
     place: Path = ("",)
-
-
-class Store(Protocol):
-    """The merchant, as the YAML's `store` says: how numbers without a country code are read."""
-
-    @property
-    def country(self) -> str:
-        """The ISO 3166 code of the country that such a number is of."""
-
-    @property
-    def landlines(self) -> bool:
-        """Tell whether a landline gets messages, too."""
 
 
 def find_recipient(
@@ -221,18 +211,14 @@ def read_person(event: Event) -> Person:
 def find_customer(event: Event, deliveries: Sequence[Delivery], store: Store) -> Customer:
     """Return whom an event is about. `deliveries`: those it led to, whose number need not be read twice."""
     person = read_person(event)
-    return Customer(_find_number(event.payload, person, deliveries, store), person.id)
-
-
-def _find_number(payload: Mapping[str, Any], person: Person, deliveries: Sequence[Delivery], store: Store) -> str:
     if person.number is None:
-        return ""
+        return Customer("", person.id)
     # A route's own `recipient:` may be somebody else: a delivery speaks for the customer only if its number is the one
     # that the event names.
     digits = _NOT_DIGITS.sub("", str(person.number)).lstrip("0")
     if len(digits) >= _SHORTEST_NUMBER:
         for delivery in deliveries:
             if delivery.recipient.endswith(digits):
-                return delivery.recipient
-    recipient = find_recipient(payload, person, store)
-    return "" if isinstance(recipient, PhoneFault) else recipient.number
+                return Customer(delivery.recipient, person.id)
+    recipient = find_recipient(event.payload, person, store)
+    return Customer("" if isinstance(recipient, PhoneFault) else recipient.number, person.id)

@@ -1,4 +1,4 @@
-"""The duty to get one message accepted: its states and reasons, its attempts, and what an attempt comes to.
+"""An event, the duty to get its message accepted, with states and reasons, and what an attempt of it comes to.
 
 Every instant is an ``int``: milliseconds since the Unix epoch, UTC. Every duration is an ``int`` of
 milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossary.md.
@@ -7,7 +7,8 @@ milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,67 @@ else:
         """Return what makes a class a value: a frozen one is made twice as slowly, and an event makes fifty."""
         return dataclasses.dataclass(**options, unsafe_hash=True)
 
+
+TEST_SOURCE = "send-test"
+"""The source of events that `send-test` made of an example: they happened to no customer."""
+
+
+class Act(StrEnum):
+    """A customer did this, as a source tells: what a message may have been meant to bring about."""
+
+    COUPON_USED = "coupon_used"
+    COINS_SPENT = "coins_spent"
+    ORDER_PLACED = "order_placed"
+    REVIEW_WRITTEN = "review_written"
+    REFERRAL_DONE = "referral_done"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person is whom an event names, as it was sent.
+
+    `number` stands at `place`, None where there is none; `name` is fit to be shown, and `id` the source's own id of
+    them: "" where the event has none.
+    """
+
+    number: Any = field(repr=False)
+    place: tuple[str | int, ...]
+    name: str = field(repr=False)
+    id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """An event is about this person: E.164, "" if no number can be read; the source's own id, "" if it gives none."""
+
+    number: str = field(default="", repr=False)
+    id: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event is one verified fact from a source.
+
+    `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
+    the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
+    their text, see sources.body). `person`, `customer`: None where nobody looked. `acts`: what the event tells that
+    they did. `notes`: which properties are of another kind than usual, by name and never by value.
+    """
+
+    id: str
+    source: str
+    topic: str
+    delivery_id: str | None
+    body: bytes
+    payload: Mapping[str, Any]
+    received_at: int
+    person: Person | None = None
+    customer: Customer | None = None
+    acts: tuple[Act, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# -- the duty ---------------------------------------------------------------------------------------
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
 """For so long a `dedup_by` value is known for a route and a recipient."""

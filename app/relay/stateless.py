@@ -12,8 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from app.model.delivery import Accepted, Delivery, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.model.event import Event
+from app.model.delivery import Accepted, Delivery, Event, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.observe.attempts import describe_outcome, note_outcome, open_attempt_span
 from app.outbox.values import DeliveryState
 from app.providers.base import OpenSender, Sender

@@ -7,19 +7,21 @@ import contextlib
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
-from app.clock import Clock, NewId, new_uuid7, read_clock
+from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, RelayError
 from app.files import stamp_file
 from app.mapping.template import Template, Templates, print_message
@@ -30,41 +32,56 @@ from app.sandbox.receipts import Ledger, ReceiptPoster
 from app.sandbox.shapes import SHAPES, FakeShape
 from app.sandbox.vendor import Order, Refusal, SandboxSettings, Vendor
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 _PAGE = "<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
 
 
-def create_sandbox(
-    settings: SandboxSettings,
-    templates: Templates,
-    *,
-    show: Callable[[str], None],
-    clock: Clock = read_clock,
-    new_id: NewId = new_uuid7,
-    draw: Callable[[], float] = random.random,
-) -> FastAPI:
+def create_sandbox(settings: SandboxSettings, templates: Templates, show: Callable[[str], None]) -> Starlette:
     """Return the application. Each accepted message is passed to `show` as the customer would see it.
 
     Resets and halves need uvicorn with `OpenProtocol`, as `serve_sandbox` runs it. Raises ConfigError on
     `settings.faults`.
     """
-    gallabox = FakeGallabox(settings, templates)
-    bitespeed = FakeBiteSpeed(settings, templates)
-    faults = FaultSwitch(parse_faults(settings.faults), draw)
-    ledger = Ledger()
-    poster = ReceiptPoster(settings, clock, show)
+    faults, ledger = FaultSwitch(dict(parse_faults(settings.faults)), random.random), Ledger()
+    poster = ReceiptPoster(settings, show)
+    orders = _Orders(settings, faults, ledger, poster, show)
+    gallabox, bitespeed = FakeGallabox(settings, templates), FakeBiteSpeed(settings, templates)
 
-    @asynccontextmanager
-    async def run_poster(_: FastAPI) -> AsyncIterator[None]:
-        async with poster:
-            yield
+    async def list_templates(request: Request) -> Response:
+        status, answer = gallabox.list_templates(request.headers, request.path_params["account_id"])
+        return JSONResponse(answer, status)
 
-    orders = _Orders(settings, faults, ledger, poster, show, clock, new_id)
-    app = FastAPI(title="nector-relay sandbox", openapi_url=None, lifespan=run_poster)
-    _add_vendors(app, orders, gallabox, bitespeed)
-    _add_shapes(app, orders, templates)
-    _add_switches(app, faults)
-    _add_inspection(app, ledger)
-    return app
+    async def send_shape(request: Request) -> Response:
+        name = request.url.path.split("/")[1]
+        return await orders.take(FakeShape(name, dict(request.query_params), templates), request)
+
+    async def delete_messages(_request: Request) -> Response:
+        ledger.clear()
+        return Response(status_code=204)
+
+    def show_json(read: Callable[[], Any]) -> Endpoint:
+        async def answer(_request: Request) -> Response:
+            return JSONResponse(read())
+
+        return answer
+
+    senders: Mapping[str, Endpoint] = {
+        "/devapi/messages/whatsapp": partial(orders.take, gallabox),
+        "/devapi/accounts/{account_id}/messages/whatsapp": partial(orders.take, gallabox),
+        "/": partial(orders.take, bitespeed),
+        "/bitespeed": partial(orders.take, bitespeed),
+        **{f"/{name}{shape.path}": send_shape for name, shape in SHAPES.items()},
+    }
+    routes = [
+        *(Route(path, send, methods=["POST"]) for path, send in senders.items()),
+        Route("/devapi/accounts/{account_id}/whatsappTemplates", list_templates),
+        Route("/sandbox/faults", partial(_change_faults, faults), methods=["GET", "PUT", "DELETE"]),
+        Route("/sandbox/messages", show_json(lambda: {"messages": ledger.list_messages()})),
+        Route("/sandbox/messages", delete_messages, methods=["DELETE"]),
+        Route("/sandbox/counts", show_json(lambda: ledger.counts)),
+        Route("/healthz", show_json(lambda: {"status": "ok"})),
+    ]
+    return Starlette(routes=routes, lifespan=poster.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +93,10 @@ class _Orders:
     ledger: Ledger
     poster: ReceiptPoster
     show: Callable[[str], None]
-    clock: Clock
-    new_id: NewId
 
     async def take(self, vendor: Vendor, request: Request) -> Response:
         """Answer a message request, by the fault that is in force."""
-        self.ledger.note_request(vendor.provider)
+        self.ledger.counts["seen"][vendor.provider] += 1
         fault = self.faults.take(vendor.kind)
         await asyncio.sleep(fault.latency_ms / 1000)
         if (refused := _answer_unread(fault, vendor)) is not None:
@@ -95,8 +110,8 @@ class _Orders:
         return self._answer(fault, status, answer)
 
     def _accept(self, vendor: Vendor, order: Order) -> tuple[int, Mapping[str, Any]]:
-        now = self.clock()
-        message_id = self.new_id(now)
+        now = read_clock()
+        message_id = new_uuid7(now)
         requests = self.ledger.note_accepted(vendor.provider, message_id, order, now)
         again = f"  (request {requests} for the same message)" if requests > 1 else ""
         self.show(f"{vendor.provider} → {order.recipient}  {order.template}{again}\n{print_message(order.filled)}")
@@ -137,97 +152,30 @@ def _answer_unread(fault: Fault, vendor: Vendor) -> Response | None:
     return JSONResponse(answer, status, headers)
 
 
-def _add_vendors(app: FastAPI, orders: _Orders, gallabox: FakeGallabox, bitespeed: FakeBiteSpeed) -> None:
-    @app.post("/devapi/messages/whatsapp")
-    @app.post("/devapi/accounts/{account_id}/messages/whatsapp")
-    async def send_gallabox(request: Request) -> Response:
-        return await orders.take(gallabox, request)
-
-    @app.post("/")
-    @app.post("/bitespeed")
-    async def send_bitespeed(request: Request) -> Response:
-        return await orders.take(bitespeed, request)
-
-    @app.get("/devapi/accounts/{account_id}/whatsappTemplates")
-    async def list_templates(account_id: str, request: Request) -> Response:
-        refusal = gallabox.refuse_listing(request.headers, account_id)
-        if refusal is not None:
-            status, answer = gallabox.refuse(refusal)
-            return JSONResponse(answer, status)
-        return JSONResponse(gallabox.list_templates(account_id))
-
-
-def _add_shapes(app: FastAPI, orders: _Orders, templates: Templates) -> None:
-    def serve(name: str) -> Callable[[Request], Awaitable[Response]]:
-        async def send(request: Request) -> Response:
-            return await orders.take(FakeShape(name, dict(request.query_params), templates), request)
-
-        return send
-
-    for name, shape in SHAPES.items():
-        app.post(f"/{name}{shape.path}")(serve(name))
-
-
-def _add_switches(app: FastAPI, faults: FaultSwitch) -> None:
-    def show_faults() -> Response:
-        return JSONResponse({kind: fault.model_dump() for kind, fault in faults.list_faults().items()})
-
-    @app.get("/sandbox/faults")
-    async def get_faults() -> Response:
-        return show_faults()
-
-    @app.put("/sandbox/faults")
-    async def put_faults(request: Request) -> Response:
+async def _change_faults(faults: FaultSwitch, request: Request) -> Response:
+    """Put the faults of a PUT in force, or none for a DELETE; show those in force."""
+    if request.method == "PUT":
         try:
-            faults.replace(FAULTS.validate_json(await request.body()))
+            faults.faults = FAULTS.validate_json(await request.body())
         except ValidationError as error:
             told = [f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error.errors(include_url=False)]
             return JSONResponse({"message": "; ".join(told)}, 400)
-        return show_faults()
-
-    @app.delete("/sandbox/faults")
-    async def delete_faults() -> Response:
-        faults.replace({})
-        return show_faults()
+    elif request.method == "DELETE":
+        faults.faults = {}
+    return JSONResponse({kind: fault.model_dump() for kind, fault in faults.faults.items()})
 
 
-def _add_inspection(app: FastAPI, ledger: Ledger) -> None:
-    @app.get("/sandbox/messages")
-    async def list_messages() -> Response:
-        return JSONResponse({"messages": ledger.list_messages()})
-
-    @app.delete("/sandbox/messages")
-    async def delete_messages() -> Response:
-        ledger.clear()
-        return Response(status_code=204)
-
-    @app.get("/sandbox/counts")
-    async def get_counts() -> Response:
-        return JSONResponse(ledger.count())
-
-    @app.get("/healthz")
-    async def get_health() -> Response:
-        return JSONResponse({"status": "ok"})
-
-
-def run_sandbox(
-    settings: SandboxSettings,
-    templates: Templates,
-    host: str,
-    port: int,
-    show: Callable[[str], None],
-    on_bound: Callable[[int], None],
-) -> None:
+def run_until_told(serving: Coroutine[Any, Any, None]) -> None:
     """Serve until SIGINT or SIGTERM."""
 
-    async def serve() -> None:
-        task = asyncio.ensure_future(serve_sandbox(settings, templates, host, port, show=show, on_bound=on_bound))
+    async def run() -> None:
+        task = asyncio.ensure_future(serving)
         for told in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(told, task.cancel)
         await task
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(serve())
+        asyncio.run(run())
 
 
 async def serve_sandbox(
@@ -243,7 +191,7 @@ async def serve_sandbox(
 
     Leaves signals and logging to the program around it. Raises RelayError if the port is taken, ConfigError.
     """
-    app = create_sandbox(settings, templates, show=show)
+    app = create_sandbox(settings, templates, show)
     listener = _listen(host, port)
     config = uvicorn.Config(app, http=OpenProtocol, log_config=None, access_log=False, lifespan="on")
     server = _Server(config, lambda: on_bound(listener.getsockname()[1]))

@@ -24,8 +24,8 @@ from app.sandbox.vendor import (
     Report,
     SandboxSettings,
     Wire,
-    fill_order,
     find_template,
+    make_order,
     read_body,
 )
 
@@ -107,16 +107,16 @@ class FakeBiteSpeed:
         template = find_template(self._templates, self.provider, body.template_id, body.language)
         if isinstance(template, Refusal):
             return template
-        filled = fill_order(
+        return make_order(
             template,
             [Variable(None, value) for value in body.variables],
             body.header.read() if body.header else None,
             [button.read() for button in body.buttons],
             body.offer_ends_at,
+            delivery_id=body.delivery_id,
+            digits=body.phone,
+            name=body.name,
         )
-        if isinstance(filled, Refusal):
-            return filled
-        return Order(body.delivery_id, template.id, f"+{body.phone}", body.name, body.variables, filled)
 
     def accept(self, message_id: str) -> tuple[int, Mapping[str, Any]]:
         """Return the answer that our adapter expects by default."""

@@ -6,11 +6,11 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from fastapi import Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -52,30 +52,22 @@ NO_FAULT = Fault()
 FAULTS = TypeAdapter(dict[VendorName, Fault])
 
 
+@dataclass(slots=True)
 class FaultSwitch:
-    """The faults in force; `draw` returns a random number in [0, 1)."""
+    """The faults in force, with what is left of each `times`; `draw` returns a random number in [0, 1)."""
 
-    def __init__(self, faults: Mapping[VendorName, Fault], draw: Callable[[], float]) -> None:
-        self._draw = draw
-        self.replace(faults)
-
-    def replace(self, faults: Mapping[VendorName, Fault]) -> None:
-        """Put these faults in force, and no others."""
-        self._faults = dict(faults)
-
-    def list_faults(self) -> Mapping[VendorName, Fault]:
-        """Return what is in force, with what is left of each `times`."""
-        return dict(self._faults)
+    faults: dict[VendorName, Fault]
+    draw: Callable[[], float]
 
     def take(self, kind: VendorName) -> Fault:
         """Return the fault that the next request of this vendor meets."""
-        fault = self._faults.get(kind)
-        if fault is None or self._draw() >= fault.probability:
+        fault = self.faults.get(kind)
+        if fault is None or self.draw() >= fault.probability:
             return NO_FAULT
         if fault.times == 1:
-            del self._faults[kind]
+            del self.faults[kind]
         elif fault.times is not None:
-            self._faults[kind] = fault.model_copy(update={"times": fault.times - 1})
+            self.faults[kind] = fault.model_copy(update={"times": fault.times - 1})
         return fault
 
 

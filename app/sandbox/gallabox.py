@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -26,8 +26,8 @@ from app.sandbox.vendor import (
     Report,
     SandboxSettings,
     Wire,
-    fill_order,
     find_template,
+    make_order,
     read_body,
 )
 
@@ -131,16 +131,15 @@ class FakeGallabox:
             return refused
         offer = wire.limited_time_offer_values
         sound = [button for button in buttons if isinstance(button, Button)]
-        filled = fill_order(template, variables, header, sound, offer.expiration_time_ms if offer else None)
-        if isinstance(filled, Refusal):
-            return filled
-        return Order(
+        return make_order(
+            template,
+            variables,
+            header,
+            sound,
+            offer.expiration_time_ms if offer else None,
             delivery_id=body.local_message_id,
-            template=template.id,
-            recipient=f"+{body.recipient.phone}",
-            recipient_name=body.recipient.name,
-            variables=tuple(variable.value for variable in variables),
-            filled=filled,
+            digits=body.recipient.phone,
+            name=body.recipient.name,
         )
 
     def _knows(self, headers: Mapping[str, str]) -> bool:
@@ -178,22 +177,17 @@ class FakeGallabox:
         }
         return Report(headers, {}, body)
 
-    def refuse_listing(self, headers: Mapping[str, str], account_id: str) -> Refusal | None:
-        """Return why the caller may not list the account's templates, None if it may."""
+    def list_templates(self, headers: Mapping[str, str], account_id: str) -> tuple[int, Any]:
+        """Return status and body of `GET /devapi/accounts/{accountId}/whatsappTemplates`."""
         if not self._knows(headers):
-            return Refusal(401, "Unauthorized")
+            return self.refuse(Refusal(401, "Unauthorized"))
         if self._settings.gallabox_account_id not in {"", account_id}:
-            return Refusal(403, "Forbidden")
-        return None
-
-    def list_templates(self, account_id: str) -> Sequence[Mapping[str, Any]]:
-        """Return `GET /devapi/accounts/{accountId}/whatsappTemplates`."""
-        channel_id = self._settings.gallabox_channel_id or "sandbox-channel"
-        return [
+            return self.refuse(Refusal(403, "Forbidden"))
+        return 200, [
             {
                 "id": f"sandbox-{template.id}",
                 "accountId": account_id,
-                "channelId": channel_id,
+                "channelId": self._settings.gallabox_channel_id or "sandbox-channel",
                 "name": template.id,
                 "status": template.status,
                 "language": template.language,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 
-from app.clock import Clock
+from app.clock import read_clock
 from app.mapping.template import print_message
 from app.model.message import ReceiptStatus
 from app.providers.client import open_trust
@@ -18,18 +19,22 @@ from app.sandbox.vendor import Order, Report, SandboxSettings, Vendor
 from app.values.instant import format_instant
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One message, at its first request. `at`: ms since the epoch."""
+    """One message, at its first request. `at`: ms since the epoch; `requests` over 1: it was sent again."""
 
     provider: str
     message_id: str
     order: Order
     at: int
+    requests: int = 0
 
 
 class Ledger:
-    """Accepted messages and counts of requests, kept until they are cleared."""
+    """Accepted messages and counts of requests, kept until they are cleared.
+
+    `counts`: accepted requests by recipient, delivery id and provider, and all that were `seen` by provider.
+    """
 
     def __init__(self) -> None:
         self.clear()
@@ -37,29 +42,21 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything."""
         self._entries: dict[tuple[str, str], Entry] = {}
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._recipients: Counter[str] = Counter()
-        self._deliveries: Counter[str] = Counter()
-        self._accepted: Counter[str] = Counter()
-        self._seen: Counter[str] = Counter()
-
-    def note_request(self, provider: str) -> None:
-        """Count a request, whatever becomes of it."""
-        self._seen[provider] += 1
+        self.counts = {name: Counter[str]() for name in ("recipients", "deliveries", "accepted", "seen")}
 
     def note_accepted(self, provider: str, message_id: str, order: Order, at: int) -> int:
         """Keep an accepted request; return how many there have been for its delivery id."""
         key = (provider, order.delivery_id or message_id)
-        self._entries.setdefault(key, Entry(provider, message_id, order, at))
-        self._requests[key] += 1
-        self._recipients[order.recipient] += 1
-        self._accepted[provider] += 1
+        entry = self._entries.setdefault(key, Entry(provider, message_id, order, at))
+        entry.requests += 1
+        self.counts["recipients"][order.recipient] += 1
+        self.counts["accepted"][provider] += 1
         if order.delivery_id is not None:
-            self._deliveries[order.delivery_id] += 1
-        return self._requests[key]
+            self.counts["deliveries"][order.delivery_id] += 1
+        return entry.requests
 
     def list_messages(self) -> Sequence[Mapping[str, Any]]:
-        """Return the messages in the order they came, one per delivery id; `requests` over 1 is a second send."""
+        """Return the messages in the order they came, one per delivery id."""
         return [
             {
                 "provider": entry.provider,
@@ -70,19 +67,10 @@ class Ledger:
                 "variables": list(entry.order.variables),
                 "text": print_message(entry.order.filled),
                 "at": format_instant(entry.at),
-                "requests": self._requests[key],
+                "requests": entry.requests,
             }
-            for key, entry in self._entries.items()
+            for entry in self._entries.values()
         ]
-
-    def count(self) -> Mapping[str, Mapping[str, int]]:
-        """Return accepted requests by recipient, delivery id and provider, and all requests `seen` by provider."""
-        return {
-            "recipients": dict(self._recipients),
-            "deliveries": dict(self._deliveries),
-            "accepted": dict(self._accepted),
-            "seen": dict(self._seen),
-        }
 
 
 # Gallabox makes up to 5 attempts with growing delay; here they are short, as somebody is watching.
@@ -92,25 +80,26 @@ _TIMEOUT_S = 5.0
 
 
 class ReceiptPoster:
-    """Tells one relay what became of each message; use as `async with`. Ends with what it has not told untold."""
+    """Tells one relay what became of each message, as long as `run` runs."""
 
-    def __init__(self, settings: SandboxSettings, clock: Clock, show: Callable[[str], None]) -> None:
+    def __init__(self, settings: SandboxSettings, show: Callable[[str], None]) -> None:
         self._settings = settings
-        self._clock = clock
         self._show = show
         self._tasks: set[asyncio.Task[None]] = set()
         # No proxy of the environment stands between two programs of one machine.
         trust = open_trust(settings.relay_url or "")
         self._client = httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, verify=trust)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._client.aclose()
+    @asynccontextmanager
+    async def run(self, _app: object) -> AsyncIterator[None]:
+        """Let the block run; what is not told by its end stays untold."""
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._client.aclose()
 
     def start(self, vendor: Vendor, order: Order, message_id: str) -> None:
         """Begin to report this message, if there is a relay to report to."""
@@ -120,15 +109,12 @@ class ReceiptPoster:
             task.add_done_callback(self._tasks.discard)
 
     async def _report(self, vendor: Vendor, order: Order, message_id: str) -> None:
-        for status in self._list_statuses():
+        reached = [ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ]
+        for status in reached if self._settings.read_receipts else reached[:2]:
             await asyncio.sleep(self._settings.receipt_delay_ms / 1000)
-            trouble = await self._post(vendor.provider, vendor.report(order, message_id, status, self._clock()))
+            trouble = await self._post(vendor.provider, vendor.report(order, message_id, status, read_clock()))
             if trouble:
                 self._show(f'{vendor.provider}: the relay did not take the receipt "{status.value}": {trouble}')
-
-    def _list_statuses(self) -> Sequence[ReceiptStatus]:
-        told = [ReceiptStatus.SENT, ReceiptStatus.DELIVERED, ReceiptStatus.READ]
-        return told if self._settings.read_receipts else told[:2]
 
     async def _post(self, provider: str, report: Report) -> str:
         """Return "" once the relay took it, else what went wrong."""

@@ -15,7 +15,7 @@ from app.mapping.template import Templates
 from app.model.message import ReceiptStatus, Variable
 from app.providers.body import as_items, as_mapping, first_text, parse_json, read_path
 from app.sandbox.faults import VendorName
-from app.sandbox.vendor import Order, Refusal, Report, fill_order
+from app.sandbox.vendor import Order, Refusal, Report, make_order
 
 Answer = tuple[int, Mapping[str, Any]]
 _TOO_MANY = 429
@@ -92,10 +92,7 @@ class FakeShape:
         # Each comes in its place, whatever it is called.
         names = [*template.variables, *(None for _ in values)]
         variables = [Variable(each, value) for each, value in zip(names, values, strict=False)]
-        filled = fill_order(template, variables, None, [])
-        if isinstance(filled, Refusal):
-            return filled
-        return Order(reference, template.id, f"+{digits}", "", tuple(values), filled)
+        return make_order(template, variables, delivery_id=reference, digits=digits)
 
     def report(self, order: Order, message_id: str, status: ReceiptStatus, at: int) -> Report:  # noqa: ARG002 - the seam
         """Report nothing: each of them posts its receipts in a form of its own."""

@@ -160,13 +160,17 @@ def find_template(templates: Templates, provider: str, id_: str, language: str |
     return version
 
 
-def fill_order(
+def make_order(
     template: Template,
     variables: Sequence[Variable],
-    header: Header | Location | None,
-    buttons: Sequence[Button],
+    header: Header | Location | None = None,
+    buttons: Sequence[Button] = (),
     offer_ends_at: int | None = None,
-) -> FilledTemplate | Refusal:
+    *,
+    delivery_id: str | None,
+    digits: str,
+    name: str = "",
+) -> Order | Refusal:
     """Return the message that these parameters make, or what WhatsApp would say against them."""
     refusal = (
         _check_count(template, variables)
@@ -183,7 +187,8 @@ def fill_order(
         return Refusal(400, f"(#132005) Translated text too long: header {len(filled.header)}", 132005)
     if len(filled.body) > BODY_LIMIT:
         return Refusal(400, f"(#132005) Translated text too long: {len(filled.body)} > {BODY_LIMIT}", 132005)
-    return filled
+    values = tuple(variable.value for variable in variables)
+    return Order(delivery_id, template.id, f"+{digits}", name, values, filled)
 
 
 def _check_count(template: Template, variables: Sequence[Variable]) -> Refusal | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.model.event import Act
+from app.model.delivery import Act
 from app.sources.properties import (
     Anything,
     Country,
@@ -176,11 +176,7 @@ tellers: Mapping[Act, str] = {
 }
 # An order is counted when it is made. `order_update` comes for the same order when it is paid, packed, sent or
 # cancelled, so it would count orders of before the message as if that had brought them about. So with a review's.
-_TOLD_BY_TOPIC: Mapping[str, Act] = {
-    "order_create": Act.ORDER_PLACED,
-    "review_create": Act.REVIEW_WRITTEN,
-    "referrernotify_create": Act.REFERRAL_DONE,
-}
+_TOLD_BY_TOPIC = {tellers[act]: act for act in (Act.ORDER_PLACED, Act.REVIEW_WRITTEN, Act.REFERRAL_DONE)}
 _OF_COUPON, _OF_TRANSACTION = ("coupon", "data"), ("wallettransaction", "wallettrasaction", "transaction", "data")
 _USED = frozenset({"used", "redeemed", "applied"})
 _DEBIT = frozenset({"dr", "debit"})
@@ -190,9 +186,8 @@ _NOT_SPENT = re.compile(r"expir|laps|revers|revert|revok|refund|returned|cancel|
 
 def read_acts(topic: str, payload: Mapping[str, Any]) -> tuple[Act, ...]:
     """Return what an event tells that its customer did. See Source."""
-    told = _TOLD_BY_TOPIC.get(topic)
-    if told is not None:
-        return (told,)
+    if topic in _TOLD_BY_TOPIC:
+        return (_TOLD_BY_TOPIC[topic],)
     if topic == "coupon_update" and not _USED.isdisjoint(_read_words(payload, _OF_COUPON, "status", "coupon_status")):
         return (Act.COUPON_USED,)
     if topic == "wallettrasaction_update" and _spends(payload):

@@ -6,6 +6,7 @@ Durations, rates and limits as people write them in the YAML stand at the end.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from datetime import timezone as fixed_offset
 from functools import cache
@@ -55,29 +56,25 @@ def read_moment(value: Any, timezone: str) -> datetime | date | None:
     epoch = read_epoch(float(number)) if number is not None else None
     if epoch is not None:
         return (_EPOCH + epoch * _MILLISECOND).astimezone(ZoneInfo(timezone))
-    return _read_iso(value.strip(), ZoneInfo(timezone)) if isinstance(value, str) else None
+    moment = _read_iso(value.strip(), ZoneInfo(timezone)) if isinstance(value, str) else None
+    return moment if moment is not None and moment.year >= _FIRST_YEAR else None
 
 
 def _read_iso(text: str, zone: ZoneInfo) -> datetime | date | None:
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        return day if day.year >= _FIRST_YEAR else None
+    with suppress(ValueError):
+        return date.fromisoformat(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return _read_loose(" ".join(text.replace(", ", " ").lower().split()), zone)
-    moment = moment.replace(tzinfo=zone) if moment.tzinfo is None else _shift(moment, zone)
-    return moment if moment.year >= _FIRST_YEAR else None
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else _shift(moment, zone)
 
 
 def _read_loose(text: str, zone: ZoneInfo) -> datetime | date | None:
     found = _LOOSE.fullmatch(text)
     day = None if found is None else _read_day(found["day"].strip())
-    if found is None or day is None or day.year < _FIRST_YEAR or found["hour"] is None:
-        return day if day is not None and day.year >= _FIRST_YEAR else None
+    if found is None or day is None or found["hour"] is None:
+        return day
     hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
     if found["half"] is not None:
         hour = hour % 12 + (12 if found["half"] == "pm" else 0) if 1 <= hour <= 12 else 99  # noqa: PLR2004 - a clock has 12
@@ -94,10 +91,8 @@ def _read_loose(text: str, zone: ZoneInfo) -> datetime | date | None:
 
 def _read_day(text: str) -> date | None:
     for form in _DAYS:
-        try:
+        with suppress(ValueError):
             return datetime.strptime(text, form).date()  # noqa: DTZ007 - a day has no zone
-        except ValueError:
-            pass
     return None
 
 
@@ -254,13 +249,9 @@ def parse_limit(text: str) -> tuple[int, int]:
 
 
 def parse_live_from(text: str) -> int:
-    """Return an RFC 3339 instant as ms since the epoch; raises ValueError with the cure.
-
-    A zone must be written: a route that goes live five and a half hours early has messaged customers.
-    """
-    try:
+    """Return an RFC 3339 instant as ms since the epoch; raises ValueError with the cure."""
+    # A zone must be written: a route that goes live five and a half hours early has messaged customers.
+    with suppress(ValueError, OverflowError):
         if _RFC_3339.fullmatch(text.strip()):
             return int(datetime.fromisoformat(text.strip().upper()).timestamp() * 1_000)
-    except (ValueError, OverflowError):
-        pass
     raise ValueError("must be an instant with its zone, such as 2026-10-01T00:00:00+05:30")

@@ -63,15 +63,7 @@ def run(example: str, text: str = CONFIG) -> list[ExampleResult]:
         templates=templates.templates,
     )
     assert parsed.config is not None, parsed.problems
-    ids: list[int] = []
-
-    def make_id(now: int) -> str:
-        ids.append(now)
-        return f"id-{len(ids)}"
-
-    results = run_examples(parsed.config, templates.templates, NOW, make_id)
-    assert ids == [NOW] * len(results)
-    return list(results)
+    return list(run_examples(parsed.config, templates.templates, NOW))
 
 
 RIYA = 'event: {user_name: Riya, user_mobile: "9800000001", amount: 100}'
@@ -186,7 +178,7 @@ def test_every_example_of_the_bundled_file_is_right_on_any_day() -> None:
     )
     assert parsed.config is not None
     for now in (NOW, NOW + 20 * 365 * 86_400_000):
-        results = run_examples(parsed.config, templates.templates, now, str)
+        results = run_examples(parsed.config, templates.templates, now)
         assert [problem.message for result in results for problem in result.problems] == []
         assert {result.route for result in results if result.message} == {route.name for route in parsed.config.routes}
         assert all(result.message.recipient.startswith("+9198000000") for result in results if result.message)
@@ -199,7 +191,7 @@ def test_a_message_that_whatsapp_would_find_too_long_is_told() -> None:
         text, environment={"KEY": "k"}, provider_types=settings_types(), templates=templates.templates
     )
     assert parsed.config is not None
-    result, *_ = run_examples(parsed.config, templates.templates, NOW, lambda _: "id")
+    result, *_ = run_examples(parsed.config, templates.templates, NOW)
     (problem,) = result.problems
     assert problem.message == (
         'example 1 of route "coins": expected a message, got dead with variable_invalid: the body would be 2 over '
@@ -269,7 +261,7 @@ def test_what_whatsapp_would_not_take_is_measured_with_the_examples_values(examp
         templates=templates.templates,
     )
     assert parsed.config is not None, parsed.problems
-    (result,) = run_examples(parsed.config, templates.templates, NOW, str)
+    (result,) = run_examples(parsed.config, templates.templates, NOW)
     found = [problem.message.partition("variable_invalid: ")[2] for problem in result.problems]
     assert [text[: len(told[0])] for text in found] == told
 

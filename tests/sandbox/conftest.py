@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 from app.mapping.template import Template, TemplateButton, Templates
-from app.sandbox import SandboxSettings, serve_sandbox
+from app.sandbox.app import serve_sandbox
+from app.sandbox.vendor import SandboxSettings
 
 TEMPLATES: Templates = {
     (template.provider, template.id): template

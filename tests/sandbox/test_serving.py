@@ -10,7 +10,8 @@ import uvloop
 
 from app.errors import ConfigError, RelayError
 from app.mapping.template import Template
-from app.sandbox import SandboxSettings, serve_sandbox
+from app.sandbox.app import serve_sandbox
+from app.sandbox.vendor import SandboxSettings
 
 BODY = {"channelId": "c", "userId": "u", "templateId": "tpl_1", "phone": "919800000001", "variables": []}
 TEMPLATES = {("bitespeed", "tpl_1"): Template("bitespeed", "tpl_1", "Hello")}

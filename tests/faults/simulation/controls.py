@@ -12,8 +12,7 @@ from unittest.mock import patch
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
 from app.message import components
-from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
-from app.model.event import Event
+from app.model.delivery import Accepted, Delivery, Event, Outcome, Retryable, Uncertain
 from app.model.message import Message
 from app.outbox import claim as claiming
 from app.outbox import close as closing
@@ -140,7 +139,7 @@ def ask_nobody() -> Iterator[None]:
     """Send to whoever has opted out."""
     with (
         patch("app.outbox.add.find_unwanted", lambda *_: ()),
-        patch("app.outbox.claim._DUE", claiming._DUE.replace("d.marketing = 1", "0 = 1")),
+        patch("app.outbox.claim.DUE", claiming.DUE.replace("d.marketing = 1", "0 = 1")),
     ):
         yield
 
