@@ -13,8 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -70,12 +69,17 @@ def run_command(arguments: Sequence[str]) -> int:
         commands = build_commands(arguments)
         gc.freeze()
         gc.enable()  # __main__ switched it off while the command's code was loaded
-        commands(list(arguments), prog_name="nector-relay")
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-        if code == ENDED_BY_PIPE:  # else Python flushes what nobody reads once more at the exit, and exits with 120
+        try:
+            commands(list(arguments), prog_name="nector-relay")
+        finally:
+            if sys.stdout is not None:  # it was closed before the start
+                sys.stdout.flush()
+    except (SystemExit, BrokenPipeError) as end:
+        if isinstance(end, BrokenPipeError) or isinstance(end.__context__, BrokenPipeError):  # typer makes a 1 of it
+            # Else Python flushes what nobody reads once more at the exit, and exits with 120.
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the end
-        return code
+            return ENDED_BY_PIPE
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # a traceback helps no user, and its values may be a customer's
@@ -197,16 +201,6 @@ class LazyGroup(TyperGroup):
         """Return the command of this name; None where there is none."""
         return _load_command(name) if name in COMMANDS else None
 
-    def make_context(self, *given: Any, **more: Any) -> typer.Context:
-        """Read the arguments; whoever asked for help may have gone before the end."""
-        with _end_with_reader():
-            return cast("typer.Context", super().make_context(*given, **more))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        with _end_with_reader():
-            return super().invoke(ctx)
-
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
         """List each command with the whole first sentence about it."""
         with formatter.section("Commands"):
@@ -272,17 +266,6 @@ def read_summary(name: str) -> str:
     ]
     about = " ".join((ast.get_docstring(functions[0]) or "").split())
     return re.split(r"(?<=\.) ", about, maxsplit=1)[0]
-
-
-@contextmanager
-def _end_with_reader() -> Iterator[None]:
-    """Let a command whose reader goes away (`| head -1`) end without a word, as SIGPIPE would end it."""
-    try:
-        yield
-        if sys.stdout is not None:  # it was closed before the start
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise typer.Exit(ENDED_BY_PIPE) from None
 
 
 def _exit_with_result(function: Callable[..., int | Answer]) -> Callable[..., None]:

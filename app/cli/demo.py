@@ -37,7 +37,7 @@ from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message
 from app.mapping.template_entries import parse_templates
 from app.relay.reload import read_text
-from app.sandbox.app import FollowedTemplates, run_sandbox
+from app.sandbox.app import FollowedTemplates, run_until_told, serve_sandbox
 from app.sandbox.demo import LOOK_EVERY_S, give_number, make_environment, read_shown, refuse_real_providers, run_both
 from app.sandbox.vendor import SandboxSettings
 from app.settings import read_environment, read_settings
@@ -69,7 +69,11 @@ def sandbox(
     texts = FollowedTemplates(path, read_templates, show)
     settings = SandboxSettings.expect(environment, relay_url=relay_url or None, faults=",".join(fault or []))
     show(f"the sandbox knows {len(texts)} templates; receipts go to {relay_url or 'nowhere'}")
-    run_sandbox(settings, texts, host, port, show, lambda bound: show(f"sandbox listening on http://{host}:{bound}"))
+
+    def tell(bound: int) -> None:
+        show(f"sandbox listening on http://{host}:{bound}")
+
+    run_until_told(serve_sandbox(settings, texts, host, port, show=show, on_bound=tell))
     return 0
 
 

@@ -19,7 +19,6 @@ from app.relay.reload import read_text
 
 TIMEOUT_S = 300.0  # 10,000 messages are made anew
 SHOWN = 50  # entries that are passed over; --json has them all
-RetryState = Literal["dead", "unknown", "expired"]
 PastState = Literal["dead", "unrouted", "expired", "suppressed", "shadow", "unknown", "accepted"]
 _CHOICE = (
     "say what to do: --plan shows what would be sent and sends nothing (`nector-relay replay --plan --state dead`), "
@@ -99,7 +98,7 @@ def _row(entry: Mapping[str, Any]) -> list[str]:
 
 def retry(
     ids: Annotated[list[str] | None, Argument(metavar="ID", help="Deliveries to send again.")] = None,
-    state: Annotated[RetryState | None, Option(help="All that are in this state.")] = None,
+    state: Annotated[Literal["dead", "unknown", "expired"] | None, Option(help="All that are in this state.")] = None,
     route: Annotated[str | None, Option(help="With --state: only this route's.")] = None,
 ) -> Answer:
     """Send deliveries again as they are. An unknown one may then arrive twice: that is why nobody but you does it.

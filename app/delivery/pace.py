@@ -212,10 +212,8 @@ def note_attempt(pace: Pace, outcome: Outcome, pause_until: int | None, now: int
 
 
 def at_tat(full_per_s: float, recovery: Recovery, paused_until: int, tat: float, now: int) -> Pace:
-    """Return the pace of a lane whose bucket is full again at `tat`: one number is the bucket, whoever takes from it.
-
-    https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
-    """
+    """Return the pace of a lane whose bucket is full again at `tat`: one number is the bucket, whoever takes."""
+    # https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
     rate = allowed_rate(recovery, full_per_s, now)
     tokens = _burst(rate) - max(tat - now, 0) * rate / 1000
     return Pace(full_per_s, Bucket(rate, _burst(rate), tokens, now), recovery, paused_until)

@@ -130,10 +130,7 @@ def name_bucket(limit: Limit, now: int) -> int:
 
 
 def find_free(last_at: int | None, gap_ms: int, now: int) -> int:
-    """Return from when on somebody may be written to again whose last message left at `last_at`.
-
-    A clock that was set back must not silence anybody for longer than the gap.
-    """
+    """Return from when on somebody may be written to again; a clock set back silences nobody longer than the gap."""
     return now if last_at is None else min(last_at, now) + gap_ms
 
 

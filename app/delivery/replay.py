@@ -249,10 +249,7 @@ class Difference:
 
 
 def compare_deliveries(before: Sequence[Delivery], after: Sequence[Delivery]) -> Iterator[Difference]:
-    """Yield what differs between the deliveries that two versions make of one event.
-
-    A route that is only renamed is known by its template and recipient: the customer sees no difference.
-    """
+    """Yield what differs between two versions' deliveries of one event; a route that is renamed differs in nothing."""
     named = {delivery.route: delivery for delivery in after}
     left = [delivery for delivery in after if delivery.route not in {old.route for old in before}]
     for old in before:

@@ -127,10 +127,7 @@ SENTENCES: Mapping[Cause, str] = {
 
 
 def tell_timeline(delivery: Told, holds: Sequence[MetHold]) -> Iterator[PlacedStep]:
-    """Yield the timeline's steps but for its first row, which is how the delivery was made.
-
-    The rows of an attempt's start and end are one step.
-    """
+    """Yield the steps of the timeline after its first row; the rows of an attempt's start and end are one step."""
     rows = delivery["timeline"]
     # A clock that was set back turns no order round.
     instants = list(accumulate((read_at(row["at"]) for row in rows), max))
@@ -212,10 +209,7 @@ def _tell_wait(pending: Told, since: int, until: int, holds: Sequence[MetHold]) 
 
 
 def explain_wait(pending: Told, reason: str | None = None) -> str:
-    """Return why a delivery that nothing holds waits, by the timeline's row that made it pending.
-
-    What makes it wait since then, it says itself: `reason`.
-    """
+    """Return why a delivery that nothing holds waits: for `reason`, else by the row that made it pending."""
     reason = reason or (pending["reason"] if pending["cause"] in _ENDS else None)
     return _WAITS.get(reason, "backing off")
 
@@ -267,10 +261,7 @@ class MetHold:
 
 
 def list_met_holds(changes: Sequence[Told]) -> list[MetHold]:
-    """Return the holds that `hold_changes` tell of, in the order in which they were set.
-
-    One that was renewed for another reason is one hold, with its last reason.
-    """
+    """Return the holds that `hold_changes` tell of, as they were set; one that was renewed has its last reason."""
     holds: dict[str, MetHold] = {}
     ended: list[MetHold] = []
     for change in changes:

@@ -149,10 +149,7 @@ def read_refusal(outcome: Outcome) -> str | None:
 
 
 def read_unreadable(outcome: Outcome) -> str | None:
-    """Return the reason of an answer that nobody could read, "" where it was a plain yes or no; None says nothing.
-
-    It may be so with every answer of this provider.
-    """
+    """Return the reason of an answer that nobody could read, "" where it was a plain yes or no; None says nothing."""
     if isinstance(outcome, Uncertain) and outcome.reason is Reason.ANSWER_UNREADABLE:
         return outcome.reason.value
     return "" if isinstance(outcome, Accepted) or is_refusal(outcome) else None
@@ -232,10 +229,7 @@ class Retry:
 
 
 def judge_retry(asked: Retry, now: int, *, careful: bool) -> str | None:
-    """Return why a delivery cannot be sent again, None if it can.
-
-    `careful`: what has ended and may have been taken all the same is left out.
-    """
+    """Return why a delivery cannot be sent again, None if it can; `careful`: not if it ended and may be taken."""
     if asked.state not in RETRIABLE:
         return asked.state
     if not asked.has_message:

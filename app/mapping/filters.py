@@ -176,10 +176,7 @@ def _pick(value: Any, index: int) -> Any:
 
 
 class _StoreFilters:
-    """The filters that depend on the store's country, timezone and locale.
-
-    Their arguments are called as a YAML author reads of them in an error.
-    """
+    """The filters that depend on the store. Their arguments are called as a YAML author reads of them in an error."""
 
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool) -> None:
         self._country, self._timezone, self._landlines = country, timezone, landlines

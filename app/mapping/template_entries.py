@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, model_validator
 from pydantic_core import ErrorDetails
@@ -14,8 +14,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from app.mapping import Path, Problem, ask_similar, sort_problems
-from app.mapping.document import Document, read_document
+from app.mapping.document import read_document
 from app.mapping.fields import ReadAs
+from app.mapping.findings import Findings, Model
 from app.mapping.template import (
     BUTTON_KINDS,
     HEADER_KINDS,
@@ -25,8 +26,6 @@ from app.mapping.template import (
     find_placeholders,
     gather_languages,
 )
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Entry(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
@@ -133,15 +132,12 @@ class ParsedTemplates:
 
 
 def parse_templates(text: str) -> ParsedTemplates:
-    """Return the templates of a templates file, with every problem it has. Never raises.
-
-    A template in several languages is a list of entries. Text of blanks and comments holds none.
-    """
+    """Return the templates of a file, of which one in several languages is a list, with every problem. Never raises."""
     if not any(line and not line.startswith("#") for line in map(str.strip, text.splitlines())):
         return ParsedTemplates({}, ())
     document = read_document(text)
-    problems = list(document.problems)
-    file = None if document.data is None else _validate(_File, document.data, document, (), problems)
+    findings = Findings(document)
+    file = None if document.data is None else _validate(_File, document.data, (), findings)
     found: list[Template] = []
     places: dict[tuple[str, str], tuple[int, int]] = {}
     for provider, templates in (file.templates or {}).items() if file else ():
@@ -150,26 +146,24 @@ def parse_templates(text: str) -> ParsedTemplates:
             written = {(*whole, index): item for index, item in enumerate(data)} if isinstance(data, list) else None
             languages: set[str] = set()
             for path, item in ({whole: data} if written is None else written).items():
-                entry = _validate(TemplateEntry, item, document, path, problems)
+                entry = _validate(TemplateEntry, item, path, findings)
                 if entry is None:
                     continue
-                place = document.find_place(path).key
                 if entry.language in languages:
-                    problems.append(Problem("error", *place, f'"{id_}" stands here twice in "{entry.language}"'))
+                    findings.error(path, f'"{id_}" stands here twice in "{entry.language}"', at="key")
                 languages.add(entry.language)
                 found.append(entry.make(provider, id_))
-                places.setdefault((provider, id_), (place.line, place.column))
-    return ParsedTemplates(gather_languages(found), sort_problems(problems), places)
+                places.setdefault((provider, id_), document.find_place(path).key)
+    return ParsedTemplates(gather_languages(found), sort_problems(findings.problems), places)
 
 
-def _validate(model: type[Model], data: Any, document: Document, path: Path, problems: list[Problem]) -> Model | None:
+def _validate(model: type[Model], data: Any, path: Path, findings: Findings) -> Model | None:
     try:
         return model.model_validate_json(json.dumps(data), strict=True)  # strict: a list is no tuple but in JSON
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             at = (*path, *detail["loc"])
-            message = f"{'.'.join(map(str, at))}: {_explain(detail)}"
-            problems.append(Problem("error", *document.find_place(at).key, message))
+            findings.error(at, f"{'.'.join(map(str, at))}: {_explain(detail)}", at="key")
     return None
 
 

@@ -32,7 +32,7 @@ _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_u
 _HAS_REFUSALS = "EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider))"
 # Most deliveries have no receipt that came early, and most routes were refused nothing.
 _IS_PLAIN = "receipt IS NULL AND recipient <> ''"
-_IS_PLAIN_AMONG = f"{_IS_PLAIN} AND NOT {HAS_EARLY} AND NOT {_HAS_REFUSALS}"
+IS_PLAIN_AMONG = f"{_IS_PLAIN} AND NOT {HAS_EARLY} AND NOT {_HAS_REFUSALS}"
 # One look for all that end together, which mostly finds none.
 _IS_ANY = """
 SELECT 1 AS found WHERE EXISTS (SELECT 1 FROM early_receipts) OR EXISTS (SELECT 1 FROM refusals)
@@ -120,7 +120,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     rows = [
         {**_list_ids(each), "route": each.attempt.delivery.route, "attempt": each.attempt.number} for each in endings
     ]
-    plain = accept(tx, rows, _IS_PLAIN_AMONG if len(rows) == 1 or tx.rows(_IS_ANY) else _IS_PLAIN)
+    plain = accept(tx, rows, IS_PLAIN_AMONG if len(rows) == 1 or tx.rows(_IS_ANY) else _IS_PLAIN)
     left = [each for each, is_done in zip(endings, plain, strict=True) if not is_done]
     others = iter(_close_in_order(tx, left) if left else ())
     return [_RECORDED if is_done else next(others) for is_done in plain]

@@ -7,7 +7,7 @@ import contextlib
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -165,24 +165,17 @@ async def _change_faults(faults: FaultSwitch, request: Request) -> Response:
     return JSONResponse({kind: fault.model_dump() for kind, fault in faults.faults.items()})
 
 
-def run_sandbox(
-    settings: SandboxSettings,
-    templates: Templates,
-    host: str,
-    port: int,
-    show: Callable[[str], None],
-    on_bound: Callable[[int], None],
-) -> None:
+def run_until_told(serving: Coroutine[Any, Any, None]) -> None:
     """Serve until SIGINT or SIGTERM."""
 
-    async def serve() -> None:
-        task = asyncio.ensure_future(serve_sandbox(settings, templates, host, port, show=show, on_bound=on_bound))
+    async def run() -> None:
+        task = asyncio.ensure_future(serving)
         for told in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(told, task.cancel)
         await task
 
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(serve())
+        asyncio.run(run())
 
 
 async def serve_sandbox(

@@ -249,10 +249,8 @@ def parse_limit(text: str) -> tuple[int, int]:
 
 
 def parse_live_from(text: str) -> int:
-    """Return an RFC 3339 instant as ms since the epoch; raises ValueError with the cure.
-
-    A zone must be written: a route that goes live five and a half hours early has messaged customers.
-    """
+    """Return an RFC 3339 instant as ms since the epoch; raises ValueError with the cure."""
+    # A zone must be written: a route that goes live five and a half hours early has messaged customers.
     with suppress(ValueError, OverflowError):
         if _RFC_3339.fullmatch(text.strip()):
             return int(datetime.fromisoformat(text.strip().upper()).timestamp() * 1_000)

@@ -133,6 +133,17 @@ def test_a_full_disk_under_the_output_is_told_in_one_line(folder: Path) -> None:
     assert done.stderr.decode() == "nector-relay: No space left on device\n"
 
 
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("schema",)])
+def test_a_reader_that_has_gone_before_the_first_line_is_141_without_a_word(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *arguments], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_a_reader_that_goes_away_ends_the_command_quietly(folder: Path) -> None:
     command = f"{Path(sys.executable).with_name('nector-relay')} schema | head -c 1"
     done = subprocess.run(["/bin/sh", "-c", command], cwd=folder, capture_output=True, check=True)

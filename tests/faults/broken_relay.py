@@ -113,7 +113,7 @@ def drop_outcomes() -> None:
 def show_everything() -> None:
     """Mask and strike out nothing, anywhere."""
     shown: dict[Any, Any] = {
-        logs.redact: lambda _logger, _method, line: line,
+        logs.redact: lambda line: line,
         phone.mask_phone: lambda number: number,
         reading._mask_value: lambda value: value,
         trouble.redact: lambda text, _secrets: text,

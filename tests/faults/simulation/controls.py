@@ -139,7 +139,7 @@ def ask_nobody() -> Iterator[None]:
     """Send to whoever has opted out."""
     with (
         patch("app.outbox.add.find_unwanted", lambda *_: ()),
-        patch("app.outbox.claim._DUE", claiming._DUE.replace("d.marketing = 1", "0 = 1")),
+        patch("app.outbox.claim.DUE", claiming.DUE.replace("d.marketing = 1", "0 = 1")),
     ):
         yield
 
