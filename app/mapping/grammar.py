@@ -268,17 +268,12 @@ def _find_key(node: nodes.Node | None) -> str | None:
 
 def _read_path(node: nodes.Node) -> Path | None:
     """Return the path where a node is a chain of constant keys on a name."""
-    key: str | int | None
-    match node:
-        case nodes.Name(name=name):
-            return (name,)
-        case nodes.Getattr(node=of, attr=key):
-            pass
-        case nodes.Getitem(node=of, arg=arg):
-            key = _read_key(arg)
-        case _:
-            return None
-    inner = _read_path(of)
+    if isinstance(node, nodes.Name):
+        return (node.name,)
+    if not isinstance(node, nodes.Getattr | nodes.Getitem):
+        return None
+    key = node.attr if isinstance(node, nodes.Getattr) else _read_key(node.arg)
+    inner = _read_path(node.node)
     return None if inner is None or key is None else (*inner, key)
 
 
