@@ -13,12 +13,11 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
     SecretStr,
@@ -27,6 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigError
 from app.mapping.provider import Way
@@ -98,6 +98,7 @@ Duration = Annotated[int, _by(parse_duration)]
 """Milliseconds, written `90s`, `15m`, `6h` or `7d`."""
 Networks = Annotated[
     tuple[Network, ...],
+    NoDecode,
     _by(lambda text: read_networks(map(str.strip, text.split(","))) if text.strip() else text),
 ]
 """Networks in CIDR notation, with commas between them."""
@@ -117,15 +118,17 @@ RETENTIONS: Mapping[str, tuple[int, int]] = {
 """What RELAY_RETENTION stands for, in ms: how long payloads and then records are kept. See docs/privacy.md."""
 
 
-class Settings(BaseModel, extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True):
+class Settings(BaseSettings):
     """The settings say how this process runs. Names in the environment: `RELAY_` and the field in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     config: Path = Path("config/relay.yaml")  # the YAML file of routes
     config_yaml: str = ""  # the whole YAML inline; wins over the file
     # Where the outbox is: sqlite:///PATH, or postgresql://… for several replicas, whose password may stand in it; or
     # `none`: stateless.
     database_url: str = Field("sqlite:///data/relay.db", repr=False)
-    nector_secrets: Annotated[tuple[SecretStr, ...], _by(_split_list)] = ()  # comma-separated, all active
+    nector_secrets: Annotated[tuple[SecretStr, ...], NoDecode, _by(_split_list)] = ()  # comma-separated, all active
     nector_secrets_file: Path | None = None  # a file of more of them, read again when it changes
     nector_hmac: Annotated[Literal["off", "log", "enforce"], AnyCase] = "log"  # what to do with x-nector-webhook-hmac
     nector_hmac_scheme: str = ""  # the one recipe of it, as `verify-capture` names it; else all likely
@@ -134,7 +137,7 @@ class Settings(BaseModel, extra="ignore", frozen=True, hide_input_in_errors=True
     admin_token: SecretStr | None = None  # opens the ops API; unset: it answers 404
     ops_bind: Annotated[Bind | None, _by(read_bind)] = None  # HOST:PORT: the ops API has an address of its own
     trusted_proxies: Networks = ()  # whose X-Forwarded-For is believed
-    test_numbers: Annotated[tuple[str, ...], _by(_split_list)] = ()  # the only ones that `send-test` sends to
+    test_numbers: Annotated[tuple[str, ...], NoDecode, _by(_split_list)] = ()  # the only ones that `send-test` sends to
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"  # the least that is shown
     log_format: Annotated[Literal["json", "console"], AnyCase] = "json"  # one JSON object a line, or text for people
     settle_after: Duration = 900_000  # how long an unknown delivery waits for its receipt
@@ -218,6 +221,11 @@ class Settings(BaseModel, extra="ignore", frozen=True, hide_input_in_errors=True
             "postgresql://USER:PASSWORD@HOST/DATABASE for several replicas, or none"
         )
 
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, init_settings: Any, **_others: Any) -> tuple[Any, ...]:  # type: ignore[override]  # pydantic names each
+        """Read only what `read_settings` passes in, so that settings and the YAML see one environment."""
+        return (init_settings,)
+
     @property
     def stateless(self) -> bool:
         """Tell whether there is no outbox."""
@@ -272,7 +280,7 @@ def read_sound_settings(environment: Mapping[str, str]) -> tuple[Settings, str]:
     lines: list[str] = []
     while True:
         try:
-            settings = Settings.model_validate(fields)
+            settings = Settings(**fields)  # type: ignore[arg-type]  # text; pydantic makes each field's type of it
         except ValidationError as error:
             faults = {str(fault["loc"][0]): _describe(fault["msg"]) for fault in error.errors()}
             lines += [f"{PREFIX}{name.upper()}: {told}" for name, told in faults.items()]

@@ -8,6 +8,7 @@ of this release's own, a thousand at first, and then copied with ids of their ow
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sqlite3
 import sys
@@ -73,12 +74,19 @@ def _copy(db: sqlite3.Connection, table: str, further: int) -> None:
         "delivery_seq": f"delivery_seq + {further}",
         "id": f"substr(id, 1, 24) || printf('%012x', seq + {further})",
         "source_delivery_id": f"seq + {further}",
-        "provider_message_id": f"provider_message_id || {further}",
+        "provider_message_id": f"printf('-%024x', seq + {further})",  # a provider's ids rise: before those to come
     }
     columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
     key = "delivery_seq" if "seq" not in columns else "seq"
     picked = ", ".join(moved.get(column, column) for column in columns)
     db.execute(f"INSERT INTO {table} SELECT {picked} FROM {table} WHERE {key} <= {SEED_ROWS}")
+
+
+def _copy_file(path: Path, place: Path) -> None:
+    """Copy the outbox and wait for the disk, which would else write it back while the relay is measured."""
+    shutil.copy(path, place)
+    with place.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def measure(bench: Bench, part: str, rows: int, rounds: int) -> list[tuple[Throughput, Throughput]]:
@@ -88,7 +96,7 @@ def measure(bench: Bench, part: str, rows: int, rounds: int) -> list[tuple[Throu
     say(f"{part}: making {rows} rows")
     make_outbox(path, bench, rows)
     say(f"{part}: {path.stat().st_size / 1_000_000:.0f} MB")
-    full = replace(RELAY, prepare=lambda folder: shutil.copy(path, folder / "relay.db"))
+    full = replace(RELAY, prepare=lambda folder: _copy_file(path, folder / "relay.db"))
     found = []
     stay_on(bench.cores.peers)
     for number in range(1, rounds + 1):

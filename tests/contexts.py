@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
-
 from app.clock import WatchedClock, new_uuid7
 from app.mapping.rules import Config, Store
 from app.observe import NoTracer
+from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.relay.context import Context, Snapshot
+from app.relay import Context, Snapshot
 from app.settings import Settings
 
 
@@ -22,14 +21,10 @@ def build_context(outbox: Any, clock: Any, *, log: Any = None, **parts: Any) -> 
         "snapshot": Snapshot(Config("live", Store(), {}, (), ""), {}),
         "new_id": new_uuid7,
         "metrics": Metrics(),
-        "log": structlog.wrap_logger(None, processors=[_drop]) if log is None else log,
+        "log": Log(lambda *_given, **_line: None) if log is None else log,
         "tracer": NoTracer(),
         "wake": lambda _provider: None,
         "random": lambda: 0.5,
     }
     watched = clock if isinstance(clock, WatchedClock) else WatchedClock(clock)
     return Context(outbox=outbox, clock=watched, **{**standard, **parts})
-
-
-def _drop(*_given: Any) -> Any:
-    raise structlog.DropEvent

@@ -19,7 +19,7 @@ from unittest import mock
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.settings import PREFIX, Settings
+from app.settings import Settings
 from tests.outside import ROOT, START_S, TOKEN, build_environment, describe_account, run_cli, start_program
 
 PATH = Path(__file__).with_name("surface.json")
@@ -68,9 +68,10 @@ def describe_surface() -> dict[str, Any]:
 
 
 def describe_settings() -> dict[str, Any]:
+    prefix = str(Settings.model_config["env_prefix"])
     defaults = {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
     return {
-        f"{PREFIX}{name.upper()}": value if isinstance(value, int | None) else str(value)
+        f"{prefix}{name.upper()}": value if isinstance(value, int | None) else str(value)
         for name, value in sorted(defaults.items())
     }
 

@@ -6,7 +6,6 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeAlias
 
 from starlette.datastructures import QueryParams
@@ -34,7 +33,7 @@ from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
 from app.observe.metrics import FORGED, OTHER
-from app.relay.context import Shared
+from app.relay import Shared
 from app.sources import SOURCE
 from app.values.address import Address, find_client, name_customer
 
@@ -345,6 +344,4 @@ def _find_media_fault(headers: Mapping[str, str]) -> str | None:
 def read_headers(scope: Scope) -> dict[str, str]:
     """Return the headers by their names in lower case; of one that comes twice the first."""
     # Starlette's own mapping searches its list for every key: the square of what a stranger sends.
-    headers = scope["headers"]
-    texts = b"\n".join(chain.from_iterable(reversed(headers))).decode("latin-1").split("\n")  # which no header holds
-    return dict(zip(texts[::2], texts[1::2], strict=False))
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}

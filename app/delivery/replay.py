@@ -85,10 +85,8 @@ def find_obstacle(delivery: Delivery, past: Sequence[PastDelivery]) -> Judgement
         for each in same:
             if each.state in states:
                 return Judgement(verdict, each.reason, each.id)
-    for each in same:
-        if each.ambiguous:
-            return Judgement(Verdict.UNKNOWN, each.reason, each.id)
-    return None
+    doubtful = next((each for each in same if each.ambiguous), None)
+    return None if doubtful is None else Judgement(Verdict.UNKNOWN, doubtful.reason, doubtful.id)
 
 
 def judge_delivery(

@@ -8,6 +8,7 @@ struck out. Lines go into a bounded queue that one thread writes out, so that no
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import re
@@ -16,25 +17,16 @@ import sys
 import threading
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO, cast
+from functools import partial
+from typing import Any, Literal, TextIO, TypeAlias
+
+from pydantic_core import to_json
 
 from app.errors import find_place
-from app.values.text import write_json
 
-# structlog imports rich, where it is there, for tracebacks that we never print: 7 % of the processor time of a start
-# and 3 MB, and there is no way to import structlog without that. Told that there is none, it does without.
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]  # how Python itself marks a module that must not be imported
-try:
-    import structlog
-finally:
-    if _rich is None:
-        del sys.modules["rich"]
-    else:
-        sys.modules["rich"] = _rich
-
-EventDict = structlog.typing.EventDict
-Log = structlog.typing.FilteringBoundLogger
+Line: TypeAlias = dict[str, Any]
+Write: TypeAlias = Callable[..., object]
+"""Takes (level, event, /, **line)."""
 
 _LONGEST = 256
 LINE_MS = 60_000
@@ -53,8 +45,9 @@ _PHONE = re.compile(
 # time, and nearly every line has none.
 _NOUGHTS = bytes.maketrans(b"123456789", b"000000000")
 _AFTER_PLUS = re.compile(rb"\+0(?:[ ().-]{0,2}0){7}")
-_TOO_LONG = re.compile(r'"[^"]{257}')
-_QUICK = ("debug", "info", "warning", "error")
+_TOO_LONG = re.compile(rb'"[^"]{257}')
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_COLOURS = {"warning": 33, "error": 31, "critical": 31}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -73,9 +66,23 @@ class LineLimit:
         return untold if is_told else None
 
 
-def redact(_logger: object, _method: str, line: EventDict) -> EventDict:
+class Log:
+    """Takes the relay's own lines: what happened, then what it happened to. Below `level` (logging's number) none."""
+
+    def __init__(self, write: Write, level: int = logging.DEBUG) -> None:
+        self.debug, self.info, self.warning, self.error, self.critical = (
+            partial(write, name) if logging.getLevelNamesMapping()[name.upper()] >= level else _ignore
+            for name in _LEVELS
+        )
+
+
+def _ignore(_event: str, /, **_line: Any) -> None:
+    """Take no line."""
+
+
+def redact(line: Line) -> Line:
     """Strike phone numbers and control characters out of a line's texts, and cap their length."""
-    return {key: value if key == "_record" else _redact_value(value) for key, value in line.items()}
+    return {key: _redact_value(value) for key, value in line.items()}
 
 
 def _redact_value(value: Any) -> Any:
@@ -95,52 +102,59 @@ def _redact_value(value: Any) -> Any:
 def configure_logs(
     level: str, style: Literal["json", "console"], read_traceparent: Callable[[], str] | None = None
 ) -> Log:
-    """Send our lines and the libraries' to stdout in one form; return the logger to pass on.
+    """Send our lines and the libraries' to stdout in one form; return the log to pass on.
 
     `read_traceparent` says in which trace a line is written, "" for none; its id is then in the line.
     """
-    shared: list[structlog.typing.Processor] = [
-        *([_name_trace(read_traceparent)] if read_traceparent else ()),
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        _name_exception,
-        _put_first,
-        redact,
-    ]
-    colours = sys.stdout is not None and sys.stdout.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="at", sort_keys=False)
-    )
-    number = logging.getLevelNamesMapping()[level.upper()]
     for before in _list_streams():
         before.close()
-    stream = _open_stream(sys.stdout)
-    handler = logging.StreamHandler(stream)
-    logging.raiseExceptions = False  # what a library cannot say is not worth a traceback on stderr
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    take, stream = _open_stream(sys.stdout)
+    has_colours = sys.stdout is not None and sys.stdout.isatty()
+
+    def write(level: str, event: str, /, **line: Any) -> None:
+        """Write a line; whatever is wrong with it reaches nobody who logs."""
+        try:
+            # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
+            if read_traceparent and (traceparent := read_traceparent()):
+                line["trace_id"] = traceparent.split("-")[1]
+            text = write_plain(level, event, line) if style == "json" else None
+            take(text or _write_redacted(level, event, line, None if style == "json" else has_colours))
+        except Exception:  # noqa: BLE001  # a value that cannot be shown, a stream that is closed
+            _drop_line()
+
+    number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_LibraryHandler(write, stream)]
     root.setLevel(max(number, logging.WARNING))  # below that, libraries print requests and their bodies
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(max(number, logging.INFO))  # it tells of its start and its end
-    plain = stream if style == "json" and read_traceparent is None else None
-    structlog.configure(
-        processors=[*shared, renderer],
-        wrapper_class=_make_logger(structlog.make_filtering_bound_logger(number), plain),
-        logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=True,
-    )
-    log: Log = structlog.get_logger().bind()  # what is bound already need not be for each line
+    log = Log(write, number)
+    if stream is not None:
+        stream.tell_dropped = lambda lines: log.warning("log.dropped", lines=lines)
     return log
+
+
+class _LibraryHandler(logging.Handler):
+    """Writes what libraries log in our form.
+
+    Of a text of many lines the first is kept: asyncio goes on with that of the exception that it met.
+    """
+
+    def __init__(self, write: Write, stream: LogStream | None) -> None:
+        super().__init__()
+        self._write = write
+        self.stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            event = record.getMessage().partition("\n")[0].strip()
+        except Exception:  # noqa: BLE001  # a value that cannot be shown
+            _drop_line()
+            return
+        self._write(record.levelname.lower(), event, **({"exc_info": record.exc_info} if record.exc_info else {}))
 
 
 def count_dropped() -> int:
@@ -149,55 +163,18 @@ def count_dropped() -> int:
 
 
 def _list_streams() -> list[LogStream]:
-    streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)
-    return [stream for stream in streams if isinstance(stream, LogStream)]
+    return [each.stream for each in logging.getLogger().handlers if isinstance(each, _LibraryHandler) and each.stream]
 
 
-def _open_stream(stdout: TextIO | None) -> TextIO:
+def _open_stream(stdout: TextIO | None) -> tuple[Callable[[bytes], object], LogStream | None]:
     """Return what keeps nobody waiting; a stream in memory, as a test may have in place of stdout, never does."""
     try:
         descriptor = -1 if stdout is None else stdout.fileno()  # None: closed before we started; all is dropped then
     except OSError:
-        return cast("TextIO", stdout)
-    stream = LogStream(descriptor, _tell_dropped)
+        return lambda line: stdout and stdout.write(line.decode()), None
+    stream = LogStream(descriptor)
     atexit.register(stream.close)
-    return cast("TextIO", stream)  # of a stream loggers use what it has
-
-
-def _tell_dropped(lines: int) -> None:
-    log: Log = structlog.get_logger()
-    log.warning("log.dropped", lines=lines)
-
-
-def _make_logger(logger: type[Log], stream: TextIO | None) -> type[Log]:
-    """Return a logger whose lines, whatever is wrong with them, reach nobody who logs.
-
-    `stream`: takes a plain line as JSON, without the way through structlog's layers and processors.
-    """
-
-    def proxy(self: Any, method: str, event: str | None = None, *args: Any, **line: Any) -> Any:
-        try:
-            return logger._proxy_to_logger(self, method, event, *args, **line)  # type: ignore[attr-defined]  # noqa: SLF001  # as structlog documents for wrapper classes
-        except Exception:  # noqa: BLE001  # a value that cannot be shown, a stream that is closed
-            _drop_line()
-
-    def make_quick(method: str, write: Callable[[str], object]) -> Callable[..., Any]:
-        usual = getattr(logger, method)
-
-        def tell(self: Any, event: str, *args: Any, **line: Any) -> Any:
-            text = None if args else write_plain(method, event, line)
-            if text is None:
-                return usual(self, event, *args, **line)
-            try:
-                return write(text + "\n")
-            except Exception:  # noqa: BLE001  # a stream that is closed
-                _drop_line()
-
-        return tell
-
-    names = [name for name in _QUICK if getattr(logger, name).__name__ == name]  # the others do nothing
-    quick = {} if stream is None else {name: make_quick(name, stream.write) for name in names}
-    return type("KeepingLogger", (logger,), {"_proxy_to_logger": proxy, **quick})
+    return stream.write, stream
 
 
 def _drop_line() -> None:
@@ -205,50 +182,45 @@ def _drop_line() -> None:
         stream.drop()
 
 
-def write_plain(level: str, event: str | None, line: EventDict) -> str | None:
-    """Return a line as the processors would write it; None where they have something to do about it.
+def write_plain(level: str, event: str, line: Line) -> bytes | None:
+    """Return a line as `redact` would leave it; None where that has something to do about it.
 
     Most lines hold short texts of plain ASCII and nothing that looks like a number: a few looks at the whole line say
-    so, where the processors look at each value (75 µs a line, and this takes 5).
+    so, where `redact` looks at each value (75 µs a line, and this takes 5).
     """
-    if "exc_info" in line or event is None:
+    if "exc_info" in line:
         return None
-    at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     try:
-        text = write_json({"at": at, "level": level, "event": event, **line})
-    except (TypeError, RecursionError):  # no JSON, before each value has become a text
+        text = to_json({"at": _read_time(), "level": level, "event": event, **line})
+    except (ValueError, RecursionError):  # no JSON, before each value has become a text
         return None
-    if "\\" in text or _TOO_LONG.search(text):
+    if b"\\" in text or b"\x7f" in text or not text.isascii() or _TOO_LONG.search(text):
         return None
-    return None if _may_hold_number(text) and _PHONE.search(text) else text
+    return None if _may_hold_number(text) and _PHONE.search(text.decode()) else text + b"\n"
 
 
-def _may_hold_number(text: str) -> bool:
-    shape = text.encode().translate(_NOUGHTS)
+def _may_hold_number(text: bytes) -> bool:
+    shape = text.translate(_NOUGHTS)
     return b"0000000000" in shape or b"00000 00000" in shape or _AFTER_PLUS.search(shape) is not None
 
 
-def _name_trace(read_traceparent: Callable[[], str]) -> structlog.typing.Processor:
-    def name(_logger: object, _method: str, line: EventDict) -> EventDict:
-        # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
-        traceparent = read_traceparent()
-        return {**line, "trace_id": traceparent.split("-")[1]} if traceparent else line
-
-    return name
+def _read_time() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Begin with what people read first: when, how bad, what. Of what a library says the first line is kept.
+def _write_redacted(level: str, event: str, line: Line, has_colours: bool | None) -> bytes:
+    """Return any line; as JSON where `has_colours` is None, else for a person."""
+    line = redact({"event": event, **_name_exception(line)})
+    event, at = line.pop("event"), _read_time()
+    if has_colours is None:
+        # On one line, in plain ASCII, which no charset on the way can change.
+        return json.dumps({"at": at, "level": level, "event": event, **line}, separators=(",", ":")).encode() + b"\n"
+    shown = f"\x1b[{_COLOURS.get(level, 32)}m{level:8}\x1b[0m" if has_colours else f"{level:8}"
+    told = "".join(f" {key}={value!r}" for key, value in line.items())
+    return f"{at} [{shown}] {event:30}{told}\n".encode("utf-8", "backslashreplace")
 
-    asyncio goes on with the text of the exception that it met.
-    """
-    head = {key: line.pop(key) for key in ("at", "level", "event") if key in line}
-    if "_record" in line:
-        head["event"] = str(head["event"]).partition("\n")[0].strip()
-    return {**head, **line}
 
-
-def _name_exception(_logger: object, _method: str, line: EventDict) -> EventDict:
+def _name_exception(line: Line) -> Line:
     """Replace a traceback by the exception's type and place: its text or its locals may hold a customer's data."""
     info: Any = line.pop("exc_info", None)
     if info is True:
@@ -262,12 +234,15 @@ def _name_exception(_logger: object, _method: str, line: EventDict) -> EventDict
 
 
 class LogStream:
-    """A text stream that neither waits nor fails. A line without room or without a reader is dropped and counted."""
+    """A stream that neither waits nor fails. A line without room or without a reader is dropped and counted.
 
-    def __init__(self, descriptor: int, tell_dropped: Callable[[int], None] = lambda _lines: None) -> None:
-        """Start the thread. `tell_dropped` is told how many lines were lost, once a write has succeeded again."""
+    `tell_dropped` is told how many lines were lost, once a write has succeeded again.
+    """
+
+    def __init__(self, descriptor: int, tell_dropped: Callable[[int], object] = lambda _lines: None) -> None:
+        """Start the thread."""
         self._descriptor = descriptor
-        self._tell_dropped = tell_dropped
+        self.tell_dropped = tell_dropped
         self._waiting: list[bytes] = []
         self._bytes = 0  # of what waits and of what is being written
         self._closed = False
@@ -279,9 +254,8 @@ class LogStream:
         self._thread = threading.Thread(target=self._work, name="log-writer", daemon=True)
         self._thread.start()
 
-    def write(self, text: str) -> None:
+    def write(self, line: bytes) -> None:
         """Take one line."""
-        line = text.encode("utf-8", "backslashreplace")
         with self._lock:
             if self._closed or len(self._waiting) >= MOST_LINES or self._bytes + len(line) > MOST_BYTES:
                 self.dropped += 1
@@ -295,9 +269,6 @@ class LogStream:
         """Count a line that could not be made."""
         with self._changed:
             self.dropped += 1
-
-    def flush(self) -> None:
-        """Do nothing: loggers call this after each line, and the thread needs no telling."""
 
     def close(self) -> None:
         """Write what waits, for 2 s at most; what comes later is dropped."""
@@ -314,7 +285,7 @@ class LogStream:
                 self.dropped += lost
                 untold, self._told = self.dropped - self._told, self._told if lost else self.dropped
             if untold and not lost:
-                self._tell_dropped(untold)
+                self.tell_dropped(untold)
 
     def _take(self) -> list[bytes]:
         """Wait for lines and take all that wait by then; none at the end."""

@@ -57,7 +57,7 @@ ORDER BY route, template, rank, due_at LIMIT 1
 """
 _BEYOND = 2**62
 _FIRST = {"route": b"", "template": b"", "rank": -_BEYOND, "beyond": _BEYOND}
-_DUE = """
+DUE = """
 SELECT d.seq, d.id, e.id AS event_id, d.route, d.provider, d.template, d.recipient, d.message, d.checksum, d.created_at,
        d.due_at, d.deadline_at, d.rank, d.detail, d.on_unknown, d.config_hash, d.attempts, d.spent, d.config_line,
        d.marketing, d.trace, d.person, d.reason, d.steps = 1 AND d.receipt IS NULL AS is_usual,
@@ -235,7 +235,7 @@ def _next_row(tx: Tx, claim: Claim, harvest: _Harvest, route: _Route) -> Any:
         wanted = min(EXAMINE_A_TURN, claim.limit - len(harvest.attempts))
         place = {"route": group.route, "template": group.template, "rank": group.rank}
         place |= {"from_at": group.due_at, "from_seq": group.seq}
-        route.ahead.extend(tx.rows(_DUE, provider=claim.provider, now=claim.now, limit=wanted, **place))
+        route.ahead.extend(tx.rows(DUE, provider=claim.provider, now=claim.now, limit=wanted, **place))
         if len(route.ahead) < wanted:
             route.groups.popleft()
     return route.ahead.popleft()

@@ -25,14 +25,14 @@ from app.outbox.holds import count_refusals, give_back, list_counted, put_new, r
 from app.outbox.move import accept, make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
-from app.outbox.store import Flights, NoFlights, Row, Tx, first
+from app.outbox.store import Flights, Row, Tx, first
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
 _HAS_REFUSALS = "EXISTS (SELECT 1 FROM refusals r WHERE r.route IN (deliveries.route, 'provider:' || provider))"
 # Most deliveries have no receipt that came early, and most routes were refused nothing.
 _IS_PLAIN = "receipt IS NULL AND recipient <> ''"
-_IS_PLAIN_AMONG = f"{_IS_PLAIN} AND NOT {HAS_EARLY} AND NOT {_HAS_REFUSALS}"
+IS_PLAIN_AMONG = f"{_IS_PLAIN} AND NOT {HAS_EARLY} AND NOT {_HAS_REFUSALS}"
 # One look for all that end together, which mostly finds none.
 _IS_ANY = """
 SELECT 1 AS found WHERE EXISTS (SELECT 1 FROM early_receipts) OR EXISTS (SELECT 1 FROM refusals)
@@ -120,7 +120,7 @@ def close_attempts(tx: Tx, endings: Sequence[Ending]) -> Sequence[Closed]:
     rows = [
         {**_list_ids(each), "route": each.attempt.delivery.route, "attempt": each.attempt.number} for each in endings
     ]
-    plain = accept(tx, rows, _IS_PLAIN_AMONG if len(rows) == 1 or tx.rows(_IS_ANY) else _IS_PLAIN)
+    plain = accept(tx, rows, IS_PLAIN_AMONG if len(rows) == 1 or tx.rows(_IS_ANY) else _IS_PLAIN)
     left = [each for each, is_done in zip(endings, plain, strict=True) if not is_done]
     others = iter(_close_in_order(tx, left) if left else ())
     return [_RECORDED if is_done else next(others) for is_done in plain]
@@ -255,7 +255,7 @@ def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None
     the process waits for a person. One that already has a receipt becomes `accepted`; one whose request surely never
     left, as `flights` tell, `pending`, and counts in its `limits` no more.
     """
-    flights = flights or NoFlights()
+    flights = flights or Flights()
     never_left = _find_never_left(tx, flights)
     tx.run(_NOTE_RUN, run=flights.run)
     return _lose(tx, tx.now, _ALL_LEASES, settle_ms, never_left, limits)

@@ -1,11 +1,10 @@
 """A floor is a place in a group of what waits, below which one replica has seen nothing.
 
-While somebody holds a snapshot (`pg_dump`, a transaction left open), PostgreSQL may clean up nothing that could be seen
-in it, so every message that has gone leaves its entry in the index of what waits. A look for a group's first one would
-walk them all, and be slower with each. So each replica remembers floors, and its looks begin there.
+While somebody holds a snapshot (`pg_dump`, a transaction left open), each message that has gone leaves its entry in the
+index of what waits. To walk them all would be slower with each, so a replica's looks begin at floors that it remembers.
 
-Others write meanwhile, and what they write may lie below. So a floor never passes what is still to go, stays SLACK_MS
-behind the clock, and counts for WALK_EVERY_S: then all is walked again, which is the truth.
+What others write meanwhile may lie below. So a floor never passes what is still to go, stays SLACK_MS behind the clock,
+and counts for WALK_EVERY_S: then all is walked again, which is the truth.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ WITH RECURSIVE found AS (
 SELECT route, template, rank, due_at, seq FROM found
 """
 # A seek in each group that is known, from its floor on, and one behind its route up to the next that is known.
-_READ = """
+READ = """
 SELECT f.* FROM json_to_recordset(CAST(:known AS JSON)) AS k(route TEXT COLLATE "C", template TEXT COLLATE "C",
     rank BIGINT, due_at BIGINT, seq BIGINT, until TEXT COLLATE "C"), LATERAL (
     (SELECT route, template, rank, due_at, seq FROM deliveries WHERE state = 'pending' AND provider = :provider
@@ -59,7 +58,7 @@ def read_groups_above(tx: Tx, provider: str, floors: Floors) -> Sequence[Group]:
         return [Group(*row) for row in tx.rows(_WALK, provider=provider)]
     places = [_BEFORE, *sorted(floors.items()), _BEHIND]
     known = [dict(zip(_COLUMNS, (*group, *at, until[0]), strict=True)) for (group, at), (until, _) in pairwise(places)]
-    return [Group(*row) for row in tx.rows(_READ, provider=provider, known=json.dumps(known))]
+    return [Group(*row) for row in tx.rows(READ, provider=provider, known=json.dumps(known))]
 
 
 def raise_floors(floors: Floors, groups: Sequence[Group], now: int) -> Floors:

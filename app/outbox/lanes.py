@@ -7,7 +7,7 @@ of its own: what the next one sees is then newer than the lock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 from app.delivery.pace import Pace, Recovery, at_tat, grant, note_attempt, read_tat, settle_grant
 from app.model.delivery import Outcome
@@ -37,20 +37,6 @@ UPDATE lanes SET last_claim_at = :now, tat = :tat, served = :served, paused_unti
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SharedClaim:
-    """A replica asks for what its `free` places can take, beside the `busy` ones.
-
-    `shown`: what its sends have shown of the provider, and until when each would pause the lane.
-    """
-
-    claim: Claim
-    full_per_s: float
-    free: int
-    busy: int
-    shown: Sequence[tuple[Outcome, int | None]] = ()
-
-
 def read_lane(tx: Tx, provider: str) -> LaneState:
     """Return what a lane must still know after a restart; the default if nothing is remembered."""
     rows = tx.rows(_READ, provider=provider)
@@ -67,32 +53,34 @@ def add_lane(tx: Tx, provider: str) -> None:
     tx.run(_ADD, provider=provider)
 
 
-def claim_shared(tx: Tx, asked: SharedClaim) -> tuple[Claimed, Pace] | None:
+def claim_shared(
+    tx: Tx, claim: Claim, full_per_s: float, busy: int, shown: Sequence[tuple[Outcome, int | None]]
+) -> tuple[Claimed, Pace] | None:
     """Claim for a lane at the pace of its row, and return that, too; None while another replica has it.
 
-    The time is the database's, read with the lock: no replica's own clock grants anything.
+    The time is the database's, read with the lock: no replica's own clock grants anything. `claim.limit`: the places
+    that are free beside the `busy` ones. `shown`: what the replica's sends have shown of the provider, and until when
+    each would pause the lane.
     """
-    provider = asked.claim.provider
-    row = first(tx.rows(_LOCK, provider=provider))
+    row = first(tx.rows(_LOCK, provider=claim.provider))
     if row is None:
         return None
     now = row.now
     recovery = Recovery(row.failures, row.probe_at, row.resumed_at, row.down_since)
-    pace = before = at_tat(asked.full_per_s, recovery, row.paused_until, row.tat, now)
-    for outcome, pause_until in asked.shown:
+    pace = before = at_tat(full_per_s, recovery, row.paused_until, row.tat, now)
+    for outcome, pause_until in shown:
         pace = note_attempt(pace, outcome, pause_until, now)
-    pace, granted = grant(pace, asked.free, asked.busy, now)
+    pace, granted = grant(pace, claim.limit, busy, now)
     claimed = Claimed((), next_due=now)
     if granted:
-        if asked.claim.limits is not NO_LIMITS:
+        if claim.limits is not NO_LIMITS:
             tx.lock("limits", wait=True)  # some are of all lanes: one lane's claim waits for another's
-        claimed = open_due(tx, replace(asked.claim, now=now, limit=granted, after=row.served))
+        claimed = open_due(tx, replace(claim, now=now, limit=granted, after=row.served))
         pace = settle_grant(pace, granted, len(claimed.attempts), now)
     if claimed.attempts or (pace.recovery, pace.paused_until) != (before.recovery, before.paused_until):
         ordinary = [attempt.delivery.route for attempt in claimed.attempts if not attempt.probes]
-        served = ordinary[-1] if ordinary else row.served
-        luck = {"paused_until": pace.paused_until, **asdict(pace.recovery)}
-        tx.send(_KEEP, [{"provider": provider, "now": now, "tat": read_tat(pace), "served": served, **luck}])
+        row_after = {"tat": read_tat(pace), "served": ordinary[-1] if ordinary else row.served, **asdict(pace.recovery)}
+        tx.send(_KEEP, [{"provider": claim.provider, "now": now, "paused_until": pace.paused_until, **row_after}])
     return claimed, pace
 
 

@@ -33,7 +33,7 @@ UPDATE deliveries SET state = 'sending', reason = NULL, lease_until = :lease_unt
     steps = 2, last_attempt_at = :now /*postgres FROM MANY*/
 WHERE seq = :seq AND state = 'pending' AND steps = 1
 """
-_ACCEPT = """
+ACCEPT = """
 UPDATE deliveries SET state = 'accepted', reason = NULL, detail = '', due_at = NULL, lease_until = NULL,
     spent = spent + 1, updated_at = :now, steps = 3, accepted_at = :now,
     provider_message_id = coalesce(nullif(CAST(:message_id AS TEXT), ''), provider_message_id) /*postgres FROM MANY*/
@@ -135,7 +135,7 @@ def accept(tx: Tx, rows: Sequence[dict[str, Any]], where: str) -> Sequence[bool]
     """
     for row in rows:
         row["now"] = tx.now
-    n = tx.run_many(_ACCEPT.format(where=where), rows)
+    n = tx.run_many(ACCEPT.format(where=where), rows)
     done = [n > 0] * len(rows)
     if 0 < n < len(rows):  # to ask of each how it went costs as much again
         done = [bool(found) for found in tx.rows_many(_WAS_ACCEPTED, rows)]

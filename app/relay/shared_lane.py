@@ -16,7 +16,7 @@ from app.model.delivery import Attempt, Outcome
 from app.observe.attempts import report_limits
 from app.outbox.batch import Apart
 from app.outbox.floors import WALK_EVERY_S
-from app.outbox.lanes import SharedClaim, add_lane, claim_shared
+from app.outbox.lanes import add_lane, claim_shared
 from app.outbox.values import Claimed, Floors, LaneState
 from app.relay.lane import Lane
 
@@ -69,9 +69,8 @@ class SharedLane(Lane):
         told, began = len(self._shown), asyncio.get_running_loop().time()
         floors = self._floors if began < self._walk_at else {}
         claim = replace(await self._ask_for(self._context.clock(), free), floors=floors)
-        shown = tuple(self._shown[:told])
-        asked = SharedClaim(claim, self.settings.rate_per_s, free, len(self._open), shown)
-        done = await self._context.outbox.write(Apart(partial(claim_shared, asked=asked)))
+        asked = (claim, self.settings.rate_per_s, len(self._open), self._shown[:told])
+        done = await self._context.outbox.write(Apart(lambda tx: claim_shared(tx, *asked)))
         if done is None:
             return None
         claimed, self._pace = done

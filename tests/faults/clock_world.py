@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-import structlog
-
 from app.clock import Clock, WatchedClock
 from app.errors import StoreError, StoreFull
 from app.mapping.parse import parse_config
 from app.model.delivery import Accepted, Delivery, Event, Outcome, State
 from app.model.message import Message, Variable
+from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.outbox.close import recover_open_attempts
 from app.outbox.move import write_counts
@@ -27,7 +26,7 @@ from app.outbox.sqlite.file import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Sent
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 from app.relay.dispatcher import Dispatcher
 from app.relay.reload import build_snapshot
 from app.settings import Settings
@@ -171,7 +170,7 @@ class World:
         self.clock = WatchedClock(self.read_wall)
         self.writer = _Inline(self.db, self.clock)
         self.outbox = _Outbox(self.writer)
-        log = structlog.wrap_logger(None, processors=[self._note], wrapper_class=structlog.BoundLogger)
+        log = Log(self._note)
         settings = Settings(settle_after=SETTLE_MS, payload_retention=400 * DAY_MS, record_retention=400 * DAY_MS)
         context = build_context(self.outbox, self.clock, settings=settings, metrics=self.metrics, log=log)
         self.dispatcher = Dispatcher(context, cast(Any, self._open_sender), self.deaths.append)
@@ -235,9 +234,8 @@ class World:
     async def _open_sender(self, _settings: Any) -> World:
         return self
 
-    def _note(self, _logger: Any, method: str, fields: Any) -> Any:
-        self.logs.append({**fields, "level": method})
-        raise structlog.DropEvent
+    def _note(self, level: str, event: str, /, **line: Any) -> None:
+        self.logs.append({**line, "event": event, "level": level})
 
 
 def _load_rules(rate: float) -> Snapshot:

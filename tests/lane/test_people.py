@@ -69,7 +69,7 @@ async def test_what_waited_when_the_stop_came_never_leaves(bench: Any) -> None:
 
 
 async def test_control_a_claim_that_asks_nobody_lets_it_leave(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.outbox.claim._DUE", claim._DUE.replace("d.marketing = 1", "0 = 1"))
+    monkeypatch.setattr("app.outbox.claim.DUE", claim.DUE.replace("d.marketing = 1", "0 = 1"))
     assert await leave_after_a_stop(bench) == 1
 
 

@@ -17,7 +17,7 @@ from app.outbox.batch import Apart
 from app.outbox.claim import Claim
 from app.outbox.close import Ending, close_attempts
 from app.outbox.floors import WALK_EVERY_S
-from app.outbox.lanes import SharedClaim, add_lane, claim_shared
+from app.outbox.lanes import add_lane, claim_shared
 from app.outbox.store import Job, Tx
 from app.outbox.values import Floors
 from tests.outbox.postgres_outbox import PostgresOutbox
@@ -65,8 +65,7 @@ class Replica:
         now = self.store.clock()
         walks, floors = (True, {}) if now >= self.walk_at else (False, self.floors)
         claim = Claim(PROVIDER, 0, self.places, LEASE_MS, RECIPIENT_GAP_MS, floors=floors)
-        asked = SharedClaim(claim, self.rate_per_s, self.places, 0)
-        done = await self.store.write(Apart(partial(claim_shared, asked=asked)))
+        done = await self.store.write(Apart(lambda tx: claim_shared(tx, claim, self.rate_per_s, 0, ())))
         if done is None:
             return ()
         claimed, self.pace = done

@@ -54,7 +54,7 @@ async def test_without_the_deadline_check_what_is_no_longer_true_is_claimed(
     sqlite_shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sqlite_shop.add(deadline_at=sqlite_shop.now)
-    monkeypatch.setattr(claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62 AS deadline_at"))
+    monkeypatch.setattr(claiming, "DUE", claiming.DUE.replace("d.deadline_at", "1 << 62 AS deadline_at"))
     assert len(await sqlite_shop.claim()) == 1
 
 

@@ -158,9 +158,9 @@ close_fenced, add_indexed = closing.close_attempts, adding.add_event
 CONTROLS: Sequence[tuple[Callable[[OutboxMachine], None], Any, str, Any]] = (
     (add_a_copy, adding, "add_event", add_unindexed),
     (close_a_stale_attempt, closing, "close_attempts", close_unfenced),
-    (work_past_a_deadline, claiming, "_DUE", claiming._DUE.replace("d.deadline_at", "1 << 62 AS deadline_at")),
+    (work_past_a_deadline, claiming, "DUE", claiming.DUE.replace("d.deadline_at", "1 << 62 AS deadline_at")),
     (work_behind_a_hold, claiming, "list_blocking", lambda *_: ()),
-    (work_past_an_opt_out, claiming, "_DUE", claiming._DUE.replace("d.marketing = 1", "0 = 1")),
+    (work_past_an_opt_out, claiming, "DUE", claiming.DUE.replace("d.marketing = 1", "0 = 1")),
     (add_past_an_opt_out, adding, "find_unwanted", lambda *_: ()),
     (repeat_receipts, transitions, "_RANK", {None: 0, "sent": 4, "failed": 2, "delivered": 3, "read": 1}),
 )

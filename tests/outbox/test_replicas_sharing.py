@@ -21,7 +21,7 @@ from app.outbox import receipts
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim
 from app.outbox.holds import put_hold, release_hold
-from app.outbox.lanes import SharedClaim, add_lane, claim_shared
+from app.outbox.lanes import add_lane, claim_shared
 from app.outbox.postgres import schema
 from app.outbox.read import count_deliveries, count_reached
 from app.outbox.store import Job, Tx
@@ -217,8 +217,8 @@ async def test_an_outage_that_one_has_seen_holds_for_all(open_replica: Callable[
     await one.write(partial(add_lane, provider=PROVIDER))
     await one.write(partial(fill, route="coupons", count=50))
     shown = [(Retryable(Reason.UNAVAILABLE), None)] * 5
-    asked = SharedClaim(Claim(PROVIDER, 0, 0, 1_000), 100.0, 0, 0, shown)
-    told = await one.write(partial(claim_shared, asked=asked))
+    asked = (Claim(PROVIDER, 0, 0, 1_000), 100.0, 0, shown)
+    told = await one.write(lambda tx: claim_shared(tx, *asked))
     assert told is not None
     assert told[1].recovery.down
     replica = Replica(other, 100)
@@ -312,6 +312,10 @@ async def test_a_release_rolls_out_while_the_one_before_works(
             await store.close()
 
 
+FUNCTIONS = """SELECT CAST(oid AS regprocedure) AS name FROM pg_proc
+WHERE pronamespace = CAST(current_schema() AS regnamespace) AND proname LIKE 'kept%'"""
+
+
 # -- nothing is prepared ---------------------------------------------------------------------------
 
 
@@ -336,3 +340,17 @@ async def test_where_no_pooler_is_said_to_be_the_server_keeps_the_plans_of_state
     assert await store.write(lambda tx: tx.rows(names)) != []
     assert [row.setting for row in await store.write(lambda tx: tx.rows(SCANS))] == ["off"], "no plan for empty tables"
     await store.close()
+
+
+async def test_the_plans_of_what_is_dear_to_plan_are_kept_in_functions_that_each_start_makes_anew(
+    open_replica: Callable[..., PostgresOutbox], wrap: Callable[..., Any]
+) -> None:
+    one = open_replica()
+    await wrap(one).add()
+    made = await one.read(lambda tx: tx.rows(FUNCTIONS))
+    assert len(made) == len(schema.KEPT)
+    await one.write(lambda tx: [tx.run(f"DROP FUNCTION {row.name}") for row in made])
+    with pytest.raises(StoreError, match="a function is gone from the database; restart"):
+        await wrap(one).claim()
+    (attempt,) = await wrap(open_replica()).claim()
+    assert await wrap(one).accept(attempt)

@@ -5,13 +5,23 @@ Run as `python direct_log.py serve …`.
 
 from __future__ import annotations
 
+import sys
+
 from app.observe import logs
 
 
 def write_directly() -> None:
     """Hand the loggers stdout itself, and let what they raise reach whoever logs."""
-    logs._open_stream = lambda stdout: stdout  # type: ignore[assignment,return-value]
-    logs._make_logger = lambda logger, stream: logger  # noqa: ARG005  # as its own is called
+
+    def write(line: bytes) -> None:
+        sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+
+    def raise_again() -> None:
+        raise  # noqa: PLE0704  # what is being handled
+
+    logs._open_stream = lambda stdout: (write, None)  # noqa: ARG005  # as it is called
+    logs._drop_line = raise_again
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvicorn
 from dotenv import dotenv_values
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.api.connections import Connection
 from app.api.strangers import Gate, Limits
 from app.cli.serve import open_listener
+from app.observe.logs import Log
 
 ROOT = Path(__file__).parents[2]
 SECRET = hashlib.sha256(b"sandbox-nector-secret").hexdigest().encode()
@@ -141,7 +141,7 @@ GENEROUS = Limits(connections=1_000, unfinished_per_address=1_000)
 async def open_edge(limits: Limits = GENEROUS, *, stock: bool = False, trusted: Any = ()) -> AsyncIterator[Edge]:
     """Serve with these limits, or, `stock`, with uvicorn's own protocol. What is late is looked for all the time."""
     edge = Edge()
-    gate = Gate(limits, structlog.get_logger(), lambda reason: edge.ended.update([reason]), trusted)
+    gate = Gate(limits, Log(lambda *_given, **_line: None), lambda reason: edge.ended.update([reason]), trusted)
     http: Any = HttpToolsProtocol if stock else partial(Connection, gate)
     config = uvicorn.Config(
         lambda *asked: edge.answer(*asked),  # noqa: PLW0108  # a test may replace it

@@ -53,6 +53,7 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("40", StoreBusy, "others write the same in the database at the moment"),
     ("42501", StoreError, "the database's user may not do that; make it the owner of the schema"),
     ("3F", StoreError, "the schema is gone from the database; put it back, or restore a dump"),
+    ("42883", StoreError, "a function is gone from the database; restart this replica, which makes it anew"),
     ("42P01", StoreError, "a table is gone from the database; put it back, or restore a dump"),
 )
 
@@ -162,10 +163,10 @@ class PostgresWriter(BatchWriter):
 
     def drop(self) -> None:
         """Close the connection; the next one is opened when it is needed."""
-        if self._db is not None:
+        db, self._db = self._db, None
+        if db is not None:
             with suppress(psycopg.Error):
-                self._db.close()
-            self._db = None
+                db.close()
 
     def _open(self) -> Connection:
         if self._db is not None:
@@ -189,25 +190,22 @@ class PostgresWriter(BatchWriter):
         self._failures, self._db = 0, db
         return db
 
-    def _settle_together(self, batch: Sequence[Waiting]) -> None:
-        if wanted := [waiting for waiting in batch if not waiting.future.cancelled()]:
-            self._settle(wanted, TRIES)
-
-    def _settle(self, batch: Sequence[Waiting], tries: int) -> None:
+    def _settle_together(self, batch: Sequence[Waiting], tries: int = TRIES) -> None:
+        wanted = [waiting for waiting in batch if not waiting.future.cancelled()]
         try:
-            results = self.transact([waiting.job for waiting in batch])
+            results = self.transact([waiting.job for waiting in wanted]) if wanted else ()
         except Exception as error:  # noqa: BLE001 - whatever a job raised belongs to its caller, not to this thread
             failure = explain_failure(error)
             if is_conflict(error) and tries > 1:
                 time.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # jitter
-                self._settle(batch, tries - 1)
-            elif len(batch) == 1 or is_away(error) or (failure is not None and failure is not error):
-                fail(batch, failure or error)
+                self._settle_together(wanted, tries - 1)
+            elif len(wanted) == 1 or is_away(error) or (failure is not None and failure is not error):
+                fail(wanted, failure or error)
             else:
-                for waiting in batch:
-                    self._settle([waiting], TRIES)
+                for waiting in wanted:
+                    self._settle_together([waiting])
         else:
-            for waiting, result in zip(batch, results, strict=True):
+            for waiting, result in zip(wanted, results, strict=True):
                 waiting.result = result
 
     def _release(self) -> None:

@@ -15,7 +15,7 @@ from app.clock import read_uptime
 from app.errors import StoreBroken, StoreError
 from app.outbox.batch import QUEUE_LIMIT, Apart
 from app.outbox.postgres.link import Connection, DatabaseAway, DatabaseClock, PostgresWriter, ReadNow
-from app.outbox.postgres.schema import check_server, join, list_doubts
+from app.outbox.postgres.schema import KEPT, check_server, join, list_doubts
 from app.outbox.postgres.tx import PostgresTx
 from app.outbox.store import Job, Tx
 from app.outbox.values import Replica
@@ -81,11 +81,9 @@ class PostgresStore:
         """See Store. Raises StoreBusy, StoreFull, or what the job raised."""
         if isinstance(job, Apart):
             return await self._claimer.run(job, essential=essential)
-        if essential or not isinstance(job, Job):
-            return await self._writer.run(job, essential=essential)
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return await self._writer.run(job)
+            async with asyncio.timeout(WRITE_TIMEOUT_S if isinstance(job, Job) and not essential else None):
+                return await self._writer.run(job, essential=essential)
         except TimeoutError:
             raise StoreError("the database did not answer in time") from None
 
@@ -117,16 +115,17 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See Store. Leaves the slot to whoever comes next."""
-        await self._reader.close()
-        await self._late_reader.close()
-        await self._claimer.close()
+        for each in (self._reader, self._late_reader, self._claimer):
+            await each.close()
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._writer.run(lambda tx: tx.run(_SEE, now=0))
         await self._writer.close()
 
     def _begin(self, db: Connection, read_now: ReadNow) -> PostgresTx:
-        return PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
+        tx = PostgresTx(db, read_now, self._people_key, self.slot, self.address.schema)
+        tx.kept = KEPT
+        return tx
 
     def _greet(self, db: Connection) -> None:
         """Each connection may be to another server than the one before: after a failover, or a restore."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -24,12 +24,18 @@ _VALUES = re.compile(r"\sVALUES (\((?:\s*%\(\w+\)s,?)+\s*\))[^%]*$")
 _MANY = "FROM MANY"
 _GIVEN = re.compile(r"%\((\w+)\)s")
 _MOST_ROWS = 500  # in one statement, which has 65,535 values at most
+_FUNCTION = """CREATE FUNCTION {name}({given}) RETURNS TABLE ({columns}) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$ #variable_conflict use_column
+BEGIN RETURN QUERY {text}; END $$"""
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS taken"
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
 
 class PostgresTx:
     """A `Tx`. Only what a transaction holds by itself is used, so it may go through a pooler of transactions."""
+
+    kept: Collection[str] = ()
+    """The statements whose plans the server keeps, see `keep_plan`."""
 
     def __init__(
         self, db: psycopg.Connection[Any], read_now: Callable[[], int], people_key: bytes, slot: int, place: str
@@ -100,7 +106,7 @@ class PostgresTx:
             for start in range(0, len(given), _MOST_ROWS):
                 yield spread(text, given[start : start + _MOST_ROWS])
         elif given:
-            yield text.replace(_MANY, ""), given
+            yield call_kept(sql) if sql in self.kept else text.replace(_MANY, ""), given
 
 
 def spread(text: str, rows: Sequence[dict[str, Any]]) -> tuple[str, Sequence[Sequence[Any]]]:
@@ -130,6 +136,31 @@ def translate(sql: str) -> str:
     """Return a statement as the driver wants it, with what stands in it for PostgreSQL alone."""
     text = _ONLY_HERE.sub(r"\1", _ELSEWHERE.sub("", sql)).replace("%", "%%")
     return _NAME.sub(r"%(\1)s", text)
+
+
+def keep_plan(db: psycopg.Connection[Any], sql: str) -> None:
+    """Make the function of a statement where there is none, with the types that the server finds in it."""
+    name, text, names = _name_kept(sql)
+    if db.execute("SELECT to_regproc(%s)", (name,)).fetchone() == (None,):
+        db.pgconn.prepare(b"", text.encode())
+        told, types = db.pgconn.describe_prepared(b""), db.adapters.types
+        given = ", ".join(types[told.param_type(n)].name for n in range(len(names)))
+        columns = [f"{(told.fname(n) or b'').decode()} {types[told.ftype(n)].name}" for n in range(told.nfields)]
+        db.execute(_FUNCTION.format(name=name, given=given, columns=", ".join(columns), text=text))
+
+
+@lru_cache
+def call_kept(sql: str) -> str:
+    """Return what runs the function of a statement; it has a row for each that one changes."""
+    name, _, names = _name_kept(sql)
+    return f"SELECT * FROM {name}({', '.join(f'%({each})s' for each in names)})"  # noqa: S608  # our own words only
+
+
+def _name_kept(sql: str) -> tuple[str, str, Sequence[str]]:
+    text = translate(sql).replace(_MANY, "") + (" RETURNING 1 AS n" if sql.lstrip().startswith("UPDATE") else "")
+    names = [*dict.fromkeys(_GIVEN.findall(text))]
+    text = _GIVEN.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+    return f"kept_{hashlib.sha256(text.encode()).hexdigest()[:16]}", text, names
 
 
 def hash_lock(place: str, name: str) -> int:

@@ -40,7 +40,10 @@ def back_up(
     `report` is told the bytes written and expected now and then. Raises StoreError, and leaves no `target`.
     """
     aside = target.with_name(f"{target.name}.part")
-    _refuse_bad_places(source, target)
+    if not source.exists():
+        raise StoreError(f"{source} is not there; RELAY_DATABASE_URL must name the relay's file")
+    if target.exists() or target.is_symlink():
+        raise StoreError(f"{target} is there already; a backup overwrites nothing")
     try:
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
@@ -88,13 +91,6 @@ def set_aside(path: Path, version: int, now: int) -> Migration:
     except StoreError as error:
         return Migration(version, None, str(error))
     return Migration(version, copy)
-
-
-def _refuse_bad_places(source: Path, target: Path) -> None:
-    if not source.exists():
-        raise StoreError(f"{source} is not there; RELAY_DATABASE_URL must name the relay's file")
-    if target.exists() or target.is_symlink():
-        raise StoreError(f"{target} is there already; a backup overwrites nothing")
 
 
 def _fill(source: Path, aside: Path, now: int, report: Callable[[int, int], None]) -> Backup:

@@ -48,12 +48,6 @@ def create_schema(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def find_outdated(db: sqlite3.Connection) -> int | None:
-    """Return the version of a database that is to be migrated, None of one that is current. Raises StoreBroken."""
-    version = read_version(db)
-    return version if version < len(migrations.MIGRATIONS) else None
-
-
 def migrate_schema(db: sqlite3.Connection) -> None:
     """Bring a database of ours to the newest version, each step in a transaction of its own."""
     add_functions(db)
@@ -261,7 +255,7 @@ def _open_checked(path: Path, set_aside: Callable[[int], None]) -> sqlite3.Conne
         for setting in (*_SETTINGS, f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // _pragma(db, 'page_size')}"):
             db.execute(setting).fetchall()
         _enter_wal(db)
-        if (version := find_outdated(db)) is not None:
+        if (version := read_version(db)) < len(migrations.MIGRATIONS):
             set_aside(version)
             migrate_schema(db)
     except BaseException:

@@ -18,7 +18,7 @@ from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox.store import Tx
 from app.outbox.values import Closed
-from app.relay.context import Context
+from app.relay import Context
 from app.relay.intake import Answer, store_event
 from tests.faults.simulation.store import MemoryOutbox, open_memory
 from tests.outbox.methods import name_job
@@ -139,7 +139,7 @@ def ask_nobody() -> Iterator[None]:
     """Send to whoever has opted out."""
     with (
         patch("app.outbox.add.find_unwanted", lambda *_: ()),
-        patch("app.outbox.claim._DUE", claiming._DUE.replace("d.marketing = 1", "0 = 1")),
+        patch("app.outbox.claim.DUE", claiming.DUE.replace("d.marketing = 1", "0 = 1")),
     ):
         yield
 
