@@ -64,7 +64,7 @@ class Event:
     topic: str
     delivery_id: str | None  # the source's own id of this webhook, the same on each retry; None: it sent none
     body: bytes  # the raw JSON as received
-    payload: Mapping[str, Any]  # the same parsed; numbers keep their text, see sources.body
+    payload: Mapping[str, Any]  # the same parsed; numbers keep their text, see sources/base.py
     received_at: int
     person: Person | None = None  # None where nobody looked, as is `customer`
     customer: Customer | None = None
