@@ -193,7 +193,7 @@ _PARTS: Mapping[type[nodes.Node], Callable[[Any, Callable[..., Work]], Work]] = 
     nodes.Or: lambda node, make: choose(make(node.left), None, make(node.right)),
     nodes.CondExpr: lambda node, make: choose(make(node.test), make(node.expr1), make(node.expr2)),
     nodes.Compare: lambda node, make: apply(_COMPARISONS[node.ops[0].op], make(node.expr), make(node.ops[0].expr)),
-    nodes.Concat: lambda node, make: apply(lambda *items: join_texts(items), *map(make, node.nodes)),
+    nodes.Concat: lambda node, make: apply(join_texts, *map(make, node.nodes)),
     **dict.fromkeys((nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod), _calculate),
 }
 
