@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from app.api import health, show_errors, webhooks
+from app.api import build_health_router, build_metrics_router, show_errors, webhooks
 from app.api.guard import Admission, Body, Door, Guard
 from app.api.strangers import PATH, RECEIPT, RECEIPTS
 from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
@@ -27,10 +27,10 @@ from app.observe.logs import Log, configure_logs
 from app.observe.metrics import Metrics
 from app.outbox.sqlite.sidecars import open_flights
 from app.outbox.sqlite.store import SqliteStore
-from app.outbox.store import Flights, NoFlights, Store
+from app.outbox.store import Flights, Store
 from app.providers import PROVIDER_TYPES, open_client, open_plain_client
 from app.providers.base import OpenSender
-from app.relay.context import Context, Relay, Shared, Snapshot
+from app.relay import Context, Relay, Shared, Snapshot
 from app.relay.dispatcher import Dispatcher, OutboxRelay, report_restored
 from app.relay.intake import Take, store_event
 from app.relay.notify import Notifier
@@ -149,7 +149,7 @@ def _open_postgres(settings: Settings, log: Log) -> tuple[Store, WatchedClock, F
     log.info("outbox.shared", place=store.address.place, replica=store.name)
     for doubt in store.doubts:
         log.warning("outbox.doubt", detail=doubt, cure="set synchronous_standby_names, see docs/replicas.md")
-    return store, WatchedClock(store.clock), NoFlights()  # of a replica that was killed another gives the attempts up
+    return store, WatchedClock(store.clock), Flights()  # of a replica that was killed another gives the attempts up
 
 
 def _wire_outbox(shared: Shared, rules: Rules, on_dead: OnDead) -> Wired:
@@ -216,7 +216,7 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
     app.router.routes.append(Route(PATH, endpoint, methods=["POST"]))
     app.doors[PATH] = Door(admission, endpoint.answer)
     app.include_router(
-        health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
+        build_health_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
     )
     if wired.build_receipts is not None:
         router, take = wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
@@ -229,7 +229,7 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
 def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     """Return the metrics, the ops API and the description of every path, those of `app` included."""
     late = _build_bare()
-    late.include_router(health.build_metrics_router(wired.relay.shared.metrics, wired.relay.count))
+    late.include_router(build_metrics_router(wired.relay.shared.metrics, wired.relay.count))
     for router in wired.build_ops():
         late.include_router(router)
 

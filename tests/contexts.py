@@ -9,7 +9,7 @@ from app.mapping.rules import Config, Store
 from app.observe import NoTracer
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
-from app.relay.context import Context, Snapshot
+from app.relay import Context, Snapshot
 from app.settings import Settings
 
 

@@ -23,7 +23,7 @@ from app.outbox.find import find_ids
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
 from app.outbox.report import find_unheard, read_ledger, sum_rows
 from app.outbox.values import DeliveryFilter, LedgerQuery
-from app.relay.context import Context
+from app.relay import Context
 from app.sources import SOURCE
 from app.values.instant import format_duration, format_instant, parse_duration
 from app.values.phone import PhoneFault, read_phone
@@ -91,9 +91,8 @@ def build_router(context: Context, show_config: Callable[[], ConfigStatus], show
         row = await context.outbox.read(partial(read_delivery, delivery_id=found))
         if row is None:  # forgotten meanwhile
             return problem(404, "no delivery has this id")
-        return JSONResponse(
-            {**row, "config": _place(show_config(), row), "lane": _show_lane(context, show_paces(), row)}
-        )
+        beside = {"config": _place(show_config(), row), "lane": _show_lane(context, show_paces(), row)}
+        return JSONResponse({**row, **beside})
 
     @router.get("/events/{event_id}", summary="One event with its deliveries; `last` is the newest")
     async def show_event(event_id: str) -> Response:
@@ -151,7 +150,10 @@ def read_number(context: Context, phone: str) -> str:
 
 
 async def _list_found(context: Context, order: FindOrder) -> Response:
-    wanted = _read_filter(context, order)
+    number = None if order.phone is None else read_number(context, order.phone)
+    given = {"since": order.since, "until": order.until}
+    times: Any = {name: read_time(context, name, text) for name, text in given.items() if text is not None}
+    wanted = DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **times, phone=number)
     if order.event_id:
         wanted = replace(wanted, event_id=(await find_all_ids(context, "events", [order.event_id]))[0])
     try:
@@ -161,13 +163,6 @@ async def _list_found(context: Context, order: FindOrder) -> Response:
     if not rows and (fault := await _find_wrong_name(context, order)) is not None:
         return problem(422, fault)
     return JSONResponse({"deliveries": list(rows), "next_cursor": next_cursor})
-
-
-def _read_filter(context: Context, order: FindOrder) -> DeliveryFilter:
-    number = None if order.phone is None else read_number(context, order.phone)
-    given = {"since": order.since, "until": order.until}
-    times: Any = {name: read_time(context, name, text) for name, text in given.items() if text is not None}
-    return DeliveryFilter(**order.model_dump(exclude={"since", "until", "phone"}), **times, phone=number)
 
 
 async def _find_wrong_name(context: Context, order: FindOrder) -> str | None:
@@ -234,7 +229,7 @@ def build_report_router(context: Context) -> APIRouter:
     @router.get("/report", summary="How far messages came, and what their customers did after")
     async def report(asked: Annotated[ReportQuery, Query()]) -> Response:
         wanted = _read_query(asked, context)
-        rows, unheard = await read_ledger(context.outbox, wanted), await find_unheard(context.outbox)
+        rows, unheard = await read_ledger(context.outbox, wanted), await context.outbox.read(find_unheard, slow=True)
         return JSONResponse(
             {
                 "since": format_instant(wanted.since),

@@ -113,11 +113,7 @@ ANSWERS: Mapping[tuple[str, str], type[BaseModel] | None] = {
     ("delete", "/holds/{scope}"): None,
     ("post", "/reload"): _describe("Reloaded", "hash"),
     ("get", "/report"): _describe(
-        "Report",
-        "since until by window note",
-        rows=list[LedgerRow],
-        total=dict[str, int | None],
-        unheard=_Objects,
+        "Report", "since until by window note", rows=list[LedgerRow], total=dict[str, int | None], unheard=_Objects
     ),
     ("post", "/erase"): _describe(
         "Erased", "phone", events=int, deliveries=int, open=int, log_emptied=bool, opt_out_kept=bool

@@ -33,7 +33,7 @@ from app.clock import Clock
 from app.errors import Mistake
 from app.observe.logs import LineLimit
 from app.observe.metrics import FORGED, OTHER
-from app.relay.context import Shared
+from app.relay import Shared
 from app.sources import SOURCE
 from app.values.address import Address, find_client, name_customer
 

@@ -29,8 +29,8 @@ from app.outbox.holds import list_holds, put_hold, release_hold
 from app.outbox.read import count_deliveries, count_reasons, count_reported, read_last_event, show_instant
 from app.outbox.retention import list_recordings
 from app.outbox.store import Tx
-from app.outbox.values import DeliveryState, Hold
-from app.relay.context import Context
+from app.outbox.values import Hold
+from app.relay import Context
 from app.relay.reload import Rules
 from app.values.instant import parse_duration
 from app.values.phone import mask_phone
@@ -116,39 +116,21 @@ def build_trials_router(context: Context) -> APIRouter:
 
     @router.post("/send-test", summary="Send one test message", status_code=202, responses=refusals)
     async def order_test(order: TestOrder) -> Response:
-        queued = await send_test(context, order)
-        if isinstance(queued, Refusal):
-            return problem(queued.http_status, queued.detail)
+        config, now = context.snapshot.config, context.clock()
+        test = make_test_message(config, order, context.settings.test_numbers, context.new_id(now), now)
+        if isinstance(test, Refusal):
+            return problem(test.http_status, test.detail)
+        # The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
+        made = partial(make_delivery, test.route, test.event, config, context.new_id, message=test.message)
+        delivery = made(state=State.PENDING, reason=None, deadline_at=now + TEST_VALID_MS)
+        enqueued = await context.outbox.write(partial(add_event, event=test.event, deliveries=[delivery]))
+        (queued,) = enqueued.deliveries
+        recipient = mask_phone(test.message.recipient)
+        context.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
+        context.wake(test.route.provider)
         return JSONResponse(asdict(queued), 202)
 
     return router
-
-
-async def send_test(context: Context, order: TestOrder) -> DeliveryState | Refusal:
-    """Queue the message of a route's example for one number, and nobody else.
-
-    The mode, `live_from`, `only` and `dedup_by` of the route do not stop it; a hold does.
-    """
-    config, now = context.snapshot.config, context.clock()
-    test = make_test_message(config, order, context.settings.test_numbers, context.new_id(now), now)
-    if isinstance(test, Refusal):
-        return test
-    delivery = make_delivery(
-        test.route,
-        test.event,
-        config,
-        context.new_id,
-        message=test.message,
-        state=State.PENDING,
-        reason=None,
-        deadline_at=now + TEST_VALID_MS,
-    )
-    enqueued = await context.outbox.write(partial(add_event, event=test.event, deliveries=[delivery]))
-    (queued,) = enqueued.deliveries
-    recipient = mask_phone(test.message.recipient)
-    context.log.info("test.queued", delivery_id=queued.id, route=test.route.name, recipient=recipient, by="ops")
-    context.wake(test.route.provider)
-    return queued
 
 
 def _read_length(text: str) -> int:
@@ -188,15 +170,8 @@ async def read_status(context: Context, paces: Mapping[str, Pace], config: Confi
         "config": config,
         "last_event": event and {"id": event.id, "topic": event.topic, "at": event.received_at},
         "refused": [
-            {
-                "kind": kind,
-                "reason": reason,
-                "count": count,
-                "last_at": at,
-                "recent": now - at < RECENT_MS,
-                "cure": cure,
-            }
-            for (kind, reason), (count, at, cure) in sorted(context.turned_away.counts.items())
+            {"kind": kind, "reason": reason, "count": n, "last_at": at, "recent": now - at < RECENT_MS, "cure": cure}
+            for (kind, reason), (n, at, cure) in sorted(context.turned_away.counts.items())
         ],
         "lanes": await outbox.read(partial(_read_lanes, context=context, paces=paces, now=now)),
         "holds": [_read_hold(hold) for hold in await outbox.read(list_holds)],
@@ -229,11 +204,8 @@ def _read_lanes(tx: Tx, context: Context, paces: Mapping[str, Pace], now: int) -
 def _list_unhandled(tx: Tx, context: Context, now: int) -> list[dict[str, Any]]:
     """Return what is dead or unknown for good, of the time for which it can still be mended: payloads go after that."""
     since, settled = now - context.settings.payload_retention, now - context.settings.settle_after
-    groups = {
-        "dead": count_reasons(tx, "dead", since=since),
-        "unknown": count_reasons(tx, "unknown", since=since, until=settled),
-    }
-    return [{"state": state, **row} for state, rows in groups.items() for row in rows]
+    dead, unknown = count_reasons(tx, "dead", since), count_reasons(tx, "unknown", since, settled)
+    return [{"state": state, **row} for state, rows in (("dead", dead), ("unknown", unknown)) for row in rows]
 
 
 def _look_at_store(context: Context, *, can_commit: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from app.api.deliveries import read_number
 from app.model.message import OptOut
 from app.outbox.erase import erase_person, export_person
 from app.outbox.people import count_suppressions, lift_suppressions, list_suppressions, suppress_people
-from app.relay.context import Context
+from app.relay import Context
 from app.values.instant import format_instant
 from app.values.phone import PhoneFault, mask_phone, read_phone
 
@@ -70,8 +71,7 @@ def build_router(context: Context) -> APIRouter:
         erased = await erase_person(outbox, number)
         counts = {"events": erased.events, "deliveries": erased.deliveries, "open": erased.open}
         log.warning("person.erased", phone=mask_phone(number), **counts, by="ops")
-        answer = {"phone": mask_phone(number), **counts, "log_emptied": erased.log_emptied}
-        return JSONResponse({**answer, "opt_out_kept": erased.opted_out})
+        return JSONResponse({"phone": mask_phone(number), **asdict(erased)})
 
     @router.post("/export", summary="Show what is kept of a person, unmasked")
     async def export(order: PersonOrder) -> Response:
@@ -87,8 +87,7 @@ def build_router(context: Context) -> APIRouter:
         except ValueError as error:
             return problem(422, f"cursor: {error}")
         counts = await outbox.read(count_suppressions)
-        shown = [{"id": row.id, "reason": row.reason, "since": format_instant(row.since)} for row in rows]
-        return JSONResponse({"suppressions": shown, "unreachable": counts.unreachable, "next_cursor": next_cursor})
+        return JSONResponse({"suppressions": list(rows), "unreachable": counts.unreachable, "next_cursor": next_cursor})
 
     @router.post("/suppressions", summary="Send no marketing to these numbers")
     async def suppress(order: SuppressOrder) -> Response:

@@ -22,7 +22,7 @@ from app.outbox.read import list_deliveries
 from app.outbox.replay import EventQuery, find_events
 from app.outbox.sweep import explain_retry, retry_deliveries
 from app.outbox.values import DeliveryFilter
-from app.relay.context import Context
+from app.relay import Context
 from app.relay.reload import Rules
 from app.relay.replay import apply_plan, compare_rules, make_plan, restore_event
 from app.sources import SOURCE
@@ -120,12 +120,10 @@ def build_router(context: Context, wake_all: Callable[[], None], rules: Rules) -
 
 def _add_retries(router: APIRouter, context: Context, wake_all: Callable[[], None]) -> None:
     async def retry(ids: Sequence[str], *, careful: bool = False) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Return the deliveries that will be sent again, and why the others will not.
-
-        Each page is a line in the log: sending again what is `unknown` is a person's decision, to be found later.
-        """
+        """Return the deliveries that will be sent again, and why the others will not."""
         retried = await context.outbox.write(partial(retry_deliveries, ids=ids, careful=careful))
         skipped = await context.outbox.read(partial(explain_retry, ids=set(ids).difference(retried)))
+        # A line a page: sending again what is `unknown` is a person's decision, to be found later.
         context.log.info("deliveries.retried", asked=len(ids), retried=len(retried), ids=list(retried), by="ops")
         wake_all()
         return retried, skipped

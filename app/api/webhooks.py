@@ -18,7 +18,7 @@ from app.api.strangers import PATH, RECEIPTS, Stray
 from app.errors import Refusal, StoreError
 from app.observe import NoTracer, Span
 from app.observe.metrics import OTHER
-from app.relay.context import Context, Shared
+from app.relay import Context, Shared
 from app.relay.intake import Answer, Take, accept_event, report_refusal, topic_label
 from app.relay.receipts import accept_receipts, answer_challenge
 from app.sources import SOURCE

@@ -25,7 +25,7 @@ from app.api.strangers import Gate, Limits
 from app.cli import ConfigFile
 from app.errors import ConfigError, RelayError, StoreError
 from app.main import create_app
-from app.relay.context import Relay
+from app.relay import Relay
 from app.relay.reload import Keyring, Rules
 from app.settings import EXAMPLES, Settings, read_environment
 from app.values.address import Bind, is_loopback

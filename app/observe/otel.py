@@ -49,10 +49,7 @@ class OtelTracer(Tracer):
     def __init__(
         self, provider: TracerProvider, exporter: OTLPSpanExporter, handler: logging.Handler, log: Log
     ) -> None:
-        self._provider = provider
-        self._exporter = exporter
-        self._handler = handler
-        self._log = log
+        self._provider, self._exporter, self._handler, self._log = provider, exporter, handler, log
         self._tracer = provider.get_tracer(SERVICE, version(SERVICE))
 
     def open_span(

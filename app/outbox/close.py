@@ -25,7 +25,7 @@ from app.outbox.holds import count_refusals, give_back, list_counted, put_new, r
 from app.outbox.move import accept, make_move, move
 from app.outbox.people import hash_message_id, note_refusal
 from app.outbox.receipts import HAS_EARLY, apply_early
-from app.outbox.store import Flights, NoFlights, Row, Tx, first
+from app.outbox.store import Flights, Row, Tx, first
 from app.outbox.values import Closed
 
 _COLUMNS = "seq, route, provider, state, reason, detail, receipt, attempts, on_unknown"
@@ -255,7 +255,7 @@ def recover_open_attempts(tx: Tx, settle_ms: int, flights: Flights | None = None
     the process waits for a person. One that already has a receipt becomes `accepted`; one whose request surely never
     left, as `flights` tell, `pending`, and counts in its `limits` no more.
     """
-    flights = flights or NoFlights()
+    flights = flights or Flights()
     never_left = _find_never_left(tx, flights)
     tx.run(_NOTE_RUN, run=flights.run)
     return _lose(tx, tx.now, _ALL_LEASES, settle_ms, never_left, limits)

@@ -11,11 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from app.delivery.policy import Cause
 from app.model.delivery import Reason, State
-from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, seek_person
+from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, mentions, pick_rows, seek_person
 from app.outbox.holds import forget_person
 from app.outbox.move import make_move, move
 from app.outbox.read import name_columns, read_delivery, show_instant
@@ -63,7 +64,6 @@ _RECORDINGS = """
 SELECT topic, n, payload FROM recordings WHERE (topic, n) > (:topic, :n) ORDER BY topic, n LIMIT :limit
 """
 _DROP_RECORDING = "DELETE FROM recordings WHERE topic = :topic AND n = :n"
-_OPTED_OUT = "SELECT 1 AS found FROM suppressions WHERE person = :person"
 
 
 _Counts = Counter[str]
@@ -84,10 +84,13 @@ async def erase_person(store: Store, number: str) -> Erased:
     cut = not done["open"]
     done += await _erase_events(store, found.named, person, cut=cut)
     done += await _erase_events(store, found.about, person, cut=cut)
-    await _erase_early(store, person.sought)
-    await _erase_recordings(store, person.sought)
-    await store.write(partial(_erase_marks, person=person, is_over=not done["open"]))
-    opted_out = bool(await store.read(lambda tx: tx.rows(_OPTED_OUT, person=person.hash), slow=True))
+    pick = partial(_pick_early, person.sought)
+    early = await pick_rows(store, _EARLY, dict.fromkeys(_EARLY_KEY, ""), pick, limit=PAGE)
+    await store.write(lambda tx: tx.run_many(_DROP_EARLY, early))
+    pick = partial(_pick_recording, person.sought)
+    recordings = await pick_rows(store, _RECORDINGS, {"topic": "", "n": 0}, pick, limit=RECORDINGS_PAGE)
+    await store.write(lambda tx: tx.run_many(_DROP_RECORDING, recordings))
+    opted_out = await store.write(partial(_erase_marks, person=person, is_over=not done["open"]))
     return Erased(done["events"], done["deliveries"], done["open"], opted_out, await store.empty_log())
 
 
@@ -128,48 +131,25 @@ def _cut_delivery(tx: Tx, row: Row, person: Person) -> dict[str, Any]:
     return {"person": None, **hash_ids(tx, row)}
 
 
-async def _erase_early(store: Store, sought: Sought) -> None:
-    """Drop receipts of no delivery whose id tells the number."""
-    last: dict[str, str] | None = dict.fromkeys(_EARLY_KEY, "")
-    while last is not None:
-        rows = await store.read(partial(_read_rows, _EARLY, {**last, "limit": PAGE}), slow=True)
-        keys = [dict(zip(_EARLY_KEY, row, strict=False)) for row in rows]
-        theirs = [
-            key
-            for key, row in zip(keys, rows, strict=True)
-            if is_told_by_id(sought, row.provider_message_id) or is_told_by_id(sought, row.wamid or "")
-        ]
-        if theirs:
-            await store.write(partial(_drop_rows, _DROP_EARLY, theirs))
-        last = keys[-1] if len(rows) == PAGE else None
+def _pick_early(sought: Sought, row: Row) -> dict[str, Any] | None:
+    """Return the key of a receipt of no delivery whose id tells the number."""
+    ids = (row.provider_message_id, row.wamid or "")
+    return dict(zip(_EARLY_KEY, row, strict=False)) if any(is_told_by_id(sought, id_) for id_ in ids) else None
 
 
-async def _erase_recordings(store: Store, sought: Sought) -> None:
-    """Drop recordings that name the number. Their values are invented, but for a few that are taken as harmless."""
-    last: dict[str, Any] | None = {"topic": "", "n": 0}
-    while last is not None:
-        rows = await store.read(partial(_read_rows, _RECORDINGS, {**last, "limit": RECORDINGS_PAGE}), slow=True)
-        theirs = [{"topic": row.topic, "n": row.n} for row in rows if mentions(sought, row.payload.encode())]
-        if theirs:
-            await store.write(partial(_drop_rows, _DROP_RECORDING, theirs))
-        last = {"topic": rows[-1].topic, "n": rows[-1].n} if len(rows) == RECORDINGS_PAGE else None
+def _pick_recording(sought: Sought, row: Row) -> dict[str, Any] | None:
+    """Return the key of a recording that names the number: a few of its values are taken as harmless, not invented."""
+    return {"topic": row.topic, "n": row.n} if mentions(sought, row.payload.encode()) else None
 
 
-def _read_rows(query: str, values: dict[str, Any], tx: Tx) -> Sequence[Row]:
-    return tx.rows(query, **values)
-
-
-def _drop_rows(statement: str, rows: Sequence[dict[str, Any]], tx: Tx) -> None:
-    tx.run_many(statement, rows)
-
-
-def _erase_marks(tx: Tx, person: Person, *, is_over: bool) -> None:
-    """Drop what is kept of the person apart from any event. Not that they opted out: it protects them."""
+def _erase_marks(tx: Tx, person: Person, *, is_over: bool) -> bool:
+    """Drop what is kept of the person apart from any event; tell whether they opted out, which stays: it protects."""
     tx.run("DELETE FROM unreachable WHERE person = :person", person=person.hash)
     tx.run("DELETE FROM lifted_suppressions WHERE person = :person", person=person.hash)
     forget_person(tx, person.hash)
     if is_over:
         tx.run("DELETE FROM recipient_turns WHERE recipient = :number", number=person.number)
+    return bool(tx.rows(_SUPPRESSED, person=person.hash))
 
 
 # -- shown -------------------------------------------------------------------------------------------
@@ -190,14 +170,11 @@ _UNREACHABLE = "SELECT since FROM unreachable WHERE person = :person"
 async def export_person(store: Store, number: str) -> Mapping[str, Any]:
     """Return everything that is kept of a person (E.164), unmasked: exactly what `erase_person` would find.
 
-    `phone`, `marketing` {suppressed, reason, since}, `unreachable_since`, and `events`, oldest first: `id`,
-    `source`, `source_delivery_id`, `topic`, `received_at`, `body` (JSON; None: wiped), `acts`, and `deliveries` as
-    by `read_delivery`, with the whole `message`, `marketing` and `clicked_at`. Events are theirs that are about
-    them (by number, or by a customer id that an event of that number has), that led to a message to them, or that
-    name their number anywhere.
+    Events, oldest first, are theirs that are about them (by number, or by a customer id that an event of that number
+    has), that led to a message to them, or that name their number anywhere. A `body` is None once it was wiped.
     """
     person = await seek_person(store, number)
-    seqs = sorted(await find_person(store, person))
+    seqs = sorted(chain(*await find_person(store, person)))
     events: list[Mapping[str, Any]] = []
     for start in range(0, len(seqs), EXPORT_LIMIT):
         some = seqs[start : start + EXPORT_LIMIT]

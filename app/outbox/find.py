@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from app.errors import Refusal
@@ -27,17 +27,18 @@ from app.values.text import clean_text
 PAGE = 2_000  # rows: lanes wait for the same reading connection
 BODIES_PAGE = 300  # each is read through
 
-_NEXT = "seq > :last ORDER BY seq LIMIT :limit"
+_NEXT = "seq > :seq ORDER BY seq LIMIT :limit"
 _ABOUT = f"SELECT seq, customer FROM events WHERE {IN_LUMPS['events']} person = :hash AND {_NEXT}"  # noqa: S608 - ours
 _SENT_TO = f"SELECT seq, event_seq FROM deliveries WHERE {IN_LUMPS['deliveries']} person = :hash AND {_NEXT}"  # noqa: S608 - ours
 # Who has another number is somebody else, whatever id the source gives them.
 _LINKED = f"SELECT seq FROM events WHERE {IN_LUMPS['events']} customer = :hash AND person IS NULL AND {_NEXT}"  # noqa: S608 - ours
 _BODIES = """
 SELECT seq, received_at, body FROM events /*sqlite INDEXED BY events_unwiped*/
-WHERE body IS NOT NULL AND received_at >= :since AND (received_at > :since OR seq > :last)
+WHERE body IS NOT NULL AND received_at >= :received_at AND (received_at > :received_at OR seq > :seq)
 ORDER BY received_at, seq LIMIT :limit
 """
-_BEFORE_ALL = (-(2**62), 0)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +50,23 @@ class Person:
     sought: Sought
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A person is found here (seqs of events, each once): `linked` by an id alone, `named` or written to, `about`.
 
     Those that are found only through another event come first: whoever erases in this order finds the rest again.
     """
 
-    linked: tuple[int, ...]
-    named: tuple[int, ...]
-    about: tuple[int, ...]
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self.linked
-        yield from self.named
-        yield from self.about
+    linked: Sequence[int]
+    named: Sequence[int]
+    about: Sequence[int]
 
 
 async def seek_person(store: Store, number: str) -> Person:
     """Return what a person is found by. What an earlier release kept under their other form becomes theirs first."""
     if find_other_form(to_one_form(number)):
         await store.write(partial(adopt_people, numbers=(number,)))
-    return await store.read(partial(_describe_person, number=number))
-
-
-def _describe_person(tx: Tx, number: str) -> Person:
-    return Person(number, hash_person(tx.people_key, number) or b"", seek_number(number))
+    hash_ = await store.read(lambda tx: hash_person(tx.people_key, number))
+    return Person(number, hash_ or b"", seek_number(number))
 
 
 async def find_person(store: Store, person: Person) -> Found:
@@ -83,36 +75,42 @@ async def find_person(store: Store, person: Person) -> Found:
     customers = {row.customer for row in about if row.customer is not None}
     theirs = {row.seq for row in about}
     linked = {row.seq for customer in customers for row in await _read_all(store, _LINKED, customer)}
-    named = {row.event_seq for row in await _read_all(store, _SENT_TO, person.hash)} | await _find_named(store, person)
-    return Found(*(tuple(sorted(each)) for each in (linked - named - theirs, named - theirs, theirs)))
+    named = {row.event_seq for row in await _read_all(store, _SENT_TO, person.hash)}
+    before_all = {"received_at": -(2**62), "seq": 0}
+    named.update(await pick_rows(store, _BODIES, before_all, partial(_pick_named, person.sought), limit=BODIES_PAGE))
+    return Found(*(sorted(each) for each in (linked - named - theirs, named - theirs, theirs)))
 
 
-async def _find_named(store: Store, person: Person) -> set[int]:
-    named: set[int] = set()
-    after: tuple[int, int] | None = _BEFORE_ALL
-    while after is not None:
-        some, after = await store.read(partial(_look_through, sought=person.sought, after=after), slow=True)
-        named |= some
-    return named
-
-
-def _look_through(tx: Tx, sought: Sought, after: tuple[int, int]) -> tuple[set[int], tuple[int, int] | None]:
-    """Return the next bodies that name the number, and where to go on; None: those were the last."""
-    rows = tx.rows(_BODIES, since=after[0], last=after[1], limit=BODIES_PAGE)
-    named = {row.seq for row in rows if mentions(sought, row.body)}
-    return named, (rows[-1].received_at, rows[-1].seq) if len(rows) == BODIES_PAGE else None
+def _pick_named(sought: Sought, row: Row) -> int | None:
+    return int(row.seq) if mentions(sought, row.body) else None
 
 
 async def _read_all(store: Store, query: str, hash_: bytes) -> Sequence[Row]:
-    """Return every row, read page by page in the order of `seq`."""
-    found: list[Row] = []
-    while page := await store.read(partial(_read_page, query, hash_, found[-1].seq if found else 0), slow=True):
-        found += page
-    return found
+    return await pick_rows(store, query, {"seq": 0}, lambda row: row, hash=hash_, limit=PAGE)
 
 
-def _read_page(query: str, hash_: bytes, last: int, tx: Tx) -> Sequence[Row]:
-    return tx.rows(query, hash=hash_, last=last, limit=PAGE)
+async def pick_rows(
+    store: Store, query: str, after: Mapping[str, Any], pick: Callable[[Row], T | None], *, limit: int, **values: Any
+) -> list[T]:
+    """Return what `pick` makes of a query's rows, which are read `limit` at a time; it drops a row by None.
+
+    `after`: the columns by which a page goes on behind the last row of the one before, with what lies before all.
+    """
+    picked: list[T] = []
+    last: Mapping[str, Any] | None = after
+    while last is not None:
+        page = partial(_pick_page, query, {**values, "limit": limit}, last, pick)
+        some, last = await store.read(page, slow=True)
+        picked += some
+    return picked
+
+
+def _pick_page(
+    query: str, values: Mapping[str, Any], after: Mapping[str, Any], pick: Callable[[Row], T | None], tx: Tx
+) -> tuple[list[T], Mapping[str, Any] | None]:
+    rows = tx.rows(query, **values, **after)
+    last = {name: getattr(rows[-1], name) for name in after} if len(rows) == values["limit"] else None
+    return [picked for row in rows if (picked := pick(row)) is not None], last
 
 
 _BETWEEN = r"[\s().\-/\u2010-\u2015\u2212]{0,3}"

@@ -65,17 +65,9 @@ def put_hold(
     end_overdue(tx)
     stood = first(tx.rows(_STOOD, scope=scope))
     by_hand = by_hand or reason == Reason.BY_HAND
-    put = tx.run(
-        _PUT,
-        scope=scope,
-        reason=reason,
-        now=tx.now,
-        probe_at=None if by_hand else probe_at,
-        every_ms=probe_wait_ms(scope),
-        by_hand=int(by_hand),
-        author=author,
-        ends_at=ends_at,
-    )
+    probe_at, every_ms = None if by_hand else probe_at, probe_wait_ms(scope)
+    set_by = {"by_hand": int(by_hand), "author": author, "ends_at": ends_at}
+    put = tx.run(_PUT, scope=scope, reason=reason, now=tx.now, probe_at=probe_at, every_ms=every_ms, **set_by)
     if put and stood != (reason, by_hand, author, ends_at):
         note_change(tx, scope, "set", reason, by_hand=by_hand, author=author, ends_at=ends_at)
     return stood is None
@@ -229,10 +221,7 @@ def note_change(
 
 
 def list_changes(tx: Tx, scopes: Sequence[str], since: int, until: int) -> Sequence[Row]:
-    """Return what stood on these scopes at `since` or changed until `until`, in the order in which it happened.
-
-    Both bounds included.
-    """
+    """Return what stood on these scopes at `since` or changed until `until`, both included, in the order of time."""
     rows = [row for scope in scopes for row in tx.rows(_LIST_CHANGES, scope=scope, since=since, until=until)]
     return sorted(rows, key=lambda row: int(row.n))
 
@@ -326,11 +315,6 @@ def forget_person(tx: Tx, person: bytes) -> None:
     """Drop what was counted of a person; `0` follows the slash that begins a route's own account of them."""
     scope = name_person(person)
     tx.run("DELETE FROM sends WHERE scope >= :scope AND scope < :beyond", scope=scope, beyond=f"{scope}0")
-
-
-def forget_sends(tx: Tx, now: int) -> None:
-    """Drop what no window holds any more."""
-    tx.run("DELETE FROM sends WHERE at <= :before", before=now - LONGEST_MS)
 
 
 def shift_sends(tx: Tx) -> None:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
 from app.model.message import OptOut
 from app.outbox.store import Tx
-from app.outbox.values import IN_LUMPS, Suppression, SuppressionCounts, seek_in_lumps
+from app.outbox.values import IN_LUMPS, SuppressionCounts, seek_in_lumps
+from app.values.instant import format_instant
 from app.values.phone import find_other_form, to_one_form
 
 HASH_BYTES = 16
@@ -50,17 +51,14 @@ def adopt_person(tx: Tx, person: bytes | None, former: bytes | None) -> None:
     """Make what is kept under one hash that of another."""
     if person is None or former is None:
         return
+    ids = {"person": person, "former": former}
     for table in ("suppressions", "lifted_suppressions", "unreachable"):
         known = f"EXISTS (SELECT 1 FROM {table} WHERE person = :person)"  # noqa: S608 - ours
-        tx.run(
-            f"UPDATE {table} SET person = :person WHERE person = :former AND NOT {known}",  # noqa: S608 - ours
-            person=person,
-            former=former,
-        )
+        tx.run(f"UPDATE {table} SET person = :person WHERE person = :former AND NOT {known}", **ids)  # noqa: S608 - ours
         tx.run(f"DELETE FROM {table} WHERE person = :former", former=former)  # noqa: S608 - ours
     for table in ("events", "deliveries", "acts"):
         where = f"{_FORMER.get(table, '')} person = :former"
-        tx.run(f"UPDATE {table} SET person = :person WHERE {where}", person=person, former=former)  # noqa: S608 - ours
+        tx.run(f"UPDATE {table} SET person = :person WHERE {where}", **ids)  # noqa: S608 - ours
 
 
 def hash_people(key: bytes, numbers: Iterable[str]) -> Sequence[bytes]:
@@ -108,7 +106,6 @@ _NOTE_LIFTED = """
 INSERT INTO lifted_suppressions VALUES (:person, :at) ON CONFLICT (person) DO UPDATE SET at = excluded.at
 WHERE lifted_suppressions.at < excluded.at
 """
-_IS_SUPPRESSED = "SELECT 1 AS found FROM suppressions WHERE person = :person"
 _SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
 _WHO_IS_SUPPRESSED = f"SELECT person FROM suppressions WHERE person IN (:{', :'.join(_SLOTS)})"  # noqa: S608 - ours
 _LIST = "SELECT person, reason, since FROM suppressions WHERE person > :after ORDER BY person LIMIT :limit"
@@ -140,11 +137,7 @@ def lift(tx: Tx, person: bytes | None, said_at: int | None) -> bool:
 
 
 def suppress_people(tx: Tx, numbers: Collection[str], reason: str) -> int:
-    """Send no marketing to these E.164 numbers, whatever they wished before; return how many that is new for.
-
-    From then on `add_event` stores their marketing deliveries as `suppressed`, reason `recipient_opted_out`, and
-    `claim_due` makes those that wait so. Only hashes of the numbers are kept.
-    """
+    """Send no marketing to these E.164 numbers, whatever they wished before; return how many that is new for."""
     adopt_people(tx, numbers)
     return sum(suppress(tx, person, reason, None) for person in hash_people(tx.people_key, numbers))
 
@@ -153,11 +146,6 @@ def lift_suppressions(tx: Tx, numbers: Collection[str]) -> int:
     """Let these numbers have marketing again; return how many were suppressed."""
     adopt_people(tx, numbers)
     return sum(tx.run(_LIFT_BY_HAND, person=person) for person in hash_people(tx.people_key, numbers))
-
-
-def is_suppressed(tx: Tx, person: bytes | None) -> bool:
-    """Tell whether a person gets no marketing."""
-    return person is not None and bool(tx.rows(_IS_SUPPRESSED, person=person))
 
 
 def find_suppressed(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
@@ -190,11 +178,11 @@ def clear_unreachable(tx: Tx, person: bytes | None) -> None:
     tx.run(_CLEAR, person=person)
 
 
-def list_suppressions(tx: Tx, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
-    """Return a page in the order of the hashes, and the next one's cursor; raises ValueError on a bad cursor."""
+def list_suppressions(tx: Tx, limit: int, cursor: str | None) -> tuple[Sequence[Mapping[str, str]], str | None]:
+    """Return a page as it is shown, in the order of the hashes, and the next cursor; raises ValueError on a bad one."""
     rows = tx.rows(_LIST, after=_read_cursor(cursor), limit=limit + 1)
-    page = [Suppression(row.person.hex(), row.reason, row.since) for row in rows[:limit]]
-    return page, page[-1].id if len(rows) > limit else None
+    page = [{"id": each.person.hex(), "reason": each.reason, "since": format_instant(each.since)} for each in rows]
+    return page[:limit], page[limit - 1]["id"] if len(rows) > limit else None
 
 
 def count_suppressions(tx: Tx) -> SuppressionCounts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,16 +110,19 @@ _BY_STATE = {
     "shadow": _UNUSUAL,
     "dead": _UNMENDED,
 }
+# What the list shows as it is, and what one delivery shows beyond that.
+_LISTED = (
+    *("id", "event_id", "topic", "route", "provider", "template", "recipient", "state", "reason", "receipt"),
+    *("attempts", "created_at", "updated_at"),
+)
+_TOLD = ("detail", "deadline_at", "last_attempt_at", "provider_message_id", "on_unknown", "config_hash", "config_line")
 _NEWEST_FIRST = " ORDER BY d.seq DESC LIMIT :limit"
 _LIST_LIMIT = 1_000
 _AFTER_ALL = 2**62  # beyond any row
 
 
 def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    """Return a page, newest first (recipients masked), and the next one's cursor, None on the last.
-
-    Raises ValueError for a cursor that is not one of ours.
-    """
+    """Return a page, newest first, and the next one's cursor, None on the last; raises ValueError on a bad cursor."""
     limit = max(1, min(wanted.limit, _LIST_LIMIT))
     where = ["d.seq < :before"]
     if wanted.state is not None:
@@ -138,20 +141,16 @@ def list_deliveries(tx: Tx, wanted: DeliveryFilter) -> tuple[Sequence[Mapping[st
         limit=limit + 1,
         now=tx.now,
     )
-    more = _write_cursor(rows[limit - 1].seq) if len(rows) > limit else None
+    more = str(rows[limit - 1].seq) if len(rows) > limit else None
     return [_show_row(row) for row in rows[:limit]], more
 
 
 def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
-    """Return one delivery as listed, and more; None if unknown.
+    """Return one delivery as listed, and more; each list is oldest first. None if unknown.
 
-    Adds `detail`, `deadline_at`, `provider_message_id`, `on_unknown`, `config_hash`, `config_line` (None: not
-    known), `event` {id, source, topic, received_at, delivery_id (the source's)}, `message` {template, language,
-    header, variables [{name, value (masked)}], buttons (how many)} or None, and, each oldest first,
-    `attempt_list`, `receipts`, `timeline`, `hold_changes` [{scope, change, at, reason, by_hand, by, until}] (what
-    stood on its scopes when it came, and what changed until its last state), and `siblings` [{id, route, provider,
-    template, state, created_at}] (the event's other deliveries: of other routes, and of replays). `gap_until`: so long
-    the gap to this person's last message lasts, None where it is over.
+    `hold_changes`: what stood on its scopes when it came, and what changed until its last state. `siblings`: the
+    event's other deliveries, of other routes and of replays. `gap_until`: so long the gap to this person's last message
+    lasts. `message` is None once it was wiped; `config_line`, where it is not known.
     """
     query = _VIEW.format(held=_HELD, reason=_REASON, more=_READ_MORE, index="/*sqlite CROSS*/", where="d.id = :id")
     row = first(tx.rows(query, id=delivery_id, now=tx.now))
@@ -160,20 +159,16 @@ def read_delivery(tx: Tx, delivery_id: str) -> Mapping[str, Any] | None:
     timeline = read_timeline(tx, row.seq)
     changes = _list_met(tx, name_scopes(row.provider, row.route, row.template), row.created_at, timeline)
     siblings = tx.rows(_SIBLINGS, event_seq=row.event_seq, seq=row.seq)
+    shown = name_columns(row)
     return {
         **_show_row(row),
-        "detail": row.detail,
-        "deadline_at": show_instant(row.deadline_at),
-        "last_attempt_at": show_instant(row.last_attempt_at),
+        **{name: shown[name] for name in _TOLD},
         "provider_message_id": show_message_id(row.provider_message_id),
-        "on_unknown": row.on_unknown,
-        "config_hash": row.config_hash,
-        "config_line": row.config_line,
         "event": {
             "id": row.event_id,
             "source": row.source,
             "topic": row.topic,
-            "received_at": show_instant(row.received_at),
+            "received_at": shown["received_at"],
             "delivery_id": row.source_delivery_id,
         },
         "message": _show_message(row.message, row.checksum),
@@ -280,23 +275,11 @@ def _show_change(change: Row) -> dict[str, Any]:
 
 
 def _show_row(row: Row) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "event_id": row.event_id,
-        "topic": row.topic,
-        "route": row.route,
-        "provider": row.provider,
-        "template": row.template,
-        "recipient": mask_phone(row.recipient) if row.recipient else "",
-        "state": row.state,
-        "reason": row.reason,
-        "receipt": row.receipt,
-        "attempts": row.attempts,
-        "created_at": show_instant(row.created_at),
-        "updated_at": show_instant(row.updated_at),
-        # A held one waits for its hold, whatever its due time says.
-        "next_attempt_at": show_instant(row.due_at) if row.state in (State.PENDING, State.UNKNOWN) else None,
-    }
+    shown = name_columns(row)
+    # A held one waits for its hold, whatever its due time says.
+    due_at = shown["due_at"] if row.state in (State.PENDING, State.UNKNOWN) else None
+    recipient = mask_phone(row.recipient) if row.recipient else ""
+    return {**{name: shown[name] for name in _LISTED}, "recipient": recipient, "next_attempt_at": due_at}
 
 
 def _show_message(data: bytes | None, total: str | None) -> dict[str, Any] | None:
@@ -329,17 +312,9 @@ def _pick_index(wanted: DeliveryFilter) -> str:
     return "/*sqlite NOT INDEXED CROSS*/"
 
 
-def _write_cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(f"s{seq}".encode()).decode().rstrip("=")
-
-
 def _read_cursor(cursor: str | None) -> int:
     if cursor is None:
         return _AFTER_ALL
-    try:
-        seq = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[1:])
-    except ValueError:  # binascii.Error is one, too
-        seq = -1
-    if not 0 <= seq < _AFTER_ALL or _write_cursor(seq) != cursor:  # base64 passes over what it does not know
+    if not re.fullmatch("[0-9]{1,18}", cursor):
         raise ValueError("the cursor is not one of ours; leave it out to start at the newest")
-    return seq
+    return int(cursor)

@@ -6,7 +6,7 @@ Of what a customer sent back only a wish for less or more and the first tap on a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -35,7 +35,7 @@ KEEP_EARLY_MS = 24 * 3_600_000
 _EARLY = "delivery_id, provider_message_id, status, at, reason, detail, scope, wamid"
 _KEEP_EARLY = f"""
 INSERT INTO early_receipts (provider, {_EARLY}, received_at)
-VALUES (:provider, :delivery_id, :message_id, :status, :at, :reason, :detail, :scope, :wamid, :now)
+VALUES (:provider, :delivery_id, :provider_message_id, :status, :at, :reason, :detail, :scope, :wamid, :now)
 ON CONFLICT DO NOTHING
 """  # noqa: S608  # our own words only
 _FIND_EARLY = f"""
@@ -215,22 +215,10 @@ def apply_overlooked(tx: Tx) -> None:
 
 def _keep_early(tx: Tx, provider: str, receipt: Receipt) -> None:
     # Without an id of the provider's own, WhatsApp's is what its answer may have named.
-    message_id = receipt.provider_message_id or receipt.wamid
-    if not (receipt.delivery_id or message_id):
-        return  # can never be matched
-    tx.run(
-        _KEEP_EARLY,
-        provider=provider,
-        delivery_id=receipt.delivery_id or "",
-        message_id=message_id or "",
-        status=receipt.status,
-        at=receipt.at,
-        reason=receipt.reason,
-        detail=receipt.detail,
-        scope=receipt.scope,
-        wamid=receipt.wamid,
-        now=tx.now,
-    )
+    ids = (receipt.delivery_id or "", receipt.provider_message_id or receipt.wamid or "")
+    if any(ids):  # else it can never be matched
+        kept = {**asdict(receipt), **dict(zip(("delivery_id", "provider_message_id"), ids, strict=True))}
+        tx.run(_KEEP_EARLY, provider=provider, now=tx.now, **kept)
 
 
 def _record(tx: Tx, known: Row, receipt: Receipt) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.delivery.policy import Cause, heeds_opt_out
+from app.delivery.policy import Cause
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.move import UNUSUAL
-from app.outbox.people import is_suppressed
+from app.outbox.people import find_unwanted
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import DeliveryState
 
@@ -169,19 +169,12 @@ def _read_event(tx: Tx, row: Row) -> StoredEvent:
 
 
 def _read_past(tx: Tx, event_seq: int) -> Sequence[PastDelivery]:
-    return [
-        PastDelivery(
-            row.id,
-            row.route,
-            row.provider,
-            row.template,
-            row.recipient,
-            State(row.state),
-            None if row.reason is None else Reason(row.reason),
-            bool(row.ambiguous),
-        )
-        for row in tx.rows(_PAST, seq=event_seq)
-    ]
+    past = []
+    for row in tx.rows(_PAST, seq=event_seq):
+        reason = None if row.reason is None else Reason(row.reason)
+        kept = row._asdict() | {"state": State(row.state), "reason": reason, "ambiguous": bool(row.ambiguous)}
+        past.append(PastDelivery(**kept))
+    return past
 
 
 def find_duplicates(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
@@ -198,18 +191,13 @@ def find_duplicates(tx: Tx, deliveries: Sequence[Delivery]) -> Collection[str]:
 
 def save_plan(tx: Tx, plan: Plan) -> None:
     """Keep a plan for a day; one that is there already stays as it is."""
-    tx.run(_SAVE_PLAN, id=plan.id, created_at=plan.created_at, config_hash=plan.config_hash, entries=plan.entries)
+    tx.run(_SAVE_PLAN, **asdict(plan))
 
 
 def read_plan(tx: Tx, plan_id: str) -> Plan | None:
     """Return a plan; None if there is none (any more)."""
     row = first(tx.rows(_READ_PLAN, id=plan_id))
     return None if row is None else Plan(*row)
-
-
-def drop_plans(tx: Tx, now: int) -> None:
-    """Forget plans that are too old to be applied."""
-    tx.run("DELETE FROM plans WHERE created_at <= :before", before=now - KEEP_PLAN_MS)
 
 
 def apply_plan(tx: Tx, plan_id: str, deliveries: Sequence[Delivery]) -> Applied | None:
@@ -247,7 +235,7 @@ def _replay_delivery(tx: Tx, frozen: FrozenDelivery, ours: Collection[str]) -> D
         return obstacle.verdict
     if it.deadline_at <= tx.now:
         return Verdict.EXPIRED
-    if heeds_opt_out(it) and is_suppressed(tx, frozen.person):
+    if find_unwanted(tx, [(it, frozen.person)]):
         return Verdict.DEAD
     if not see_key_again(tx, event.seq, frozen):
         return Verdict.DUPLICATE

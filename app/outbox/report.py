@@ -80,12 +80,8 @@ async def read_ledger(store: Store, wanted: LedgerQuery) -> Sequence[LedgerRow]:
     return add_up(rows, wanted.by)
 
 
-async def find_unheard(store: Store) -> frozenset[str]:
+def find_unheard(tx: Tx) -> frozenset[str]:
     """Return the topics that would tell what customers did, and of which no event has come, as far as is kept."""
-    return await store.read(_find_unheard, slow=True)
-
-
-def _find_unheard(tx: Tx) -> frozenset[str]:
     heard = {row.topic for row in tx.rows(_TOPICS, limit=_LOOK_BACK)}
     unheard = [(act, topic) for act, topic in SOURCE.tellers.items() if topic not in heard]
     return frozenset(topic for act, topic in unheard if not tx.rows(_DONE_EVER, act=act.value))

@@ -46,11 +46,9 @@ _FORGET_DELIVERIES = "DELETE FROM deliveries WHERE event_seq = :seq RETURNING ro
 
 
 async def forget_records(store: Store, before: int) -> int:
-    """Delete events received before `before` with all that hangs on them, if every delivery is in a last state.
+    """Delete events received before `before` with all that hangs on them, if every delivery is over; return how many.
 
-    And only if each was last changed before `before`, too. An `unknown` one counts as in a last state once its
-    deadline is before `before`. What changed with the holds before then goes, but for what still stands; so do
-    recordings, and who was unreachable. Returns how many events.
+    Each must have been last changed before `before`, too. What hangs on no event and is older goes as well.
     """
     await store.write(Apart(partial(forget_others, before=before)))
     total = 0
@@ -77,7 +75,7 @@ def forget_events(tx: Tx, before: int, after: int) -> tuple[int, int | None]:
 
 
 def forget_others(tx: Tx, before: int) -> None:
-    """Delete what hangs on no event and is older."""
+    """Delete what hangs on no event and is older, but for holds that still stand."""
     forget_changes(tx, before)
     for statement in _FORGET_OTHERS:
         tx.run(statement, before=before)
@@ -124,10 +122,9 @@ UPDATE events SET body = NULL WHERE seq = :seq AND NOT EXISTS (
 
 
 async def wipe_payloads(store: Store, before: int) -> int:
-    """Wipe bodies, messages and recipients of deliveries last changed before `before` and in a last state.
+    """Wipe bodies, messages and recipients of deliveries that are over and were last changed before `before`.
 
-    An `unknown` one whose deadline passed before `before` counts as in a last state. Returns how many deliveries.
-    What was wiped stays readable in no log.
+    Return how many deliveries. What was wiped stays readable in no log.
     """
     total = 0
     after: tuple[int, int] | None = (-(2**62), 0)
@@ -185,10 +182,7 @@ SELECT count(*) AS bodies, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes,
 
 
 def keep_unrouted(tx: Tx, added: Sequence[tuple[int, int]]) -> None:
-    """Note events that have no delivery, (seq, bytes of the body) of each, and drop the oldest bodies of too many.
-
-    The events stay: one that comes again is still known.
-    """
+    """Note (seq, bytes) of events without a delivery, and drop the oldest bodies of too many; the events stay known."""
     tx.lock("unrouted", wait=True)  # each goes on from what the one before has counted
     last = first(tx.rows(_LAST_BODY))
     n, total = (last.n, last.total) if last is not None else (0, 0)

@@ -103,13 +103,13 @@ class Store(Protocol):
         """Answer what waits and release the store."""
 
 
-class Flights(Protocol):
-    """Tells of the attempts that a killed process left open which of them surely never left.
+class Flights:
+    """Tells of the attempts that a killed process left open which of them surely never left; by itself of none.
 
     `run` names this process; whoever recovers notes it in the outbox, so that the next one knows whose these are.
     """
 
-    run: int
+    run = 0
 
     def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
         """Return that run's attempts (id, number) under way, and the ended ones; None: any open one may have left."""
@@ -122,24 +122,6 @@ class Flights(Protocol):
 
     def land(self, delivery_id: str, attempt: int) -> None:
         """Note that an attempt's end is committed."""
-
-
-class NoFlights:
-    """A `Flights` that can tell nothing."""
-
-    run = 0
-
-    def list_left(self, run: int) -> None:
-        """See Flights."""
-
-    def begin(self) -> None:
-        """See Flights."""
-
-    def take_off(self, delivery_id: str, attempt: int) -> None:
-        """See Flights."""
-
-    def land(self, delivery_id: str, attempt: int) -> None:
-        """See Flights."""
 
 
 @dataclass(frozen=True, slots=True)

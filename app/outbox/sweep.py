@@ -7,14 +7,14 @@ from functools import partial
 
 from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import Cause
+from app.delivery.replay import KEEP_PLAN_MS
 from app.delivery.transitions import Retry, judge_retry
 from app.model.delivery import DEDUP_WINDOW_MS, Reason, State
 from app.outbox.batch import Apart
 from app.outbox.close import PERHAPS_TAKEN, recover_lost_attempts
-from app.outbox.holds import end_overdue, forget_sends, shift_sends
+from app.outbox.holds import LONGEST_MS, end_overdue, shift_sends
 from app.outbox.move import make_move, move
 from app.outbox.receipts import KEEP_EARLY_MS, apply_overlooked
-from app.outbox.replay import drop_plans
 from app.outbox.store import Row, Store, Tx, first
 from app.outbox.values import SweepCounts
 
@@ -104,8 +104,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
 async def sweep(store: Store, now: int, settle_ms: int, gap_ms: int = RECIPIENT_GAP_MS) -> SweepCounts:
     """Expire what is past its deadline (held ones too) and make `unknown` ones that are due `pending` again.
 
-    Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`. An attempt
-    whose lease ran out is treated as by `recover_open_attempts`. Drops early receipts and dedup keys of old.
+    Only `on_unknown: resend` makes an unknown delivery due; past its deadline it stays `unknown`.
     """
     lost, ended = await store.write(Apart(partial(tidy, now=now, gap_ms=gap_ms, settle_ms=settle_ms)))
     expired = resent = 0
@@ -140,18 +139,15 @@ def resend_unknown(tx: Tx, now: int) -> int:
 
 
 def tidy(tx: Tx, now: int, gap_ms: int, settle_ms: int) -> tuple[int, tuple[str, ...]]:
-    """Drop what has served its time; make attempts whose lease ran out unknown.
-
-    Return how many of those there were, and the holds that have ended.
-    """
+    """Drop what has served its time; return how many attempts became unknown by lease, and which holds ended."""
     if not tx.lock("sweep"):
         return 0, ()
     apply_overlooked(tx)
     tx.run("DELETE FROM early_receipts WHERE received_at <= :before", before=now - KEEP_EARLY_MS)
     tx.run(_DROP_SURPLUS, kept=EARLY_LIMIT - 1)
     tx.run("DELETE FROM dedup_keys WHERE seen_at <= :before", before=now - DEDUP_WINDOW_MS)
-    drop_plans(tx, now)
-    forget_sends(tx, now)
+    tx.run("DELETE FROM plans WHERE created_at <= :before", before=now - KEEP_PLAN_MS)
+    tx.run("DELETE FROM sends WHERE at <= :before", before=now - LONGEST_MS)
     tx.run(_DROP_TURNS, before=now - gap_ms)
     tx.run(_NOTE, now=now, every_ms=NOTE_EVERY_MS)
     return recover_lost_attempts(tx, now, settle_ms), end_overdue(tx)

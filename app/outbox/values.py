@@ -69,10 +69,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class SweepCounts:
-    """A sweep expired so many deliveries, will send so many unknown ones again, and found so many leases run out.
-
-    `ended`: the holds whose end had come.
-    """
+    """A sweep expired so many deliveries, resends so many unknown ones, and found so many leases and holds run out."""
 
     expired: int
     resent: int
@@ -147,15 +144,6 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Suppression:
-    """Somebody who gets no marketing. `id` is the hash of their number, in hex."""
-
-    id: str
-    reason: str
-    since: int
-
-
-@dataclass(frozen=True, slots=True)
 class SuppressionCounts:
     """So many people get no marketing, and so many WhatsApp could not reach."""
 
@@ -198,14 +186,14 @@ def list_differences(replicas: Sequence[Replica]) -> Sequence[str]:
 class Erased:
     """The result of erasing a person. `open`: deliveries that are being sent and were left: call again in a minute.
 
-    `opted_out`: that they want no marketing stays known. `log_emptied`: False if somebody went on reading the log,
+    `opt_out_kept`: that they want no marketing stays known. `log_emptied`: False if somebody went on reading the log,
     which then still holds what was erased: call again.
     """
 
     events: int
     deliveries: int
     open: int
-    opted_out: bool
+    opt_out_kept: bool
     log_emptied: bool
 
 

@@ -240,8 +240,10 @@ def read_wait(headers: Mapping[str, str], words: str) -> int | None:
     at, sent_at = read_instant(reset), _read_http_date(headers.get("date", ""))
     if at is not None and sent_at is not None:
         return max(at - int(sent_at.timestamp() * 1000), 0)
-    wait = _WAIT.search(words)
-    return int(wait[1]) * _UNITS_MS[_unit_of(wait[2].lower())] if wait else None
+    if (wait := _WAIT.search(words)) is None:
+        return None
+    unit = wait[2].lower()
+    return int(wait[1]) * _UNITS_MS["ms" if unit.startswith(("ms", "milli")) else unit[0]]
 
 
 def read_retry_after(headers: Mapping[str, str]) -> int | None:
@@ -256,10 +258,6 @@ def read_retry_after(headers: Mapping[str, str]) -> int | None:
     if until is None or sent_at is None:
         return None
     return max(int((until - sent_at).total_seconds() * 1000), 0)
-
-
-def _unit_of(word: str) -> str:
-    return "ms" if word == "ms" or word.startswith("milli") else word[0]
 
 
 def _is_number(text: str) -> bool:

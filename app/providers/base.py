@@ -100,10 +100,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A send came to this outcome, took so many requests, and had the last answer's status if there was one.
-
-    `keys`: those of the answer, of the first few that were a 2xx.
-    """
+    """A send came to this outcome by so many requests; the last answer's status, and `keys` of the first few 2xx."""
 
     outcome: Outcome
     tries: int

@@ -73,10 +73,7 @@ class Bitespeed(JsonApi):
         return Token(self.settings.webhook_token.get_secret_value(), query.get("token", ""))
 
     def read_webhook(self, headers: Mapping[str, str], value: Any) -> WebhookContent:  # noqa: ARG002 - the seam
-        """Return what Chatwoot events say; WhatsApp's own form is understood, too.
-
-        A tapped button is a text like any other in Chatwoot.
-        """
+        """Return what events of Chatwoot, where a tapped button is a text like any other, and WhatsApp's own say."""
         list_secrets = partial(mapped_secrets, self.settings)
         meta, events = read_meta(value, list_secrets), [as_mapping(event) for event in as_items(value) or (value,)]
         receipts = (receipt for event in events for receipt in _read_receipts(event, list_secrets))

@@ -33,14 +33,11 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def parse_json(body: bytes, max_bytes: int = MAX_BYTES) -> Any:
-    """Return the parsed JSON, or None where it is none, too long, too deep, or the literal null.
-
-    A byte order mark before it is none of its own: some servers write one.
-    """
+    """Return the parsed JSON, or None where it is none, too long, too deep, or the literal null."""
     if len(body) > max_bytes:
         return None
     try:
-        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
+        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())  # some servers write such a mark
     except (ValueError, RecursionError):
         return None
 
@@ -239,10 +236,8 @@ class Signature:
 
 
 def read_challenge(expected: str, query: Mapping[str, str]) -> str | None:
-    """Return what Meta wants to hear back when a webhook is set up, None where it does not name our token.
-
-    https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests
-    """
+    """Return what Meta wants to hear back when a webhook is set up, None where it does not name our token."""
+    # https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests
     challenge, token = query.get("hub.challenge", ""), Token(expected, query.get("hub.verify_token", ""))
     fits = query.get("hub.mode") == "subscribe" and token.find_mistake() is None
     return challenge if fits and re.fullmatch(r"[\w.~-]{1,200}", challenge, re.ASCII) else None

@@ -122,10 +122,7 @@ def _read_status(item: Any, list_secrets: Callable[[], Sequence[str]]) -> Receip
 
 
 def read_sender(text: str | None) -> str:
-    """Return an international number, with or without its plus sign, as E.164; "" for anything else.
-
-    WhatsApp itself names the sender, so there is nothing to guess.
-    """
+    """Return an international number, with or without its plus sign, as E.164; "" for anything else: no guess."""
     found = _NUMBER.fullmatch(text or "")
     return f"+{found[1]}" if found else ""
 

@@ -19,11 +19,10 @@ from app.outbox.holds import list_holds
 from app.outbox.people import count_suppressions
 from app.outbox.read import count_deliveries, count_reached, read_last_events
 from app.outbox.retention import count_unrouted, forget_records, wipe_payloads
-from app.outbox.store import NoFlights
 from app.outbox.sweep import BEHIND_MS, shift_waits, sweep
 from app.outbox.values import Replica, list_differences
 from app.providers.base import OpenSender
-from app.relay.context import Context, Relay, Snapshot, report_death
+from app.relay import Context, Relay, Snapshot, report_death
 from app.relay.intake import topic_label
 from app.relay.lane import Lane
 from app.relay.recorder import Recorder
@@ -41,17 +40,11 @@ LONGEST_COUNT_S = 3.0
 
 
 class Dispatcher:
-    """Runs the lanes of the rules in force.
-
-    `on_dead` is told when a task dies, for the process must then end: a relay that takes events and sends
-    none is worse than one that is down.
-    """
+    """Runs the lanes of the rules in force; `on_dead` is told when a task dies, for the process must end."""
 
     def __init__(self, context: Context, open_sender: OpenSender, on_dead: Callable[[BaseException], None]) -> None:
-        self._context = context
-        self._open_sender = open_sender
-        self._on_dead = on_dead
-        self._lanes: dict[str, Lane] = {}
+        self._context, self._open_sender, self._on_dead = context, open_sender, on_dead
+        self.lanes: dict[str, Lane] = {}  # those at work, by provider name
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)  # by provider: a lane's successor goes by them, too
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[Lane, None] = {}  # in their order, those that are being replaced included
@@ -60,20 +53,12 @@ class Dispatcher:
         self.replicas: Sequence[Replica] = ()  # those that were there lately; none where this one is alone
         self._in_doubt = True  # whether the outbox's waits were moved with the clock: at the start nobody knows
 
-    @property
-    def lanes(self) -> Mapping[str, Lane]:
-        """The lanes at work, by provider name."""
-        return self._lanes
-
     def show_paces(self) -> Mapping[str, Pace]:
         """Return how fast each lane may go now, by provider name."""
-        return {name: lane.pace for name, lane in self._lanes.items()}
+        return {name: lane.pace for name, lane in self.lanes.items()}
 
     async def follow_clock(self) -> None:
-        """If the clock was set back, move what waits with it: in the outbox, and in what lanes remember.
-
-        Each sweep begins with it, and so does the start, before anything else reckons from now. Raises StoreError.
-        """
+        """If the clock was set back, move what waits with it, in the outbox and in the lanes. Raises StoreError."""
         context, now, newest = self._context, self._context.clock(), self._context.clock.newest
         is_behind = newest - now > BEHIND_MS
         if is_behind:
@@ -119,38 +104,38 @@ class Dispatcher:
 
     def use(self, snapshot: Snapshot) -> None:
         """Take over new rules: a lane whose account changed is replaced, what it has open still ends there."""
-        for name, lane in list(self._lanes.items()):
+        for name, lane in list(self.lanes.items()):
             if snapshot.config.providers.get(name) != lane.settings:
-                del self._lanes[name]
+                del self.lanes[name]
                 lane.stop()
         for name, settings in snapshot.config.providers.items():
-            if name not in self._lanes:
+            if name not in self.lanes:
                 lane = self._kind(
                     name, settings, snapshot.providers[name], self._context, self._open_sender, self._turns[name]
                 )
-                self._lanes[name] = lane
+                self.lanes[name] = lane
                 self._running[lane] = None
                 self._start_task(lane.run(), f"lane {name}").add_done_callback(partial(self._forget, lane))
 
     def wake(self, provider: str) -> None:
         """Tell a lane that something may have become due."""
-        lane = self._lanes.get(provider)
+        lane = self.lanes.get(provider)
         if lane is not None:
             lane.wake()
 
     def wake_all(self) -> None:
         """Tell every lane: a hold ended, or deliveries were made pending by hand."""
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.wake()
 
     def stop_claiming(self) -> None:
         """Begin no new send; what is open goes on."""
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.stop()
 
     async def drain(self, grace_s: float) -> None:
         """Stop claiming, let open sends finish inside the grace period, then give up those that are left."""
-        lanes = list(self._lanes.values())
+        lanes = list(self.lanes.values())
         self.stop_claiming()
         sending = {task for task in self._tasks if task.get_name().startswith("lane ")}
         for task in self._tasks - sending:
@@ -166,13 +151,9 @@ class Dispatcher:
     def _start_task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._watch)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(report_death, log=self._context.log, on_dead=self._on_dead))
         return task
-
-    def _watch(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            report_death(task.get_name(), error, self._context.log, self._on_dead)
 
     def _forget(self, lane: Lane, _task: asyncio.Task[None]) -> None:
         self._running.pop(lane, None)
@@ -196,7 +177,7 @@ class Dispatcher:
 
     async def _sweep_once(self, *, wipe: bool) -> None:
         outbox = self._context.outbox
-        await self.follow_clock()
+        await self.follow_clock()  # before anything else reckons from now
         await self.note_replica()
         now = self._context.clock()
         swept = await sweep(outbox, now, self._context.settings.settle_after)
@@ -231,9 +212,7 @@ class OutboxRelay(Relay):
         on_dead: Callable[[BaseException], None],
     ) -> None:
         super().__init__(context, watch, on_dead)
-        self.context = context
-        self.dispatcher = dispatcher
-        self._recorder = recorder
+        self.context, self.dispatcher, self._recorder = context, dispatcher, recorder
 
     async def start(self) -> None:
         """Settle what the last process left open, then start the sweeper."""
@@ -254,13 +233,8 @@ class OutboxRelay(Relay):
         metrics.set_last_events((topic_label(topic), at) for topic, at in last_events.items())
         metrics.set_reached(await outbox.read(count_reached))  # else the first scrape may show 0 again
         self.dispatcher.start()
-        knows_flights = not isinstance(flights, NoFlights)
-        log.info(
-            "outbox.opened",
-            sqlite=sqlite3.sqlite_version,
-            unknown_after_restart=unknown,
-            flight_recorder="on" if knows_flights else "off",
-        )
+        recorder, sqlite = "on" if flights.run else "off", sqlite3.sqlite_version
+        log.info("outbox.opened", sqlite=sqlite, unknown_after_restart=unknown, flight_recorder=recorder)
         # Whoever answers for people's data should not have to work out how long things are kept.
         payloads, records = map(format_duration, (settings.payload_retention, settings.record_retention))
         log.info("relay.retention", preset=settings.retention, payloads=payloads, records=records)

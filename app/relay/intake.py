@@ -16,7 +16,7 @@ from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job
 from app.outbox.values import DeliveryState
-from app.relay.context import Context, Shared
+from app.relay import Context, Shared
 from app.sources import SOURCE
 from app.sources.base import Verified
 from app.values.phone import mask_phone

@@ -41,7 +41,7 @@ from app.outbox.lanes import read_lane, save_lane
 from app.outbox.store import Job
 from app.outbox.values import LaneState
 from app.providers.base import OpenSender, Provider, Sender
-from app.relay.context import Context
+from app.relay import Context
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
 # a single request.

@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.delivery.pace import Pace
 from app.errors import StoreError
@@ -20,10 +20,13 @@ from app.model.delivery import Reason
 from app.outbox.holds import list_holds
 from app.outbox.lanes import take_notice
 from app.outbox.read import read_last_event
-from app.providers.base import Request, Response
-from app.relay.context import Context
+from app.providers.base import Request
+from app.relay import Context
 from app.sources import SOURCE
 from app.values.instant import format_instant
+
+if TYPE_CHECKING:
+    from app.providers.client import ProviderClient
 
 LOOK_EVERY_S = 5.0
 CALM_MS = 60_000
@@ -42,21 +45,9 @@ Standing = Mapping[str, Mapping[str, str | None]]
 """All that is not as it should be, by kind and name (`hold provider:gallabox`): what is told of it."""
 
 
-class Client(Protocol):
-    """The client that providers are reached by: bounded in time, follows no redirect, and knows the way out."""
-
-    async def fetch(self, request: Request) -> Response | None:
-        """Return the answer, None if the request broke off."""
-
-    async def close(self) -> None:
-        """Release its connections."""
-
-
 def sign(secret: str, id_: str, at_s: int, body: bytes) -> str:
-    """Return `v1,` and the signature of a message.
-
-    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
-    """
+    """Return `v1,` and the signature of a message."""
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
     key = base64.b64decode(secret.removeprefix("whsec_"))
     return "v1," + base64.b64encode(hmac.digest(key, f"{id_}.{at_s}.".encode() + body, "sha256")).decode()
 
@@ -78,15 +69,13 @@ class Notifier:
         self,
         context: Context,
         show_paces: Callable[[], Mapping[str, Pace]],
-        open_client: Callable[[str], Awaitable[Client]],
+        open_client: Callable[[str], Awaitable[ProviderClient]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._context = context
         self._url = context.settings.notify_url.get_secret_value()
         self._secret = context.settings.notify_secret.get_secret_value()
-        self._show_paces = show_paces
-        self._open_client = open_client
-        self._sleep = sleep
+        self._show_paces, self._open_client, self._sleep = show_paces, open_client, sleep
         self._told: Standing | None = None
         self._calm_until: dict[str, int] = {}
         # Id and body of each: the id stays, however often it is tried. The oldest goes: the newest says how it is.
@@ -158,7 +147,7 @@ class Notifier:
         finally:
             await client.close()
 
-    async def _post(self, client: Client, id_: str, body: bytes) -> None:
+    async def _post(self, client: ProviderClient, id_: str, body: bytes) -> None:
         """Post a message until it is taken, or given up."""
         status: int | None = None
         for wait_s in (0, *WAITS_S):

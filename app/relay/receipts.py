@@ -19,7 +19,7 @@ from app.outbox.receipts import Report, apply_reply, apply_reports
 from app.outbox.store import Job
 from app.outbox.values import ReceiptResult
 from app.providers.body import as_items, as_mapping, parse_webhook, read_challenge
-from app.relay.context import Context
+from app.relay import Context
 from app.values.phone import mask_phone
 
 AT_ONCE = 100  # in one transaction
@@ -52,8 +52,10 @@ async def accept_receipts(
         await asyncio.gather(*(_take_reply(context, provider_name, one) for one in told.replies[at : at + AT_ONCE]))
     for notice in told.notices:
         await _take_notice(context, provider_name, notice)
-    if not (told.receipts or told.replies or told.notices):
-        _report_unread(context, provider_name, value)
+    if not (told.receipts or told.replies or told.notices):  # its shape is shown: its keys, and none of its values
+        context.metrics.receipts.inc(provider_name, UNREAD)
+        paths = list(islice(list_keys(next(iter(as_items(value)), value)), _PATHS_SHOWN))
+        context.log.info("receipt.unread", provider=provider_name, paths=paths)
     return 200
 
 
@@ -125,13 +127,6 @@ def list_scopes(config: Config, provider_name: str, notice: Notice) -> Iterator[
         languages = {name.replace("-", "_").lower() for name in (written, notice.language) if name}
         if (route.provider, route.template) == (provider_name, notice.template) and len(languages) <= 1:
             yield f"template:{provider_name}/{notice.template}"
-
-
-def _report_unread(context: Context, provider_name: str, value: Any) -> None:
-    """Show the shape of a genuine webhook of which nothing could be read: its keys, and none of its values."""
-    context.metrics.receipts.inc(provider_name, UNREAD)
-    first = next(iter(as_items(value)), value)
-    context.log.info("receipt.unread", provider=provider_name, paths=list(islice(list_keys(first), _PATHS_SHOWN)))
 
 
 def list_keys(value: Any, prefix: str = "", levels: int = 3) -> Iterator[str]:

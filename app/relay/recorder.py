@@ -55,9 +55,8 @@ class Recorder:
     async def _keep(self, event: Event) -> None:
         payload = json.dumps(fake_payload(event.payload, self._key), ensure_ascii=True)
         try:
-            await self._outbox.write(
-                partial(record_event, recording=Recording(event.topic, event.received_at, payload))
-            )
+            recording = Recording(event.topic, event.received_at, payload)
+            await self._outbox.write(partial(record_event, recording=recording))
         except StoreError:
             return  # a convenience: the event itself is safe, and whoever waits for space needs it more
 
@@ -85,12 +84,9 @@ _NATIONAL = re.compile(r"(?:91)?[6-9][0-9]{9}")
 
 def fake_payload(payload: Mapping[str, Any], key: bytes) -> dict[str, Any]:
     """Return the same shape with invented values. Pure: the same for the same `key` and values."""
-    return {_fake_name(name, key): _fake_value(name, value, key) for name, value in payload.items()}
-
-
-def _fake_name(name: str, key: bytes) -> str:
-    """A key that is no plain name may be a value, too."""
-    return name if _KEY.fullmatch(name) else _fake_letters(name, key)
+    # A key that is no plain name may be a value, too.
+    names = {name: name if _KEY.fullmatch(name) else _fake_letters(name, key) for name in payload}
+    return {names[name]: _fake_value(name, value, key) for name, value in payload.items()}
 
 
 def _fake_value(name: str, value: Any, key: bytes) -> Any:
@@ -162,8 +158,10 @@ def _choose_name(text: str, key: bytes) -> str:
 
 def _fake_letters(text: str, key: bytes) -> str:
     """Return a text of the same pattern: letters for letters, digits for digits, the rest as it is."""
-    drawn = _stretch(text, key, len(text))
-    return "".join(_swap(sign, byte) for sign, byte in zip(text, drawn, strict=True))
+    drawn = _draw(text, key)
+    while len(drawn) < len(text):
+        drawn += hmac.digest(key, drawn, hashlib.sha256)
+    return "".join(map(_swap, text, drawn))
 
 
 def _swap(sign: str, byte: int) -> str:
@@ -176,10 +174,3 @@ def _swap(sign: str, byte: int) -> str:
 
 def _draw(text: str, key: bytes) -> bytes:
     return hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
-
-
-def _stretch(text: str, key: bytes, length: int) -> bytes:
-    drawn = _draw(text, key)
-    while len(drawn) < length:
-        drawn += hmac.digest(key, drawn, hashlib.sha256)
-    return drawn[:length]

@@ -20,7 +20,7 @@ from app.mapping.template_entries import ParsedTemplates, parse_templates
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.providers.base import ProviderType
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 from app.settings import EXAMPLES, SHORTEST_SECRET, Settings
 from app.values.instant import format_instant
 
@@ -224,10 +224,7 @@ def merge_live(kept: Templates, live: Templates, listed: Collection[str]) -> Tem
 def load_snapshot(
     settings: Settings, environment: Mapping[str, str], types: ProviderTypes
 ) -> tuple[Snapshot, list[Problem]]:
-    """Return the rules in force and their warnings; raises ConfigError with every problem at once.
-
-    Stricter than `check`: a `${NAME}` that nothing sets is refused here, since a request built from it fails.
-    """
+    """Return the rules in force and their warnings; raises ConfigError with every problem, a `${NAME}` unset, too."""
     read = read_rules(read_sources(settings), environment, types)
     return build_snapshot(read.use(is_strict=True), types), list(read.parsed.problems)
 
@@ -239,10 +236,7 @@ def build_snapshot(config: Config, types: ProviderTypes) -> Snapshot:
 
 
 class Rules:
-    """Reads the YAML again when it changes, and the `keyring` with it; remembers which version is in force.
-
-    `use` is given each new one, and puts it in force.
-    """
+    """Reads the YAML again when it changes, and the `keyring` with it; `use` puts each version in force."""
 
     def __init__(
         self,
@@ -257,12 +251,9 @@ class Rules:
         self.name = _name_source(settings)
         self.use: Callable[[Snapshot], None] = lambda _: None
         self._settings, self._environment, self._types = settings, environment, types
-        self._snapshot = snapshot
-        self._metrics = metrics
-        self._log = log
+        self._snapshot, self._metrics, self._log, self._keyring = snapshot, metrics, log, keyring
         self._used_at = read_clock()
         self._refused: Refused | None = None
-        self._keyring = keyring
         self._reloading = asyncio.Lock()
         self._seen = self._stamp()
         self._show()
@@ -274,13 +265,8 @@ class Rules:
     def show(self) -> ConfigStatus:
         """Return what is in force, and what was refused since."""
         config = self._snapshot.config
-        return ConfigStatus(
-            path=self.name,
-            hash=config.hash,
-            since=format_instant(self._used_at),
-            mode=config.mode,
-            refused=self._refused,
-        )
+        since = format_instant(self._used_at)
+        return ConfigStatus(path=self.name, hash=config.hash, since=since, mode=config.mode, refused=self._refused)
 
     def propose(self, name: str, text: str, templates_text: str | None) -> Snapshot:
         """Return the rules of a YAML that is not in force, to be tried; raises ConfigError with all that is wrong.
@@ -320,9 +306,8 @@ class Rules:
         self._metrics.reload_ok.set(0)
         lines = [line.strip() for line in fault.splitlines()]
         self._refused = Refused(at=format_instant(read_clock()), faults=lines[1:] or lines)
-        self._log.error(
-            "config.refused", detail=fault.splitlines(), in_force=self._snapshot.config.hash, exc_info=error
-        )
+        in_force = self._snapshot.config.hash
+        self._log.error("config.refused", detail=fault.splitlines(), in_force=in_force, exc_info=error)
         return fault
 
     async def watch(self) -> None:
@@ -338,9 +323,7 @@ class Rules:
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
         templates = self._settings.config.parent / "templates.yaml"
-        return [
-            stamp_file(path) for path in [templates, *([] if self._settings.config_yaml else [self._settings.config])]
-        ]
+        return [stamp_file(templates), None if self._settings.config_yaml else stamp_file(self._settings.config)]
 
     def _show(self) -> None:
         config = self._snapshot.config

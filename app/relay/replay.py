@@ -31,7 +31,7 @@ from app.outbox import replay as stored
 from app.outbox.people import find_suppressed
 from app.outbox.replay import EventQuery, Plan, StoredEvent
 from app.outbox.store import Store
-from app.relay.context import Context, Snapshot
+from app.relay import Context, Snapshot
 from app.sources import SOURCE
 from app.sources.base import parse_body
 from app.values.instant import format_instant
@@ -55,12 +55,13 @@ async def make_plan(context: Context, wanted: EventQuery) -> dict[str, Any] | Re
             break
     plan = Plan(context.new_id(now), now, snapshot.config.hash, write_entries(draft))
     await context.outbox.write(partial(stored.save_plan, plan=plan))
-    context.log.info("replay.planned", plan_id=plan.id, counts=_count(draft), by="ops")
+    counts = {verdict.value: count for verdict, count in draft.counts.items()}
+    context.log.info("replay.planned", plan_id=plan.id, counts=counts, by="ops")
     return {
         "plan_id": plan.id,
         "config_hash": plan.config_hash,
         "created_at": format_instant(plan.created_at),
-        "counts": _count(draft),
+        "counts": counts,
         "complete": draft.complete,
         "unlisted": draft.unlisted,
         "entries": _show_entries(draft.entries),
@@ -68,10 +69,7 @@ async def make_plan(context: Context, wanted: EventQuery) -> dict[str, Any] | Re
 
 
 async def apply_plan(context: Context, plan_id: str) -> dict[str, Any] | Refusal:
-    """Send what a plan says, once: all its deliveries are committed together with its being applied.
-
-    Return them with their event's id, and what changed meanwhile.
-    """
+    """Send what a plan says, once and all of it in one commit; return that, and what changed meanwhile."""
     snapshot, now = context.snapshot, context.clock()
     plan = await context.outbox.read(partial(stored.read_plan, plan_id=plan_id))
     if plan is None or plan.created_at <= now - KEEP_PLAN_MS:
@@ -199,10 +197,6 @@ def _write_entry(event: StoredEvent, delivery: Delivery, judgement: Judgement) -
     return Entry(
         event.id, event.topic, delivery.route, judgement.verdict, judgement.reason, judgement.delivery_id, detail
     )
-
-
-def _count(draft: Draft) -> dict[str, int]:
-    return {verdict.value: count for verdict, count in draft.counts.items()}
 
 
 # -- applying --------------------------------------------------------------------------------------

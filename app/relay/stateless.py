@@ -12,18 +12,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from app.model.delivery import Accepted, Delivery, Event, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
-from app.observe.attempts import describe_outcome, note_outcome, open_attempt_span
+from app.delivery.decide import Decision
+from app.model.delivery import Accepted, Attempt, Delivery, Event, Outcome, Reason, Rejected, Scope, State, Uncertain
+from app.observe.attempts import note_outcome, open_attempt_span, report_attempt
 from app.outbox.values import DeliveryState
 from app.providers.base import OpenSender, Sender
-from app.relay.context import Relay, Shared
+from app.relay import Relay, Shared
 from app.relay.intake import Answer
-from app.values.phone import mask_phone
 
 # Nector gives up after 10 s: answer before that, or it retries what may have been sent.
 LONGEST_S = 8.0
 TRIES = 3  # of what surely did not leave
 REMEMBERED = 10_000
+_STATUSES = {State.ACCEPTED: 200, State.DEAD: 200, State.UNKNOWN: 502, State.PENDING: 503}
 
 SendKey = tuple[str, str]
 """(the source's delivery id, or ours where it sent none; route)"""
@@ -72,27 +73,15 @@ class StatelessRelay(Relay):
         repeated = task is not None
         if task is None:
             task = self._sends[key] = asyncio.create_task(self._send(delivery))
-            self._forget_oldest()
+            while len(self._sends) > REMEMBERED and next(iter(self._sends.values())).done():
+                self._sends.popitem(last=False)
         # Shielded: a source that hangs up must not turn a send into an unknown one.
-        outcome = await asyncio.shield(task)
-        return self._judge(key, delivery, outcome, repeated=repeated)
-
-    def _judge(self, key: SendKey, delivery: Delivery, outcome: Outcome, *, repeated: bool) -> tuple[State, int]:
-        match outcome:
-            case Accepted():
-                return State.ACCEPTED, 200
-            case Rejected(scope=Scope.MESSAGE | Scope.RECIPIENT):
-                return State.DEAD, 200
-            case Uncertain() if delivery.on_unknown == "hold" and repeated:
-                # The route forbids a second send: tell the source to stop asking.
-                return State.UNKNOWN, 200
-            case Uncertain():
-                if delivery.on_unknown == "resend":
-                    self._sends.pop(key, None)
-                return State.UNKNOWN, 502
-            case Retryable() | Rejected():
-                self._sends.pop(key, None)
-                return State.PENDING, 503
+        state = _name_state(await asyncio.shield(task))
+        if state is State.UNKNOWN and delivery.on_unknown == "hold" and repeated:
+            return state, 200  # the route forbids a second send: tell the source to stop asking
+        if state is State.PENDING or (state is State.UNKNOWN and delivery.on_unknown == "resend"):
+            self._sends.pop(key, None)
+        return state, _STATUSES[state]
 
     async def _send(self, delivery: Delivery) -> Outcome:
         with open_attempt_span(self.shared.tracer, delivery, 1) as span:
@@ -104,6 +93,7 @@ class StatelessRelay(Relay):
         outcome: Outcome
         if delivery.message is None:
             return Rejected(Reason.MESSAGE_DAMAGED)
+        tries = 0
         started_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LONGEST_S):
@@ -112,32 +102,14 @@ class StatelessRelay(Relay):
                 sent = await client.send(
                     provider, delivery.message, delivery.id, write_within_ms=round(LONGEST_S * 1000), tries=TRIES
                 )
-                outcome = sent.outcome
+                outcome, tries = sent.outcome, sent.tries
         except TimeoutError:
             outcome = Uncertain(Reason.TIMED_OUT, "no answer within 8 s")
-        self._report(delivery, outcome, asyncio.get_running_loop().time() - started_at)
+        shared, now = self.shared, self.shared.clock()
+        took_ms = round((asyncio.get_running_loop().time() - started_at) * 1000)
+        ended = Decision(_name_state(outcome))
+        report_attempt(shared.log, shared.metrics, Attempt(delivery, 1, now), outcome, ended, now, tries, took_ms)
         return outcome
-
-    def _report(self, delivery: Delivery, outcome: Outcome, took_s: float) -> None:
-        """Tell what an attempt came to; it began when the event came, so that is its age, too."""
-        word, reason, detail = describe_outcome(outcome)
-        self.shared.metrics.attempts.inc(delivery.provider, word, reason)
-        self.shared.metrics.send_seconds.observe(took_s, delivery.provider)
-        if isinstance(outcome, Accepted):
-            self.shared.metrics.event_to_accepted_seconds.observe(took_s)
-        self.shared.log.info(
-            "delivery.attempted",
-            delivery_id=delivery.id,
-            event_id=delivery.event_id,
-            route=delivery.route,
-            provider=delivery.provider,
-            recipient=mask_phone(delivery.recipient),
-            outcome=word,
-            reason=reason or None,
-            detail=detail or None,
-            send_ms=round(took_s * 1000),
-            age_ms=round(took_s * 1000),
-        )
 
     def _open_client(self, name: str) -> asyncio.Future[Sender]:
         if name not in self._clients:
@@ -145,6 +117,14 @@ class StatelessRelay(Relay):
             self._clients[name] = asyncio.ensure_future(self._open_sender(settings))
         return self._clients[name]
 
-    def _forget_oldest(self) -> None:
-        while len(self._sends) > REMEMBERED and next(iter(self._sends.values())).done():
-            self._sends.popitem(last=False)
+
+def _name_state(outcome: Outcome) -> State:
+    match outcome:
+        case Accepted():
+            return State.ACCEPTED
+        case Rejected(scope=Scope.MESSAGE | Scope.RECIPIENT):
+            return State.DEAD
+        case Uncertain():
+            return State.UNKNOWN
+        case _:
+            return State.PENDING

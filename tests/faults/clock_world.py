@@ -26,7 +26,7 @@ from app.outbox.sqlite.file import create_schema, migrate_schema, read_key
 from app.outbox.sqlite.tx import SqliteTx
 from app.providers import PROVIDER_TYPES, settings_types
 from app.providers.base import Sent
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 from app.relay.dispatcher import Dispatcher
 from app.relay.reload import build_snapshot
 from app.settings import Settings

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from app import relay
 from app.delivery import transitions
 from app.errors import StoreBroken, StoreError
 from app.model.delivery import Attempt
@@ -25,7 +26,7 @@ from app.outbox.store import Job, Tx
 from app.outbox.values import Claimed, Closed
 from app.providers.base import Sent
 from app.providers.client import ProviderClient
-from app.relay import context, lane
+from app.relay import Relay, lane
 from app.relay import dispatcher as dispatch
 from app.relay import reload as rules
 
@@ -76,8 +77,8 @@ def watch_raises() -> None:
 
 def unwatched() -> None:
     """The known-bad control: nobody asks how a task ended."""
-    put(dispatch.Dispatcher, _watch=lambda self, task: self._tasks.discard(task))
-    put(context.Relay, _note_end=lambda _self, _task: None)
+    for module in (dispatch, relay):
+        put(module, report_death=lambda _task, **_parts: None)
 
 
 def short_limits() -> None:
@@ -89,24 +90,24 @@ def short_limits() -> None:
 
 def slow_start() -> None:
     """No fault: an outbox that takes a while to open."""
-    begin = context.Relay.open
+    begin = Relay.open
 
-    async def begin_later(self: context.Relay) -> None:
+    async def begin_later(self: Relay) -> None:
         await asyncio.sleep(1.5)
         await begin(self)
 
-    put(context.Relay, open=begin_later)
+    put(Relay, open=begin_later)
 
 
 def deaf_start() -> None:
     """The known-bad control: nobody listens to signals yet."""
-    begin = context.Relay.open
+    begin = Relay.open
 
-    async def begin_deaf(self: context.Relay) -> None:
+    async def begin_deaf(self: Relay) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         await begin(self)
 
-    put(context.Relay, open=begin_deaf)
+    put(Relay, open=begin_deaf)
 
 
 def claim_blocks() -> None:

@@ -19,7 +19,7 @@ from app.model.message import Message
 from app.observe.metrics import Metrics
 from app.outbox.values import DeliveryFilter, LaneState
 from app.providers.base import Sent
-from app.relay.context import Context
+from app.relay import Context
 from app.relay.lane import Lane
 from tests.contexts import build_context
 from tests.outbox.methods import SqliteOutbox

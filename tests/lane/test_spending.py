@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.model.message import NO_LIMITS, Limit, Limits
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 
 HOUR = 3_600_000
 

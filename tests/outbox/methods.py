@@ -44,7 +44,6 @@ from app.outbox.values import (
     LedgerRow,
     ReceiptResult,
     Recording,
-    Suppression,
     SuppressionCounts,
     SweepCounts,
 )
@@ -192,7 +191,7 @@ class Methods(Store):
     async def lift_suppressions(self, numbers: Collection[str]) -> int:
         return await self.write(partial(people.lift_suppressions, numbers=numbers))
 
-    async def list_suppressions(self, limit: int, cursor: str | None) -> tuple[Sequence[Suppression], str | None]:
+    async def list_suppressions(self, limit: int, cursor: str | None) -> tuple[Sequence[Mapping[str, str]], str | None]:
         return await self.read(partial(people.list_suppressions, limit=limit, cursor=cursor))
 
     async def count_suppressions(self) -> SuppressionCounts:

@@ -23,6 +23,7 @@ from app.model.message import Message, Receipt, ReceiptStatus, Reply, Variable, 
 from app.outbox.replay import Plan
 from app.outbox.sweep import BEHIND_MS
 from app.outbox.values import DeliveryFilter, LaneState, SuppressionCounts
+from app.values.instant import format_instant
 from tests.outbox.methods import SqliteOutbox
 from tests.outbox.outbox_checks import (
     check_claim,
@@ -345,7 +346,8 @@ class OutboxMachine(RuleBasedStateMachine):
         counts = SuppressionCounts(len(people.suppressed), len(people.unreachable))
         assert self.run(self.store.count_suppressions()) == counts
         listed, _ = self.run(self.store.list_suppressions(100, None))
-        assert sorted((each.reason, each.since) for each in listed) == sorted(people.suppressed.values())
+        known = sorted((reason, format_instant(since)) for reason, since in people.suppressed.values())
+        assert sorted((each["reason"], each["since"]) for each in listed) == known
         counted = Counter((row.given.provider, row.state) for row in self.model.rows)
         assert self.run(self.store.count_deliveries()) == counted
         for provider in PROVIDERS:

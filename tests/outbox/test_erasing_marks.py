@@ -40,7 +40,7 @@ async def test_an_opt_out_is_exported_and_stays(shop: Any) -> None:
     assert record["marketing"] == {"suppressed": True, "reason": "stop_reply", "since": since}
     assert record["unreachable_since"] == since
     erased = await shop.store.erase_person(HER, shop.now)
-    assert (erased.events, erased.opted_out) == (0, True)
+    assert (erased.events, erased.opt_out_kept) == (0, True)
     record = await shop.store.export_person(HER)
     assert (record["marketing"]["suppressed"], record["unreachable_since"]) == (True, None)
     assert await shop.store._reader.run(count_marks) == (2, 1, 1), "the other's are as they were"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import pytest
 from app.errors import StoreBroken, StoreInUse
 from app.outbox.sqlite.sidecars import ProcessLock
 from app.outbox.sqlite.store import SqliteStore, Writer
-from app.relay.context import report_death
+from app.relay import report_death
 from tests.security.living import Living, make_folder, run_relay, start_again
 
 UNWATCHED = str(Path(__file__).with_name("unwatched_file.py"))
@@ -269,12 +270,18 @@ class RaisingLog:
         raise BrokenPipeError
 
 
-def test_a_death_ends_the_process_though_its_line_cannot_be_written() -> None:
+async def test_a_death_ends_the_process_though_its_line_cannot_be_written() -> None:
     died: list[BaseException] = []
     log: Any = RaisingLog()
     error = StoreBroken("gone")
+
+    async def die() -> None:
+        raise error
+
+    task = asyncio.create_task(die(), name="lane")
+    await asyncio.wait([task])
     with pytest.raises(BrokenPipeError):
-        report_death("lane", error, log, died.append)
+        report_death(task, log, died.append)
     assert died == [error]
 
 

@@ -121,7 +121,7 @@ async def stop_with_a_hanging_collector(open_traced: Any, collector: Any, **sett
 async def test_a_hanging_collector_does_not_hold_up_the_end(
     open_traced: Any, collector: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("app.relay.context.FLUSH_S", 0.3)
+    monkeypatch.setattr("app.relay.FLUSH_S", 0.3)
     assert await stop_with_a_hanging_collector(open_traced, collector, **SLOW) < PATIENCE_S
     out = capsys.readouterr().out
     assert len(read_lines(out, "tracing.cut")) == len(read_lines(out, "relay.stopped")) == 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from zlib import crc32
 
 from app.errors import StoreBroken, StoreError, StoreInUse
-from app.outbox.store import Flights, NoFlights
+from app.outbox.store import Flights
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SLOTS = 1_024  # more sends than any relay has open: the sum of `concurrency`
@@ -32,7 +32,7 @@ _FLYING, _LANDED = 1, 2
 _NO_RUN = 0
 
 
-class MappedFlights:
+class MappedFlights(Flights):
     """A `Flights` in a mapped file. `left`: the bytes that the process before has left there."""
 
     def __init__(self, mapped: mmap.mmap, boot_id: bytes, left: bytes) -> None:
@@ -40,9 +40,8 @@ class MappedFlights:
         self._map = mapped
         self._boot_id = boot_id
         self._left = left
-        self._free = deque(
-            range(_HEAD.size, _SIZE, _SLOT_BYTES)
-        )  # the one that landed first is taken first: the last ones tell most
+        # The one that landed first is taken first: the last ones tell most.
+        self._free = deque(range(_HEAD.size, _SIZE, _SLOT_BYTES))
         self._taken: dict[tuple[str, int], int] = {}
 
     def list_left(self, run: int) -> tuple[set[tuple[str, int]], set[tuple[str, int]]] | None:
@@ -95,7 +94,7 @@ def open_flights(outbox: Path, boot_id: Path = BOOT_ID) -> Flights:
         booted = boot_id.read_bytes().strip()
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError:
-        return NoFlights()
+        return Flights()
     try:
         left = os.read(descriptor, _SIZE + 1)
         os.ftruncate(descriptor, _SIZE)
@@ -104,7 +103,7 @@ def open_flights(outbox: Path, boot_id: Path = BOOT_ID) -> Flights:
     except OSError:
         with suppress(OSError):
             place.unlink()
-        return NoFlights()
+        return Flights()
     finally:
         os.close(descriptor)
 
@@ -118,10 +117,7 @@ class ProcessLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Lock the name; the file for it stays for ever, since removing it would let two in.
-
-        Raises StoreInUse, naming the holder's pid; StoreBroken.
-        """
+        """Lock the name, whose file stays for ever: removing it would let two in. Raises StoreInUse, StoreBroken."""
         named = path.with_name(f"{path.name}.lock")
         try:
             descriptor = os.open(named, os.O_RDWR | os.O_CREAT, 0o600)

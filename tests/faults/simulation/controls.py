@@ -18,7 +18,7 @@ from app.outbox import claim as claiming
 from app.outbox import close as closing
 from app.outbox.store import Tx
 from app.outbox.values import Closed
-from app.relay.context import Context
+from app.relay import Context
 from app.relay.intake import Answer, store_event
 from tests.faults.simulation.store import MemoryOutbox, open_memory
 from tests.outbox.methods import name_job

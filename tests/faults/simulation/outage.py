@@ -16,7 +16,7 @@ from app.model.delivery import Accepted, Delivery, Event, Outcome, Reason, Retry
 from app.model.message import Message
 from app.observe.logs import Log
 from app.providers.base import Provider, Sent
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 from app.relay.dispatcher import Dispatcher
 from tests.contexts import build_context
 from tests.faults.simulation.loop import VirtualLoop

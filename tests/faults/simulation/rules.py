@@ -12,7 +12,7 @@ from typing import Any
 from app.mapping.parse import parse_config
 from app.mapping.template import Template
 from app.providers import PROVIDER_TYPES, settings_types
-from app.relay.context import Snapshot
+from app.relay import Snapshot
 from app.relay.reload import build_snapshot
 from app.settings import Settings, read_settings
 
