@@ -204,11 +204,8 @@ def _read_lanes(tx: Tx, context: Context, paces: Mapping[str, Pace], now: int) -
 def _list_unhandled(tx: Tx, context: Context, now: int) -> list[dict[str, Any]]:
     """Return what is dead or unknown for good, of the time for which it can still be mended: payloads go after that."""
     since, settled = now - context.settings.payload_retention, now - context.settings.settle_after
-    groups = {
-        "dead": count_reasons(tx, "dead", since=since),
-        "unknown": count_reasons(tx, "unknown", since=since, until=settled),
-    }
-    return [{"state": state, **row} for state, rows in groups.items() for row in rows]
+    dead, unknown = count_reasons(tx, "dead", since), count_reasons(tx, "unknown", since, settled)
+    return [{"state": state, **row} for state, rows in (("dead", dead), ("unknown", unknown)) for row in rows]
 
 
 def _look_at_store(context: Context, *, can_commit: bool) -> dict[str, Any]:

@@ -87,15 +87,12 @@ _TROUBLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """A lane's recent luck: failures in a row, and when the last outage ended (None: there was none).
+    """A lane's recent luck."""
 
-    `probe_at`: while the provider is down, when the next request may feel for it; `down_since`: since when it is.
-    """
-
-    failures: int = 0
-    probe_at: int | None = None
-    resumed_at: int | None = None
-    down_since: int | None = None
+    failures: int = 0  # in a row
+    probe_at: int | None = None  # while the provider is down: when the next request may feel for it
+    resumed_at: int | None = None  # when the last outage ended; None: there was none
+    down_since: int | None = None  # while it is down: since when
 
     @property
     def down(self) -> bool:

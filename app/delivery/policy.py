@@ -34,16 +34,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate is a delivery that is due, with all that the policy asks of it.
-
-    `opted_out`: it is marketing, and its recipient wants none. `free_at`: from when on its recipient may be written to
-    again. `accounts`: those that it would count in, and from when on each has room for one more.
-    """
+    """A candidate is a delivery that is due, with all that the policy asks of it."""
 
     deadline_at: int
-    opted_out: bool
-    free_at: int
-    accounts: Sequence[tuple[Account, int]] = ()
+    opted_out: bool  # it is marketing, and its recipient wants none
+    free_at: int  # from then on its recipient may be written to again
+    accounts: Sequence[tuple[Account, int]] = ()  # it would count in these; from when on each has room
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +150,13 @@ StandingHolds = Mapping[str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The pending deliveries of a lane that share route, template and rank; `due_at` is their earliest.
-
-    `seq`: that one's number, where others of the same instant may be gone already.
-    """
+    """The pending deliveries of a lane that share route, template and rank."""
 
     route: str
     template: str
     rank: int
-    due_at: int
-    seq: int = 0
+    due_at: int  # their earliest
+    seq: int = 0  # that one's number, where others of the same instant may be gone already
 
 
 def name_scopes(provider: str, route: str, template: str) -> tuple[str, str, str]:

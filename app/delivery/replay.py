@@ -34,19 +34,18 @@ class Verdict(StrEnum):
     UNROUTED = "unrouted"  # no route of today is for it
 
 
-NO_RETRY = {
+_NO_RETRY = {
     "not_found": "no delivery has this id",
     "deadline_passed": "its deadline passed, so it is no longer true",
     "payload_gone": "it has no message: it died before there was one, or the message was wiped; see `replay`",
     "perhaps_taken": "the provider may have taken it: look at its dashboard; not there: `nector-relay retry ID`",
     "replayed": "a later delivery of the same event does its work",
 }
-"""Why a delivery cannot be retried, in words; otherwise its state says it."""
 
 
 def explain_no_retry(why: str) -> str:
-    """Return in words what the outbox's `explain_retry` says."""
-    return NO_RETRY.get(why, f"it is {why}")
+    """Return in words why a delivery cannot be retried; what stands in no list is its state."""
+    return _NO_RETRY.get(why, f"it is {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,38 +141,29 @@ def read_bound(text: str, now: int, timezone: str, *, end_of_day: bool) -> int:
     return at
 
 
-SEND_LIMIT = 10_000
-"""So many messages one plan sends at most: they are committed as one."""
-LIST_LIMIT = 10_000
-"""So many that it does not send are listed; all are counted."""
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry tells what the plan does with one event's one route; `route` is "" where the event has none.
-
-    `delivery_id`: the past delivery that the verdict rests on. `detail` names fields, never values.
-    """
+    """An entry tells what the plan does with one event's one route."""
 
     event_id: str
     topic: str
-    route: str
+    route: str  # "" where the event has none
     verdict: Verdict
     reason: Reason | None = None
-    delivery_id: str | None = None
-    detail: str = ""
+    delivery_id: str | None = None  # the past delivery that the verdict rests on
+    detail: str = ""  # names fields, never values
 
 
 @dataclass(slots=True)
 class Draft:
-    """Collects a plan's entries, oldest event first. `complete` is False where SEND_LIMIT ended it."""
+    """Collects a plan's entries, oldest event first. `complete` is False where `send_limit` ended it."""
 
     counts: Counter[Verdict] = field(default_factory=Counter)
     entries: list[Entry] = field(default_factory=list)
     complete: bool = True
     unlisted: int = 0
-    send_limit: int = SEND_LIMIT
-    list_limit: int = LIST_LIMIT
+    send_limit: int = 10_000  # messages: they are committed as one
+    list_limit: int = 10_000  # of those that it does not send; all are counted
     _sends: set[tuple[str, str]] = field(default_factory=set)
     _keys: set[tuple[str, str, str]] = field(default_factory=set)
 

@@ -58,11 +58,7 @@ def find_cure(reason: str | None) -> str:
     return CURES.get(reason or "", "")
 
 
-def _show(at: object) -> object:
-    return format_instant(at) if isinstance(at, int) else at
-
-
-Instant = Annotated[str, BeforeValidator(_show)]
+Instant = Annotated[str, BeforeValidator(lambda at: format_instant(at) if isinstance(at, int) else at)]
 """An instant as it is shown; may be given in ms since the epoch, too."""
 RECENT_MS = 3_600_000
 """A webhook that was refused so long ago needs nobody any more: it is counted, and the next one tells."""

@@ -59,20 +59,15 @@ UNREADABLE_LIMIT = 5  # answers in a row: each may be a message that nobody gets
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The standing of a delivery whose attempt ends: all that the outbox knows beside the outcome.
-
-    `silences`: earlier attempts that were uncertain. `refusals`: how many of its route's messages in a row, this one
-    included, were refused for this reason. `unreadable`: how many answers of its provider in a row nobody could read.
-    `deaths`: in how many dead processes it was open, this one included.
-    """
+    """The standing of a delivery whose attempt ends: all that the outbox knows beside the outcome."""
 
     route: str
     provider: str
     receipt: ReceiptStatus | None = None
-    silences: int = 0
-    refusals: int = 0
-    unreadable: int = 0
-    deaths: int = 0
+    silences: int = 0  # earlier attempts that were uncertain
+    refusals: int = 0  # so many of its route's messages in a row, this one included, were refused for this reason
+    unreadable: int = 0  # so many answers of its provider in a row nobody could read
+    deaths: int = 0  # in so many dead processes it was open, this one included
 
 
 def end_attempt(outcome: Outcome, decision: Decision, standing: Standing, now: int) -> Decision:
@@ -179,11 +174,7 @@ def settles(state: State, status: ReceiptStatus) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One delivery's way from a state to the next. `attempt`: the number of its last attempt, this one included.
-
-    `spent`: by how much the number of attempts grows that count towards backing off. `is_usual`: it is the next step
-    of the way that most deliveries go, and so far this one has gone no other.
-    """
+    """One delivery's way from a state to the next."""
 
     seq: int
     route: str
@@ -191,14 +182,14 @@ class Move:
     was: State
     state: State
     cause: Cause
-    attempt: int
+    attempt: int  # the number of its last attempt, this one included
     reason: str | None = None
     detail: str = ""
     due_at: int | None = None
     lease_until: int | None = None
-    spent: int = 0
+    spent: int = 0  # by so much grows the number of attempts that count towards backing off
     message_id: str | None = None
-    is_usual: bool = False
+    is_usual: bool = False  # the next step of the way that most deliveries go, and so far this one has gone no other
 
     def __post_init__(self) -> None:
         """Refuse what no rule allows: a fault of ours must not become a fact."""
@@ -216,16 +207,13 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A delivery that a person wants sent again, with all that the rule asks of it.
-
-    `is_replayed`: a later delivery of its event does its work. `perhaps_taken`: by what its attempts came to.
-    """
+    """A delivery that a person wants sent again, with all that the rule asks of it."""
 
     state: State
     has_message: bool
     deadline_at: int
-    is_replayed: bool
-    perhaps_taken: bool
+    is_replayed: bool  # a later delivery of its event does its work
+    perhaps_taken: bool  # by what its attempts came to
 
 
 def judge_retry(asked: Retry, now: int, *, careful: bool) -> str | None:

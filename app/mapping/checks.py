@@ -37,7 +37,7 @@ def check_routes(
         _check_reachable(route, findings)
         _check_constants(route, findings)
         _check_sources(route, store.timezone, (recorded or {}).get(route.topic, ()), findings)
-        check_template(route, templates, findings, listed)
+        _check_template(route, templates, findings, listed)
     _check_doubles(routes, findings)
 
 
@@ -166,7 +166,7 @@ def _list_sources(route: Route, findings: Findings) -> Iterator[tuple[Path, Sour
             yield (*path, "buttons", place, button.kind), button.source
 
 
-def check_template(route: Route, templates: Templates, findings: Findings, listed: Collection[str]) -> None:
+def _check_template(route: Route, templates: Templates, findings: Findings, listed: Collection[str]) -> None:
     """Report how a route does not fit its template. `listed`: providers of which every template is known."""
     path: Path = ("routes", route.name)
     known = [template_id for provider, template_id in templates if provider == route.provider]
@@ -176,9 +176,8 @@ def check_template(route: Route, templates: Templates, findings: Findings, liste
     template = templates.get((route.provider, route.template))
     report = findings.error if is_listed else findings.warn
     if template is None:
-        message = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
-        if is_listed:
-            message = f'provider "{route.provider}" has no template "{route.template}"'
+        unlisted = f'template "{route.template}" is not in templates.yaml for provider "{route.provider}"'
+        message = f'provider "{route.provider}" has no template "{route.template}"' if is_listed else unlisted
         others = [provider for provider, template_id in templates if template_id == route.template]
         hint = f'it is one of provider "{others[0]}"' if others else ask_similar(route.template, known)
         report((*path, "template"), message, hint)

@@ -119,17 +119,16 @@ def to_text(value: Any) -> str:
     return text
 
 
-def join_texts(items: Sequence[Any]) -> str:
+def join_texts(*items: Any) -> str:
     """`~`: the texts of single values, one behind the other."""
-    texts: list[str] = []
-    left = LONGEST_TEXT
-    for item in items:
-        text = to_text(item)
-        left -= len(text)
-        if left < 0:
-            raise UnusableError("`~` would make the text too long")
-        texts.append(text)
-    return "".join(texts)
+    return _join("`~`", "", items)
+
+
+def _join(name: str, between: str, items: Sequence[Any]) -> str:
+    texts = [to_text(item) for item in items]
+    if sum(map(len, texts)) + len(texts) * len(between) > LONGEST_TEXT:
+        raise UnusableError(f"{name} would make the text too long")
+    return between.join(texts)
 
 
 def replace_absent(value: Any, default_value: Any, boolean: Any = False) -> Any:
@@ -157,11 +156,7 @@ def join_list(value: Any, separator: Any = "") -> str:
     """`join`: a list of single values as one text."""
     if not isinstance(value, list | tuple):
         raise UnusableError("join needs a list")
-    between = to_text(separator)
-    texts = [to_text(item) for item in value]
-    if sum(len(text) for text in texts) + len(texts) * len(between) > LONGEST_TEXT:
-        raise UnusableError("join would make the text too long")
-    return between.join(texts)
+    return _join("join", to_text(separator), value)
 
 
 def _to_sized(value: Any) -> Any:

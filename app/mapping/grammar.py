@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
@@ -38,6 +38,7 @@ from app.values.text import Path, is_number, look_into, write_path
 
 _LONGEST_SOURCE = 2000
 _DEEPEST = 200  # nodes inside each other: each is a call of Python's when the expression is worked out
+_TOO_DEEP = "the expression is nested too deeply"
 _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Call: "calls are not possible here; use a filter such as `user_name | upper`",
     nodes.Pow: "powers are not possible here",
@@ -89,19 +90,15 @@ class ExpressionCompiler:
             maker = _Maker(self.filters, [], [], [])
             work = maker.make(node)
         except RecursionError:
-            _refuse_depth()
+            raise ExpressionError(_TOO_DEEP) from None
         preferred = frozenset(write_path(path) for paths in maker.preferred for path in paths)
         paths = tuple(dict.fromkeys((*maker.written, *maker.others)))
         return Expression(source, frozenset(map(write_path, maker.written)), work, preferred, paths, _find_key(node))
 
 
-def _refuse_depth() -> NoReturn:
-    raise ExpressionError("the expression is nested too deeply") from None
-
-
 def _parse_source(source: str, syntax: Environment) -> nodes.Expr:
-    if (bare := find_bare_pattern(source)) is not None:
-        raise ExpressionError(bare)
+    if (fault := find_bare_pattern(source)) is not None:
+        raise ExpressionError(fault)
     try:
         parser = Parser(syntax, source, state="variable")
         node = parser.parse_expression()
@@ -110,8 +107,8 @@ def _parse_source(source: str, syntax: Environment) -> nodes.Expr:
             raise ExpressionError(explain_syntax(source, said))
     except TemplateSyntaxError as error:
         raise ExpressionError(explain_syntax(source, f"it cannot be read as an expression: {error.message}")) from None
-    if (hyphen := find_hyphen(source)) is not None:
-        raise ExpressionError(hyphen)
+    if (fault := find_hyphen(source)) is not None:
+        raise ExpressionError(fault)
     return node
 
 
@@ -130,7 +127,7 @@ class _Maker(NamedTuple):
             self.written.append(path)
             return follow_path(path)
         if depth > _DEEPEST:
-            _refuse_depth()
+            raise ExpressionError(_TOO_DEEP)
         _check_node(node)
         make = partial(self.make, depth=depth + 1)
         if isinstance(node, nodes.Filter | nodes.Test):
@@ -196,7 +193,7 @@ _PARTS: Mapping[type[nodes.Node], Callable[[Any, Callable[..., Work]], Work]] = 
     nodes.Or: lambda node, make: choose(make(node.left), None, make(node.right)),
     nodes.CondExpr: lambda node, make: choose(make(node.test), make(node.expr1), make(node.expr2)),
     nodes.Compare: lambda node, make: apply(_COMPARISONS[node.ops[0].op], make(node.expr), make(node.ops[0].expr)),
-    nodes.Concat: lambda node, make: apply(lambda *items: join_texts(items), *map(make, node.nodes)),
+    nodes.Concat: lambda node, make: apply(join_texts, *map(make, node.nodes)),
     **dict.fromkeys((nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod), _calculate),
 }
 
@@ -268,17 +265,12 @@ def _find_key(node: nodes.Node | None) -> str | None:
 
 def _read_path(node: nodes.Node) -> Path | None:
     """Return the path where a node is a chain of constant keys on a name."""
-    key: str | int | None
-    match node:
-        case nodes.Name(name=name):
-            return (name,)
-        case nodes.Getattr(node=of, attr=key):
-            pass
-        case nodes.Getitem(node=of, arg=arg):
-            key = _read_key(arg)
-        case _:
-            return None
-    inner = _read_path(of)
+    if isinstance(node, nodes.Name):
+        return (node.name,)
+    if not isinstance(node, nodes.Getattr | nodes.Getitem):
+        return None
+    key = node.attr if isinstance(node, nodes.Getattr) else _read_key(node.arg)
+    inner = _read_path(node.node)
     return None if inner is None or key is None else (*inner, key)
 
 

@@ -23,7 +23,7 @@ from app.sources import SOURCE
 
 REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 _SECTIONS = ("store", "providers", "defaults", "routes")
-_PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/mapping.py
+_PLACEHOLDER = re.compile(r"\$[a-z_]+")  # in a provider's `body:`, see providers/request.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +149,16 @@ def _read_providers(
 ) -> dict[str, ProviderSettings]:
     providers = {}
     for path, entry in _list_entries(data, "providers", f"types: {quote_all(provider_types)}", findings):
-        settings = _read_provider(entry, path, provider_types, findings)
-        if settings is not None:
-            providers[str(path[-1])] = settings
+        type_ = entry.get("type")
+        if not isinstance(type_, str):
+            findings.validate(ProviderSettings, {key: entry[key] for key in entry if key == "type"}, path)
+        elif (settings_type := provider_types.get(type_)) is not None:
+            settings = findings.validate(settings_type, entry, path)
+            # Where only unset variables stand in the way, `check` still wants to run the examples.
+            providers[str(path[-1])] = settings or settings_type.model_construct(**entry)
+        elif not findings.is_silenced((*path, "type")):
+            hint = ask_similar(type_, provider_types)
+            findings.error((*path, "type"), f'unknown provider type "{type_}"', hint)
     return providers
 
 
@@ -174,22 +181,6 @@ def _list_entries(
             first = "type" if section == "providers" else "event"
             message = f'{section.removesuffix("s")} "{name}" must be a mapping'
             findings.error(path, message, f"write `{first}: …` and its keys below it")
-
-
-def _read_provider(
-    entry: dict[str, Any], path: Path, provider_types: Mapping[str, type[ProviderSettings]], findings: Findings
-) -> ProviderSettings | None:
-    if not isinstance(entry.get("type"), str):
-        findings.validate(ProviderSettings, {key: entry[key] for key in entry if key == "type"}, path)
-        return None
-    settings_type = provider_types.get(entry["type"])
-    if settings_type is None:
-        if not findings.is_silenced((*path, "type")):
-            hint = ask_similar(entry["type"], provider_types)
-            findings.error((*path, "type"), f'unknown provider type "{entry["type"]}"', hint)
-        return None
-    # Where only unset variables stand in the way, `check` still wants to run the examples.
-    return findings.validate(settings_type, entry, path) or settings_type.model_construct(**entry)
 
 
 def _list_named_providers(data: Mapping[str, Any]) -> set[str]:

@@ -30,15 +30,12 @@ https://developers.facebook.com/documentation/business-messaging/whatsapp/templa
 
 @dataclass(frozen=True, slots=True)
 class ButtonKind:
-    """A kind of button. `key`: its name in templates.yaml; `listed`: in WhatsApp's lists.
+    """A kind of button."""
 
-    `filled_by`: the key with which a route fills it; `needs`: whether it has to, where WhatsApp lets it.
-    """
-
-    key: str
-    listed: str
-    filled_by: str = ""
-    needs: Literal["nothing", "variable", "choice", "value", "more"] = "nothing"
+    key: str  # its name in templates.yaml
+    listed: str  # in WhatsApp's lists
+    filled_by: str = ""  # the key with which a route fills it
+    needs: Literal["nothing", "variable", "choice", "value", "more"] = "nothing"  # whether a route has to
     label: str = ""  # what WhatsApp writes on it where the list does not say
     is_text: bool = False  # whether templates.yaml has a text under its key, else `true`
 
@@ -111,15 +108,12 @@ Templates = Mapping[tuple[str, str], Template]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The room that WhatsApp's limits leave for a route's values.
-
-    `weights`: how often the text holds each of the route's variables; `urls`: of each URL button the fixed part.
-    """
+    """The room that WhatsApp's limits leave for a route's values."""
 
     body: int
-    weights: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()  # how often the text holds each of the route's variables
     header: int | None = None
-    urls: Mapping[int, str] = field(default_factory=dict)
+    urls: Mapping[int, str] = field(default_factory=dict)  # of each URL button the fixed part
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,8 @@ def find_recipient(
     if isinstance(named, PhoneFault):
         return _name_fault(found, named)
     if named.country is None:
-        return _name_fault(
-            found, PhoneFault(f"cannot be read: `{named.place}` is not a country code such as IN or ind")
-        )
+        what = f"cannot be read: `{named.place}` is not a country code such as IN or ind"
+        return _name_fault(found, PhoneFault(what))
     number = read_phone(found.value, named.country or None, landlines=store.landlines)
     if isinstance(number, PhoneFault):
         return _name_fault(found, number)

@@ -39,16 +39,12 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person is whom an event names, as it was sent.
-
-    `number` stands at `place`, None where there is none; `name` is fit to be shown, and `id` the source's own id of
-    them: "" where the event has none.
-    """
+    """A person is whom an event names, as it was sent."""
 
     number: Any = field(repr=False)
-    place: tuple[str | int, ...]
-    name: str = field(repr=False)
-    id: str = field(repr=False)
+    place: tuple[str | int, ...]  # where `number` stands; that is None where there is none
+    name: str = field(repr=False)  # fit to be shown
+    id: str = field(repr=False)  # the source's own id of them; "" where the event has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +57,19 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event is one verified fact from a source.
-
-    `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
-    the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
-    their text, see sources.body). `person`, `customer`: None where nobody looked. `acts`: what the event tells that
-    they did. `notes`: which properties are of another kind than usual, by name and never by value.
-    """
+    """An event is one verified fact from a source."""
 
     id: str
     source: str
     topic: str
-    delivery_id: str | None
-    body: bytes
-    payload: Mapping[str, Any]
+    delivery_id: str | None  # the source's own id of this webhook, the same on each retry; None: it sent none
+    body: bytes  # the raw JSON as received
+    payload: Mapping[str, Any]  # the same parsed; numbers keep their text, see sources/base.py
     received_at: int
-    person: Person | None = None
+    person: Person | None = None  # None where nobody looked, as is `customer`
     customer: Customer | None = None
-    acts: tuple[Act, ...] = ()
-    notes: tuple[str, ...] = ()
+    acts: tuple[Act, ...] = ()  # what the event tells that they did
+    notes: tuple[str, ...] = ()  # properties that are of another kind than usual: names, never values
 
 
 # -- the duty ---------------------------------------------------------------------------------------
@@ -175,51 +165,40 @@ Mode = Literal["live", "shadow"]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The duty to get one message accepted, as intake hands it to the outbox.
-
-    `message` is None where it could not be rendered; then `state` is final and `reason` says why.
-    `dedup_key` is the route's `dedup_by` value, None where the route has none. `priority`: higher first.
-    `recipient` is E.164, or "" where none could be read. `deadline_at`: not sent from this instant on.
-    `marketing`: not sent to who has opted out. `config_line`: the route's, in the YAML of `config_hash`. `trace`: a W3C
-    traceparent, by which the send belongs to the webhook's trace.
-    """
+    """The duty to get one message accepted, as intake hands it to the outbox."""
 
     id: str
     event_id: str
     route: str
     provider: str
     template: str
-    recipient: str
-    message: Message | None
+    recipient: str  # E.164, or "" where none could be read
+    message: Message | None  # None where it could not be rendered; then `state` is final and `reason` says why
     state: State
     reason: Reason | None
     created_at: int
     due_at: int
-    deadline_at: int
+    deadline_at: int  # not sent from this instant on
     detail: str = ""  # what was wrong, naming fields and never values
-    dedup_key: str | None = None
-    priority: int = 0
+    dedup_key: str | None = None  # the route's `dedup_by` value, None where the route has none
+    priority: int = 0  # higher first
     on_unknown: OnUnknown = "hold"
     config_hash: str = ""
-    config_line: int = 0
-    marketing: bool = True
-    trace: str = ""
+    config_line: int = 0  # the route's, in the YAML of `config_hash`
+    marketing: bool = True  # not sent to who has opted out
+    trace: str = ""  # a W3C traceparent, by which the send belongs to the webhook's trace
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claim of a delivery is committed before its request may leave. `number` is 1-based.
-
-    `spent`: how many attempts before this one count towards backing off. `probes`: the holds that this
-    attempt tries, () for an ordinary one; whoever sees it accepted releases them. `counted`: where the limits count it.
-    """
+    """A claim of a delivery is committed before its request may leave."""
 
     delivery: Delivery
-    number: int
+    number: int  # 1-based
     started_at: int
-    spent: int = 0
-    probes: tuple[str, ...] = ()
-    counted: tuple[tuple[str, int], ...] = ()
+    spent: int = 0  # so many attempts before this one count towards backing off
+    probes: tuple[str, ...] = ()  # the holds that it tries, () mostly; whoever sees it accepted releases them
+    counted: tuple[tuple[str, int], ...] = ()  # where the limits count it
 
 
 # -- what a provider's answer means ---------------------------------------------------------------

@@ -58,20 +58,16 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A filled template for one recipient, frozen at intake: never rendered again.
+    """A filled template for one recipient, frozen at intake: never rendered again."""
 
-    `recipient` is E.164 with its plus sign (`+919800000001`); `recipient_name` may be empty. `offer_ends_at`: when a
-    limited-time offer is over.
-    """
-
-    recipient: str
+    recipient: str  # E.164 with its plus sign (`+919800000001`)
     template: str
-    recipient_name: str = ""
+    recipient_name: str = ""  # may be empty
     language: str | None = None
     variables: tuple[Variable, ...] = ()
     header: Header | Location | None = None
     buttons: tuple[Button, ...] = ()
-    offer_ends_at: int | None = None
+    offer_ends_at: int | None = None  # when a limited-time offer is over
 
 
 class ReceiptStatus(StrEnum):
@@ -85,34 +81,26 @@ class ReceiptStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A receipt is what the handset side reported of one message.
-
-    Matched on `delivery_id` first (our id, where the provider sends it back), then on `provider_message_id`, then on
-    `wamid`, WhatsApp's own id where the provider has another one beside it. `at` is when the provider says it happened,
-    None if unsaid. `scope`: what else a failure speaks of; what may pass by itself speaks of its message alone.
-    """
+    """A receipt is what the handset side reported of one message."""
 
     status: ReceiptStatus
-    delivery_id: str | None
-    provider_message_id: str | None
-    at: int | None = None
+    delivery_id: str | None  # ours, where the provider sends it back: the first by which it is matched
+    provider_message_id: str | None  # the second
+    at: int | None = None  # when the provider says it happened, None if unsaid
     reason: Reason | None = None
     detail: str = ""
-    scope: Scope = Scope.MESSAGE
-    wamid: str | None = None
+    scope: Scope = Scope.MESSAGE  # what else a failure speaks of; what may pass by itself: of its message alone
+    wamid: str | None = None  # the third: WhatsApp's own id, where the provider has another one beside it
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A notice is what WhatsApp says of a template, or, where none is named, of the account.
+    """A notice is what WhatsApp says of a template, or, where none is named, of the account."""
 
-    `reason`: why nothing of it is sent; None: it may be sent again. `language` "": of all. `passing`: only a pace.
-    """
-
-    reason: Reason | None
+    reason: Reason | None  # why nothing of it is sent; None: it may be sent again
     template: str = ""
-    language: str = ""
-    passing: bool = False
+    language: str = ""  # "": of all
+    passing: bool = False  # only a pace
 
 
 Wish = Literal["stop", "resume"]
@@ -121,21 +109,16 @@ Wish = Literal["stop", "resume"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply is what a customer sent back. `sender`: E.164, "" if unsaid; `text` is never kept or shown.
+    """A reply is what a customer sent back."""
 
-    `payload`: what the template's author put behind the button that was tapped; no more shown than the text.
-    `tapped`: a button of a message of ours, whose ids are `delivery_id` and `provider_message_id` (None if unsaid).
-    `wish`: where WhatsApp itself says what they chose. `at` as in Receipt.
-    """
-
-    sender: str = field(repr=False)
-    text: str = field(default="", repr=False)
-    tapped: bool = False
+    sender: str = field(repr=False)  # E.164, "" if unsaid
+    text: str = field(default="", repr=False)  # never kept or shown
+    tapped: bool = False  # a button of a message of ours, which the two ids name; None if unsaid
     delivery_id: str | None = None
     provider_message_id: str | None = None
-    at: int | None = None
-    wish: Wish | None = None
-    payload: str = field(default="", repr=False)
+    at: int | None = None  # as in Receipt
+    wish: Wish | None = None  # where WhatsApp itself says what they chose
+    payload: str = field(default="", repr=False)  # what the template's author put behind it; not shown either
 
 
 # -- opting out: what a customer asks for when they write back ----------------------------------------

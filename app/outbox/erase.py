@@ -20,7 +20,7 @@ from app.outbox.find import PAGE, Person, Sought, find_person, is_told_by_id, me
 from app.outbox.holds import forget_person
 from app.outbox.move import make_move, move
 from app.outbox.read import name_columns, read_delivery, show_instant
-from app.outbox.retention import DROP_ROW, hash_ids
+from app.outbox.retention import DROP_ROW, NOTE_TRACES, hash_ids
 from app.outbox.store import Row, Store, Tx, first
 from app.outbox.values import Erased
 from app.values.phone import mask_phone, to_one_form
@@ -78,6 +78,7 @@ async def erase_person(store: Store, number: str) -> Erased:
     """
     person = await seek_person(store, number)
     found = await find_person(store, person)
+    await store.write(lambda tx: tx.run(NOTE_TRACES))  # for the next sweep, should this be killed
     done = await _erase_events(store, found.linked, person, cut=True)
     # While one of those is being sent, what leads to it must stay.
     cut = not done["open"]

@@ -90,22 +90,23 @@ async def _read_all(store: Store, query: str, hash_: bytes) -> Sequence[Row]:
 
 
 async def pick_rows(
-    store: Store, query: str, after: Mapping[str, Any], pick: Callable[[Row], T | None], **values: Any
+    store: Store, query: str, after: Mapping[str, Any], pick: Callable[[Row], T | None], *, limit: int, **values: Any
 ) -> list[T]:
-    """Return what `pick` makes of a query's rows, which are read page by page; it drops a row by None.
+    """Return what `pick` makes of a query's rows, which are read `limit` at a time; it drops a row by None.
 
     `after`: the columns by which a page goes on behind the last row of the one before, with what lies before all.
     """
     picked: list[T] = []
     last: Mapping[str, Any] | None = after
     while last is not None:
-        some, last = await store.read(partial(_pick_page, query, last, pick, values), slow=True)
+        page = partial(_pick_page, query, {**values, "limit": limit}, last, pick)
+        some, last = await store.read(page, slow=True)
         picked += some
     return picked
 
 
 def _pick_page(
-    query: str, after: Mapping[str, Any], pick: Callable[[Row], T | None], values: Mapping[str, Any], tx: Tx
+    query: str, values: Mapping[str, Any], after: Mapping[str, Any], pick: Callable[[Row], T | None], tx: Tx
 ) -> tuple[list[T], Mapping[str, Any] | None]:
     rows = tx.rows(query, **values, **after)
     last = {name: getattr(rows[-1], name) for name in after} if len(rows) == values["limit"] else None

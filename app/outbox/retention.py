@@ -69,7 +69,8 @@ def forget_events(tx: Tx, before: int, after: int) -> tuple[int, int | None]:
         return 0, None  # another replica is at it
     found = tx.rows(_NEXT, after=after, limit=FORGET_LIMIT)
     old = [event.seq for event in found if event.received_at < before]
-    forgotten = sum(_forget_event(tx, seq, before) for seq in old)
+    if forgotten := sum(_forget_event(tx, seq, before) for seq in old):
+        tx.run(NOTE_TRACES)
     return forgotten, found[-1].seq if old and len(found) == FORGET_LIMIT else None
 
 
@@ -93,6 +94,11 @@ def _forget_event(tx: Tx, seq: int, before: int) -> bool:
 # -- personal data -----------------------------------------------------------------------------------
 
 WIPE_LIMIT = 500  # events a transaction
+
+# To empty the log means to read every page of the file: only where something was wiped since that was last done.
+NOTE_TRACES = "INSERT INTO marks VALUES ('traces', 1) ON CONFLICT (name) DO UPDATE SET at = marks.at + 1"
+_READ_TRACES = "SELECT at FROM marks WHERE name = 'traces'"
+_CLEAR_TRACES = "DELETE FROM marks WHERE name = 'traces' AND at = :at"
 
 _FIND = """
 SELECT seq, received_at FROM events /*sqlite INDEXED BY events_unwiped*/
@@ -125,7 +131,9 @@ async def wipe_payloads(store: Store, before: int) -> int:
     while after is not None:
         deliveries, after = await store.write(Apart(partial(wipe_events, before=before, after=after)))
         total += deliveries
-    await store.empty_log()
+    traces = first(await store.read(lambda tx: tx.rows(_READ_TRACES)))
+    if traces is not None and await store.empty_log():
+        await store.write(lambda tx: tx.run(_CLEAR_TRACES, at=traces.at))
     return total
 
 
@@ -141,6 +149,7 @@ def wipe_events(tx: Tx, before: int, after: tuple[int, int]) -> tuple[int, tuple
     if events:
         tx.run_many(_WIPE_EVENT, steps)
         tx.run_many(DROP_ROW, steps)
+        tx.run(NOTE_TRACES)
     last = events[-1] if len(events) == WIPE_LIMIT else None
     return len(deliveries), last and (last.received_at, last.seq)
 
@@ -187,6 +196,7 @@ def keep_unrouted(tx: Tx, added: Sequence[tuple[int, int]]) -> None:
         oldest = tx.rows(_OLDEST_BODIES, limit=limit)
         surplus = [{"seq": row.seq} for row in oldest if n - row.n >= MOST_BODIES or total - row.before > MOST_BYTES]
         if surplus:
+            tx.run(NOTE_TRACES)
             tx.run(_TALLY_DROPPED, n=tx.run_many(_DROP_BODY, surplus))
             tx.run_many(DROP_ROW, surplus)
         is_more = len(surplus) == limit

@@ -85,15 +85,12 @@ _CURE = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with ?schema=NAME 
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """A database for the driver, the schema in it that is this relay's, and both as anybody may read them.
-
-    `prepares`: no pooler lies between, so that the server may keep the plans of statements.
-    """
+    """A database for the driver, the schema in it that is this relay's, and both as anybody may read them."""
 
     url: str = field(repr=False)
     schema: str
     place: str
-    prepares: bool = False
+    prepares: bool = False  # no pooler lies between, so that the server may keep the plans of statements
 
 
 def read_postgres(url: str) -> PostgresAddress:

@@ -223,12 +223,9 @@ def round_duration(duration_ms: int) -> str:
     """Return ms as people say it, to two or three digits: 40 ms, 0.8 s, 15 min, 5.5 h, 3 d."""
     if duration_ms < 100:  # noqa: PLR2004  # the bounds of the units are clearest as they stand
         return f"{duration_ms} ms"
-    for unit, longest in (("s", 120), ("min", 120), ("h", 48)):
-        count = duration_ms / _UNITS_MS[unit]
-        if count < longest:
-            break
-    else:
-        unit, count = "d", duration_ms / _UNITS_MS["d"]
+    units = (("s", 120), ("min", 120), ("h", 48))
+    unit = next((unit for unit, longest in units if duration_ms < longest * _UNITS_MS[unit]), "d")
+    count = duration_ms / _UNITS_MS[unit]
     return f"{count:.1f}".removesuffix(".0") + f" {unit}" if count < 10 else f"{count:.0f} {unit}"  # noqa: PLR2004
 
 

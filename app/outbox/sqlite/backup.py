@@ -10,16 +10,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import StoreError
 from app.outbox.close import BACKUP_MARK
-from app.outbox.sqlite.file import check_damage, explain_failure, flush_file, open_aside, open_reading, read_version
+from app.outbox.sqlite.file import check_damage, connect, explain_failure, flush_file, open_reading, read_version
 
 MARKED_SINCE = 2  # the schema's version
 ROOM = 2  # times a file's size: its copy, and the log of its migration
+_MARK = "INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at"
+_COUNT = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries)"
 STEPS_BETWEEN_REPORTS = 50_000  # of SQLite's machine: some hundredths of a second
 
 
@@ -95,25 +97,17 @@ def set_aside(path: Path, version: int, now: int) -> Migration:
 
 def _fill(source: Path, aside: Path, now: int, report: Callable[[int, int], None]) -> Backup:
     _copy(source, aside, report)
-    db = open_aside(aside)
-    try:
-        db.execute(
-            "INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at", (BACKUP_MARK, now)
-        )
+    with closing(connect(aside, "rw")) as db:
+        db.execute(_MARK, (BACKUP_MARK, now))
         check_damage(db)
-        events, deliveries = db.execute(
-            "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries)"
-        ).fetchone()
-    finally:
-        db.close()
+        events, deliveries = db.execute(_COUNT).fetchone()
     flush_file(aside)
     return Backup(events, deliveries, aside.stat().st_size)
 
 
 def _copy(source: Path, aside: Path, report: Callable[[int, int], None]) -> None:
     """Copy one snapshot through a connection that can neither write nor checkpoint the outbox."""
-    db = open_reading(source)
-    try:
+    with closing(open_reading(source)) as db:
         if read_version(db) < MARKED_SINCE:
             raise StoreError(
                 f"{source} is of an earlier release, which knows no restored backups: stop the relay, and copy "
@@ -128,8 +122,6 @@ def _copy(source: Path, aside: Path, report: Callable[[int, int], None]) -> None
         db.execute("PRAGMA query_only = OFF")  # it forbids VACUUM INTO, too; the connection stays mode=ro
         db.set_progress_handler(tell, STEPS_BETWEEN_REPORTS)
         db.execute("VACUUM INTO ?", (str(aside),))
-    finally:
-        db.close()
 
 
 def _explain(error: Exception, source: Path, target: Path) -> StoreError:

@@ -175,15 +175,10 @@ def open_writing(
 
 def open_reading(path: Path) -> sqlite3.Connection:
     """Return a connection that sees every commit and can make none."""
-    db = _connect(path, "ro")
+    db = connect(path, "ro")
     add_functions(db)
     db.execute("PRAGMA query_only = ON")
     return db
-
-
-def open_aside(path: Path) -> sqlite3.Connection:
-    """Return a connection that may write a file of which nobody else knows yet."""
-    return _connect(path, "rw")
 
 
 def check_file(path: Path, lock: ProcessLock) -> None:
@@ -191,7 +186,7 @@ def check_file(path: Path, lock: ProcessLock) -> None:
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreBroken("cannot be read and written; check its owner and mode")
     _refuse_foreign(path, lock.read(HEADER_BYTES))
-    with closing(_connect(path, "ro")) as db:
+    with closing(connect(path, "ro")) as db:
         version = read_version(db)
         check_damage(db)
         if version >= KEYS_SINCE:
@@ -212,7 +207,7 @@ def _roll_back(path: Path) -> None:
     cut may have come while the header was written, so that alone does not tell ours from another's.
     """
     if path.with_name(f"{path.name}-journal").exists():
-        with suppress(sqlite3.Error), closing(_connect(path, "rw")) as db:  # the check will say what is wrong
+        with suppress(sqlite3.Error), closing(connect(path, "rw")) as db:  # the check will say what is wrong
             db.execute("PRAGMA user_version").fetchone()
 
 
@@ -242,7 +237,7 @@ def _create_file(path: Path) -> None:
     for left in (aside, aside.with_name(f"{aside.name}-journal")):
         left.unlink(missing_ok=True)  # of a start that was killed; nothing was acknowledged from it
     os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    with closing(open_aside(aside)) as db:
+    with closing(connect(aside, "rw")) as db:
         create_schema(db)
         migrate_schema(db)
     aside.rename(path)
@@ -250,7 +245,7 @@ def _create_file(path: Path) -> None:
 
 
 def _open_checked(path: Path, set_aside: Callable[[int], None]) -> sqlite3.Connection:
-    db = _connect(path, "rw")
+    db = connect(path, "rw")
     try:
         for setting in (*_SETTINGS, f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // _pragma(db, 'page_size')}"):
             db.execute(setting).fetchall()
@@ -269,7 +264,8 @@ def _enter_wal(db: sqlite3.Connection) -> None:
         raise StoreBroken("cannot be put into WAL mode; a network file system will not do")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Return a connection to a file that is there, to read it (`ro`) or to write it, too (`rw`)."""
     db = sqlite3.connect(
         f"file:{quote(str(path.absolute()))}?mode={mode}",
         uri=True,
