@@ -91,7 +91,7 @@ def fetch_release(folder: Path, revision: str) -> Subject:
         root = BENCH.parent
         _run(["git", "-C", str(root), "worktree", "prune"])
         _run(["git", "-C", str(root), "worktree", "add", "--detach", "--force", str(place), revision])
-        _run(["make", "-C", str(place), "setup"])
+        _run(["make", "-C", str(place), "setup", f"PYTHON={sys.executable}"])
     command = [str(place / ".venv/bin/nector-relay"), "serve", "--host", "127.0.0.1"]
     return Subject(revision, lambda port: [*command, "--port", str(port)])
 
@@ -197,6 +197,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=4000, help="of each round (default: 4000)")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part")
     parser.add_argument("--against", metavar="REVISION", help="an earlier relay, from a worktree, as a subject too")
+    parser.add_argument("--interpreter", metavar="WORDS", help="say on the page how this Python was built")
     parser.add_argument("--folder", type=Path, default=Path(sys.prefix) / "bench-tmp", help="a folder on a real disk")
     parser.add_argument("--output", type=Path, default=BENCH / "beside.md", help="where to write the page")
     return parser.parse_args()
@@ -209,6 +210,8 @@ def main() -> None:
         sys.exit(f"bench: --folder is on {file_system}, where fsync does nothing; name a folder on a real disk")
     subjects = list_subjects(given.folder, given.against)
     facts = dict(describe_machine(given.folder))
+    if given.interpreter:
+        facts["Python"] += f"; {given.interpreter}"
     cores = choose_cores()
     bench = Bench(given.folder, cores, events=given.events, seconds=10, queued=0)
     parts = {part: measure_part(bench, subjects, part, given.rounds) for part in given.only or PARTS}
