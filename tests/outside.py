@@ -278,7 +278,7 @@ def run_relay(folder: Path, **settings: str) -> Iterator[Running]:
     process = start_relay(folder, log, **settings)
     try:
         ends_at = time.monotonic() + LONGEST_START_S
-        while not (found := re.search(r'"relay\.listening".*"port": (\d+)', log.read_text())):
+        while not (found := re.search(r'"relay\.listening".*"port": ?(\d+)', log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < ends_at, log.read_text()
             time.sleep(0.02)

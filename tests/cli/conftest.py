@@ -189,7 +189,7 @@ def serving_environment() -> dict[str, str]:
 
 def wait_until_listening(program: Program) -> str:
     """Return the URL of a `serve --host 127.0.0.1 --port 0`."""
-    port = program.wait_for(r'"relay\.listening".*"port": (\d+)')[1]
+    port = program.wait_for(r'"relay\.listening".*"port": ?(\d+)')[1]
     return f"http://127.0.0.1:{port}"
 
 

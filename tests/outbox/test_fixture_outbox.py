@@ -217,8 +217,9 @@ def test_the_start_tells_where_the_copy_is(tmp_path: Path) -> None:
     path = unpack(tmp_path / "it", TOLD["made_at"])
     with run_relay(path.parent, PROVIDER_URL="http://127.0.0.1:9", SLOW_RATE="100/s"):
         pass
-    told = "".join(log.read_text() for log in path.parent.glob("log-*"))
-    assert f'"event": "outbox.migrated", "from_schema": 3, "copy": "{path}.schema-3"' in told
+    told = [json.loads(line) for log in path.parent.glob("log-*") for line in log.read_text().splitlines()]
+    (migrated,) = [line for line in told if line["event"] == "outbox.migrated"]
+    assert (migrated["from_schema"], migrated["copy"]) == (3, f"{path}.schema-3")
 
 
 # -- killed ---------------------------------------------------------------------------------------
