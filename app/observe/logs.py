@@ -8,7 +8,6 @@ struck out. Lines go into a bounded queue that one thread writes out, so that no
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import re
@@ -20,9 +19,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TextIO, TypeAlias
 
-from pydantic_core import to_json
-
 from app.errors import find_place
+from app.values.text import write_json
 
 Line: TypeAlias = dict[str, Any]
 Write: TypeAlias = Callable[..., object]
@@ -191,10 +189,10 @@ def write_plain(level: str, event: str, line: Line) -> bytes | None:
     if "exc_info" in line:
         return None
     try:
-        text = to_json({"at": _read_time(), "level": level, "event": event, **line})
-    except (ValueError, RecursionError):  # no JSON, before each value has become a text
+        text = write_json({"at": _read_time(), "level": level, "event": event, **line}).encode()
+    except (TypeError, RecursionError):  # no JSON, before each value has become a text
         return None
-    if b"\\" in text or b"\x7f" in text or not text.isascii() or _TOO_LONG.search(text):
+    if b"\\" in text or _TOO_LONG.search(text):
         return None
     return None if _may_hold_number(text) and _PHONE.search(text.decode()) else text + b"\n"
 
@@ -213,8 +211,7 @@ def _write_redacted(level: str, event: str, line: Line, has_colours: bool | None
     line = redact({"event": event, **_name_exception(line)})
     event, at = line.pop("event"), _read_time()
     if has_colours is None:
-        # On one line, in plain ASCII, which no charset on the way can change.
-        return json.dumps({"at": at, "level": level, "event": event, **line}, separators=(",", ":")).encode() + b"\n"
+        return write_json({"at": at, "level": level, "event": event, **line}).encode() + b"\n"
     shown = f"\x1b[{_COLOURS.get(level, 32)}m{level:8}\x1b[0m" if has_colours else f"{level:8}"
     told = "".join(f" {key}={value!r}" for key, value in line.items())
     return f"{at} [{shown}] {event:30}{told}\n".encode("utf-8", "backslashreplace")

@@ -205,9 +205,7 @@ def test_a_plain_line_is_what_redaction_would_have_left_of_it(event: str, line: 
     plain = write_plain("info", event, line)
     if plain is not None:
         head = {"at": json.loads(plain)["at"], "level": "info", "event": event}
-        assert list(json.loads(plain).items()) == list(redact({**head, **line}).items())
-        assert plain.isascii()
-        assert plain.endswith(b"}\n")
+        assert plain.decode() == json.dumps(redact({**head, **line})) + "\n"
 
 
 @given(st.from_regex(PHONE), st.text(st.sampled_from(" (,:=*"), max_size=3))
