@@ -36,7 +36,6 @@ from bench.scenarios import WARM_UP, Bench, _judge, _wait_delivered, _warm_up, m
 from bench.subjects import BENCH, RELAY, FakeProvider, Subject, run_provider, run_subject
 from tests.outbox.postgres_server import Server, run_server
 
-PREPARE = "prepare=yes"
 _schemas = count(1)
 
 
@@ -70,9 +69,8 @@ WAYS = (
 
 
 def name_subject(name: str, url: str) -> Subject:
-    """Return the relay on a schema of its own; where the name says so, the server keeps its plans."""
-    asked = f"schema=bench_{next(_schemas)}" + (f"&{PREPARE}" if PREPARE in name else "")
-    return replace(RELAY, name=name, environment={"RELAY_DATABASE_URL": f"{url}?{asked}"})
+    """Return the relay on a schema of its own."""
+    return replace(RELAY, name=name, environment={"RELAY_DATABASE_URL": f"{url}?schema=bench_{next(_schemas)}"})
 
 
 @contextlib.contextmanager
@@ -116,7 +114,7 @@ def hold_back(pid: int) -> Iterator[None]:
 def measure_shared(bench: Bench, server: Server, replicas: int, way: Way) -> Shared:
     """Post to so many replicas as fast as 50 connections each are answered."""
     free = replace(bench, cores=Cores(None, None))
-    schema = name_subject(f"shared, {PREPARE}", "").environment["RELAY_DATABASE_URL"]
+    schema = name_subject("shared", "").environment["RELAY_DATABASE_URL"]
     with contextlib.ExitStack() as opened:
         provider: FakeProvider = opened.enter_context(run_provider(bench.folder, free.cores))
         started: list[Started] = []
@@ -168,12 +166,7 @@ def measure_all(bench: Bench, rounds: int) -> Mapping[str, list[str]]:
     """Return the page's rows by part."""
     rows: dict[str, list[str]] = {"throughput": [], "100/s": [], "replicas": []}
     with run_server() as server, run_distance(server) as (far, _):
-        places = {
-            "SQLite": "",
-            "PostgreSQL": server.url,
-            f"PostgreSQL, {PREPARE}": server.url,
-            f"PostgreSQL, {PREPARE}, 1 ms away": far,
-        }
+        places = {"SQLite": "", "PostgreSQL": server.url, "PostgreSQL, 1 ms away": far}
         for name, url in places.items():
             subjects = [name_subject(name, url) if url else RELAY for _ in range(rounds)]
             say(f"{name}: as fast as it goes")

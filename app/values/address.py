@@ -90,7 +90,6 @@ class PostgresAddress:
     url: str = field(repr=False)
     schema: str
     place: str
-    prepares: bool = False  # no pooler lies between, so that the server may keep the plans of statements
 
 
 def read_postgres(url: str) -> PostgresAddress:
@@ -105,9 +104,7 @@ def read_postgres(url: str) -> PostgresAddress:
         raise ValueError("?schema= is a name of small letters, digits and underscores, and not one of PostgreSQL's own")
     if not parts.netloc and not asked:
         raise ValueError(_CURE)
-    if (prepare := dict(asked).get("prepare", "no")) not in {"yes", "no"}:
-        raise ValueError("?prepare= is yes, where no pooler of transactions lies before the database, or no")
-    others = urlencode([(name, value) for name, value in asked if name not in {"schema", "prepare"}])
+    others = urlencode([(name, value) for name, value in asked if name != "schema"])
     bare = f"postgresql://{parts.netloc}{parts.path}"
     place = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}?schema={schema}"
-    return PostgresAddress(f"{bare}?{others}" if others else bare, schema, place, prepare == "yes")
+    return PostgresAddress(f"{bare}?{others}" if others else bare, schema, place)

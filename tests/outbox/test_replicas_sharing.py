@@ -40,8 +40,6 @@ SELECT coalesce(wait_event_type || '/' || wait_event, 'running') FROM pg_stat_ac
 WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
 """
 
-SCANS = "SELECT setting FROM pg_settings WHERE name = 'enable_seqscan'"
-
 
 # -- no commit waits for another -------------------------------------------------------------------
 
@@ -329,18 +327,6 @@ async def test_no_connection_prepares_a_statement(
         await wrap(store).add(state=State.SHADOW)
     names = "SELECT name FROM pg_prepared_statements"
     assert await store.write(lambda tx: tx.rows(names)) == await store.read(lambda tx: tx.rows(names)) == []
-
-
-async def test_where_no_pooler_is_said_to_be_the_server_keeps_the_plans_of_statements(
-    postgres_place: Place, wrap: Callable[..., Any]
-) -> None:
-    store = PostgresOutbox(f"{postgres_place.direct}&prepare=yes")
-    for _ in range(8):
-        await wrap(store).add(state=State.SHADOW)
-    names = "SELECT name FROM pg_prepared_statements"
-    assert await store.write(lambda tx: tx.rows(names)) != []
-    assert [row.setting for row in await store.write(lambda tx: tx.rows(SCANS))] == ["off"], "no plan for empty tables"
-    await store.close()
 
 
 async def test_the_plans_of_what_is_dear_to_plan_are_kept_in_functions_that_each_start_makes_anew(

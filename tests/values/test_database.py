@@ -36,23 +36,9 @@ def test_an_address_is_read(written: str, url: str, schema: str, place: str) -> 
         ("postgresql://u:secret@db/relay?schema=", "small letters"),
         ("postgresql://u:secret@db/relay?schema=pg_catalog", "PostgreSQL's own"),
         ('postgresql://u:secret@db/relay?schema=a";drop', "small letters"),
-        ("postgresql://u:secret@db/relay?prepare=maybe", "prepare= is yes"),
     ],
 )
 def test_what_is_no_address_is_refused_without_its_password(written: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as raised:
         read_postgres(written)
     assert "secret" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("written", "prepares"),
-    [
-        ("postgresql://db/relay", False),
-        ("postgresql://db/relay?prepare=no", False),
-        ("postgresql://db/relay?schema=acme&prepare=yes", True),
-    ],
-)
-def test_statements_are_prepared_where_it_is_said_that_no_pooler_is_there(written: str, *, prepares: bool) -> None:
-    address = read_postgres(written)
-    assert (address.url, address.prepares) == ("postgresql://db/relay", prepares)

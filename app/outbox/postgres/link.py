@@ -20,8 +20,8 @@ from app.values.address import PostgresAddress
 Connection: TypeAlias = psycopg.Connection[Any]
 ReadNow: TypeAlias = Callable[[], int]
 
-PREPARE_FROM, MOST_PREPARED = 2, 300  # of a batch each number of rows is a statement of its own
-TRIES = 5  # of a transaction that meets another one
+TRIES = 5  # of a transaction that met another one, so that the same again will do: what is there then is seen
+_CONFLICTS = psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation
 LONGEST_PAUSE_S = 0.05
 
 LONGEST_WAIT_S = 4.0
@@ -165,6 +165,8 @@ class PostgresWriter(BatchWriter):
             with suppress(psycopg.Error):
                 db.close()
 
+    _release = drop
+
     def _open(self) -> Connection:
         if self._db is not None:
             return self._db
@@ -193,7 +195,7 @@ class PostgresWriter(BatchWriter):
             results = self.transact([waiting.job for waiting in wanted]) if wanted else ()
         except Exception as error:  # noqa: BLE001 - whatever a job raised belongs to its caller, not to this thread
             failure = explain_failure(error)
-            if is_conflict(error) and tries > 1:
+            if isinstance(error, _CONFLICTS) and tries > 1:
                 time.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # jitter
                 self._settle_together(wanted, tries - 1)
             elif len(wanted) == 1 or is_away(error) or (failure is not None and failure is not error):
@@ -205,19 +207,13 @@ class PostgresWriter(BatchWriter):
             for waiting, result in zip(wanted, results, strict=True):
                 waiting.result = result
 
-    def _release(self) -> None:
-        self.drop()
-
 
 def connect(address: PostgresAddress) -> Connection:
-    """Return a new connection. Unasked nothing is prepared on it: a pooler would give the next statement another one.
+    """Return a new connection. Nothing is prepared on it: a pooler would give the next statement another one.
 
     https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
     """
     db = psycopg.connect(address.url, autocommit=True, prepare_threshold=None, **_OPTIONS)
-    if address.prepares:
-        db.prepare_threshold, db.prepared_max = PREPARE_FROM, MOST_PREPARED
-        db.execute("SET enable_seqscan = off")  # so that a plan that was kept for an empty table does for a full one
     db.adapters.register_dumper(str, CleanText)
     return db
 
@@ -235,12 +231,6 @@ def is_away(error: Exception) -> bool:
     if error.sqlstate is None:  # of the client's own: lost on the way, or never made
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.sqlstate.startswith(_AWAY)
-
-
-def is_conflict(error: Exception) -> bool:
-    """Tell whether a transaction met another one, so that the same again will do: what is there then is seen."""
-    met = psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation
-    return isinstance(error, met)
 
 
 def explain_failure(error: Exception) -> StoreError | None:
