@@ -74,9 +74,12 @@ _SHIFTS = (
     "UPDATE recipient_turns SET last_at = last_at + :by_ms WHERE last_at > :now",
     "UPDATE marks SET at = :now WHERE name = 'clock' AND at > :now",
 )
+# What came since the clock was last noted is due when it came, until it is shifted.
 _NEWEST = """
 SELECT coalesce(max(at), 0) AS at FROM
-    (SELECT at FROM marks WHERE name = 'clock' UNION ALL SELECT last_claim_at AS at FROM lanes) AS seen
+    (SELECT at FROM marks WHERE name = 'clock' UNION ALL SELECT last_claim_at AS at FROM lanes
+    UNION ALL SELECT created_at AS at FROM deliveries /*sqlite INDEXED BY deliveries_pending*/
+        WHERE state = 'pending' AND due_at > :now AND due_at = created_at) AS seen
 """
 _NOTE = """
 INSERT INTO marks VALUES ('clock', :now)
@@ -92,7 +95,7 @@ def shift_waits(tx: Tx, newest: int | None) -> int:
     names an instant of the world stays: deadlines, when things happened, dedup keys.
     """
     tx.lock("sweep", wait=True)
-    by_ms = tx.now - (newest or tx.rows(_NEWEST)[0].at)
+    by_ms = tx.now - (newest or tx.rows(_NEWEST, now=tx.now)[0].at)
     if by_ms >= -BEHIND_MS:
         return 0
     for statement in _SHIFTS:

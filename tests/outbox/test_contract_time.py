@@ -247,6 +247,17 @@ async def test_the_store_knows_to_a_minute_when_it_was_last_in_use(shop: Any, op
     assert await find_newest() == shop.now - HOUR
 
 
+async def test_what_came_by_a_clock_that_nobody_noted_waits_no_longer_once_it_is_right(shop: Any) -> None:
+    """A process that died before its next sweep."""
+    await shop.store.sweep(shop.now, 0)
+    ahead = shop.now + 10 * DAY
+    await shop.add(created_at=ahead, due_at=ahead, deadline_at=ahead + DAY)
+    assert await shop.store.shift_waits(shop.now, None) == -10 * DAY
+    assert await shop.store.next_due_at("gallabox") == shop.now
+    assert await shop.store.shift_waits(shop.now, None) == 0
+    assert await shop.claim(after_ms=0)
+
+
 def _ask_newest(told: list[int], tx: Tx) -> None:
     tx.now = 0  # type: ignore[misc]
     told.append(-shift_waits(tx, None))
