@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import assert_never
 
-from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Retryable, Scope, State, dataclass
+from app.model.delivery import (
+    Accepted,
+    OnUnknown,
+    Outcome,
+    Reason,
+    Rejected,
+    Retryable,
+    Scope,
+    State,
+    Uncertain,
+    dataclass,
+)
 
 BASE_WAIT_MS = 2_000
 LONGEST_WAIT_MS = 900_000
@@ -46,9 +58,15 @@ def probe_wait_ms(scope: str) -> int:
 
 def scope_to_hold(scope: Scope, provider: str, template: str) -> str | None:
     """Return what to hold where the provider spoke of more than one message or person, None where it did not."""
-    if scope is Scope.TEMPLATE:
-        return f"template:{provider}/{template}"
-    return f"provider:{provider}" if scope is Scope.PROVIDER else None
+    match scope:
+        case Scope.MESSAGE | Scope.RECIPIENT:
+            return None
+        case Scope.TEMPLATE:
+            return f"template:{provider}/{template}"
+        case Scope.PROVIDER:
+            return f"provider:{provider}"
+        case _:  # pragma: no cover - mypy proves that there is no other
+            assert_never(scope)
 
 
 def decide(
@@ -75,9 +93,11 @@ def decide(
             return _plan_retry(outcome, attempt_number, now, deadline_at, random)
         case Rejected():
             return _plan_refused(outcome, now, deadline_at, provider, template, probes)
-        case _:
+        case Uncertain():
             due_at = now + settle_ms if on_unknown == "resend" else None
             return Decision(State.UNKNOWN, outcome.reason, due_at)
+        case _:  # pragma: no cover - mypy proves that there is no other
+            assert_never(outcome)
 
 
 def _plan_retry(
