@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.clock import read_clock
-from app.model.delivery import Delivery, Event, State
+from app.model.delivery import Delivery, State
+from app.model.event import Event
 from app.model.message import Message
 from tests.outbox.methods import SqliteOutbox
 

@@ -18,7 +18,8 @@ from app.delivery.replay import read_bound
 from app.delivery.status import ConfigStatus, show_lane
 from app.mapping import ask_similar, find_similar
 from app.mapping.rules import Config
-from app.model.delivery import Act, Reason, State
+from app.model.delivery import Reason, State
+from app.model.event import Act
 from app.outbox.find import find_ids
 from app.outbox.read import count_reasons, is_known, list_deliveries, read_delivery, read_event
 from app.outbox.report import find_unheard, read_ledger, sum_rows

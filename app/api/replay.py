@@ -17,7 +17,7 @@ from app.api.deliveries import find_all_ids, find_id, read_time
 from app.authoring.preview import describe_plan
 from app.delivery.replay import explain_no_retry, mask_shape
 from app.errors import ConfigError, Refusal, StoreError
-from app.model.delivery import Event
+from app.model.event import Event
 from app.outbox.read import list_deliveries
 from app.outbox.replay import EventQuery, find_events
 from app.outbox.sweep import explain_retry, retry_deliveries

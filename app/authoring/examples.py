@@ -24,7 +24,8 @@ from app.mapping.rules import Broken, Config, Example, Miss, Route, Store, match
 from app.mapping.template import Templates, show_message
 from app.message.recipient import Recipient, find_recipient, read_person
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
-from app.model.delivery import Event, Reason
+from app.model.delivery import Reason
+from app.model.event import Event
 from app.model.message import Message
 from app.sources import SOURCE
 from app.values.instant import format_instant, is_whole_day

@@ -30,7 +30,8 @@ from app.mapping.template import (
     show_message,
 )
 from app.message.render import Unrendered, compute_deadline, plan_deliveries, render_message
-from app.model.delivery import TEST_SOURCE, Delivery, Event
+from app.model.delivery import Delivery
+from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message, Variable
 from app.values.phone import PhoneFault, read_phone
 from app.values.text import clean_text, is_missing, look_up, read_path, write_scalar

@@ -13,7 +13,7 @@ from app.errors import ConfigError, Refusal, RelayError
 from app.files import read_bytes
 from app.mapping.rules import Config
 from app.mapping.template import Templates
-from app.model.delivery import Event
+from app.model.event import Event
 from app.providers import PROVIDER_TYPES
 from app.relay.reload import Reading, Sources, read_rules, read_sources, read_text
 from app.settings import read_environment, read_settings

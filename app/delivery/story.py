@@ -10,7 +10,8 @@ from typing import Any
 
 from app.delivery.decide import END_REACHED, REINSTATED
 from app.delivery.policy import Cause
-from app.model.delivery import TEST_SOURCE, Reason, State
+from app.model.delivery import Reason, State
+from app.model.event import TEST_SOURCE
 from app.values.instant import format_instant, parse_instant, round_duration
 
 _ENDINGS = {State.SHADOW: "shadow: only recorded, nothing is sent", State.SUPPRESSED: "suppressed, so not sent"}

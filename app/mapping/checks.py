@@ -13,7 +13,7 @@ from app.mapping.mistakes import find_constant_fault, find_literal_fault, find_n
 from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Hit, Route, Store, match_route
 from app.mapping.template import HEADER_KINDS, Template, Templates, find_button_kind, find_language, find_placeholders
-from app.model.delivery import Event
+from app.model.event import Event
 from app.sources import SOURCE
 from app.values.text import list_paths
 

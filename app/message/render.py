@@ -15,7 +15,8 @@ from app.mapping.rules import Broken, Config, Hit, Route, Store, match_route
 from app.mapping.template import URL_LIMIT, Room
 from app.message.components import BUTTONS, checksum, write_address, write_degrees, write_filename, write_header_text
 from app.message.recipient import find_recipient, read_person
-from app.model.delivery import Delivery, Event, Reason, State
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
 from app.values.instant import parse_instant
 from app.values.phone import PhoneFault

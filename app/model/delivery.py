@@ -1,4 +1,4 @@
-"""An event, the duty to get its message accepted, with states and reasons, and what an attempt of it comes to.
+"""The duty to get one message accepted: its states and reasons, its attempts, and what an attempt comes to.
 
 Every instant is an ``int``: milliseconds since the Unix epoch, UTC. Every duration is an ``int`` of
 milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossary.md.
@@ -7,8 +7,7 @@ milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import field
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,57 +21,6 @@ else:
         """Return what makes a class a value: a frozen one is made twice as slowly, and an event makes fifty."""
         return dataclasses.dataclass(**options, unsafe_hash=True)
 
-
-TEST_SOURCE = "send-test"
-"""The source of events that `send-test` made of an example: they happened to no customer."""
-
-
-class Act(StrEnum):
-    """A customer did this, as a source tells: what a message may have been meant to bring about."""
-
-    COUPON_USED = "coupon_used"
-    COINS_SPENT = "coins_spent"
-    ORDER_PLACED = "order_placed"
-    REVIEW_WRITTEN = "review_written"
-    REFERRAL_DONE = "referral_done"
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A person is whom an event names, as it was sent."""
-
-    number: Any = field(repr=False)
-    place: tuple[str | int, ...]  # where `number` stands; that is None where there is none
-    name: str = field(repr=False)  # fit to be shown
-    id: str = field(repr=False)  # the source's own id of them; "" where the event has none
-
-
-@dataclass(frozen=True, slots=True)
-class Customer:
-    """An event is about this person: E.164, "" if no number can be read; the source's own id, "" if it gives none."""
-
-    number: str = field(default="", repr=False)
-    id: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event is one verified fact from a source."""
-
-    id: str
-    source: str
-    topic: str
-    delivery_id: str | None  # the source's own id of this webhook, the same on each retry; None: it sent none
-    body: bytes  # the raw JSON as received
-    payload: Mapping[str, Any]  # the same parsed; numbers keep their text, see sources/base.py
-    received_at: int
-    person: Person | None = None  # None where nobody looked, as is `customer`
-    customer: Customer | None = None
-    acts: tuple[Act, ...] = ()  # what the event tells that they did
-    notes: tuple[str, ...] = ()  # properties that are of another kind than usual: names, never values
-
-
-# -- the duty ---------------------------------------------------------------------------------------
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
 """For so long a `dedup_by` value is known for a route and a recipient."""

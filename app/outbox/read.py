@@ -10,7 +10,8 @@ from app.delivery.pace import RECIPIENT_GAP_MS
 from app.delivery.policy import name_scopes
 from app.errors import StoreBroken
 from app.message.components import thaw_message
-from app.model.delivery import TEST_SOURCE, State
+from app.model.delivery import State
+from app.model.event import TEST_SOURCE
 from app.outbox.holds import STANDS, list_changes
 from app.outbox.move import MENDED, UNUSUAL, read_timeline
 from app.outbox.people import hash_message_id, hash_other_form, hash_person, show_message_id

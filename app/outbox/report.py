@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from functools import partial
 
-from app.model.delivery import TEST_SOURCE, Act
+from app.model.event import TEST_SOURCE, Act
 from app.outbox.move import MENDED
 from app.outbox.store import Store, Tx, first
 from app.outbox.values import LedgerQuery, LedgerRow

@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
 from app.message.render import plan_deliveries
-from app.model.delivery import Delivery, Event, State, dataclass
+from app.model.delivery import Delivery, State, dataclass
+from app.model.event import Event
 from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from app.delivery.pace import Bucket, take
 from app.errors import StoreError
-from app.model.delivery import Event
+from app.model.event import Event
 from app.outbox.retention import record_event
 from app.outbox.store import Store
 from app.outbox.values import Recording

@@ -26,7 +26,8 @@ from app.delivery.replay import (
 )
 from app.errors import Refusal
 from app.message.render import plan_deliveries
-from app.model.delivery import TEST_SOURCE, Delivery, Event, Reason, State
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import TEST_SOURCE, Event
 from app.outbox import replay as stored
 from app.outbox.people import find_suppressed
 from app.outbox.replay import EventQuery, Plan, StoredEvent

@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from app.delivery.decide import Decision
-from app.model.delivery import Accepted, Attempt, Delivery, Event, Outcome, Reason, Rejected, Scope, State, Uncertain
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State, Uncertain
+from app.model.event import Event
 from app.observe.attempts import note_outcome, open_attempt_span, report_attempt
 from app.outbox.values import DeliveryState
 from app.providers.base import OpenSender, Sender

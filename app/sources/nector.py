@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from app.errors import Mistake, Refusal
-from app.model.delivery import Person
+from app.model.event import Person
 from app.sources.base import RAW, Envelope, Verified, find_secret_mistake, list_signed, match_hmac, parse_body
 from app.sources.nector_events import aims as aims  # noqa: PLC0414  # a Source has these four
 from app.sources.nector_events import find_model as find_model  # noqa: PLC0414

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.model.delivery import Act
+from app.model.event import Act
 from app.sources.properties import (
     Anything,
     Country,

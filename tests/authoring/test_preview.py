@@ -20,7 +20,7 @@ from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config
 from app.mapping.template import Templates
 from app.mapping.template_entries import parse_templates
-from app.model.delivery import Event
+from app.model.event import Event
 from app.providers import settings_types
 from app.sources import SOURCE
 from app.sources.properties import find_notes

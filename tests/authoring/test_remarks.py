@@ -11,7 +11,7 @@ from app.authoring.examples import describe_reading, remark_on_day, remark_on_mo
 from app.mapping.fields import Constant, VariableSource
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Route, Store
-from app.model.delivery import Event
+from app.model.event import Event
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")
 Remark = Callable[[Route, Event, Store], Iterator[str]]

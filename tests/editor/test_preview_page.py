@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 from app.authoring.preview import draw_page, preview_message
 from app.mapping.parse import parse_config
 from app.mapping.template_entries import parse_templates
-from app.model.delivery import Event
+from app.model.event import Event
 from app.providers import settings_types
 from tests.needing import find_program, leave_out
 

@@ -16,7 +16,8 @@ from typing import Any
 from app import main as wiring
 from app.cli.serve import RelayServer
 from app.errors import StoreError
-from app.model.delivery import Delivery, Event, State
+from app.model.delivery import Delivery, State
+from app.model.event import Event
 from app.model.message import NO_LIMITS, Limits
 from app.observe import logs
 from app.outbox import read as reading

@@ -16,7 +16,8 @@ from typing import Any, cast
 from app.clock import Clock, WatchedClock
 from app.errors import StoreError, StoreFull
 from app.mapping.parse import parse_config
-from app.model.delivery import Accepted, Delivery, Event, Outcome, State
+from app.model.delivery import Accepted, Delivery, Outcome, State
+from app.model.event import Event
 from app.model.message import Message, Variable
 from app.observe.logs import Log
 from app.observe.metrics import Metrics

@@ -14,7 +14,8 @@ import pytest
 
 from app.delivery.pace import Turns
 from app.mapping.provider import ProviderSettings
-from app.model.delivery import Accepted, Delivery, Event, Outcome, State
+from app.model.delivery import Accepted, Delivery, Outcome, State
+from app.model.event import Event
 from app.model.message import Message
 from app.observe.metrics import Metrics
 from app.outbox.values import DeliveryFilter, LaneState

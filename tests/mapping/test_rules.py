@@ -6,7 +6,7 @@ import pytest
 
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Broken, Config, Hit, Miss, Route, Store, match_route
-from app.model.delivery import Event
+from app.model.event import Event
 from app.sources import SOURCE
 
 COMPILER = ExpressionCompiler("IN", "Asia/Kolkata", "en_IN")

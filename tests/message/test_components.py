@@ -27,7 +27,8 @@ from app.message.components import (
     thaw_message,
 )
 from app.message.render import Unrendered, render_message
-from app.model.delivery import Event, Reason
+from app.model.delivery import Reason
+from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
 from app.providers import build_provider
 from app.providers.base import Request

@@ -11,7 +11,8 @@ from app.mapping.parse import parse_config
 from app.mapping.rules import Config
 from app.mapping.template_entries import parse_templates
 from app.message.render import plan_deliveries
-from app.model.delivery import Delivery, Event, Reason, State
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Event
 from app.providers import settings_types
 from app.values.instant import format_instant, parse_instant
 

@@ -12,7 +12,8 @@ from app.mapping.fields import Constant, Source
 from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Store
 from app.message.recipient import Recipient, find_customer, find_recipient
-from app.model.delivery import Customer, Delivery, Event, Person, Reason, State
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Customer, Event, Person
 from app.sources import SOURCE
 from app.values.phone import PhoneFault
 

@@ -12,7 +12,8 @@ from app.mapping.grammar import ExpressionCompiler
 from app.mapping.rules import Route, Store
 from app.message.components import encode_suffix
 from app.message.render import Unrendered, compute_deadline, compute_dedup_key, render_message
-from app.model.delivery import Event, Reason
+from app.model.delivery import Reason
+from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
 from app.sources.base import parse_body
 

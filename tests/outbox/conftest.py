@@ -14,7 +14,8 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.delivery.transitions import BORN
-from app.model.delivery import Accepted, Attempt, Delivery, Event, Outcome, Retryable, State, Uncertain
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Retryable, State, Uncertain
+from app.model.event import Event
 from app.model.message import Message, Receipt, ReceiptStatus, Variable
 from app.outbox.store import Tx
 from app.outbox.values import DeliveryFilter, Enqueued

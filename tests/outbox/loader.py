@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from app.delivery.decide import Decision
-from app.model.delivery import Accepted, Delivery, Event, State
+from app.model.delivery import Accepted, Delivery, State
+from app.model.event import Event
 from app.model.message import Message
 from tests.outbox.methods import SqliteOutbox
 

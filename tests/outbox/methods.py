@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.delivery.decide import Decision
 from app.delivery.pace import RECIPIENT_GAP_MS
-from app.model.delivery import Attempt, Delivery, Event, Outcome, State
+from app.model.delivery import Attempt, Delivery, Outcome, State
+from app.model.event import Event
 from app.model.message import NO_LIMITS, Receipt, Reply, Wish
 from app.outbox import (
     add,

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.delivery.decide import decide
-from app.model.delivery import Attempt, Delivery, Event, Outcome, Reason, Scope, State
+from app.model.delivery import Attempt, Delivery, Outcome, Reason, Scope, State
+from app.model.event import Event
 from app.model.message import Message, Receipt, ReceiptStatus, Reply, Variable, Wish
 from app.outbox.replay import Plan
 from app.outbox.sweep import BEHIND_MS

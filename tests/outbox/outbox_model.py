@@ -12,7 +12,8 @@ from functools import partial
 
 from app.delivery.decide import Decision, probe_wait_ms
 from app.delivery.replay import KEEP_PLAN_MS
-from app.model.delivery import Accepted, Attempt, Delivery, Event, Outcome, Reason, Rejected, Scope, State, Uncertain
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Scope, State, Uncertain
+from app.model.event import Event
 from app.model.message import Receipt, ReceiptStatus, Reply, Wish
 from app.outbox.replay import Plan
 from app.outbox.values import Closed, Enqueued, Heard, LaneState, NewHold, ReceiptResult, SweepCounts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from app.delivery.replay import PastDelivery
-from app.model.delivery import Delivery, Event, Reason, State
+from app.model.delivery import Delivery, Reason, State
+from app.model.event import Event
 from app.model.message import ReceiptStatus
 from app.outbox.values import DeliveryState
 

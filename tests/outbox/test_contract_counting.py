@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.model.delivery import TEST_SOURCE, Reason, State
+from app.model.delivery import Reason, State
+from app.model.event import TEST_SOURCE
 from app.model.message import ReceiptStatus
 from tests.outbox.methods import Methods as Outbox
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.model.delivery import Act, Customer, Reason, State
+from app.model.delivery import Reason, State
+from app.model.event import Act, Customer
 from app.model.message import Receipt, ReceiptStatus
 from app.outbox.replay import EventQuery
 from app.outbox.values import Recording

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.delivery.decide import Decision
-from app.model.delivery import TEST_SOURCE, Act, Customer, Reason, Rejected, State
+from app.model.delivery import Reason, Rejected, State
+from app.model.event import TEST_SOURCE, Act, Customer
 from app.model.message import ReceiptStatus
 from app.outbox import report as ledger
 from app.outbox.values import LedgerQuery, LedgerRow

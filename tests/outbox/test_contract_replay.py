@@ -11,7 +11,8 @@ import pytest
 
 from app.delivery.decide import Decision
 from app.delivery.replay import Verdict
-from app.model.delivery import Delivery, Event, Reason, Rejected, State
+from app.model.delivery import Delivery, Reason, Rejected, State
+from app.model.event import Event
 from app.outbox.replay import Applied, EventQuery, Plan
 
 MINUTE = 60_000

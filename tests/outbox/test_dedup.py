@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.model.delivery import Delivery, Event
+from app.model.delivery import Delivery
+from app.model.event import Event
 from app.outbox import add as adding
 from app.outbox.sqlite.tx import SqliteTx
 from app.outbox.values import Enqueued

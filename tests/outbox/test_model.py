@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from app.delivery import transitions
-from app.model.delivery import Accepted, Delivery, Event, Reason, Retryable
+from app.model.delivery import Accepted, Delivery, Reason, Retryable
+from app.model.event import Event
 from app.model.message import ReceiptStatus
 from app.outbox import add as adding
 from app.outbox import claim as claiming

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.model.delivery import Customer
+from app.model.event import Customer
 from app.model.message import Message, ReceiptStatus, Variable
 from app.outbox import erase as erasing
 from app.outbox import find as finding

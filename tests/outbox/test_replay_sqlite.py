@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.model.delivery import Event, State
+from app.model.delivery import State
+from app.model.event import Event
 from app.outbox import add as adding
 from app.outbox import read as reading
 from app.outbox import replay as replaying

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreFull
-from app.model.delivery import Event
+from app.model.event import Event
 from app.outbox.retention import record_event
 from app.outbox.values import Recording
 from app.relay.recorder import BURST, MOST_TOPICS, Recorder

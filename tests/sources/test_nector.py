@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import Mistake, Refusal
-from app.model.delivery import Act
+from app.model.event import Act
 from app.sources import SOURCE
 from app.sources.base import Envelope, Verified
 from app.sources.nector import canonical_topic, write_headers

@@ -17,18 +17,8 @@ from pathlib import Path
 from random import Random
 
 from app.delivery.decide import Decision
-from app.model.delivery import (
-    Accepted,
-    Attempt,
-    Delivery,
-    Event,
-    Outcome,
-    Reason,
-    Rejected,
-    Retryable,
-    State,
-    Uncertain,
-)
+from app.model.delivery import Accepted, Attempt, Delivery, Outcome, Reason, Rejected, Retryable, State, Uncertain
+from app.model.event import Event
 from app.model.message import Message, Receipt, ReceiptStatus, Variable
 from app.outbox.sqlite import file as opening
 from app.outbox.values import LaneState

@@ -12,7 +12,8 @@ from unittest.mock import patch
 from app.delivery.decide import Decision, decide
 from app.errors import StoreError
 from app.message import components
-from app.model.delivery import Accepted, Delivery, Event, Outcome, Retryable, Uncertain
+from app.model.delivery import Accepted, Delivery, Outcome, Retryable, Uncertain
+from app.model.event import Event
 from app.model.message import Message
 from app.outbox import claim as claiming
 from app.outbox import close as closing

@@ -12,7 +12,8 @@ from random import Random
 from typing import Any, cast
 
 from app.mapping.provider import ProviderSettings
-from app.model.delivery import Accepted, Delivery, Event, Outcome, Reason, Retryable, Scope, State, Uncertain
+from app.model.delivery import Accepted, Delivery, Outcome, Reason, Retryable, Scope, State, Uncertain
+from app.model.event import Event
 from app.model.message import Message
 from app.observe.logs import Log
 from app.providers.base import Provider, Sent

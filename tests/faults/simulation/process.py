@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from app.clock import Clock, NewId, WatchedClock
 from app.errors import Refusal, StoreBroken
-from app.model.delivery import Delivery, Event
+from app.model.delivery import Delivery
+from app.model.event import Event
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.outbox import close

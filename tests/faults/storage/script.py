@@ -12,7 +12,8 @@ from pathlib import Path
 
 from app.delivery.decide import Decision
 from app.errors import StoreBroken, StoreError
-from app.model.delivery import Accepted, Attempt, Delivery, Event, State
+from app.model.delivery import Accepted, Attempt, Delivery, State
+from app.model.event import Event
 from app.model.message import Message
 from tests.outbox.methods import SqliteOutbox
 
