@@ -68,7 +68,8 @@ async def test_a_copy_holds_what_was_committed_and_is_for_us_alone(shop: Any, da
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert list_files(copy.parent) == ["copy.db"]
     with sqlite3.connect(copy) as db:
-        assert db.execute("SELECT name, at FROM marks").fetchall() == [("backup", shop.now), ("former", 0)]
+        marks = db.execute("SELECT name, at FROM marks").fetchall()
+        assert marks == [("backup", shop.now), ("former", 0), ("traces", 1)]
         assert {row[0] for row in db.execute("SELECT id FROM deliveries")} == set(ids)
     db.close()
     assert await shop.store.settle_restored(shop.now) is None, "the outbox itself is not marked"

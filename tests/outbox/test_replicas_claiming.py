@@ -110,7 +110,7 @@ async def test_three_replicas_never_exceed_one_rate_keep_the_gap_and_take_turns(
 
 async def test_control_replicas_that_grant_from_memory_exceed_the_rate(run_three: Callable[..., Any]) -> None:
     sends = await run_three(Alone, enough=600)
-    assert sends.most_in_a_second() > 1.3 * RATE
+    assert sends.most_in_a_second() > RATE + BURST  # 300 on an idle machine
 
 
 async def test_control_rows_that_are_skipped_while_locked_break_gap_and_turns(run_three: Callable[..., Any]) -> None:
