@@ -1,7 +1,4 @@
-"""A lane that several replicas serve: its pace, its pause, its luck and its turn stand in its row, not in a process.
-
-Whoever has the row claims for the lane; a peer that finds it taken comes again in a few ms.
-"""
+"""A lane that several replicas serve: its pace, its pause, its luck and its turn stand in its row, not in a process."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ from app.outbox.store import Tx
 from app.outbox.values import Claimed, Floors, LaneState
 from app.relay.lane import Lane
 
-# While a peer has the row: it has it for a few ms.
-AGAIN_MS = (2, 10)
+AGAIN_MS = (2, 10)  # while a peer has the row: it has it for a few ms
 
 
 class SharedLane(Lane):

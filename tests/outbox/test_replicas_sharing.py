@@ -270,8 +270,8 @@ async def test_a_text_that_no_text_of_postgres_can_be_is_kept_without_its_nul(
 # -- two releases side by side ---------------------------------------------------------------------
 
 STEPS = schema.STEPS
-NEXT = schema.Step("ALTER TABLE deliveries ADD COLUMN note TEXT;", oldest=1)
-CONTRACT = schema.Step("ALTER TABLE deliveries DROP COLUMN IF EXISTS note;", oldest=3)
+NEXT = ("ALTER TABLE deliveries ADD COLUMN note TEXT;", 1)
+CONTRACT = ("ALTER TABLE deliveries DROP COLUMN IF EXISTS note;", 3)
 
 
 @pytest.mark.timeout(200)

@@ -96,15 +96,11 @@ class PostgresWriter(BatchWriter):
         reading: bool = False,
     ) -> None:
         super().__init__(*limits)
-        self.address = address
-        self._clock = clock
-        self._greet = greet
-        self._open_tx = open_tx
-        self._reading = reading
+        self.address, self._clock = address, clock
+        self._greet, self._open_tx, self._reading = greet, open_tx, reading
         self._db: Connection | None = None
         self._is_answered = False  # of the transaction under way
-        self._failures = 0
-        self._not_before = 0.0
+        self._failures, self._not_before = 0, 0.0
 
     def transact(self, jobs: Sequence[Callable[[PostgresTx], Any]]) -> list[Any]:
         """Return what jobs make of one transaction, once that is committed. Raises StoreError, psycopg.Error.

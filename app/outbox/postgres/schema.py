@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from app.errors import StoreBroken
 from app.outbox.claim import DUE
@@ -18,14 +17,6 @@ from app.outbox.lanes import READ
 from app.outbox.move import ACCEPT, write_counts
 from app.outbox.postgres.link import Connection, begin
 from app.outbox.postgres.tx import PostgresTx, hash_lock, keep_plan
-
-
-class Step(NamedTuple):
-    """A step brings the tables to the next version; releases that know at least `oldest` may work on them then."""
-
-    script: str
-    oldest: int
-
 
 # What is worked on is small and changes often: it is cleaned up early, and its pages keep room for it.
 _BUSY = """WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0,
@@ -82,8 +73,7 @@ CREATE INDEX early_receipts_delivery ON early_receipts (provider, delivery_id) W
 CREATE INDEX early_receipts_received ON early_receipts (received_at);
 CREATE TABLE dedup_keys (hash BYTEA PRIMARY KEY, seen_at INT!, event_seq INT);
 CREATE INDEX dedup_keys_seen ON dedup_keys (seen_at);
-CREATE TABLE recipient_turns (provider TEXT!, recipient TEXT!, last_at INT!,
-    PRIMARY KEY (provider, recipient)) {_HOT};
+CREATE TABLE recipient_turns (provider TEXT!, recipient TEXT!, last_at INT!, PRIMARY KEY (provider, recipient)) {_HOT};
 CREATE TABLE holds (scope TEXT PRIMARY KEY, reason TEXT!, since INT!, probe_at INT, probe_every_ms INT!,
     by_hand INT! DEFAULT 0, author TEXT, ends_at INT);
 CREATE TABLE hold_changes (n {_NUMBERED}, scope TEXT!, at INT!, change TEXT!, reason TEXT!, by_hand INT!, author TEXT,
@@ -120,11 +110,11 @@ CREATE TABLE replicas (slot INT PRIMARY KEY, name TEXT! UNIQUE, release TEXT! DE
     last_seen INT!) {_HOT};
 """  # noqa: S608  # our own words only
 
-STEPS: tuple[Step, ...] = (Step(_VERSION_1, oldest=1),)
-"""Each brings the tables from version n to n + 1. Never change one that was released: add the next.
+STEPS: tuple[tuple[str, int], ...] = ((_VERSION_1, 1),)
+"""Each brings the tables from version n to n + 1; releases that know at least the version beside it may go on then.
 
-They are written short: `INT` is BIGINT, `!` is NOT NULL, and each TEXT compares by its bytes, as SQLite's do, whatever
-language the database is in.
+Never change one that was released: add the next. They are written short: `INT` is BIGINT, `!` is NOT NULL, each TEXT
+compares by its bytes, as SQLite's do, whatever language the database is in.
 """
 
 # To plan these takes ten times as long as to run them. Of a function each of the server's own sessions keeps the plan,
@@ -232,7 +222,7 @@ def _prepare_tables(db: Connection, schema: str, now: int) -> None:
             f"the outbox was brought forward by a newer nector-relay (schema {version}, this one knows "
             f"{len(STEPS)}), which this one cannot work beside; start that release"
         )
-    for number, step in enumerate(STEPS[version:], start=version + 1):
-        script = re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', re.sub(r"\bINT\b", "BIGINT", step.script))
+    for number, (step, least) in enumerate(STEPS[version:], start=version + 1):
+        script = re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', re.sub(r"\bINT\b", "BIGINT", step))
         db.execute(script.replace("!", " NOT NULL"))
-        db.execute("INSERT INTO migrations VALUES (%s, %s, %s)", (number, step.oldest, now))
+        db.execute("INSERT INTO migrations VALUES (%s, %s, %s)", (number, least, now))

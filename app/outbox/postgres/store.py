@@ -29,9 +29,7 @@ WRITE_TIMEOUT_S = 6.0
 START_TIMEOUT_S = 60.0  # whoever starts all at once starts the database, too
 SEEN_MS = 30_000  # each replica tells every 5 s that it is there
 _SEE = "UPDATE replicas SET last_seen = :now WHERE slot = :slot"
-_NOTE = """
-UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name
-"""
+_NOTE = "UPDATE replicas SET last_seen = :now, release = :release, config = :config WHERE slot = :slot AND name = :name"
 _LIST = "SELECT name, release, config, last_seen FROM replicas WHERE last_seen > :since AND release <> '' ORDER BY name"
 
 
@@ -59,8 +57,7 @@ class PostgresStore:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.clock = DatabaseClock(read_uptime)
         self.doubts: Sequence[str] = ()
-        self.slot = 0
-        self._people_key = b""
+        self.slot, self._people_key = 0, b""
         self._writer = PostgresWriter(self.address, self.clock, self._greet, self._begin, queue_limit)
         self._open_patiently(patience_s)
         # What takes locks waits for nobody, and nobody for it: one at a time, beside what shares commits.

@@ -28,8 +28,6 @@ _MOST_ROWS = 500  # in one statement, which has 65,535 values at most
 _FUNCTION = """CREATE FUNCTION {name}({given}) RETURNS TABLE ({columns}) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$ #variable_conflict use_column
 BEGIN RETURN QUERY {text}; END $$"""
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s) AS taken"
-_LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
 
 @dataclass(eq=False)
@@ -86,7 +84,8 @@ class PostgresTx:
 
     def lock(self, name: str, *, wait: bool = False) -> bool:
         """See Tx."""
-        (answer,) = self.db.execute(_LOCK if wait else _TRY_LOCK, (hash_lock(self.place, name),)).fetchall()
+        call = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
+        (answer,) = self.db.execute(f"SELECT {call}(%s)", (hash_lock(self.place, name),)).fetchall()
         return wait or bool(answer[0])
 
     def _ask(self, sql: str, rows: Iterable[dict[str, Any]]) -> Iterator[psycopg.Cursor[Any]]:
