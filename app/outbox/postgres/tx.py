@@ -84,8 +84,8 @@ class PostgresTx:
 
     def lock(self, name: str, *, wait: bool = False) -> bool:
         """See Tx."""
-        call = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
-        (answer,) = self.db.execute(f"SELECT {call}(%s)", (hash_lock(self.place, name),)).fetchall()
+        call = "SELECT pg_advisory_xact_lock(%s)" if wait else "SELECT pg_try_advisory_xact_lock(%s)"
+        (answer,) = self.db.execute(call, (hash_lock(self.place, name),)).fetchall()
         return wait or bool(answer[0])
 
     def _ask(self, sql: str, rows: Iterable[dict[str, Any]]) -> Iterator[psycopg.Cursor[Any]]:
