@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from app.api import build_health_router, build_metrics_router, show_errors, webhooks
+from app.api import health, show_errors, webhooks
 from app.api.guard import Admission, Body, Door, Guard
 from app.api.strangers import PATH, RECEIPT, RECEIPTS
 from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
@@ -216,7 +216,7 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
     app.router.routes.append(Route(PATH, endpoint, methods=["POST"]))
     app.doors[PATH] = Door(admission, endpoint.answer)
     app.include_router(
-        build_health_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
+        health.build_router(relay.is_alive, relay.can_commit, rules.read_hash, read_uptime, relay.show_replicas)
     )
     if wired.build_receipts is not None:
         router, take = wired.build_receipts(partial(admission.refuse, kind=RECEIPT, mistake=Mistake.OTHER))
@@ -229,7 +229,7 @@ def _build_app(wired: Wired, rules: Rules) -> FastAPI:
 def _build_late(wired: Wired, app: FastAPI) -> FastAPI:
     """Return the metrics, the ops API and the description of every path, those of `app` included."""
     late = _build_bare()
-    late.include_router(build_metrics_router(wired.relay.shared.metrics, wired.relay.count))
+    late.include_router(health.build_metrics_router(wired.relay.shared.metrics, wired.relay.count))
     for router in wired.build_ops():
         late.include_router(router)
 

@@ -108,6 +108,7 @@ def configure_logs(
         before.close()
     take, stream = _open_stream(sys.stdout)
     has_colours = sys.stdout is not None and sys.stdout.isatty()
+    show = _write_json if style == "json" else partial(_write_for_person, has_colours=has_colours)
 
     def write(level: str, event: str, /, **line: Any) -> None:
         """Write a line; whatever is wrong with it reaches nobody who logs."""
@@ -115,8 +116,7 @@ def configure_logs(
             # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
             if read_traceparent and (traceparent := read_traceparent()):
                 line["trace_id"] = traceparent.split("-")[1]
-            text = write_plain(level, event, line) if style == "json" else None
-            take(text or _write_redacted(level, event, line, None if style == "json" else has_colours))
+            take(show(level, event, line))
         except Exception:  # noqa: BLE001  # a value that cannot be shown, a stream that is closed
             _drop_line()
 
@@ -206,15 +206,21 @@ def _read_time() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _write_redacted(level: str, event: str, line: Line, has_colours: bool | None) -> bytes:
-    """Return any line; as JSON where `has_colours` is None, else for a person."""
-    line = redact({"event": event, **_name_exception(line)})
-    event, at = line.pop("event"), _read_time()
-    if has_colours is None:
-        return write_json({"at": at, "level": level, "event": event, **line}).encode() + b"\n"
+def _write_json(level: str, event: str, line: Line) -> bytes:
+    return write_plain(level, event, line) or write_json(_redact_whole(level, event, line)).encode() + b"\n"
+
+
+def _write_for_person(level: str, event: str, line: Line, *, has_colours: bool) -> bytes:
+    whole = _redact_whole(level, event, line)
+    at, _, event = (whole.pop(name) for name in ("at", "level", "event"))
     shown = f"\x1b[{_COLOURS.get(level, 32)}m{level:8}\x1b[0m" if has_colours else f"{level:8}"
-    told = "".join(f" {key}={value!r}" for key, value in line.items())
+    told = "".join(f" {key}={value!r}" for key, value in whole.items())
     return f"{at} [{shown}] {event:30}{told}\n".encode("utf-8", "backslashreplace")
+
+
+def _redact_whole(level: str, event: str, line: Line) -> Line:
+    """Return a line with what people read first: when, how bad, what."""
+    return redact({"at": _read_time(), "level": level, "event": event, **_name_exception(line)})
 
 
 def _name_exception(line: Line) -> Line:

@@ -1,4 +1,4 @@
-"""What moves an event shares these parts and the rules in force; the relay starts and stops what moves."""
+"""The parts and the rules in force are shared by all that moves an event; the relay starts and stops it."""
 
 from __future__ import annotations
 

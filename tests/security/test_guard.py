@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from app.api import Readiness
 from app.api.guard import Admission, CountedBody
+from app.api.health import Readiness
 from tests.conftest import SECRET, TOKEN, sign
 from tests.faults.conftest import start_relay  # noqa: F401  # a fixture
 from tests.security.strangers import CHUNK, Stranger, fill, find_app
