@@ -59,10 +59,12 @@ BEHIND_MS = 5_000  # a clock that shows less than this before what it once showe
 NOTE_EVERY_MS = 60_000  # one small commit a minute, to know at the next start if the clock was set back
 
 # Only what lies ahead of the clock waits for it. Each index that leads to it is small; what is finished is not touched.
-# Leases stay: a process that lives ends its attempts itself, and the next one gives up all that were open.
+# What is sent again, or given up, moves only if it was reckoned ahead of the clock: it must never be too soon.
 _SHIFTS = (
     "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'pending' AND due_at > :now",
-    "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'unknown' AND due_at > :now",
+    "UPDATE deliveries SET due_at = due_at + :by_ms WHERE state = 'unknown' AND due_at > :now AND updated_at > :now",
+    """UPDATE deliveries SET lease_until = lease_until + :by_ms
+    WHERE state = 'sending' AND lease_until > :now AND last_attempt_at > :now""",
     "UPDATE holds SET probe_at = probe_at + :by_ms WHERE probe_at > :now",
     "UPDATE holds SET ends_at = ends_at + :by_ms WHERE ends_at > :now",
     """UPDATE lanes SET last_claim_at = last_claim_at + :by_ms /*postgres , tat = tat + :by_ms*/

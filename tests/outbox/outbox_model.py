@@ -121,6 +121,7 @@ class OutboxModel:
         row = self.find(attempt.delivery.id)
         assert row is not None
         row.state, row.reason, row.updated_at, row.lease_until = State.SENDING, None, now, now + lease_ms
+        row.opened_at = now
         row.tried.append(Tried())
         provider = row.given.provider
         self.turns[provider, row.recipient] = now
@@ -258,8 +259,10 @@ class OutboxModel:
     def shift_waits(self, now: int, by_ms: int) -> None:
         move = partial(move_instant, now=now, by_ms=by_ms)
         for row in self.rows:
-            if row.state in {State.PENDING, State.UNKNOWN}:
+            if row.state is State.PENDING or (row.state is State.UNKNOWN and row.updated_at > now):
                 row.due_at = move(row.due_at)
+            if row.state is State.SENDING and row.opened_at > now:
+                row.lease_until = move(row.lease_until)
         for hold in self.holds.values():
             hold.probe_at = move(hold.probe_at)
         for name, it in self.lanes.items():

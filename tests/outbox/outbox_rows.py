@@ -36,6 +36,7 @@ class Row:
     sendable: bool
     receipt: ReceiptStatus | None = None
     spent: int = 0
+    opened_at: int = 0
     lease_until: int | None = None
     message_id: str | None = None
     wamid: str | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
 from app.delivery.decide import Decision
-from app.model.delivery import Reason, Rejected, State
+from app.model.delivery import Reason, Rejected, State, Uncertain
 from app.model.message import ReceiptStatus
+from app.outbox import sweep
 from app.outbox.store import Tx
 from app.outbox.sweep import shift_waits
 from app.outbox.values import LaneState, SweepCounts
@@ -143,6 +146,48 @@ async def test_an_open_attempt_is_not_given_up_by_the_step(shop: Any, by_ms: int
     await set_back(shop, by_ms)
     assert (await shop.store.sweep(shop.now + by_ms + 29_999, 0)).lost == 0
     assert (await shop.store.sweep(shop.now + 30_000, 0)).lost == 1
+
+
+@pytest.mark.parametrize("by_ms", STEPS)
+async def test_an_attempt_that_nobody_will_end_is_given_up_as_late_as_before_the_step(shop: Any, by_ms: int) -> None:
+    await shop.add()
+    await shop.claim_one()
+    await set_back(shop, by_ms)
+    assert (await shop.store.sweep(shop.now + by_ms + 30_000, 0)).lost == 1
+
+
+async def test_what_was_opened_since_the_step_is_not_given_up_sooner(shop: Any) -> None:
+    await shop.add(due_at=shop.now - HOUR)
+    await shop.claim_one(after_ms=-HOUR)
+    assert await shop.store.shift_waits(shop.now - HOUR + 4_000, shop.now) == 4_000 - HOUR
+    assert (await shop.store.sweep(shop.now - HOUR + 29_999, 0)).lost == 0
+    assert (await shop.store.sweep(shop.now - HOUR + 30_000, 0)).lost == 1
+
+
+async def test_what_became_unknown_since_the_step_is_not_sent_again_sooner(shop: Any) -> None:
+    await shop.add(due_at=shop.now - HOUR, on_unknown="resend", deadline_at=shop.now + 20 * DAY)
+    attempt = await shop.claim_one(after_ms=-HOUR)
+    why, due_at = Reason.TIMED_OUT, shop.now - HOUR + 900_000
+    await shop.close(attempt, Uncertain(why), Decision(State.UNKNOWN, why, due_at=due_at), after_ms=-HOUR)
+    assert await shop.store.shift_waits(shop.now - HOUR + 4_000, shop.now) == 4_000 - HOUR
+    assert (await shop.store.sweep(due_at - 1, 0)).resent == 0
+    assert (await shop.store.sweep(due_at, 0)).resent == 1
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        test_what_was_opened_since_the_step_is_not_given_up_sooner,
+        test_what_became_unknown_since_the_step_is_not_sent_again_sooner,
+    ],
+)
+async def test_control_whoever_moves_all_that_lies_ahead_is_too_soon(
+    shop: Any, promise: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = re.compile(" AND (updated_at|last_attempt_at) > :now")
+    monkeypatch.setattr(sweep, "_SHIFTS", [told.sub("", each) for each in sweep._SHIFTS])
+    with pytest.raises(AssertionError):
+        await promise(shop)
 
 
 @pytest.mark.parametrize("by_ms", STEPS)

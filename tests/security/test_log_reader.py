@@ -145,16 +145,17 @@ def test_an_exit_code_is_right_though_nobody_reads_why(folder: Path) -> None:
 # -- the controls -----------------------------------------------------------------------------------
 
 
-def test_without_the_queue_a_reader_that_is_gone_makes_500_or_nothing_of_what_is_stored(
+def test_without_the_queue_a_reader_that_is_gone_makes_an_error_of_what_is_stored(
     folder: Path, vendor: str, pipe: Pipe
 ) -> None:
     with run_relay(folder, (DIRECT,), out=pipe.writing, GALLABOX_BASE_URL=vendor) as relay:
         pipe.writing.close()
         pipe.reading.close()
         for number in range(3):
-            # The lane meets the same error at its own line, and the process may end with it, before it has answered.
+            # The lane meets the same error at its own line, and the process may end with it: then what comes before
+            # it is gone is answered 503, or not at all.
             with contextlib.suppress(httpx2.TransportError):
-                assert relay.post(number) == 500
+                assert relay.post(number) in {500, 503}
         relay.process.kill()
 
 
