@@ -69,7 +69,7 @@ async def open_world(open_relay: Callable[..., Any]) -> AsyncIterator[tuple[Any,
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     yaml = write_yaml(server.sockets[0].getsockname()[1])
     # Without the gap: what is sent again shows at once, and not only where a busy machine has let it pass already.
-    with mock.patch("app.relay.lane.RECIPIENT_GAP_MS", 0):
+    with mock.patch("app.relay.lane.RECIPIENT_GAP_MS", 0), mock.patch("app.delivery.pace.RECIPIENT_GAP_MS", 0):
         async with server, open_relay(RELAY_CONFIG_YAML=yaml) as relay:
             for number in range(len(CASES)):
                 event = {"user_name": "Riya", "user_mobile": f"98000000{number % 100:02}"}
