@@ -56,7 +56,7 @@ tests/editor/node_modules/.ready: tests/editor/package-lock.json
 		|| (echo "without npm and its registry the tests in an editor are left out"; test -z "$$CI")
 
 # Every branch of these is gone through by their own tests; no other test is slowed down by the tracer.
-COUNTED := $(addprefix tests/,values sources mapping message delivery authoring providers)
+COUNTED := $(addprefix tests/,model values sources mapping message delivery authoring providers)
 
 # The others wait (for a gap of six seconds, for a process to start and to end) as long as they work: four at once.
 test: check language-server ## Everything that CI runs

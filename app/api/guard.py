@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from starlette.datastructures import QueryParams
@@ -31,6 +30,7 @@ from app.api.strangers import (
 )
 from app.clock import Clock
 from app.errors import Mistake
+from app.model.value import dataclass
 from app.observe.logs import LineLimit
 from app.observe.metrics import FORGED, OTHER
 from app.relay import Shared

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
@@ -16,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api import problem, unavailable
 from app.errors import Mistake
+from app.model.value import dataclass
 from app.observe.logs import Log
 from app.sources import SOURCE
 from app.values.address import Network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 
 from fastapi import APIRouter
@@ -16,6 +15,7 @@ from app.api import problem, unauthorised, unavailable
 from app.api.guard import PRIVATE_HEADERS, Body, read_body, read_headers
 from app.api.strangers import PATH, RECEIPTS, Stray
 from app.errors import Refusal, StoreError
+from app.model.value import dataclass
 from app.observe import NoTracer, Span
 from app.observe.metrics import OTHER
 from app.relay import Context, Shared

@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
@@ -27,6 +26,7 @@ from app.message.render import Unrendered, compute_deadline, compute_dedup_key, 
 from app.model.delivery import Reason
 from app.model.event import Event
 from app.model.message import Message
+from app.model.value import dataclass
 from app.sources import SOURCE
 from app.values.instant import format_instant, is_whole_day
 from app.values.text import Path, SentFloat, look_up, read_decimal, read_path, write_path, write_scalar

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from html import escape
 from itertools import groupby
@@ -33,6 +33,7 @@ from app.message.render import Unrendered, compute_deadline, plan_deliveries, re
 from app.model.delivery import Delivery
 from app.model.event import TEST_SOURCE, Event
 from app.model.message import Message, Variable
+from app.model.value import dataclass
 from app.values.phone import PhoneFault, read_phone
 from app.values.text import clean_text, is_missing, look_up, read_path, write_scalar
 

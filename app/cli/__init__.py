@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -25,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from app.errors import ConfigError, RelayError, StoreBusy, StoreError, StoreInUse, find_place
 from app.mapping import ask_similar
+from app.model.value import dataclass
 
 # Each name is also the function's, with `_` for `-`.
 COMMANDS: dict[str, str] = {
@@ -67,8 +67,6 @@ def run_command(arguments: Sequence[str]) -> int:
     _write_what_can_be_written()
     try:
         commands = build_commands(arguments)
-        gc.freeze()
-        gc.enable()  # __main__ switched it off while the command's code was loaded
         try:
             commands(list(arguments), prog_name="nector-relay")
         finally:
@@ -274,6 +272,8 @@ def _exit_with_result(function: Callable[..., int | Answer]) -> Callable[..., No
     has_json = signature.return_annotation is Answer
 
     def run(*args: Any, **options: Any) -> None:
+        gc.freeze()
+        gc.enable()  # __main__ switched it off while the command's code was loaded
         as_json = has_json and options.pop("as_json")
         done = function(*args, **options)
         if isinstance(done, Answer):

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from app.cli.tables import count_nouns, open_console, print_table
 from app.clock import read_clock
 from app.errors import RelayError
 from app.files import read_bytes
+from app.model.value import dataclass
 from app.settings import read_environment
 from app.sources import SOURCE
 from app.sources.base import Verified, list_schemes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Config
 from app.mapping.template import Template, Templates, gather_languages
 from app.mapping.template_entries import ParsedTemplates, dump_templates
+from app.model.value import dataclass
 from app.providers import build_provider, open_client
 from app.providers.answers import is_success
 from app.providers.base import LIST_LIMIT_BYTES, TemplateLister

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ import httpx2
 
 from app.cli.tables import show_waiting
 from app.errors import NoRelayError, NotThereError, OpsError
+from app.model.value import dataclass
 from app.settings import read_environment
 from app.values.address import read_bind
 

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from app.mapping import cut_lines, format_problem
 from app.mapping.rules import Config, Route
 from app.mapping.template import Templates, print_message
 from app.mapping.template_entries import parse_templates
+from app.model.value import dataclass
 from app.relay.reload import read_text
 from app.sandbox.app import FollowedTemplates, run_until_told, serve_sandbox
 from app.sandbox.demo import LOOK_EVERY_S, give_number, make_environment, read_shown, refuse_real_providers, run_both

@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +28,7 @@ from app.mapping.provider import ProviderSettings
 from app.mapping.rules import Route
 from app.model.delivery import Accepted, Outcome
 from app.model.message import Message
+from app.model.value import dataclass
 from app.observe.attempts import describe_outcome
 from app.providers import build_provider
 from app.providers import open_client as open_sender

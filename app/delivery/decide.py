@@ -15,8 +15,8 @@ from app.model.delivery import (
     Scope,
     State,
     Uncertain,
-    dataclass,
 )
+from app.model.value import dataclass
 
 BASE_WAIT_MS = 2_000
 LONGEST_WAIT_MS = 900_000

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from app.delivery.decide import LONGEST_PAUSE_MS
-from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain, dataclass
+from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
+from app.model.value import dataclass
 
 RECIPIENT_GAP_MS = 6_000
 """WhatsApp takes about one message per 6 s to one person: error 131056.

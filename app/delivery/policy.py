@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from app.model.delivery import Delivery, Reason, State
+from app.model.value import dataclass
 
 if TYPE_CHECKING:
     from app.model.message import Account, Limit

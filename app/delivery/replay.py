@@ -6,11 +6,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from app.model.delivery import Delivery, Reason, State
 from app.model.message import Message
+from app.model.value import dataclass
 from app.values.instant import format_instant, parse_duration, parse_instant
 from app.values.phone import mask_phone
 

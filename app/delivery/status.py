@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from app.delivery.pace import Pace
 from app.values.instant import format_instant
@@ -65,14 +65,20 @@ RECENT_MS = 3_600_000
 LEAST_FREE = 256 * 1024 * 1024
 
 
-class Refused(BaseModel):
+class _Part(BaseModel):
+    """A part of a status is built when one is first asked for: no start has a use of it."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Refused(_Part):
     """The YAML on disk that is not in force: since when, and what is wrong with it, a line each."""
 
     at: Instant
     faults: list[str]
 
 
-class ConfigStatus(BaseModel):
+class ConfigStatus(_Part):
     """The YAML in force. `refused`: a newer one that cannot be used."""
 
     path: str
@@ -82,7 +88,7 @@ class ConfigStatus(BaseModel):
     refused: Refused | None
 
 
-class LastEvent(BaseModel):
+class LastEvent(_Part):
     """The newest event of the source."""
 
     id: str
@@ -90,7 +96,7 @@ class LastEvent(BaseModel):
     at: Instant
 
 
-class RefusedRequests(BaseModel):
+class RefusedRequests(_Part):
     """Requests that were refused since the start, by kind of path and reason. `recent`: within the last hour."""
 
     kind: str
@@ -101,7 +107,7 @@ class RefusedRequests(BaseModel):
     cure: str
 
 
-class LaneStatus(BaseModel):
+class LaneStatus(_Part):
     """The queue of one provider. `waiting`: all that are pending, held ones too; `state` gone: not in the YAML.
 
     `next_probe_at`: when one message may feel for a provider that is down. `reported`: of the newest 1,000 deliveries,
@@ -121,7 +127,7 @@ class LaneStatus(BaseModel):
     last_receipt_at: Instant | None = None
 
 
-class HoldStatus(BaseModel):
+class HoldStatus(_Part):
     """A hold that stands. `by` and `until`: who set it by hand, and when it ends by itself, where they said so."""
 
     scope: str
@@ -134,7 +140,7 @@ class HoldStatus(BaseModel):
     by_hand: bool
 
 
-class Unhandled(BaseModel):
+class Unhandled(_Part):
     """Deliveries that ended badly and that nobody has handled, by state, reason and route."""
 
     state: str
@@ -145,7 +151,7 @@ class Unhandled(BaseModel):
     newest_id: str
 
 
-class StoreStatus(BaseModel):
+class StoreStatus(_Part):
     """Tells where the outbox is. Bytes: None where that cannot be known from here."""
 
     place: str
@@ -154,14 +160,14 @@ class StoreStatus(BaseModel):
     free_bytes: int | None
 
 
-class Need(BaseModel):
+class Need(_Part):
     """Something that needs a person, and what to do about it: where there is a command for it, between backticks."""
 
     what: str
     do: str
 
 
-class Status(BaseModel):
+class Status(_Part):
     """Tells how a relay stands. `needs` is empty where it needs nobody."""
 
     version: str

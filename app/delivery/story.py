@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from itertools import accumulate
 from typing import Any
@@ -12,6 +12,7 @@ from app.delivery.decide import END_REACHED, REINSTATED
 from app.delivery.policy import Cause
 from app.model.delivery import Reason, State
 from app.model.event import TEST_SOURCE
+from app.model.value import dataclass
 from app.values.instant import format_instant, parse_instant, round_duration
 
 _ENDINGS = {State.SHADOW: "shadow: only recorded, nothing is sent", State.SUPPRESSED: "suppressed, so not sent"}

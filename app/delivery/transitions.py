@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.delivery.decide import Decision, probe_wait_ms
 from app.delivery.policy import Cause
 from app.model.delivery import Accepted, OnUnknown, Outcome, Reason, Rejected, Retryable, Scope, State, Uncertain
 from app.model.message import ReceiptStatus
+from app.model.value import dataclass
 
 BORN: Mapping[State, frozenset[Cause]] = {
     state: frozenset({Cause.MADE, Cause.REPLAYED})

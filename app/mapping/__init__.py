@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from app.model.value import dataclass
 
 Path = tuple[str | int, ...]
 """A value's place in the file: ("routes", "coins-earned", "variables", 0)."""

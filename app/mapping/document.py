@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple, NoReturn
 
 from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
 
 from app.mapping import Path, Problem
+from app.model.value import dataclass
 from app.values.text import SentFloat
 
 MAX_BYTES = 256 * 1024

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from app.model.value import dataclass
 from app.values.text import VALUE_LIMIT, Path, is_blank, is_missing, is_plain, look_up, write_path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -26,6 +25,7 @@ from pydantic_core import core_schema
 from app.mapping import ask_similar
 from app.mapping.expression import Expression
 from app.model.message import LONGEST_STOP_WORD, Limit, fold_words
+from app.model.value import dataclass
 from app.values.instant import format_duration, parse_duration, parse_limit, parse_live_from
 from app.values.phone import read_country, to_country, to_one_form
 

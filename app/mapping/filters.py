@@ -14,8 +14,6 @@ from typing import Any
 from urllib.parse import quote
 
 from babel import Locale
-from babel.dates import format_date, parse_pattern
-from babel.numbers import format_currency, format_decimal, get_territory_currencies, is_currency
 from jinja2.filters import do_title
 
 from app.mapping.expression import LONGEST_TEXT, SHORT_TEXT, Absent, UnusableError, bound_value
@@ -175,9 +173,7 @@ class _StoreFilters:
 
     def __init__(self, country: str, timezone: str, locale: str, landlines: bool) -> None:
         self._country, self._timezone, self._landlines = country, timezone, landlines
-        self._spelling, self._locale = locale, Locale.parse(locale)
-        self._usual_currency = find_usual_currency(country)
-        self._whole_money = self._locale.currency_formats["standard"].pattern.replace(".00", "")
+        self._spelling, self._locale = locale, Locale.parse(locale)  # Babel reads its data when a text is written
 
     def read_int(self, value: Any, default: Any = None) -> Any:
         """`int`: the whole number; missing (or `default`) where the text is none."""
@@ -217,26 +213,33 @@ class _StoreFilters:
 
     def write_number(self, value: Any) -> Any:
         """`number`: grouped as in the locale."""
+        from babel.numbers import format_decimal  # noqa: PLC0415 - of use for the few texts with amounts
+
         exact = read_amount(value, self._spelling)
         return Absent(why="is not a number") if exact is None else format_decimal(exact, locale=self._locale)
 
     def write_money(self, value: Any, currency: Any = None, *, event_currency: Any = None) -> Any:
         """`money`: the compiler puts `event_currency` there, the event's own `business_currency_code`."""
+        from babel.numbers import format_currency, is_currency  # noqa: PLC0415 - as above
+
         exact = read_amount(value, self._spelling)
         if exact is None:
             return Absent(why="is not a number")
         if currency is None:
             is_named = event_currency is not None and not isinstance(event_currency, Absent)
-            currency = event_currency if is_named else self._usual_currency
+            currency = event_currency if is_named else find_usual_currency(self._country)
         code = to_text(currency).strip().upper()
         if not is_currency(code):
             raise UnusableError("the currency is no ISO 4217 code such as INR")
         if exact == exact.to_integral_value():  # ₹200: nobody writes noughts on a round sum
-            return format_currency(exact, code, format=self._whole_money, locale=self._locale, currency_digits=False)
+            whole = self._locale.currency_formats["standard"].pattern.replace(".00", "")
+            return format_currency(exact, code, format=whole, locale=self._locale, currency_digits=False)
         return format_currency(exact, code, locale=self._locale)
 
     def write_date(self, value: Any, format: str = "medium", from_: str | None = None) -> Any:  # noqa: A002
         """`date`: by one of Babel's lengths or a pattern."""
+        from babel.dates import format_date, parse_pattern  # noqa: PLC0415 - of use for the few texts with dates
+
         zone = self._timezone
         moment = read_moment(value, zone) if from_ is None else read_by_pattern(to_text(value), from_, zone)
         if moment is None:
@@ -302,4 +305,6 @@ TESTS: Mapping[str, Filter] = {
 
 def find_usual_currency(country: str) -> str:
     """Return the ISO 4217 code of a country's money."""
+    from babel.numbers import get_territory_currencies  # noqa: PLC0415 - as above
+
     return next(iter(get_territory_currencies(country)), "")

@@ -8,9 +8,6 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from babel import Locale
-from babel.dates import parse_pattern, tokenize_pattern
-
 from app.mapping import Path
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.filters import DATE_LENGTHS
@@ -188,6 +185,9 @@ def find_pattern_fault(pattern: Any) -> str | None:
     for mistaken, cure in _PATTERNS:
         if re.search(mistaken, bare):
             return cure
+    from babel import Locale  # noqa: PLC0415 - of use for the few texts with dates
+    from babel.dates import parse_pattern, tokenize_pattern  # noqa: PLC0415 - as above
+
     parts = tokenize_pattern(bare)
     texts = "".join(str(part) for kind, part in parts if kind == "chars")
     stray = {sign for sign in texts if sign.isascii() and sign.isalpha()}

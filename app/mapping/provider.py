@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
+from app.model.value import dataclass
 from app.values.instant import parse_duration, parse_rate
 
 # A key that ends so holds a secret: api_key, apiKey, webhook_token, x-api-key, client-secret, Authorization.

@@ -13,9 +13,10 @@ from app.mapping.expression import Failed, Missing
 from app.mapping.fields import ButtonSource, ExpressionText, Fields, HeaderSource, ReadAs
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Room
-from app.model.delivery import Mode, OnUnknown, Reason, dataclass
+from app.model.delivery import Mode, OnUnknown, Reason
 from app.model.event import Event
 from app.model.message import NO_LIMITS, Limits
+from app.model.value import dataclass
 from app.sources import SOURCE
 
 

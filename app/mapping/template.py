@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
 from app.model.message import Button, Header, Location, Message, Variable
+from app.model.value import dataclass
 from app.values.instant import format_instant
 
 PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import StringIO
 from typing import Annotated, Any, Literal
 
@@ -26,9 +26,10 @@ from app.mapping.template import (
     find_placeholders,
     gather_languages,
 )
+from app.model.value import dataclass
 
 
-class _Entry(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
+class _Entry(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True):
     """Nothing is guessed: an unknown key or another type is a problem."""
 
 

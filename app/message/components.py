@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from itertools import starmap
 from operator import attrgetter
@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from app.mapping.template import LIMITS, MEDIA_KINDS
 from app.model.delivery import MAX_DETAIL, STRUCK
 from app.model.message import Button, Header, Location, Message, Variable
+from app.model.value import dataclass
 from app.values.text import Unfit, is_link, make_json_writer, read_decimal, write_value, write_whole
 
 _POLES, _DATE_LINE = 90, 180

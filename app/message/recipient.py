@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from app.mapping.expression import Expression, Failed, Missing
 from app.mapping.fields import Constant, Source
-from app.model.delivery import Delivery, Reason, dataclass
+from app.model.delivery import Delivery, Reason
 from app.model.event import Customer, Event, Person
+from app.model.value import dataclass
 from app.sources import SOURCE
 from app.values.phone import PhoneFault, have_one_code, is_international, read_country, read_phone, read_plain
 from app.values.text import Path, look_into, look_up, write_path

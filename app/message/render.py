@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -18,6 +17,7 @@ from app.message.recipient import find_recipient, read_person
 from app.model.delivery import Delivery, Reason, State
 from app.model.event import Event
 from app.model.message import Button, Header, Location, Message, Variable
+from app.model.value import dataclass
 from app.values.instant import parse_instant
 from app.values.phone import PhoneFault
 from app.values.text import Unfit, clean_text, write_scalar, write_value

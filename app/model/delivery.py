@@ -6,21 +6,13 @@ milliseconds, too, and its name ends in ``_ms``. Words are those of docs/glossar
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from app.model.value import dataclass
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass as dataclass  # noqa: PLC0414  # under this name, with all that mypy knows of it
-
     from app.model.message import Message
-else:
-
-    def dataclass(*, frozen: bool, **options: Any) -> Callable[[type], type]:  # noqa: ARG001  # mypy sees to it
-        """Return what makes a class a value: a frozen one is made twice as slowly, and an event makes fifty."""
-        return dataclasses.dataclass(**options, unsafe_hash=True)
-
 
 DEDUP_WINDOW_MS = 30 * 86_400_000
 """For so long a `dedup_by` value is known for a route and a recipient."""

@@ -9,7 +9,8 @@ from enum import StrEnum
 from itertools import groupby
 from typing import ClassVar, Literal
 
-from app.model.delivery import Reason, Scope, dataclass
+from app.model.delivery import Reason, Scope
+from app.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

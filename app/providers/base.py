@@ -15,8 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 from app.errors import Mistake
 from app.mapping.provider import ProviderSettings
 from app.mapping.template import Template
-from app.model.delivery import Outcome, dataclass
+from app.model.delivery import Outcome
 from app.model.message import Message, Notice, Receipt, Reply
+from app.model.value import dataclass
 
 LIST_LIMIT_BYTES = 4 * 1024 * 1024
 """The longest list of templates that is read."""

@@ -9,13 +9,13 @@ are read as receipts.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
 from app.model.message import Receipt, Reply
+from app.model.value import dataclass
 from app.providers.base import Proof, WebhookContent
 from app.providers.body import Token, as_items, as_mapping, first_instant, first_text
 from app.providers.http import JsonApi, JsonApiSettings, mapped_secrets

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from app.errors import Mistake
-from app.model.delivery import dataclass
+from app.model.value import dataclass
 
 MAX_BYTES = 65_536
 MAX_ID = 200

@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from app.errors import find_place
 from app.message.components import strike_message
 from app.model.delivery import Accepted, Outcome, Reason, Rejected, Retryable, Scope, Uncertain
 from app.model.message import Message
+from app.model.value import dataclass
 from app.observe import Attributes, NoTracer, Tracer
 from app.providers.answers import is_success, name_keys
 from app.providers.base import Provider, Request, Response, Sent

@@ -7,7 +7,7 @@ Sources: https://developers.gallabox.com/gallabox-api/whatsapp-templates and the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
@@ -18,6 +18,7 @@ from app.mapping.template import Template, TemplateButton, find_listed_kind
 from app.message.components import BUTTONS
 from app.model.delivery import Outcome
 from app.model.message import Button, Header, Location, Message, Receipt, ReceiptStatus, Reply
+from app.model.value import dataclass
 from app.providers.answers import read_answer
 from app.providers.base import LIST_LIMIT_BYTES, Proof, Request, Response, WebhookContent
 from app.providers.body import (

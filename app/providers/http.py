@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -24,6 +24,7 @@ from pydantic import (
 
 from app.model.delivery import Outcome
 from app.model.message import Message, Receipt, ReceiptStatus
+from app.model.value import dataclass
 from app.providers.answers import ANY_RULE, MESSAGE_ID_PATHS, AcceptedRule, read_answer
 from app.providers.base import Proof, Request, Response, WebhookContent
 from app.providers.body import Signature, Token, as_items, as_mapping, first_instant, first_text

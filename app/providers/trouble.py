@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
 
 from app.model.delivery import MAX_DETAIL, STRUCK, Reason, Rejected, Retryable, Scope
+from app.model.value import dataclass
 from app.providers.body import Place, as_text, clean_text, read_embedded, walk_places
 
 ERROR_TEXTS = frozenset(
@@ -135,7 +135,8 @@ _PHRASES: Mapping[Meaning, Sequence[str]] = {
     ),
     _NOT_THIS_ONE: (r"\bnot (?:yet )?opted[ -]?in\b", r"\b(?:has|have) blocked (?:this|your|the) business\b"),
 }
-_WORDS = [(meaning, re.compile("|".join(phrases), re.IGNORECASE)) for meaning, phrases in _PHRASES.items()]
+# Compiled, and kept by Python, when words are first looked at: a start has no use of them.
+_WORDS = {meaning: "|".join(phrases) for meaning, phrases in _PHRASES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def judge_trouble(trouble: Trouble) -> Meaning:
     if meaning is not REFUSED and (trouble.sure or narrow):
         return meaning
     words = trouble.words[:_MAX_READ]
-    return next((each for each, phrase in _WORDS if phrase.search(words)), REFUSED)
+    return next((each for each, phrase in _WORDS.items() if re.search(phrase, words, re.IGNORECASE)), REFUSED)
 
 
 def describe_trouble(trouble: Trouble, secrets: Sequence[str]) -> str:

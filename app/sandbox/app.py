@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from app.clock import new_uuid7, read_clock
 from app.errors import ConfigError, RelayError
 from app.files import stamp_file
 from app.mapping.template import Template, Templates, print_message
+from app.model.value import dataclass
 from app.sandbox.bitespeed import FakeBiteSpeed
 from app.sandbox.faults import FAULTS, Drip, Fault, FaultSwitch, HalfAnswer, Hang, OpenProtocol, Reset, parse_faults
 from app.sandbox.gallabox import FakeGallabox

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -14,6 +13,7 @@ import httpx2
 from app.clock import read_clock
 from app.mapping.template import print_message
 from app.model.message import ReceiptStatus
+from app.model.value import dataclass
 from app.providers.client import open_trust
 from app.sandbox.vendor import Order, Report, SandboxSettings, Vendor
 from app.values.instant import format_instant

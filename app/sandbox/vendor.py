@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -22,6 +22,7 @@ from app.mapping.template import (
     find_placeholders,
 )
 from app.model.message import Button, Header, Location, ReceiptStatus, Variable
+from app.model.value import dataclass
 from app.sandbox.faults import VendorName
 
 

@@ -17,8 +17,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 from app.errors import Mistake, Refusal
-from app.model.delivery import dataclass
 from app.model.event import Act, Person
+from app.model.value import dataclass
 from app.sources.properties import Properties
 from app.values.text import SentFloat
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from app.model.value import dataclass
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Any
@@ -23,6 +22,7 @@ from phonenumbers import (
 )
 from phonenumbers.phonemetadata import PhoneMetadata
 
+from app.model.value import dataclass
 from app.values.text import clean_text, is_missing
 
 # ASCII digits only: to Python "٣" and "²" are digits, too. Two numbers in one field need a comma or a slash.

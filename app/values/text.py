@@ -10,11 +10,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from json import encoder
 from typing import Any, Self
+
+from app.model.value import dataclass
 
 VALUE_LIMIT = 256
 LINK_LIMIT = 1000
