@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache, partial
 from typing import Any
 
@@ -22,8 +22,9 @@ from app.clock import WatchedClock, new_uuid7, read_clock, read_uptime
 from app.errors import ConfigError, Mistake
 from app.files import find_quoted
 from app.mapping import Problem
+from app.model.value import dataclass
 from app.observe import NoTracer, Tracer, wants_tracing
-from app.observe.logs import Log, configure_logs
+from app.observe.logs import Log, PromptReports, Reports, configure_logs
 from app.observe.metrics import Metrics
 from app.outbox.sqlite.sidecars import open_flights
 from app.outbox.sqlite.store import SqliteStore
@@ -88,6 +89,7 @@ def create_app(
         metrics=metrics,
         log=log,
         tracer=tracers[0],
+        reports=Reports() if isinstance(tracers[0], NoTracer) else PromptReports(),
     )
     wire = _wire_stateless if settings.stateless else _wire_outbox
     wired = wire(shared, rules, on_dead or (lambda _error: None))  # whoever runs the application ends the process

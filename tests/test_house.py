@@ -13,7 +13,7 @@ import pytest
 from tests.path import trace_event
 
 ROOT = Path(__file__).parent.parent
-LONGEST_CHAIN = 11
+LONGEST_CHAIN = 12
 MOST_FILES, MOST_IN_A_FOLDER = 140, 20
 MOST_RUN = 50
 MOST_READ, MOST_LINES = 11, 1_900

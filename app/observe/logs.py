@@ -7,6 +7,7 @@ struck out. Lines go into a bounded queue that one thread writes out, so that no
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
@@ -14,9 +15,11 @@ import re
 import select
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, TextIO, TypeAlias
 
 from app.errors import find_place
@@ -203,7 +206,13 @@ def _may_hold_number(text: bytes) -> bool:
 
 
 def _read_time() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    second, ns = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_show_second(second)}.{ns // 1000:06}Z"
+
+
+@lru_cache(maxsize=1)
+def _show_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _write_json(level: str, event: str, line: Line) -> bytes:
@@ -313,3 +322,46 @@ def _write_out(descriptor: int, lines: bytes) -> int:
     except OSError:  # the reader is gone (EPIPE), or the disk is full
         return bytes(left).count(b"\n")
     return 0
+
+
+# -- when it is told ------------------------------------------------------------------------------
+
+# The outbox begins its next commit eight turns of the loop after the last: from then on nobody waits for the loop.
+TURNS = 10
+AT_ONCE = 100  # then whatever else waits for the loop has its turn
+
+
+class Reports:
+    """Takes calls that tell of something, and makes them some turns of the loop later, in their order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+
+    def add(self, tell: Callable[..., object], *given: Any) -> None:
+        """Take a call. What it shows as an instant must be given to it."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._wait, TURNS)
+        self._waiting.append((tell, given))
+
+    def tell(self, most: int | None = None) -> None:
+        """Make the calls that wait, or so many of them."""
+        for _ in range(len(self._waiting) if most is None else min(most, len(self._waiting))):
+            tell, given = self._waiting.popleft()
+            tell(*given)
+
+    def _wait(self, turns: int) -> None:
+        """Go on after so many turns; the rest of what waits has its own turn, whatever became of the first."""
+        try:
+            if not turns:
+                self.tell(AT_ONCE)
+        finally:
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._wait, max(turns - 1, 0))
+
+
+class PromptReports(Reports):
+    """Makes each call at once: for who traces, whose lines name the step that is under way."""
+
+    def add(self, tell: Callable[..., object], *given: Any) -> None:
+        """Make a call."""
+        tell(*given)

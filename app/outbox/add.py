@@ -12,8 +12,9 @@ from typing import Any
 
 from app.delivery.policy import Cause, judge_new
 from app.message.components import Lately, checksum, encode_message
-from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State, dataclass
+from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
+from app.model.value import dataclass
 from app.outbox.move import STATES, begin, count_steps
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.retention import DROP_ROW, keep_unrouted

@@ -14,16 +14,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from app.errors import StoreBroken, StoreBusy, StoreError
+from app.model.value import dataclass
 from app.outbox.store import Job, Tx
 
 T = TypeVar("T")
 
 QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
+TAKING_S = 0.001  # some 30 µs on a machine that has nothing else to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class BatchWriter:
         self._closed = False
         self._turn = threading.Lock()  # over the three, for whom several loops wait
         self._queue: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
+        self._taken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.broken: StoreBroken | None = None
         self._thread = threading.Thread(target=self._work, name="outbox-writer", daemon=True)
 
@@ -149,6 +151,17 @@ class BatchWriter:
             self._prepare(together)
         finally:  # whatever became of it: else they would wait for ever
             self._queue.put((loop, batch, together))
+            self._wait_until_taken()
+
+    def _wait_until_taken(self) -> None:
+        """Let the thread have the interpreter, to begin the commit.
+
+        Else it would ask for it in vain until the loop has nothing to do, and the loop had nothing to do meanwhile.
+        """
+        try:  # noqa: SIM105  # `suppress` takes three calls
+            self._taken.get(timeout=TAKING_S)
+        except queue.Empty:  # it begins when the machine lets it
+            pass
 
     def _rest(self) -> None:
         self._busy = False
@@ -157,6 +170,7 @@ class BatchWriter:
 
     def _work(self) -> None:
         while (given := self._queue.get()) is not None:
+            self._taken.put(None)
             began, batch, together = given
             if together:
                 self._settle_together(together)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from app.delivery.pace import RECIPIENT_GAP_MS
@@ -33,6 +33,7 @@ from app.delivery.transitions import Move
 from app.message.components import Lately, thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import NO_LIMITS, Limits, Message
+from app.model.value import dataclass
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.lanes import raise_floors, read_groups_above
 from app.outbox.move import move, open_first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.decide import ACCEPTED, Decision
@@ -21,6 +20,7 @@ from app.delivery.transitions import (
 )
 from app.model.delivery import Accepted, Attempt, Outcome, Reason, State, Uncertain
 from app.model.message import NO_LIMITS, Limits, ReceiptStatus
+from app.model.value import dataclass
 from app.outbox.holds import count_refusals, give_back, list_counted, put_new, release_probed
 from app.outbox.move import accept, make_move, move
 from app.outbox.people import hash_message_id, note_refusal

@@ -11,12 +11,12 @@ import base64
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from app.errors import Refusal
+from app.model.value import dataclass
 from app.outbox.people import adopt_people, hash_person
 from app.outbox.store import Row, Store, Tx
 from app.outbox.values import IN_LUMPS

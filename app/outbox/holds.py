@@ -6,13 +6,14 @@ Where no limit is written, nothing of those is asked and nothing is counted; see
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from app.delivery.decide import END_REACHED, REINSTATED, probe_wait_ms
 from app.delivery.policy import StandingHolds, count_streaks, find_room, name_bucket, name_scopes
 from app.model.delivery import Reason
 from app.model.message import ALL, Account, Limits, name_person
+from app.model.value import dataclass
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import IN_LUMPS, Hold, NewHold
 

@@ -14,8 +14,9 @@ from app.delivery.decide import scope_to_hold
 from app.delivery.policy import Cause
 from app.delivery.transitions import ARRIVED, Move, rises, settles
 from app.message.components import strike_message, thaw_message
-from app.model.delivery import Reason, Scope, State, dataclass
+from app.model.delivery import Reason, Scope, State
 from app.model.message import OptOut, Receipt, ReceiptStatus, Reply, Wish
+from app.model.value import dataclass
 from app.outbox.holds import put_probed
 from app.outbox.move import move, note_step
 from app.outbox.people import (

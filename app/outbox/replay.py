@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from app.delivery.policy import Cause
 from app.delivery.replay import KEEP_PLAN_MS, PastDelivery, Verdict, find_obstacle
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
+from app.model.value import dataclass
 from app.outbox.add import FrozenDelivery, add_delivery, freeze_delivery, hash_dedup_key, hash_former_key, see_key_again
 from app.outbox.close import PERHAPS_TAKEN
 from app.outbox.move import UNUSUAL

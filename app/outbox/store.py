@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from app.model.delivery import dataclass
+from app.model.value import dataclass
 from app.outbox.values import Replica
 
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal, NamedTuple
 
-from app.model.delivery import Attempt, State, dataclass
+from app.model.delivery import Attempt, State
+from app.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

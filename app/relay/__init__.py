@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,9 @@ from app.clock import Clock, NewId, WatchedClock
 from app.errors import RelayError
 from app.mapping.rules import Config
 from app.message.components import Lately
+from app.model.value import dataclass
 from app.observe import Tracer
-from app.observe.logs import LineLimit, Log, count_dropped
+from app.observe.logs import LineLimit, Log, PromptReports, Reports, count_dropped
 from app.observe.metrics import Metrics
 from app.outbox.store import Flights, Store
 from app.providers.base import Provider
@@ -55,6 +56,7 @@ class Shared:
     metrics: Metrics
     log: Log
     tracer: Tracer
+    reports: Reports = field(default_factory=PromptReports)
     started_at: int = 0
     refusals: LineLimit = field(default_factory=LineLimit)
     turned_away: RefusalTally = field(default_factory=RefusalTally)
@@ -103,6 +105,7 @@ class Relay:
         await self.stop(grace_s)
         left_s = ends_at - asyncio.get_running_loop().time()
         await self.shared.tracer.close(min(max(left_s, 0), FLUSH_S))
+        self.shared.reports.tell()
         self.shared.log.info("relay.stopped")
 
     # -- what a mode adds --------------------------------------------------------------------------
@@ -138,6 +141,7 @@ class Relay:
 
     async def count(self) -> None:
         """Bring what the metrics show of the log, and of an outbox, up to date."""
+        self.shared.reports.tell()
         self.shared.metrics.log_dropped.put(count_dropped())
 
 

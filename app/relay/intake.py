@@ -11,8 +11,9 @@ from typing import Literal, TypeAlias
 from app.errors import Mistake, Refusal
 from app.message.recipient import find_customer
 from app.message.render import plan_deliveries
-from app.model.delivery import Delivery, State, dataclass
+from app.model.delivery import Delivery, State
 from app.model.event import Event
+from app.model.value import dataclass
 from app.observe.metrics import OTHER
 from app.outbox.add import NewEvent, add_events
 from app.outbox.store import Job
@@ -92,7 +93,7 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
         notes=event.notes,
     )
     answer = await take(event, deliveries)
-    _report_event(shared, event, answer, deliveries)
+    shared.reports.add(_report_event, shared, event, answer, deliveries, shared.clock())
     return answer
 
 
@@ -145,7 +146,7 @@ def topic_label(topic: str) -> str:
 _list_ids, _list_routes, _list_providers = (partial(map, attrgetter(name)) for name in ("id", "route", "provider"))
 
 
-def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery]) -> None:
+def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequence[Delivery], now: int) -> None:
     label = topic_label(event.topic)
     shared.metrics.events.inc(label, answer.status)
     shared.metrics.last_event.put(event.received_at / 1000, label)
@@ -160,6 +161,6 @@ def _report_event(shared: Shared, event: Event, answer: Answer, deliveries: Sequ
         providers=[*_list_providers(answer.deliveries)],
         recipients=sorted({mask_phone(row.recipient) for row in deliveries if row.recipient}),
         dead=[f"{row.route}: {row.detail}" for row in deliveries if row.state is State.DEAD],
-        accept_ms=max(shared.clock() - event.received_at, 0),
+        accept_ms=max(now - event.received_at, 0),
         **({"notes": [*event.notes]} if event.notes else {}),
     )

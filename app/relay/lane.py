@@ -79,12 +79,14 @@ class Lane:
         self._open_client = open_sender
         self._pace = start_pace(settings.rate_per_s, context.clock())
         self._saved: LaneState | None = None  # what the outbox remembers; None: not asked yet
+        self._remembered: Recovery | None = None  # what of the pace that holds
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._stopping = False
         self._turns = turns
         self._limits: Limits | None = None  # those that whoever waits for one was held against; None: nobody knows
-        self.looked_at = asyncio.get_running_loop().time()  # a clock that nobody can set, to tell whether it is stuck
+        self._read_s = asyncio.get_running_loop().time  # a clock that nobody can set
+        self.looked_at = self._read_s()  # to tell whether it is stuck
 
     @property
     def pace(self) -> Pace:
@@ -114,7 +116,7 @@ class Lane:
     async def _open_sender(self) -> Sender | None:
         """Return what messages are sent through, however often it takes; None if it is to stop before it has it."""
         while not self._stopping:
-            self.looked_at = asyncio.get_running_loop().time()
+            self.looked_at = self._read_s()
             try:
                 return await self._open_client(self.settings)
             except (OSError, ImportError, MemoryError, RuntimeError) as error:
@@ -128,7 +130,7 @@ class Lane:
         async with asyncio.TaskGroup() as sends:
             while not self._stopping:
                 self._signal.clear()
-                self.looked_at = asyncio.get_running_loop().time()
+                self.looked_at = self._read_s()
                 try:
                     nap_s = await self._look(sends)
                 except StoreBroken:
@@ -182,6 +184,8 @@ class Lane:
     async def _remember(self, saved: LaneState) -> None:
         """Keep what must outlast the process, if it changed; before the next claim, so that no limit is forgotten."""
         pace, recovery = self._pace, self._pace.recovery
+        if recovery is self._remembered and pace.paused_until == saved.paused_until:
+            return
         failures = recovery.failures if recovery.down else 0  # a few are everyday noise, and not worth a write
         state = LaneState(
             saved.last_claim_at,
@@ -194,6 +198,7 @@ class Lane:
         if state != saved:
             await self._context.outbox.write(partial(save_lane, provider=self.name, state=state), essential=True)
             self._saved = state
+        self._remembered = recovery
 
     async def _remember_last(self) -> None:
         """Keep what the last open sends have shown; the end does not wait for a store that cannot."""
@@ -254,16 +259,17 @@ class Lane:
 
     async def _send(self, attempt: Attempt, claimed_at: int, span: Span | None = None) -> None:
         """Carry one attempt to its outcome and record it."""
-        started_s = asyncio.get_running_loop().time()  # whatever the clock is set to meanwhile
+        started_s = self._read_s()
         outcome, tries = await self._ask(attempt, claimed_at)
-        took_ms = int((asyncio.get_running_loop().time() - started_s) * 1000)
+        took_ms = int((self._read_s() - started_s) * 1000)
         now = self._context.clock()
         decision = self._decide(attempt, outcome, now)
         if span is not None:
             note_outcome(span, outcome, decision.state)
         self._note(outcome, decision, now)
         decision = await self._record(attempt, outcome, decision, tries)
-        report_attempt(self._context.log, self._context.metrics, attempt, outcome, decision, now, tries, took_ms)
+        log, metrics = self._context.log, self._context.metrics
+        self._context.reports.add(report_attempt, log, metrics, attempt, outcome, decision, now, tries, took_ms)
 
     def _decide(self, attempt: Attempt, outcome: Outcome, now: int) -> Decision:
         delivery = attempt.delivery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from app.mapping.parse import Parsed, parse_config
 from app.mapping.rules import Config
 from app.mapping.template import Templates
 from app.mapping.template_entries import ParsedTemplates, parse_templates
+from app.model.value import dataclass
 from app.observe.logs import Log
 from app.observe.metrics import Metrics
 from app.providers.base import ProviderType

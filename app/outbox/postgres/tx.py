@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg.types.string import StrDumperUnknown
 
+from app.model.value import dataclass
 from app.outbox.store import Counts, Row
 
 _ONLY_HERE = re.compile(r"/\*postgres (.*?)\*/", re.DOTALL)

@@ -11,10 +11,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import StoreError
+from app.model.value import dataclass
 from app.outbox.close import BACKUP_MARK
 from app.outbox.sqlite.file import check_damage, connect, explain_failure, flush_file, open_reading, read_version
 
