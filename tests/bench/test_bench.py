@@ -73,10 +73,10 @@ def test_what_is_not_accepted_is_no_arrival(mode: str, body: bytes, status: byte
 @pytest.mark.parametrize(
     ("per_s", "lost", "twice", "met"),
     [
-        (200.0, 0, 0, [True, True]),
-        (99.0, 0, 0, [False, True]),
-        (200.0, 1, 0, [True, False]),
-        (200.0, 0, 1, [True, False]),
+        (320.0, 0, 0, [True, True]),
+        (319.0, 0, 0, [False, True]),
+        (320.0, 1, 0, [True, False]),
+        (320.0, 0, 1, [True, False]),
     ],
 )
 def test_goals_are_missed_by_a_slower_relay_a_loss_or_a_double(
@@ -88,7 +88,7 @@ def test_goals_are_missed_by_a_slower_relay_a_loss_or_a_double(
 
 
 @pytest.mark.parametrize(
-    ("accepted", "resident_mb", "met"), [(100_000, 150.0, [True]), (100_000, 150.1, [False]), (99_999, 1.0, [])]
+    ("accepted", "resident_mb", "met"), [(100_000, 110.0, [True]), (100_000, 110.1, [False]), (99_999, 1.0, [])]
 )
 def test_memory_counts_only_with_all_queued(accepted: int, resident_mb: float, met: list[bool]) -> None:
     relay = Rounds(queued=Queued(accepted, 1000.0, Memory(resident_mb, resident_mb), 64))
