@@ -84,17 +84,19 @@ def start_replica(url: str, rate: float, lines: Path, lease_ms: int) -> subproce
 
 async def run_and_kill(place: Place, tmp_path: Path, count: int, rate: float) -> tuple[Counter[str], dict[str, str]]:
     """Let three send; kill one, stop another past its lease and wake it; return the sends and how all stands."""
-    lines = tmp_path / "lines"
-    lines.touch()
+    sends = [tmp_path / f"sends-{number}" for number in range(3)]
+    for path in sends:
+        path.touch()
     store = PostgresOutbox(place.url)
     await store.write(partial(fill, route="reminders", count=count))
-    fleet = [await asyncio.to_thread(start_replica, place.url, rate, lines, 3_000) for _ in range(3)]
+    fleet = [await asyncio.to_thread(start_replica, place.url, rate, path, 3_000) for path in sends]
     killed, stopped, _ = fleet
     try:
-        while len(lines.read_bytes().splitlines()) < count // 4:
+        while sum(len(path.read_bytes().splitlines()) for path in sends) < count // 4:
             await asyncio.sleep(0.05)
+        for process, path in zip((killed, stopped), sends, strict=False):
+            await stop_with_some_open(process, path, store)
         killed.send_signal(signal.SIGKILL)
-        stopped.send_signal(signal.SIGSTOP)
         while not await store.read(_count_lost):
             await asyncio.sleep(0.1)
         stopped.send_signal(signal.SIGCONT)
@@ -108,7 +110,18 @@ async def run_and_kill(place: Place, tmp_path: Path, count: int, rate: float) ->
     counts = await store.read(count_deliveries)
     await store.close()
     assert sum(counts.values()) == count
-    return Counter(lines.read_text().split()), {row.id: row.state for row in states}
+    return Counter("".join(path.read_text() for path in sends).split()), {row.id: row.state for row in states}
+
+
+async def stop_with_some_open(process: subprocess.Popen[bytes], sends: Path, store: PostgresOutbox) -> None:
+    """Have a replica stand still at an instant at which it has something open: between two claims it has nothing."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        rows = await store.read(lambda tx: tx.rows("SELECT id FROM deliveries WHERE state = 'sending'"))
+        if {row.id for row in rows} & set(sends.read_text().split()):
+            return
+        process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.02)
 
 
 def _count_lost(tx: Tx) -> int:
