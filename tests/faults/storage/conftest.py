@@ -86,6 +86,11 @@ class Senders:
             while asked & self.under_way:
                 await asyncio.sleep(0.01)
 
+    async def end(self) -> None:
+        """Begin nothing more; return once all that was begun is acknowledged."""
+        self.ending = True
+        await self.wait_for(self.begun)
+
     async def post(self, client: httpx2.AsyncClient, number: int) -> bool:
         """Post an event; False if it is to be sent again."""
         account, recipient = number % ACCOUNTS, number // ACCOUNTS % 100

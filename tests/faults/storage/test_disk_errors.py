@@ -181,7 +181,7 @@ async def test_a_relay_whose_disk_begins_to_fail_ends_with_74_and_goes_on_after_
         assert set(senders.acknowledged.values()) <= held
         async with start_relay(storage_environment, port=port) as relay:
             await senders.wait_for(len(senders.acknowledged) + 20)
-            senders.ending = True
+            await senders.end()
             await storage_tools.drain(outbox_tools, outbox_path)
             assert await relay.stop() == 0
     assert {answer.status for answer in senders.answers} <= {200, 202, 503}

@@ -127,7 +127,7 @@ def run_full(
                 freed_at = time.monotonic()
                 if not killed:
                     await senders.wait_for(len(senders.acknowledged) + 30)
-                    senders.ending = True
+                    await senders.end()
                     if broken is None:
                         await storage_tools.drain(outbox_tools, disk.path)
                     assert relay.process.returncode is None
@@ -135,7 +135,7 @@ def run_full(
             if killed:
                 async with start_relay(environment, port=port) as relay:
                     await senders.wait_for(len(senders.acknowledged) + 30)
-                    senders.ending = True
+                    await senders.end()
                     await storage_tools.drain(outbox_tools, disk.path)
                     assert await relay.stop() == 0
         sent = (await sandbox.counts())["deliveries"]
