@@ -97,7 +97,7 @@ class BatchWriter:
         self._closed = False
         self._turn = threading.Lock()  # over the three, for whom several loops wait
         self._queue: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
-        self._taken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._taken: queue.SimpleQueue[list[Waiting]] = queue.SimpleQueue()  # what the thread has begun with
         self.broken: StoreBroken | None = None
         self._thread = threading.Thread(target=self._work, name="outbox-writer", daemon=True)
 
@@ -151,15 +151,16 @@ class BatchWriter:
             self._prepare(together)
         finally:  # whatever became of it: else they would wait for ever
             self._queue.put((loop, batch, together))
-            self._wait_until_taken()
+            self._wait_until_taken(batch)
 
-    def _wait_until_taken(self) -> None:
+    def _wait_until_taken(self, batch: list[Waiting]) -> None:
         """Let the thread have the interpreter, to begin the commit.
 
         Else it would ask for it in vain until the loop has nothing to do, and the loop had nothing to do meanwhile.
         """
-        try:  # noqa: SIM105  # `suppress` takes three calls
-            self._taken.get(timeout=TAKING_S)
+        try:  # `suppress` takes three calls
+            while self._taken.get(timeout=TAKING_S) is not batch:  # one before, which took longer
+                pass
         except queue.Empty:  # it begins when the machine lets it
             pass
 
@@ -170,8 +171,8 @@ class BatchWriter:
 
     def _work(self) -> None:
         while (given := self._queue.get()) is not None:
-            self._taken.put(None)
             began, batch, together = given
+            self._taken.put(batch)
             if together:
                 self._settle_together(together)
             for waiting in batch:

@@ -79,7 +79,7 @@ class Lane:
         self._open_client = open_sender
         self._pace = start_pace(settings.rate_per_s, context.clock())
         self._saved: LaneState | None = None  # what the outbox remembers; None: not asked yet
-        self._remembered: Recovery | None = None  # what of the pace that holds
+        self._remembered: Recovery | None = None  # the recovery that it tells
         self._open: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._stopping = False

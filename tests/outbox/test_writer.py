@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
+from app.outbox.batch import BatchWriter
 from app.outbox.claim import Claim, claim_each
 from app.outbox.sqlite import store as writing
 from app.outbox.sqlite.file import explain_failure, open_writing, prepare_place
@@ -385,3 +386,18 @@ def test_a_claim_is_as_of_its_transaction_which_may_be_younger_than_the_asking(
     with unittest.mock.patch("app.outbox.claim.claim_due", lambda _tx, claim: claim.now):
         found: Any = claim_each(SqliteTx(db, begun_at, b""), [Claim("a", asked_at, 1, 1_000)])
     assert found == [now]
+
+
+# -- the thread begins before the loop goes on -------------------------------------------------------
+
+
+def test_a_batch_that_was_taken_late_once_lets_every_later_one_begin_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Any] = []
+    own: list[Any] = []
+    writer = BatchWriter()
+    monkeypatch.setattr("app.outbox.batch.TAKING_S", 0)
+    writer._wait_until_taken(late)  # nobody has taken it: the loop goes on all the same
+    writer._taken.put(late)
+    writer._taken.put(own)
+    writer._wait_until_taken(own)
+    assert writer._taken.empty()
