@@ -192,7 +192,6 @@ def build_server_config(app: FastAPI, settings: Settings, gate: Gate) -> uvicorn
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        timeout_keep_alive=settings.keep_alive // 1000,
         timeout_graceful_shutdown=min(OPEN_REQUESTS_MS, settings.shutdown_grace) / 1000,  # type: ignore[arg-type]  # for asyncio.wait_for
     )
 
@@ -238,7 +237,7 @@ def derive_limits(files: int, keep_alive_s: float = 75) -> Limits:
     """Return the limits that leave enough open files to the outbox, the providers and what is loaded late."""
     kept = max(files // 4, min(files // 2, 512))
     connections = max(min(files - kept, MOST_CONNECTIONS), 16)
-    return Limits(connections, connections // 4, idle_s=keep_alive_s + 5)
+    return Limits(connections, connections // 4, idle_s=keep_alive_s)
 
 
 def raise_file_limit() -> int:

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -60,19 +61,20 @@ class _TooLateError(Exception):
 
 @dataclass(slots=True)
 class _Try:
-    """A try of a request knows until when (loop time) its first byte may leave, and whether it may have left.
+    """A try of a request knows until when its first byte may leave by `read_s`, and whether it may have left.
 
     `on_leaving` is told just before it does.
     """
 
     write_before: float | None
     on_leaving: Callable[[], None]
+    read_s: Callable[[], float] = time.monotonic
     written: bool = False
 
     def watch(self, event: str, _info: Mapping[str, Any]) -> None:
         """Take httpcore's trace: the last look at the deadline is here, after connecting and before writing."""
         if event == WRITING:
-            if self.write_before is not None and asyncio.get_running_loop().time() >= self.write_before:
+            if self.write_before is not None and self.read_s() >= self.write_before:
                 raise _TooLateError
             self.on_leaving()
             self.written = True
@@ -136,14 +138,14 @@ class ProviderClient:
         `write_within_ms`: no byte leaves later than that from now on (the message's deadline). `on_leaving` is called
         before the first one does, at each try.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        read_s = asyncio.get_running_loop().time
+        began = read_s()
         write_before = None if write_within_ms is None else began + write_within_ms / 1000
         try:
             request = provider.build_request(message, delivery_id)
         except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
             return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
-        sent = await self._try_once(provider, request, _Try(write_before, on_leaving), 1)
+        sent = await self._try_once(provider, request, _Try(write_before, on_leaving, read_s), 1)
         if isinstance(sent.outcome, Accepted):
             return sent
         if tries > 1 and _is_worth_a_quick_try(sent):
@@ -152,10 +154,10 @@ class ProviderClient:
 
             async def try_next() -> Sent:
                 number = next(numbers)
-                trial = _Try(write_before, on_leaving)
+                trial = _Try(write_before, on_leaving, read_s)
                 return sent if number == 1 else await self._try_once(provider, request, trial, number)
 
-            sent = await self._retrying(tries, loop.time() - began)(try_next)
+            sent = await self._retrying(tries, read_s() - began)(try_next)
         outcome = strike_values(sent.outcome, message)
         return sent if outcome is sent.outcome else replace(sent, outcome=outcome)
 

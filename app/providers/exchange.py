@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from functools import cached_property
 from typing import Any
 
 import httptools
@@ -18,17 +17,17 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Answer(httpx2.Response):
-    """A whole answer. `lines` are its headers, which are httpx2's when somebody asks for them: few do."""
+    """A whole answer. `lines` are its headers; it becomes httpx2's when somebody asks for more than that: few do."""
 
     def __init__(self, status: int, lines: list[tuple[bytes, bytes]], body: bytes) -> None:
-        super().__init__(status, stream=httpx2.ByteStream(body))
-        del self.headers  # the property stands behind it
-        self.lines, self.body = lines, body
+        self.status_code, self.lines, self.body = status, lines, body
 
-    @cached_property
-    def headers(self) -> httpx2.Headers:  # type: ignore[override]  # there it is set at once
-        """The header lines."""
-        return httpx2.Headers(self.lines)
+    def __getattr__(self, name: str) -> Any:
+        """Return what is not there yet."""
+        if "stream" in self.__dict__:
+            raise AttributeError(name)
+        super().__init__(self.status_code, headers=self.lines, stream=httpx2.ByteStream(self.body))
+        return getattr(self, name)
 
 
 class Connection(asyncio.Protocol):
@@ -37,6 +36,7 @@ class Connection(asyncio.Protocol):
     transport: Any  # asyncio.Transport, but for what start_tls is said to return
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self.reusable = self.whole = True  # what comes when an answer is whole was not asked for
         self._parser = httptools.HttpResponseParser(self)
         # What a sloppy server has taken must not count as perhaps taken.
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._come = self._length = self.status = 0
         self.whole = False
         self._longest, self._has_body = longest, has_body
-        self._waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiter: asyncio.Future[bytes] = self._loop.create_future()
         self.transport.write(data)
         return self._waiter
 

@@ -24,8 +24,8 @@ from app.model.delivery import Outcome, Reason, Retryable, Uncertain
 from app.model.message import Message
 from app.providers.base import Provider
 from app.providers.client import ProviderClient
-from app.providers.exchange import Connection
-from app.providers.transport import TURNS, WRITING, SocketTransport, _end
+from app.providers.exchange import Answer, Connection
+from app.providers.transport import TURNS, WRITING, Deadlines, SocketTransport, _end
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 TIMED_OUT = Uncertain(Reason.TIMED_OUT)
@@ -424,7 +424,94 @@ async def test_an_idle_connection_that_was_closed_is_not_used() -> None:
         assert (far.connections, len(far.heads)) == (2, 2)
 
 
-async def pass_none() -> None:
+@pytest.mark.parametrize(("keepalive_s", "connections"), [(5, 1), (0.05, 2)])
+async def test_an_idle_connection_is_closed_after_a_while(keepalive_s: float, connections: int) -> None:
+    transport = SocketTransport(concurrency=1, keepalive_s=keepalive_s, trust=None)
+    async with serving() as far, httpx2.AsyncClient(transport=transport, trust_env=False) as client:
+        for _ in range(2):
+            await post(client, far.url)
+            await asyncio.sleep(0.2)
+        assert (far.connections, len(far.heads)) == (connections, 2)
+
+
+class Timers:
+    """A loop's timers, by when they are due."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.set: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
+        self.set.append(Timer(when, call))
+        return self.set[-1]
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        while due := [timer for timer in self.set if not timer.cancelled and timer.at <= self.now]:
+            due[0].cancelled = True
+            due[0].call()
+
+
+@dataclass
+class Timer:
+    at: float
+    call: Callable[[], None]
+    cancelled: bool = False
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    timers = Timers()
+    monkeypatch.setattr("app.providers.transport.asyncio.get_running_loop", lambda: timers)
+    return timers
+
+
+def test_what_is_there_at_its_instant_is_ended_and_what_was_taken_back_is_not(timers: Timers) -> None:
+    ended: list[object] = []
+    deadlines = Deadlines(ended.append)
+    for name, at in (("a", 110.0), ("b", 105.0), ("c", 120.0), ("d", 110.0)):
+        deadlines.add(name, at)
+    deadlines.remove("d")
+    deadlines.remove("never added")
+    seen = []
+    for _ in range(5):
+        timers.pass_time(5)
+        seen.append("".join(map(str, ended)))
+    assert seen == ["b", "ba", "ba", "bac", "bac"]
+
+
+def test_one_timer_stands_for_all(timers: Timers) -> None:
+    ended: list[object] = []
+    deadlines = Deadlines(ended.append)
+    for number in range(1_000):
+        deadlines.add(number, 110 + number / 1_000)
+        deadlines.remove(number)
+    assert [timer.at for timer in timers.set] == [110]
+    timers.pass_time(60)
+    assert (ended, len(timers.set)) == ([], 1)  # with nothing to end there is none
+    deadlines.add("last", 161)
+    timers.pass_time(1)
+    assert ended == ["last"]
+
+
+async def test_an_answer_becomes_httpx2s_once_more_of_it_is_asked_for() -> None:
+    answer = Answer(200, [(b"content-type", b"text/plain")], b"taken")
+    assert (answer.status_code, answer.body, set(vars(answer))) == (200, b"taken", {"status_code", "lines", "body"})
+    assert (await answer.aread(), answer.text, answer.headers["Content-Type"]) == (b"taken", "taken", "text/plain")
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = answer.nothing
+
+
+async def pass_none(_loop: asyncio.AbstractEventLoop) -> None:
     """Wait for no turn of the loop."""
 
 
