@@ -186,10 +186,15 @@ def recall_pace(full_per_s: float, recovery: Recovery, paused_until: int, last_c
 
 def grant(pace: Pace, free: int, busy: int, now: int) -> tuple[Pace, int]:
     """Return the pace after up to `free` messages were let go beside the `busy` ones, and how many were."""
-    places = count_places(pace.recovery, free, busy, now) if now >= pace.paused_until else 0
+    places = count_free(pace, free, busy, now)
     rate = allowed_rate(pace.recovery, pace.full_per_s, now)
     bucket, granted = take(pace.bucket.at_rate(rate, now, _burst(rate)), now, places)
     return Pace(pace.full_per_s, bucket, pace.recovery, pace.paused_until), granted
+
+
+def count_free(pace: Pace, free: int, busy: int, now: int) -> int:
+    """Return how many of the `free` places may be used beside the `busy` ones, whatever the rate."""
+    return count_places(pace.recovery, free, busy, now) if now >= pace.paused_until else 0
 
 
 def settle_grant(pace: Pace, granted: int, used: int, now: int) -> Pace:

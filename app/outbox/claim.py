@@ -8,7 +8,7 @@ on one route do not delay another's one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -88,7 +88,8 @@ UPDATE deliveries SET due_at = :due_at, reason = coalesce(CAST(:reason AS TEXT),
 class Claim:
     """A claim is what a lane asks for. `after`: the route that was served last, so that turns go on from there.
 
-    `lately`: the messages that need not be read, see message/components.py.
+    `lately`: the messages that need not be read, see message/components.py. `count_free`: asked once it is carried out,
+    how many may go by then.
     """
 
     provider: str
@@ -100,6 +101,7 @@ class Claim:
     limits: Limits = NO_LIMITS
     floors: Floors | None = None
     lately: Lately | None = None
+    count_free: Callable[[], int] | None = None
 
 
 @dataclass(slots=True)
@@ -166,7 +168,12 @@ def claim_due(tx: Tx, claim: Claim) -> Claimed:
 
 def claim_each(tx: Tx, claims: Sequence[Claim]) -> Sequence[Claimed]:
     """Claim for several lanes, as of when the transaction began: what it sees may be younger than the asking."""
-    return [claim_due(tx, claim if claim.now >= tx.now else replace(claim, now=tx.now)) for claim in claims]
+    return [claim_due(tx, _renew(claim, tx.now)) for claim in claims]
+
+
+def _renew(claim: Claim, now: int) -> Claim:
+    limit = claim.limit if claim.count_free is None else min(claim.limit, claim.count_free())
+    return replace(claim, now=max(claim.now, now), limit=limit)
 
 
 def open_due(tx: Tx, claim: Claim) -> Claimed:

@@ -13,6 +13,7 @@ from app.delivery.pace import (
     Pace,
     Recovery,
     Turns,
+    count_free,
     grant,
     note_attempt,
     ready_at,
@@ -39,7 +40,7 @@ from app.outbox.close import Ending, close_attempts
 from app.outbox.holds import free_waiting
 from app.outbox.lanes import read_lane, save_lane
 from app.outbox.store import Job
-from app.outbox.values import LaneState
+from app.outbox.values import Closed, LaneState
 from app.providers.base import OpenSender, Provider, Sender
 from app.relay import Context
 
@@ -81,6 +82,7 @@ class Lane:
         self._saved: LaneState | None = None  # what the outbox remembers; None: not asked yet
         self._remembered: Recovery | None = None  # the recovery that it tells
         self._open: set[asyncio.Task[None]] = set()
+        self._busy = 0  # of them: not answered yet
         self._signal = asyncio.Event()
         self._stopping = False
         self._turns = turns
@@ -153,7 +155,8 @@ class Lane:
         for attempt in claimed:
             task = sends.create_task(send(attempt, claimed_at))
             self._open.add(task)
-            task.add_done_callback(self._close)
+            self._busy += 1
+            task.add_done_callback(self._open.discard)
         return self._seconds_to(next_due)
 
     def stop(self) -> None:
@@ -166,11 +169,14 @@ class Lane:
         for task in self._open:
             task.cancel()
 
-    def _close(self, task: asyncio.Task[None]) -> None:
-        full = len(self._open) >= self.settings.concurrency
-        self._open.discard(task)
+    def _count_free(self) -> int:
+        return count_free(self._pace, self.settings.concurrency - self._busy, self._busy, self._context.clock())
+
+    def _leave_place(self) -> None:
+        """Let another request go once one is answered: its claim shares the commit of the outcome, and comes behind."""
+        self._busy -= 1
         # There was no place, and now there is one: for anything, or for the one that feels for a provider that is down.
-        if full or (not self._open and self._pace.recovery.down):
+        if self._busy == self.settings.concurrency - 1 or (not self._busy and self._pace.recovery.down):
             self._signal.set()
 
     async def _recall(self) -> LaneState:
@@ -216,8 +222,9 @@ class Lane:
 
     async def _claim(self) -> tuple[Sequence[Attempt], int | None]:
         """Return the attempts that were opened, and when the next may be due; now if it was not asked for any."""
-        now, busy = self._context.clock(), len(self._open)
-        self._pace, granted = grant(self._pace, self.settings.concurrency - busy, busy, now)
+        now, busy, places = self._context.clock(), self._busy, self.settings.concurrency
+        # As many as there are places if one is free: by the time at which it is carried out others may be.
+        self._pace, granted = grant(self._pace, places if busy < places else 0, busy, now)
         if granted == 0:
             return (), now
         claim = await self._ask_for(now, granted)
@@ -237,12 +244,12 @@ class Lane:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
         asked = (self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
-        return Claim(*asked, lately=self._context.lately)
+        return Claim(*asked, lately=self._context.lately, count_free=self._count_free)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""
         now = self._context.clock()
-        if due_at is None or len(self._open) >= (1 if self._pace.recovery.down else self.settings.concurrency):
+        if due_at is None or self._busy >= (1 if self._pace.recovery.down else self.settings.concurrency):
             return LONGEST_NAP_S
         return min(max(due_at - now, ready_at(self._pace, now) - now, 1) / 1000, LONGEST_NAP_S)
 
@@ -267,7 +274,16 @@ class Lane:
         if span is not None:
             note_outcome(span, outcome, decision.state)
         self._note(outcome, decision, now)
-        decision = await self._record(attempt, outcome, decision, tries)
+        self._leave_place()
+        ending = Ending(attempt, outcome, decision, tries)
+        try:
+            closed = await self._context.outbox.write(Job(close_attempts, ending), essential=True)
+        except StoreError as error:
+            closed, decision = await self._record_again(ending, error)
+        self._context.flights.land(attempt.delivery.id, attempt.number)
+        if decision.state is State.PENDING or closed.holds_released:
+            self._signal.set()  # the next attempt may come before the lane means to look
+        report_holds(self._context.log, closed.holds_set, closed.holds_released)
         log, metrics = self._context.log, self._context.metrics
         self._context.reports.add(report_attempt, log, metrics, attempt, outcome, decision, now, tries, took_ms)
 
@@ -322,22 +338,18 @@ class Lane:
             self._context.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
         return sent.outcome, sent.tries
 
-    async def _record(self, attempt: Attempt, outcome: Outcome, decision: Decision, tries: int) -> Decision:
-        """Commit the outcome, again and again while the store cannot; return what was decided in the end."""
+    async def _record_again(self, ending: Ending, error: StoreError) -> tuple[Closed, Decision]:
+        """Commit an outcome, again and again while the store cannot; return what was decided in the end, too."""
+        attempt, outcome = ending.attempt, ending.outcome
         while True:
+            if isinstance(error, StoreBroken):
+                raise error
+            self._context.metrics.store_errors.labels("record").inc()
+            self._context.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
+            await asyncio.sleep(RECORD_AGAIN_S)
+            decision = self._decide(attempt, outcome, self._context.clock())  # it may have been set back
             try:
-                job = Job(close_attempts, Ending(attempt, outcome, decision, tries))
-                closed = await self._context.outbox.write(job, essential=True)
-                break
-            except StoreBroken:
-                raise
-            except StoreError as error:
-                self._context.metrics.store_errors.labels("record").inc()
-                self._context.log.error("attempt.not_recorded", delivery_id=attempt.delivery.id, detail=str(error))
-                await asyncio.sleep(RECORD_AGAIN_S)
-                decision = self._decide(attempt, outcome, self._context.clock())  # it may have been set back
-        self._context.flights.land(attempt.delivery.id, attempt.number)
-        if decision.state is State.PENDING or closed.holds_released:
-            self._signal.set()  # the next attempt may come before the lane means to look
-        report_holds(self._context.log, closed.holds_set, closed.holds_released)
-        return decision
+                job = Job(close_attempts, Ending(attempt, outcome, decision, ending.tries))
+                return await self._context.outbox.write(job, essential=True), decision
+            except StoreError as again:
+                error = again

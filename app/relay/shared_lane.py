@@ -53,7 +53,7 @@ class SharedLane(Lane):
         super()._note(outcome, decision, now)
 
     async def _claim(self) -> tuple[Sequence[Attempt], int | None]:
-        now, free = self._context.clock(), self.settings.concurrency - len(self._open)
+        now, free = self._context.clock(), self.settings.concurrency - self._busy
         # What others claim puts it off further, never forward; but a peer may have seen that the provider is up again.
         is_too_early = ready_at(self._pace, now) > now and not self._pace.recovery.down
         if not self._shown and (free <= 0 or is_too_early):
@@ -70,7 +70,7 @@ class SharedLane(Lane):
         told, began = len(self._shown), asyncio.get_running_loop().time()
         floors = self._floors if began < self._walk_at else {}
         claim = replace(await self._ask_for(self._context.clock(), free), floors=floors)
-        asked = (claim, self.settings.rate_per_s, len(self._open), self._shown[:told])
+        asked = (claim, self.settings.rate_per_s, self._busy, self._shown[:told])
         done = await self._context.outbox.write(Apart(lambda tx: claim_shared(tx, *asked)))
         if done is None:
             return None

@@ -15,14 +15,14 @@ from typing import Any
 
 from app import relay
 from app.delivery import transitions
+from app.delivery.decide import Decision
 from app.errors import StoreBroken, StoreError
-from app.model.delivery import Attempt
 from app.model.message import Message
 from app.outbox import close as closing
 from app.outbox import sweep as sweeping
 from app.outbox.claim import Claim, claim_each
 from app.outbox.sqlite.store import SqliteStore
-from app.outbox.store import Job, Tx
+from app.outbox.store import Tx
 from app.outbox.values import Claimed, Closed
 from app.providers.base import Sent
 from app.providers.client import ProviderClient
@@ -165,23 +165,17 @@ def record_fails() -> None:
 def send_again_unrecorded() -> None:
     """The known-bad control: what could not be recorded goes back into the queue."""
 
-    async def record(self: lane.Lane, attempt: Attempt, *given: Any) -> Any:
-        outcome, decision, tries = given
-
-        def put_back(tx: Tx) -> None:
+    async def put_back(self: lane.Lane, ending: closing.Ending, _error: StoreError) -> tuple[Closed, Decision]:
+        def change(tx: Tx) -> None:
             tx.run("DELETE FROM recipient_turns")
-            tx.run("UPDATE deliveries SET state = 'pending' WHERE id = :id", id=attempt.delivery.id)
+            tx.run("UPDATE deliveries SET state = 'pending' WHERE id = :id", id=ending.attempt.delivery.id)
 
-        ending = closing.Ending(attempt, outcome, decision, tries)
-        try:
-            await self._context.outbox.write(Job(lane.close_attempts, ending), essential=True)  # type: ignore[attr-defined]  # the very name that is called
-        except StoreError:
-            await self._context.outbox.write(put_back)
-            self._turns._left.clear()
-            self.wake()
-        return decision
+        await self._context.outbox.write(change)
+        self._turns._left.clear()
+        self.wake()
+        return Closed(recorded=False), ending.decision
 
-    put(lane.Lane, _record=record)
+    put(lane.Lane, _record_again=put_back)
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -42,7 +42,7 @@ async def test_a_part_that_dies_ends_the_process_and_the_log_says_which_and_wher
         # Another part may meet the broken store before this one does.
         line = next(line for line in relay.lines("task.died") if line["task"] == task)
         assert (line["level"], line["error_type"]) == ("critical", error)
-        assert line["error_at"].partition(":")[0] in {SCRIPT, "batch.py"}  # the writer's callers get one of their own
+        assert line["error_at"].partition(":")[0] in {SCRIPT, "batch.py", "lane.py"}  # each caller gets its own
         assert len(relay.lines("relay.stopped")) == 1  # in order, even so
         assert NUMBER not in relay.log.read_text()
         assert "Traceback" not in relay.log.read_text()
