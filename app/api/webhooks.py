@@ -52,19 +52,11 @@ class WebhookEndpoint:
         response = await self.answer(scope, receive)
         await response(scope, receive, send)
 
-    async def answer(self, scope: Scope, body: Body) -> Response:
-        """Return the answer to one webhook, and note how long it took."""
-        shared = self.shared
-        started_at = shared.clock()
+    def answer(self, scope: Scope, body: Body) -> Awaitable[Response]:
+        """Return the answer to one webhook."""
         headers = scope.get("relay.headers") or read_headers(scope)  # as the guard has read them
-        take = _take if isinstance(shared.tracer, NoTracer) else _trace
-        try:
-            response = await take(shared, self.take, headers, body)
-        except asyncio.CancelledError:
-            # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
-            return unavailable("the relay is stopping; send the event again")
-        shared.metrics.accept_seconds.observe(max(shared.clock() - started_at, 0) / 1000)
-        return response
+        take = _take if isinstance(self.shared.tracer, NoTracer) else _trace
+        return take(self.shared, self.take, headers, body)
 
 
 async def _trace(shared: Shared, take: Take, headers: Mapping[str, str], body: Body) -> Response:
@@ -82,24 +74,33 @@ async def _trace(shared: Shared, take: Take, headers: Mapping[str, str], body: B
 async def _take(
     shared: Shared, take: Take, headers: Mapping[str, str], given: Body, span: Span | None = None
 ) -> Response:
-    """Read, accept and answer what comes from the source."""
-    body = given if isinstance(given, bytes) else await read_body(given)
-    if isinstance(body, Response):
-        if body.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
-            shared.metrics.events.inc(OTHER, "unavailable")
-        else:
-            report_refusal(shared, body.status_code, "the body is longer than 64 KiB, or ended early")
-        return body
+    """Read, accept and answer what comes from the source, and note how long it took."""
+    started_at = shared.clock()
+    answer: Answer | Refusal | Response
     try:
-        answer = await accept_event(shared, take, headers, body)
+        body = given if isinstance(given, bytes) else await read_body(given)
+        answer = _count(shared, body) if isinstance(body, Response) else await accept_event(shared, take, headers, body)
     except StoreError:
         shared.metrics.events.inc(OTHER, "unavailable")
         shared.metrics.store_errors.labels("accept").inc()
-        return unavailable("the event could not be stored; send it again")
+        answer = unavailable("the event could not be stored; send it again")
+    except asyncio.CancelledError:
+        # The grace period of a shutdown is over. Sent again, an event that was stored after all is a duplicate.
+        return unavailable("the relay is stopping; send the event again")
+    shared.metrics.accept_seconds.observe(max(shared.clock() - started_at, 0) / 1000)
     if isinstance(answer, Answer) and span is not None:
         topic = topic_label(SOURCE.read_topic(headers))
         span.note({"relay.event_id": answer.event_id, "relay.topic": topic, "relay.result": answer.status})
-    return _show(answer)
+    return answer if isinstance(answer, Response) else _show(answer)
+
+
+def _count(shared: Shared, refused: Response) -> Response:
+    """Count a body that could not be read to its end."""
+    if refused.status_code >= 500:  # noqa: PLR2004  # the status itself is the clearest name
+        shared.metrics.events.inc(OTHER, "unavailable")
+    else:
+        report_refusal(shared, refused.status_code, "the body is longer than 64 KiB, or ended early")
+    return refused
 
 
 def _show(answer: Answer | Refusal) -> Response:

@@ -25,6 +25,7 @@ class UnusableError(Exception):
 LONGEST_TEXT = 65_536  # as long as a whole event may be
 MOST_BITS = 1_024  # of a whole number: as large as a float may be
 MOST_WORK = 8 * LONGEST_TEXT  # characters of long texts that one evaluation may go over
+_LONG_NUMBER = 10**18  # that and longer ones are looked at more closely
 SHORT_TEXT = 4_096  # what is no longer is not worth counting
 _WORK: ContextVar[int] = ContextVar("work", default=0)
 
@@ -151,12 +152,12 @@ class Expression:
         if self.key is None:
             return ""
         value = payload.get(self.key)
+        if type(value) is int:
+            return str(value) if abs(value) < _LONG_NUMBER else ""
         return value if type(value) is str and len(value) <= VALUE_LIMIT and is_plain(value) else ""
 
     def evaluate(self, payload: Mapping[str, Any]) -> Any | Missing | Failed:
         """Return the value for this payload. Never raises."""
-        if self.key is not None and (text := self.glance(payload)):
-            return text
         _WORK.set(0)
         try:
             value = self.work(payload)

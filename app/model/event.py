@@ -51,8 +51,9 @@ class Event:
 
     `delivery_id` is the source's own id of this webhook, the same on each of its retries; None where
     the source sent none. `body` is the raw JSON as received, `payload` the same parsed (numbers keep
-    their text, see sources.body). `person`, `customer`: None where nobody looked. `acts`: what the event tells that
-    they did. `notes`: which properties are of another kind than usual, by name and never by value.
+    their text, see sources.body), {} once its messages are planned. `person`, `customer`: None where nobody looked.
+    `acts`: what the event tells that they did. `notes`: which properties are of another kind than usual, by name and
+    never by value.
     """
 
     id: str

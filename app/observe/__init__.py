@@ -29,6 +29,9 @@ class Span:
         """Mark it as failed. `kind`: a status, a reason or the type of an exception."""
 
 
+_NOTHING = nullcontext(Span())  # holds no state, so one is enough for all
+
+
 class Tracer:
     """Opens spans, by itself such as keep nothing. None of its methods waits for whoever collects them, but `close`."""
 
@@ -45,7 +48,7 @@ class Tracer:
         `parent`: a W3C traceparent; None: the step that is under way here; not one ("" or what cannot be read): a new
         trace begins.
         """
-        return nullcontext(Span())
+        return _NOTHING
 
     def read_traceparent(self) -> str:
         """Return the traceparent of the step that is under way here; "" if there is none."""

@@ -7,7 +7,7 @@ What stands in `/*sqlite … */` only SQLite reads: the choice of an index, or t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from app.model.value import dataclass
@@ -84,7 +84,7 @@ class Store(Protocol):
     def fleet(self) -> Fleet | None:
         """The replicas that share it; None: this process is alone, and what it remembers nobody else changes."""
 
-    async def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> T:
+    def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> Awaitable[T]:
         """Run `job` in a transaction, which it may share with others; return its value once that is durable.
 
         An essential job records an outcome: it is never refused for want of room.

@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.delivery.pace import Bucket, take
-from app.errors import StoreError
+from app.errors import Refusal, StoreError
 from app.model.event import Event
 from app.outbox.retention import record_event
 from app.outbox.store import Store
 from app.outbox.values import Recording
+from app.sources.base import parse_body
 from app.values.text import is_missing
 
 # Enough to see every kind of event; a burst of 100,000 reminders is seen once.
@@ -53,7 +54,9 @@ class Recorder:
         await asyncio.gather(*self._writing)
 
     async def _keep(self, event: Event) -> None:
-        payload = json.dumps(fake_payload(event.payload, self._key), ensure_ascii=True)
+        read = event.payload or parse_body(event.body)  # those that are kept are few
+        faked = {} if isinstance(read, Refusal) else fake_payload(read, self._key)
+        payload = json.dumps(faked, ensure_ascii=True)
         try:
             recording = Recording(event.topic, event.received_at, payload)
             await self._outbox.write(partial(record_event, recording=recording))

@@ -441,13 +441,13 @@ TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300
     st.sampled_from(
         ["a", "a | default('x')", "a | d('x', true) | default('y')", "a | upper", "a.b", "items[0]", "a ~ b"]
     ),
-    st.dictionaries(st.sampled_from(["a", "b", "items"]), VALUES | TEXTS),
+    st.dictionaries(st.sampled_from(["a", "b", "items"]), VALUES | TEXTS | st.integers(-(10**20), 10**20)),
 )
 def test_look_shows_what_working_it_out_shows(source: str, payload: dict[str, Any]) -> None:
     expression = COMPILER.compile(source)
     if text := expression.glance(payload):
         whole = Expression(source, expression.names, expression.work).evaluate(payload)
-        assert write_value(whole) == text == expression.evaluate(payload)
+        assert write_value(whole) == text == write_value(expression.evaluate(payload))
 
 
 @pytest.mark.parametrize(
@@ -456,6 +456,14 @@ def test_look_shows_what_working_it_out_shows(source: str, payload: dict[str, An
 )
 def test_look_is_enough_for_a_plain_text_of_the_event(source: str, text: str) -> None:
     assert COMPILER.compile(source).glance({"a": "Riya", "b": "null"}) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(120, "120"), (0, "0"), (-5, "-5"), (10**18 - 1, "9" * 18), (10**18, ""), (True, ""), (1.5, ""), (None, "")],
+)
+def test_look_is_enough_for_a_whole_number_that_is_not_long(value: Any, text: str) -> None:
+    assert COMPILER.compile("a").glance({"a": value}) == text
 
 
 def test_a_wrong_way_would_be_noticed_beside_jinjas() -> None:

@@ -425,6 +425,12 @@ def test_a_message_thaws_to_the_same_however_many_were_frozen_since_and_however_
     assert lately == {}
 
 
+def test_of_what_was_frozen_just_now_the_very_bytes_are_looked_at_and_no_sum_of_them() -> None:
+    frozen = encode_message(MESSAGE)
+    for lately, thawed in (({frozen: MESSAGE}, MESSAGE), ({frozen + b" ": MESSAGE}, None), ({}, None)):
+        assert thaw_message(frozen, "damaged", lately) == thawed
+
+
 def test_frozen_message_is_compact_ascii() -> None:
     frozen = encode_message(MESSAGE)
     assert frozen.isascii()

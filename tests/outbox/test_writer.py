@@ -77,7 +77,7 @@ async def stopped(writer: Writer) -> AsyncIterator[None]:
         begun.set()
         return go.wait(10)
 
-    first = asyncio.create_task(writer.run(wait))
+    first = asyncio.ensure_future(writer.run(wait))
     await asyncio.to_thread(begun.wait, 10)
     yield
     go.set()
@@ -99,7 +99,7 @@ def names(db: SqliteTx) -> set[str]:
 async def test_all_that_wait_share_one_commit(db: Commits, reserve: Reserve) -> None:
     writer = Writer(db, reserve, begin)
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(100)]
+        jobs = [asyncio.ensure_future(writer.run(add(str(n)))) for n in range(100)]
         await asyncio.sleep(0)
     assert await asyncio.gather(*jobs) == [1] * 100
     assert db.count == 2  # the one that was under way, and one for the hundred
@@ -109,7 +109,7 @@ async def test_all_that_wait_share_one_commit(db: Commits, reserve: Reserve) -> 
 async def test_a_batch_is_limited(db: Commits, reserve: Reserve) -> None:
     writer = Writer(db, reserve, begin, batch_limit=10)
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(100)]
+        jobs = [asyncio.ensure_future(writer.run(add(str(n)))) for n in range(100)]
         await asyncio.sleep(0)
     await asyncio.gather(*jobs)
     assert db.count == 11
@@ -123,7 +123,7 @@ async def test_a_bad_job_hurts_nobody_beside_it(db: Commits, reserve: Reserve) -
 
     writer = Writer(db, reserve, begin)
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(job)) for job in (add("before"), fail, add("after"), add("after"))]
+        jobs = [asyncio.ensure_future(writer.run(job)) for job in (add("before"), fail, add("after"), add("after"))]
         await asyncio.sleep(0)
     before, failed, after, again = await asyncio.gather(*jobs, return_exceptions=True)
     assert (before, after) == (1, 1)
@@ -136,7 +136,7 @@ async def test_a_bad_job_hurts_nobody_beside_it(db: Commits, reserve: Reserve) -
 async def test_a_caller_that_gave_up_hurts_nobody(db: Commits, reserve: Reserve) -> None:
     writer = Writer(db, reserve, begin)
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(3)]
+        jobs = [asyncio.ensure_future(writer.run(add(str(n)))) for n in range(3)]
         await asyncio.sleep(0)
         jobs[1].cancel()
     assert [await jobs[0], await jobs[2]] == [1, 1]
@@ -148,11 +148,11 @@ async def test_a_caller_that_gave_up_hurts_nobody(db: Commits, reserve: Reserve)
 async def test_over_the_limit_the_store_is_busy_at_once_but_outcomes_are_taken(db: Commits, reserve: Reserve) -> None:
     writer = Writer(db, reserve, begin, queue_limit=5)
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(5)]
+        jobs = [asyncio.ensure_future(writer.run(add(str(n)))) for n in range(5)]
         await asyncio.sleep(0)
         with pytest.raises(StoreBusy, match="5 writes wait"):
             await writer.run(add("refused"))
-        outcome = asyncio.create_task(writer.run(add("outcome"), essential=True))
+        outcome = asyncio.ensure_future(writer.run(add("outcome"), essential=True))
         await asyncio.sleep(0)
     await asyncio.gather(*jobs, outcome)
     assert "refused" not in await writer.run(names)
@@ -162,7 +162,11 @@ async def test_over_the_limit_the_store_is_busy_at_once_but_outcomes_are_taken(d
 
 async def test_callers_of_different_loops_all_get_their_answer(db: Commits, reserve: Reserve) -> None:
     writer = Writer(db, reserve, begin)
-    elsewhere = asyncio.to_thread(lambda: asyncio.run(writer.run(add("in another loop"))))
+
+    async def write_elsewhere() -> int | None:
+        return await writer.run(add("in another loop"))
+
+    elsewhere = asyncio.to_thread(lambda: asyncio.run(write_elsewhere()))
     assert list(await asyncio.gather(writer.run(add("here")), elsewhere)) == [1, 1]
     await writer.close()
 
@@ -199,7 +203,7 @@ async def test_a_failed_commit_fails_all_with_the_right_error(
 ) -> None:
     writer = Writer(db, reserve, begin)
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(add(str(n)))) for n in range(3)]
+        jobs = [asyncio.ensure_future(writer.run(add(str(n)))) for n in range(3)]
         await asyncio.sleep(0)
         db.fail_with = failure(code)
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
@@ -276,7 +280,7 @@ async def test_jobs_of_a_kind_that_wait_together_are_one_call_and_each_has_its_o
 ) -> None:
     writer, kind = Writer(db, reserve, begin), Kind()
     async with stopped(writer):
-        jobs = [asyncio.create_task(writer.run(Job(kind.add_all, str(n)))) for n in range(20)]
+        jobs = [asyncio.ensure_future(writer.run(Job(kind.add_all, str(n)))) for n in range(20)]
         await asyncio.sleep(0)
     assert await asyncio.gather(*jobs) == [f"{n} is in" for n in range(20)]
     assert kind.calls == [20]
@@ -287,7 +291,7 @@ async def test_a_third_job_of_a_kind_that_raises_hurts_none_of_the_others(db: Co
     writer, kind = Writer(db, reserve, begin), Kind()
     async with stopped(writer):
         names = ["a", "b", "a", "c", "d"]  # a scope is there once
-        jobs = [asyncio.create_task(writer.run(Job(kind.add_all, name))) for name in names]
+        jobs = [asyncio.ensure_future(writer.run(Job(kind.add_all, name))) for name in names]
         await asyncio.sleep(0)
     answers = await asyncio.gather(*jobs, return_exceptions=True)
     assert [type(answer) for answer in answers] == [str, str, sqlite3.IntegrityError, str, str]
@@ -300,7 +304,7 @@ async def test_jobs_of_a_kind_do_not_overtake_one_of_none(db: Commits, reserve: 
     writer, kind = Writer(db, reserve, begin), Kind()
     async with stopped(writer):
         given: list[Callable[[Tx], Any]] = [Job(kind.add_all, "a"), list_names, Job(kind.add_all, "b"), list_names]
-        jobs = [asyncio.create_task(writer.run(job)) for job in given]
+        jobs = [asyncio.ensure_future(writer.run(job)) for job in given]
         await asyncio.sleep(0)
     _, first, _, second = await asyncio.gather(*jobs)
     assert (first, second) == ({"a"}, {"a", "b"})
@@ -351,7 +355,7 @@ async def test_the_loop_does_not_wait_for_a_file_that_another_program_holds_lock
     writer, threads = Writer(db, reserve, begin), Threads()
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        job = asyncio.create_task(writer.run(Job(threads.name_all, 0)))
+        job = asyncio.ensure_future(writer.run(Job(threads.name_all, 0)))
         await asyncio.sleep(0.05)  # the thread waits, and the loop comes here meanwhile
         other.execute("ROLLBACK")
     assert await job != threading.get_ident()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -52,6 +53,17 @@ async def test_a_burst_is_kept_up_to_a_limit_and_later_events_again() -> None:
     recorder.note(make_event(at=NOW + 5_000))
     await recorder.settle()
     assert [row.topic for row in kept.rows[BURST:]] == ["another", "coupon_create"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"), [(b'{"user_tier": "Gold", "amount": 5}', ["amount", "user_tier"]), (b"[", [])]
+)
+async def test_an_event_whose_payload_was_let_go_is_read_once_more(body: bytes, kept: Sequence[str]) -> None:
+    store = Kept()
+    recorder = make_recorder(store)
+    recorder.note(Event("e", "nector", "coupon_create", None, body, {}, NOW))
+    await recorder.settle()
+    assert sorted(json.loads(store.rows[0].payload)) == kept
 
 
 async def test_invented_topics_take_no_more_memory_than_real_ones() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
@@ -130,7 +130,7 @@ class Writer(BatchWriter):
         self._watch = watch
         self._reserve = reserve
         self._impatient = False
-        self._begun: list[Any] | Exception | None = None  # what a batch gave on the loop, still to be committed
+        self._begun: bool | Exception = False  # a batch was run on the loop and is still to be committed, or failed
         wait_for_lock(db, 0)  # so long waits the loop
         self.start()
 
@@ -155,7 +155,8 @@ class Writer(BatchWriter):
         except (sqlite3.Error, MemoryError):
             return
         try:
-            self._begun = self._run(batch)
+            self._run(batch)
+            self._begun = True
         except Exception as error:  # noqa: BLE001 - the thread goes on as if it had run them
             self._begun = error
             with suppress(sqlite3.Error):
@@ -163,14 +164,13 @@ class Writer(BatchWriter):
 
     def _settle_together(self, batch: Sequence[Waiting]) -> None:
         """Settle a batch; while the reserve is gone, what space is left belongs to outcomes."""
-        admitted = [waiting for waiting in batch if waiting.essential]
-        if len(admitted) < len(batch):
-            if self._reserve.whole or self._reserve.restore():
-                admitted = list(batch)
-            else:
+        if not self._reserve.whole:
+            admitted = [waiting for waiting in batch if waiting.essential]
+            if len(admitted) < len(batch) and not self._reserve.restore():
                 _refuse_others(batch)
-        if admitted:
-            self._settle(admitted)
+                batch = admitted
+        if batch:
+            self._settle(batch)
 
     def _settle(self, batch: Sequence[Waiting]) -> None:
         """Give each of the batch its result or its error."""
@@ -204,26 +204,25 @@ class Writer(BatchWriter):
     def _transact(self, batch: Sequence[Waiting]) -> None:
         if self.broken is not None:
             raise StoreBroken(str(self.broken))
-        begun, self._begun = self._begun, None
+        begun, self._begun = self._begun, False
         if isinstance(begun, Exception):
             raise begun
         try:
-            if begun is None:
+            if not begun:
                 self._take_lock()
-                begun = self._run(batch)
+                self._run(batch)
             self._db.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
         self._watch()  # after the commit: what went into a file that is gone is not acknowledged
-        for waiting, result in zip(batch, begun, strict=True):
-            waiting.result = result
 
-    def _run(self, batch: Sequence[Waiting]) -> list[Any]:
+    def _run(self, batch: Sequence[Waiting]) -> None:
         tx = self._open_tx(self._db)
         results = run_together(tx, [waiting.job for waiting in batch])
         write_counts(tx)
-        return results
+        for waiting, result in zip(batch, results, strict=True):
+            waiting.result = result
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
@@ -298,7 +297,7 @@ class SqliteStore:
         """Return the error that ended this store's use; the process must then end, too (exit 74)."""
         return self._writer.broken
 
-    def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> Coroutine[Any, Any, T]:
+    def write(self, job: Callable[[Tx], T], *, essential: bool = False) -> Awaitable[T]:
         """See Store. Raises StoreBusy, StoreFull, StoreBroken, or what the job raised."""
         return self._writer.run(job, essential=essential)
 
