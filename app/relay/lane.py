@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -41,7 +41,7 @@ from app.outbox.holds import free_waiting
 from app.outbox.lanes import read_lane, save_lane
 from app.outbox.store import Job
 from app.outbox.values import Closed, LaneState
-from app.providers.base import OpenSender, Provider, Sender
+from app.providers.base import OpenSender, Provider, Sender, Sent
 from app.relay import Context
 
 # What surely did not leave is tried again at once, so many times in all; but a provider that is down is felt for by
@@ -266,8 +266,17 @@ class Lane:
 
     async def _send(self, attempt: Attempt, claimed_at: int, span: Span | None = None) -> None:
         """Carry one attempt to its outcome and record it."""
-        started_s = self._read_s()
-        outcome, tries = await self._ask(attempt, claimed_at)
+        started_s, recipient, stopped = self._read_s(), attempt.delivery.recipient, None
+        if wait_s := self._turns.take(recipient, self._context.clock()):
+            stopped = await self._wait_for_turn(recipient, wait_s)
+        asked = stopped or self._ask(attempt, claimed_at)
+        try:
+            sent = Sent(asked, 0) if isinstance(asked, Retryable) else await asked
+        except asyncio.CancelledError:
+            sent = Sent(Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1)
+        if sent.keys and self._is_guessed:
+            self._context.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
+        outcome, tries = sent.outcome, sent.tries
         took_ms = int((self._read_s() - started_s) * 1000)
         now = self._context.clock()
         decision = self._decide(attempt, outcome, now)
@@ -310,33 +319,29 @@ class Lane:
             report_outage(self._context.log, self.name, before.recovery, after.recovery, outcome)
             self._signal.set()  # the loop keeps it
 
-    async def _ask(self, attempt: Attempt, claimed_at: int) -> tuple[Outcome, int]:
-        """Return what the provider made of the message, and the requests it took."""
+    async def _wait_for_turn(self, recipient: str, wait_s: float) -> Retryable | None:
+        """Wait behind the message before to the same person; return why this one does not go if it was stopped."""
+        try:
+            await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent")
+        self._turns.leave(recipient, self._context.clock())
+        return None
+
+    def _ask(self, attempt: Attempt, claimed_at: int) -> Awaitable[Sent] | Retryable:
+        """Ask the provider to send the message; return what brings its answer, or why it is not asked."""
         delivery, now = attempt.delivery, self._context.clock()
-        if wait_s := self._turns.take(delivery.recipient, now):
-            try:
-                await asyncio.sleep(wait_s)
-            except asyncio.CancelledError:
-                return Retryable(Reason.RATE_LIMITED, Scope.RECIPIENT, detail="stopped before it was sent"), 0
-            now = self._context.clock()
-            self._turns.leave(delivery.recipient, now)
         left_ms = delivery.deadline_at - now
         if left_ms <= 0 or delivery.message is None or self._sender is None:
             # The third look at the deadline (planning and claim were before): a stalled process must not send late.
-            return Retryable(Reason.DEADLINE_PASSED), 0
+            return Retryable(Reason.DEADLINE_PASSED)
         if now - claimed_at >= LEASE_SPARE_MS:
-            return Retryable(Reason.STALLED), 0
+            return Retryable(Reason.STALLED)
         tries = 1 if self._pace.recovery.down else TRIES
         leave = partial(self._context.flights.take_off, delivery.id, attempt.number)
-        try:
-            sent = await self._sender.send(
-                self._provider, delivery.message, delivery.id, write_within_ms=left_ms, tries=tries, on_leaving=leave
-            )
-        except asyncio.CancelledError:
-            return Uncertain(Reason.PROCESS_DIED, "given up at shutdown"), 1
-        if sent.keys and self._is_guessed:
-            self._context.log.info("answer.shape", provider=self.name, status=sent.http_status, keys=list(sent.keys))
-        return sent.outcome, sent.tries
+        return self._sender.send(
+            self._provider, delivery.message, delivery.id, write_within_ms=left_ms, tries=tries, on_leaving=leave
+        )
 
     async def _record_again(self, ending: Ending, error: StoreError) -> tuple[Closed, Decision]:
         """Commit an outcome, again and again while the store cannot; return what was decided in the end, too."""
