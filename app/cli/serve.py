@@ -180,7 +180,8 @@ def _listen_to_signals(server: RelayServer, rules: Rules) -> None:
 def build_server_config(app: FastAPI, settings: Settings, gate: Gate) -> uvicorn.Config:
     """Return how uvicorn serves: no access log (it prints query strings), no server header.
 
-    No lifespan: `serve` opens and closes the relay itself, around the listening.
+    No lifespan: `serve` opens and closes the relay itself, around the listening. No `timeout_keep_alive`: the gate
+    ends what is idle, and `Connection` never sets uvicorn's timer.
     """
     return uvicorn.Config(
         app,

@@ -286,9 +286,11 @@ def checksum(frozen: bytes) -> str:
 
 def thaw_message(data: bytes | None, expected: str | None, lately: Lately | None = None) -> Message | None:
     """Return the frozen message; None if it is not the one that was frozen. `lately`: see encode_message."""
-    if lately and data is not None and (message := lately.pop(data, None)) is not None:
+    if data is None:
+        return None
+    if lately and (message := lately.pop(data, None)) is not None:
         return message  # the very bytes
-    if data is None or checksum(data) != expected:
+    if checksum(data) != expected:
         return None
     try:
         return decode_message(data)

@@ -216,8 +216,7 @@ def find_customer(event: Event, deliveries: Sequence[Delivery], store: Store) ->
         return Customer("", person.id)
     # A route's own `recipient:` may be somebody else: a delivery speaks for the customer only if its number is the one
     # that the event names.
-    written = str(person.number)
-    digits = (written if written.isdigit() and written.isascii() else _NOT_DIGITS.sub("", written)).lstrip("0")
+    digits = _NOT_DIGITS.sub("", str(person.number)).lstrip("0")
     if len(digits) >= _SHORTEST_NUMBER:
         for delivery in deliveries:
             if delivery.recipient.endswith(digits):

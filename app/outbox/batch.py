@@ -118,7 +118,7 @@ class BatchWriter:
 
         An essential job (it records an outcome) is not refused for want of room in the queue, and may use
         the reserve on a full disk. `alone`: see run_alone. What is returned raises StoreBusy, StoreFull, StoreBroken,
-        or what the job raised. It is no coroutine, of which each adds a hundredth to what an event takes.
+        or what the job raised. It is no coroutine: each of an event's is felt in its time.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()

@@ -146,7 +146,7 @@ class ProviderClient:
         except Exception as error:  # noqa: BLE001 - a bug that one message brings out must not stop the others
             return Sent(Rejected(Reason.REQUEST_UNBUILT, detail=_describe_bug(error)), 0)
         trial = _Try(write_before, on_leaving, read_s)
-        if self._tracer is None:  # as `_ask` does, of which each coroutine more takes a fiftieth of an event's time
+        if self._tracer is None:  # as `_ask` does, but each coroutine more is felt in an event's time
             try:
                 answer = await self._transport.handle_async_request(self._prepare(request, trial))
             except Exception as error:  # noqa: BLE001 - as there

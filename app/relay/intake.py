@@ -79,8 +79,8 @@ async def accept_event(shared: Shared, take: Take, headers: Mapping[str, str], b
     deliveries: Sequence[Delivery] = plan_deliveries(event, snapshot.config, shared.new_id)
     if trace := shared.tracer.read_traceparent():  # the sends, however much later, belong to the trace of their webhook
         deliveries = [replace(delivery, trace=trace) for delivery in deliveries]
-    # As `replace` does it, which takes ten times as long; but what was read of the body is let go here. Of the many
-    # that wait for a commit together each then holds half as much, and takes a twentieth less time.
+    # As `replace` does it, which takes ten times as long; but what was read of the body is let go here: each of the
+    # many that wait for a commit together then holds half as much.
     event = Event(
         id=event.id,
         source=event.source,
