@@ -255,7 +255,7 @@ class Connection(HttpToolsProtocol):
         self.scope.update({"method": "POST", "path": path.decode(), "raw_path": path, "query_string": query})
         self._early = None
         self.cycle = _Whole(self, self.scope, body)
-        super()._start_asgi_task(self.cycle, door)  # type: ignore[arg-type]  # _Whole is given it back
+        self.tasks.add(self.loop.create_task(self.cycle.run_asgi(door)))
         return True
 
     def _finish_answer(self) -> None:
@@ -318,17 +318,20 @@ class _Whole(RequestResponseCycle):
 
     async def run_asgi(self, door: Door) -> None:  # type: ignore[override]  # uvicorn's own wants an ASGI application
         """Answer."""
+        connection = self._connection
         try:
-            answer = await door.answer(self._scope, self._body)
-        except BaseException as error:  # as in uvicorn's own, whose words these are
-            self._connection.logger.log(logging.ERROR, "Exception in ASGI application\n", exc_info=error)
-            self.keep_alive = False
-            answer = await show_failure(None, error)
-        flow = self._connection.flow
-        if flow.write_paused and not self.disconnected:
-            await flow.drain()
-        if not self.disconnected:
-            self._write(answer)
+            try:
+                answer = await door.answer(self._scope, self._body)
+            except BaseException as error:  # as in uvicorn's own, whose words these are
+                connection.logger.log(logging.ERROR, "Exception in ASGI application\n", exc_info=error)
+                self.keep_alive = False
+                answer = await show_failure(None, error)
+            if connection.flow.write_paused and not self.disconnected:
+                await connection.flow.drain()
+            if not self.disconnected:
+                self._write(answer)
+        finally:  # and by no callback, which each would be one more for the loop
+            connection.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _write(self, answer: Response) -> None:
         connection = self._connection

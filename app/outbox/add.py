@@ -15,7 +15,7 @@ from app.message.components import Lately, checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.model.value import dataclass
-from app.outbox.move import STATES, begin, count_steps
+from app.outbox.move import STATES, count_made, count_steps, tell_made
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.retention import DROP_ROW, keep_unrouted
 from app.outbox.store import Tx, first
@@ -29,11 +29,12 @@ VALUES (:id, :source, :delivery_id, :topic, :received_at, :body, :person, :custo
 _ADD_DELIVERY = """
 INSERT INTO deliveries (
     id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
-    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person, steps
+    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person, steps,
+    attempts, lease_until, last_attempt_at
 ) VALUES (
     :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
-    :due_at, :deadline_at, :created_at, :created_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
-    :person, :steps
+    :due_at, :deadline_at, :created_at, :updated_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
+    :person, :steps, :attempts, :lease_until, :last_attempt_at
 )
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
@@ -150,7 +151,9 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
     planned = [
         (seq, freeze_delivery(it, tx.people_key, each.lately)) for seq, each, _ in added for it in each.deliveries
     ]
-    states = iter(_insert_deliveries(tx, _judge_deliveries(tx, planned)))
+    rows = _judge_deliveries(tx, planned)
+    # An event that came twice at once asks for what the first one made.
+    states = iter(_insert_deliveries(tx, rows, unwritten=None if None in seqs else tx.unwritten))
     return [
         _find_first(tx, each.event)
         if seq is None
@@ -234,14 +237,34 @@ def add_delivery(
     return _insert_deliveries(tx, [_list_columns(event_seq, frozen, state, reason)], cause)[0]
 
 
-def _insert_deliveries(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE) -> list[DeliveryState]:
+def _insert_deliveries(
+    tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause = Cause.MADE, unwritten: list[dict[str, Any]] | None = None
+) -> list[DeliveryState]:
+    """Insert deliveries, or let them wait in `unwritten` for who claims behind them."""
     for row in rows:
         row["steps"] = count_steps(row, cause)
-    if rows:
-        for row, seq in zip(rows, tx.add_many("deliveries", _ADD_DELIVERY, rows), strict=True):
-            row["seq"] = seq
-        begin(tx, rows, cause)
+    count_made(tx, rows)
+    if unwritten is None:
+        _write(tx, rows, cause)
+    else:
+        unwritten += rows
     return [DeliveryState(row["id"], row["route"], row["provider"], STATES[row["state"]]) for row in rows]
+
+
+def write_added(tx: Tx) -> None:
+    """Insert what was made in this transaction and waited for its claim."""
+    if tx.unwritten:
+        _write(tx, tx.unwritten, Cause.MADE)
+        tx.unwritten.clear()
+
+
+def _write(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
+    if all(row["steps"] for row in rows):
+        tx.send(_ADD_DELIVERY, rows)
+        return
+    for row, seq in zip(rows, tx.add_many("deliveries", _ADD_DELIVERY, rows), strict=True):
+        row["seq"] = seq
+    tell_made(tx, [row for row in rows if not row["steps"]], cause)
 
 
 _ALIKE = (
@@ -263,6 +286,11 @@ def _list_columns(event_seq: int, frozen: FrozenDelivery, state: State, reason: 
         "reason": reason and str(reason),
         "marketing": int(it.marketing),
         "person": frozen.person,
+        "updated_at": it.created_at,
+        "attempts": 0,
+        "lease_until": None,
+        "last_attempt_at": None,
+        "delivery": it,
     }
 
 

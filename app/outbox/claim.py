@@ -8,7 +8,7 @@ on one route do not delay another's one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from app.message.components import Lately, thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import NO_LIMITS, Limits, Message
 from app.model.value import dataclass
+from app.outbox.add import write_added
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.lanes import raise_floors, read_groups_above
 from app.outbox.move import move, open_first
@@ -70,6 +71,10 @@ WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.
 ORDER BY d.due_at, d.seq LIMIT :limit /*postgres FOR UPDATE OF d SKIP LOCKED*/
 """
 _OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
+_SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
+_LAST_TURNS = f"""
+SELECT recipient, last_at FROM recipient_turns WHERE provider = :provider AND recipient IN (:{", :".join(_SLOTS)})
+"""  # noqa: S608  # our own words only
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now) /*postgres FROM MANY*/
 ON CONFLICT (provider, recipient) DO UPDATE SET last_at = excluded.last_at
@@ -189,6 +194,10 @@ def open_due(tx: Tx, claim: Claim) -> Claimed:
     floors = None if tx.slot is None else raise_floors(claim.floors or {}, groups, claim.now)
     due = [group for group in groups if group.due_at <= claim.now]
     harvest = _Harvest(None if claim.limits is NO_LIMITS else Counting(claim.limits, claim.now))
+    added = [row for row in tx.unwritten or () if row["provider"] == claim.provider and row["state"] == State.PENDING]
+    if added and (due or standing or harvest.counting or not _open_added(tx, claim, harvest, added)):
+        write_added(tx)
+        added, due = [], [group for group in read_groups(tx, claim.provider) if group.due_at <= claim.now]
     for group in due if standing else ():
         _claim_probe(tx, claim, harvest, group, standing)
     free = [group for group in due if not list_blocking(standing, claim.provider, group)]
@@ -202,7 +211,40 @@ def open_due(tx: Tx, claim: Claim) -> Claimed:
     if standing or harvest.holds_set:  # a probe has moved, perhaps
         standing = read_standing(tx)
     next_due = claim.now if is_full else _find_earliest(tx, claim.provider, standing, floors)
+    if waiting := [row["due_at"] for row in added if row["state"] == State.PENDING]:
+        next_due = min(waiting) if next_due is None else min(next_due, *waiting)
     return Claimed(harvest.attempts, tuple(harvest.holds_set), tuple(harvest.limited), next_due, floors)
+
+
+def _open_added(tx: Tx, claim: Claim, harvest: _Harvest, added: Sequence[dict[str, Any]]) -> bool:
+    """Open what was made in this transaction and is not written yet; False where that takes a choice.
+
+    So what goes at once is one INSERT, and never an entry in the index of what waits. Whom it is not simply to go
+    waits there, for the next claim to examine.
+    """
+    due = [row for row in added if row["due_at"] <= claim.now and row["steps"] == 1]
+    people = [row["recipient"] for row in due]
+    if len(due) > claim.limit or len(set(people)) < len(due):
+        return False
+    last_at = _read_turns(tx, claim.provider, people)
+    for recipient, row in zip(people, due, strict=True):
+        free_at = find_free(last_at.get(recipient), claim.gap_ms, claim.now)
+        if isinstance(judge_candidate(Candidate(row["deadline_at"], opted_out=False, free_at=free_at), claim.now), Go):
+            row.update(state="sending", steps=2, attempts=1, lease_until=claim.now + claim.lease_ms)
+            row.update(updated_at=claim.now, last_attempt_at=claim.now, now=claim.now)
+            harvest.turns[recipient] = row
+            harvest.attempts.append(Attempt(row["delivery"], 1, claim.now))
+            if claim.lately is not None:
+                claim.lately.pop(row["message"], None)
+    return True
+
+
+def _read_turns(tx: Tx, provider: str, recipients: Sequence[str]) -> Mapping[str, int]:
+    """Return when each of these people was last written to."""
+    some = [recipients[start : start + len(_SLOTS)] for start in range(0, len(recipients), len(_SLOTS))]
+    empty: dict[str, str | None] = {**dict.fromkeys(_SLOTS), "provider": provider}
+    found = tx.rows_many(_LAST_TURNS, [{**empty, **dict(zip(_SLOTS, each, strict=False))} for each in some])
+    return {row.recipient: row.last_at for rows in found for row in rows}
 
 
 def _claim_probe(tx: Tx, claim: Claim, harvest: _Harvest, group: Group, standing: StandingHolds) -> None:

@@ -168,13 +168,16 @@ def _list_values(made: Move, at: int) -> dict[str, Any]:
     }
 
 
-def begin(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
-    """Note the states in which deliveries were made. `rows`: their columns, which get those of the timeline, too."""
+def count_made(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Count the states in which deliveries are made. `rows`: their columns."""
     for row in rows:
-        row.update(kind="state", value=row["state"], now=row["created_at"], cause=str(cause), attempt=None)
         tx.tally[row["route"], row["provider"], row["state"]] += 1
-    if told := [row for row in rows if not row["steps"]]:
-        tx.send(_TELL, told)
+
+
+def tell_made(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
+    """Begin the timelines of deliveries that did not begin as most do. `rows`: their columns, `seq` among them."""
+    more = {"kind": "state", "cause": str(cause), "attempt": None}
+    tx.send(_TELL, [{**row, **more, "value": row["state"], "now": row["created_at"]} for row in rows])
 
 
 def count_steps(row: Mapping[str, Any], cause: Cause) -> int:

@@ -44,6 +44,13 @@ class Tx(Protocol):
     def left(self) -> Counts:
         """The same of those that left it, or were forgotten in it."""
 
+    @property
+    def unwritten(self) -> list[dict[str, Any]] | None:
+        """The columns of deliveries that were made in it and are inserted once a claim may have opened them.
+
+        None where a job may look for them before, or where others claim.
+        """
+
     def lock(self, name: str, *, wait: bool = False) -> bool:
         """Take a lock of this name until the transaction ends; False if another replica has it."""
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import cast
 
 from app.delivery.decide import Decision, decide
 from app.delivery.pace import (
@@ -156,7 +157,6 @@ class Lane:
             task = sends.create_task(send(attempt, claimed_at))
             self._open.add(task)
             self._busy += 1
-            task.add_done_callback(self._open.discard)
         return self._seconds_to(next_due)
 
     def stop(self) -> None:
@@ -295,6 +295,7 @@ class Lane:
         report_holds(self._context.log, closed.holds_set, closed.holds_released)
         log, metrics = self._context.log, self._context.metrics
         self._context.reports.add(report_attempt, log, metrics, attempt, outcome, decision, now, tries, took_ms)
+        self._open.discard(cast("asyncio.Task[None]", asyncio.current_task()))  # a callback takes a turn of the loop
 
     def _decide(self, attempt: Attempt, outcome: Outcome, now: int) -> Decision:
         delivery = attempt.delivery

@@ -47,6 +47,7 @@ class PostgresTx:
     kept: Collection[str] = ()
     tally: Counts = field(default_factory=lambda: defaultdict(int))
     left: Counts = field(default_factory=lambda: defaultdict(int))
+    unwritten: list[dict[str, Any]] | None = None
 
     @cached_property
     def now(self) -> int:

@@ -22,7 +22,7 @@ class SqliteTx:
 
     slot: int | None = None
 
-    __slots__ = ("db", "execute", "executemany", "left", "now", "people_key", "tally")
+    __slots__ = ("db", "execute", "executemany", "left", "now", "people_key", "tally", "unwritten")
 
     def __init__(self, db: sqlite3.Connection, now: int, people_key: bytes) -> None:
         self.db = db
@@ -32,6 +32,7 @@ class SqliteTx:
         self.people_key = people_key
         self.tally: Counts = defaultdict(int)
         self.left: Counts = defaultdict(int)
+        self.unwritten: list[dict[str, Any]] | None = None
 
     def lock(self, _name: str, *, wait: bool = False) -> bool:  # noqa: ARG002  # nobody else writes
         """See Tx."""
