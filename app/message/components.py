@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import cache
 from itertools import starmap
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from app.mapping.template import LIMITS, MEDIA_KINDS
@@ -216,16 +216,10 @@ FROZEN_VERSION = 2
 
 
 _list_variable, _list_button = attrgetter("name", "value"), attrgetter("index", "value", "kind")
-_LATELY = 512
-Lately: TypeAlias = dict[bytes, Message]
-"""Messages that were frozen just now, by their bytes: most go out as soon as they are stored, and need no reading."""
 
 
-def encode_message(message: Message, lately: Lately | None = None) -> bytes:
-    """Return `message` as compact JSON, in ASCII: no store or encoding on the way can change it.
-
-    It is kept in `lately`, so that whoever thaws it soon need not read it.
-    """
+def encode_message(message: Message) -> bytes:
+    """Return `message` as compact JSON, in ASCII: no store or encoding on the way can change it."""
     values = {
         "version": FROZEN_VERSION,
         "recipient": message.recipient,
@@ -237,12 +231,7 @@ def encode_message(message: Message, lately: Lately | None = None) -> bytes:
         "buttons": list(map(_list_button, message.buttons)),
         "offer_ends_at": message.offer_ends_at,
     }
-    frozen = _write(values).encode("ascii")
-    if lately is not None:
-        if len(lately) >= _LATELY:
-            lately.clear()
-        lately[frozen] = message
-    return frozen
+    return _write(values).encode("ascii")
 
 
 def decode_message(frozen: bytes) -> Message:
@@ -284,13 +273,9 @@ def checksum(frozen: bytes) -> str:
     return hashlib.sha256(frozen).hexdigest()
 
 
-def thaw_message(data: bytes | None, expected: str | None, lately: Lately | None = None) -> Message | None:
-    """Return the frozen message; None if it is not the one that was frozen. `lately`: see encode_message."""
-    if data is None:
-        return None
-    if lately and (message := lately.pop(data, None)) is not None:
-        return message  # the very bytes
-    if checksum(data) != expected:
+def thaw_message(data: bytes | None, expected: str | None) -> Message | None:
+    """Return the frozen message; None if it is not the one that was frozen."""
+    if data is None or checksum(data) != expected:
         return None
     try:
         return decode_message(data)

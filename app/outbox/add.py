@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from app.delivery.policy import Cause, judge_new
-from app.message.components import Lately, checksum, encode_message
+from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.model.value import dataclass
@@ -76,9 +76,9 @@ class FrozenDelivery:
     former_key: bytes | None = None
 
 
-def freeze_delivery(delivery: Delivery, people_key: bytes, lately: Lately | None = None) -> FrozenDelivery:
-    """Encode the message and sum it up. `lately`: where it is kept for whoever claims it soon."""
-    message = None if delivery.message is None else encode_message(delivery.message, lately)
+def freeze_delivery(delivery: Delivery, people_key: bytes) -> FrozenDelivery:
+    """Encode the message and sum it up."""
+    message = None if delivery.message is None else encode_message(delivery.message)
     has_former = delivery.recipient.startswith(TWO_FORMS)
     return FrozenDelivery(
         delivery=delivery,
@@ -117,11 +117,10 @@ def _measure(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event, and the deliveries that were planned for it. `lately`: where their messages are kept for the claim."""
+    """An event, and the deliveries that were planned for it."""
 
     event: Event
     deliveries: Sequence[Delivery]
-    lately: Lately | None = None
 
 
 def add_event(tx: Tx, event: Event, deliveries: Sequence[Delivery]) -> Enqueued:
@@ -148,9 +147,7 @@ def add_events(tx: Tx, new: Sequence[NewEvent]) -> Sequence[Enqueued]:
         tx.send(_ADD_ACT, acts)
     if unrouted := [(seq, len(each.event.body)) for seq, each, _ in added if not each.deliveries]:
         keep_unrouted(tx, unrouted)
-    planned = [
-        (seq, freeze_delivery(it, tx.people_key, each.lately)) for seq, each, _ in added for it in each.deliveries
-    ]
+    planned = [(seq, freeze_delivery(it, tx.people_key)) for seq, each, _ in added for it in each.deliveries]
     rows = _judge_deliveries(tx, planned)
     # An event that came twice at once asks for what the first one made.
     states = iter(_insert_deliveries(tx, rows, unwritten=None if None in seqs else tx.unwritten))

@@ -30,7 +30,7 @@ from app.delivery.policy import (
     order_turns,
 )
 from app.delivery.transitions import Move
-from app.message.components import Lately, thaw_message
+from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import NO_LIMITS, Limits, Message
 from app.model.value import dataclass
@@ -93,8 +93,7 @@ UPDATE deliveries SET due_at = :due_at, reason = coalesce(CAST(:reason AS TEXT),
 class Claim:
     """A claim is what a lane asks for. `after`: the route that was served last, so that turns go on from there.
 
-    `lately`: the messages that need not be read, see message/components.py. `count_free`: asked once it is carried out,
-    how many may go by then.
+    `count_free`: asked once it is carried out, how many may go by then.
     """
 
     provider: str
@@ -105,7 +104,6 @@ class Claim:
     after: str | None = None
     limits: Limits = NO_LIMITS
     floors: Floors | None = None
-    lately: Lately | None = None
     count_free: Callable[[], int] | None = None
 
 
@@ -234,8 +232,6 @@ def _open_added(tx: Tx, claim: Claim, harvest: _Harvest, added: Sequence[dict[st
             row.update(updated_at=claim.now, last_attempt_at=claim.now, now=claim.now)
             harvest.turns[recipient] = row
             harvest.attempts.append(Attempt(row["delivery"], 1, claim.now))
-            if claim.lately is not None:
-                claim.lately.pop(row["message"], None)
     return True
 
 
@@ -298,7 +294,7 @@ def _examine(tx: Tx, claim: Claim, harvest: _Harvest, row: Row, probes: tuple[st
         free_at = find_free(row.last_at, claim.gap_ms, claim.now)
     accounts = harvest.counting.list_accounts(tx, row) if harvest.counting else ()
     verdict = judge_candidate(Candidate(row.deadline_at, bool(row.is_unwanted), free_at, accounts), claim.now)
-    message = thaw_message(row.message, row.checksum, claim.lately) if isinstance(verdict, Go) else None
+    message = thaw_message(row.message, row.checksum) if isinstance(verdict, Go) else None
     match verdict:
         case Wait(until=until, reason=reason):
             # All of theirs to one instant: equal due times go oldest first.

@@ -11,7 +11,6 @@ from typing import Any
 from app.clock import Clock, NewId, WatchedClock
 from app.errors import RelayError
 from app.mapping.rules import Config
-from app.message.components import Lately
 from app.model.value import dataclass
 from app.observe import Tracer
 from app.observe.logs import LineLimit, Log, PromptReports, Reports, count_dropped
@@ -71,7 +70,6 @@ class Context(Shared):
     random: Callable[[], float]
     wake: Callable[[str], None] = lambda _provider: None  # there are no lanes yet
     flights: Flights = field(default_factory=Flights)
-    lately: Lately = field(default_factory=dict)
 
 
 # The last spans may take this long, of what is left of the grace period.

@@ -56,7 +56,7 @@ async def store_event(
     for lane in () if shares else lanes:
         context.wake(lane)
     with context.tracer.open_span("outbox.commit", {"relay.deliveries": len(deliveries)}):
-        enqueued = await context.outbox.write(Job(add_events, NewEvent(event, deliveries, context.lately)))
+        enqueued = await context.outbox.write(Job(add_events, NewEvent(event, deliveries)))
     if enqueued.duplicate:
         return Answer(200, enqueued.event_id, "duplicate", enqueued.deliveries)
     for lane in lanes if shares else ():

@@ -244,7 +244,7 @@ class Lane:
             await self._context.outbox.write(partial(free_waiting, provider=self.name))
             self._limits = self._context.snapshot.config.limits
         asked = (self.name, now, granted, self._lease_ms, RECIPIENT_GAP_MS, self._turns.served, self._limits)
-        return Claim(*asked, lately=self._context.lately, count_free=self._count_free)
+        return Claim(*asked, count_free=self._count_free)
 
     def _seconds_to(self, due_at: int | None) -> float:
         """Return how long nothing can be claimed: until a place, a token, the end of a pause, a probe or a due time."""

@@ -19,7 +19,6 @@ from app.mapping.template import BUTTON_KINDS, Templates, show_message
 from app.mapping.template_entries import dump_templates, parse_templates
 from app.message.components import (
     BUTTONS,
-    Lately,
     checksum,
     decode_message,
     encode_message,
@@ -412,23 +411,6 @@ MESSAGE = Message("+919800000001", "coins_earned", "रिया", "hi", (Variab
 @given(MESSAGES)
 def test_frozen_message_thaws_to_the_same(message: Message) -> None:
     assert decode_message(encode_message(message)) == message
-
-
-def test_a_message_thaws_to_the_same_however_many_were_frozen_since_and_however_often() -> None:
-    """The last 512 are kept as they were: those, those before, and a second look at one are not told apart."""
-    messages = [replace(MESSAGE, recipient_name=str(number)) for number in range(1_100)]
-    lately: Lately = {}
-    frozen = [encode_message(message, lately) for message in messages]
-    assert 0 < len(lately) <= 512
-    for _ in range(2):
-        assert [thaw_message(data, checksum(data), lately) for data in frozen] == messages
-    assert lately == {}
-
-
-def test_of_what_was_frozen_just_now_the_very_bytes_are_looked_at_and_no_sum_of_them() -> None:
-    frozen = encode_message(MESSAGE)
-    for lately, thawed in (({frozen: MESSAGE}, MESSAGE), ({frozen + b" ": MESSAGE}, None), ({}, None)):
-        assert thaw_message(frozen, "damaged", lately) == thawed
 
 
 def test_frozen_message_is_compact_ascii() -> None:

@@ -71,7 +71,7 @@ def decide_to_resend(outcome: Outcome, **given: Any) -> Decision:
     return decide(outcome, **{**given, "on_unknown": "resend"})
 
 
-def thaw_other(data: bytes | None, expected: str | None, _: components.Lately | None = None) -> Message | None:
+def thaw_other(data: bytes | None, expected: str | None) -> Message | None:
     """Read another message than the one that was frozen."""
     message = _thaw_message(data, expected)
     return message and replace(message, recipient_name="somebody else")
