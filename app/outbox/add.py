@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from app.delivery.policy import Cause, judge_new
@@ -256,7 +256,7 @@ def write_added(tx: Tx) -> None:
 
 
 def _write(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
-    if all(row["steps"] for row in rows):
+    if all(map(_STEPS, rows)):
         tx.send(_ADD_DELIVERY, rows)
         return
     for row, seq in zip(rows, tx.add_many("deliveries", _ADD_DELIVERY, rows), strict=True):
@@ -264,6 +264,7 @@ def _write(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
     tell_made(tx, [row for row in rows if not row["steps"]], cause)
 
 
+_STEPS = itemgetter("steps")
 _ALIKE = (
     *("id", "route", "provider", "template", "recipient", "detail", "due_at", "deadline_at", "created_at"),
     *("on_unknown", "config_hash", "config_line", "trace"),

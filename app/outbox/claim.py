@@ -37,7 +37,7 @@ from app.model.value import dataclass
 from app.outbox.add import write_added
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.lanes import raise_floors, read_groups_above
-from app.outbox.move import move, open_first
+from app.outbox.move import move, open_first, open_unwritten
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, Floors, NewHold
 
@@ -228,9 +228,8 @@ def _open_added(tx: Tx, claim: Claim, harvest: _Harvest, added: Sequence[dict[st
     for recipient, row in zip(people, due, strict=True):
         free_at = find_free(last_at.get(recipient), claim.gap_ms, claim.now)
         if isinstance(judge_candidate(Candidate(row["deadline_at"], opted_out=False, free_at=free_at), claim.now), Go):
-            row.update(state="sending", steps=2, attempts=1, lease_until=claim.now + claim.lease_ms)
-            row.update(updated_at=claim.now, last_attempt_at=claim.now, now=claim.now)
-            harvest.turns[recipient] = row
+            open_unwritten(row, claim.now, claim.now + claim.lease_ms)
+            harvest.turns[recipient] = {"provider": claim.provider, "recipient": recipient, "now": claim.now}
             harvest.attempts.append(Attempt(row["delivery"], 1, claim.now))
     return True
 

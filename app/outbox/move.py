@@ -126,6 +126,11 @@ def open_first(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
         raise StoreError(_MOVED)
 
 
+def open_unwritten(row: dict[str, Any], now: int, lease_until: int) -> None:
+    """Do the same to the columns of one that is made and not written yet, see Tx.unwritten."""
+    row.update(state="sending", lease_until=lease_until, attempts=1, updated_at=now, steps=2, last_attempt_at=now)
+
+
 def accept(tx: Tx, rows: Sequence[dict[str, Any]], where: str) -> Sequence[bool]:
     """End open attempts of deliveries that went no other way than most; tell of each whether it did and is accepted.
 

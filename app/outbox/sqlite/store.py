@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
@@ -156,7 +156,7 @@ class Writer(BatchWriter):
         except (sqlite3.Error, MemoryError):
             return
         try:
-            self._run(batch)
+            self._run(batch, unwritten=[])
             self._begun = True
         except Exception as error:  # noqa: BLE001 - the thread goes on as if it had run them
             self._begun = error
@@ -218,13 +218,12 @@ class Writer(BatchWriter):
             raise
         self._watch()  # after the commit: what went into a file that is gone is not acknowledged
 
-    def _run(self, batch: Sequence[Waiting]) -> None:
+    def _run(self, batch: Sequence[Waiting], unwritten: list[dict[str, Any]] | None = None) -> None:
         tx = self._open_tx(self._db)
-        jobs = [waiting.job for waiting in batch]
-        if all(isinstance(job, Job) for job in jobs):  # their claim is the only one to look for what they add
-            tx.unwritten = []
-        results = run_together(tx, jobs)
-        write_added(tx)
+        tx.unwritten = unwritten
+        results = run_together(tx, [waiting.job for waiting in batch])
+        if unwritten:
+            write_added(tx)
         write_counts(tx)
         for waiting, result in zip(batch, results, strict=True):
             waiting.result = result
