@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from app.delivery.policy import Cause, judge_new
@@ -15,7 +15,7 @@ from app.message.components import checksum, encode_message
 from app.model.delivery import DEDUP_WINDOW_MS, Delivery, Reason, State
 from app.model.event import Customer, Event
 from app.model.value import dataclass
-from app.outbox.move import STATES, count_made, count_steps, tell_made
+from app.outbox.move import STATES, count_made, count_steps, write_made
 from app.outbox.people import adopt_person, find_unwanted, hash_customer, hash_other_form, hash_person
 from app.outbox.retention import DROP_ROW, keep_unrouted
 from app.outbox.store import Tx, first
@@ -25,17 +25,6 @@ from app.values.phone import TWO_FORMS, find_other_form
 _ADD_EVENT = """
 INSERT INTO events (id, source, source_delivery_id, topic, received_at, body, person, customer)
 VALUES (:id, :source, :delivery_id, :topic, :received_at, :body, :person, :customer) ON CONFLICT DO NOTHING
-"""
-_ADD_DELIVERY = """
-INSERT INTO deliveries (
-    id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
-    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person, steps,
-    attempts, lease_until, last_attempt_at
-) VALUES (
-    :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
-    :due_at, :deadline_at, :created_at, :updated_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
-    :person, :steps, :attempts, :lease_until, :last_attempt_at
-)
 """
 # A repeat that was suppressed does not lengthen the window, else a monthly message would be silenced for ever.
 _UPSERT_KEY = f"""
@@ -242,29 +231,12 @@ def _insert_deliveries(
         row["steps"] = count_steps(row, cause)
     count_made(tx, rows)
     if unwritten is None:
-        _write(tx, rows, cause)
+        write_made(tx, rows, cause)
     else:
         unwritten += rows
     return [DeliveryState(row["id"], row["route"], row["provider"], STATES[row["state"]]) for row in rows]
 
 
-def write_added(tx: Tx) -> None:
-    """Insert what was made in this transaction and waited for its claim."""
-    if tx.unwritten:
-        _write(tx, tx.unwritten, Cause.MADE)
-        tx.unwritten.clear()
-
-
-def _write(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
-    if all(map(_STEPS, rows)):
-        tx.send(_ADD_DELIVERY, rows)
-        return
-    for row, seq in zip(rows, tx.add_many("deliveries", _ADD_DELIVERY, rows), strict=True):
-        row["seq"] = seq
-    tell_made(tx, [row for row in rows if not row["steps"]], cause)
-
-
-_STEPS = itemgetter("steps")
 _ALIKE = (
     *("id", "route", "provider", "template", "recipient", "detail", "due_at", "deadline_at", "created_at"),
     *("on_unknown", "config_hash", "config_line", "trace"),

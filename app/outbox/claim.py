@@ -34,10 +34,9 @@ from app.message.components import thaw_message
 from app.model.delivery import Attempt, Delivery, State
 from app.model.message import NO_LIMITS, Limits, Message
 from app.model.value import dataclass
-from app.outbox.add import write_added
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.lanes import raise_floors, read_groups_above
-from app.outbox.move import move, open_first, open_unwritten
+from app.outbox.move import move, open_first, open_unwritten, write_unwritten
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, Floors, NewHold
 
@@ -194,7 +193,7 @@ def open_due(tx: Tx, claim: Claim) -> Claimed:
     harvest = _Harvest(None if claim.limits is NO_LIMITS else Counting(claim.limits, claim.now))
     added = [row for row in tx.unwritten or () if row["provider"] == claim.provider and row["state"] == State.PENDING]
     if added and (due or standing or harvest.counting or not _open_added(tx, claim, harvest, added)):
-        write_added(tx)
+        write_unwritten(tx)
         added, due = [], [group for group in read_groups(tx, claim.provider) if group.due_at <= claim.now]
     for group in due if standing else ():
         _claim_probe(tx, claim, harvest, group, standing)

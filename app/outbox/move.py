@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import compress
+from operator import itemgetter
 from typing import Any
 
 from app.delivery.policy import Cause
@@ -18,6 +19,17 @@ from app.errors import StoreError
 from app.model.delivery import Reason, State
 from app.outbox.store import Row, Tx
 
+_MAKE = """
+INSERT INTO deliveries (
+    id, event_seq, route, provider, template, rank, recipient, message, checksum, state, reason, detail,
+    due_at, deadline_at, created_at, updated_at, on_unknown, config_hash, config_line, marketing, trace, person, steps,
+    attempts, lease_until, last_attempt_at
+) VALUES (
+    :id, :event_seq, :route, :provider, :template, :rank, :recipient, :message, :checksum, :state, :reason, :detail,
+    :due_at, :deadline_at, :created_at, :updated_at, :on_unknown, :config_hash, :config_line, :marketing, :trace,
+    :person, :steps, :attempts, :lease_until, :last_attempt_at
+)
+"""
 _MOVE = """
 UPDATE deliveries SET state = :state, reason = :reason, detail = :detail, due_at = :due_at, lease_until = :lease_until,
     spent = spent + :spent, attempts = :attempt, updated_at = :now,
@@ -72,6 +84,7 @@ UNUSUAL = """(d.state = 'unknown' OR d.state = 'expired' OR d.state = 'suppresse
 # A person's reading of a state is a count of its rows; the indexes of these are small enough to be counted, which
 # spares most of the writes.
 STATES = {str(state): state for state in State}  # `State(word)` takes three times as long
+_STEPS = itemgetter("steps")
 _INDEXED = (State.PENDING, State.SENDING)
 _REACH = """
 INSERT INTO reached (/*postgres slot, */route, provider, state, n)
@@ -179,10 +192,22 @@ def count_made(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
         tx.tally[row["route"], row["provider"], row["state"]] += 1
 
 
-def tell_made(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
-    """Begin the timelines of deliveries that did not begin as most do. `rows`: their columns, `seq` among them."""
+def write_made(tx: Tx, rows: Sequence[dict[str, Any]], cause: Cause) -> None:
+    """Insert deliveries, and begin the timelines of those that do not begin as most do. `rows`: their columns."""
+    if all(map(_STEPS, rows)):
+        tx.send(_MAKE, rows)
+        return
     more = {"kind": "state", "cause": str(cause), "attempt": None}
-    tx.send(_TELL, [{**row, **more, "value": row["state"], "now": row["created_at"]} for row in rows])
+    made = zip(rows, tx.add_many("deliveries", _MAKE, rows), strict=True)
+    told = [{**row, **more, "seq": seq, "value": row["state"], "now": row["created_at"]} for row, seq in made]
+    tx.send(_TELL, [row for row in told if not row["steps"]])
+
+
+def write_unwritten(tx: Tx) -> None:
+    """Insert what was made in this transaction and has waited for its claim, see Tx.unwritten."""
+    if tx.unwritten:
+        write_made(tx, tx.unwritten, Cause.MADE)
+        tx.unwritten.clear()
 
 
 def count_steps(row: Mapping[str, Any], cause: Cause) -> int:

@@ -23,6 +23,7 @@ from app.observe import logs
 from app.outbox import read as reading
 from app.outbox.claim import Claim
 from app.outbox.close import Ending
+from app.outbox.move import write_unwritten
 from app.outbox.sqlite.store import SqliteStore
 from app.outbox.store import Flights, Tx
 from app.outbox.values import Claimed, Closed, DeliveryState
@@ -66,6 +67,7 @@ def commit_after_send() -> None:
     begun: set[str] = set()
 
     def claim_unseen(tx: Tx, claim: Claim) -> Claimed:
+        write_unwritten(tx)  # else it would be lost with the claim
         tx.db.execute("SAVEPOINT unseen")  # type: ignore[attr-defined]  # of SQLite
         (claimed,) = claim_each(tx, [claim])
         tx.db.execute("ROLLBACK TO unseen")  # type: ignore[attr-defined]  # of SQLite

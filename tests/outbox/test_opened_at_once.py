@@ -15,7 +15,7 @@ from app.delivery.policy import GO
 from app.model.delivery import Delivery, State
 from app.model.event import Event
 from app.model.message import NO_LIMITS, Limit, Limits
-from app.outbox import add, claim
+from app.outbox import claim, move
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim, claim_each
 from app.outbox.holds import put_hold
@@ -132,12 +132,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Of each insert: how many of its deliveries were opened in it."""
     counts: list[int] = []
 
-    def write_added(tx: Tx) -> None:
+    def write_unwritten(tx: Tx) -> None:
         counts.append(sum(row["state"] == "sending" for row in tx.unwritten or ()))
-        add.write_added(tx)
+        move.write_unwritten(tx)
 
     for place in ("app.outbox.sqlite.store", "app.outbox.claim"):
-        monkeypatch.setattr(f"{place}.write_added", write_added)
+        monkeypatch.setattr(f"{place}.write_unwritten", write_unwritten)
     return counts
 
 

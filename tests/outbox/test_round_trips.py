@@ -18,7 +18,7 @@ from app.outbox.store import Job
 from tests.outbox.fleet import PROVIDER, Replica
 from tests.outbox.postgres_outbox import PostgresOutbox
 
-ADD, CLAIM, CLOSE = 5, 7, 3  # one of ADD only where messages have a `dedup_by`
+ADD, CLAIM, CLOSE = 4, 7, 3  # one of ADD only where messages have a `dedup_by`
 DAY = 86_400_000
 
 

@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from app.clock import Clock, read_clock
 from app.errors import StoreBroken, StoreBusy, StoreError, StoreFull
-from app.outbox.add import write_added
 from app.outbox.batch import BATCH_LIMIT, QUEUE_LIMIT, BatchWriter, Waiting, fail, run_together
-from app.outbox.move import write_counts
+from app.outbox.move import write_counts, write_unwritten
 from app.outbox.sqlite.backup import Migration, set_aside
 from app.outbox.sqlite.file import (
     BUSY_TIMEOUT_MS,
@@ -223,7 +222,7 @@ class Writer(BatchWriter):
         tx.unwritten = unwritten
         results = run_together(tx, [waiting.job for waiting in batch])
         if unwritten:
-            write_added(tx)
+            write_unwritten(tx)
         write_counts(tx)
         for waiting, result in zip(batch, results, strict=True):
             waiting.result = result
