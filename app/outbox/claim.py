@@ -37,6 +37,7 @@ from app.model.value import dataclass
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.lanes import raise_floors, read_groups_above
 from app.outbox.move import move, open_first, open_unwritten, write_unwritten
+from app.outbox.people import find_unwanted
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, Floors, NewHold
 
@@ -224,9 +225,10 @@ def _open_added(tx: Tx, claim: Claim, harvest: _Harvest, added: Sequence[dict[st
     if len(due) > claim.limit or len(set(people)) < len(due):
         return False
     last_at = _read_turns(tx, claim.provider, people)
+    unwanted = find_unwanted(tx, [(row["delivery"], row["person"]) for row in due])  # an outcome may just have said so
     for recipient, row in zip(people, due, strict=True):
         free_at = find_free(last_at.get(recipient), claim.gap_ms, claim.now)
-        if isinstance(judge_candidate(Candidate(row["deadline_at"], opted_out=False, free_at=free_at), claim.now), Go):
+        if isinstance(judge_candidate(Candidate(row["deadline_at"], row["id"] in unwanted, free_at), claim.now), Go):
             open_unwritten(row, claim.now, claim.now + claim.lease_ms)
             harvest.turns[recipient] = {"provider": claim.provider, "recipient": recipient, "now": claim.now}
             harvest.attempts.append(Attempt(row["delivery"], 1, claim.now))

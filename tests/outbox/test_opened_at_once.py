@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from app.delivery.decide import Decision
 from app.delivery.policy import GO
-from app.model.delivery import Delivery, State
+from app.model.delivery import Delivery, Reason, Rejected, Scope, State
 from app.model.event import Event
 from app.model.message import NO_LIMITS, Limit, Limits
 from app.outbox import claim, move
 from app.outbox.add import NewEvent, add_events
 from app.outbox.claim import Claim, claim_each
+from app.outbox.close import Ending, close_attempts
 from app.outbox.holds import put_hold
 from app.outbox.store import Job, Tx
 from app.outbox.values import Claimed
@@ -204,3 +206,35 @@ async def test_what_a_dead_process_opened_so_is_recovered_as_any_other(tmp_path:
     assert await again.store.recover_open_attempts(NOW, 1_000) == 1
     assert (await again.show(planned.id))[:2] == ("unknown", "process_died")
     await again.store.close()
+
+
+async def claim_beside_an_opt_out(path: Path) -> tuple[int, tuple[Any, Any]]:
+    """Return how many go when the refusal that tells of it is recorded with the next message, and how that one ends."""
+    shop = Shop(SqliteOutbox(path, clock=lambda: NOW))
+    person, earlier = "+919800000042", NOW - 10_000
+    await shop.add(recipient=person, created_at=earlier, due_at=earlier)
+    (open_,) = await shop.claim(after_ms=-10_000)
+    refused = Rejected(Reason.RECIPIENT_OPTED_OUT, Scope.RECIPIENT)
+    event = shop.event()
+    planned = shop.delivery(event, recipient=person)
+    asked = Job(claim_each, Claim("gallabox", NOW, 64, LEASE_MS), is_last=True)
+    _, _, claimed = await asyncio.gather(
+        shop.store.write(Job(add_events, NewEvent(event, [planned]))),
+        shop.store.write(Job(close_attempts, Ending(open_, refused, Decision(State.DEAD, refused.reason), 1))),
+        shop.store.write(asked),
+    )
+    await shop.claim()
+    ended = (await shop.show(planned.id))[:2]
+    await shop.store.close()
+    return len(claimed.attempts), ended
+
+
+async def test_who_opts_out_in_the_very_transaction_gets_no_marketing_by_it(tmp_path: Path) -> None:
+    assert await claim_beside_an_opt_out(tmp_path / "relay.db") == (0, ("suppressed", "recipient_opted_out"))
+
+
+async def test_who_does_is_written_to_where_only_the_intake_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "find_unwanted", lambda *_: ())
+    assert await claim_beside_an_opt_out(tmp_path / "relay.db") == (1, ("sending", None))
