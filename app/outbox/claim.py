@@ -37,7 +37,7 @@ from app.model.value import dataclass
 from app.outbox.holds import Accounts, Counting, move_probes, put_new, read_standing
 from app.outbox.lanes import raise_floors, read_groups_above
 from app.outbox.move import move, open_first, open_unwritten, write_unwritten
-from app.outbox.people import find_unwanted
+from app.outbox.people import SLOTS, fill_slots, find_unwanted
 from app.outbox.store import Row, Tx, first
 from app.outbox.values import Claimed, Floors, NewHold
 
@@ -71,9 +71,8 @@ WHERE d.state = 'pending' AND d.provider = :provider AND d.route = :route AND d.
 ORDER BY d.due_at, d.seq LIMIT :limit /*postgres FOR UPDATE OF d SKIP LOCKED*/
 """
 _OPEN_ATTEMPT = "INSERT INTO attempts_kept (delivery_seq, number, started_at) VALUES (:seq, :number, :now)"
-_SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
 _LAST_TURNS = f"""
-SELECT recipient, last_at FROM recipient_turns WHERE provider = :provider AND recipient IN (:{", :".join(_SLOTS)})
+SELECT recipient, last_at FROM recipient_turns WHERE provider = :provider AND recipient IN (:{", :".join(SLOTS)})
 """  # noqa: S608  # our own words only
 _TAKE_TURN = """
 INSERT INTO recipient_turns VALUES (:provider, :recipient, :now) /*postgres FROM MANY*/
@@ -237,9 +236,7 @@ def _open_added(tx: Tx, claim: Claim, harvest: _Harvest, added: Sequence[dict[st
 
 def _read_turns(tx: Tx, provider: str, recipients: Sequence[str]) -> Mapping[str, int]:
     """Return when each of these people was last written to."""
-    some = [recipients[start : start + len(_SLOTS)] for start in range(0, len(recipients), len(_SLOTS))]
-    empty: dict[str, str | None] = {**dict.fromkeys(_SLOTS), "provider": provider}
-    found = tx.rows_many(_LAST_TURNS, [{**empty, **dict(zip(_SLOTS, each, strict=False))} for each in some])
+    found = tx.rows_many(_LAST_TURNS, fill_slots(recipients, provider=provider))
     return {row.recipient: row.last_at for rows in found for row in rows}
 
 

@@ -14,6 +14,7 @@ import hashlib
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from app.delivery.policy import heeds_opt_out
 from app.model.delivery import Delivery, Reason
@@ -106,8 +107,8 @@ _NOTE_LIFTED = """
 INSERT INTO lifted_suppressions VALUES (:person, :at) ON CONFLICT (person) DO UPDATE SET at = excluded.at
 WHERE lifted_suppressions.at < excluded.at
 """
-_SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
-_WHO_IS_SUPPRESSED = f"SELECT person FROM suppressions WHERE person IN (:{', :'.join(_SLOTS)})"  # noqa: S608 - ours
+SLOTS = "abcdefghijklmnop"  # so many people are looked for at once
+_WHO_IS_SUPPRESSED = f"SELECT person FROM suppressions WHERE person IN (:{', :'.join(SLOTS)})"  # noqa: S608 - ours
 _LIST = "SELECT person, reason, since FROM suppressions WHERE person > :after ORDER BY person LIMIT :limit"
 _COUNT = """
 SELECT (SELECT count(*) FROM suppressions) AS suppressed, (SELECT count(*) FROM unreachable) AS unreachable
@@ -158,11 +159,16 @@ def find_unwanted(tx: Tx, asked: Sequence[tuple[Delivery, bytes | None]]) -> Col
     """Return the ids of those that are marketing to a person who has opted out."""
     people = [(it.id, person) for it, person in asked if person is not None and heeds_opt_out(it)]
     sought = list(dict.fromkeys(person for _, person in people))
-    some = [sought[start : start + len(_SLOTS)] for start in range(0, len(sought), len(_SLOTS))]
-    empty: dict[str, bytes | None] = dict.fromkeys(_SLOTS)
-    found = tx.rows_many(_WHO_IS_SUPPRESSED, [{**empty, **dict(zip(_SLOTS, each, strict=False))} for each in some])
+    found = tx.rows_many(_WHO_IS_SUPPRESSED, fill_slots(sought))
     unwanted = {row.person for rows in found for row in rows}
     return {id_ for id_, person in people if person in unwanted}
+
+
+def fill_slots(sought: Sequence[object], **more: object) -> Sequence[dict[str, Any]]:
+    """Return the values of each statement that looks for as many people as there are slots; `more` are in each."""
+    empty = {**dict.fromkeys(SLOTS), **more}
+    some = [sought[start : start + len(SLOTS)] for start in range(0, len(sought), len(SLOTS))]
+    return [{**empty, **dict(zip(SLOTS, each, strict=False))} for each in some]
 
 
 def note_refusal(tx: Tx, person: bytes | None, reason: Reason, said_at: int | None = None) -> None:
